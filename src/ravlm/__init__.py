@@ -1,0 +1,47 @@
+"""ravlm: retrieval-augmented vision-language models. The public names, resolved on first use.
+
+`import ravlm` imports none of them, and so never torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Answer": "ravlm.records",
+    "DualEncoder": "ravlm.encoders.base",
+    "Entry": "ravlm.records",
+    "Hit": "ravlm.records",
+    "KnowledgeBase": "ravlm.knowledge.base",
+    "Pair": "ravlm.records",
+    "Part": "ravlm.records",
+    "RavlmError": "ravlm.errors",
+    "RetrievalAugmentedVLM": "ravlm.model",
+    "SearchOptions": "ravlm.retrieval.options",
+    "read_entries": "ravlm.data.readers",
+    "read_pairs": "ravlm.data.readers",
+}
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from ravlm.data.readers import read_entries, read_pairs
+    from ravlm.encoders.base import DualEncoder
+    from ravlm.errors import RavlmError
+    from ravlm.knowledge.base import KnowledgeBase
+    from ravlm.model import RetrievalAugmentedVLM
+    from ravlm.records import Answer, Entry, Hit, Pair, Part
+    from ravlm.retrieval.options import SearchOptions
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f'module "ravlm" has no name "{name}"; it has: {", ".join(_HOME)}')
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

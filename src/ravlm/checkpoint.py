@@ -1,0 +1,111 @@
+"""A model on disk is a folder: config.json + model.safetensors, written aside and renamed into place.
+
+Knows no model: it moves a mapping of values and a mapping of arrays. Loading is strict or raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ravlm.errors import BrokenData, Mismatch, NotFound
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+@contextmanager
+def written_aside(target: str | Path) -> Iterator[Path]:
+    """Yield a path beside `target` to write to; at a clean end it is synced and renamed onto `target`.
+
+    After a crash or an exception `target` is what it was, and what was written aside is removed (or, after a kill,
+    left under a name that begins with ".aside-").
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=target.parent))
+    try:
+        yield aside / target.name
+        written = aside / target.name
+        for path in [written, *written.rglob("*")] if written.is_dir() else [written]:
+            _sync(path)
+        if target.is_dir():
+            os.replace(target, aside / "replaced")
+        os.replace(written, target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def save_checkpoint(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
+    """Write `config` and `weights` (name -> array) as the folder `folder`, whole or not at all."""
+    from safetensors.numpy import save_file
+
+    with written_aside(folder) as aside:
+        aside.mkdir()
+        text = json.dumps(dict(config), indent=2, ensure_ascii=False, sort_keys=True)
+        (aside / CONFIG).write_text(text + "\n", encoding="utf-8")
+        save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, aside / WEIGHTS)
+
+
+def read_checkpoint_config(folder: str | Path) -> dict[str, Any]:
+    """The config.json of a checkpoint folder."""
+    path = Path(folder) / CONFIG
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f'"{folder}" is not a checkpoint: there is no {CONFIG} in it.') from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BrokenData(f'The checkpoint config "{path}" is not valid JSON: {error}.') from error
+
+
+def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint folder, by name."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = Path(folder) / WEIGHTS
+    if not path.is_file():
+        raise NotFound(f'The checkpoint "{folder}" has no weights: {WEIGHTS} is missing; save or download it again.')
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BrokenData(f'The weights "{path}" are damaged ({error}); save or download them again.') from error
+
+
+def check_names(found: Mapping[str, Any], needed: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raise Mismatch unless `found` has exactly the arrays of `needed` (name -> shape)."""
+    missing, extra = sorted(needed.keys() - found.keys()), sorted(found.keys() - needed.keys())
+    if missing or extra:
+        parts = [f"{what}: {', '.join(names[:5])}" for what, names in (("missing", missing), ("unknown", extra)) if names]
+        raise Mismatch(f'The weights of "{where}" do not fit the model ({"; ".join(parts)}); nothing was loaded.')
+    for name, shape in needed.items():
+        if tuple(found[name].shape) != tuple(shape):
+            raise Mismatch(f'"{name}" of "{where}" has the shape {tuple(found[name].shape)}; {tuple(shape)} is needed.')
+
+
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) if path.is_dir() else os.O_RDONLY
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:  # Windows can't open folders
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

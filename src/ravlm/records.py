@@ -1,0 +1,87 @@
+"""The records that cross layers: small frozen dataclasses, nothing else.
+
+Knows no file format, no encoder and no store. An image is a path (`str` or `Path`), bytes or a PIL image,
+everywhere; it is opened by `ravlm.data.images` only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
+Modality: TypeAlias = Literal["image", "text"]
+MODALITIES: tuple[Modality, ...] = ("image", "text")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and the texts that describe it, to train on."""
+
+    image: ImageSource
+    texts: tuple[str, ...]
+    id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The first text."""
+        return self.texts[0]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record of a knowledge base: a picture, texts, or both, and metadata (JSON types).
+
+    The metadata key `group` names what belongs together: the leakage guard never shows an entry to its own group.
+    """
+
+    id: str
+    image: ImageSource | None = None
+    texts: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The first text; an empty string where there is none."""
+        return self.texts[0] if self.texts else ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of an entry has a vector of its own: its image, or one passage of one text."""
+
+    modality: Modality
+    index: int = 0
+    """Which of the entry's texts (0 for an image)."""
+    text: str = ""
+    """The passage itself; empty for an image."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An entry that a search found. `score`: higher is better; a cosine for a dense search, else the last stage's."""
+
+    entry: Entry
+    score: float
+    part: Part
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a generator said, and what it rests on."""
+
+    text: str
+    evidence: tuple[Hit, ...] = ()
+    citations: tuple[str, ...] = ()
+    """Ids of the entries that the text rests on; empty when abstained."""
+    confidence: float = 0.0
+    """0 to 1: how likely the answer is right."""
+    abstained: bool = False
+    trace: Mapping[str, Any] = field(default_factory=dict)
+    """What was done: the query as glossed, scores, seconds a stage."""

@@ -1,0 +1,75 @@
+"""Where we run: device, dtype, threads, seed, cache folder. The only place that asks.
+
+Knows nothing of models. `torch` is imported inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for derived files (`RAVLM_CACHE`, else `$XDG_CACHE_HOME/ravlm`, else `~/.cache/ravlm`)."""
+    if chosen := os.environ.get("RAVLM_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ravlm"
+
+
+def cpu_count() -> int:
+    """Cores this process may use (a container's or taskset's limit included)."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
+def processor_flags() -> frozenset[str]:
+    """The processor's feature flags where the system tells them (Linux), else an empty set."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.split(":", 1)[1] for line in lines if line.startswith("flags")), "").split())
+
+
+def device() -> torch.device:
+    """The accelerator where there is one, else the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def inference_dtype(on: torch.device) -> torch.dtype:
+    """The fastest dtype that is safe for inference: bf16 only where the processor computes in it.
+
+    Without `avx512_bf16` or `amx_bf16` bf16 was a hundred times slower than fp32, so it is never a constant.
+    """
+    import torch
+
+    if on.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if on.type == "cpu" and processor_flags() & {"avx512_bf16", "amx_bf16"}:
+        return torch.bfloat16
+    return torch.float32
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
