@@ -1,0 +1,56 @@
+# `make demo` and `make test` first bring .venv up to date, whenever pyproject.toml, constraints.txt or this file
+# changed. `make demo` installs the core and the starter only. Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+STARTER := $(VENV)/.installed-starter
+ALL := $(VENV)/.installed-all
+PINS := pyproject.toml constraints.txt Makefile
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint $(VENV) constraints
+
+help:
+	@echo 'make demo         install the core and the starter into .venv, then run: ravlm demo'
+	@echo 'make test         install everything into .venv, then run the tests'
+	@echo 'make lint         install everything into .venv, then run ruff and mypy'
+	@echo 'make .venv        install everything into .venv: all extras, test and benchmark tools'
+	@echo 'make constraints  pin in constraints.txt what .venv holds now'
+	@echo 'PYTHON=python3.12 chooses the Python (3.11 to 3.13) that .venv is made of'
+
+demo: $(STARTER)
+	@$(VENV)/bin/ravlm demo
+
+test: $(VENV)
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+
+$(VENV): $(ALL)
+
+# Debian's Python comes without ensurepip: then its own pip puts pip into the new environment.
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo 'There is no "$(PYTHON)" on the PATH; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v[:2] <= (3, 13); ok or sys.exit("ravlm needs Python 3.11, 3.12 or 3.13, and \"$(PYTHON)\" is %d.%d; name another one: make PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	  || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --quiet --python $(VENV)/bin/python install pip; } \
+	  || { rm -rf $(VENV); echo '"$(PYTHON)" could not make an environment; install its venv and pip packages (on Debian: apt install python3-venv).' >&2; exit 1; }
+
+$(STARTER): $(PINS) | $(VENV)/bin/python
+	@echo 'Installing ravlm with its starter into $(VENV): a few minutes, once.' >&2
+	@$(PIP) --editable '.[starter]'
+	@touch $@
+
+$(ALL): $(PINS) | $(VENV)/bin/python
+	@echo 'Installing ravlm with all extras and tools into $(VENV): some minutes, once.' >&2
+	@$(PIP) --editable '.[dev]'
+	@touch $(STARTER) $@
+
+constraints: $(ALL)
+	@{ sed -n '/^#/p' constraints.txt; $(VENV)/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	@mv constraints.new constraints.txt
+	@touch $(STARTER) $(ALL)
