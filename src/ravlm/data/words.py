@@ -1,30 +1,23 @@
 """Words and sentences of English and Chinese text. Knows no encoder and no index.
 
-Chinese words come from the CC-CEDICT dictionary (package lindera-python-cc-cedict), loaded and kept by the caller as a
-`ChineseDictionary`; without one, runs of Chinese characters fall apart into pairs.
+Chinese words come from a `ChineseDictionary`, which the caller loads and keeps; without one, runs of Chinese characters
+fall apart into overlapping pairs.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-from ravlm.errors import MissingExtra
+from ravlm.data.chinese import HAN, ChineseDictionary, ChineseWord
 
-_HAN = r"\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_HAS_HAN = re.compile(f"[{_HAN}]")
-_RUN = re.compile(rf"([{_HAN}]+)|[^\W{_HAN}_]+(?:['’][^\W{_HAN}_]+)*")
+__all__ = ["ChineseDictionary", "ChineseWord", "is_chinese", "segment_chinese", "sentences", "words"]
+
+_HAS_HAN = re.compile(f"[{HAN}]")
+_RUN = re.compile(rf"([{HAN}]+)|\d+(?:[.,]\d+)+|[^\W{HAN}_]+(?:['’][^\W{HAN}_]+)*")
 _END = re.compile(r"""[。！？]+["'”’」』）)]*|[.!?]+["'”’)\]]*(?=\s|$)|\n+""")
-
-
-@dataclass(frozen=True)
-class ChineseWord:
-    """A word of Chinese text: what stands there, and its dictionary entries as (pinyin, gloss), senses split by "/"."""
-
-    surface: str
-    glosses: tuple[tuple[str, str], ...] = ()
+_ABBREVIATION = re.compile(
+    r"(?:\b[A-Z]|\b(?i:Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|No|vs|etc|ca|cf|approx|incl|e\.g|i\.e|a\.m|p\.m))\.$"
+)
 
 
 def is_chinese(text: str) -> bool:
@@ -33,11 +26,16 @@ def is_chinese(text: str) -> bool:
 
 
 def sentences(text: str) -> list[str]:
-    """`text` in sentences, English and Chinese, each stripped, in order; line ends end a sentence."""
+    """`text` in sentences, English and Chinese, each stripped, in order; line ends end a sentence.
+
+    Only white space is lost. A stop after an initial or a usual abbreviation (Mr., e.g.) ends no sentence.
+    """
     found, start = [], 0
     for end in _END.finditer(text):
-        found.append(text[start : end.end()].strip())
-        start = end.end()
+        piece = text[start : end.end()]
+        if not (end[0] == "." and _ABBREVIATION.search(piece) and text[end.end() :].strip(" ")):
+            found.append(piece.strip())
+            start = end.end()
     found.append(text[start:].strip())
     return [s for s in found if s]
 
@@ -57,26 +55,5 @@ def words(text: str, dictionary: ChineseDictionary | None = None) -> list[str]:
 
 
 def segment_chinese(text: str, dictionary: ChineseDictionary | None = None) -> list[ChineseWord]:
-    """`text` in Chinese words with glosses. Loads the dictionary (0.3 s) unless one is given."""
+    """`text` in Chinese words with their meanings. Loads the dictionary (a third of a second) unless one is given."""
     return (dictionary or ChineseDictionary()).segment(text)
-
-
-class ChineseDictionary:
-    """CC-CEDICT, loaded on first use and kept by whoever owns the object."""
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        try:
-            from lindera import Tokenizer, load_dictionary
-        except ImportError:
-            raise MissingExtra("lindera-python-cc-cedict", "starter", "Reading Chinese") from None
-        return Tokenizer(load_dictionary("embedded://cc-cedict"), mode="normal")
-
-    def segment(self, text: str) -> list[ChineseWord]:
-        """`text` in words, in order; what is not in the dictionary has no glosses."""
-        found = []
-        for token in self._tokenizer.tokenize(text):
-            details = token.details
-            gloss = ",".join(details[7:]).strip("/") if len(details) > 7 else ""
-            found.append(ChineseWord(token.surface, ((details[4], gloss),) if gloss not in ("", "*") else ()))
-        return found
