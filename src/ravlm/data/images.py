@@ -38,7 +38,7 @@ _UPRIGHT = {
 _DECODING = (
     OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError, ArithmeticError,
     RuntimeError, AssertionError, MemoryError, BufferError, struct.error, zlib.error,
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
+    Image.DecompressionBombError, Warning,  # where a program turns warnings into errors
 )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def load_image(source: ImageSource, *, edge: int | None = None, limits: ImageLim
     try:
         image = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BrokenData(f"{name} has too many pixels: {error}") from None
+        raise BrokenData(f"{name} has too many pixels to be safe: {str(error).rstrip('.')}; make it smaller.") from None
     except _DECODING:
         start = bytes(data[:12])
         raise BrokenData(
