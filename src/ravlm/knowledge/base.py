@@ -1,0 +1,321 @@
+"""KnowledgeBase: entries that are searched, over a store (the truth) and indexes derived from it.
+
+It composes: rows are the store's, vectors the index's, the way from entry to row is ingest's, from query to hits
+searching's. Knows no generator.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ravlm.data.images import is_address
+from ravlm.errors import InvalidInput, Mismatch, NotFound
+from ravlm.knowledge import canaries
+from ravlm.knowledge.ingest import Ingestion, checked_vectors
+from ravlm.knowledge.queries import check_search, read_queries
+from ravlm.knowledge.reports import AddReport, Info
+from ravlm.knowledge.schema import FORMAT
+from ravlm.knowledge.searching import Searching
+from ravlm.knowledge.store import Store
+from ravlm.knowledge.vectors import Index
+from ravlm.records import Entry, Hit, ImageSource, Modality, Part
+from ravlm.retrieval.filter_syntax import Where, read_filter
+from ravlm.retrieval.options import SearchOptions
+
+if TYPE_CHECKING:
+    import os
+
+    from ravlm.data.readers import Quarantined
+    from ravlm.encoders.base import DualEncoder
+
+AnyModality = Literal["any", "image", "text"]
+DEFAULT_OPTIONS = SearchOptions()
+
+
+class KnowledgeBase:
+    """A folder of entries. Make one with `build`, or `open` one; any number of handles and processes may.
+
+    Methods raise NotFound, InvalidInput, Mismatch, BrokenData or Busy, each with a sentence that says what to do.
+    A handle may be used by several threads.
+    """
+
+    def __init__(self, store: Store, encoder: DualEncoder | None) -> None:
+        """Used by `build` and `open`."""
+        self._store, self._lock = store, threading.RLock()
+        self._identity: dict[str, Any] = store.value("encoder")
+        self._encoder, self._proved = encoder, False
+        self._index = Index(self._identity["dim"])
+        self.report = AddReport()
+        """What the last `build` or `add` of this handle did."""
+        if encoder is not None:
+            self._check_fingerprint(encoder)
+
+    @classmethod
+    def build(
+        cls,
+        path: str | os.PathLike[str],
+        entries: Iterable[Entry],
+        encoder: DualEncoder | str | Path | None = None,
+        progress: Callable[[AddReport], None] | None = None,
+    ) -> KnowledgeBase:
+        """Make the base in the folder `path` and add `entries`, or go on with one that is there.
+
+        What is stored by its id stays as it is. `encoder`: one, or a name for `DualEncoder.load`; where None, that of
+        the base that is there, else "starter". `progress` is called after each batch. `.report` and `.quarantine`
+        tell what was done and refused. A new base whose building fails before anything was stored is not left behind.
+        """
+        from ravlm.encoders.base import DualEncoder
+
+        folder = _local(path)
+        if isinstance(encoder, str | Path):
+            encoder = DualEncoder.load(encoder)
+        if Store.is_there(folder):
+            with ExitStack() as on_error:
+                base = on_error.enter_context(cls.open(folder, encoder))
+                base._add(entries, {}, progress, keep=True)
+                on_error.pop_all()
+                return base
+        if folder.exists() and (not folder.is_dir() or any(p.name[:6] != "store." for p in folder.iterdir())):
+            raise InvalidInput(f'"{folder}" is there and is no knowledge base; name a new or an empty folder.')
+        with ExitStack() as on_error:
+            on_error.callback(_take_back, folder, made=not folder.exists())
+            encoder = encoder or DualEncoder.load("starter")
+            identity = {"name": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
+            base = cls(Store.create(folder, {"encoder": identity}, canaries.encode(encoder)), encoder)
+            base._proved = True
+            on_error.callback(base.close)
+            base._add(entries, {}, progress, keep=True)
+            on_error.pop_all()
+            return base
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], encoder: DualEncoder | None = None) -> KnowledgeBase:
+        """Open the base in the folder `path`. Its encoder is loaded only when something must be encoded.
+
+        Raises NotFound where there is none, Mismatch where `encoder` is not the one it was built with.
+        """
+        store = Store(_local(path))
+        try:
+            return cls(store, encoder)
+        except BaseException:
+            store.close()
+            raise
+
+    # what it is
+
+    @property
+    def path(self) -> Path:
+        """The base's folder."""
+        return self._store.folder
+
+    @property
+    def derived_folder(self) -> Path:
+        """A folder in the base for files that may be lost: they can be made from the store again."""
+        return self.path / "derived"
+
+    @property
+    def change(self) -> int:
+        """The number of the last committed change, another process's included."""
+        return self._store.change
+
+    @property
+    def quarantine(self) -> list[Quarantined]:
+        """What the last `build` or `add` of this handle refused."""
+        return list(self.report.quarantined)
+
+    @property
+    def encoder(self) -> DualEncoder:
+        """The encoder the base was built with, loaded and proved on first use. Raises Mismatch where it is another."""
+        from ravlm.encoders.base import DualEncoder
+
+        with self._lock:
+            if self._encoder is None:
+                encoder = DualEncoder.load(self._identity["name"])
+                self._check_fingerprint(encoder)
+                self._encoder = encoder
+            if not self._proved:
+                worst = canaries.worst_cosine(self._encoder, self._store.canaries())
+                if worst < canaries.LEAST:
+                    name = self._encoder.name
+                    raise Mismatch(
+                        f'The encoder "{name}" gives other vectors here than when "{self.path}" was built (a canary\'s '
+                        f"cosine is {worst:.4f}; at least {canaries.LEAST} is needed). Re-encode the base: "
+                        f"ravlm reencode {self.path} --encoder {name}"
+                    )
+                self._proved = True
+            return self._encoder
+
+    def _check_fingerprint(self, encoder: DualEncoder) -> None:
+        mine = self._identity
+        if encoder.fingerprint != mine["fingerprint"]:
+            raise Mismatch(
+                f'The knowledge base "{self.path}" was built with the encoder "{mine["name"]}" (fingerprint '
+                f'{mine["fingerprint"][:12]}), and this one is "{encoder.name}" (fingerprint '
+                f"{encoder.fingerprint[:12]}): their vectors can't be compared. Use the first, or re-encode the base: "
+                f"ravlm reencode {self.path} --encoder {encoder.name}"
+            )
+
+    def info(self) -> Info:
+        """Sizes, encoder and state."""
+        with self._store.reading():
+            index = self._fresh_index()
+            return Info(
+                path=str(self.path),
+                entries=self.count(),
+                parts={modality: len(found) for modality, found in index.of.items()},
+                encoder=self._identity["name"],
+                fingerprint=self._identity["fingerprint"],
+                dim=self._identity["dim"],
+                format=FORMAT,
+                change=index.change,
+                indexed_change=0,
+                bytes=sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            )
+
+    def count(self, where: Where = None) -> int:
+        """How many entries there are, or pass the filter `where`."""
+        return self._store.count(read_filter(where))
+
+    # what is in it
+
+    def add(
+        self,
+        entries: Iterable[Entry],
+        vectors: Mapping[str, Any] | None = None,
+        progress: Callable[[AddReport], None] | None = None,
+    ) -> AddReport:
+        """Add entries, batch by batch; one whose id is stored is replaced, or passed over where nothing differs.
+
+        `vectors={"image": (n, dim), "text": (n, dim)}` gives them ready-made for a list of n entries, one a modality
+        and entry (a text vector then stands for all of the entry's texts); what isn't given is encoded. A batch that
+        was stored stays stored, whatever happens to the next one.
+        """
+        return self._add(entries, checked_vectors(vectors, entries, self._identity["dim"]), progress, keep=False)
+
+    def _add(
+        self,
+        entries: Iterable[Entry],
+        given: Mapping[Modality, np.ndarray],
+        progress: Callable[[AddReport], None] | None,
+        keep: bool,
+    ) -> AddReport:
+        ingestion = Ingestion(self._store, lambda: self.encoder, keep)
+        try:
+            ingestion.run(entries, given, progress)
+        finally:
+            self.report = ingestion.report(entries)
+        return self.report
+
+    def remove(self, ids: str | Iterable[str]) -> int:
+        """Remove entries; returns how many there were. No search finds them any more; `compact` clears the disk."""
+        from ravlm.data.batches import batched
+
+        wanted = dict.fromkeys(str(id_) for id_ in ([ids] if isinstance(ids, str) else ids))
+        return sum(self._store.remove(some) for some in batched(wanted, 1000))
+
+    def get(self, ids: str | Iterable[str]) -> list[Entry]:
+        """The entries of these ids that are stored, in the order asked."""
+        wanted = [str(id_) for id_ in ([ids] if isinstance(ids, str) else ids)]
+        found = self._store.entries(dict.fromkeys(wanted))
+        return [found[id_] for id_ in wanted if id_ in found]
+
+    def sample(self, n: int, modality: Modality, seed: int = 0) -> list[tuple[Entry, Part, np.ndarray]]:
+        """Up to n parts of a modality, drawn at random, with their entries and stored vectors (dim,) float32."""
+        with self._store.reading():
+            index = self._fresh_index().of[modality]
+            parts = index.parts()
+            chosen = np.random.default_rng(seed).permutation(parts)[:n]
+            stored, vectors = self._store.parts(chosen.tolist()), index.vectors(chosen)
+        found = (stored[part] for part in chosen.tolist())
+        return [(part.entry, part.part, vector) for part, vector in zip(found, vectors, strict=True)]
+
+    # search
+
+    def search(
+        self,
+        text: str | None = None,
+        image: ImageSource | None = None,
+        vector: Any = None,
+        k: int = 10,
+        modality: AnyModality = "any",
+        where: Where = None,
+        options: SearchOptions = DEFAULT_OPTIONS,
+    ) -> list[Hit]:
+        """The k best entries for a text, a picture, both, or a vector (dim,); all where there are fewer, best first.
+
+        `modality` says which parts are looked at. In a search over both the cosines with the other modality than the
+        query's are mapped to the scale of its own (`ravlm.retrieval.scale`), so that texts don't always win; a bare
+        vector is compared as it is. `where`: the filter language.
+        """
+        query = {"text": text, "image": image, "vector": vector}
+        return self.search_many([query], k, modality, where, options)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[Mapping[str, Any]],
+        k: int = 10,
+        modality: AnyModality = "any",
+        where: Where = None,
+        options: SearchOptions = DEFAULT_OPTIONS,
+    ) -> list[list[Hit]]:
+        """The hits of each query, a mapping with `text`, `image` (or both) or `vector`; as `search`, but together."""
+        modalities, tree = check_search(k, modality), read_filter(where)
+        read = read_queries(queries, options, modalities, self._identity["dim"], lambda: self.encoder)
+        with self._store.reading() as db:
+            return Searching(self._store, db, self._fresh_index(), modalities, options).hits(read, k, tree)
+
+    def _fresh_index(self) -> Index:
+        """The index, brought to the state that the current `reading()` sees."""
+        with self._store.reading() as db:
+            changes = self._store.changes_since(db, self._index.change, self._index.last_part)
+            if changes.restart:
+                self._index.forget()
+            if changes.change != self._index.change:
+                self._index.update(changes.rows, changes.removed, changes.change)
+            return self._index
+
+    # the end
+
+    def close(self) -> None:
+        """Give the files back. A closed base is a folder that may be moved or copied."""
+        self._store.close()
+
+    def __enter__(self) -> KnowledgeBase:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _local(path: str | os.PathLike[str]) -> Path:
+    if is_address(path):
+        raise InvalidInput(f'"{path}" is an address; this ravlm keeps knowledge bases in folders: name one.')
+    if not str(path):
+        raise NotFound("The path of the knowledge base is empty; name a folder.")
+    return Path(path).absolute()
+
+
+def _take_back(folder: Path, made: bool) -> None:
+    """Remove a base that could not be built, unless something was stored."""
+    if Store.is_there(folder):
+        store = Store(folder)
+        try:
+            if store.count():
+                return
+        finally:
+            store.close()
+    if made:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.is_dir():
+        for file in folder.glob("store.*"):
+            file.unlink()

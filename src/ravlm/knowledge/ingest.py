@@ -1,0 +1,283 @@
+"""From a stream of entries to rows of the store: checked, decoded, encoded, stored batch by batch.
+
+Pictures are decoded in threads, one batch ahead of the encoder. What can't be used goes to quarantine with its reason
+and place, whole; what is stored already is passed over. Knows no search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ravlm.data.batches import ahead, batched
+from ravlm.data.images import image_bytes, is_address, load_image
+from ravlm.errors import InvalidInput, Mismatch, RavlmError, nearest
+from ravlm.knowledge.keywords import index_words
+from ravlm.knowledge.reports import AddReport
+from ravlm.knowledge.schema import EntryRow, PartRow
+from ravlm.knowledge.store import Store
+from ravlm.records import MODALITIES, Entry, Modality
+from ravlm.retrieval.filters import facets
+from ravlm.runtime import cpu_count
+
+if TYPE_CHECKING:
+    from ravlm.data.readers import Quarantined
+    from ravlm.encoders.base import DualEncoder
+
+BATCH, GIVEN_BATCH = 128, 1024
+"""Entries stored in one transaction: where they are encoded, and where their vectors came ready-made."""
+_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
+
+
+@dataclass
+class Item:
+    """An entry on its way: what came, and what becomes of it."""
+
+    place: str
+    entry: Entry
+    given: Mapping[Modality, np.ndarray]
+    stored: str | None
+    """The digest under which the id is stored."""
+    refused: str = ""
+    unchanged: bool = False
+    pixels: Image.Image | None = None
+    image: str | None = None
+    image_hash: str | None = None
+    picture: bytes | None = None
+    digest: str = ""
+    seconds: float = 0.0
+    parts: list[PartRow] = field(default_factory=list)
+
+
+class Ingestion:
+    """One run over one source. `keep`: entries whose id is stored stay as they are, whatever their content."""
+
+    def __init__(self, store: Store, encoder: Callable[[], DualEncoder], keep: bool = False) -> None:
+        self.store, self.encoder, self.keep = store, encoder, keep
+        self.refused: list[Quarantined] = []
+        self.counts = {"added": 0, "updated": 0, "unchanged": 0}
+        self.seconds = {"decode": 0.0, "encode": 0.0, "store": 0.0}
+        self.started = time.perf_counter()
+
+    def run(
+        self,
+        entries: Iterable[Entry],
+        given: Mapping[Modality, np.ndarray],
+        progress: Callable[[AddReport], None] | None = None,
+    ) -> AddReport:
+        """Add all of `entries`; `given` as `checked_vectors` returns it. A batch that was stored stays stored."""
+        size = GIVEN_BATCH if given else BATCH
+        workers = min(4, cpu_count())
+        for batch in batched(ahead(self._prepare, self._items(entries, given, size), workers, size + workers), size):
+            self._take(batch, entries)
+            if progress is not None:
+                progress(self.report(entries))
+        return self.report(entries)
+
+    def report(self, entries: Iterable[Entry]) -> AddReport:
+        """What was done so far."""
+        refused = _quarantine_of(entries)
+        total = {"total": time.perf_counter() - self.started}
+        return AddReport(
+            **self.counts,
+            quarantined=tuple(self.refused if refused is None else refused),
+            seconds={**self.seconds, **total},
+        )
+
+    # in the thread that called
+
+    def _items(self, entries: Iterable[Entry], given: Mapping[Modality, np.ndarray], size: int) -> Iterator[Item]:
+        """Entries with what is known of them, each id once."""
+        seen: set[str] = set()
+        for batch in batched(enumerate(entries), size):
+            items = []
+            for position, entry in batch:
+                if not isinstance(entry, Entry):
+                    raise InvalidInput(f"Item {position + 1} to add is a {type(entry).__name__}; an Entry is needed.")
+                rows = {modality: vectors[position] for modality, vectors in given.items()}
+                item = Item(f"entry {position + 1}", entry, rows, None)
+                self._identify(item, seen)
+                items.append(item)
+            stored = self.store.digests(item.entry.id for item in items if not item.refused)
+            for item in items:
+                if not item.refused and item.entry.id in stored:
+                    item.stored = stored[item.entry.id][1]
+                yield item
+
+    def _identify(self, item: Item, seen: set[str]) -> None:
+        """Bring the entry into its plain form, with an id that is the only one in its source."""
+        entry = item.entry
+        texts = (entry.texts,) if isinstance(entry.texts, str) else tuple(entry.texts)
+        try:
+            if not all(isinstance(text, str) for text in texts):
+                raise InvalidInput("a text of it is not a string")
+            json.dumps(dict(entry.metadata), allow_nan=False)
+            facets(entry.metadata)
+            id_ = str(entry.id).strip() or _content_id(entry, texts)
+            "\n".join([id_, *texts]).encode()
+        except UnicodeEncodeError:
+            item.refused = "A text or the id of it is not valid Unicode (half of a surrogate pair)."
+        except (TypeError, ValueError, RavlmError) as error:
+            item.refused = str(error) if isinstance(error, RavlmError) else f"Its metadata is not JSON: {error}."
+        else:
+            item.entry = Entry(id_, entry.image, texts, entry.metadata)
+            item.place = f'{item.place}, "{id_}"'
+            if id_ in seen:
+                item.refused = f'The id "{id_}" stands in this source twice; the first one was taken.'
+            seen.add(id_)
+
+    def _take(self, batch: list[Item], source: Iterable[Entry]) -> None:
+        """Encode and store what is new of a batch."""
+        fresh = [item for item in batch if not item.refused and not item.unchanged]
+        self.seconds["decode"] += sum(item.seconds for item in batch)
+        start = time.perf_counter()
+        self._encode(fresh)
+        encoded = time.perf_counter()
+        fresh = [item for item in fresh if not item.refused]
+        if fresh:
+            updated = self.store.put([_row(item) for item in fresh])
+            self.counts["added"] += len(fresh) - updated
+            self.counts["updated"] += updated
+        self.counts["unchanged"] += sum(item.unchanged for item in batch)
+        self.seconds["encode"] += encoded - start
+        self.seconds["store"] += time.perf_counter() - encoded
+        from ravlm.data.readers import Quarantined
+
+        refused = _quarantine_of(source)
+        for item in batch:
+            if item.refused:
+                (self.refused if refused is None else refused).append(Quarantined(item.place, item.refused))
+
+    def _encode(self, items: list[Item]) -> None:
+        """Give every item its parts."""
+        pictures = [item for item in items if item.pixels is not None]
+        pieces: list[tuple[Item, int, str | None, str]] = []
+        for item in items:
+            for modality, vector in item.given.items():
+                words = index_words("\n".join(item.entry.texts)) if modality == "text" else ""
+                self._part(item, modality, 0, None, vector, True, words)
+            if "text" not in item.given:
+                for position, text in enumerate(item.entry.texts):
+                    if text.strip():
+                        found = self.encoder().passages(text)
+                        pieces += [(item, position, None if len(found) == 1 else piece, piece) for piece in found]
+        if pictures:
+            vectors = self.encoder().encode_images([item.pixels for item in pictures if item.pixels is not None])
+            for item, vector in zip(pictures, vectors, strict=True):
+                item.pixels = None
+                self._part(item, "image", 0, None, vector, False, "")
+        if pieces:
+            texts = list(dict.fromkeys(text for *_, text in pieces))
+            of_text = dict(zip(texts, self.encoder().encode_texts(texts), strict=True))
+            for item, position, passage, text in pieces:
+                self._part(item, "text", position, passage, of_text[text], False, index_words(text))
+
+    @staticmethod
+    def _part(
+        item: Item, modality: Modality, position: int, passage: str | None, vector: np.ndarray, given: bool, words: str
+    ) -> None:
+        length = float(np.linalg.norm(vector))
+        if not np.isfinite(length) or length == 0:
+            whose = "given" if given else "encoder's"
+            item.refused = f"Its {whose} {modality} vector has the length {length}, and so no direction."
+            return
+        blob = (np.asarray(vector, np.float32) / length).astype("<f2").tobytes()
+        item.parts.append(PartRow(modality, position, passage, blob, given, words))
+
+    # in the threads that work ahead
+
+    def _prepare(self, item: Item) -> Item:
+        """Read the picture, decide whether the entry is new, and decode it then."""
+        if item.refused:
+            return item
+        if item.stored is not None and self.keep:
+            item.unchanged = True
+            return item
+        start = time.perf_counter()
+        try:
+            self._look(item)
+        except RavlmError as error:
+            item.refused = str(error)
+        item.seconds = time.perf_counter() - start
+        return item
+
+    def _look(self, item: Item) -> None:
+        entry = item.entry
+        source = entry.image
+        if source is not None:
+            data = image_bytes(source)
+            item.image_hash = hashlib.sha256(data).hexdigest()
+            if isinstance(source, str | os.PathLike):
+                item.image = str(source) if is_address(source) else os.path.abspath(source)
+            else:
+                item.image, item.picture = f"pictures/{item.image_hash[:2]}/{item.image_hash}{_suffix(data)}", data
+        elif not item.given and not any(text.strip() for text in entry.texts):
+            raise InvalidInput("It has neither a picture nor a text.")
+        given = {modality: zlib.crc32(vector.tobytes()) for modality, vector in item.given.items()}
+        content = [item.image, item.image_hash, entry.texts, dict(entry.metadata), given]
+        item.digest = _hash(content)
+        if item.digest == item.stored:
+            item.unchanged, item.picture = True, None
+        elif source is not None and "image" not in item.given:
+            item.pixels = load_image(data if is_address(source) else source, edge=self.encoder().image_size)
+
+
+def checked_vectors(
+    vectors: Mapping[str, Any] | None, entries: Iterable[Entry], dim: int
+) -> dict[Modality, np.ndarray]:
+    """Ready-made vectors as float32 (n, dim) for each modality. Raises InvalidInput or Mismatch."""
+    if vectors is None:
+        return {}
+    if not isinstance(entries, Sequence):
+        raise InvalidInput("With vectors=, entries must be a list: row i of the vectors belongs to entry i.")
+    checked: dict[Modality, np.ndarray] = {}
+    for name, rows in vectors.items():
+        if name not in MODALITIES:
+            raise InvalidInput(f'vectors= has the key "{name}"; allowed: image, text.{nearest(str(name), MODALITIES)}')
+        array = np.asarray(rows, np.float32)
+        if array.ndim != 2 or len(array) != len(entries):
+            raise InvalidInput(
+                f'vectors["{name}"] has the shape {array.shape}; for {len(entries)} entries ({len(entries)}, {dim}) is '
+                "needed."
+            )
+        if array.shape[1] != dim:
+            raise Mismatch(
+                f'vectors["{name}"] have {array.shape[1]} dimensions, and this base\'s encoder gives {dim}; '
+                "bring vectors of that encoder."
+            )
+        checked[name] = array
+    return checked
+
+
+def _row(item: Item) -> EntryRow:
+    entry = item.entry
+    return EntryRow(
+        entry.id, item.image, item.image_hash, entry.texts, entry.metadata, item.digest, tuple(item.parts), item.picture
+    )
+
+
+def _quarantine_of(source: object) -> list[Quarantined] | None:
+    found = getattr(source, "quarantine", None)
+    return found if isinstance(found, list) else None
+
+
+def _content_id(entry: Entry, texts: tuple[str, ...]) -> str:
+    picture = None if entry.image is None else hashlib.sha256(image_bytes(entry.image)).hexdigest()
+    return _hash([picture, texts, dict(entry.metadata)])[:16]
+
+
+def _hash(content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _suffix(data: bytes) -> str:
+    return next((suffix for start, suffix in _SUFFIXES.items() if data.startswith(start)), "")

@@ -1,0 +1,367 @@
+"""The truth of a knowledge base: one SQLite file (write-ahead log), read and written in whole transactions.
+
+One connection reads and another writes, so a search never waits for a batch that is being stored. `synchronous` is
+FULL: a batch that was acknowledged is on the disk and survives a power loss. Knows rows, not encoders and not indexes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+
+from ravlm.checkpoint import written_aside
+from ravlm.data.batches import batched
+from ravlm.data.images import is_address
+from ravlm.errors import BrokenData, Busy, InvalidInput, Mismatch, NotFound, RavlmError
+from ravlm.knowledge.schema import APPLICATION, CODES, FORMAT, NAMES, PAGE_SIZE, TABLES, EntryRow
+from ravlm.records import Entry, Modality, Part
+from ravlm.retrieval.filters import Filter, facets, to_sql
+
+FILE = "store.sqlite"
+WAIT = 60.0
+"""Seconds that a writer waits for another one."""
+
+
+class StoredPart(NamedTuple):
+    """A part as it is stored: its number, its entry's number and what a hit shows of it."""
+
+    number: int
+    entry_number: int
+    entry: Entry
+    part: Part
+
+
+class Changes(NamedTuple):
+    """What an index lacks: rows of new parts as (number, entry, modality, vector), numbers of removed ones, and the
+    change it then covers. `restart`: it must forget what it had."""
+
+    rows: Iterator[tuple[int, int, int, bytes]]
+    removed: list[int]
+    change: int
+    restart: bool
+
+
+class Store:
+    """A base's SQLite file. Each method is one transaction, or part of the caller's `reading()` or `writing()`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the store in `folder`. Raises NotFound, BrokenData, or Mismatch of the format."""
+        self.folder, self.file = folder, folder / FILE
+        if not self.file.is_file():
+            raise NotFound(f'There is no knowledge base in "{folder}"; make one with: ravlm build {folder} SOURCE')
+        self.writable = os.access(folder, os.W_OK) and os.access(self.file, os.W_OK)
+        self._read_lock, self._write_lock = threading.RLock(), threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        with _told(self.file):
+            self._reader = self._connect()
+            _check_format(self._reader, self.folder)
+
+    @classmethod
+    def create(cls, folder: Path, values: dict[str, Any], canaries: dict[Modality, np.ndarray]) -> Store:
+        """Make an empty store in `folder` and open it. `values`: what `value()` gives; canaries (n, dim) float32."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with _told(folder / FILE):
+            db = sqlite3.connect(folder / FILE, isolation_level=None, timeout=WAIT)
+            try:
+                db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("BEGIN IMMEDIATE")
+                if not _tables(db):  # else another process was faster
+                    for statement in TABLES.split(";\n"):
+                        db.execute(statement)
+                    first = {"change": 0, "purged": 0, **values}
+                    db.executemany("INSERT INTO base VALUES (?, ?)", [(k, json.dumps(v)) for k, v in first.items()])
+                    _write_canaries(db, canaries)
+                db.execute("COMMIT")
+            finally:
+                db.close()
+        return cls(folder)
+
+    @staticmethod
+    def is_there(folder: Path) -> bool:
+        """Whether `folder` holds a store that was made whole."""
+        if not (folder / FILE).is_file():
+            return False
+        with _told(folder / FILE):
+            db = sqlite3.connect(f"file:{quote(str(folder / FILE))}?mode=ro", uri=True, timeout=WAIT)
+            try:
+                return bool(_tables(db))
+            finally:
+                db.close()
+
+    def close(self) -> None:
+        """Give the file back; the last one that closes folds the write-ahead log into it."""
+        with self._write_lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        with self._read_lock:
+            self._reader.close()
+
+    # transactions
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees one state until the block ends."""
+        with self._read_lock, _told(self.file):
+            if self._reader.in_transaction:
+                yield self._reader
+                return
+            self._reader.execute("BEGIN")
+            try:
+                yield self._reader
+            finally:
+                self._reader.execute("ROLLBACK")
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        """A connection and the number of the change; all of it is stored at the end of the block, or nothing."""
+        if not self.writable:
+            raise InvalidInput(f'The knowledge base "{self.folder}" is read-only; copy it to a folder of your own.')
+        with self._write_lock, _told(self.file):
+            db = self._writer = self._writer or self._connect()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                row = db.execute("UPDATE base SET value = value + 1 WHERE key = 'change' RETURNING value").fetchone()
+                yield db, int(row[0])
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    def _connect(self) -> sqlite3.Connection:
+        address = f"file:{quote(str(self.file))}"
+        if not self.writable:
+            # Without a log beside it the file is complete, and SQLite must not look for one that it can't make.
+            address += "?mode=ro" if self.file.with_name(FILE + "-wal").exists() else "?immutable=1"
+        db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=WAIT)
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = OFF")  # `compact` rewrites the file
+        db.execute("PRAGMA cache_size = -65536")
+        return db
+
+    # values
+
+    def value(self, key: str) -> Any:
+        """What `create` or `set_value` stored under `key`."""
+        with self.reading() as db:
+            row = db.execute("SELECT value FROM base WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                raise BrokenData(f'The knowledge base "{self.folder}" lacks its "{key}"; restore it from a copy.')
+            return json.loads(str(row[0]))
+
+    def canaries(self) -> dict[Modality, np.ndarray]:
+        """The stored vectors of the canaries, float32 (n, dim) for each modality."""
+        with self.reading() as db:
+            rows = db.execute("SELECT modality, vector FROM canary ORDER BY modality, position").fetchall()
+        return {
+            name: np.array([np.frombuffer(vector, "<f4") for found, vector in rows if found == code], np.float32)
+            for name, code in CODES.items()
+        }
+
+    # writing
+
+    def put(self, rows: Sequence[EntryRow]) -> int:
+        """Store a batch in one transaction; entries of the same ids are replaced. Returns how many were."""
+        with self.writing() as (db, change):
+            replaced = _remove(db, [row.id for row in rows], change)
+            next_entry, next_part = _last(db, "entry") + 1, _last(db, "part") + 1
+            entries: list[tuple[Any, ...]] = []
+            parts: list[tuple[Any, ...]] = []
+            words: list[tuple[int, str]] = []
+            tags: list[tuple[Any, ...]] = []
+            for number, row in enumerate(rows, next_entry):
+                if row.picture is not None:
+                    self._write_picture(str(row.image), row.picture)
+                texts = json.dumps(row.texts, ensure_ascii=False)
+                metadata = json.dumps(row.metadata, ensure_ascii=False, allow_nan=False)
+                entries.append((number, row.id, row.image, row.image_hash, texts, metadata, row.digest, change))
+                tags += [(*facet, number) for facet in facets(row.metadata)]
+                for part in row.parts:
+                    checksum, at = zlib.crc32(part.vector), next_part + len(parts)
+                    parts.append((at, number, CODES[part.modality], part.position, part.passage, int(part.given),
+                                  checksum, change, part.vector))  # fmt: skip
+                    if part.words:
+                        words.append((at, part.words))
+            db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", entries)
+            db.executemany("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", parts)
+            db.executemany("INSERT INTO keyword (rowid, words) VALUES (?, ?)", words)
+            db.executemany("INSERT INTO facet VALUES (?, ?, ?, ?)", tags)
+        return replaced
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove entries in one transaction; returns how many there were."""
+        with self.writing() as (db, change):
+            return _remove(db, ids, change)
+
+    def _write_picture(self, name: str, picture: bytes) -> None:
+        if not (self.folder / name).is_file():
+            with written_aside(self.folder / name) as aside:
+                aside.write_bytes(picture)
+
+    # reading
+
+    @property
+    def change(self) -> int:
+        """The number of the last committed change."""
+        with self.reading() as db:
+            return int(db.execute("SELECT value FROM base WHERE key = 'change'").fetchone()[0])
+
+    def count(self, where: Filter | None = None) -> int:
+        """How many entries pass `where`."""
+        sql, parameters = ("1", []) if where is None else to_sql(where)
+        with self.reading() as db:
+            return int(db.execute(f"SELECT COUNT(*) FROM entry WHERE {sql}", parameters).fetchone()[0])  # noqa: S608
+
+    def numbers(self, where: Filter) -> np.ndarray:
+        """Numbers of the entries that pass `where`, ascending."""
+        sql, parameters = to_sql(where)
+        with self.reading() as db:
+            rows = db.execute(f"SELECT number FROM entry WHERE {sql} ORDER BY number", parameters)  # noqa: S608
+            return np.fromiter((number for (number,) in rows), np.int64)
+
+    def digests(self, ids: Iterable[str]) -> dict[str, tuple[int, str]]:
+        """(number, digest) of those of `ids` that are stored."""
+        found = {}
+        with self.reading() as db:
+            for some in batched(ids, 500):
+                sql = f"SELECT id, number, digest FROM entry WHERE id IN ({_marks(some)})"  # noqa: S608
+                found.update({id_: (number, digest) for id_, number, digest in db.execute(sql, some)})
+        return found
+
+    def entries(self, ids: Iterable[str]) -> dict[str, Entry]:
+        """Those of `ids` that are stored, by id."""
+        found = {}
+        with self.reading() as db:
+            for some in batched(ids, 500):
+                sql = f"SELECT id, image, texts, metadata FROM entry WHERE id IN ({_marks(some)})"  # noqa: S608
+                found.update({row[0]: self._entry(*row) for row in db.execute(sql, some)})
+        return found
+
+    def parts(self, numbers: Iterable[int]) -> dict[int, StoredPart]:
+        """Parts with their entries, by the part's number."""
+        found = {}
+        with self.reading() as db:
+            for some in batched(map(int, numbers), 500):
+                sql = (
+                    "SELECT part.number, entry.number, modality, position, passage, id, image, texts, metadata "  # noqa: S608
+                    f"FROM part JOIN entry ON entry.number = part.entry WHERE part.number IN ({_marks(some)})"
+                )
+                for number, entry_number, modality, position, passage, *fields in db.execute(sql, some):
+                    entry = self._entry(*fields)
+                    found[number] = StoredPart(number, entry_number, entry, _part(entry, modality, position, passage))
+        return found
+
+    def changes_since(self, db: sqlite3.Connection, change: int, last_part: int) -> Changes:
+        """What an index that covers `change` and parts up to `last_part` lacks. `db` comes from `reading()`."""
+        now = dict(db.execute("SELECT key, value FROM base WHERE key IN ('change', 'purged')").fetchall())
+        restart = change < int(now["purged"])
+        removed = db.execute("SELECT part FROM removed WHERE change > ?", (change,)) if not restart else ()
+        rows = db.execute(
+            "SELECT number, entry, modality, vector FROM part WHERE number > ? ORDER BY number",
+            (0 if restart else last_part,),
+        )
+        return Changes(iter(rows), [part for (part,) in removed], int(now["change"]), restart)
+
+    def image_path(self, image: str | None) -> str | None:
+        """Where a stored picture lies: as it was stored, or within this folder."""
+        if image is None or is_address(image) or os.path.isabs(image):
+            return image
+        return str(self.folder / image)
+
+    def _entry(self, id_: str, image: str | None, texts: str, metadata: str) -> Entry:
+        return Entry(id_, self.image_path(image), tuple(json.loads(texts)), json.loads(metadata))
+
+
+def _part(entry: Entry, modality: int, position: int, passage: str | None) -> Part:
+    if NAMES[modality] == "image":
+        return Part("image")
+    if passage is None:
+        passage = entry.texts[position] if position < len(entry.texts) else ""
+    return Part("text", position, passage)
+
+
+def _remove(db: sqlite3.Connection, ids: Sequence[str], change: int) -> int:
+    gone = 0
+    for some in batched(ids, 500):
+        sql = f"SELECT number FROM entry WHERE id IN ({_marks(some)})"  # noqa: S608
+        numbers = [number for (number,) in db.execute(sql, some)]
+        if not numbers:
+            continue
+        of_entries = f"entry IN ({_marks(numbers)})"
+        parts = [p for (p,) in db.execute(f"SELECT number FROM part WHERE {of_entries}", numbers)]  # noqa: S608
+        db.executemany("INSERT INTO removed VALUES (?, ?)", [(change, part) for part in parts])
+        db.executemany("DELETE FROM keyword WHERE rowid = ?", [(part,) for part in parts])
+        db.execute(f"DELETE FROM part WHERE {of_entries}", numbers)  # noqa: S608
+        db.execute(f"DELETE FROM facet WHERE {of_entries}", numbers)  # noqa: S608
+        db.execute(f"DELETE FROM entry WHERE number IN ({_marks(numbers)})", numbers)  # noqa: S608
+        gone += len(numbers)
+    return gone
+
+
+def _last(db: sqlite3.Connection, table: str) -> int:
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _tables(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
+
+
+def _write_canaries(db: sqlite3.Connection, canaries: dict[Modality, np.ndarray]) -> None:
+    for modality, vectors in canaries.items():
+        rows = [(CODES[modality], at, vector.astype("<f4").tobytes()) for at, vector in enumerate(vectors)]
+        db.executemany("INSERT INTO canary VALUES (?, ?, ?)", rows)
+
+
+def _check_format(db: sqlite3.Connection, folder: Path) -> None:
+    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    if application != APPLICATION:
+        raise NotFound(f'"{folder / FILE}" is an SQLite file, but not a knowledge base of ravlm; name another folder.')
+    if version != FORMAT:
+        way = "install a newer ravlm" if version > FORMAT else "export it with the ravlm that wrote it and import that"
+        raise Mismatch(f'The knowledge base "{folder}" has the format {version}, and this ravlm reads {FORMAT}; {way}.')
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """SQLite's errors as sentences."""
+    try:
+        yield
+    except sqlite3.ProgrammingError as error:
+        if "closed" not in str(error):
+            raise
+        raise RavlmError(f'The knowledge base "{file.parent}" was closed; open it again.') from error
+    except sqlite3.Error as error:
+        what = str(error)
+        if "locked" in what or "busy" in what:
+            raise Busy(
+                f'Another process has been writing to the knowledge base "{file.parent}" for {WAIT:.0f} s; try again.'
+            ) from error
+        if "full" in what:
+            raise RavlmError(
+                f'The disk of the knowledge base "{file.parent}" is full; nothing of this batch was stored, all '
+                "before it was. Make room and repeat the command."
+            ) from error
+        if "readonly" in what or "unable to open" in what:
+            raise RavlmError(
+                f'The knowledge base "{file.parent}" can\'t be opened or written here ({what}); copy it to a folder '
+                "that can be written to."
+            ) from error
+        raise BrokenData(
+            f'The store "{file}" is damaged or no knowledge base ({what}); restore it from a copy or build it anew.'
+        ) from error
