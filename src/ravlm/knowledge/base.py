@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,14 +19,14 @@ import numpy as np
 
 from ravlm.data.images import is_address
 from ravlm.errors import InvalidInput, Mismatch, NotFound
-from ravlm.knowledge import canaries
+from ravlm.knowledge import canaries, snapshots
 from ravlm.knowledge.ingest import Ingestion, checked_vectors
+from ravlm.knowledge.live import LiveIndex
 from ravlm.knowledge.queries import check_search, read_queries
 from ravlm.knowledge.reports import AddReport, Info
-from ravlm.knowledge.schema import FORMAT
+from ravlm.knowledge.schema import FORMAT, Identity
 from ravlm.knowledge.searching import Searching
 from ravlm.knowledge.store import Store
-from ravlm.knowledge.vectors import Index
 from ravlm.records import Entry, Hit, ImageSource, Modality, Part
 from ravlm.retrieval.filter_syntax import Where, read_filter
 from ravlm.retrieval.options import SearchOptions
@@ -50,9 +51,9 @@ class KnowledgeBase:
     def __init__(self, store: Store, encoder: DualEncoder | None) -> None:
         """Used by `build` and `open`."""
         self._store, self._lock = store, threading.RLock()
-        self._identity: dict[str, Any] = store.value("encoder")
+        self._identity = store.state().identity
         self._encoder, self._proved = encoder, False
-        self._index = Index(self._identity["dim"])
+        self._live = LiveIndex(store, self._identity, self.derived_folder)
         self.report = AddReport()
         """What the last `build` or `add` of this handle did."""
         if encoder is not None:
@@ -88,8 +89,8 @@ class KnowledgeBase:
         with ExitStack() as on_error:
             on_error.callback(_take_back, folder, made=not folder.exists())
             encoder = encoder or DualEncoder.load("starter")
-            identity = {"name": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
-            base = cls(Store.create(folder, {"encoder": identity}, canaries.encode(encoder)), encoder)
+            identity = Identity(uuid.uuid4().hex, encoder.name, encoder.fingerprint, encoder.dim)
+            base = cls(Store.create(folder, identity, canaries.encode(encoder)), encoder)
             base._proved = True
             on_error.callback(base.close)
             base._add(entries, {}, progress, keep=True)
@@ -124,7 +125,7 @@ class KnowledgeBase:
     @property
     def change(self) -> int:
         """The number of the last committed change, another process's included."""
-        return self._store.change
+        return self._store.state().change
 
     @property
     def quarantine(self) -> list[Quarantined]:
@@ -138,7 +139,7 @@ class KnowledgeBase:
 
         with self._lock:
             if self._encoder is None:
-                encoder = DualEncoder.load(self._identity["name"])
+                encoder = DualEncoder.load(self._identity.encoder)
                 self._check_fingerprint(encoder)
                 self._encoder = encoder
             if not self._proved:
@@ -155,10 +156,10 @@ class KnowledgeBase:
 
     def _check_fingerprint(self, encoder: DualEncoder) -> None:
         mine = self._identity
-        if encoder.fingerprint != mine["fingerprint"]:
+        if encoder.fingerprint != mine.fingerprint:
             raise Mismatch(
-                f'The knowledge base "{self.path}" was built with the encoder "{mine["name"]}" (fingerprint '
-                f'{mine["fingerprint"][:12]}), and this one is "{encoder.name}" (fingerprint '
+                f'The knowledge base "{self.path}" was built with the encoder "{mine.encoder}" (fingerprint '
+                f'{mine.fingerprint[:12]}), and this one is "{encoder.name}" (fingerprint '
                 f"{encoder.fingerprint[:12]}): their vectors can't be compared. Use the first, or re-encode the base: "
                 f"ravlm reencode {self.path} --encoder {encoder.name}"
             )
@@ -166,17 +167,17 @@ class KnowledgeBase:
     def info(self) -> Info:
         """Sizes, encoder and state."""
         with self._store.reading():
-            index = self._fresh_index()
+            index = self._live.fresh()
             return Info(
                 path=str(self.path),
                 entries=self.count(),
                 parts={modality: len(found) for modality, found in index.of.items()},
-                encoder=self._identity["name"],
-                fingerprint=self._identity["fingerprint"],
-                dim=self._identity["dim"],
+                encoder=self._identity.encoder,
+                fingerprint=self._identity.fingerprint,
+                dim=self._identity.dim,
                 format=FORMAT,
                 change=index.change,
-                indexed_change=0,
+                indexed_change=snapshots.covered_change(self.derived_folder),
                 bytes=sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
             )
 
@@ -198,7 +199,7 @@ class KnowledgeBase:
         and entry (a text vector then stands for all of the entry's texts); what isn't given is encoded. A batch that
         was stored stays stored, whatever happens to the next one.
         """
-        return self._add(entries, checked_vectors(vectors, entries, self._identity["dim"]), progress, keep=False)
+        return self._add(entries, checked_vectors(vectors, entries, self._identity.dim), progress, keep=False)
 
     def _add(
         self,
@@ -207,7 +208,7 @@ class KnowledgeBase:
         progress: Callable[[AddReport], None] | None,
         keep: bool,
     ) -> AddReport:
-        ingestion = Ingestion(self._store, lambda: self.encoder, keep)
+        ingestion = Ingestion(self._store, self._identity, lambda: self.encoder, keep)
         try:
             ingestion.run(entries, given, progress)
         finally:
@@ -230,7 +231,7 @@ class KnowledgeBase:
     def sample(self, n: int, modality: Modality, seed: int = 0) -> list[tuple[Entry, Part, np.ndarray]]:
         """Up to n parts of a modality, drawn at random, with their entries and stored vectors (dim,) float32."""
         with self._store.reading():
-            index = self._fresh_index().of[modality]
+            index = self._live.fresh().of[modality]
             parts = index.parts()
             chosen = np.random.default_rng(seed).permutation(parts)[:n]
             stored, vectors = self._store.parts(chosen.tolist()), index.vectors(chosen)
@@ -268,19 +269,16 @@ class KnowledgeBase:
     ) -> list[list[Hit]]:
         """The hits of each query, a mapping with `text`, `image` (or both) or `vector`; as `search`, but together."""
         modalities, tree = check_search(k, modality), read_filter(where)
-        read = read_queries(queries, options, modalities, self._identity["dim"], lambda: self.encoder)
+        read = read_queries(queries, options, modalities, self._identity.dim, lambda: self.encoder)
         with self._store.reading() as db:
-            return Searching(self._store, db, self._fresh_index(), modalities, options).hits(read, k, tree)
+            return Searching(self._store, db, self._live.fresh(), modalities, options).hits(read, k, tree)
 
-    def _fresh_index(self) -> Index:
-        """The index, brought to the state that the current `reading()` sees."""
-        with self._store.reading() as db:
-            changes = self._store.changes_since(db, self._index.change, self._index.last_part)
-            if changes.restart:
-                self._index.forget()
-            if changes.change != self._index.change:
-                self._index.update(changes.rows, changes.removed, changes.change)
-            return self._index
+    # upkeep
+
+    def optimize(self) -> None:
+        """Write the vector index to disk, so that opening need not read all vectors; returns when searches use it."""
+        self._store.check_writable()
+        self._live.save()
 
     # the end
 

@@ -12,18 +12,16 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from ravlm.data.batches import ahead, batched
 from ravlm.data.images import image_bytes, is_address, load_image
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, nearest
-from ravlm.knowledge.keywords import index_words
+from ravlm.knowledge.encoding import Item, encode
 from ravlm.knowledge.reports import AddReport
-from ravlm.knowledge.schema import EntryRow, PartRow
+from ravlm.knowledge.schema import Identity
 from ravlm.knowledge.store import Store
 from ravlm.records import MODALITIES, Entry, Modality
 from ravlm.retrieval.filters import facets
@@ -38,31 +36,13 @@ BATCH, GIVEN_BATCH = 128, 1024
 _SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 
 
-@dataclass
-class Item:
-    """An entry on its way: what came, and what becomes of it."""
-
-    place: str
-    entry: Entry
-    given: Mapping[Modality, np.ndarray]
-    stored: str | None
-    """The digest under which the id is stored."""
-    refused: str = ""
-    unchanged: bool = False
-    pixels: Image.Image | None = None
-    image: str | None = None
-    image_hash: str | None = None
-    picture: bytes | None = None
-    digest: str = ""
-    seconds: float = 0.0
-    parts: list[PartRow] = field(default_factory=list)
-
-
 class Ingestion:
     """One run over one source. `keep`: entries whose id is stored stay as they are, whatever their content."""
 
-    def __init__(self, store: Store, encoder: Callable[[], DualEncoder], keep: bool = False) -> None:
-        self.store, self.encoder, self.keep = store, encoder, keep
+    def __init__(
+        self, store: Store, identity: Identity, encoder: Callable[[], DualEncoder], keep: bool = False
+    ) -> None:
+        self.store, self.identity, self.encoder, self.keep = store, identity, encoder, keep
         self.refused: list[Quarantined] = []
         self.counts = {"added": 0, "updated": 0, "unchanged": 0}
         self.seconds = {"decode": 0.0, "encode": 0.0, "store": 0.0}
@@ -104,7 +84,7 @@ class Ingestion:
                 if not isinstance(entry, Entry):
                     raise InvalidInput(f"Item {position + 1} to add is a {type(entry).__name__}; an Entry is needed.")
                 rows = {modality: vectors[position] for modality, vectors in given.items()}
-                item = Item(f"entry {position + 1}", entry, rows, None)
+                item = Item(entry, f"entry {position + 1}", rows)
                 self._identify(item, seen)
                 items.append(item)
             stored = self.store.digests(item.entry.id for item in items if not item.refused)
@@ -140,11 +120,11 @@ class Ingestion:
         fresh = [item for item in batch if not item.refused and not item.unchanged]
         self.seconds["decode"] += sum(item.seconds for item in batch)
         start = time.perf_counter()
-        self._encode(fresh)
+        encode(fresh, self.encoder)
         encoded = time.perf_counter()
         fresh = [item for item in fresh if not item.refused]
         if fresh:
-            updated = self.store.put([_row(item) for item in fresh])
+            updated = self.store.put([item.row() for item in fresh], self.identity)
             self.counts["added"] += len(fresh) - updated
             self.counts["updated"] += updated
         self.counts["unchanged"] += sum(item.unchanged for item in batch)
@@ -156,42 +136,6 @@ class Ingestion:
         for item in batch:
             if item.refused:
                 (self.refused if refused is None else refused).append(Quarantined(item.place, item.refused))
-
-    def _encode(self, items: list[Item]) -> None:
-        """Give every item its parts."""
-        pictures = [item for item in items if item.pixels is not None]
-        pieces: list[tuple[Item, int, str | None, str]] = []
-        for item in items:
-            for modality, vector in item.given.items():
-                words = index_words("\n".join(item.entry.texts)) if modality == "text" else ""
-                self._part(item, modality, 0, None, vector, True, words)
-            if "text" not in item.given:
-                for position, text in enumerate(item.entry.texts):
-                    if text.strip():
-                        found = self.encoder().passages(text)
-                        pieces += [(item, position, None if len(found) == 1 else piece, piece) for piece in found]
-        if pictures:
-            vectors = self.encoder().encode_images([item.pixels for item in pictures if item.pixels is not None])
-            for item, vector in zip(pictures, vectors, strict=True):
-                item.pixels = None
-                self._part(item, "image", 0, None, vector, False, "")
-        if pieces:
-            texts = list(dict.fromkeys(text for *_, text in pieces))
-            of_text = dict(zip(texts, self.encoder().encode_texts(texts), strict=True))
-            for item, position, passage, text in pieces:
-                self._part(item, "text", position, passage, of_text[text], False, index_words(text))
-
-    @staticmethod
-    def _part(
-        item: Item, modality: Modality, position: int, passage: str | None, vector: np.ndarray, given: bool, words: str
-    ) -> None:
-        length = float(np.linalg.norm(vector))
-        if not np.isfinite(length) or length == 0:
-            whose = "given" if given else "encoder's"
-            item.refused = f"Its {whose} {modality} vector has the length {length}, and so no direction."
-            return
-        blob = (np.asarray(vector, np.float32) / length).astype("<f2").tobytes()
-        item.parts.append(PartRow(modality, position, passage, blob, given, words))
 
     # in the threads that work ahead
 
@@ -256,13 +200,6 @@ def checked_vectors(
             )
         checked[name] = array
     return checked
-
-
-def _row(item: Item) -> EntryRow:
-    entry = item.entry
-    return EntryRow(
-        entry.id, item.image, item.image_hash, entry.texts, entry.metadata, item.digest, tuple(item.parts), item.picture
-    )
 
 
 def _quarantine_of(source: object) -> list[Quarantined] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ravlm.records import Modality
 
@@ -56,6 +56,26 @@ CREATE VIRTUAL TABLE keyword USING fts5 (words, tokenize = "porter unicode61 rem
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {FORMAT};
 """
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose vectors a base holds, and which base it is."""
+
+    base: str
+    """Random, given when the base was made: a snapshot of another base is not mistaken for one of this."""
+    encoder: str
+    """What `DualEncoder.load` takes."""
+    fingerprint: str
+    dim: int
+
+
+class State(NamedTuple):
+    """Where a store stands: the last change, the change up to which tombstones were cleared away, and its identity."""
+
+    change: int
+    purged: int
+    identity: Identity
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from ravlm.checkpoint import written_aside
 from ravlm.data.batches import batched
 from ravlm.data.images import is_address
 from ravlm.errors import BrokenData, Busy, InvalidInput, Mismatch, NotFound, RavlmError
-from ravlm.knowledge.schema import APPLICATION, CODES, FORMAT, NAMES, PAGE_SIZE, TABLES, EntryRow
+from ravlm.knowledge.schema import APPLICATION, CODES, FORMAT, NAMES, PAGE_SIZE, TABLES, EntryRow, Identity, State
 from ravlm.records import Entry, Modality, Part
 from ravlm.retrieval.filters import Filter, facets, to_sql
 
@@ -39,16 +40,6 @@ class StoredPart(NamedTuple):
     entry_number: int
     entry: Entry
     part: Part
-
-
-class Changes(NamedTuple):
-    """What an index lacks: rows of new parts as (number, entry, modality, vector), numbers of removed ones, and the
-    change it then covers. `restart`: it must forget what it had."""
-
-    rows: Iterator[tuple[int, int, int, bytes]]
-    removed: list[int]
-    change: int
-    restart: bool
 
 
 class Store:
@@ -67,8 +58,8 @@ class Store:
             _check_format(self._reader, self.folder)
 
     @classmethod
-    def create(cls, folder: Path, values: dict[str, Any], canaries: dict[Modality, np.ndarray]) -> Store:
-        """Make an empty store in `folder` and open it. `values`: what `value()` gives; canaries (n, dim) float32."""
+    def create(cls, folder: Path, identity: Identity, canaries: dict[Modality, np.ndarray]) -> Store:
+        """Make an empty store in `folder` and open it; canaries (n, dim) float32 for each modality."""
         folder.mkdir(parents=True, exist_ok=True)
         with _told(folder / FILE):
             db = sqlite3.connect(folder / FILE, isolation_level=None, timeout=WAIT)
@@ -79,9 +70,8 @@ class Store:
                 if not _tables(db):  # else another process was faster
                     for statement in TABLES.split(";\n"):
                         db.execute(statement)
-                    first = {"change": 0, "purged": 0, **values}
-                    db.executemany("INSERT INTO base VALUES (?, ?)", [(k, json.dumps(v)) for k, v in first.items()])
-                    _write_canaries(db, canaries)
+                    db.execute("INSERT INTO base VALUES ('change', 0), ('purged', 0)")
+                    write_identity(db, identity, canaries)
                 db.execute("COMMIT")
             finally:
                 db.close()
@@ -123,11 +113,15 @@ class Store:
             finally:
                 self._reader.execute("ROLLBACK")
 
+    def check_writable(self) -> None:
+        """Raise InvalidInput where the base can only be read."""
+        if not self.writable:
+            raise InvalidInput(f'The knowledge base "{self.folder}" is read-only; copy it to a folder of your own.')
+
     @contextmanager
     def writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
         """A connection and the number of the change; all of it is stored at the end of the block, or nothing."""
-        if not self.writable:
-            raise InvalidInput(f'The knowledge base "{self.folder}" is read-only; copy it to a folder of your own.')
+        self.check_writable()
         with self._write_lock, _told(self.file):
             db = self._writer = self._writer or self._connect()
             db.execute("BEGIN IMMEDIATE")
@@ -150,15 +144,12 @@ class Store:
         db.execute("PRAGMA cache_size = -65536")
         return db
 
-    # values
+    # what it is
 
-    def value(self, key: str) -> Any:
-        """What `create` or `set_value` stored under `key`."""
+    def state(self) -> State:
+        """Where the store stands."""
         with self.reading() as db:
-            row = db.execute("SELECT value FROM base WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                raise BrokenData(f'The knowledge base "{self.folder}" lacks its "{key}"; restore it from a copy.')
-            return json.loads(str(row[0]))
+            return _state(db)
 
     def canaries(self) -> dict[Modality, np.ndarray]:
         """The stored vectors of the canaries, float32 (n, dim) for each modality."""
@@ -171,9 +162,14 @@ class Store:
 
     # writing
 
-    def put(self, rows: Sequence[EntryRow]) -> int:
-        """Store a batch in one transaction; entries of the same ids are replaced. Returns how many were."""
+    def put(self, rows: Sequence[EntryRow], identity: Identity) -> int:
+        """Store a batch in one transaction; entries of the same ids are replaced. Returns how many were.
+
+        Raises Mismatch where the base's identity isn't the one that the rows were made for.
+        """
         with self.writing() as (db, change):
+            if _state(db).identity != identity:
+                raise Mismatch(f'The knowledge base "{self.folder}" was re-encoded while it was open; open it again.')
             replaced = _remove(db, [row.id for row in rows], change)
             next_entry, next_part = _last(db, "entry") + 1, _last(db, "part") + 1
             entries: list[tuple[Any, ...]] = []
@@ -210,12 +206,6 @@ class Store:
                 aside.write_bytes(picture)
 
     # reading
-
-    @property
-    def change(self) -> int:
-        """The number of the last committed change."""
-        with self.reading() as db:
-            return int(db.execute("SELECT value FROM base WHERE key = 'change'").fetchone()[0])
 
     def count(self, where: Filter | None = None) -> int:
         """How many entries pass `where`."""
@@ -262,16 +252,15 @@ class Store:
                     found[number] = StoredPart(number, entry_number, entry, _part(entry, modality, position, passage))
         return found
 
-    def changes_since(self, db: sqlite3.Connection, change: int, last_part: int) -> Changes:
-        """What an index that covers `change` and parts up to `last_part` lacks. `db` comes from `reading()`."""
-        now = dict(db.execute("SELECT key, value FROM base WHERE key IN ('change', 'purged')").fetchall())
-        restart = change < int(now["purged"])
-        removed = db.execute("SELECT part FROM removed WHERE change > ?", (change,)) if not restart else ()
-        rows = db.execute(
-            "SELECT number, entry, modality, vector FROM part WHERE number > ? ORDER BY number",
-            (0 if restart else last_part,),
-        )
-        return Changes(iter(rows), [part for (part,) in removed], int(now["change"]), restart)
+    def parts_after(self, last_part: int) -> Iterator[tuple[int, int, int, bytes]]:
+        """Parts newer than that one as (number, entry's number, modality code, vector); read them in `reading()`."""
+        sql = "SELECT number, entry, modality, vector FROM part WHERE number > ? ORDER BY number"
+        return iter(self._reader.execute(sql, (last_part,)))
+
+    def removed_since(self, change: int) -> list[int]:
+        """Numbers of the parts that were removed after that change."""
+        with self.reading() as db:
+            return [part for (part,) in db.execute("SELECT part FROM removed WHERE change > ?", (change,))]
 
     def image_path(self, image: str | None) -> str | None:
         """Where a stored picture lies: as it was stored, or within this folder."""
@@ -322,10 +311,17 @@ def _tables(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
 
 
-def _write_canaries(db: sqlite3.Connection, canaries: dict[Modality, np.ndarray]) -> None:
+def write_identity(db: sqlite3.Connection, identity: Identity, canaries: dict[Modality, np.ndarray]) -> None:
+    """Say whose vectors the base holds."""
+    db.execute("INSERT OR REPLACE INTO base VALUES ('identity', ?)", (json.dumps(asdict(identity)),))
     for modality, vectors in canaries.items():
         rows = [(CODES[modality], at, vector.astype("<f4").tobytes()) for at, vector in enumerate(vectors)]
-        db.executemany("INSERT INTO canary VALUES (?, ?, ?)", rows)
+        db.executemany("INSERT OR REPLACE INTO canary VALUES (?, ?, ?)", rows)
+
+
+def _state(db: sqlite3.Connection) -> State:
+    values = dict(db.execute("SELECT key, value FROM base").fetchall())
+    return State(values["change"], values["purged"], Identity(**json.loads(values["identity"])))
 
 
 def _check_format(db: sqlite3.Connection, folder: Path) -> None:

@@ -7,8 +7,7 @@ SQL and no encoder.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,15 +125,27 @@ class VectorIndex:
         return np.concatenate([block.parts[block.alive] for block in self.blocks])
 
     def vectors(self, parts: np.ndarray) -> np.ndarray:
-        """Vectors of parts that are here, float32 (n, dim), in the order asked."""
+        """Vectors of parts, float32 (n, dim), in the order asked; zeros for a part that isn't here."""
         found = np.zeros((len(parts), self.dim), np.float32)
+        for block, here, rows in self._rows(parts):
+            found[here] = block.vectors(rows)
+        return found
+
+    def entries(self, parts: np.ndarray) -> np.ndarray:
+        """The entry's number of each part; 0 for a part that isn't here."""
+        found = np.zeros(len(parts), np.int64)
+        for block, here, rows in self._rows(parts):
+            found[here] = block.entries[rows]
+        return found
+
+    def _rows(self, parts: np.ndarray) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+        """For each block that holds some of `parts`: which of them (n,) bool, and in which rows."""
         for block in self.blocks:
             rows = np.searchsorted(block.parts, parts)
-            rows[rows == len(block.parts)] = 0
-            here = block.parts[rows] == parts if len(block.parts) else np.zeros(len(parts), bool)
+            here = rows < len(block.parts)
+            here[here] = block.parts[rows[here]] == parts[here]
             if here.any():
-                found[here] = block.vectors(rows[here])
-        return found
+                yield block, here, rows[here]
 
     def sample(self) -> np.ndarray:
         """Up to SAMPLE vectors, evenly spaced over the parts, float32 (n, dim)."""
@@ -149,7 +160,6 @@ class Index:
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
-        self.lock = threading.RLock()
         self.forget()
 
     def forget(self) -> None:
