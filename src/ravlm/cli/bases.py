@@ -1,0 +1,177 @@
+"""The commands that make, change and check a knowledge base: build, add, remove, verify, info.
+
+Each calls one library function and prints its report. Knows no store and no format.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ravlm.cli.output import Progress, note, print_json
+from ravlm.cli.parser import KB, SOURCE, Command, Options, argument
+from ravlm.errors import BrokenData
+
+if TYPE_CHECKING:
+    from ravlm.data.readers import EntryStream
+    from ravlm.knowledge.reports import AddReport
+
+_SHOWN = 10
+"""Refused items that are named on the terminal; with --json all are."""
+
+
+def build(options: Options) -> int:
+    """`ravlm build`: a new base, or what an existing one still lacks."""
+    from ravlm import KnowledgeBase
+
+    folder = Path(options.kb)
+    before = folder.exists()
+    with _entries(options.source) as entries, Progress("entries") as progress:
+        kb = KnowledgeBase.build(folder, entries, encoder=options.encoder, progress=progress)
+    with kb:
+        count, report = kb.count(), kb.report
+    if count == 0 and not before:
+        shutil.rmtree(folder)
+        _print_refusals(report)
+        raise BrokenData(f'Nothing in "{options.source}" could be stored, so no base was made; mend it and try again.')
+    _print_report(options, report, count)
+    return 0
+
+
+def add(options: Options) -> int:
+    """`ravlm add`: entries of any source; an id that is there is replaced."""
+    from ravlm import KnowledgeBase
+
+    with KnowledgeBase.open(options.kb) as kb, _entries(options.source) as entries:
+        with Progress("entries") as progress:
+            report = kb.add(entries, progress=progress)
+        _print_report(options, report, kb.count())
+    return 0
+
+
+def remove(options: Options) -> int:
+    """`ravlm remove`."""
+    from ravlm import KnowledgeBase
+
+    ids = [line for each in options.ids for line in (_stdin_lines() if each == "-" else [each])]
+    with KnowledgeBase.open(options.kb) as kb:
+        removed, count = kb.remove(ids), kb.count()
+    if options.json:
+        print_json({"removed": removed, "entries": count})
+    else:
+        print(f"Removed {removed:,} of {len(ids):,}; {count:,} entries are left.")
+    return 0
+
+
+def info(options: Options) -> int:
+    """`ravlm info`."""
+    from ravlm import KnowledgeBase
+
+    with KnowledgeBase.open(options.kb) as kb:
+        found = asdict(kb.info())
+    if options.json:
+        print_json(found)
+        return 0
+    for name, value in found.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{count:,} {what}" for what, count in value.items())
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        print(f"{name.replace('_', ' '):<16}{value}")
+    return 0
+
+
+def verify(options: Options) -> int:
+    """`ravlm verify`: exit code 0 when sound, 1 when not."""
+    from ravlm import KnowledgeBase
+
+    with KnowledgeBase.open(options.kb) as kb:
+        report = kb.verify()
+    if options.json:
+        print_json({"sound": report.sound} | asdict(report))
+    else:
+        print(report)
+    return 0 if report.sound else 1
+
+
+@contextmanager
+def _entries(source: str) -> Iterator[EntryStream]:
+    """The entries of a source; those of stdin by way of a file, beside which relative picture paths are looked up."""
+    from ravlm import read_entries
+
+    if source != "-":
+        yield read_entries(source)
+        return
+    with tempfile.NamedTemporaryFile("wb", suffix=".jsonl", prefix=".stdin-", dir=".") as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.flush()
+        yield read_entries(spool.name)
+
+
+def _stdin_lines() -> list[str]:
+    return [line.strip() for line in sys.stdin if line.strip()]
+
+
+def _print_report(options: Options, report: AddReport, count: int) -> None:
+    if options.json:
+        print_json(asdict(report) | {"entries": count, "kb": str(options.kb)})
+        return
+    _print_refusals(report)
+    total = report.seconds.get("total", 0.0)
+    print(f"{report} ({total:.1f} s). {options.kb} holds {count:,} entries.")
+
+
+def _print_refusals(report: AddReport) -> None:
+    for item in report.quarantined[:_SHOWN]:
+        note(f"refused: {item.place}: {item.reason}")
+    if len(report.quarantined) > _SHOWN:
+        note(f"refused: {len(report.quarantined) - _SHOWN:,} more; --json lists all of them")
+
+
+COMMANDS = {
+    "build": Command(
+        "make a knowledge base of pictures and texts, or go on with one",
+        build,
+        (
+            KB,
+            SOURCE,
+            argument("--encoder", metavar="E", help="starter or a folder (default: the base's own, else starter)"),
+        ),
+        """
+        ravlm build kb photos/
+        ravlm build kb entries.jsonl --json
+        cat entries.jsonl | ravlm build kb -
+        """,
+    ),
+    "add": Command(
+        "add entries; one whose id is there is replaced",
+        add,
+        (KB, SOURCE),
+        """
+        ravlm add kb more-photos/
+        echo '{"id": "note-1", "text": "a fluffy orange cat"}' | ravlm add kb -
+        """,
+    ),
+    "remove": Command(
+        "remove entries by their ids",
+        remove,
+        (KB, argument("ids", metavar="ID", nargs="+", help="- reads one id a line from stdin")),
+        """
+        ravlm remove kb cat coffee
+        cat ids.txt | ravlm remove kb -
+        """,
+    ),
+    "verify": Command(
+        "prove that the base is whole and its vectors are its encoder's; exit code 1 if not",
+        verify,
+        (KB,),
+        "ravlm verify kb",
+    ),
+    "info": Command("show what the base holds and which encoder made it", info, (KB,), "ravlm info kb --json"),
+}

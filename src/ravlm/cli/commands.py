@@ -1,0 +1,8 @@
+"""The table of commands, in the order in which `ravlm --help` lists them."""
+
+from __future__ import annotations
+
+from ravlm.cli import answers, bases, show
+from ravlm.cli.parser import Command
+
+COMMANDS: dict[str, Command] = {**show.COMMANDS, **bases.COMMANDS, **answers.COMMANDS}

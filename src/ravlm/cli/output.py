@@ -1,0 +1,121 @@
+"""What the commands print: for people by default, one JSON object a line with `--json`; progress to stderr.
+
+Knows the records, and nothing of how they came about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ravlm.records import Answer, Entry, Hit
+
+if TYPE_CHECKING:
+    from ravlm.knowledge.reports import AddReport
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def note(sentence: str) -> None:
+    """A remark for the person at the terminal: to stderr."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def hit_record(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON types; a picture that is not a file is `null`."""
+    return {
+        "id": hit.entry.id,
+        "score": round(hit.score, 6),
+        "modality": hit.part.modality,
+        "matched": hit.part.text,
+        "image": picture_path(hit.entry),
+        "texts": list(hit.entry.texts),
+        "metadata": dict(hit.entry.metadata),
+    }
+
+
+def answer_record(answer: Answer) -> dict[str, Any]:
+    """An answer as JSON types, its evidence and trace included."""
+    return {
+        "text": answer.text,
+        "citations": list(answer.citations),
+        "confidence": round(answer.confidence, 6),
+        "abstained": answer.abstained,
+        "evidence": [hit_record(hit) for hit in answer.evidence],
+        "trace": dict(answer.trace),
+    }
+
+
+def print_hits(hits: Iterable[Hit]) -> None:
+    """A line a hit: rank, score, id, what matched, and how the entry begins."""
+    lines = [(f"{rank:>3}  {hit.score:6.3f}", hit) for rank, hit in enumerate(hits, 1)]
+    if not lines:
+        note("Nothing found.")
+    for start, hit in lines:
+        print(_hit_line(start, hit))
+
+
+def print_answer(answer: Answer) -> None:
+    """The answer, then its evidence; what the answer rests on is marked with an asterisk."""
+    print(answer.text)
+    if answer.evidence:
+        print(f"\n  evidence (* cited), confidence {answer.confidence:.2f}")
+    for rank, hit in enumerate(answer.evidence, 1):
+        mark = "*" if hit.entry.id in answer.citations else " "
+        print(_hit_line(f"  {mark}{rank:>2}  {hit.score:6.3f}", hit))
+
+
+def picture_path(entry: Entry) -> str | None:
+    """Where the entry's picture lies, if it is a file or an address."""
+    return os.fspath(entry.image) if isinstance(entry.image, str | os.PathLike) else None
+
+
+class Progress:
+    """Shows on a terminal's stderr how far `build` or `add` is, once a second; they call it after each batch."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.show = what, sys.stderr.isatty()
+        self.began = self.shown = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __call__(self, report: AddReport) -> None:
+        """Show the state of `report`."""
+        now = time.monotonic()
+        if self.show and now - self.shown >= 1:
+            self.shown = now
+            done = report.added + report.updated + report.unchanged
+            rate = done / (now - self.began)
+            print(f"\r{done:,} {self.what}, {rate:.0f} a second ", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *error: object) -> None:
+        if self.shown > self.began:
+            print(file=sys.stderr)
+
+
+def shorten(text: str, columns: int) -> str:
+    """`text` on one line of at most `columns` terminal columns (a Chinese character takes two)."""
+    text = " · ".join(line.strip() for line in text.splitlines() if line.strip())
+    used = 0
+    kept: list[str] = []
+    for character in text:
+        used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if used > columns:
+            return "".join(kept[:-1]).rstrip() + "…"
+        kept.append(character)
+    return text
+
+
+def _hit_line(start: str, hit: Hit) -> str:
+    what = "picture" if hit.part.modality == "image" else "text   "
+    begin = hit.part.text or hit.entry.text or picture_path(hit.entry) or ""
+    return f"{start}  {what}  {hit.entry.id}  {shorten(begin, 60)}".rstrip()

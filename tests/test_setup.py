@@ -1,0 +1,122 @@
+"""What a newcomer meets first: light imports, pinned versions, the two commands of the Makefile."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "transformers", "faiss", "onnxruntime", "pyarrow", "lindera", "skimage", "sklearn", "numpy")
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import ravlm",
+        "from ravlm.cli import main",
+        "import contextlib\nfrom ravlm.cli import main\nwith contextlib.suppress(SystemExit): main(['--help'])",
+        "from ravlm.cli import main\nmain(['bulid'])",
+    ],
+    ids=["import", "commands", "help", "unknown command"],
+)
+def test_light_things_import_nothing_heavy(code: str) -> None:
+    loaded = run_python(f"{code}\nimport sys\nprint('loaded:', *(m for m in {HEAVY!r} if m in sys.modules))")
+    assert loaded.splitlines()[-1].strip() == "loaded:"
+
+
+def test_help_is_quick() -> None:
+    """Under 0.3 s on a fast machine; the best of five, and five times that here, for machines that do other work."""
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ravlm.cli", "--help"], capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 1.5
+
+
+def test_public_names_resolve_and_unknown_ones_say_so() -> None:
+    import ravlm
+
+    for name in ravlm.__all__:
+        assert getattr(ravlm, name) is not None
+    with pytest.raises(AttributeError, match="KnowledgeBase"):
+        ravlm.KnowlegeBase  # noqa: B018
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^+\s]+", pin) for pin in pins), "a pin names one public version"
+    pinned = {canonical(pin.partition("==")[0]) for pin in pins}
+    wanted = {canonical(re.split(r"[\[<>=!~ ]", each)[0]) for each in asked} - {"ravlm"}
+    assert wanted <= pinned, f"not pinned: {sorted(wanted - pinned)}; run: make constraints"
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A folder with what the Makefile looks at, and no environment."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    return tmp_path
+
+
+def test_a_python_that_does_not_fit_is_refused(bare: Path) -> None:
+    old = bare / "python-old"
+    old.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 9, 2)\n$1"\n')
+    old.chmod(0o755)
+    done = make("demo", f"PYTHON={old}", cwd=bare)
+    assert done.returncode != 0
+    assert "ravlm needs Python 3.11, 3.12 or 3.13" in done.stderr
+    assert "is 3.9" in done.stderr
+    assert not (bare / ".venv").exists()
+
+
+def test_a_missing_python_is_named(bare: Path) -> None:
+    done = make("test", "PYTHON=python-nowhere", cwd=bare)
+    assert done.returncode != 0
+    assert 'There is no "python-nowhere"' in done.stderr
+
+
+def test_the_environment_is_redone_when_pins_change(bare: Path) -> None:
+    """Stamps say what is installed; `make demo` asks for the starter only, `make test` for everything."""
+    python = bare / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@" >> pip.log\n')
+    python.chmod(0o755)
+    (python.parent / "ravlm").write_text("#!/bin/sh\necho the demo\n")
+    (python.parent / "ravlm").chmod(0o755)
+    assert "the demo" in make("demo", cwd=bare).stdout
+    installs = (bare / "pip.log").read_text().splitlines()
+    assert len(installs) == 1
+    assert "--constraint constraints.txt" in installs[0]
+    assert installs[0].endswith(".[starter]")
+    make("demo", cwd=bare)
+    assert len((bare / "pip.log").read_text().splitlines()) == 1
+    make(".venv", cwd=bare)
+    make("demo", cwd=bare)
+    assert (bare / "pip.log").read_text().splitlines()[1].endswith(".[dev]")
+    newer = time.time() + 5
+    os.utime(bare / "constraints.txt", (newer, newer))
+    make("demo", cwd=bare)
+    assert len((bare / "pip.log").read_text().splitlines()) == 3
