@@ -21,6 +21,7 @@ from ravlm.errors import InvalidInput
 
 _DELIMITERS = ",;\t|"
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,2})?")
+_UNDECODED = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of bytes that are no UTF-8
 _TRUTH = {"true": True, "false": False}
 
 
@@ -113,7 +114,7 @@ def _records(path: Path, layout: _Layout) -> Iterator[tuple[str, dict[str, str] 
                 names = _names(cells, path)
             elif len(cells) != len(names):
                 yield place, f"The row has {len(cells)} values; the first line names {len(names)} columns."
-            elif any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
+            elif any(map(_UNDECODED.search, cells)):
                 yield place, "The line is not UTF-8; save the file as UTF-8."
             else:
                 yield place, {name: cell for name, cell in zip(names, cells, strict=True) if name}
