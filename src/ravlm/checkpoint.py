@@ -48,13 +48,13 @@ def written_aside(target: str | Path) -> Iterator[Path]:
 
 def save_checkpoint(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
     """Write `config` and `weights` (name -> array) as the folder `folder`, whole or not at all."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     with written_aside(folder) as aside:
         aside.mkdir()
         text = json.dumps(dict(config), indent=2, ensure_ascii=False, sort_keys=True)
         (aside / CONFIG).write_text(text + "\n", encoding="utf-8")
-        save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, aside / WEIGHTS)
+        (aside / WEIGHTS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in weights.items()}))
 
 
 def read_checkpoint_config(folder: str | Path) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""EfficientNet-Lite2, the starter's image backbone: the network in plain PyTorch, and the same network as an ONNX graph.
+"""EfficientNet-Lite2, the starter's image backbone: in plain PyTorch, and the same network as an ONNX graph.
 
 Batch norms are folded into the convolutions when the weights are read, so both forms are convolution, bias and ReLU6.
 Sources: Tan and Le 2019 (arXiv:1905.11946); the Lite variant (no squeeze-excitation, ReLU6, stem and head not scaled)
-of the TPU team. Input: uint8 (n, height, width, 3), scaled here by (pixel - 127) / 128. Knows nothing of texts or heads.
+of the TPU team. Input: uint8 (n, height, width, 3), scaled here by (pixel - 127) / 128. Knows nothing of texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,15 @@ WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f85
 CHANNELS = 1280
 CLASSES = 1000
 # repeats, kernel, stride of the first, expansion, output channels: Lite0's table at width 1.1 and depth 1.2
-STAGES = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120), (5, 5, 2, 6, 208), (1, 3, 1, 6, 352))
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (3, 3, 2, 6, 24),
+    (3, 5, 2, 6, 48),
+    (4, 3, 2, 6, 88),
+    (4, 5, 1, 6, 120),
+    (5, 5, 2, 6, 208),
+    (1, 3, 1, 6, 352),
+)
 _BATCH_NORM_EPSILON = 1e-3
 
 
@@ -133,9 +142,7 @@ def onnx_bytes(network: EfficientNetLite2) -> bytes:
         nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def convolve(name: str, layer: nn.Module, x: str, relu: bool = True) -> str:
-        assert isinstance(layer, SameConv)
-        assert layer.bias is not None
+    def convolve(name: str, layer: Any, x: str, relu: bool = True) -> str:
         w = constant(f"{name}.weight", layer.weight.detach().numpy())
         b = constant(f"{name}.bias", layer.bias.detach().numpy())
         y = add("Conv", [x, w, b], name, auto_pad="SAME_UPPER", strides=list(layer.stride), group=layer.groups)

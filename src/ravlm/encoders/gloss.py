@@ -15,7 +15,7 @@ from pathlib import Path
 from ravlm.data.words import ChineseDictionary, ChineseWord, is_chinese
 
 _NOT_A_SENSE = re.compile(
-    r"^(CL:|surname|(old |erhua )?variant of|abbr\.|see |also |\(?used in|Kangxi|pr\.|same as|equivalent of|classifier)|radical"
+    r"^(CL:|surname|(old |erhua )?variant of|abbr\.|see |also |\(?used in|Kangxi|pr\.|same as)|radical"
 )
 _MARKED = re.compile(r"\((archaic|old|dialect|coll\.|literary|Tw|loanword|slang|fig\.|bound form)[^)]*\)")
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]")

