@@ -40,6 +40,7 @@ def test_example(token_reader: readers.Reader, pictures: Path) -> None:
         "red.png#1\tRed all over .\n"
         "gone.png#0\tNobody sees this .\n"
         "a line of another form\n"
+        "and one more\n"
         "blue.png#0\tA blue picture .\n"
     )
     red, blue = (str(pictures.parent / "images" / name) for name in ("red.png", "blue.png"))
@@ -48,7 +49,7 @@ def test_example(token_reader: readers.Reader, pictures: Path) -> None:
         Entry("red.png", red, ("A red picture .", "Red all over .")),
         Entry("blue.png", blue, ("A blue picture .",)),
     ]
-    assert [refused.place for refused in stream.quarantine] == [f"{path}, line 3", f"{path}, line 4"]
+    assert [refused.place for refused in stream.quarantine] == [f"{path}, line {number}" for number in (3, 4, 5)]
     assert [pair.id for pair in read_pairs(path)] == ["red.png", "blue.png"]
 
 

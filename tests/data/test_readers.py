@@ -154,6 +154,13 @@ def test_no_such_source(tmp_path: Path) -> None:
             read(tmp_path / "nowhere")
 
 
+def test_what_is_no_path() -> None:
+    """An empty name would be the working folder, with whatever lies there."""
+    for source in ("", None, ["rows.jsonl"]):
+        with pytest.raises(InvalidInput, match='the path of a folder or file, or "-"'):
+            read_entries(source)  # type: ignore[arg-type]
+
+
 def test_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()

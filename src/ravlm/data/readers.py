@@ -66,7 +66,9 @@ class _Stream(Generic[Record]):
     _make: Callable[[Row], Record]
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
-        self.source = str(source) if os.fspath(source) == "-" else Path(source)
+        if not isinstance(source, str | os.PathLike) or not os.fspath(source):
+            raise InvalidInput(f'A source is the path of a folder or file, or "-", not {source!r}.')
+        self.source = "-" if os.fspath(source) == "-" else Path(source)
         self.quarantine: list[Quarantined] = []
         self._taken = False
         self._reader = None if self.source == "-" else _recognise(Path(source))
