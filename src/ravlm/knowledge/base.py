@@ -19,14 +19,15 @@ import numpy as np
 
 from ravlm.data.images import is_address
 from ravlm.errors import InvalidInput, Mismatch, NotFound
-from ravlm.knowledge import canaries, snapshots
+from ravlm.knowledge import canaries, snapshots, transfer, upkeep
 from ravlm.knowledge.ingest import Ingestion, checked_vectors
 from ravlm.knowledge.live import LiveIndex
 from ravlm.knowledge.queries import check_search, read_queries
-from ravlm.knowledge.reports import AddReport, Info
+from ravlm.knowledge.reports import AddReport, ExportReport, Info, VerifyReport
 from ravlm.knowledge.schema import FORMAT, Identity
 from ravlm.knowledge.searching import Searching
 from ravlm.knowledge.store import Store
+from ravlm.knowledge.verifying import Verification
 from ravlm.records import Entry, Hit, ImageSource, Modality, Part
 from ravlm.retrieval.filter_syntax import Where, read_filter
 from ravlm.retrieval.options import SearchOptions
@@ -34,7 +35,7 @@ from ravlm.retrieval.options import SearchOptions
 if TYPE_CHECKING:
     import os
 
-    from ravlm.data.readers import Quarantined
+    from ravlm.data.rows import Quarantined
     from ravlm.encoders.base import DualEncoder
 
 AnyModality = Literal["any", "image", "text"]
@@ -279,6 +280,58 @@ class KnowledgeBase:
         """Write the vector index to disk, so that opening need not read all vectors; returns when searches use it."""
         self._store.check_writable()
         self._live.save()
+
+    def compact(self) -> None:
+        """Clear from the disk what was removed: rows, keywords, vectors, pictures that the base kept."""
+        upkeep.compact(self._store)
+        self._live.forget()
+        if snapshots.clear(self.derived_folder):
+            self._live.save()
+
+    def verify(self, sample: int = 16) -> VerifyReport:
+        """Prove the base: file, counts, checksums, index, pictures, and id -> row -> vector by encoding `sample`
+        entries again. Writes nothing."""
+        return Verification(self._store, self._live, lambda: self.encoder, sample).run()
+
+    def reencode(
+        self, encoder: DualEncoder | str | Path, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Let another encoder's vectors take the place of the present ones, all at once; goes on where it stopped.
+
+        `progress` is called with the entries done and their number. Other handles must open the base again.
+        """
+        from ravlm.encoders.base import DualEncoder
+
+        new = DualEncoder.load(encoder) if isinstance(encoder, str | Path) else encoder
+        identity = Identity(self._identity.base, new.name, new.fingerprint, new.dim)
+        upkeep.reencode(self._store, new, identity, canaries.encode(new), progress)
+        had_snapshot = snapshots.clear(self.derived_folder)
+        with self._lock:
+            self._identity, self._encoder, self._proved = identity, new, True
+            self._live = LiveIndex(self._store, identity, self.derived_folder)
+        if had_snapshot:
+            self._live.save()
+
+    def export_to(self, path: str | os.PathLike[str]) -> ExportReport:
+        """Write all entries, pictures and vectors as plain files into the new folder `path`."""
+        return transfer.export(self._store, self._identity, Path(path).absolute())
+
+    def import_from(self, path: str | os.PathLike[str]) -> AddReport:
+        """Add what `export_to` wrote; ids that are there are replaced. From a base of another encoder it is encoded.
+
+        Pictures are copied into the base. Raises InvalidInput for any other source, which `add` takes.
+        """
+        source = transfer.Exported(Path(path).absolute())
+        if source.fingerprint == self._identity.fingerprint:
+            added, updated = transfer.imported(self._store, self._identity, source)
+            self.report = AddReport(added, updated)
+            return self.report
+        if source.has_given:
+            raise Mismatch(
+                f'The export "{path}" has ready-made vectors of the encoder "{source.encoder}", and this base is of '
+                f'"{self._identity.encoder}"; import it into a base of the former.'
+            )
+        return self.add(source.entries())
 
     # the end
 

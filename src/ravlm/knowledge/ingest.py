@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,10 @@ import numpy as np
 
 from ravlm.data.batches import ahead, batched
 from ravlm.data.images import image_bytes, is_address, load_image
+from ravlm.data.rows import Quarantined
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, nearest
 from ravlm.knowledge.encoding import Item, encode
+from ravlm.knowledge.pictures import locate
 from ravlm.knowledge.reports import AddReport
 from ravlm.knowledge.schema import Identity
 from ravlm.knowledge.store import Store
@@ -28,12 +29,10 @@ from ravlm.retrieval.filters import facets
 from ravlm.runtime import cpu_count
 
 if TYPE_CHECKING:
-    from ravlm.data.readers import Quarantined
     from ravlm.encoders.base import DualEncoder
 
 BATCH, GIVEN_BATCH = 128, 1024
 """Entries stored in one transaction: where they are encoded, and where their vectors came ready-made."""
-_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 
 
 class Ingestion:
@@ -130,8 +129,6 @@ class Ingestion:
         self.counts["unchanged"] += sum(item.unchanged for item in batch)
         self.seconds["encode"] += encoded - start
         self.seconds["store"] += time.perf_counter() - encoded
-        from ravlm.data.readers import Quarantined
-
         refused = _quarantine_of(source)
         for item in batch:
             if item.refused:
@@ -158,12 +155,8 @@ class Ingestion:
         entry = item.entry
         source = entry.image
         if source is not None:
-            data = image_bytes(source)
-            item.image_hash = hashlib.sha256(data).hexdigest()
-            if isinstance(source, str | os.PathLike):
-                item.image = str(source) if is_address(source) else os.path.abspath(source)
-            else:
-                item.image, item.picture = f"pictures/{item.image_hash[:2]}/{item.image_hash}{_suffix(data)}", data
+            found = locate(source)
+            item.image, item.image_hash, item.picture = found.image, found.hash, found.data if found.keep else None
         elif not item.given and not any(text.strip() for text in entry.texts):
             raise InvalidInput("It has neither a picture nor a text.")
         given = {modality: zlib.crc32(vector.tobytes()) for modality, vector in item.given.items()}
@@ -172,7 +165,7 @@ class Ingestion:
         if item.digest == item.stored:
             item.unchanged, item.picture = True, None
         elif source is not None and "image" not in item.given:
-            item.pixels = load_image(data if is_address(source) else source, edge=self.encoder().image_size)
+            item.pixels = load_image(found.data if is_address(source) else source, edge=self.encoder().image_size)
 
 
 def checked_vectors(
@@ -214,7 +207,3 @@ def _content_id(entry: Entry, texts: tuple[str, ...]) -> str:
 
 def _hash(content: list[Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _suffix(data: bytes) -> str:
-    return next((suffix for start, suffix in _SUFFIXES.items() if data.startswith(start)), "")

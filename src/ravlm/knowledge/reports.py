@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ravlm.data.readers import Quarantined
+    from ravlm.data.rows import Quarantined
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,12 @@ class VerifyReport:
     def __str__(self) -> str:
         looked = ", ".join(f"{count:,} {what}" for what, count in self.checked.items())
         return "\n".join([("Sound: " if self.sound else "Not sound: ") + looked + " checked.", *self.findings])
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What `export_to` wrote. `missing`: pictures that are gone; their entries were written with the path they had."""
+
+    entries: int
+    parts: int
+    missing: tuple[str, ...] = ()

@@ -133,6 +133,14 @@ class Store:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
 
+    def vacuum(self) -> None:
+        """Rewrite the file without what was removed from it."""
+        self.check_writable()
+        with self._write_lock, _told(self.file):
+            db = self._writer = self._writer or self._connect()
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _connect(self) -> sqlite3.Connection:
         address = f"file:{quote(str(self.file))}"
         if not self.writable:
@@ -252,9 +260,9 @@ class Store:
                     found[number] = StoredPart(number, entry_number, entry, _part(entry, modality, position, passage))
         return found
 
-    def parts_after(self, last_part: int) -> Iterator[tuple[int, int, int, bytes]]:
-        """Parts newer than that one as (number, entry's number, modality code, vector); read them in `reading()`."""
-        sql = "SELECT number, entry, modality, vector FROM part WHERE number > ? ORDER BY number"
+    def parts_after(self, last_part: int) -> Iterator[tuple[int, int, int, bytes, int]]:
+        """Parts newer than that one as (number, entry's number, modality code, vector, checksum), in `reading()`."""
+        sql = "SELECT number, entry, modality, vector, checksum FROM part WHERE number > ? ORDER BY number"
         return iter(self._reader.execute(sql, (last_part,)))
 
     def removed_since(self, change: int) -> list[int]:

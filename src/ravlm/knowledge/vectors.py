@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ravlm.data.batches import batched
 from ravlm.knowledge.schema import NAMES
 from ravlm.records import MODALITIES, Modality
 
@@ -167,12 +168,10 @@ class Index:
         self.change, self.last_part = 0, 0
         self.of: dict[Modality, VectorIndex] = {modality: VectorIndex(self.dim) for modality in MODALITIES}
 
-    def update(self, rows: Iterable[tuple[int, int, int, bytes]], removed: list[int], change: int) -> None:
-        """Take over new parts (number, entry, modality code, vector), then mask removed ones."""
-        from ravlm.data.batches import batched
-
+    def update(self, rows: Iterable[tuple[int, int, int, bytes, int]], removed: list[int], change: int) -> None:
+        """Take over new parts (number, entry, modality code, vector, checksum), then mask removed ones."""
         for some in batched(rows, LOAD):
-            numbers, entries, codes, blobs = zip(*some, strict=True)
+            numbers, entries, codes, blobs, _ = zip(*some, strict=True)
             vectors = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, self.dim)
             parts, owners, kinds = (np.array(column, np.int64) for column in (numbers, entries, codes))
             for code, modality in NAMES.items():

@@ -1,0 +1,167 @@
+"""Proofs that a base is what it should be: file, counts, checksums, vectors re-encoded, canaries, index, pictures.
+
+Reads only. Each fault is a sentence; knows no way to mend them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ravlm.data.batches import batched
+from ravlm.data.images import is_address, load_image
+from ravlm.errors import Mismatch, RavlmError
+from ravlm.knowledge import canaries, snapshots
+from ravlm.knowledge.encoding import Item, encode
+from ravlm.knowledge.live import LiveIndex
+from ravlm.knowledge.reports import VerifyReport
+from ravlm.knowledge.schema import CODES, NAMES
+from ravlm.knowledge.store import Store
+from ravlm.knowledge.vectors import LOAD
+from ravlm.records import Entry
+from ravlm.retrieval.filters import facets
+
+if TYPE_CHECKING:
+    from ravlm.encoders.base import DualEncoder
+
+NAMED = 5
+"""Faults of one kind that are told one by one."""
+
+
+class Verification:
+    """One run over one state of a base. `sample`: how many entries are encoded again."""
+
+    def __init__(self, store: Store, live: LiveIndex, encoder: Callable[[], DualEncoder], sample: int) -> None:
+        self.store, self.live, self.encoder, self.sample = store, live, encoder, sample
+        self.findings: list[str] = []
+        self.checked: dict[str, int] = {}
+
+    def run(self) -> VerifyReport:
+        """All checks, the cheap ones first."""
+        with self.store.reading() as db:
+            self._file(db)
+            if not self.findings:  # else the rest would only repeat it
+                self._rows(db)
+                self._vectors()
+                self._pictures(db)
+                self._meaning(db)
+        return VerifyReport(tuple(self.findings), self.checked)
+
+    def _tell(self, faults: Sequence[str]) -> None:
+        self.findings += faults[:NAMED]
+        if len(faults) > NAMED:
+            self.findings.append(f"... and {len(faults) - NAMED:,} more of this kind.")
+
+    def _file(self, db: sqlite3.Connection) -> None:
+        told = [row[0] for row in db.execute("PRAGMA quick_check(20)")]
+        self._tell([f"The store's file is damaged: {line}." for line in told if line != "ok"])
+
+    def _rows(self, db: sqlite3.Connection) -> None:
+        """Every row has those that it belongs with."""
+        orphans = {
+            "parts without an entry": "SELECT COUNT(*) FROM part WHERE entry NOT IN (SELECT number FROM entry)",
+            "entries without a part": "SELECT COUNT(*) FROM entry WHERE number NOT IN (SELECT entry FROM part)",
+            "filter values without entry": "SELECT COUNT(*) FROM facet WHERE entry NOT IN (SELECT number FROM entry)",
+            "keyword rows without a part": "SELECT COUNT(*) FROM keyword WHERE rowid NOT IN (SELECT number FROM part)",
+            "passages without keywords": "SELECT COUNT(*) FROM part WHERE modality = 1 AND given = 0 AND number NOT IN "
+            "(SELECT rowid FROM keyword)",
+            "removed parts that are there": "SELECT COUNT(*) FROM removed JOIN part ON part.number = removed.part",
+        }
+        for what, sql in orphans.items():
+            count = db.execute(sql).fetchone()[0]
+            if count:
+                self.findings.append(f"There are {count:,} {what}.")
+        self.checked["entries"] = self.store.count()
+        some = db.execute("SELECT id, number FROM entry ORDER BY RANDOM() LIMIT ?", (self.sample,)).fetchall()
+        for id_, number in some:
+            stored = set(db.execute("SELECT key, kind, value FROM facet WHERE entry = ?", (number,)))
+            if stored != set(facets(self.store.entries([id_])[id_].metadata)):
+                self.findings.append(f'The filter values of "{id_}" are not those of its metadata.')
+
+    def _vectors(self) -> None:
+        """Every vector is the one that was stored, by its checksum, and the index holds the same under its number."""
+        self._tell(snapshots.damage(self.live.derived))
+        index, size, seen = self.live.fresh(), 2 * self.live.identity.dim, 0
+        damaged: list[str] = []
+        strange: list[str] = []
+        for batch in batched(self.store.parts_after(0), LOAD):
+            seen += len(batch)
+            bad = {number for number, _, _, vector, checksum in batch if zlib.crc32(vector) != checksum}
+            damaged += [f"The vector of part {n} is not the one that was stored: its checksum differs." for n in bad]
+            for code, modality in NAMES.items():
+                rows = [row for row in batch if row[2] == code and row[0] not in bad and len(row[3]) == size]
+                numbers, entries = (np.array([row[at] for row in rows], np.int64) for at in (0, 1))
+                stored = np.frombuffer(b"".join(row[3] for row in rows), "<f2").reshape(len(rows), -1)
+                held = index.of[modality].vectors(numbers).astype("<f2")
+                equal = (held == stored).all(axis=1) & (index.of[modality].entries(numbers) == entries)
+                strange += [f"The {modality} index has another vector for part {n}." for n in numbers[~equal].tolist()]
+        self._tell(damaged)
+        self._tell(strange)
+        if seen != (held_now := sum(len(found) for found in index.of.values())):
+            self.findings.append(f"The index holds {held_now:,} parts, and the store {seen:,}.")
+        self.checked["vectors"] = seen
+
+    def _pictures(self, db: sqlite3.Connection) -> None:
+        """Every picture is still there."""
+        faults = []
+        for id_, image in db.execute("SELECT id, image FROM entry WHERE image IS NOT NULL"):
+            path = str(self.store.image_path(image))
+            if not is_address(path) and not os.path.isfile(path):
+                faults.append(f'The picture of "{id_}" is gone: "{path}". Its vectors and texts are still there.')
+        self.checked["pictures"] = db.execute("SELECT COUNT(image) FROM entry").fetchone()[0]
+        self._tell(faults)
+
+    def _meaning(self, db: sqlite3.Connection) -> None:
+        """Id to row to vector: a sample of entries, encoded again, gives the stored vectors."""
+        ids = [row[0] for row in db.execute(
+            "SELECT id FROM entry WHERE number IN (SELECT entry FROM part WHERE given = 0) ORDER BY RANDOM() LIMIT ?",
+            (self.sample,),
+        )]  # fmt: skip
+        if not ids:
+            return
+        try:
+            encoder = self.encoder()
+        except Mismatch as error:
+            self.findings.append(str(error))
+            return
+        worst = canaries.worst_cosine(encoder, self.store.canaries())
+        if worst < canaries.LEAST:
+            self.findings.append(f"A canary's vector is not the stored one (cosine {worst:.4f}).")
+        items = []
+        for entry in self.store.entries(ids).values():
+            item = Item(entry, entry.id)
+            try:
+                if entry.image is not None:
+                    item.pixels = load_image(entry.image, edge=encoder.image_size)
+            except RavlmError as error:
+                self.findings.append(f'The picture of "{entry.id}" can\'t be read again: {error}')
+            items.append(item)
+        encode(items, lambda: encoder)
+        for item in items:
+            self._compare(db, item.entry, item)
+        self.checked["entries encoded again"] = len(items)
+
+    def _compare(self, db: sqlite3.Connection, entry: Entry, item: Item) -> None:
+        sql = (
+            "SELECT modality, position, passage, vector FROM part JOIN entry ON entry.number = part.entry "
+            "WHERE entry.id = ? AND given = 0"
+        )
+        stored = {row[:3]: np.frombuffer(row[3], "<f2").astype(np.float32) for row in db.execute(sql, (entry.id,))}
+        now = {(CODES[part.modality], part.position, part.passage): part.vector for part in item.parts}
+        for key, vector in stored.items():
+            if key not in now:
+                if key[0] != CODES["image"]:  # a picture that can't be read was told already
+                    self.findings.append(f'"{entry.id}" has a passage that its texts don\'t have: {key[2]!r}.')
+                continue
+            cosine = float(vector @ np.frombuffer(now[key], "<f2").astype(np.float32))
+            if cosine < canaries.LEAST:
+                what = "picture" if key[0] == CODES["image"] else f"text {key[1] + 1}"
+                self.findings.append(
+                    f'The {what} of "{entry.id}" is now encoded to another vector than the stored one '
+                    f"(cosine {cosine:.3f})."
+                )
