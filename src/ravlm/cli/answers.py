@@ -27,7 +27,7 @@ def search(options: Options) -> int:
 
     if options.text is None and options.image is None:
         raise UsageError("Search for what? Give --text, --image or both; see ravlm search --help.")
-    image = _picture(options.image)
+    image = _picture(options.image, options.text)
     with KnowledgeBase.open(options.kb) as kb:
         for text in _lines(options.text):
             hits = kb.search(text=text, image=image, k=options.k, modality=options.modality, where=options.where)
@@ -41,7 +41,7 @@ def search(options: Options) -> int:
 
 def ask(options: Options) -> int:
     """`ravlm ask`."""
-    image = _picture(options.image)
+    image = _picture(options.image, options.question)
     with _model(options) as model:
         for question in _lines(options.question):
             _show(model.ask(str(question), image=image, k=options.k, where=options.where), options.json)
@@ -64,7 +64,7 @@ def tell(options: Options) -> int:
     """`ravlm tell`."""
     if options.picture is None and options.prompt is None:
         raise UsageError("Tell about what? Give a picture, --prompt or both; see ravlm tell --help.")
-    image = _picture(options.picture)
+    image = _picture(options.picture, options.prompt)
     with _model(options) as model:
         for prompt in _lines(options.prompt):
             _show(model.tell(image, prompt=prompt, k=options.k, where=options.where), options.json)
@@ -73,7 +73,7 @@ def tell(options: Options) -> int:
 
 def chat(options: Options) -> int:
     """`ravlm chat`: a turn for each line of stdin, until its end."""
-    image = _picture(options.picture)
+    image = _picture(options.picture, "-")
     messages: list[dict[str, str]] = []
     with _model(options) as model:
         if sys.stdin.isatty():
@@ -101,7 +101,10 @@ def _model(options: Options) -> Iterator[RetrievalAugmentedVLM]:
         yield RetrievalAugmentedVLM(kb, generator=options.generator)
 
 
-def _picture(name: str | None) -> ImageSource | None:
+def _picture(name: str | None, words: str | None = None) -> ImageSource | None:
+    """The picture's path, or its bytes where `name` is `-`; `words`: the command's other argument that may be `-`."""
+    if name == words == "-":
+        raise UsageError("The picture and the words can't both come from stdin; name a file for the picture.")
     return sys.stdin.buffer.read() if name == "-" else name
 
 

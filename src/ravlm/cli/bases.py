@@ -1,4 +1,4 @@
-"""The commands that make, change and check a knowledge base: build, add, remove, verify, info.
+"""The commands that make, change and check a knowledge base: build, add, remove, verify, export ...
 
 Each calls one library function and prints its report. Knows no store and no format.
 """
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ravlm.cli.output import Progress, note, print_json
 from ravlm.cli.parser import KB, SOURCE, Command, Options, argument
-from ravlm.errors import BrokenData
+from ravlm.errors import BrokenData, RavlmError
 
 if TYPE_CHECKING:
     from ravlm.data.readers import EntryStream
@@ -62,11 +62,8 @@ def remove(options: Options) -> int:
     ids = [line for each in options.ids for line in (_stdin_lines() if each == "-" else [each])]
     with KnowledgeBase.open(options.kb) as kb:
         removed, count = kb.remove(ids), kb.count()
-    if options.json:
-        print_json({"removed": removed, "entries": count})
-    else:
-        print(f"Removed {removed:,} of {len(ids):,}; {count:,} entries are left.")
-    return 0
+    sentence = f"Removed {removed:,} of {len(ids):,}; {count:,} entries are left."
+    return _done(options, sentence, removed=removed, entries=count)
 
 
 def info(options: Options) -> int:
@@ -100,6 +97,67 @@ def verify(options: Options) -> int:
     return 0 if report.sound else 1
 
 
+def optimize(options: Options) -> int:
+    """`ravlm optimize`."""
+    from ravlm import KnowledgeBase
+
+    with KnowledgeBase.open(options.kb) as kb:
+        kb.optimize()
+        found = kb.info()
+    return _done(options, f"The index on disk covers all {found.entries:,} entries.", entries=found.entries)
+
+
+def compact(options: Options) -> int:
+    """`ravlm compact`."""
+    from ravlm import KnowledgeBase
+
+    with KnowledgeBase.open(options.kb) as kb:
+        before = kb.info().bytes
+        kb.compact()
+        after = kb.info().bytes
+    return _done(options, f"{before:,} bytes before, {after:,} now.", bytes_before=before, bytes=after)
+
+
+def reencode(options: Options) -> int:
+    """`ravlm reencode`."""
+    from ravlm import KnowledgeBase
+
+    with Progress("entries") as progress, KnowledgeBase.open(options.kb) as kb:
+        kb.reencode(options.encoder, progress=lambda done, total: progress.show(done, total))
+        found = kb.info()
+    sentence = f'All {found.entries:,} entries now have vectors of "{found.encoder}".'
+    return _done(options, sentence, entries=found.entries, encoder=found.encoder, fingerprint=found.fingerprint)
+
+
+def export(options: Options) -> int:
+    """`ravlm export`."""
+    from ravlm import KnowledgeBase
+
+    with KnowledgeBase.open(options.kb) as kb:
+        report = kb.export_to(options.dest)
+    for place in report.missing:
+        note(f"picture is gone: {place}")
+    return _done(options, f"Wrote {report.entries:,} entries to {options.dest}.", **asdict(report), path=options.dest)
+
+
+def import_(options: Options) -> int:
+    """`ravlm import`: into a base that is there, or a new one."""
+    from ravlm import KnowledgeBase
+
+    folder = Path(options.kb)
+    fresh = not folder.exists()
+    try:
+        with KnowledgeBase.build(folder, (), encoder=options.encoder) if fresh else KnowledgeBase.open(folder) as kb:
+            report = kb.import_from(options.source)
+            count = kb.count()
+    except RavlmError:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    _print_report(options, report, count)
+    return 0
+
+
 @contextmanager
 def _entries(source: str) -> Iterator[EntryStream]:
     """The entries of a source; those of stdin by way of a file, beside which relative picture paths are looked up."""
@@ -116,6 +174,14 @@ def _entries(source: str) -> Iterator[EntryStream]:
 
 def _stdin_lines() -> list[str]:
     return [line.strip() for line in sys.stdin if line.strip()]
+
+
+def _done(options: Options, sentence: str, **values: Any) -> int:
+    if options.json:
+        print_json(values)
+    else:
+        print(sentence)
+    return 0
 
 
 def _print_report(options: Options, report: AddReport, count: int) -> None:
@@ -174,4 +240,30 @@ COMMANDS = {
         "ravlm verify kb",
     ),
     "info": Command("show what the base holds and which encoder made it", info, (KB,), "ravlm info kb --json"),
+    "optimize": Command(
+        "write the index to disk, so that a large base opens quickly", optimize, (KB,), "ravlm optimize kb"
+    ),
+    "compact": Command("clear from the disk what was removed", compact, (KB,), "ravlm compact kb"),
+    "reencode": Command(
+        "give all entries the vectors of another encoder; goes on where it stopped",
+        reencode,
+        (KB, argument("--encoder", metavar="E", required=True, help="starter, a checkpoint folder or a hub name")),
+        "ravlm reencode kb --encoder runs/my-encoder",
+    ),
+    "export": Command(
+        "write entries, pictures and vectors as plain files",
+        export,
+        (KB, argument("dest", metavar="DEST", help="a new folder")),
+        "ravlm export kb backup/",
+    ),
+    "import": Command(
+        "take in what export wrote, into a base that is there or a new one",
+        import_,
+        (
+            KB,
+            argument("source", metavar="SOURCE", help="a folder that ravlm export wrote"),
+            argument("--encoder", default="starter", metavar="E", help="of a new base (default: starter)"),
+        ),
+        "ravlm import kb backup/",
+    ),
 }

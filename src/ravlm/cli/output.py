@@ -79,10 +79,10 @@ def picture_path(entry: Entry) -> str | None:
 
 
 class Progress:
-    """Shows on a terminal's stderr how far `build` or `add` is, once a second; they call it after each batch."""
+    """Shows on a terminal's stderr how far a long work is, once a second; the library calls it after each batch."""
 
     def __init__(self, what: str) -> None:
-        self.what, self.show = what, sys.stderr.isatty()
+        self.what, self.seen = what, sys.stderr.isatty()
         self.began = self.shown = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -90,12 +90,16 @@ class Progress:
 
     def __call__(self, report: AddReport) -> None:
         """Show the state of `report`."""
+        self.show(report.added + report.updated + report.unchanged)
+
+    def show(self, done: int, total: int = 0) -> None:
+        """Show that `done` of `total` (0: unknown) are done."""
         now = time.monotonic()
-        if self.show and now - self.shown >= 1:
+        if self.seen and now - self.shown >= 1:
             self.shown = now
-            done = report.added + report.updated + report.unchanged
+            of = f" of {total:,}" if total else ""
             rate = done / (now - self.began)
-            print(f"\r{done:,} {self.what}, {rate:.0f} a second ", end="", file=sys.stderr, flush=True)
+            print(f"\r{done:,}{of} {self.what}, {rate:.0f} a second ", end="", file=sys.stderr, flush=True)
 
     def __exit__(self, *error: object) -> None:
         if self.shown > self.began:
