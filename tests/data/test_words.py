@@ -146,6 +146,10 @@ def test_particles_and_measure_words_have_nothing_to_translate(dictionary: Chine
     assert found["的"].particle
     assert found["只"].glosses == found["的"].glosses == ()
     assert found["狗"].glosses[0] == ("gou3", "dog")
+    amount = {word.surface: word for word in dictionary.segment("两瓶水")}["瓶"]
+    assert (amount.particle, amount.glosses[0][1]) == (False, "bottle")
+    adverb = {word.surface: word for word in dictionary.segment("快乐地奔跑")}["地"]
+    assert adverb.particle
     alone = dictionary.segment("只吃鱼")[0]
     assert (alone.surface, alone.particle, alone.glosses[0][1]) == ("只", False, "only")
 

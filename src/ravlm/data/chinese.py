@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from ravlm.data.readings import COUNTS, FUNCTION, LEXICAL, MEASURES, PARTICLES, RARE, usual_readings
+from ravlm.data.readings import AMOUNTS, COUNTS, FUNCTION, LEXICAL, MEASURES, PARTICLES, RARE, usual_readings
 from ravlm.errors import MissingExtra
 
 HAN = r"\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
@@ -41,7 +41,7 @@ class ChineseWord:
     glosses: tuple[tuple[str, str], ...] = ()
     """(pinyin, meaning in English), the most usual first; empty for what the dictionary lacks."""
     particle: bool = False
-    """A particle or measure word here: it has nothing to translate."""
+    """A particle or mere measure word here: it has nothing to translate."""
 
 
 class ChineseDictionary:
@@ -71,7 +71,8 @@ class ChineseDictionary:
             found = version("lindera-python-cc-cedict")
         except PackageNotFoundError:
             raise MissingExtra("lindera-python-cc-cedict", "starter", "Reading Chinese") from None
-        tables = (sorted(t) for t in (PARTICLES, MEASURES, COUNTS, FUNCTION, LEXICAL, RARE, self._usual.items()))
+        sets = (PARTICLES, MEASURES, AMOUNTS, COUNTS, FUNCTION, LEXICAL, RARE)
+        tables = (sorted(table) for table in (*sets, self._usual.items()))
         return hashlib.sha256(repr((found, *tables)).encode()).hexdigest()
 
     def segment(self, text: str) -> list[ChineseWord]:
@@ -126,7 +127,7 @@ class ChineseDictionary:
         while path:
             path, start, measure = path
             form, glosses = self.lookup(run[start:end]) or (run[start:end], ())
-            particle = measure or form in PARTICLES or (form == "地" and before_verb)
+            particle = (measure and form not in AMOUNTS) or form in PARTICLES or (form == "地" and before_verb)
             found.append(ChineseWord(run[start:end], () if particle else glosses, particle))
             end, before_verb = start, bool(glosses) and glosses[0][1].startswith("to ")
         return found[::-1]

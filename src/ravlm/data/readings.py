@@ -16,6 +16,9 @@ MEASURES = frozenset(
 )
 """Measure words, where a number or 这, 那, 哪, 每, 几 stands before."""
 
+AMOUNTS = frozenset("杯瓶碗盘块片双对群串堆队排层滴")
+"""Measure words that say how much or what in: a cup of, a pair of. The others have nothing to translate."""
+
 COUNTS = frozenset("一二三四五六七八九十百千万两几半这那哪每某整")
 """What a measure word follows."""
 

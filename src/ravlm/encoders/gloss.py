@@ -62,6 +62,8 @@ class Glosser:
         return merged
 
     def _word(self, word: ChineseWord) -> str:
+        if word.particle:
+            return ""
         if word.surface in self._glossary:
             return self._glossary[word.surface]
         if not is_chinese(word.surface):
