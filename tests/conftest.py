@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -38,3 +42,12 @@ def pictures(tmp_path: Path) -> Path:
     ImageDraw.Draw(disc).ellipse((12, 12, 52, 52), fill=(255, 255, 255))
     disc.save(folder / "disc.jpg", quality=95)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """`ravlm demo` carried out once with the real starter: its folder, and what it printed with --json."""
+    folder = tmp_path_factory.mktemp("newcomer") / "demo"
+    command = [sys.executable, "-m", "ravlm.cli", "demo", "--json", "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    return folder, [json.loads(line) for line in done.stdout.splitlines()]

@@ -39,9 +39,9 @@ def demo(options: Options) -> int:
     note("Loading the encoder and building a knowledge base ...")
     show = _Show(colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
     page = run_demo(options.out, options.data, on_built=show.built, on_exhibit=show.exhibit)
-    kb = os.path.relpath(page.parent / "kb")
+    here = os.path.relpath(page.parent)
     print(f"\n{show.bold('The page')}  {page}   ({time.perf_counter() - began:.0f} s in all)")
-    print(f'{show.bold("Go on")}     ravlm search {kb} --text "something orange"')
+    print(f"{show.bold('Go on')}     ravlm search {here}/kb --image {here}/photo.jpg --text outdoors")
     return 0
 
 

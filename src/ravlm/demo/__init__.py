@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
 
 MARK = ".made-by-ravlm-demo"
+PHOTO = "photo.jpg"
+"""The first picture that is asked about, kept beside the page to go on with."""
 MOST_ENTRIES = 300
 """Entries of a user's folder that are looked at: enough to show, and done in a minute."""
 
@@ -63,7 +65,8 @@ def run_demo(
     on_built: Callable[[Built], None] = lambda built: None,
     on_exhibit: Callable[[Exhibit], None] = lambda exhibit: None,
 ) -> Path:
-    """Build `folder`/kb of the demo's own photos or of `data`, carry out the plan, write `folder`/index.html.
+    """Build `folder`/kb of the demo's own photos or of `data`, carry out the plan, write `folder`/index.html
+    and the first photo that was asked about beside it.
 
     `data`: anything that `read_entries` takes. `on_built` and `on_exhibit` are told as soon as there is something to
     show. Returns the page's path. Raises InvalidInput for a folder that something else is in, BrokenData where `data`
@@ -76,8 +79,10 @@ def run_demo(
     built, kb = _build(folder, data, encoder)
     with kb:
         on_built(built)
+        plan = own_plan(built.entries) if data is None else plan_for(built.entries)
+        plan.photo.save(folder / PHOTO, quality=92)
         exhibits = []
-        for exhibit in _carry_out(own_plan(built.entries) if data is None else plan_for(built.entries), kb):
+        for exhibit in _carry_out(plan.steps, kb):
             on_exhibit(exhibit)
             exhibits.append(exhibit)
     return write_page(folder / "index.html", built, exhibits, own=data is None)
@@ -98,12 +103,13 @@ def _build(folder: Path, data: str | Path | None, encoder: DualEncoder | None) -
     if data is None:
         write_entries(folder / "entries.jsonl")
         data = folder / "entries.jsonl"
-    source = list(islice(read_entries(data), MOST_ENTRIES))
+    stream = read_entries(data)
+    source = list(islice(stream, MOST_ENTRIES))
     began = time.perf_counter()
     encoder = encoder or DualEncoder.load("starter")
     loaded = time.perf_counter()
     kb = KnowledgeBase.build(folder / "kb", source, encoder=encoder)
-    refused = tuple(f"{item.place}: {item.reason}" for item in kb.quarantine)
+    refused = tuple(f"{item.place}: {item.reason}" for item in (*stream.quarantine, *kb.quarantine))
     entries = tuple(kb.get([entry.id for entry in source]))
     if not any(entry.image is not None for entry in entries):
         kb.close()
@@ -114,12 +120,12 @@ def _build(folder: Path, data: str | Path | None, encoder: DualEncoder | None) -
     return Built(kb.path, entries, parts, encoder.name, refused, loaded - began, done - loaded), kb
 
 
-def _carry_out(plan: Sequence[Step], kb: KnowledgeBase) -> Iterator[Exhibit]:
+def _carry_out(steps: Sequence[Step], kb: KnowledgeBase) -> Iterator[Exhibit]:
     from ravlm import RetrievalAugmentedVLM
 
     model = RetrievalAugmentedVLM(kb, generator="extractive")
     talk: list[dict[str, str]] = []
-    for step in plan:
+    for step in steps:
         began = time.perf_counter()
         hits: Sequence[Hit] = ()
         answer = None

@@ -58,31 +58,26 @@ class _Page:
         )
 
     def photo(self) -> str:
-        """The first picture: asked, matched with texts, told about."""
+        """The first picture: asked, matched with texts or pictures, told about."""
         shown = self._of("photo")
-        asked = [e for e in shown if e.step.verb == "ask"]
-        about = [e for e in shown if e.step.verb == "search"]
-        told = [e for e in shown if e.step.verb in ("caption", "tell")]
-        picture = self.pictures.tag(asked[0].step.picture, 900, "The photo that is asked about")
-        texts = "".join(f"<h3>Texts nearest to this photo</h3>{self._lines(e)}" for e in about)
+        picture = self.pictures.tag(shown[0].step.picture, 900, "The photo that is asked about")
+        first = "".join(self._qa(e) for e in shown if e.step.verb == "ask") or self._searched(shown[0])
+        texts = "".join(self._searched(e) for e in shown if e.step.find == "text")
         stories = "".join(
             f'<h3>{escape(_title(e.step.label))}</h3><p class="story"{_lang(e.answer.text)}>{escape(e.answer.text)}</p>'
-            for e in told
-            if e.answer is not None
+            for e in shown
+            if e.answer is not None and e.step.verb != "ask"
         )
+        pair = f'<div class="pair"><div>{texts}</div><div>{stories}</div></div>' if stories else ""
         return f"""<section aria-labelledby="photo">
-<h2 id="photo">One photo, asked in two languages</h2>
+<h2 id="photo">{"One photo, asked in two languages" if stories else "One photo, found again"}</h2>
 <p class="lead">The photo is mirrored, cropped and darker than the one in the base.</p>
-<div class="photo"><figure>{picture}</figure><div>{"".join(map(self._qa, asked))}</div></div>
-<div class="pair">{f"<div>{texts}</div>" if texts else ""}<div>{stories}</div></div>
+<div class="photo"><figure>{picture}</figure><div>{first}</div></div>
+{pair}
 </section>"""
 
     def search(self) -> str:
-        cards = "".join(
-            f'<article class="card"><h3>{escape(_title(e.step.label))}</h3>{self._asked(e)}'
-            f"{self._lines(e) if e.step.find == 'text' else self._found(e)}</article>"
-            for e in self._of("search")
-        )
+        cards = "".join(f'<article class="card">{self._searched(e, asked=True)}</article>' for e in self._of("search"))
         return f"""<section aria-labelledby="search">
 <h2 id="search">Search in every direction</h2>
 <p class="lead">Words, Chinese words, a picture, or a picture with words. The numbers are cosines: higher is nearer.</p>
@@ -119,11 +114,14 @@ class _Page:
 
     def absent(self) -> str:
         cards = "".join(self._question_card(e, "card absent") for e in self._of("absent"))
-        return f"""<section aria-labelledby="absent">
+        return (
+            cards
+            and f"""<section aria-labelledby="absent">
 <h2 id="absent">It says so when it does not know</h2>
 <p class="lead">Nothing in the base answers these.</p>
 <div class="cards">{cards}</div>
 </section>"""
+        )
 
     def base(self) -> str:
         pictured = [entry for entry in self.built.entries if entry.image is not None]
@@ -144,15 +142,15 @@ class _Page:
 </section>"""
 
     def footer(self) -> str:
-        kb = escape(os.path.relpath(self.built.path))
+        here = escape(os.path.relpath(self.built.path.parent))
         refused = "".join(f"<p>Refused: {escape(line)}</p>" for line in self.built.refused)
         asked = sum(e.seconds for e in self.exhibits)
         return f"""<p>{len(self.built.entries)} entries, {self.built.parts} vectors. Loading the encoder
 ({escape(self.built.encoder)}) took {self.built.load_seconds:.1f} s, building {self.built.build_seconds:.1f} s,
 everything that was searched, asked and told {asked:.1f} s.</p>{refused}
 <p>Go on from here:</p>
-<pre>ravlm search {kb} --text "something orange"
-ravlm ask {kb} "What is this?" --image PICTURE
+<pre>ravlm search {here}/kb --text "something orange"
+ravlm ask {here}/kb "What is in the picture?" --image {here}/photo.jpg
 ravlm demo --data FOLDER --out my-demo</pre>"""
 
     def _of(self, section: Section) -> list[Exhibit]:
@@ -194,6 +192,12 @@ ravlm demo --data FOLDER --out my-demo</pre>"""
         if hit.entry.image is None:
             return f'<li class="words"><span{_lang(text)}>{escape(_brief(text, 40))}</span>{score}</li>'
         return f"<li>{self.pictures.tag(hit.entry.image, 64, '')}<span>{escape(hit.entry.id)}</span>{score}</li>"
+
+    def _searched(self, exhibit: Exhibit, asked: bool = False) -> str:
+        """The hits of a search below its label; `asked`: and what was searched for."""
+        query = self._asked(exhibit) if asked else ""
+        hits = self._lines(exhibit) if exhibit.step.find == "text" else self._found(exhibit)
+        return f"<h3>{escape(_title(exhibit.step.label))}</h3>{query}{hits}"
 
     def _asked(self, exhibit: Exhibit) -> str:
         step = exhibit.step

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
+
+from PIL import Image
 
 from ravlm.demo.photos import changed_copy, package_file
 from ravlm.records import Entry, ImageSource, Modality
@@ -34,15 +35,23 @@ class Step:
     """The id of what the picture shows, where that is known: then one can say which hits are right."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What to show, in order; `photo` is the picture that the steps of the section "photo" are about."""
+
+    photo: Image.Image
+    steps: tuple[Step, ...]
+
+
 ABSENT = "skimage/data/retina.jpg"
 """A picture that no base of the demo holds: the back of an eye."""
 
 
-def own_plan(entries: Sequence[Entry]) -> list[Step]:
+def own_plan(entries: Sequence[Entry]) -> Plan:
     """The steps for the photos that the demo brings along."""
     copies = {entry.id: changed_copy(entry.image) for entry in entries if entry.image is not None}
     cat, tower = copies["cat"], copies["temple"]
-    return [
+    steps = [
         Step("photo", "ask", "asked in English", "What is the animal in the picture?", cat),
         Step("photo", "ask", "asked in Chinese", "图片中的动物是什么？", cat),
         Step("photo", "search", "texts about this photo", "", cat, "text", subject="cat"),
@@ -63,40 +72,36 @@ def own_plan(entries: Sequence[Entry]) -> list[Step]:
         Step("absent", "ask", "a photo of something else", "What is in the picture?", package_file(ABSENT)),
         Step("absent", "ask", "words about something else", "Which language is spoken in Brazil?"),
     ]
+    return Plan(cat, tuple(steps))
 
 
-def plan_for(entries: Sequence[Entry]) -> list[Step]:
+def plan_for(entries: Sequence[Entry]) -> Plan:
     """The steps for anybody's pictures: `entries` are some of the base, at least one of them with a picture."""
     pictured = [entry for entry in entries if entry.image is not None]
-    first, last = pictured[0], pictured[-1]
-    copy, other = changed_copy(first.image), changed_copy(last.image)  # type: ignore[arg-type]
     worded = [entry for entry in entries if entry.texts]
-    steps = [
-        Step("photo", "ask", "asked in English", "What is in the picture?", copy),
-        Step("photo", "ask", "asked in Chinese", "图片中是什么？", copy),
-        Step("photo", "search", "texts about this photo", "", copy, "text"),
-        Step("photo", "caption", "caption", "", copy),
-        Step("photo", "tell", "story", "", copy),
-        Step("search", "search", "picture to pictures", "", copy, "image"),
-        Step("search", "search", "another one", "", other, "image"),
-        Step("search", "search", "words to pictures", _words(worded) or name_of(first), find="image"),
+    copy, other = (changed_copy(entry.image) for entry in (pictured[0], pictured[-1]) if entry.image is not None)
+    steps = _asked(copy) if worded else [Step("photo", "search", "pictures like this one", "", copy, "image")]
+    words = " ".join(worded[-1].text.split()[:12]) if worded else "a photo taken outdoors"
+    steps += [
+        Step("search", "search", "picture to pictures", "", other, "image"),
+        Step("search", "search", "words to pictures", words, find="image"),
         Step("search", "search", "Chinese to pictures", "绿色的草地", find="image"),
     ]
-    absent = Step("absent", "ask", "a photo of something else", "What is in the picture?", package_file(ABSENT))
     if worded:
         steps += [
-            Step("search", "search", "words to texts", _words(worded), find="text"),
+            Step("search", "search", "words to texts", words, find="text"),
             Step("talk", "chat", "first turn", "What is in the picture?", other),
             Step("talk", "chat", "second turn", "Tell me more about it.", other),
+            Step("absent", "ask", "a photo of something else", "What is in the picture?", package_file(ABSENT)),
         ]
-    return [step for step in [*steps, absent] if worded or step.find != "text"]
+    return Plan(copy, tuple(steps))
 
 
-def name_of(entry: Entry) -> str:
-    """The name of an entry's picture file in words: "red_motor-bike.jpg" is "red motor bike"."""
-    stem = Path(str(entry.image)).stem if isinstance(entry.image, str | Path) else entry.id
-    return " ".join(stem.replace("_", " ").replace("-", " ").split())
-
-
-def _words(worded: Sequence[Entry]) -> str:
-    return " ".join(worded[-1].text.split()[:12]) if worded else ""
+def _asked(photo: Image.Image) -> list[Step]:
+    return [
+        Step("photo", "ask", "asked in English", "What is in the picture?", photo),
+        Step("photo", "ask", "asked in Chinese", "图片中是什么？", photo),
+        Step("photo", "search", "texts about this photo", "", photo, "text"),
+        Step("photo", "caption", "caption", "", photo),
+        Step("photo", "tell", "story", "", photo),
+    ]
