@@ -18,6 +18,8 @@ from ravlm.data.images import ImageLimits, image_bytes, load_image
 from ravlm.errors import BrokenData, InvalidInput, NotFound, RavlmError
 from tests.data.test_images import FORMATS, encoded, photo
 
+pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Truncated", "ignore:Metadata Warning")
+
 
 def test_missing_picture(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r'There is no picture ".*nowhere\.jpg"'):

@@ -272,6 +272,18 @@ def test_damaged_parquet(tmp_path: Path) -> None:
         list(read_entries(path))
 
 
+def test_parquet_text_that_is_no_utf8(tmp_path: Path) -> None:
+    """One such row failed the conversion of its whole batch, with a UnicodeDecodeError."""
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    texts = pyarrow.array([b"one", b"caf\xe9", b"three"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "rows.parquet")
+    stream = read_entries(tmp_path / "rows.parquet")
+    assert [entry.text for entry in stream] == ["one", "three"]
+    assert [refused.place.rsplit(" ", 1)[1] for refused in stream.quarantine] == ["2"]
+
+
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 and so on")
     monkeypatch.setitem(sys.modules, "pyarrow", None)

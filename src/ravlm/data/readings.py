@@ -104,7 +104,8 @@ _READINGS = """
 薯 shu3 potato; 凳 deng4 stool; 罐 guan4 jar/can; 桶 tong3 bucket; 炉 lu2 stove; 锁 suo3 lock; 笼 long2 cage;
 锤 chui2 hammer; 帆 fan1 sail; 卡 ka3 card; 渠 qu2 canal; 堤 di1 dike; 塘 tang2 pond; 架 jia4 rack/shelf;
 场 chang3 field; 空 kong1 empty/sky; 强 qiang2 strong; 便 bian4 convenient; 张 zhang1 sheet; 弱 ruo4 weak;
-解 jie3 to untie; 量 liang4 quantity; 雪地 xue3_di4 snowy ground; 雪山 xue3_shan1 snowy mountain; 起来 qi3_lai5 up;
+解 jie3 to untie; 量 liang4 quantity; 雪地 xue3_di4 snowy ground; 雪山 xue3_shan1 snowy mountain;
+发射台 fa1_she4_tai2 launch pad; 起来 qi3_lai5 up;
 季节 ji4_jie2 season; 换成 huan4_cheng2 to replace with; 变成 bian4_cheng2 to turn into; 外面 wai4_mian4 outside;
 后面 hou4_mian4 behind; 上面 shang4_mian4 on top; 下面 xia4_mian4 below; 里面 li3_mian4 inside; 男人 nan2_ren2 man;
 """

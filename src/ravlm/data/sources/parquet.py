@@ -32,7 +32,7 @@ def rows(path: Path) -> Iterator[Row | Quarantined]:
         from pyarrow import parquet
     except ImportError:
         raise MissingExtra("pyarrow", "parquet", "Reading Parquet files") from None
-    broken = (pyarrow.ArrowException, OSError)
+    broken = (pyarrow.ArrowException, OSError, ValueError)  # names that are no UTF-8 are a ValueError
     try:
         file = parquet.ParquetFile(path)
     except broken as error:
@@ -49,12 +49,26 @@ def rows(path: Path) -> Iterator[Row | Quarantined]:
             end = number + file.metadata.row_group(group).num_rows
             try:
                 for batch in file.iter_batches(_BATCH, row_groups=[group], columns=columns):
-                    for values in batch.to_pylist():
+                    for values in _values(batch):
                         number += 1
-                        yield Row(f"{path}, row {number}", _plain_row(values), path.parent)
+                        place = f"{path}, row {number}"
+                        if values is None:
+                            yield Quarantined(place, "Its text is not UTF-8; write the file again.")
+                        else:
+                            yield Row(place, _plain_row(values), path.parent)
             except broken as error:
                 yield Quarantined(f"{path}, rows {number + 1} to {end}", f"They can't be read: {error}.")
                 number = end
+
+
+def _values(batch: Any) -> list[dict[str, Any] | None]:
+    """The rows of a batch; None for one whose text can't be decoded, which fails the conversion of all."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [None]
+        return [row for number in range(batch.num_rows) for row in _values(batch.slice(number, 1))]
 
 
 def _plain_row(values: dict[str, Any]) -> dict[str, Any]:
