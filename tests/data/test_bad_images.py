@@ -18,7 +18,7 @@ from ravlm.data.images import ImageLimits, image_bytes, load_image
 from ravlm.errors import BrokenData, InvalidInput, NotFound, RavlmError
 from tests.data.test_images import FORMATS, encoded, photo
 
-pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Truncated", "ignore:Metadata Warning")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 
 
 def test_missing_picture(tmp_path: Path) -> None:
