@@ -39,7 +39,7 @@ class LiveIndex:
                 )
             index = self._index
             if index is None or index.change < state.purged:
-                index = self._snapshot(db, state.purged, state.change) or Index(self.identity.dim)
+                index = self._snapshot(db, state.purged, state.change) or self._empty()
             self._index = None  # stays so where the following is interrupted
             if index.change != state.change:
                 removed = self.store.removed_since(index.change)
@@ -59,9 +59,12 @@ class LiveIndex:
         """Start anew at the next search: from the newest snapshot, or from the store."""
         self._index = None
 
+    def _empty(self) -> Index:
+        return Index(self.identity.dim, self.store.canaries())
+
     def _snapshot(self, db: sqlite3.Connection, oldest: int, newest: int) -> Index | None:
         """The newest snapshot, unless it tells another history than the store (which a copy may have replaced)."""
-        index = snapshots.read(self.derived, self.identity.dim, self.identity.base, newest, oldest)
+        index = snapshots.read(self.derived, self._empty, self.identity.base, newest, oldest)
         if index is None:
             return None
         gone = set(self.store.removed_since(index.change))

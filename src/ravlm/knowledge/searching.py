@@ -19,7 +19,7 @@ from ravlm.records import Hit, Modality
 from ravlm.retrieval.filters import AllOf, Compare, Filter, Not
 from ravlm.retrieval.options import SearchOptions
 from ravlm.retrieval.ranks import diversify, first_of_each, fuse_ranks
-from ravlm.retrieval.scale import chance, compose, rescale
+from ravlm.retrieval.scale import Chance, chance, compose, rescale, take_turns
 
 LEAST_CANDIDATES = 32
 
@@ -101,26 +101,33 @@ class Searching:
             index = self.index.of[modality]
             vectors = np.stack([self._vector(query, modality) for query in queries])
             if all(some is kept[0] for some in kept):
-                rankings = index.search(vectors, n, kept[0])
+                of_modality.append(index.search(vectors, n, kept[0]))
             else:
-                rankings = [index.search(v[None], n, some)[0] for v, some in zip(vectors, kept, strict=True)]
-            of_modality.append([
-                self._on_one_scale(query, vector, modality, ranking)
-                for query, vector, ranking in zip(queries, vectors, rankings, strict=True)
-            ])  # fmt: skip
-        return [_best_of_each(merged(rankings)) for rankings in zip(*of_modality, strict=True)]
+                each = zip(vectors, kept, strict=True)
+                of_modality.append([index.search(vector[None], n, some)[0] for vector, some in each])
+        return [self._together(query, found) for query, *found in zip(queries, *of_modality, strict=True)]
 
     def _vector(self, query: Query, modality: Modality) -> np.ndarray:
         vectors = list((query.vectors or {}).values())
         return vectors[0] if len(vectors) == 1 else compose(np.stack(vectors), self.index.of[modality].sample())
 
-    def _on_one_scale(self, query: Query, vector: np.ndarray, modality: Modality, ranking: Ranking) -> Ranking:
-        """Cosines with parts of the other modality, on the scale of the query's own."""
-        if len(self.modalities) < 2 or query.own is None or modality == query.own:
-            return ranking
-        own = self.index.of[query.own].sample()
-        here = chance(vector, self.index.of[modality].sample())
-        return ranking._replace(scores=rescale(ranking.scores, here, chance(self._vector(query, query.own), own)))
+    def _together(self, query: Query, found: Sequence[Ranking]) -> Ranking:
+        """One ranking of entries over all modalities that were looked through."""
+        if len(found) == 1 or query.own is None:
+            return _best_of_each(merged(found))
+        there = self._chance(query, query.own)
+        rankings = []
+        for modality, ranking in zip(self.modalities, found, strict=True):
+            if modality != query.own:
+                scores = rescale(ranking.scores, self._chance(query, modality), there)
+                ranking = ranking._replace(scores=scores)
+            rankings.append(_best_of_each(ranking))
+        order, scores = take_turns([ranking.scores for ranking in rankings])
+        parts, entries = (np.concatenate(columns) for columns in list(zip(*rankings, strict=True))[:2])
+        return _best_of_each(Ranking(parts[order], entries[order], scores))
+
+    def _chance(self, query: Query, modality: Modality) -> Chance:
+        return chance(self._vector(query, modality), self.index.of[modality].sample())
 
     # hits
 

@@ -11,6 +11,7 @@ import shutil
 import time
 import uuid
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,18 @@ def clear(derived: Path) -> bool:
     return bool(found)
 
 
-def read(derived: Path, dim: int, base: str, newest: int, oldest: int) -> Index | None:
-    """The newest usable snapshot that covers a change from `oldest` to `newest`; None where there is none."""
+def read(derived: Path, empty: Callable[[], Index], base: str, newest: int, oldest: int) -> Index | None:
+    """The newest usable snapshot that covers a change from `oldest` to `newest`; None where there is none.
+
+    `empty` gives an index without rows, of the base's dimensions.
+    """
     found = []
     for folder in derived.glob("vectors-*"):
         manifest = _manifest(folder)
-        if manifest and manifest["base"] == base and manifest["dim"] == dim and oldest <= manifest["change"] <= newest:
+        if manifest and manifest["base"] == base and oldest <= manifest["change"] <= newest:
             found.append((manifest["change"], folder, manifest))
     for _, folder, manifest in sorted(found, key=lambda item: -item[0]):
-        index = _read_from(folder, manifest, dim)
+        index = _read_from(folder, manifest, empty())
         if index is not None:
             return index
     return None
@@ -96,16 +100,15 @@ def _write_into(folder: Path, index: Index, base: str) -> None:
     np.savez(folder / _ROWS, **rows)  # type: ignore[arg-type]
     files = {path.name: _measure(path) for path in sorted(folder.iterdir())}
     manifest = {
-        "format": FORMAT, "base": base, "dim": index.dim, "change": index.change, "last_part": index.last_part,
+        "format": FORMAT, "base": base, "change": index.change, "last_part": index.last_part,
         "files": files,
     }  # fmt: skip
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
-def _read_from(folder: Path, manifest: dict[str, Any], dim: int) -> Index | None:
+def _read_from(folder: Path, manifest: dict[str, Any], index: Index) -> Index | None:
     import faiss
 
-    index = Index(dim)
     try:
         for name, (size, checksum) in manifest["files"].items():
             if (folder / name).stat().st_size != size:
@@ -116,7 +119,7 @@ def _read_from(folder: Path, manifest: dict[str, Any], dim: int) -> Index | None
             for modality in MODALITIES:
                 vectors = faiss.read_index(str(folder / f"{modality}.faiss"), faiss.IO_FLAG_MMAP_IFC)
                 block = Block(vectors, rows[f"{modality}_parts"], rows[f"{modality}_entries"])
-                if vectors.d != dim or vectors.ntotal != len(block.parts):
+                if vectors.d != index.dim or vectors.ntotal != len(block.parts):
                     return None
                 index.of[modality].blocks.insert(0, block)
     except (OSError, RuntimeError, ValueError, KeyError):  # gone, or not what faiss and numpy can read

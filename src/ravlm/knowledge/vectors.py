@@ -7,7 +7,7 @@ SQL and no encoder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,10 +95,10 @@ class Block:
 
 
 class VectorIndex:
-    """All parts of one modality."""
+    """All parts of one modality. `canaries` (n, dim): vectors of that modality that no base is without."""
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
+    def __init__(self, dim: int, canaries: np.ndarray) -> None:
+        self.dim, self.canaries = dim, canaries
         self.blocks = [Block.empty(dim)]
         self._sample: np.ndarray | None = None
 
@@ -149,24 +149,20 @@ class VectorIndex:
                 yield block, here, rows[here]
 
     def sample(self) -> np.ndarray:
-        """Up to SAMPLE vectors, evenly spaced over the parts, float32 (n, dim)."""
+        """The canaries, and up to SAMPLE vectors evenly spaced over the parts, float32 (n, dim)."""
         if self._sample is None:
             parts = self.parts()
-            self._sample = self.vectors(parts[np.linspace(0, len(parts) - 1, min(SAMPLE, len(parts))).astype(np.int64)])
+            some = parts[np.linspace(0, len(parts) - 1, min(SAMPLE, len(parts))).astype(np.int64)]
+            self._sample = np.concatenate([self.canaries, self.vectors(some)])
         return self._sample
 
 
 class Index:
     """The vector indexes of a base, and the change that they cover."""
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self.forget()
-
-    def forget(self) -> None:
-        """Start from nothing."""
-        self.change, self.last_part = 0, 0
-        self.of: dict[Modality, VectorIndex] = {modality: VectorIndex(self.dim) for modality in MODALITIES}
+    def __init__(self, dim: int, canaries: Mapping[Modality, np.ndarray]) -> None:
+        self.dim, self.change, self.last_part = dim, 0, 0
+        self.of = {modality: VectorIndex(dim, canaries[modality]) for modality in MODALITIES}
 
     def update(self, rows: Iterable[tuple[int, int, int, bytes, int]], removed: list[int], change: int) -> None:
         """Take over new parts (number, entry, modality code, vector, checksum), then mask removed ones."""

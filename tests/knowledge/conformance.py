@@ -1,0 +1,291 @@
+"""What every knowledge base must do, local or remote: a back end subclasses `Conformance` and says how to make one.
+
+Vectors of the fake encoder can be read: red pictures and the word "red" lie together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ravlm.errors import InvalidInput, Mismatch
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Entry, Hit
+from ravlm.retrieval.options import SearchOptions
+from tests.fakes import FakeEncoder
+
+Build = Callable[[Iterable[Entry]], KnowledgeBase]
+
+
+def ids(hits: list[Hit]) -> list[str]:
+    return [hit.entry.id for hit in hits]
+
+
+def colours(pictures: Path) -> list[Entry]:
+    """Two entries with picture and text, two with a picture, two with texts."""
+    return [
+        Entry("red", pictures / "red.png", ("a red wall",), {"split": "train", "year": 1990, "group": "walls"}),
+        Entry("green", pictures / "green.png", ("a green meadow", "grass"), {"split": "test", "year": 2001}),
+        Entry("blue", str(pictures / "blue.png"), (), {"split": "train", "group": "walls"}),
+        Entry("disc", (pictures / "disc.jpg").read_bytes(), (), {"split": "test"}),
+        Entry("flag", None, ("a red flag", "it is blue too"), {"split": "train", "tags": ["cloth", "sign"]}),
+        Entry("橘猫", None, ("一只毛茸茸的橘猫",), {"split": "zh"}),
+    ]
+
+
+class Conformance:
+    """Subclasses give the fixture `build`."""
+
+    @pytest.fixture
+    def base(self, build: Build, pictures: Path) -> KnowledgeBase:
+        return build(colours(pictures))
+
+    # search in every direction
+
+    def test_text_to_image(self, base: KnowledgeBase) -> None:
+        for colour in ("red", "green", "blue"):
+            hit = base.search(text=colour, modality="image", k=1)[0]
+            assert (hit.entry.id, hit.part.modality, hit.part.text) == (colour, "image", "")
+
+    def test_image_to_text(self, base: KnowledgeBase, pictures: Path) -> None:
+        hits = base.search(image=pictures / "red.png", modality="text", k=2)
+        assert ids(hits) == ["red", "flag"]
+        assert (hits[1].part.text, hits[1].part.index) == ("a red flag", 0)
+
+    def test_image_to_image(self, base: KnowledgeBase, pictures: Path) -> None:
+        hits = base.search(image=pictures / "disc.jpg", modality="image", k=4)
+        assert hits[0].entry.id == "disc"
+        assert hits[0].score == pytest.approx(1.0, abs=2e-3)
+        assert sorted(ids(hits)) == ["blue", "disc", "green", "red"]
+
+    def test_text_to_text_shows_the_matched_text(self, base: KnowledgeBase) -> None:
+        hit = base.search(text="it is blue too", modality="text", k=1)[0]
+        assert (hit.entry.id, hit.part.index, hit.part.text) == ("flag", 1, "it is blue too")
+        assert hit.score == pytest.approx(1.0, abs=2e-3)
+
+    def test_picture_and_words_together(self, build: Build, pictures: Path) -> None:
+        """Neither the picture nor the words alone put the entry first that has something of both."""
+        base = build([
+            Entry("both", pictures / "red.png", ("a flag on a wall",)),
+            Entry("picture", pictures / "red.png", ("grass",)),
+            Entry("words", pictures / "green.png", ("flag wall",)),
+            Entry("neither", pictures / "blue.png", ("water",)),
+        ])  # fmt: skip
+        picture = base.search(image=pictures / "red.png", text="a red meadow", modality="image")
+        assert {picture[0].entry.id, picture[1].entry.id} == {"both", "picture"}
+        green = base.search(image=pictures / "red.png", text="green green", modality="image")
+        assert ids(green)[-1] == "neither"
+
+    def test_vector(self, base: KnowledgeBase, fake_encoder: FakeEncoder) -> None:
+        vector = fake_encoder.encode_texts(["a green meadow"])[0]
+        assert ids(base.search(vector=7 * vector, k=1)) == ["green"]
+        assert base.search(vector=vector.tolist(), k=1)[0].score == pytest.approx(1.0, abs=2e-3)
+
+    def test_scores_fall_and_every_entry_comes_once(self, base: KnowledgeBase) -> None:
+        hits = base.search(text="red flag", k=100)
+        assert sorted(ids(hits)) == sorted(["red", "green", "blue", "disc", "flag", "橘猫"])
+        scores = [hit.score for hit in hits]
+        assert scores == sorted(scores, reverse=True)
+
+    def test_dense_score_is_the_cosine(self, base: KnowledgeBase, fake_encoder: FakeEncoder) -> None:
+        query, entry = fake_encoder.encode_texts(["red sea", "a red wall"])
+        hit = next(h for h in base.search(text="red sea", modality="text") if h.entry.id == "red")
+        assert hit.score == pytest.approx(float(query @ entry), abs=2e-3)
+
+    def test_many_queries_give_what_each_gives_alone(self, base: KnowledgeBase, pictures: Path) -> None:
+        queries = [{"text": "red"}, {"image": pictures / "blue.png"}, {"text": "grass", "image": pictures / "green.png"}]
+        together = base.search_many(queries, k=3)
+        assert [ids(hits) for hits in together] == [ids(base.search(**query, k=3)) for query in queries]
+        assert base.search_many([]) == []
+
+    def test_neither_modality_always_wins(self, build: Build) -> None:
+        """Cosines of texts with texts were about 0.6 and with pictures 0.2, so no picture was ever found by words."""
+        rng = np.random.default_rng(5)
+        texts, pictures, topic = (rng.standard_normal((n, 64)) for n in (40, 40, 1))
+        texts, pictures = texts + 6 * np.eye(64)[0], pictures + 6 * np.eye(64)[1]
+        texts[:3] += 1.2 * topic
+        pictures[:3] += 1.2 * topic
+        base = build([])
+        base.add([Entry(f"t{i}", None, (f"text {i}",)) for i in range(40)], vectors={"text": texts})
+        base.add([Entry(f"p{i}") for i in range(40)], vectors={"image": pictures})
+
+        class Topical(FakeEncoder):
+            def encode_texts(self, texts: object, batch_size: int = 64) -> np.ndarray:
+                found = (6 * np.eye(64)[0] + 1.5 * topic[0]).astype(np.float32)
+                return found[None] / np.linalg.norm(found)
+
+        base._encoder = Topical()
+        assert set(ids(base.search(text="the topic", k=6))) == {"t0", "t1", "t2", "p0", "p1", "p2"}
+
+    # options
+
+    def test_where(self, base: KnowledgeBase) -> None:
+        assert sorted(ids(base.search(text="red", where={"split": "train"}))) == ["blue", "flag", "red"]
+        assert ids(base.search(text="red", where="year >= 1990 and year < 2000")) == ["red"]
+        assert ids(base.search(text="blue", where='tags = "cloth"', k=1)) == ["flag"]
+        assert base.search(text="red", where="colour = 3") == []
+        assert base.count("split in ['train', 'test']") == 5
+        assert base.count({"group": "walls"}) == 2
+
+    def test_exclusion(self, base: KnowledgeBase, pictures: Path) -> None:
+        assert "red" not in ids(base.search(text="red", options=SearchOptions(exclude_ids=("red", "unknown"))))
+        found = ids(base.search(text="red", options=SearchOptions(exclude_groups=("walls",))))
+        assert sorted(found) == sorted(["green", "disc", "flag", "橘猫"])
+        near = SearchOptions(near_duplicate=0.98)
+        assert "red" not in ids(base.search(image=pictures / "red.png", options=near))
+        assert "red" not in ids(base.search(image=pictures / "red.png", modality="text", options=near))
+        assert "flag" not in ids(base.search(text="a red flag", options=near))
+
+    def test_threshold_pages_and_groups(self, base: KnowledgeBase) -> None:
+        everything = ids(base.search(text="red"))
+        assert ids(base.search(text="red", k=2, options=SearchOptions(offset=2))) == everything[2:4]
+        assert base.search(text="red", options=SearchOptions(offset=99)) == []
+        scores = [h.score for h in base.search(text="red", options=SearchOptions(min_score=0.3))]
+        assert scores
+        assert min(scores) >= 0.3
+        grouped = ids(base.search(text="red", options=SearchOptions(group_by="split")))
+        assert len(grouped) == 3
+        assert grouped[0] == everything[0]
+
+    def test_keywords(self, base: KnowledgeBase) -> None:
+        keyword = SearchOptions(method="keyword")
+        assert ids(base.search(text="FLAGS!", options=keyword)) == ["flag"]
+        assert ids(base.search(text="橘猫在哪里？", options=keyword)) == ["橘猫"]
+        assert ids(base.search(text="猫", options=keyword)) == ["橘猫"]
+        assert base.search(text="?!", options=keyword) == []
+        assert ids(base.search(text="red", where={"split": "test"}, options=keyword)) == []
+        assert sorted(ids(base.search(text='red" OR grass NOT (wall*', options=keyword))) == ["flag", "green", "red"]
+
+    def test_hybrid_takes_from_both_rankings(self, base: KnowledgeBase) -> None:
+        hits = base.search(text="grass", options=SearchOptions(method="hybrid"))
+        assert hits[0].entry.id == "green"
+        assert len(hits) == 6
+        assert hits[0].score == pytest.approx(2 / 61, rel=1e-3)
+
+    def test_diversity_drops_a_copy(self, build: Build, pictures: Path) -> None:
+        base = build([Entry("1", None, ("a red wall",)), Entry("2", None, ("a red wall",)), Entry("3", None, ("a wall",))])
+        assert ids(base.search(text="a red wall", k=2)) == ["1", "2"]
+        assert ids(base.search(text="a red wall", k=2, options=SearchOptions(diversity=0.6))) == ["1", "3"]
+
+    def test_filtered_and_excluded_searches_still_find_k(self, build: Build) -> None:
+        """The best 500 of 600 are filtered away, and an entry has several parts: the k that exist must come."""
+        vectors = np.eye(64)[0] + np.linspace(0, 1, 600)[:, None] * np.eye(64)[1]
+        base = build([])
+        base.add([Entry(f"e{i}", None, ("x",), {"i": i}) for i in range(600)], vectors={"text": vectors})
+        assert ids(base.search(vector=np.eye(64)[0], k=5, where="i >= 500")) == [f"e{i}" for i in range(500, 505)]
+        away = SearchOptions(exclude_ids=tuple(f"e{i}" for i in range(500)))
+        assert ids(base.search(vector=np.eye(64)[0], k=3, options=away)) == ["e500", "e501", "e502"]
+        assert len(base.search(vector=np.eye(64)[0], k=600)) == 600
+
+    # adding, replacing, removing
+
+    def test_add_counts_what_it_did(self, base: KnowledgeBase, pictures: Path) -> None:
+        again = base.add(colours(pictures))
+        assert (again.added, again.updated, again.unchanged) == (0, 0, 6)
+        changed = base.add([Entry("red", None, ("now a green text",)), Entry("new", None, ("new",))])
+        assert (changed.added, changed.updated, changed.unchanged) == (1, 1, 0)
+        assert base.count() == 7
+        assert ids(base.search(text="now a green text", k=1)) == ["red"]
+        assert "red" not in ids(base.search(text="red", modality="image"))
+        assert base.search(text="wall", options=SearchOptions(method="keyword")) == []
+        assert base.count({"group": "walls"}) == 1
+
+    def test_remove_means_gone_from_every_search(self, base: KnowledgeBase) -> None:
+        assert base.remove(["flag", "green", "unknown"]) == 2
+        assert base.remove("flag") == 0
+        assert base.count() == 4
+        assert base.get(["flag"]) == []
+        assert not {"flag", "green"} & set(ids(base.search(text="red grass")))
+        assert base.search(text="grass", options=SearchOptions(method="keyword")) == []
+        assert base.count("tags = 'cloth'") == 0
+
+    def test_get_keeps_the_order_asked(self, base: KnowledgeBase, pictures: Path) -> None:
+        found = base.get(["flag", "nothing", "red", "flag"])
+        assert [entry.id for entry in found] == ["flag", "red", "flag"]
+        assert found[0] == Entry("flag", None, ("a red flag", "it is blue too"), {"split": "train", "tags": ["cloth", "sign"]})
+        assert found[1].image == str(pictures / "red.png")
+
+    def test_a_search_by_another_handle_sees_the_change(
+        self, base: KnowledgeBase, reopen: Callable[[], KnowledgeBase]
+    ) -> None:
+        other = reopen()
+        assert len(other.search(text="red")) == 6
+        base.add([Entry("late", None, ("a red latecomer",))])
+        assert ids(other.search(text="a red latecomer", k=1)) == ["late"]
+        other.remove(["late"])
+        assert "late" not in ids(base.search(text="a red latecomer"))
+        assert base.count() == 6
+
+    def test_empty_base(self, build: Build) -> None:
+        base = build([])
+        assert base.count() == 0
+        assert base.search(text="red") == base.get(["x"]) == base.sample(3, "text") == []
+        assert base.search(text="red", options=SearchOptions(method="hybrid")) == []
+        assert base.verify().sound
+
+    def test_sample(self, base: KnowledgeBase, fake_encoder: FakeEncoder) -> None:
+        sample = base.sample(3, "text", seed=1)
+        assert len({entry.id + part.text for entry, part, _ in sample}) == 3
+        for _, part, vector in sample:
+            assert vector @ fake_encoder.encode_texts([part.text])[0] == pytest.approx(1.0, abs=2e-3)
+        assert [e.id for e, _, _ in base.sample(3, "text", seed=1)] == [e.id for e, _, _ in sample]
+        assert len(base.sample(99, "image")) == 4
+
+    # refusals
+
+    @pytest.mark.parametrize("k", [0, -1, 2.5, True, "3"])
+    def test_k_below_one_is_refused(self, base: KnowledgeBase, k: int) -> None:
+        with pytest.raises(InvalidInput, match="from 1 on"):
+            base.search(text="red", k=k)
+
+    def test_queries_that_are_refused(self, base: KnowledgeBase, pictures: Path) -> None:
+        for query, told in [
+            ({}, "no query"),
+            ({"text": "  "}, "empty"),
+            ({"text": 3}, "a string is needed"),
+            ({"vector": np.ones(64), "text": "red"}, "stands alone"),
+            ({"vector": np.zeros(64)}, "no direction"),
+            ({"vector": np.full(64, np.nan)}, "no direction"),
+        ]:
+            with pytest.raises(InvalidInput, match=told):
+                base.search(**query)  # type: ignore[arg-type]
+        with pytest.raises(Mismatch, match=r"\(64,\)"):
+            base.search(vector=np.ones(63))
+        with pytest.raises(InvalidInput, match='Did you mean "text"'):
+            base.search_many([{"texts": "red"}])
+        with pytest.raises(InvalidInput, match="allowed: any, image, text"):
+            base.search(text="red", modality="audio")  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="give text= too"):
+            base.search(image=pictures / "red.png", options=SearchOptions(method="hybrid"))
+        with pytest.raises(InvalidInput, match="leaves them out"):
+            base.search(text="red", modality="image", options=SearchOptions(method="keyword"))
+        with pytest.raises(InvalidInput, match="position 7"):
+            base.search(text="red", where="split ! 3")
+
+    def test_given_vectors_that_are_refused(self, base: KnowledgeBase) -> None:
+        entry = Entry("v", None, ("text",))
+        with pytest.raises(Mismatch, match="63 dimensions"):
+            base.add([entry], vectors={"text": np.ones((1, 63))})
+        with pytest.raises(InvalidInput, match=r"\(1, 64\) is needed"):
+            base.add([entry], vectors={"text": np.ones((2, 64))})
+        with pytest.raises(InvalidInput, match="allowed: image, text"):
+            base.add([entry], vectors={"texts": np.ones((1, 64))})
+        with pytest.raises(InvalidInput, match="must be a list"):
+            base.add(iter([entry]), vectors={"text": np.ones((1, 64))})
+        report = base.add([entry, Entry("w", None, ("w",))], vectors={"text": [np.ones(64), np.full(64, np.nan)]})
+        assert report.added == 1
+        assert "no direction" in report.quarantined[0].reason
+        assert base.get(["w"]) == []
+
+    def test_given_vectors_stand_for_the_entry(self, base: KnowledgeBase) -> None:
+        rng = np.random.default_rng(0)
+        rows = rng.standard_normal((2, 64))
+        base.add([Entry("a", None, ("one", "two")), Entry("b", None, ("three",))], vectors={"text": rows})
+        hit = base.search(vector=rows[0], k=1)[0]
+        assert (hit.entry.id, hit.part.index, hit.part.text) == ("a", 0, "one")
+        assert hit.score == pytest.approx(1.0, abs=2e-3)
+        assert ids(base.search(text="two", options=SearchOptions(method="keyword"))) == ["a"]
+        assert base.verify().sound
