@@ -237,6 +237,12 @@ def test_a_bad_picture_alone_makes_no_base(ravlm: Any, tmp_path: Path, name: str
     assert not (tmp_path / "kb").exists()
 
 
+def test_an_empty_folder_stays_when_nothing_could_be_stored(ravlm: Any, tmp_path: Path) -> None:
+    (tmp_path / "kb").mkdir()
+    refused(ravlm("build", tmp_path / "kb", "-", stdin='{"image": "nowhere.png"}\n'), "no base was made")
+    assert list((tmp_path / "kb").iterdir()) == []
+
+
 def test_bad_pictures_beside_good_ones_are_named_and_counted(ravlm: Any, pictures: Path, tmp_path: Path) -> None:
     for name, (content, _) in BAD_PICTURES.items():
         (pictures / name).write_bytes(content)

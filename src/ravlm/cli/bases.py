@@ -1,4 +1,4 @@
-"""The commands that make, change and check a knowledge base: build, add, remove, verify, export ...
+"""The commands that make, change and check a knowledge base: build, add, remove, verify and more.
 
 Each calls one library function and prints its report. Knows no store and no format.
 """
@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +16,6 @@ from ravlm.cli.parser import KB, SOURCE, Command, Options, argument
 from ravlm.errors import BrokenData, RavlmError
 
 if TYPE_CHECKING:
-    from ravlm.data.readers import EntryStream
     from ravlm.knowledge.reports import AddReport
 
 _SHOWN = 10
@@ -28,16 +24,18 @@ _SHOWN = 10
 
 def build(options: Options) -> int:
     """`ravlm build`: a new base, or what an existing one still lacks."""
-    from ravlm import KnowledgeBase
+    from ravlm import KnowledgeBase, read_entries
 
     folder = Path(options.kb)
-    before = folder.exists()
-    with _entries(options.source) as entries, Progress("entries") as progress:
-        kb = KnowledgeBase.build(folder, entries, encoder=options.encoder, progress=progress)
+    was_there, was_used = folder.exists(), folder.is_dir() and any(folder.iterdir())
+    with Progress("entries") as progress:
+        kb = KnowledgeBase.build(folder, read_entries(options.source), encoder=options.encoder, progress=progress)
     with kb:
         count, report = kb.count(), kb.report
-    if count == 0 and not before:
+    if count == 0 and not was_used:
         shutil.rmtree(folder)
+        if was_there:
+            folder.mkdir()
         _print_refusals(report)
         raise BrokenData(f'Nothing in "{options.source}" could be stored, so no base was made; mend it and try again.')
     _print_report(options, report, count)
@@ -46,11 +44,11 @@ def build(options: Options) -> int:
 
 def add(options: Options) -> int:
     """`ravlm add`: entries of any source; an id that is there is replaced."""
-    from ravlm import KnowledgeBase
+    from ravlm import KnowledgeBase, read_entries
 
-    with KnowledgeBase.open(options.kb) as kb, _entries(options.source) as entries:
+    with KnowledgeBase.open(options.kb) as kb:
         with Progress("entries") as progress:
-            report = kb.add(entries, progress=progress)
+            report = kb.add(read_entries(options.source), progress=progress)
         _print_report(options, report, kb.count())
     return 0
 
@@ -156,20 +154,6 @@ def import_(options: Options) -> int:
         raise
     _print_report(options, report, count)
     return 0
-
-
-@contextmanager
-def _entries(source: str) -> Iterator[EntryStream]:
-    """The entries of a source; those of stdin by way of a file, beside which relative picture paths are looked up."""
-    from ravlm import read_entries
-
-    if source != "-":
-        yield read_entries(source)
-        return
-    with tempfile.NamedTemporaryFile("wb", suffix=".jsonl", prefix=".stdin-", dir=".") as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-        spool.flush()
-        yield read_entries(spool.name)
 
 
 def _stdin_lines() -> list[str]:

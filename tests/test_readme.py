@@ -1,0 +1,106 @@
+"""Both READMEs, run as a newcomer would run them after `make demo`; their commands exist, their links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravlm.cli.commands import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = ("README.md", "README.zh-CN.md")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def after_demo(made_demo: tuple[Path, Any], tmp_path: Path) -> Path:
+    """The place where `make demo` was run: a copy of what it left."""
+    shutil.copytree(made_demo[0], tmp_path / "demo")
+    return tmp_path
+
+
+def run(command: list[str], where: Path) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=where, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_it_begins_with_the_two_commands(name: str) -> None:
+    first = blocks(name, "bash")[0]
+    assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
+    before = (ROOT / name).read_text(encoding="utf-8").split("```bash")[0]
+    assert len(before.splitlines()) <= 3, "only the title stands before them"
+    targets = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "\ndemo:" in targets
+    assert "\ntest:" in targets
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_commands_run(name: str, after_demo: Path) -> None:
+    (commands,) = blocks(name, "bash")[1:]
+    out = run(["bash", "-euo", "pipefail", "-c", commands], after_demo)
+    assert "motorcycle" in out or "temple" in out
+    assert "猫" in out
+    assert '"entries": 31' in out
+    assert "Sound" in out
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_snippet_runs(name: str, after_demo: Path) -> None:
+    (snippet,) = blocks(name, "python")
+    out = run([sys.executable, "-c", snippet], after_demo)
+    assert out.splitlines()[0].endswith("motorcycle")
+    assert "['cat'" in out.replace("(", "[")
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_data_lines_are_what_the_reader_takes(name: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from ravlm import read_entries
+
+    (lines,) = blocks(name, "json")
+    (tmp_path / "entries.jsonl").write_text(lines, encoding="utf-8")
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat.jpg")
+    stream = read_entries(tmp_path / "entries.jsonl")
+    first, second = list(stream)
+    assert stream.quarantine == []
+    assert (first.id, first.metadata) == ("cat", {"year": 2011})
+    assert second.image is None
+    assert [json.loads(line)["id"] for line in lines.splitlines()] == ["cat", "note-1"]
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_what_is_named_exists(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#:]+)[^)]*\)", text):
+        assert (ROOT / link).exists(), link
+    assert set(re.findall(r"`ravlm (\w+)", text)) <= set(COMMANDS)
+    for verb in set(COMMANDS):
+        assert re.search(rf"\b{verb}\b", text), f"{verb} is not in {name}"
+
+
+def test_examples_run(pictures: Path) -> None:
+    (pictures / "red.txt").write_text("Name: red square\nA red square on a wall.")
+    examples = sorted((ROOT / "examples").glob("*.py"))
+    arguments = {"ask_your_pictures": [pictures, pictures / "red.png", "What is this?"], "find_lookalikes": [pictures, 0.1]}
+    assert {example.stem for example in examples} == set(arguments)
+    for example in examples:
+        out = run([sys.executable, str(example), *map(str, arguments[example.stem])], pictures.parent)
+        assert "red" in out
