@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,14 @@ def test_no_forbidden_ways(path: Path) -> None:
             assert node.func.id not in ("eval", "exec"), f"{where} calls {node.func.id}"
         if isinstance(node, ast.Global):
             pytest.fail(f"{where}: no mutable globals")
+
+
+def test_the_map_shows_every_module() -> None:
+    page = (SOURCE.parents[1] / "docs" / "house.md").read_text(encoding="utf-8")
+    named = {name_of(path) for path in FILES if path.name != "__init__.py"}
+    shown = set(re.findall(r"^\| `([^`]+\.py)` \|", page, re.MULTILINE))
+    assert named <= shown, f"add a line to docs/house.md for: {sorted(named - shown)}"
+    assert {name for name in shown if not (SOURCE / name).is_file()} == set(), "on the map, and not in the house"
 
 
 def test_the_guard_sees_hidden_imports() -> None:

@@ -1,4 +1,4 @@
-"""Both READMEs, run as a newcomer would run them after `make demo`; their commands exist, their links lead somewhere."""
+"""Both READMEs, run as a newcomer would run them after `make demo`: commands, snippets, data lines, links."""
 
 from __future__ import annotations
 
@@ -99,7 +99,10 @@ def test_what_is_named_exists(name: str) -> None:
 def test_examples_run(pictures: Path) -> None:
     (pictures / "red.txt").write_text("Name: red square\nA red square on a wall.")
     examples = sorted((ROOT / "examples").glob("*.py"))
-    arguments = {"ask_your_pictures": [pictures, pictures / "red.png", "What is this?"], "find_lookalikes": [pictures, 0.1]}
+    arguments = {
+        "ask_your_pictures": [pictures, pictures / "red.png", "What is this?"],
+        "find_lookalikes": [pictures, 0.1],
+    }
     assert {example.stem for example in examples} == set(arguments)
     for example in examples:
         out = run([sys.executable, str(example), *map(str, arguments[example.stem])], pictures.parent)
