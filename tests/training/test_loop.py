@@ -29,7 +29,7 @@ class Line(Step):
         return {"loss": (self.model(x) - (3 * x - 1)).square().mean()}
 
     def evaluate(self) -> dict[str, float]:
-        return {"at one": float(self.model(torch.ones(1, 1)))}
+        return {"at one": self.model(torch.ones(1, 1)).item()}
 
 
 CONFIG = LoopConfig(steps=60, rate=0.02, warmup=5, save_every=20, log_every=10, average=0.9)

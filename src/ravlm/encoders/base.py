@@ -8,10 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ravlm.records import ImageSource
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class DualEncoder(ABC):
@@ -42,6 +46,13 @@ class DualEncoder(ABC):
     @abstractmethod
     def passages(self, text: str) -> list[str]:
         """`text` in pieces that each fit the text tower, in order; a text that fits is one piece, unchanged."""
+
+    def prepare(self, image: Image.Image) -> Image.Image:
+        """What the image tower looks at, shrunk where it can be: a decoding thread keeps this, not the whole photo.
+
+        `encode_images` gives the same vector for it as for `image`.
+        """
+        return image
 
     def gloss(self, text: str) -> str:
         """What the text tower is given for `text`: itself, unless a dictionary stands in between."""

@@ -7,6 +7,7 @@ Knows no encoder; English words and digits stay as they are.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -38,6 +39,12 @@ class Glosser:
     def __init__(self, glossary: Mapping[str, str], ranks: Mapping[str, int]) -> None:
         self._glossary, self._ranks = glossary, ranks
         self._dictionary = ChineseDictionary()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of both dictionaries: another one gives other glosses, and so other vectors."""
+        pairs = sorted(self._glossary.items())
+        return hashlib.sha256(f"{self._dictionary.fingerprint} {pairs}".encode()).hexdigest()
 
     def gloss(self, text: str) -> str:
         """`text` with every Chinese word in English; a text without Chinese characters comes back unchanged.

@@ -17,8 +17,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from ravlm.checkpoint import check_names, hash_file, read_checkpoint_config, read_weights, save_checkpoint
+from ravlm.checkpoint import check_names, read_checkpoint_config, read_weights, save_checkpoint
 from ravlm.config import from_mapping, to_mapping
 from ravlm.data.batches import ahead, batched
 from ravlm.data.images import load_image
@@ -44,10 +45,10 @@ class StarterConfig:
     raw_image_dim: int = 256
     raw_text_dim: int = 256
     words_dim: int = 128
-    aligned_share: float = 0.25
-    raw_share: float = 0.65
-    words_share: float = 0.10
-    class_sharpness: float = 1.0
+    aligned_share: float = 0.35
+    raw_share: float = 0.60
+    words_share: float = 0.05
+    class_sharpness: float = 0.5
     """Exponent of the class probabilities before they weigh the class words."""
 
     @property
@@ -125,13 +126,10 @@ class StarterEncoder(DualEncoder):
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
         """Backbones, heads, layout and glossary, hashed."""
-        from importlib.metadata import version
-
         digest = hashlib.sha256(json.dumps(to_mapping(self.config), sort_keys=True).encode())
         for key in sorted(self._weights):
             digest.update(key.encode() + self._weights[key].astype(np.float16).tobytes())
-        parts = (self._image.source, self._text.source, hash_file(HOME / "glossary.tsv"))
-        for part in (*parts, "cc-cedict " + version("lindera-python-cc-cedict")):
+        for part in (self._image.source, self._text.source, self._glosser.fingerprint):
             digest.update(part.encode())
         return digest.hexdigest()
 
@@ -153,11 +151,13 @@ class StarterEncoder(DualEncoder):
     def passages(self, text: str) -> list[str]:
         return self._text.passages(text, self.gloss)
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 8) -> np.ndarray:
-        size = self.image_size
+    def prepare(self, image: Image.Image) -> Image.Image:
+        size = (self.image_size, self.image_size)  # squashed, as the heads' training photos were
+        return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
 
-        def pixels(image: ImageSource) -> np.ndarray:  # squashed to a square, as the heads' training photos were
-            return np.asarray(load_image(image, edge=size).resize((size, size), resample=3))
+    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 8) -> np.ndarray:
+        def pixels(image: ImageSource) -> np.ndarray:
+            return np.asarray(self.prepare(load_image(image, edge=self.image_size)))
 
         ready = batched(ahead(pixels, images, workers=2, lookahead=2 * batch_size), batch_size)
         rows = [self.image_vectors(self._image.pooled(np.stack(batch))) for batch in ready]

@@ -99,10 +99,10 @@ class Ingestion:
         try:
             if not all(isinstance(text, str) for text in texts):
                 raise InvalidInput("a text of it is not a string")
-            json.dumps(dict(entry.metadata), allow_nan=False)
-            facets(entry.metadata)
+            item.metadata = json.dumps(dict(entry.metadata), ensure_ascii=False, allow_nan=False)
+            item.facets = facets(entry.metadata)
             id_ = str(entry.id).strip() or _content_id(entry, texts)
-            "\n".join([id_, *texts]).encode()
+            "\n".join([id_, item.metadata, *texts]).encode()
         except UnicodeEncodeError:
             item.refused = "A text or the id of it is not valid Unicode (half of a surrogate pair)."
         except (TypeError, ValueError, RavlmError) as error:
@@ -160,12 +160,14 @@ class Ingestion:
         elif not item.given and not any(text.strip() for text in entry.texts):
             raise InvalidInput("It has neither a picture nor a text.")
         given = {modality: zlib.crc32(vector.tobytes()) for modality, vector in item.given.items()}
-        content = [item.image, item.image_hash, entry.texts, dict(entry.metadata), given]
+        content = [item.image, item.image_hash, entry.texts, item.metadata, given]
         item.digest = _hash(content)
         if item.digest == item.stored:
             item.unchanged, item.picture = True, None
         elif source is not None and "image" not in item.given:
-            item.pixels = load_image(found.data if is_address(source) else source, edge=self.encoder().image_size)
+            encoder = self.encoder()
+            picture = load_image(found.data if is_address(source) else source, edge=encoder.image_size)
+            item.pixels = encoder.prepare(picture)
 
 
 def checked_vectors(
