@@ -74,7 +74,9 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         epilog=f"commands:\n{table}\n\nravlm COMMAND --help tells more. Begin with: ravlm demo",
     )
     parser.add_argument("--version", action="version", version=f"ravlm {__version__}")
-    verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    verbs = parser.add_subparsers(
+        prog="ravlm", dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
     for name, command in commands.items():
         verb = verbs.add_parser(
             name,
