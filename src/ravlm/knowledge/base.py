@@ -239,6 +239,10 @@ class KnowledgeBase:
         found = (stored[part] for part in chosen.tolist())
         return [(part.entry, part.part, vector) for part, vector in zip(found, vectors, strict=True)]
 
+    def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
+        """The stored vector (dim,) of the picture of each of these entries that has one, by id."""
+        return self._store.image_vectors(dict.fromkeys(ids), self._identity.dim)
+
     # search
 
     def search(

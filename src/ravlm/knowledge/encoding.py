@@ -31,6 +31,9 @@ class Item:
     """Ready-made vectors (dim,)."""
     stored: str | None = None
     """The digest under which the id is stored."""
+    metadata: str = "{}"
+    """The entry's as JSON; `facets` what filters find it by."""
+    facets: Sequence[tuple[str, int, str | int | float]] = ()
     refused: str = ""
     unchanged: bool = False
     pixels: Image.Image | None = None
@@ -45,8 +48,9 @@ class Item:
         """What the store takes."""
         entry, parts = self.entry, tuple(self.parts)
         return EntryRow(
-            entry.id, self.image, self.image_hash, entry.texts, entry.metadata, self.digest, parts, self.picture
-        )
+            entry.id, self.image, self.image_hash, entry.texts, self.metadata, self.facets, self.digest, parts,
+            self.picture,
+        )  # fmt: skip
 
 
 def encode(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:

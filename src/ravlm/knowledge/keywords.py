@@ -20,6 +20,8 @@ MOST_WORDS = 64
 
 def index_words(text: str) -> str:
     """The words that `text` is found by, separated by blanks."""
+    if not is_chinese(text):
+        return " ".join(words(text))
     pairs_and_words = [word for word in words(text) if len(word) > 1 or not is_chinese(word)]
     return " ".join([*pairs_and_words, *(character for character in text if is_chinese(character))])
 

@@ -5,9 +5,9 @@ Knows no connection. `FORMAT` goes up when a table changes its meaning; an older
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ravlm.records import Modality
 
@@ -98,7 +98,9 @@ class EntryRow:
     image: str | None
     image_hash: str | None
     texts: tuple[str, ...]
-    metadata: Mapping[str, Any]
+    metadata: str
+    """As JSON."""
+    facets: Sequence[tuple[str, int, str | int | float]]
     digest: str
     parts: tuple[PartRow, ...]
     picture: bytes | None = None

@@ -26,7 +26,7 @@ from ravlm.data.images import is_address
 from ravlm.errors import BrokenData, Busy, InvalidInput, Mismatch, NotFound, RavlmError
 from ravlm.knowledge.schema import APPLICATION, CODES, FORMAT, NAMES, PAGE_SIZE, TABLES, EntryRow, Identity, State
 from ravlm.records import Entry, Modality, Part
-from ravlm.retrieval.filters import Filter, facets, to_sql
+from ravlm.retrieval.filters import Filter, to_sql
 
 FILE = "store.sqlite"
 WAIT = 60.0
@@ -188,9 +188,8 @@ class Store:
                 if row.picture is not None:
                     self._write_picture(str(row.image), row.picture)
                 texts = json.dumps(row.texts, ensure_ascii=False)
-                metadata = json.dumps(row.metadata, ensure_ascii=False, allow_nan=False)
-                entries.append((number, row.id, row.image, row.image_hash, texts, metadata, row.digest, change))
-                tags += [(*facet, number) for facet in facets(row.metadata)]
+                entries.append((number, row.id, row.image, row.image_hash, texts, row.metadata, row.digest, change))
+                tags += [(*facet, number) for facet in row.facets]
                 for part in row.parts:
                     checksum, at = zlib.crc32(part.vector), next_part + len(parts)
                     parts.append((at, number, CODES[part.modality], part.position, part.passage, int(part.given),
@@ -258,6 +257,18 @@ class Store:
                 for number, entry_number, modality, position, passage, *fields in db.execute(sql, some):
                     entry = self._entry(*fields)
                     found[number] = StoredPart(number, entry_number, entry, _part(entry, modality, position, passage))
+        return found
+
+    def image_vectors(self, ids: Iterable[str], dim: int) -> dict[str, np.ndarray]:
+        """The picture's vector (dim,) of each of these entries that has one, by id."""
+        found = {}
+        with self.reading() as db:
+            for some in batched(ids, 500):
+                sql = (
+                    "SELECT id, vector FROM part JOIN entry ON entry.number = part.entry "  # noqa: S608
+                    f"WHERE modality = {CODES['image']} AND id IN ({_marks(some)})"
+                )
+                found.update({id_: np.frombuffer(v, "<f2", dim).astype(np.float32) for id_, v in db.execute(sql, some)})
         return found
 
     def parts_after(self, last_part: int) -> Iterator[tuple[int, int, int, bytes, int]]:

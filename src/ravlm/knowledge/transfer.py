@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import groupby
@@ -30,6 +31,7 @@ from ravlm.knowledge.reports import ExportReport
 from ravlm.knowledge.schema import NAMES, EntryRow, Identity, PartRow
 from ravlm.knowledge.store import Store
 from ravlm.records import Entry
+from ravlm.retrieval.filters import facets
 
 FORMAT = 1
 ENTRIES, PARTS, VECTORS, MANIFEST = "entries.jsonl", "parts.jsonl", "vectors.npy", "manifest.json"
@@ -76,17 +78,20 @@ def _write_entries(store: Store, folder: Path) -> list[str]:
 
 def _write_parts(store: Store, folder: Path, dim: int) -> int:
     sql = (
-        "SELECT id, modality, position, passage, given, vector FROM part JOIN entry ON entry.number = part.entry "
+        "SELECT id, modality, position, passage, given, checksum, vector FROM part JOIN entry ON entry.number = part.entry "
         "ORDER BY part.entry, part.number"
     )
     with store.reading() as db, open(folder / PARTS, "w", encoding="utf-8") as lines:
         count = int(db.execute("SELECT COUNT(*) FROM part").fetchone()[0])
         vectors = np.lib.format.open_memmap(folder / VECTORS, "w+", "<f2", (count, dim)) if count else None
-        for at, (id_, modality, position, passage, given, vector) in enumerate(db.execute(sql)):
+        for at, (id_, modality, position, passage, given, checksum, vector) in enumerate(db.execute(sql)):
             assert vectors is not None  # there are rows
             vectors[at] = np.frombuffer(vector, "<f2")
-            row = {"entry": id_, "modality": NAMES[modality], "position": position, "passage": passage}
-            lines.write(json.dumps({**row, "given": bool(given)}, ensure_ascii=False) + "\n")
+            row = {
+                "entry": id_, "modality": NAMES[modality], "position": position, "passage": passage,
+                "given": bool(given), "checksum": checksum,
+            }  # fmt: skip
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
         if vectors is not None:
             vectors.flush()
     return count
@@ -139,11 +144,14 @@ class Exported:
                 raise BrokenData(f'"{self.folder / PARTS}" does not fit {ENTRIES} at "{entry.id}"; export again.')
             parts = []
             for at, row in group:
+                vector = vectors[at].tobytes()
+                if zlib.crc32(vector) != row["checksum"]:
+                    raise BrokenData(f'"{self.folder / VECTORS}" has another vector for "{id_}"; export again.')
                 position, passage, given = row["position"], row["passage"], row["given"]
                 words = ""
                 if row["modality"] == "text":
                     words = index_words("\n".join(entry.texts) if given else passage or entry.texts[position])
-                parts.append(PartRow(row["modality"], position, passage, vectors[at].tobytes(), given, words))
+                parts.append(PartRow(row["modality"], position, passage, vector, given, words))
             yield entry, parts
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
@@ -174,7 +182,8 @@ def _row(entry: Entry, parts: list[PartRow]) -> EntryRow:
         image=found.image if found else None if image is None else str(image),
         image_hash=found.hash if found else None,
         texts=entry.texts,
-        metadata=entry.metadata,
+        metadata=json.dumps(entry.metadata, ensure_ascii=False),
+        facets=facets(entry.metadata),
         digest="",  # equal to none: adding the same entry again encodes it
         parts=tuple(parts),
         picture=found.data if found else None,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ravlm.data.batches import batched
+from ravlm.errors import BrokenData
 from ravlm.knowledge.schema import NAMES
 from ravlm.records import MODALITIES, Modality
 
@@ -168,6 +169,8 @@ class Index:
         """Take over new parts (number, entry, modality code, vector, checksum), then mask removed ones."""
         for some in batched(rows, LOAD):
             numbers, entries, codes, blobs, _ = zip(*some, strict=True)
+            if any(len(blob) != 2 * self.dim for blob in blobs):
+                raise BrokenData("A vector of the base has another length than the rest: run `ravlm verify` on it.")
             vectors = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, self.dim)
             parts, owners, kinds = (np.array(column, np.int64) for column in (numbers, entries, codes))
             for code, modality in NAMES.items():

@@ -60,6 +60,8 @@ class Verification:
     def _file(self, db: sqlite3.Connection) -> None:
         told = [row[0] for row in db.execute("PRAGMA quick_check(20)")]
         self._tell([f"The store's file is damaged: {line}." for line in told if line != "ok"])
+        cut = db.execute("SELECT number FROM part WHERE LENGTH(vector) != ?", (2 * self.live.identity.dim,))
+        self._tell([f"The vector of part {number} has another length than the base's." for (number,) in cut])
 
     def _rows(self, db: sqlite3.Connection) -> None:
         """Every row has those that it belongs with."""
@@ -86,7 +88,7 @@ class Verification:
     def _vectors(self) -> None:
         """Every vector is the one that was stored, by its checksum, and the index holds the same under its number."""
         self._tell(snapshots.damage(self.live.derived))
-        index, size, seen = self.live.fresh(), 2 * self.live.identity.dim, 0
+        index, dim, seen = self.live.fresh(), self.live.identity.dim, 0
         damaged: list[str] = []
         strange: list[str] = []
         for batch in batched(self.store.parts_after(0), LOAD):
@@ -94,9 +96,9 @@ class Verification:
             bad = {number for number, _, _, vector, checksum in batch if zlib.crc32(vector) != checksum}
             damaged += [f"The vector of part {n} is not the one that was stored: its checksum differs." for n in bad]
             for code, modality in NAMES.items():
-                rows = [row for row in batch if row[2] == code and row[0] not in bad and len(row[3]) == size]
+                rows = [row for row in batch if row[2] == code and row[0] not in bad]
                 numbers, entries = (np.array([row[at] for row in rows], np.int64) for at in (0, 1))
-                stored = np.frombuffer(b"".join(row[3] for row in rows), "<f2").reshape(len(rows), -1)
+                stored = np.frombuffer(b"".join(row[3] for row in rows), "<f2").reshape(len(rows), dim)
                 held = index.of[modality].vectors(numbers).astype("<f2")
                 equal = (held == stored).all(axis=1) & (index.of[modality].entries(numbers) == entries)
                 strange += [f"The {modality} index has another vector for part {n}." for n in numbers[~equal].tolist()]

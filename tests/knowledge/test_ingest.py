@@ -1,0 +1,158 @@
+"""What is taken in, and what is refused with its reason and place while all the rest goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ravlm.data.readers import read_entries
+from ravlm.errors import InvalidInput
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Entry
+from ravlm.retrieval.options import SearchOptions
+from tests.fakes import FakeEncoder
+from tests.knowledge.conformance import ids
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Any:
+    with KnowledgeBase.build(tmp_path / "kb", [], encoder=FakeEncoder()) as made:
+        yield made
+
+
+def refused(base: KnowledgeBase, entry: Entry, reason: str, place: str = "entry 2") -> None:
+    """`entry` goes to quarantine between two good ones, and nothing of it is stored."""
+    report = base.add([Entry("first", None, ("first",)), entry, Entry("last", None, ("last",))])
+    assert report.added + report.unchanged == 2
+    assert len(report.quarantined) == 1
+    assert reason in report.quarantined[0].reason
+    assert place in report.quarantined[0].place
+    assert base.count() == 2
+
+
+def test_pictures_that_cant_be_read(base: KnowledgeBase, tmp_path: Path, pictures: Path) -> None:
+    text, empty, cut = tmp_path / "text.jpg", tmp_path / "empty.png", tmp_path / "cut.png"
+    text.write_text("I am no picture")
+    empty.touch()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    cut.write_bytes((tmp_path / "whole.png").read_bytes()[:4000])
+    refused(base, Entry("a", text, ("its text goes along",)), "is not a picture", '"a"')
+    refused(base, Entry("b", empty), "0 bytes")
+    refused(base, Entry("c", cut), "can't be decoded")
+    refused(base, Entry("d", tmp_path / "gone.png", ("its text goes along",)), "There is no picture")
+    refused(base, Entry("e", tmp_path), "not a file but a folder")
+    refused(base, Entry("f", b"bytes of nothing"), "is not a picture")
+    refused(base, Entry("g", 3), "An image is a path")  # type: ignore[arg-type]
+    assert base.search(text="its text goes along", options=SearchOptions(method="keyword")) == []
+    assert not (base.path / "pictures").exists()
+
+
+def test_a_bomb_of_pixels(base: KnowledgeBase, tmp_path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    refused(base, Entry("bomb", tmp_path / "bomb.png"), "pixels")
+
+
+def test_entries_that_are_nothing(base: KnowledgeBase) -> None:
+    refused(base, Entry("x"), "neither a picture nor a text")
+    refused(base, Entry("x", None, ("", "  \n")), "neither a picture nor a text")
+    refused(base, Entry("x", None, ("ok", 3)), "not a string")  # type: ignore[arg-type]
+    refused(base, Entry("x", None, ("half \ud800",)), "not valid Unicode")
+    refused(base, Entry("first", None, ("again",)), "stands in this source twice", '"first"')
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {3: 4}, object(), np.float32(1), "\udfff", [{1, 2}]])
+def test_metadata_that_json_does_not_have(base: KnowledgeBase, value: Any) -> None:
+    refused(base, Entry("x", None, ("x",), {"key": value}), "")
+
+
+def test_what_is_no_entry_is_a_mistake_of_the_program(base: KnowledgeBase) -> None:
+    with pytest.raises(InvalidInput, match="Item 2 to add is a str"):
+        base.add([Entry("first", None, ("first",)), "first"])  # type: ignore[list-item]
+
+
+def test_the_stream_tells_of_both_refusals(base: KnowledgeBase, tmp_path: Path, pictures: Path) -> None:
+    """What the reader refuses and what the base refuses stand in one list, each with its place."""
+    (tmp_path / "text.jpg").write_text("I am no picture")
+    source = tmp_path / "entries.jsonl"
+    source.write_text(
+        '{"id": "good", "image": "pictures/red.png", "text": "red"}\n'
+        '{"id": "bad", "image": "text.jpg"}\n'
+        '{"id": "gone", "image": "gone.jpg"}\n'
+        "no json\n"
+    )
+    stream = read_entries(source)
+    report = base.add(stream)
+    assert report.added == 1
+    assert len(report.quarantined) == len(stream.quarantine) == len(base.quarantine) == 3
+    assert any('"bad"' in q.place and "is not a picture" in q.reason for q in report.quarantined)
+    assert str(report) == "1 added, 0 updated, 0 unchanged, 3 in quarantine"
+
+
+def test_ids_are_made_of_the_content_where_there_are_none(base: KnowledgeBase, pictures: Path) -> None:
+    nameless = [Entry("", pictures / "red.png"), Entry("", None, ("a",)), Entry("", None, ("b",))]
+    base.add([*nameless, Entry(7, None, ("c",))])  # type: ignore[arg-type]
+    found = ids(base.search(vector=np.ones(64)))
+    assert len(set(found)) == 4
+    assert "7" in found
+    assert base.add([Entry("", None, ("a",))]).unchanged == 1
+
+
+def test_a_string_for_texts_is_one_text(base: KnowledgeBase) -> None:
+    base.add([Entry("s", None, "one text")])  # type: ignore[arg-type]
+    assert base.get("s")[0].texts == ("one text",)
+
+
+def test_long_texts_are_found_by_each_passage(base: KnowledgeBase) -> None:
+    """The fake's tower takes forty words: what stands at the end of a longer text must be found all the same."""
+    long = " ".join([f"word{i}" for i in range(40)] + ["a", "green", "meadow"])
+    base.add([Entry("long", None, ("short", long)), Entry("other", None, ("blue",))])
+    hit = base.search(text="a green meadow", k=1)[0]
+    assert (hit.entry.id, hit.part.index, hit.part.text) == ("long", 1, "a green meadow")
+    assert hit.score == pytest.approx(1.0, abs=2e-3)
+    assert base.info().parts["text"] == 4
+    assert len(base.search(text="word3", options=SearchOptions(method="keyword"))) == 1
+
+
+def test_pictures_without_a_place_are_kept_once_by_content(base: KnowledgeBase, pictures: Path) -> None:
+    data = (pictures / "disc.jpg").read_bytes()
+    base.add([Entry("a", data), Entry("b", data), Entry("c", Image.new("RGB", (9, 9), "red"))])
+    kept = sorted(p.suffix for p in (base.path / "pictures").rglob("*") if p.is_file())
+    assert kept == [".jpg", ".png"]
+    assert base.get(["a"])[0].image == base.get(["b"])[0].image
+
+
+def test_given_image_vectors_need_no_picture(base: KnowledgeBase, pictures: Path) -> None:
+    rows = np.eye(64)[:3]
+    report = base.add(
+        [Entry("v1"), Entry("v2", pictures / "red.png"), Entry("v3", pictures / "gone.png")], vectors={"image": rows}
+    )
+    assert report.added == 2
+    assert "There is no picture" in report.quarantined[0].reason
+    hit = base.search(vector=rows[0], k=1)[0]
+    assert (hit.entry.id, hit.part.modality, hit.entry.image) == ("v1", "image", None)
+
+
+def test_what_is_not_given_is_encoded(base: KnowledgeBase, pictures: Path) -> None:
+    base.add([Entry("half", pictures / "red.png", ("a green text",))], vectors={"image": np.eye(64)[:1]})
+    assert base.search(text="a green text", k=1, modality="text")[0].score == pytest.approx(1.0, abs=2e-3)
+    assert base.add([Entry("half", pictures / "red.png", ("a green text",))]).updated == 1  # now encoded, no more given
+
+
+def test_metadata_keeps_its_json_types(base: KnowledgeBase) -> None:
+    metadata = {"i": 3, "f": 3.0, "b": True, "n": None, "l": [1, "a"], "d": {"x": {"y": "é"}}, "big": 2**70, "e": []}
+    base.add([Entry("m", None, ("m",), metadata)])
+    found = base.get("m")[0].metadata
+    assert found == metadata
+    assert [type(value) for value in found.values()] == [type(value) for value in metadata.values()]
+
+
+def test_progress_is_told_after_each_batch(base: KnowledgeBase) -> None:
+    told: list[int] = []
+    base.add([Entry(f"{i}", None, (f"{i}",)) for i in range(300)], progress=lambda report: told.append(report.added))
+    assert told == [128, 256, 300]
+    assert set(base.report.seconds) == {"decode", "encode", "store", "total"}
