@@ -7,11 +7,13 @@ Knows no search.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import uuid
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ FORMAT = 1
 CHECKED_WHOLE = 256 * 2**20
 """Bytes up to which a file's checksum is taken when it is opened; larger ones are checked by `verify`."""
 STALE = 3600.0
-"""Seconds after which what a killed process left behind is cleared away."""
+"""Seconds after which a folder that is being written belongs to a process that was killed."""
 _MANIFEST, _ROWS = "manifest.json", "rows.npz"
 
 
@@ -35,18 +37,19 @@ def write(derived: Path, index: Index, base: str) -> None:
     with written_aside(target) as folder:
         folder.mkdir()
         _write_into(folder, index, base)
-    for old in derived.iterdir():
-        if (old.name.startswith("vectors-") and old != target) or (
-            old.name.startswith(".aside-") and time.time() - old.stat().st_mtime > STALE
-        ):
-            shutil.rmtree(old, ignore_errors=True)
+    clear(derived, target)
 
 
-def clear(derived: Path) -> bool:
-    """Remove all snapshots; tells whether there were any."""
-    found = list(derived.glob("vectors-*"))
-    for folder in found:
-        shutil.rmtree(folder, ignore_errors=True)
+def clear(derived: Path, keep: Path | None = None) -> bool:
+    """Remove all snapshots but `keep`, and what killed processes left; tells whether there were any."""
+    found = [folder for folder in derived.glob("vectors-*") if folder != keep]
+    for folder in found:  # renamed first, so that a kill leaves no half of one
+        with suppress(FileNotFoundError):  # another process was faster
+            os.replace(folder, folder.with_name(f".old-{folder.name}"))
+    for left in [*derived.glob(".old-*"), *derived.glob(".aside-*")]:
+        with suppress(FileNotFoundError):
+            if left.name.startswith(".old-") or time.time() - left.stat().st_mtime > STALE:
+                shutil.rmtree(left, ignore_errors=True)
     return bool(found)
 
 

@@ -78,8 +78,8 @@ def _write_entries(store: Store, folder: Path) -> list[str]:
 
 def _write_parts(store: Store, folder: Path, dim: int) -> int:
     sql = (
-        "SELECT id, modality, position, passage, given, checksum, vector FROM part JOIN entry ON entry.number = part.entry "
-        "ORDER BY part.entry, part.number"
+        "SELECT id, modality, position, passage, given, checksum, vector "
+        "FROM part JOIN entry ON entry.number = part.entry ORDER BY part.entry, part.number"
     )
     with store.reading() as db, open(folder / PARTS, "w", encoding="utf-8") as lines:
         count = int(db.execute("SELECT COUNT(*) FROM part").fetchone()[0])
