@@ -48,13 +48,19 @@ def written_aside(target: str | Path) -> Iterator[Path]:
 
 def save_checkpoint(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
     """Write `config` and `weights` (name -> array) as the folder `folder`, whole or not at all."""
-    from safetensors.numpy import save
-
     with written_aside(folder) as aside:
         aside.mkdir()
-        text = json.dumps(dict(config), indent=2, ensure_ascii=False, sort_keys=True)
-        (aside / CONFIG).write_text(text + "\n", encoding="utf-8")
-        (aside / WEIGHTS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in weights.items()}))
+        (aside / CONFIG).write_text(_text(config), encoding="utf-8")
+        (aside / WEIGHTS).write_bytes(_packed(weights))
+
+
+def finish_checkpoint(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
+    """Make a checkpoint of a folder that holds other things too, a training's log say; config.json comes last, so a
+    folder that has one is whole."""
+    with written_aside(Path(folder) / WEIGHTS) as aside:
+        aside.write_bytes(_packed(weights))
+    with written_aside(Path(folder) / CONFIG) as aside:
+        aside.write_text(_text(config), encoding="utf-8")
 
 
 def read_checkpoint_config(folder: str | Path) -> dict[str, Any]:
@@ -86,7 +92,8 @@ def check_names(found: Mapping[str, Any], needed: Mapping[str, tuple[int, ...]],
     """Raise Mismatch unless `found` has exactly the arrays of `needed` (name -> shape)."""
     missing, extra = sorted(needed.keys() - found.keys()), sorted(found.keys() - needed.keys())
     if missing or extra:
-        parts = [f"{what}: {', '.join(names[:5])}" for what, names in (("missing", missing), ("unknown", extra)) if names]
+        faults = (("missing", missing), ("unknown", extra))
+        parts = [f"{what}: {', '.join(names[:5])}" for what, names in faults if names]
         raise Mismatch(f'The weights of "{where}" do not fit the model ({"; ".join(parts)}); nothing was loaded.')
     for name, shape in needed.items():
         if tuple(found[name].shape) != tuple(shape):
@@ -97,6 +104,16 @@ def hash_file(path: str | Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _packed(weights: Mapping[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({name: np.asarray(array, order="C") for name, array in weights.items()})
+
+
+def _text(config: Mapping[str, Any]) -> str:
+    return json.dumps(dict(config), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def _sync(path: Path) -> None:

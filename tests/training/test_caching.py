@@ -48,7 +48,8 @@ def test_both_passes_draw_the_same_dropout() -> None:
         seen.append(image(x))
         return seen[-1]
 
-    cached_backward([(encode, torch.ones(6, 6).split(2)), (text, [torch.ones(6, 5)])], lambda i, t: (i * t).sum() * scale)
+    texts = (text, [torch.ones(6, 5)])
+    cached_backward([(encode, torch.ones(6, 6).split(2)), texts], lambda i, t: (i * t).sum() * scale)
     first, second = seen[:3], seen[3:]
     for x, y in zip(first, second, strict=True):
         assert torch.equal(x, y.detach())
@@ -75,5 +76,6 @@ def test_no_graph_is_kept_for_more_than_a_chunk() -> None:
     for size in (8, 64):
         most = 0
         chunks = torch.ones(size, 6).split(4)
-        cached_backward([(lambda x: Count.apply(image(x)), chunks), (text, [torch.ones(size, 5)])], lambda i, t: (i * t).mean() * scale)
+        images = (lambda x: Count.apply(image(x)), chunks)
+        cached_backward([images, (text, [torch.ones(size, 5)])], lambda i, t: (i * t).mean() * scale)
         assert most == 4

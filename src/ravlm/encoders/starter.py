@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -119,9 +120,16 @@ class StarterEncoder(DualEncoder):
         config = from_mapping(StarterConfig, read_checkpoint_config(folder), f"{folder}/config.json")
         return cls(config, read_weights(folder), name)
 
+    def with_heads(self, config: StarterConfig, heads: Mapping[str, np.ndarray], name: str) -> StarterEncoder:
+        """This encoder with other heads (`head_shapes` of "image" and of "text"); `config` has their sizes."""
+        return StarterEncoder(config, {**self._weights, **heads}, name)
+
     def save(self, folder: str | Path) -> None:
-        half = {key: array.astype(np.float16) for key, array in self._weights.items()}
-        save_checkpoint(folder, to_mapping(self.config), half)
+        save_checkpoint(folder, *self.checkpoint())
+
+    def checkpoint(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The configuration and the arrays (half precision) of a checkpoint of this encoder."""
+        return to_mapping(self.config), {key: array.astype(np.float16) for key, array in self._weights.items()}
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]

@@ -20,6 +20,7 @@ from ravlm.errors import InvalidInput
 from ravlm.metrics.retrieval import cross_modal_recall
 from ravlm.training.features import PairFeatures
 from ravlm.training.loop import LoopConfig, Step
+from ravlm.training.negatives import mine, with_neighbours
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class ContrastiveConfig:
     temperature: float = 0.05
     class_words: int = 250
     """Classifier rows put in as pictures of their class names, a batch: they teach words that the pairs lack."""
+    hard_negatives: int = 0
+    """Neighbours of each picture to draw half of every batch from; 0: batches are drawn evenly."""
+    views: int = 2
+    """Views of each picture that features are computed of: as it is, mirrored, then random crops."""
+    held_out: float = 0.05
+    """The share of the pairs that is not trained on, and that the recall in the log is measured with."""
     average: float = 0.0
     seed: int = 0
 
@@ -140,12 +147,16 @@ class ContrastiveStep(Step):
         self._images, self._texts = torch.from_numpy(features.images), torch.from_numpy(features.texts)
         self._counts = torch.from_numpy(np.diff(features.offsets))
         self._starts = torch.from_numpy(features.offsets[:-1])
+        alike = features.images[0] / np.linalg.norm(features.images[0], axis=1, keepdims=True)
+        self._neighbours = torch.from_numpy(mine(alike, config.hard_negatives)) if config.hard_negatives else None
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         c, n = self.config, len(self._counts)
         a_round = n // c.batch
         shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(c.seed * 7919 + index // a_round))
         chosen = shuffled[(index % a_round) * c.batch :][: c.batch]
+        if self._neighbours is not None:
+            chosen = with_neighbours(chosen, self._neighbours, generator)
         view = torch.randint(len(self._images), (c.batch,), generator=generator)
         which = (torch.rand(c.batch, generator=generator) * self._counts[chosen]).long()
         images, texts = self._images[view, chosen], self._texts[self._starts[chosen] + which]

@@ -152,7 +152,13 @@ class _Run:
             arrays[f"weight/{name}"], arrays[f"mean/{name}"] = p.detach(), self.mean[name]
             arrays |= {f"{key}/{name}": value for key, value in state[i].items()}
         values = {"step": done, "config": to_mapping(self.config)}
-        save_checkpoint(self._progress, values, {name: array.cpu().numpy() for name, array in arrays.items()})
+        try:
+            save_checkpoint(self._progress, values, {name: array.cpu().numpy() for name, array in arrays.items()})
+        except OSError as error:
+            raise RavlmError(
+                f'The progress at step {done} could not be written to "{self.folder}" ({error.strerror}); '
+                "make room and start again: what was saved before is kept."
+            ) from error
 
     def _log(self, values: dict[str, float]) -> None:
         line = json.dumps(values)
