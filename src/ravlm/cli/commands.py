@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravlm.cli import answers, bases, show
+from ravlm.cli import answers, bases, show, training
 from ravlm.cli.parser import Command
 
-COMMANDS: dict[str, Command] = {**show.COMMANDS, **bases.COMMANDS, **answers.COMMANDS}
+COMMANDS: dict[str, Command] = {**show.COMMANDS, **bases.COMMANDS, **answers.COMMANDS, **training.COMMANDS}
