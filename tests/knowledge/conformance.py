@@ -264,6 +264,8 @@ class Conformance:
             base.search(image=pictures / "red.png", options=SearchOptions(method="hybrid"))
         with pytest.raises(InvalidInput, match="leaves them out"):
             base.search(text="red", modality="image", options=SearchOptions(method="keyword"))
+        with pytest.raises(InvalidInput, match="compares no vectors"):
+            base.search(text="red", options=SearchOptions(method="keyword", near_duplicate=0.9))
         with pytest.raises(InvalidInput, match="position 7"):
             base.search(text="red", where="split ! 3")
 

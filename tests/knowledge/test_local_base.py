@@ -240,6 +240,14 @@ def test_paths_that_are_no_base(tmp_path: Path, pictures: Path) -> None:
     assert len(list(pictures.iterdir())) == 4
 
 
+def test_a_build_killed_before_its_first_commit_can_be_repeated(tmp_path: Path) -> None:
+    """What it leaves is a file without tables: no base to open, and no obstacle to build one."""
+    (tmp_path / "kb").mkdir()
+    (tmp_path / "kb" / "store.sqlite").touch()
+    with KnowledgeBase.build(tmp_path / "kb", [Entry("a", None, ("a",))], encoder=FakeEncoder()) as base:
+        assert base.count() == 1
+
+
 def test_a_base_of_another_format_is_refused(closed: Path) -> None:
     import sqlite3
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ravlm.data.batches import ahead, batched
-from ravlm.data.images import image_bytes, is_address, load_image
+from ravlm.data.images import image_bytes, is_address
 from ravlm.data.rows import Quarantined
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, nearest
 from ravlm.knowledge.encoding import Item, encode
-from ravlm.knowledge.pictures import locate
+from ravlm.knowledge.pictures import locate, opened
 from ravlm.knowledge.reports import AddReport
 from ravlm.knowledge.schema import Identity
 from ravlm.knowledge.store import Store
@@ -31,7 +31,7 @@ from ravlm.runtime import cpu_count
 if TYPE_CHECKING:
     from ravlm.encoders.base import DualEncoder
 
-BATCH, GIVEN_BATCH = 128, 1024
+BATCH, GIVEN_BATCH = 64, 1024
 """Entries stored in one transaction: where they are encoded, and where their vectors came ready-made."""
 
 
@@ -165,9 +165,7 @@ class Ingestion:
         if item.digest == item.stored:
             item.unchanged, item.picture = True, None
         elif source is not None and "image" not in item.given:
-            encoder = self.encoder()
-            picture = load_image(found.data if is_address(source) else source, edge=encoder.image_size)
-            item.pixels = encoder.prepare(picture)
+            item.pixels = opened(found.data if is_address(source) else source, self.encoder())
 
 
 def checked_vectors(

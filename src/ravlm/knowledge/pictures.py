@@ -1,4 +1,4 @@
-"""Where a base finds a picture again: by its path or address, or in its own folder, named by content."""
+"""Pictures of a base: where it finds one again, and how one is opened for the encoder. Knows no store."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import hashlib
 import os
 from dataclasses import dataclass
 
-from ravlm.data.images import image_bytes, is_address
+from PIL import Image
+
+from ravlm.data.images import image_bytes, is_address, load_image
+from ravlm.encoders.base import DualEncoder
 from ravlm.records import ImageSource
 
 FOLDER = "pictures"
+"""Within the base: pictures that came as bytes, named by their content."""
 _SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 
 
@@ -23,6 +27,14 @@ class Located:
     data: bytes
     keep: bool
     """Whether `data` must be written into the base, as it came without a place of its own."""
+
+
+def opened(source: ImageSource, encoder: DualEncoder) -> Image.Image:
+    """A picture decoded and shrunk to what `encoder` looks at, so that a batch of large ones fits into memory.
+
+    Raises NotFound or BrokenData.
+    """
+    return encoder.prepare(load_image(source, edge=encoder.image_size))
 
 
 def locate(source: ImageSource) -> Located:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ravlm.data.images import load_image
 from ravlm.errors import InvalidInput, Mismatch, nearest
+from ravlm.knowledge.pictures import opened
 from ravlm.records import MODALITIES, Modality
 from ravlm.retrieval.options import SearchOptions
 
@@ -67,9 +67,8 @@ def read_queries(
             for at, vector in zip(texts, encoder().encode_texts([queries[at]["text"] for at in texts]), strict=True):
                 found[at]["text"] = vector
         if images:
-            edge = encoder().image_size
-            opened = [load_image(queries[at]["image"], edge=edge) for at in images]
-            for at, vector in zip(images, encoder().encode_images(opened), strict=True):
+            pixels = [opened(queries[at]["image"], encoder()) for at in images]
+            for at, vector in zip(images, encoder().encode_images(pixels), strict=True):
                 found[at]["image"] = vector
     return [Query(query.get("text") or "", vectors) for query, vectors in zip(queries, found, strict=True)]
 
@@ -97,8 +96,10 @@ def _check(query: Mapping[str, Any], options: SearchOptions, modalities: Sequenc
             raise InvalidInput(
                 f'method="{options.method}" looks into texts, and modality="image" leaves them out; use method="dense".'
             )
-        if options.method == "keyword" and "image" in given:
-            raise InvalidInput('method="keyword" can\'t look at a picture; use method="hybrid", or leave image= out.')
+        if options.method == "keyword" and ("image" in given or options.near_duplicate is not None):
+            raise InvalidInput(
+                'method="keyword" compares no vectors, so image= and near_duplicate= mean nothing to it; use "hybrid".'
+            )
 
 
 def _unit(vector: Any, dim: int) -> np.ndarray:

@@ -37,10 +37,9 @@ class Searching:
     def hits(self, queries: Sequence[Query], k: int, where: Filter | None) -> list[list[Hit]]:
         """The hits of each query. Candidates are looked for until k are found or there are no more."""
         kept = self._kept(where)
-        found: list[Ranking] = [NOTHING] * len(queries)
         if not self.most:
             return [[] for _ in queries]
-        wanted = k + self.options.offset
+        found, wanted = [NOTHING] * len(queries), k + self.options.offset
         own_kept = [self._without_duplicates(query, kept) for query in queries]
         open_, n = list(range(len(queries))), max(LEAST_CANDIDATES, wanted * self.options.overfetch)
         while open_:

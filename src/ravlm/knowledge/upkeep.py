@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ravlm.data.images import load_image
-from ravlm.errors import InvalidInput, Mismatch, RavlmError
+from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.encoding import Item, encode
-from ravlm.knowledge.pictures import FOLDER
+from ravlm.knowledge.pictures import FOLDER, opened
 from ravlm.knowledge.schema import CODES, Identity
 from ravlm.knowledge.store import Store, write_identity
 from ravlm.records import Entry, Modality
@@ -98,8 +97,8 @@ def _item(entry: Entry, encoder: DualEncoder) -> Item:
     item = Item(entry, entry.id)
     if entry.image is not None:
         try:
-            item.pixels = load_image(entry.image, edge=encoder.image_size)
-        except RavlmError as error:
+            item.pixels = opened(entry.image, encoder)
+        except (NotFound, BrokenData) as error:
             raise type(error)(
                 f'The entry "{entry.id}" can\'t be re-encoded: {error} Put the picture back or remove the entry, and '
                 "repeat; the base still has its old vectors."

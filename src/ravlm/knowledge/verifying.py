@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ravlm.data.batches import batched
-from ravlm.data.images import is_address, load_image
+from ravlm.data.images import is_address
 from ravlm.errors import Mismatch, RavlmError
 from ravlm.knowledge import canaries, snapshots
 from ravlm.knowledge.encoding import Item, encode
 from ravlm.knowledge.live import LiveIndex
+from ravlm.knowledge.pictures import opened
 from ravlm.knowledge.reports import VerifyReport
 from ravlm.knowledge.schema import CODES, NAMES
 from ravlm.knowledge.store import Store
@@ -139,7 +140,7 @@ class Verification:
             item = Item(entry, entry.id)
             try:
                 if entry.image is not None:
-                    item.pixels = load_image(entry.image, edge=encoder.image_size)
+                    item.pixels = opened(entry.image, encoder)
             except RavlmError as error:
                 self.findings.append(f'The picture of "{entry.id}" can\'t be read again: {error}')
             items.append(item)

@@ -46,7 +46,8 @@ class SearchOptions:
         for name in ("exclude_ids", "exclude_groups"):
             if isinstance(getattr(self, name), str):
                 raise InvalidInput(f"{name} is a single string; give a tuple of them.")
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "exclude_ids", tuple(map(str, self.exclude_ids)))
+        object.__setattr__(self, "exclude_groups", tuple(self.exclude_groups))
         if not 0 <= self.diversity < 1:
             raise InvalidInput(f"diversity is {self.diversity}; allowed: 0 (off) to below 1.")
         if self.near_duplicate is not None and not -1 <= self.near_duplicate <= 1:
