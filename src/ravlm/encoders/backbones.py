@@ -15,8 +15,8 @@ import numpy as np
 
 from ravlm import runtime
 from ravlm.checkpoint import written_aside
-from ravlm.data.words import sentences
 from ravlm.encoders import minilm
+from ravlm.encoders.passages import passages
 from ravlm.errors import MissingExtra
 
 GRAPHS = "1"
@@ -73,29 +73,10 @@ class TextBackbone:
 
     def passages(self, text: str, gloss: Callable[[str], str]) -> list[str]:
         """`text` in pieces that fit when glossed: whole sentences where they fit, else whole words."""
-        if self._fits(gloss(text)):
-            return [text]
-        passages: list[str] = []
-        for sentence in sentences(text):
-            for piece in [sentence] if self._fits(gloss(sentence)) else self._cut(sentence, gloss):
-                joined = f"{passages[-1]} {piece}" if passages else piece
-                if passages and self._fits(gloss(joined)):
-                    passages[-1] = joined
-                else:
-                    passages.append(piece)
-        return passages or [text]
+        return passages(text, lambda piece: self._fits(gloss(piece)))
 
     def _fits(self, text: str) -> bool:
         return not self._tokenizer.encode(text).overflowing
-
-    def _cut(self, sentence: str, gloss: Callable[[str], str]) -> list[str]:
-        """A sentence that is too long, halved at a space (or anywhere) until the pieces fit."""
-        if len(sentence) < 2 or self._fits(gloss(sentence)):
-            return [sentence]
-        middle = len(sentence) // 2
-        space = sentence.rfind(" ", 1, middle + 1)
-        place = space if space > 0 else middle
-        return self._cut(sentence[:place].strip(), gloss) + self._cut(sentence[place:].strip(), gloss)
 
 
 def _session(source: str, build: Callable[[], bytes]) -> Any:
