@@ -51,6 +51,6 @@ $(ALL): $(PINS) | $(VENV)/bin/python
 	@touch $(STARTER) $@
 
 constraints: $(ALL)
-	@{ sed -n '/^#/p' constraints.txt; $(VENV)/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	@{ sed -n '/^#/p' constraints.txt; $(VENV)/bin/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
 	@mv constraints.new constraints.txt
 	@touch $(STARTER) $(ALL)
