@@ -1,4 +1,4 @@
-"""Where we run: device, dtype, threads, seed, cache folder. The only place that asks.
+"""Where we run: device, dtype, threads, seed, rank, cache folder. The only place that asks.
 
 Knows nothing of models. `torch` is imported inside the functions that need it.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for derived files (`RAVLM_CACHE`, else `$XDG_CACHE_HOME/ravlm`, else `~/.cache/ravlm`)."""
+    """The user's cache folder for derived files: `RAVLM_CACHE`, `$XDG_CACHE_HOME/ravlm` or `~/.cache/ravlm`."""
     if chosen := os.environ.get("RAVLM_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -73,3 +75,65 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes that torchrun started, for the time of the block; alone, nothing happens."""
+    import torch.distributed as group
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or group.is_initialized():
+        yield
+        return
+    group.init_process_group("nccl" if device().type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        group.destroy_process_group()
+
+
+def rank() -> tuple[int, int]:
+    """This process's number and how many there are: (0, 1) when alone."""
+    import torch.distributed as group
+
+    return (group.get_rank(), group.get_world_size()) if group.is_initialized() else (0, 1)
+
+
+def gather(mine: torch.Tensor) -> torch.Tensor:
+    """The rows of every process (equally many each), by rank, with gradient: (n, dim) -> (processes x n, dim).
+
+    Its gradient is the sum of what all processes want of these rows; with `average_gradients` after the backward pass
+    a loss over all rows then has the gradient that one process alone would get.
+    """
+    import torch
+    import torch.distributed as group
+
+    if rank()[1] == 1:
+        return mine
+
+    class Gather(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, mine: torch.Tensor) -> torch.Tensor:
+            parts = [torch.empty_like(mine) for _ in range(rank()[1])]
+            group.all_gather(parts, mine.contiguous())
+            return torch.cat(parts)
+
+        @staticmethod
+        def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+            total = gradient.contiguous().clone()
+            group.all_reduce(total)
+            return total.chunk(rank()[1])[rank()[0]]
+
+    gathered: torch.Tensor = Gather.apply(mine)
+    return gathered
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Give every process the mean of all processes' gradients; alone, nothing happens."""
+    import torch.distributed as group
+
+    if (world := rank()[1]) > 1:
+        for p in parameters:
+            if p.grad is not None:
+                group.all_reduce(p.grad)
+                p.grad /= world

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ravlm import runtime
 from ravlm.encoders.losses import sigmoid_contrastive, softmax_contrastive
 from ravlm.errors import InvalidInput
 from ravlm.metrics.retrieval import cross_modal_recall
@@ -164,7 +165,11 @@ class ContrastiveStep(Step):
             moved, names = self.class_words.draw(self._images[0], c.class_words, generator)
             images, texts = torch.cat([images, moved]), torch.cat([texts, names])
         model = self.heads
-        a, b = model.image(images), model.text(texts)
+        number, world = runtime.rank()
+        if len(images) % world:
+            raise InvalidInput(f"{len(images)} rows of a batch can't be shared by {world} processes evenly.")
+        mine = slice(number * len(images) // world, (number + 1) * len(images) // world)
+        a, b = (runtime.gather(x) for x in (model.image(images[mine]), model.text(texts[mine])))
         scale = model.log_scale.exp().clamp(max=100)
         if c.loss == "sigmoid":
             return {"loss": sigmoid_contrastive(a, b, scale, model.bias)}

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ravlm import runtime
 from ravlm.checkpoint import read_checkpoint_config, read_weights, save_checkpoint
 from ravlm.config import to_mapping
 from ravlm.errors import InvalidInput, RavlmError
@@ -98,6 +99,7 @@ class _Run:
                 f"The loss of step {index} is {losses['loss']}; the last good state is kept in {self._progress}. "
                 f"Start again in another folder with a lower rate than {config.rate}."
             )
+        runtime.average_gradients(self.parameters.values())
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
         self.optimiser.step()
         decay = min(config.average, (1 + index) / (10 + index))
@@ -118,12 +120,14 @@ class _Run:
                 p.copy_(self.mean[name])
         self.step.model.eval()
         self._log({"step": self.config.steps, **self.step.evaluate()})
-        shutil.rmtree(self._progress, ignore_errors=True)
+        if runtime.rank()[0] == 0:
+            shutil.rmtree(self._progress, ignore_errors=True)
 
     def resume(self) -> int:
         """Take up the progress that the folder holds; the first step that is left to do."""
         if not self._progress.is_dir():
-            (self.folder / LOG).unlink(missing_ok=True)
+            if runtime.rank()[0] == 0:
+                (self.folder / LOG).unlink(missing_ok=True)
             return 0
         saved = read_checkpoint_config(self._progress)
         if saved["config"] != to_mapping(self.config):
@@ -139,6 +143,8 @@ class _Run:
                 self.mean[name].copy_(arrays[f"mean/{name}"])
                 state[i] = {key: arrays[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        if runtime.rank()[0] > 0:
+            return saved["step"]
         lines = (self.folder / LOG).read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if json.loads(line)["step"] <= saved["step"]]
         (self.folder / LOG).write_text("".join(kept), encoding="utf-8")
@@ -152,6 +158,8 @@ class _Run:
             arrays[f"weight/{name}"], arrays[f"mean/{name}"] = p.detach(), self.mean[name]
             arrays |= {f"{key}/{name}": value for key, value in state[i].items()}
         values = {"step": done, "config": to_mapping(self.config)}
+        if runtime.rank()[0] > 0:
+            return
         try:
             save_checkpoint(self._progress, values, {name: array.cpu().numpy() for name, array in arrays.items()})
         except OSError as error:
@@ -161,6 +169,8 @@ class _Run:
             ) from error
 
     def _log(self, values: dict[str, float]) -> None:
+        if runtime.rank()[0] > 0:
+            return
         line = json.dumps(values)
         with open(self.folder / LOG, "a", encoding="utf-8") as file:
             file.write(line + "\n")
