@@ -6,9 +6,9 @@ ONNX Runtime was 3.2 times plain PyTorch on a slow machine, with equal output. K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,37 +19,58 @@ from ravlm.encoders import minilm
 from ravlm.encoders.passages import passages
 from ravlm.errors import MissingExtra
 
-GRAPHS = "1"
+GRAPHS = "2"
 """Version of the graphs' construction: raised with every change, so that no old graph is used."""
+Arrays = Mapping[str, np.ndarray]
 
 
 class ImageBackbone:
-    """EfficientNet-Lite2: uint8 pixels (n, size, size, 3) to pooled features (n, 1280)."""
+    """EfficientNet-Lite2: uint8 pixels (n, size, size, 3) to pooled features (n, 1280).
+
+    `opened`: trained last stages (arrays of `efficientnet.LastStage`), whose features are had beside its own.
+    """
 
     source = "efficientnet-lite2 9656183eaeafe8cb"
 
+    def __init__(self, opened: Sequence[Arrays] = ()) -> None:
+        self.opened = opened
+
     @cached_property
-    def _session(self) -> Any:
+    def session(self) -> Any:
+        """The ONNX Runtime session: input "pixels"; outputs as `efficientnet.onnx_bytes` says."""
+
         def build() -> bytes:
             from ravlm.encoders import efficientnet
 
-            return efficientnet.onnx_bytes(efficientnet.load_network(efficientnet.weights_file()))
+            return efficientnet.onnx_bytes(efficientnet.load_network(efficientnet.weights_file()), self.opened)
 
-        return _session(self.source, build)
+        return _session(self.source, self.opened, build)
 
     def pooled(self, pixels: np.ndarray) -> np.ndarray:
         """The mean of the last grid, float32 (n, 1280)."""
-        return self._session.run(["pooled"], {"pixels": pixels})[0]
+        return self.session.run(["pooled"], {"pixels": pixels})[0]
+
+    def features(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """The pooled features and those of each opened stage, (n, 1280) each."""
+        return self.session.run(_names(self.opened), {"pixels": pixels})
 
 
 class TextBackbone:
-    """all-MiniLM-L6-v2: texts to pooled features (n, 384)."""
+    """all-MiniLM-L6-v2: texts to pooled features (n, 384). `opened`: trained last layers, as for images."""
 
     source = f"all-minilm-l6-v2 {minilm.WEIGHTS_SHA256[:16]}"
 
+    def __init__(self, opened: Sequence[Arrays] = ()) -> None:
+        self.opened = opened
+
     @cached_property
-    def _session(self) -> Any:
-        return _session(self.source, lambda: minilm.onnx_bytes(minilm.load_weights(minilm.model_folder())))
+    def session(self) -> Any:
+        """The ONNX Runtime session: inputs "ids" and "mask"; outputs as `minilm.onnx_bytes` says."""
+
+        def build() -> bytes:
+            return minilm.onnx_bytes(minilm.load_weights(minilm.model_folder()), self.opened)
+
+        return _session(self.source, self.opened, build)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -61,15 +82,31 @@ class TextBackbone:
         return self._tokenizer.get_vocab()
 
     def pooled(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        """The mean of the last token states, float32 (n, 384); batches hold texts of like length."""
+        """The mean of the last token states, float32 (n, 384)."""
+        return self.features(texts, batch_size)[0]
+
+    def features(self, texts: Sequence[str], batch_size: int = 64) -> list[np.ndarray]:
+        """The pooled features and those of each opened pair of layers, (n, 384) each."""
+        found = [np.zeros((len(texts), minilm.WIDTH), np.float32) for _ in range(1 + len(self.opened))]
+        for rows, values in self.run(texts, _names(self.opened), batch_size):
+            for array, value in zip(found, values, strict=True):
+                array[rows] = value
+        return found
+
+    def run(
+        self, texts: Sequence[str], outputs: Sequence[str], batch_size: int = 64
+    ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Batches of texts of like length: which rows of `texts` (n,), and the network's outputs for them."""
         pieces = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        result = np.zeros((len(pieces), minilm.WIDTH), np.float32)
         order = np.argsort([len(p) for p in pieces], kind="stable")
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             ids, mask = minilm.pad([pieces[row] for row in rows])
-            result[rows] = self._session.run(["pooled"], {"ids": ids, "mask": mask})[0]
-        return result
+            yield rows, self.session.run(list(outputs), {"ids": ids, "mask": mask})
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """Word pieces of each text, special ones included, as `run` reads them: (n,)."""
+        return np.array([len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))])
 
     def passages(self, text: str, gloss: Callable[[str], str]) -> list[str]:
         """`text` in pieces that fit when glossed: whole sentences where they fit, else whole words."""
@@ -79,13 +116,24 @@ class TextBackbone:
         return not self._tokenizer.encode(text).overflowing
 
 
-def _session(source: str, build: Callable[[], bytes]) -> Any:
+def _names(opened: Sequence[Arrays]) -> list[str]:
+    return ["pooled", *(f"opened{i}" for i in range(len(opened)))]
+
+
+def _session(source: str, opened: Sequence[Arrays], build: Callable[[], bytes]) -> Any:
     """An ONNX Runtime session over the graph of `source`, built into the cache folder when it is not there."""
     try:
         import onnxruntime
     except ImportError:
         raise MissingExtra("onnxruntime", "starter", 'The encoder "starter"') from None
-    path = runtime.cache_folder() / f"{source.replace(' ', '-')}-{GRAPHS}.onnx"
+    name = f"{source.replace(' ', '-')}-{GRAPHS}"
+    if opened:
+        digest = hashlib.sha256()
+        for arrays in opened:
+            for key in sorted(arrays):
+                digest.update(key.encode() + np.ascontiguousarray(arrays[key]).tobytes())
+        name += f"-{digest.hexdigest()[:16]}"
+    path = runtime.cache_folder() / f"{name}.onnx"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = runtime.cpu_count()
     options.log_severity_level = 3
@@ -94,10 +142,7 @@ def _session(source: str, build: Callable[[], bytes]) -> Any:
             return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf:
             path.unlink()  # a damaged cache costs a rebuild, nothing else
-    _keep(path, build())
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _keep(path: Path, graph: bytes) -> None:
+    graph = build()
     with written_aside(path) as aside:
         aside.write_bytes(graph)
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

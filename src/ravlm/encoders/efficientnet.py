@@ -7,9 +7,9 @@ of the TPU team. Input: uint8 (n, height, width, 3), scaled here by (pixel - 127
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ravlm.checkpoint import hash_file
+from ravlm.encoders.graph import Graph
 from ravlm.errors import Mismatch, MissingExtra
 
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 CHANNELS = 1280
 CLASSES = 1000
+TRUNK = 208
+"""Channels of what the last block reads."""
 # repeats, kernel, stride of the first, expansion, output channels: Lite0's table at width 1.1 and depth 1.2
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -55,7 +58,7 @@ class Block(nn.Module):
         self.expand = SameConv(inputs, inner, 1) if expansion > 1 else None
         self.depthwise = SameConv(inner, inner, kernel, stride, groups=inner)
         self.project = SameConv(inner, outputs, 1)
-        self.skips = stride == 1 and inputs == outputs
+        self.stride, self.skips = stride, stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu6(self.expand(x)) if self.expand is not None else x
@@ -125,55 +128,62 @@ def _names(network: EfficientNetLite2) -> Iterator[tuple[str, str, str]]:
     yield "head", "_conv_head", "_bn1"
 
 
-def onnx_bytes(network: EfficientNetLite2) -> bytes:
-    """The network as an ONNX model: input "pixels" uint8 (n, h, w, 3); outputs "trunk" (what the
-    last block reads), "grid" (n, 1280, h / 32, w / 32) and its mean "pooled" (n, 1280)."""
+class LastStage(nn.Module):
+    """What can be opened for training: the last block, the head and the mean, trunk (n, 208, g, g) -> (n, 1280)."""
+
+    def __init__(self, network: EfficientNetLite2) -> None:
+        super().__init__()
+        self.block = copy.deepcopy(network.blocks[-1]).requires_grad_(True)
+        self.head = copy.deepcopy(network.head).requires_grad_(True)
+
+    def forward(self, trunk: Tensor) -> Tensor:
+        return F.relu6(self.head(self.block(trunk))).float().mean((2, 3))
+
+
+def onnx_bytes(network: EfficientNetLite2, opened: Sequence[Mapping[str, np.ndarray]] = ()) -> bytes:
+    """The network as an ONNX model: input "pixels" uint8 (n, h, w, 3); outputs "trunk" (what the last block reads),
+    "grid" (n, 1280, h / 32, w / 32), its mean "pooled" (n, 1280), and "opened0", "opened1" ... (n, 1280), the same of
+    each trained last stage (the arrays of a `LastStage`)."""
     try:
-        from onnx import TensorProto, helper, numpy_helper
+        from onnx import TensorProto, helper
     except ImportError:
         raise MissingExtra("onnx", "starter", 'The encoder "starter"') from None
-    nodes, weights = [], []
+    g = Graph()
+    weights = {name: array.numpy() for name, array in network.state_dict().items()}
+    shapes = [(each.stride, each.skips) for each in network.modules() if isinstance(each, Block)]
+    zero, six = (g.constant(np.array(bound, np.float32)) for bound in (0, 6))
 
-    def constant(name: str, values: np.ndarray) -> str:
-        weights.append(numpy_helper.from_array(values, name))
-        return name
+    def convolve(x: str, arrays: Mapping[str, np.ndarray], name: str, stride: int = 1, relu: bool = True) -> str:
+        w = arrays[f"{name}.weight"].astype(np.float32)
+        groups = len(w) if w.shape[1] == 1 else 1
+        bias = arrays[f"{name}.bias"].astype(np.float32)
+        y = g("Conv", x, w, bias, auto_pad="SAME_UPPER", strides=[stride, stride], group=groups)
+        return g("Clip", y, zero, six) if relu else y
 
-    def add(kind: str, inputs: list[str], output: str, **attributes: object) -> str:
-        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-        return output
+    def block(x: str, arrays: Mapping[str, np.ndarray], name: str, stride: int, skips: bool) -> str:
+        y = convolve(x, arrays, f"{name}expand") if f"{name}expand.weight" in arrays else x
+        y = convolve(convolve(y, arrays, f"{name}depthwise", stride), arrays, f"{name}project", relu=False)
+        return g("Add", x, y) if skips else y
 
-    def convolve(name: str, layer: Any, x: str, relu: bool = True) -> str:
-        w = constant(f"{name}.weight", layer.weight.detach().numpy())
-        b = constant(f"{name}.bias", layer.bias.detach().numpy())
-        y = add("Conv", [x, w, b], name, auto_pad="SAME_UPPER", strides=list(layer.stride), group=layer.groups)
-        return add("Clip", [y, "zero", "six"], f"{name}.relu6") if relu else y
+    def pool(x: str, name: str) -> None:
+        g("ReduceMean", x, np.array([2, 3], np.int64), name=name, keepdims=0)
 
-    for name, value in (("zero", 0.0), ("six", 6.0), ("shift", 127.0), ("scale", 1 / 128)):
-        constant(name, np.array(value, np.float32))
-    x = add("Cast", ["pixels"], "float", to=TensorProto.FLOAT)
-    x = add("Mul", [add("Sub", [x, "shift"], "shifted"), "scale"], "scaled")
-    x = convolve("stem", network.stem, add("Transpose", [x], "channels", perm=[0, 3, 1, 2]))
-    for i, block in enumerate(network.blocks):
-        if i == len(network.blocks) - 1:
-            x = add("Identity", [x], "trunk")
-        y = convolve(f"blocks.{i}.expand", block.expand, x) if block.expand is not None else x
-        y = convolve(f"blocks.{i}.depthwise", block.depthwise, y)
-        y = convolve(f"blocks.{i}.project", block.project, y, relu=False)
-        x = add("Add", [x, y], f"blocks.{i}") if block.skips else y
-    x = add("Identity", [convolve("head", network.head, x)], "grid")
-    add("ReduceMean", [x, constant("axes", np.array([2, 3], np.int64))], "pooled", keepdims=0)
+    x = g("Cast", "pixels", to=TensorProto.FLOAT)
+    x = g("Mul", g("Sub", x, np.array(127, np.float32)), np.array(1 / 128, np.float32))
+    x = convolve(g("Transpose", x, perm=[0, 3, 1, 2]), weights, "stem", stride=2)
+    for i, (stride, skips) in enumerate(shapes[:-1]):
+        x = block(x, weights, f"blocks.{i}.", stride, skips)
+    trunk = g("Identity", x, name="trunk")
+    grid = convolve(block(trunk, weights, f"blocks.{len(shapes) - 1}.", *shapes[-1]), weights, "head")
+    pool(g("Identity", grid, name="grid"), "pooled")
+    for i, arrays in enumerate(opened):
+        pool(convolve(block(trunk, arrays, "block.", *shapes[-1]), arrays, "head"), f"opened{i}")
 
     value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "EfficientNet-Lite2",
-        [value("pixels", TensorProto.UINT8, ["n", "h", "w", 3])],
-        [
-            value("trunk", TensorProto.FLOAT, ["n", STAGES[-2][-1], "gh", "gw"]),
-            value("grid", TensorProto.FLOAT, ["n", CHANNELS, "gh", "gw"]),
-            value("pooled", TensorProto.FLOAT, ["n", CHANNELS]),
-        ],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    return model.SerializeToString()
+    vectors = ["pooled", *(f"opened{i}" for i in range(len(opened)))]
+    outputs = [
+        value("trunk", TensorProto.FLOAT, ["n", TRUNK, "gh", "gw"]),
+        value("grid", TensorProto.FLOAT, ["n", CHANNELS, "gh", "gw"]),
+        *(value(name, TensorProto.FLOAT, ["n", CHANNELS]) for name in vectors),
+    ]
+    return g.model("EfficientNet-Lite2", [value("pixels", TensorProto.UINT8, ["n", "h", "w", 3])], outputs)

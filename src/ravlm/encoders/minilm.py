@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ravlm.checkpoint import hash_file
+from ravlm.encoders.graph import Graph
 from ravlm.errors import Mismatch, MissingExtra
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WIDTH, LAYERS, HEADS = 384, 6, 12
+TRUNK_LAYERS = 4
+"""Layers below those that can be opened for training."""
 MAX_PIECES = 256
 """Word pieces the model was made for, the two special ones included."""
 _EPSILON = 1e-12
@@ -69,82 +72,74 @@ def pad(pieces: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     return ids, mask
 
 
-class _Graph:
-    """Nodes and weights of an ONNX graph under construction; each call adds a node and names its output."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-
-    def constant(self, values: np.ndarray) -> str:
-        from onnx import numpy_helper
-
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def __call__(self, kind: str, *inputs: str | np.ndarray, name: str = "", **attributes: Any) -> str:
-        from onnx import helper
-
-        names = [i if isinstance(i, str) else self.constant(i) for i in inputs]
-        output = name or f"x{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, names, [output], **attributes))
-        return output
-
-
-def onnx_bytes(weights: Mapping[str, np.ndarray]) -> bytes:
-    """The model as ONNX: inputs "ids" int64 and "mask" float32 (n, pieces); outputs "pooled" (n, 384), not normalised,
-    and "states" (n, pieces, 384), the last layer's."""
+def onnx_bytes(weights: Mapping[str, np.ndarray], opened: Sequence[Mapping[str, np.ndarray]] = ()) -> bytes:
+    """The model as ONNX: inputs "ids" int64 and "mask" float32 (n, pieces); outputs "trunk" (n, pieces, 384), what the
+    last two layers read, "states", the last layer's, their mean "pooled" (n, 384), not normalised, and "opened0",
+    "opened1" ... (n, 384), the same mean after each trained pair of last layers (arrays named as in `weights`)."""
     try:
         from onnx import TensorProto, helper
     except ImportError:
         raise MissingExtra("onnx", "starter", 'The encoder "starter"') from None
-    g = _Graph()
-
-    def linear(x: str, name: str) -> str:
-        return g("Add", g("MatMul", x, weights[f"{name}.weight"].T), weights[f"{name}.bias"])
-
-    def norm(x: str, name: str) -> str:
-        scale, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-        return g("LayerNormalization", x, scale, bias, epsilon=_EPSILON, axis=-1)
-
-    def heads(x: str) -> str:  # (n, pieces, width) -> (n, heads, pieces, width / heads)
-        split = g("Reshape", x, np.array([0, 0, HEADS, WIDTH // HEADS], np.int64))
-        return g("Transpose", split, perm=[0, 2, 1, 3])
-
-    embeddings = "embeddings"
-    positions = g("Shape", "ids", start=1, end=2)
-    place = g("Slice", weights[f"{embeddings}.position_embeddings.weight"], np.array([0], np.int64), positions)
-    x = g("Add", g("Gather", weights[f"{embeddings}.word_embeddings.weight"], "ids"), place)
-    x = norm(g("Add", x, weights[f"{embeddings}.token_type_embeddings.weight"][0]), f"{embeddings}.LayerNorm")
+    g = Graph()
+    length = g("Shape", "ids", start=1, end=2)
+    place = g("Slice", weights["embeddings.position_embeddings.weight"], np.array([0]), length)
+    x = g("Add", g("Gather", weights["embeddings.word_embeddings.weight"], "ids"), place)
+    x = g("Add", x, weights["embeddings.token_type_embeddings.weight"][0])
+    x = _norm(g, x, weights, "embeddings.LayerNorm")
     # 0 where there is a piece, -10,000 where there is none, broadcast over heads and queries
     hidden = g("Mul", g("Sub", "mask", np.array(1, np.float32)), np.array(1e4, np.float32))
-    hidden = g("Unsqueeze", hidden, np.array([1, 2], np.int64))
-    for i in range(LAYERS):
-        layer = f"encoder.layer.{i}"
-        query, key, value = (heads(linear(x, f"{layer}.attention.self.{w}")) for w in ("query", "key", "value"))
-        scores = g("MatMul", query, g("Transpose", key, perm=[0, 1, 3, 2]))
-        scores = g("Add", g("Mul", scores, np.array((WIDTH // HEADS) ** -0.5, np.float32)), hidden)
-        mixed = g("Transpose", g("MatMul", g("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
-        mixed = linear(g("Reshape", mixed, np.array([0, 0, WIDTH], np.int64)), f"{layer}.attention.output.dense")
-        x = norm(g("Add", mixed, x), f"{layer}.attention.output.LayerNorm")
-        inner = g("Gelu", linear(x, f"{layer}.intermediate.dense"))
-        x = norm(g("Add", linear(inner, f"{layer}.output.dense"), x), f"{layer}.output.LayerNorm")
-    g("Identity", x, name="states")
-    weighted = g("Mul", x, g("Unsqueeze", "mask", np.array([2], np.int64)))
-    total = g("ReduceSum", weighted, np.array([1], np.int64), keepdims=0)
-    g("Div", total, g("ReduceSum", "mask", np.array([1], np.int64), keepdims=1), name="pooled")
+    hidden = g("Unsqueeze", hidden, np.array([1, 2]))
+    row = g("Unsqueeze", "mask", np.array([2]))
+    count = g("ReduceSum", "mask", np.array([1]), keepdims=1)
 
-    value_of = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        g.nodes,
-        "all-MiniLM-L6-v2",
-        [value_of("ids", TensorProto.INT64, ["n", "pieces"]), value_of("mask", TensorProto.FLOAT, ["n", "pieces"])],
-        [
-            value_of("pooled", TensorProto.FLOAT, ["n", WIDTH]),
-            value_of("states", TensorProto.FLOAT, ["n", "pieces", WIDTH]),
-        ],
-        g.weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    return model.SerializeToString()
+    def pool(x: str, name: str) -> None:
+        g("Div", g("ReduceSum", g("Mul", x, row), np.array([1]), keepdims=0), count, name=name)
+
+    for i in range(TRUNK_LAYERS):
+        x = _layer(g, x, hidden, weights, i)
+    trunk = g("Identity", x, name="trunk")
+    for i in range(TRUNK_LAYERS, LAYERS):
+        x = _layer(g, x, hidden, weights, i)
+    pool(g("Identity", x, name="states"), "pooled")
+    for number, arrays in enumerate(opened):
+        x = trunk
+        for i in range(TRUNK_LAYERS, LAYERS):
+            x = _layer(g, x, hidden, arrays, i)
+        pool(x, f"opened{number}")
+
+    value = helper.make_tensor_value_info
+    inputs = [value("ids", TensorProto.INT64, ["n", "pieces"]), value("mask", TensorProto.FLOAT, ["n", "pieces"])]
+    vectors = ["pooled", *(f"opened{i}" for i in range(len(opened)))]
+    outputs = [value(name, TensorProto.FLOAT, ["n", "pieces", WIDTH]) for name in ("trunk", "states")]
+    outputs += [value(name, TensorProto.FLOAT, ["n", WIDTH]) for name in vectors]
+    return g.model("all-MiniLM-L6-v2", inputs, outputs)
+
+
+def _linear(g: Graph, x: str, weights: Mapping[str, np.ndarray], name: str) -> str:
+    matrix, bias = (weights[f"{name}.{part}"].astype(np.float32) for part in ("weight", "bias"))
+    return g("Add", g("MatMul", x, matrix.T), bias)
+
+
+def _norm(g: Graph, x: str, weights: Mapping[str, np.ndarray], name: str) -> str:
+    scale, bias = (weights[f"{name}.{part}"].astype(np.float32) for part in ("weight", "bias"))
+    return g("LayerNormalization", x, scale, bias, epsilon=_EPSILON, axis=-1)
+
+
+def _layer(g: Graph, x: str, hidden: str, weights: Mapping[str, np.ndarray], number: int) -> str:
+    """One layer: attention and two linear maps, each added to its input and normalised."""
+    layer = f"encoder.layer.{number}"
+
+    def heads(x: str) -> str:  # (n, pieces, width) -> (n, heads, pieces, width / heads)
+        split = g("Reshape", x, np.array([0, 0, HEADS, WIDTH // HEADS]))
+        return g("Transpose", split, perm=[0, 2, 1, 3])
+
+    names = ("query", "key", "value")
+    query, key, value = (heads(_linear(g, x, weights, f"{layer}.attention.self.{name}")) for name in names)
+    scores = g("MatMul", query, g("Transpose", key, perm=[0, 1, 3, 2]))
+    scores = g("Add", g("Mul", scores, np.array((WIDTH // HEADS) ** -0.5, np.float32)), hidden)
+    mixed = g("Transpose", g("MatMul", g("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
+    mixed = _linear(g, g("Reshape", mixed, np.array([0, 0, WIDTH])), weights, f"{layer}.attention.output.dense")
+    x = _norm(g, g("Add", mixed, x), weights, f"{layer}.attention.output.LayerNorm")
+    inner = g("Gelu", _linear(g, x, weights, f"{layer}.intermediate.dense"))
+    inner = _linear(g, inner, weights, f"{layer}.output.dense")
+    return _norm(g, g("Add", inner, x), weights, f"{layer}.output.LayerNorm")
