@@ -81,9 +81,9 @@ def test_a_missing_weight_is_an_error_never_a_random_tower(starter: StarterEncod
 
     starter.save(tmp_path / "mine")
     weights = load_file(tmp_path / "mine" / "model.safetensors")
-    del weights["text.linear"]
+    del weights["text.0.linear"]
     save_file(weights, tmp_path / "mine" / "model.safetensors")
-    with pytest.raises(Mismatch, match=r"missing: text\.linear"):
+    with pytest.raises(Mismatch, match=r"missing: text\.0\.linear"):
         DualEncoder.load(tmp_path / "mine")
 
 

@@ -6,7 +6,7 @@ Sources: Devlin et al. 2019 (arXiv:1810.04805), Wang et al. 2020 (arXiv:2002.109
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +70,27 @@ def pad(pieces: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         ids[row, : len(one)] = one
         mask[row, : len(one)] = 1
     return ids, mask
+
+
+def layer_shapes(numbers: Iterable[int]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every array of these layers."""
+    inner = 4 * WIDTH
+    maps = {
+        "attention.self.query": (WIDTH, WIDTH),
+        "attention.self.key": (WIDTH, WIDTH),
+        "attention.self.value": (WIDTH, WIDTH),
+        "attention.output.dense": (WIDTH, WIDTH),
+        "intermediate.dense": (inner, WIDTH),
+        "output.dense": (WIDTH, inner),
+        "attention.output.LayerNorm": (WIDTH,),
+        "output.LayerNorm": (WIDTH,),
+    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for number in numbers:
+        for name, shape in maps.items():
+            shapes[f"encoder.layer.{number}.{name}.weight"] = shape
+            shapes[f"encoder.layer.{number}.{name}.bias"] = shape[:1]
+    return shapes
 
 
 def onnx_bytes(weights: Mapping[str, np.ndarray], opened: Sequence[Mapping[str, np.ndarray]] = ()) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,20 @@ from ravlm.records import ImageSource
 HOME = Path(__file__).parent.parent / "starter"
 """Where the package keeps the trained heads, the glossary and the model card."""
 IMAGE_WIDTH, TEXT_WIDTH = 1280, minilm.WIDTH
+IMAGE_STAGE: dict[str, tuple[int, ...]] = {
+    "block.expand.weight": (1248, 208, 1, 1),
+    "block.expand.bias": (1248,),
+    "block.depthwise.weight": (1248, 1, 3, 3),
+    "block.depthwise.bias": (1248,),
+    "block.project.weight": (352, 1248, 1, 1),
+    "block.project.bias": (352,),
+    "head.weight": (1280, 352, 1, 1),
+    "head.bias": (1280,),
+}
+"""Arrays of an opened image stage (`efficientnet.LastStage`)."""
+TEXT_STAGE: dict[str, tuple[int, ...]] = minilm.layer_shapes(range(minilm.TRUNK_LAYERS, minilm.LAYERS))
+"""Arrays of an opened text stage: the last layers."""
+_MEMBER = re.compile(r"(image|text)\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,10 @@ class StarterConfig:
 
     architecture: str = "starter"
     image_size: int = 260
+    members: int = 1
+    """Trained pairs of heads whose vectors, side by side, are the aligned block: an ensemble in one vector."""
+    opened: bool = False
+    """Whether each member has a trained copy of the backbones' last stages too."""
     aligned_dim: int = 512
     hidden_dim: int = 1024
     raw_image_dim: int = 256
@@ -68,29 +87,33 @@ class StarterConfig:
             "classifier.weight": (IMAGE_WIDTH, 1000),
             "classifier.bias": (1000,),
         }
-        for tower, width in (("image", IMAGE_WIDTH), ("text", TEXT_WIDTH)):
-            shapes |= {f"{tower}.{name}": shape for name, shape in head_shapes(width, self).items()}
+        for member in range(self.members):
+            for tower, width, stage in (("image", IMAGE_WIDTH, IMAGE_STAGE), ("text", TEXT_WIDTH, TEXT_STAGE)):
+                arrays = self._head(width) | ({f"opened.{k}": v for k, v in stage.items()} if self.opened else {})
+                shapes |= {f"{tower}.{member}.{name}": shape for name, shape in arrays.items()}
         return shapes
 
+    def _head(self, width: int) -> dict[str, tuple[int, ...]]:
+        dim, hidden = self.aligned_dim // self.members, self.hidden_dim
+        return {
+            "mean": (width,),
+            "deviation": (width,),
+            "linear": (width, dim),
+            "inner": (width, hidden),
+            "inner_bias": (hidden,),
+            "outer": (hidden, dim),
+            "outer_bias": (dim,),
+        }
 
-def head_shapes(width: int, config: StarterConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of the arrays of a tower's head (see `head`)."""
-    return {
-        "mean": (width,),
-        "deviation": (width,),
-        "linear": (width, config.aligned_dim),
-        "inner": (width, config.hidden_dim),
-        "inner_bias": (config.hidden_dim,),
-        "outer": (config.hidden_dim, config.aligned_dim),
-        "outer_bias": (config.aligned_dim,),
-    }
 
+def head(x: np.ndarray, weights: Mapping[str, np.ndarray], prefix: str) -> np.ndarray:
+    """Backbone features (n, width) to unit vectors (n, dim): a linear map plus two layers with ReLU.
 
-def head(x: np.ndarray, weights: Mapping[str, np.ndarray], tower: str) -> np.ndarray:
-    """Backbone vectors (n, width) to the aligned block (n, aligned_dim), unit rows: a line and two ReLU layers."""
+    `prefix` names the member's arrays in `weights`: "image.0", say.
+    """
 
     def w(name: str) -> np.ndarray:
-        return weights[f"{tower}.{name}"]
+        return weights[f"{prefix}.{name}"]
 
     x = (x - w("mean")) / w("deviation")
     inner = np.maximum(x @ w("inner") + w("inner_bias"), 0)
@@ -121,8 +144,9 @@ class StarterEncoder(DualEncoder):
         return cls(config, read_weights(folder), name)
 
     def with_heads(self, config: StarterConfig, heads: Mapping[str, np.ndarray], name: str) -> StarterEncoder:
-        """This encoder with other heads (`head_shapes` of "image" and of "text"); `config` has their sizes."""
-        return StarterEncoder(config, {**self._weights, **heads}, name)
+        """This encoder with other members, the arrays "image.0.linear" and so on; `config` has their sizes."""
+        kept = {key: array for key, array in self._weights.items() if not _MEMBER.match(key)}
+        return StarterEncoder(config, {**kept, **heads}, name)
 
     def save(self, folder: str | Path) -> None:
         save_checkpoint(folder, *self.checkpoint())
@@ -143,11 +167,17 @@ class StarterEncoder(DualEncoder):
 
     @cached_property
     def _image(self) -> ImageBackbone:
-        return ImageBackbone()
+        return ImageBackbone(self._opened("image"))
 
     @cached_property
     def _text(self) -> TextBackbone:
-        return TextBackbone()
+        return TextBackbone(self._opened("text"))
+
+    def _opened(self, tower: str) -> list[dict[str, np.ndarray]]:
+        """The trained last stages of a tower, one a member."""
+        prefixes = [f"{tower}.{member}.opened." for member in range(self.config.members)]
+        found = [{k[len(p) :]: v for k, v in self._weights.items() if k.startswith(p)} for p in prefixes]
+        return found if self.config.opened else []
 
     @cached_property
     def _glosser(self) -> Glosser:
@@ -168,27 +198,33 @@ class StarterEncoder(DualEncoder):
             return np.asarray(self.prepare(load_image(image, edge=self.image_size)))
 
         ready = batched(ahead(pixels, images, workers=2, lookahead=2 * batch_size), batch_size)
-        rows = [self.image_vectors(self._image.pooled(np.stack(batch))) for batch in ready]
+        rows = [self.image_vectors(*self._image.features(np.stack(batch))) for batch in ready]
         return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        return self.text_vectors(self._text.pooled([self.gloss(text) for text in texts], batch_size))
+        return self.text_vectors(*self._text.features([self.gloss(text) for text in texts], batch_size))
 
-    def image_vectors(self, pooled: np.ndarray) -> np.ndarray:
-        """Pooled backbone outputs (n, 1280) to vectors (n, dim)."""
+    def image_vectors(self, pooled: np.ndarray, *opened: np.ndarray) -> np.ndarray:
+        """Pooled features of the backbone (n, 1280), and of each opened stage, to vectors (n, dim)."""
         w, c = self._weights, self.config
         logits = pooled @ w["classifier.weight"] + w["classifier.bias"]
         probabilities = np.exp(c.class_sharpness * (logits - logits.max(axis=1, keepdims=True)))
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         words = unit(probabilities @ w["words.classes"])
         raw = unit((unit(np.sqrt(pooled)) - w["image.raw_mean"]) @ w["image.raw"])  # a root evens out the channels
-        return self._blocks(head(pooled, w, "image"), raw, None, words)
+        return self._blocks(self._aligned("image", pooled, opened), raw, None, words)
 
-    def text_vectors(self, pooled: np.ndarray) -> np.ndarray:
-        """Pooled backbone outputs (n, 384) to vectors (n, dim)."""
+    def text_vectors(self, pooled: np.ndarray, *opened: np.ndarray) -> np.ndarray:
+        """Pooled features of the backbone (n, 384), and of each opened stage, to vectors (n, dim)."""
         w, raw = self._weights, unit(pooled)
         words = unit(raw @ w["words.projection"] - w["words.mean"])
-        return self._blocks(head(pooled, w, "text"), None, unit(raw @ w["text.raw"]), words)
+        return self._blocks(self._aligned("text", pooled, opened), None, unit(raw @ w["text.raw"]), words)
+
+    def _aligned(self, tower: str, pooled: np.ndarray, opened: Sequence[np.ndarray]) -> np.ndarray:
+        """The members' vectors side by side, (n, aligned_dim), of length 1: their product is the members' mean."""
+        inputs = opened or [pooled] * self.config.members
+        rows = [head(x, self._weights, f"{tower}.{member}") for member, x in enumerate(inputs)]
+        return np.concatenate(rows, axis=1) / np.sqrt(len(rows))
 
     def _blocks(
         self, aligned: np.ndarray, image: np.ndarray | None, text: np.ndarray | None, words: np.ndarray

@@ -84,7 +84,7 @@ class Head(nn.Module):
         inner = F.dropout(F.relu(self.inner(x)), self.dropout, self.training)
         return F.normalize(self.linear(x) + self.outer(inner), dim=-1)
 
-    def arrays(self, tower: str) -> dict[str, np.ndarray]:
+    def arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """The weights as `ravlm.encoders.starter.head` names them."""
         found = {
             "mean": self.mean,
@@ -95,7 +95,7 @@ class Head(nn.Module):
             "outer": self.outer.weight.T,
             "outer_bias": self.outer.bias,
         }
-        return {f"{tower}.{name}": value.detach().numpy().copy() for name, value in found.items()}
+        return {f"{prefix}.{name}": value.detach().numpy().copy() for name, value in found.items()}
 
 
 class Heads(nn.Module):

@@ -43,8 +43,9 @@ def train_encoder(
     unseen = pair_features(held_out, size, 1, folder / "features" / "held-out") if held_out else None
     step = ContrastiveStep(features, replace(config, class_words=0), held_out=unseen)
     fit(step, config.loop(len(train)), folder, report)
-    layout = replace(encoder.config, aligned_dim=config.aligned_dim, hidden_dim=config.hidden_dim)
-    heads = step.heads.image.arrays("image") | step.heads.text.arrays("text")
+    layout = replace(encoder.config, members=1, opened=False)
+    layout = replace(layout, aligned_dim=config.aligned_dim, hidden_dim=config.hidden_dim)
+    heads = step.heads.image.arrays("image.0") | step.heads.text.arrays("text.0")
     trained = encoder.with_heads(layout, heads, str(folder.resolve()))
     finish_checkpoint(folder, *trained.checkpoint())
     return trained

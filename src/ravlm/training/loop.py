@@ -56,6 +56,10 @@ class Step(ABC):
         losses["loss"].backward()
         return {name: float(value.detach()) for name, value in losses.items()}
 
+    def rate_of(self, name: str) -> float:
+        """How fast the parameter `name` of the model learns beside the others: a factor of the rate."""
+        return 1.0
+
     def evaluate(self) -> dict[str, float]:
         """Figures on held-out data, logged at each save; none by default."""
         return {}
@@ -81,16 +85,15 @@ class _Run:
         self.step, self.config, self.folder, self.report = step, config, folder, report
         folder.mkdir(parents=True, exist_ok=True)
         self.parameters = {n: p for n, p in step.model.named_parameters() if p.requires_grad}
-        self.optimiser = torch.optim.AdamW(
-            self.parameters.values(), lr=config.rate, weight_decay=config.weight_decay
-        )
+        groups = [{"params": [p], "factor": step.rate_of(name)} for name, p in self.parameters.items()]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.rate, weight_decay=config.weight_decay)
         self.mean = {n: p.detach().clone() for n, p in self.parameters.items()}
 
     def advance(self, index: int) -> None:
         """One step: rate, gradient, clip, update, mean; log and save where it is time."""
         config, seed = self.config, self.config.seed * 1_000_003 + index
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(config, index)
+            group["lr"] = group["factor"] * learning_rate(config, index)
         torch.manual_seed(seed)  # dropout
         self.optimiser.zero_grad(set_to_none=True)
         losses = self.step.backward(index, torch.Generator().manual_seed(seed))

@@ -8,19 +8,23 @@ nothing looks at a dev split but the figures that are printed.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from ravlm.checkpoint import CONFIG, read_checkpoint_config, read_weights, save_checkpoint
+from ravlm.config import to_mapping
 from ravlm.data.readers import read_entries, read_pairs
 from ravlm.encoders import efficientnet
 from ravlm.encoders.backbones import TextBackbone
 from ravlm.encoders.starter import HOME, StarterConfig, StarterEncoder, unit
 from ravlm.records import Pair
 from ravlm.training.contrastive import ClassWords, ContrastiveConfig, ContrastiveStep
-from ravlm.training.features import PairFeatures, image_features, pair_features
-from ravlm.training.loop import fit
+from ravlm.training.features import PairFeatures, image_features, pair_features, trunk_features
+from ravlm.training.loop import LoopConfig, Step, fit
+from ravlm.training.opened import OpenedConfig, OpenedStep
 
 PHRASINGS = ("a photo of a {}", "a {}", "{} in the picture", "a close up of a {}", "there is a {}")
 MANY_PICTURES = ("grocery_store", "country_flags")
@@ -73,30 +77,64 @@ def _axes(rows: np.ndarray, dim: int) -> np.ndarray:
     return np.linalg.svd(rows, full_matrices=False)[2][:dim].T
 
 
-def train_starter(data: Path, out: Path, config: ContrastiveConfig, views: int, work: Path) -> StarterEncoder:
+@dataclass(frozen=True)
+class Recipe:
+    """All choices of the starter: layout, and how the heads and then the opened members are trained."""
+
+    layout: StarterConfig = field(default_factory=lambda: StarterConfig(members=2, opened=True))
+    heads: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(aligned_dim=256))
+    members: OpenedConfig = field(default_factory=OpenedConfig)
+    views: int = 4
+    seed: int = 0
+
+
+def train_starter(data: Path, out: Path, work: Path, recipe: Recipe) -> StarterEncoder:
     """The whole recipe. `work` keeps features and progress; a killed run goes on where it was."""
-    shape = replace(StarterConfig(), aligned_dim=config.aligned_dim, hidden_dim=config.hidden_dim)
+    shape, size = recipe.layout, recipe.layout.image_size
     pairs = list(read_pairs(data / "flickr8k" / "metadata.jsonl"))
     train = [pair for pair in pairs if pair.metadata["split"] == "train"]
     dev = [pair for pair in pairs if pair.metadata["split"] == "dev"]
-    features = pair_features(train, shape.image_size, views, work / "features-train")
-    held_out = pair_features(dev, shape.image_size, 1, work / "features-dev")
+    features = pair_features(train, size, recipe.heads.views, work / "features-train")
+    held_out = pair_features(dev, size, 1, work / "features-dev")
+    network = efficientnet.load_network(efficientnet.weights_file())
+    words = class_words(network)
+    arrays: dict[str, np.ndarray] = {}
+    for member in range(shape.members):
+        config = replace(recipe.heads, seed=recipe.seed + member)
+        step = ContrastiveStep(features, config, words, held_out)
+        _fit_once(step, config.loop(len(train)), work / f"heads-{member}")
+        if not shape.opened:
+            arrays |= step.heads.image.arrays(f"image.{member}") | step.heads.text.arrays(f"text.{member}")
+            continue
+        trunk = trunk_features(train, size, recipe.views, work / "trunk-train")
+        unseen = trunk_features(dev, size, 1, work / "trunk-dev")
+        opened = replace(recipe.members, seed=recipe.seed + member)
+        stage = OpenedStep(trunk, step.heads, opened, words, unseen)
+        _fit_once(stage, opened.loop(len(train)), work / f"member-{member}")
+        arrays |= stage.member.arrays(member)
     others = [
         Pair(entry.image, ())
         for name in MANY_PICTURES
         for entry in read_entries(data / name / "metadata.jsonl")
         if entry.image is not None and entry.metadata.get("split") == "train"
     ]
-    network = efficientnet.load_network(efficientnet.weights_file())
-    words = class_words(network)
-    step = ContrastiveStep(features, config, words, held_out)
-    fit(step, config.loop(len(train)), work / "heads", report=print)
-    pooled = image_features(others, shape.image_size, 0)
-    arrays = layout(features, pooled, words, network.classifier.bias.numpy(), shape)
-    arrays |= step.heads.image.arrays("image") | step.heads.text.arrays("text")
+    pooled = image_features(others, size, 0)
+    arrays |= layout(features, pooled, words, network.classifier.bias.numpy(), shape)
     encoder = StarterEncoder(shape, arrays)
     encoder.save(out)
     return encoder
+
+
+def _fit_once(step: Step, config: LoopConfig, folder: Path) -> None:
+    """Train, or take the weights of a training that was finished before the recipe was stopped."""
+    done = folder / "trained"
+    if (done / CONFIG).is_file() and read_checkpoint_config(done) == to_mapping(config):
+        weights = {name: torch.from_numpy(array) for name, array in read_weights(done).items()}
+        step.model.load_state_dict(weights)
+        step.model.eval()
+        return
+    fit(step, config, folder, report=print)
+    save_checkpoint(done, to_mapping(config), {name: p.numpy() for name, p in step.model.state_dict().items()})
 
 
 def main() -> None:
@@ -104,12 +142,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/starter"))
-    parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=ContrastiveConfig.epochs)
+    parser.add_argument("--members", type=int, default=Recipe().layout.members)
+    parser.add_argument("--pooled", action="store_true", help="heads alone, no opened stages")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    config = replace(ContrastiveConfig(), epochs=given.epochs, seed=given.seed)
-    print(train_starter(given.data, given.out, config, given.views, given.work).fingerprint)
+    shape = replace(Recipe().layout, members=given.members, opened=not given.pooled)
+    heads = replace(Recipe().heads, aligned_dim=shape.aligned_dim // shape.members)
+    recipe = replace(Recipe(), layout=shape, heads=heads, seed=given.seed)
+    print(train_starter(given.data, given.out, given.work, recipe).fingerprint)
 
 
 if __name__ == "__main__":
