@@ -71,3 +71,14 @@ class DualEncoder(ABC):
         from ravlm.encoders.loading import load_encoder
 
         return load_encoder(name_or_folder)
+
+    @staticmethod
+    def from_backbones(image: str | Path, text: str | Path, dim: int = 512, seed: int = 0) -> DualEncoder:
+        """An encoder to be trained: an image model and a text model of Transformers, by folder or hub name.
+
+        Each gets a linear head to `dim` numbers, drawn at random from `seed`: until it is trained, pictures and texts
+        do not find each other. Raises NotFound, BrokenData or Mismatch with a sentence that says what to do.
+        """
+        from ravlm.encoders.paired import PairedEncoder
+
+        return PairedEncoder.from_backbones(image, text, dim, seed)

@@ -1,12 +1,13 @@
-"""From a name or folder to an encoder. Knows which architectures there are; each is loaded by its own module."""
+"""From a name or folder to an encoder. Knows which kinds there are; each is loaded by its own module."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from ravlm.checkpoint import read_checkpoint_config
+from ravlm.checkpoint import CONFIG, read_checkpoint_config
 from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.hub_files import find_folder
 from ravlm.errors import Mismatch, NotFound, nearest
 
 
@@ -16,24 +17,55 @@ def _starter(folder: Path, name: str) -> DualEncoder:
     return StarterEncoder.from_folder(folder, name)
 
 
-ARCHITECTURES: dict[str, Callable[[Path, str], DualEncoder]] = {"starter": _starter}
+def _paired(folder: Path, name: str) -> DualEncoder:
+    from ravlm.encoders.paired import PairedEncoder
+
+    return PairedEncoder.from_folder(folder, name)
+
+
+def _hub(folder: Path, name: str) -> DualEncoder:
+    from ravlm.encoders.hub import HubEncoder
+
+    return HubEncoder.from_folder(folder, name)
+
+
+def _sentence(folder: Path, name: str) -> DualEncoder:
+    from ravlm.encoders.sentence import SentenceEncoder
+
+    return SentenceEncoder.from_folder(folder, name)
+
+
+ARCHITECTURES: dict[str, Callable[[Path, str], DualEncoder]] = {"starter": _starter, "paired": _paired}
 """`architecture` of a checkpoint's config.json -> its loader, given the folder and the name to be found by."""
 
 
 def load_encoder(name_or_folder: str | Path) -> DualEncoder:
     """See `DualEncoder.load`."""
-    if str(name_or_folder) == "starter":
+    name = str(name_or_folder)
+    if name == "starter":
         from ravlm.encoders.starter import HOME
 
-        return _starter(HOME, "starter")
-    folder = Path(name_or_folder).expanduser()
-    if not folder.is_dir():
-        near = nearest(str(name_or_folder), ["starter"])
-        raise NotFound(f'There is no encoder "{name_or_folder}".{near} Allowed: "starter" or a checkpoint folder.')
-    architecture = read_checkpoint_config(folder).get("architecture")
-    if architecture not in ARCHITECTURES:
-        allowed = ", ".join(f'"{name}"' for name in ARCHITECTURES)
-        raise Mismatch(
-            f'The checkpoint "{folder}" is of the architecture {architecture!r}; an encoder needs one of: {allowed}.'
+        return _starter(HOME, name)
+    if not Path(name).expanduser().is_dir() and name.count("/") != 1:
+        near = nearest(name, ["starter"])
+        raise NotFound(
+            f'There is no encoder "{name}".{near} Allowed: "starter", a checkpoint folder, or a hub name (owner/model).'
         )
-    return ARCHITECTURES[architecture](folder.resolve(), str(folder.resolve()))
+    folder = find_folder(name)
+    return _loader(folder)(folder, str(folder) if Path(name).expanduser().is_dir() else name)
+
+
+def _loader(folder: Path) -> Callable[[Path, str], DualEncoder]:
+    if (folder / "modules.json").is_file():
+        return _sentence
+    config = read_checkpoint_config(folder)
+    architecture = config.get("architecture")
+    if architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture]
+    if architecture is None and "model_type" in config:
+        return _hub
+    allowed = ", ".join(f'"{name}"' for name in ARCHITECTURES)
+    raise Mismatch(
+        f'The checkpoint "{folder}" is of the architecture {architecture!r}; an encoder needs one of: {allowed}, or a '
+        f'"model_type" of Transformers in {CONFIG}.'
+    )

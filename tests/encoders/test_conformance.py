@@ -1,0 +1,38 @@
+"""Every encoder passes the conformance test: the starter, and tiny checkpoints of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ravlm.encoders.base import DualEncoder
+from tests.encoders import checkpoints
+from tests.encoders.conformance import Conformance
+
+
+def paired(folder: Path) -> DualEncoder:
+    image, text = checkpoints.dinov2(folder / "image"), checkpoints.roberta(folder / "text")
+    return DualEncoder.from_backbones(image, text, dim=24)
+
+
+def load(write: Callable[[Path], Path]) -> Callable[[Path], DualEncoder]:
+    return lambda folder: DualEncoder.load(write(folder / "checkpoint"))
+
+
+KINDS: dict[str, Callable[[Path], DualEncoder]] = {
+    "starter": lambda folder: DualEncoder.load("starter"),
+    **{name: load(write) for name, write in checkpoints.DUAL.items()},
+    "paired": paired,
+    "sentence-transformers": load(checkpoints.sentence),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DualEncoder:
+    return KINDS[request.param](tmp_path_factory.mktemp(request.param))
+
+
+class TestEncoders(Conformance):
+    """Each of `KINDS`."""
