@@ -1,0 +1,44 @@
+"""The caption on which the evidence agrees: of all its sentences the one that is most like the others.
+
+(Devlin et al. 2015, arXiv:1505.04467: the consensus caption of the nearest photos.) Knows no picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ravlm.data.words import is_chinese
+from ravlm.generation.base import Evidence
+from ravlm.generation.facts import entity_name, parse_text
+from ravlm.generation.vectors import TextVectors
+from ravlm.records import Hit
+
+_MOST_CITATIONS = 3
+
+
+def consensus(evidence: Evidence, vectors: TextVectors, chinese: bool) -> tuple[str, tuple[str, ...], float]:
+    """The caption, the entries it rests on, and how much the evidence agrees with it (0 to 1).
+
+    Sentences count by the weight of their hit. Empty where the evidence has no text.
+    """
+    said = [(i, text) for i, hit in enumerate(evidence.hits) for text in _sayings(hit, chinese)]
+    if not said:
+        return "", (), 0.0
+    texts = [text for _, text in said]
+    rows = vectors(texts)
+    alike = np.clip(rows @ rows.T, 0, 1)
+    counts = np.bincount([i for i, _ in said], minlength=len(evidence.hits))
+    weights = np.array([(evidence.weights[i] + 1e-6) / counts[i] for i, _ in said])
+    np.fill_diagonal(alike, 0)  # a sentence does not support itself
+    support = alike @ weights / np.maximum(weights.sum() - weights, 1e-9) if len(texts) > 1 else np.ones(1)
+    best = int((support + 1e-3 * weights / weights.max()).argmax())
+    agreeing = sorted(range(len(said)), key=lambda j: -alike[best, j] * (1.0 if said[j][0] == said[best][0] else 0.99))
+    cited = list(dict.fromkeys(evidence.hits[said[j][0]].entry.id for j in [best, *agreeing]))[:_MOST_CITATIONS]
+    return texts[best], tuple(cited), float(np.clip(support[best], 0, 1))
+
+
+def _sayings(hit: Hit, chinese: bool) -> list[str]:
+    """What an entry says in free sentences, in the language wanted where it has some; else its name."""
+    free = [fact.value for text in hit.entry.texts for fact in parse_text(text) if not fact.key]
+    wanted = [text for text in free if is_chinese(text) == chinese] or free
+    return list(dict.fromkeys(wanted)) or [name for name in [entity_name(hit.entry)] if name]

@@ -1,0 +1,164 @@
+"""The generator that invents nothing: it answers with words of the evidence, and says which entry they stand in.
+
+A question is read in the facts of each entity found; equal answers of several entities add up. Captions are the
+evidence's consensus, stories are woven by `weaving.py`. Without evidence it knows nothing and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ravlm import runtime
+from ravlm.checkpoint import written_aside
+from ravlm.data.words import is_chinese
+from ravlm.encoders.base import DualEncoder
+from ravlm.generation.aspects import AspectBank, bank_hash, read_aspects
+from ravlm.generation.base import Generator, Request, abstain
+from ravlm.generation.consensus import consensus
+from ravlm.generation.facts import Fact, entity_name, read_facts
+from ravlm.generation.overlap import content_words, overlap
+from ravlm.generation.phrasing import phrase, same
+from ravlm.generation.questions import Question, understand
+from ravlm.generation.reader import Found, Reader, read_weights
+from ravlm.generation.vectors import TextVectors
+from ravlm.generation.weaving import weave
+from ravlm.records import Answer, Hit
+
+_LEAST_WEIGHT = 0.03
+"""Evidence less likely than this is not read."""
+_MOST_CITATIONS = 3
+_SAID = 0.75
+"""The share of a question's words in a fact that makes the fact what is asked about."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer read in one hit."""
+
+    text: str
+    fact: Fact
+    hit: Hit
+    weight: float
+
+
+class ExtractiveGenerator(Generator):
+    """Answers in the evidence's own words. `encoder` compares questions with facts."""
+
+    name = "extractive"
+
+    def __init__(self, encoder: DualEncoder) -> None:
+        self.encoder = encoder
+        self._vectors = TextVectors(encoder)
+        self._reader: Reader | None = None
+
+    @property
+    def reader(self) -> Reader:
+        """Made on first use: the bank of aspects is encoded once for an encoder and kept in the user's cache."""
+        if self._reader is None:
+            self._reader = Reader(self._vectors, _bank(self._vectors), read_weights())
+        return self._reader
+
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
+        """An answer for each request, in order."""
+        return [self._generate(request) for request in requests]
+
+    def _generate(self, request: Request) -> Answer:
+        if not request.evidence.hits:
+            return abstain(request, "there is no evidence")
+        if request.task == "caption":
+            return self._caption(request)
+        if request.task == "tell":
+            return weave(request, self._vectors)
+        began = time.perf_counter()
+        answer = self._answer(request)
+        seconds = {**answer.trace.get("seconds", {}), "read": round(time.perf_counter() - began, 4)}
+        return replace(answer, trace={**answer.trace, "seconds": seconds})
+
+    def _answer(self, request: Request) -> Answer:
+        evidence = request.evidence
+        question = self._question(request)
+        about = self.reader.about(question)
+        trace = {**evidence.trace, "question": question.english, "read as": about.nearest}
+        candidates = []
+        for hit, weight in zip(evidence.hits, evidence.weights, strict=True):
+            if weight >= _LEAST_WEIGHT:
+                found = self._read(question, hit, request)
+                if found is not None:
+                    candidates.append(replace(found, weight=found.weight * weight))
+        if not candidates:
+            return abstain(replace(request, evidence=replace(evidence, trace=trace)), "no line answers the question")
+        best = max(candidates, key=lambda c: sum(o.weight for o in candidates if same(o.text, c.text)))
+        agreeing = sorted((c for c in candidates if same(c.text, best.text)), key=lambda c: -c.weight)
+        cited = list(dict.fromkeys(c.hit.entry.id for c in agreeing))[:_MOST_CITATIONS]
+        confidence = evidence.known * sum(c.weight for c in agreeing)
+        trace["line"] = agreeing[0].fact.line
+        return Answer(best.text, evidence.hits, tuple(cited), round(min(1.0, confidence), 4), False, trace)
+
+    def _question(self, request: Request) -> Question:
+        """The question with the name in it, by which the evidence was found, as "it"."""
+        text = request.text
+        subject = request.evidence.subject
+        if subject and not is_chinese(subject):
+            place = text.casefold().find(subject.casefold())
+            if place >= 0:
+                text = f"{text[:place]}it{text[place + len(subject):]}"
+        return understand(text, self.reader.units, self.encoder.gloss(text))
+
+    def _read(self, question: Question, hit: Hit, request: Request) -> Candidate | None:
+        """The answer in one hit's facts: those in the question's language first."""
+        facts = read_facts(hit.entry)
+        own = [fact for fact in facts if is_chinese(fact.line) == question.chinese]
+        if request.evidence.trace.get("found by") == "words" and (said := self._said(question, hit, facts)):
+            return said
+        for some in (own, facts) if own and len(own) < len(facts) else (facts,):
+            found = self.reader.read(question, some)
+            if found.fact is not None:
+                return self._candidate(question, found, hit)
+        return None
+
+    def _candidate(self, question: Question, found: Found, hit: Hit) -> Candidate | None:
+        assert found.fact is not None
+        text = phrase(question, found.fact, found.about, self.reader)
+        return Candidate(text, found.fact, hit, found.probability) if text else None
+
+    def _said(self, question: Question, hit: Hit, facts: Sequence[Fact]) -> Candidate | None:
+        """Where the question's words stand in a value or sentence: what it is about is known, and the thing is asked
+        for ("Which fruit comes from Peru?")."""
+        words = content_words(question.english) | content_words(question.text)
+        fact = max(facts, key=lambda f: overlap(words, content_words(f.value)), default=None)
+        if fact is None or overlap(words, content_words(fact.value)) < _SAID or question.form != "open":
+            return None
+        name = entity_name(hit.entry)
+        return Candidate(name or fact.value, fact, hit, 0.8)
+
+    def _caption(self, request: Request) -> Answer:
+        text, cited, agreement = consensus(request.evidence, self._vectors, request.chinese)
+        if not text:
+            return abstain(request, "the evidence has no text")
+        return Answer(text, request.evidence.hits, cited, round(agreement, 4), False, dict(request.evidence.trace))
+
+
+def _bank(vectors: TextVectors) -> AspectBank:
+    """The bank of aspects for an encoder, its vectors from the user's cache where they are."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file, save_file
+
+    encoder = vectors.encoder
+    path = runtime.cache_folder() / f"aspects-{bank_hash()}-{encoder.fingerprint[:16]}.safetensors"
+    aspects = read_aspects()
+    texts = sorted({text for aspect in aspects for text in (*aspect.asked(), *aspect.keys)})
+    try:
+        rows = load_file(path)["vectors"]
+    except (OSError, SafetensorError):
+        rows = encoder.encode_texts(texts)
+        try:
+            with written_aside(path) as aside:
+                save_file({"vectors": np.ascontiguousarray(rows)}, aside)
+        except OSError:
+            pass  # a cache that can't be written is no reason to fail
+    place = {text: i for i, text in enumerate(texts)}
+    return AspectBank(aspects, lambda wanted: rows[[place[text] for text in wanted]])

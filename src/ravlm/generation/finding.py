@@ -1,0 +1,155 @@
+"""Finds the evidence for a request: by its picture, by its words, or both. Knows no generator.
+
+A picture's neighbours are compared again in the base's own metric, entity by entity; words lead to entries by the
+names in them. What was found carries how likely it is that the thing asked about is in the base at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ravlm.generation.acquaintance import Acquaintance, acquaint
+from ravlm.generation.base import CLOSED_BOOK, Evidence
+from ravlm.generation.facts import entity_key, entity_name, read_facts
+from ravlm.generation.linking import link
+from ravlm.generation.recognition import CANDIDATES, FEATURES, recognise
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Hit, ImageSource
+from ravlm.retrieval.filter_syntax import Where
+from ravlm.retrieval.options import SearchOptions
+
+_TEXT_CANDIDATES = 32
+_LEAST_BY_WORDS = 0.5
+_FEW_FACTS = 2
+_SIBLINGS = 16
+
+
+class Finder:
+    """Finds evidence in one base."""
+
+    def __init__(self, kb: KnowledgeBase, max_false_answers: float | None = None) -> None:
+        self.kb, self._max_false_answers = kb, max_false_answers
+        self._known: Acquaintance | None = None
+        self._seen_change = -1
+
+    def acquaintance(self) -> Acquaintance:
+        """The metric and the judge of the base as it is now."""
+        change = self.kb.change
+        if self._known is None or self._seen_change != change:
+            self._known, self._seen_change = acquaint(self.kb), change
+        return self._known
+
+    def by_pictures(self, images: Sequence[ImageSource], k: int, where: Where = None) -> list[Evidence]:
+        """For each picture the k likeliest entities, an entry each."""
+        began = time.perf_counter()
+        vectors = self.kb.encoder.encode_images(images)
+        encoded = time.perf_counter()
+        queries = [{"vector": vector} for vector in vectors]
+        near = self.kb.search_many(queries, max(k, CANDIDATES), "image", where)
+        wanting = [i for i, hits in enumerate(near) if not hits]
+        worded = dict(zip(wanting, self._worded([queries[i] for i in wanting], k, where), strict=True))
+        seconds = {"encode": round((encoded - began) / len(images), 4)}
+        found = []
+        for i, vector in enumerate(vectors):
+            evidence = worded[i] if i in worded else self._recognised(vector, near[i], k)
+            seconds["find"] = round((time.perf_counter() - encoded) / len(images), 4)
+            found.append(replace(evidence, trace={**evidence.trace, "seconds": dict(seconds)}))
+        return found
+
+    def by_words(self, text: str, k: int, where: Where = None) -> Evidence:
+        """The entries that a question or a topic is about; none where no entry's name or words are in it."""
+        began = time.perf_counter()
+        english = self.kb.encoder.gloss(text)
+        hits = self._text_hits(text, english, where)
+        linked = link(text, english, hits)
+        trace = {
+            "found by": "name" if linked.subject else "words",
+            "query": english if english != text else text,
+            "known": round(linked.known, 4),
+            "seconds": {"find": round(time.perf_counter() - began, 4)},
+        }
+        return Evidence(
+            linked.hits[:k], linked.weights[:k], linked.known, _LEAST_BY_WORDS, linked.subject, trace
+        )
+
+    def by_likeness(self, text: str, k: int, where: Where = None) -> Evidence:
+        """The k entries whose texts are most like `text`, whatever they are about."""
+        hits = self.kb.search(text=text, k=k, where=where)
+        return Evidence(tuple(hits), _shares([hit.score for hit in hits]), trace={"found by": "likeness"})
+
+    def of_talk(self, said: Sequence[str], picture: ImageSource | None, k: int, where: Where = None) -> Evidence:
+        """What the last of the things said is about: what it names, else the picture, else what was named last."""
+        if k == 0:
+            return CLOSED_BOOK
+        last = self.by_words(said[-1], k, where)
+        if last.subject:
+            return last
+        if picture is not None:
+            return self.by_pictures([picture], k, where)[0]
+        for text in reversed(said[:-1]):
+            earlier = self.by_words(text, k, where)
+            if earlier.subject:
+                return replace(earlier, subject="")
+        return last
+
+    def _text_hits(self, text: str, english: str, where: Where) -> list[Hit]:
+        """Entries whose texts share words or meaning with a question, one ranking after the other, none twice."""
+        found: dict[str, Hit] = {}
+        for words in dict.fromkeys((text, english)):
+            for options in (SearchOptions("keyword"), SearchOptions("dense")):
+                hits = self.kb.search(text=words, k=_TEXT_CANDIDATES, modality="text", where=where, options=options)
+                for hit in hits:
+                    found.setdefault(hit.entry.id, hit)
+        return list(found.values())
+
+    def _recognised(self, vector: np.ndarray, near: Sequence[Hit], k: int) -> Evidence:
+        known = self.acquaintance()
+        stored = self.kb.image_vectors([hit.entry.id for hit in near])
+        candidates = np.stack([stored[hit.entry.id] for hit in near])
+        query = vector[None]
+        if known.metric is not None:
+            candidates, query = known.metric(candidates), known.metric(query)
+        entities = [entity_key(hit.entry) for hit in near]
+        seen = recognise(query[0], candidates, entities)
+        hits = []
+        for place, entity, cosine in list(zip(seen.nearest, seen.entities, seen.cosines, strict=True))[:k]:
+            own = [hit for hit, name in zip(near, entities, strict=True) if name == entity]
+            hits.append(replace(self._telling(near[place], own), score=cosine))
+        probability = known.judge.known(seen.features)
+        least = known.judge.threshold(self._max_false_answers)
+        trace: dict[str, Any] = {"found by": "picture", "known": round(probability, 4), "least": round(least, 4)}
+        trace |= {name: round(float(value), 4) for name, value in zip(FEATURES, seen.features, strict=True)}
+        return Evidence(tuple(hits), seen.shares[:k], probability, least, trace=trace)
+
+    def _telling(self, nearest: Hit, own: Sequence[Hit]) -> Hit:
+        """The nearest hit of an entity, or where its entry says little, an entry of the same entity that says more."""
+        if len(read_facts(nearest.entry)) > _FEW_FACTS:
+            return nearest
+        name = entity_name(nearest.entry)
+        siblings = list(own)
+        if name:
+            options = SearchOptions(method="keyword")
+            found = self.kb.search(text=name, k=_SIBLINGS, modality="text", options=options)
+            siblings += [hit for hit in found if entity_key(hit.entry) == entity_key(nearest.entry)]
+        return max([nearest, *siblings], key=lambda hit: len(read_facts(hit.entry)))
+
+    def _worded(self, queries: Sequence[dict[str, np.ndarray]], k: int, where: Where) -> list[Evidence]:
+        """For pictures in a base (or a part of it) that has none: the texts most like each."""
+        if not queries:
+            return []
+        found = self.kb.search_many(queries, k, "text", where)
+        trace = {"found by": "picture, in texts"}
+        return [Evidence(tuple(hits), _shares([hit.score for hit in hits]), 0.5, 0.0, trace=trace) for hits in found]
+
+
+def _shares(scores: Sequence[float]) -> tuple[float, ...]:
+    """Scores of hits as shares that sum to 1."""
+    if not scores:
+        return ()
+    weights = np.exp(15.0 * (np.array(scores) - max(scores)))
+    return tuple((weights / weights.sum()).tolist())

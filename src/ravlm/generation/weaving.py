@@ -1,0 +1,142 @@
+"""A short story woven from the evidence: what the thing is, what is known of it, what is told of it.
+
+Every sentence comes from the evidence and carries the number of its entry; none comes twice; after the first mention
+the thing is "it" (or he, she). English and Chinese. Knows no picture and no retrieval.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ravlm.data.words import is_chinese
+from ravlm.generation.base import Request, abstain
+from ravlm.generation.facts import Fact, entity_key, entity_name, is_name_key, items, read_facts
+from ravlm.generation.overlap import content_words
+from ravlm.generation.reader import YES_NO
+from ravlm.generation.vectors import TextVectors
+from ravlm.records import Answer, Hit
+
+_MOST_SENTENCES, _MOST_FACTS = 8, 4
+_MOST_CITATIONS = 3
+_SAME_ENTITY = 0.5
+"""Above this weight the story is about the first entity alone."""
+_ALIKE = 0.86
+_UNTOLD_KEYS = re.compile(r"url|link|id|credit|source|license|licence|title|网址|来源", re.IGNORECASE)
+_CLOSING = {False: "(Woven from the evidence in the knowledge base.)", True: "（依据知识库中的证据编织而成。）"}
+_UNSURE = {
+    False: "The knowledge base is not sure of this picture; this is what comes nearest.",
+    True: "知识库不能确定这张图片是什么；下面是最接近的内容。",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A sentence of the story and the entry it comes from."""
+
+    text: str
+    hit: Hit
+
+
+def weave(request: Request, vectors: TextVectors) -> Answer:
+    """The story for a request of the task "tell"."""
+    evidence = request.evidence
+    chinese = request.chinese
+    hits = _about_one(evidence.hits, evidence.weights)
+    told: list[Told] = []
+    for hit in hits:
+        told.extend(Told(text, hit) for text in _sentences(hit, chinese, vectors))
+    told = _no_two_alike(told, vectors)[:_MOST_SENTENCES]
+    if not told:
+        return abstain(request, "the evidence has no text")
+    cited = list(dict.fromkeys(t.hit.entry.id for t in told))
+    told = [t for t in told if t.hit.entry.id in cited[:_MOST_CITATIONS]]
+    body = [f"{t.text}{'' if chinese else ' '}[{cited.index(t.hit.entry.id) + 1}]" for t in told]
+    opening = [] if evidence.known >= evidence.least else [_UNSURE[chinese]]
+    text = ("" if chinese else " ").join([*opening, *body, _CLOSING[chinese]])
+    confidence = evidence.known * sum(evidence.weights[: len(hits)])
+    citations = tuple(cited[:_MOST_CITATIONS])
+    return Answer(text, evidence.hits, citations, round(min(1.0, confidence), 4), False, dict(evidence.trace))
+
+
+def _about_one(hits: Sequence[Hit], weights: Sequence[float]) -> list[Hit]:
+    """The hits of the first entity where that one is likely; else the first three."""
+    if weights and weights[0] >= _SAME_ENTITY:
+        return [hit for hit in hits if entity_key(hit.entry) == entity_key(hits[0].entry)]
+    return list(hits[:_MOST_CITATIONS])
+
+
+def _sentences(hit: Hit, chinese: bool, vectors: TextVectors) -> list[str]:
+    """What an entry tells: its name, its facts as sentences, its own sentences; from the second on by pronoun."""
+    facts = read_facts(hit.entry)
+    facts = [f for f in facts if is_chinese(f.line) == chinese] or facts
+    name = next((f.value for f in facts if f.key and is_name_key(f.key)), "") or entity_name(hit.entry)
+    free = [f.value for f in facts if not f.key and not f.section]
+    keyed = [f for f in facts if f.key and not is_name_key(f.key) and not _UNTOLD_KEYS.fullmatch(f.key)]
+    pronoun = _pronoun(free, chinese)
+    opening = [f"图中是{_gap(name)}{name}。" if chinese else f"This is {name}."] if name else []
+    stated = [_state(f, pronoun, chinese) for f in keyed if len(f.value.split()) <= 12][:_MOST_FACTS]
+    first = free[:1]
+    rest = [_by_pronoun(text, name, pronoun, chinese) for text in free[1:]]
+    return [*opening, *first, *stated, *rest]
+
+
+def _state(fact: Fact, pronoun: str, chinese: bool) -> str:
+    """A `key: value` fact as a sentence."""
+    truth = YES_NO.get(fact.value.strip(" .").lower())
+    key, value = fact.key, fact.value.rstrip(" .。")
+    if chinese:
+        if truth is not None:
+            return f"{pronoun}{'是' if truth else '不是'}{_gap(key)}{key}。"
+        return f"{pronoun}的{_gap(key)}{key}{_gap(key)}是{_gap(value)}{value}。"
+    if not key.isupper():
+        key = key[0].lower() + key[1:]
+    if truth is not None:
+        return f"{pronoun} is {'' if truth else 'not '}{key}."
+    listed = items(value)
+    if len(listed) > 1:
+        value = f"{', '.join(listed[:-1])} and {listed[-1]}"
+    plural = len(listed) > 1 and key.endswith("s")
+    return f"{_POSSESSIVE[pronoun]} {key} {'are' if plural else 'is'} {value}."
+
+
+_POSSESSIVE = {"It": "Its", "She": "Her", "He": "His"}
+
+
+def _pronoun(sentences: Iterable[str], chinese: bool) -> str:
+    """She or he where the evidence itself says so, else it."""
+    text = " ".join(sentences)
+    if chinese:
+        return next((p for p in ("她", "他") if p in text), "它")
+    return next((p for p in ("She", "He") if re.search(rf"\b{p}\b", text, re.IGNORECASE)), "It")
+
+
+def _by_pronoun(sentence: str, name: str, pronoun: str, chinese: bool) -> str:
+    """A sentence that begins with the thing's name (or "The" and its last word) begins with the pronoun instead."""
+    if not name:
+        return sentence
+    if chinese:
+        return re.sub(rf"^(?:这[只个座朵种]?)?{re.escape(name)}(?=[^的])", pronoun, sentence, count=1)
+    last = name.split()[-1]
+    said = re.sub(rf"^(?:The |An? )?{re.escape(name)}(?=\s)", pronoun, sentence, count=1, flags=re.IGNORECASE)
+    return re.sub(rf"^The {re.escape(last)}(?=\s)", pronoun, said, count=1, flags=re.IGNORECASE)
+
+
+def _no_two_alike(told: Sequence[Told], vectors: TextVectors) -> list[Told]:
+    """The sentences less those that say what one before says: equal words, or nearly the same vector."""
+    if not told:
+        return []
+    rows = vectors([t.text for t in told])
+    kept: list[int] = []
+    for i, one in enumerate(told):
+        words = content_words(one.text)
+        if any(words == content_words(told[j].text) or float(rows[i] @ rows[j]) > _ALIKE for j in kept):
+            continue
+        kept.append(i)
+    return [told[i] for i in kept]
+
+
+def _gap(text: str) -> str:
+    """The space that stands between Chinese characters and Latin letters."""
+    return " " if text[:1].isascii() else ""

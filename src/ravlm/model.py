@@ -1,0 +1,245 @@
+"""RetrievalAugmentedVLM: a knowledge base and a generator put together. It only delegates.
+
+`Finder` finds the evidence and a generator writes from it; here lists are spread out, arguments are checked, and what
+is not in the base is abstained from before any generator is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator as Stream
+from typing import Any, TypeAlias
+
+from ravlm.data.words import is_chinese
+from ravlm.errors import InvalidInput, nearest
+from ravlm.generation.base import CLOSED_BOOK, Evidence, Generator, Message, Request, abstain
+from ravlm.generation.extractive import ExtractiveGenerator
+from ravlm.generation.finding import Finder
+from ravlm.generation.talk import picture_of, read_messages
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Answer, Hit, ImageSource
+from ravlm.retrieval.filter_syntax import Where
+
+Words: TypeAlias = "str | Sequence[str]"
+Pictures: TypeAlias = "ImageSource | Sequence[ImageSource]"
+GENERATORS: dict[str, Callable[[KnowledgeBase], Generator]] = {
+    "extractive": lambda kb: ExtractiveGenerator(kb.encoder),
+}
+
+
+class RetrievalAugmentedVLM:
+    """Answers, captions, stories and talk that rest on the entries of a knowledge base.
+
+    `generator`: a name in `GENERATORS`, or a `Generator`. `k`: how many entries it reads; 0 is the closed book.
+    `max_false_answers`: the share of questions about absent things that may be answered; by default as few as leaves
+    nine in ten of those about present things answered. A list in gives a list out, in order.
+
+    Methods raise InvalidInput for what is not allowed, NotFound and BrokenData for a picture that can't be read.
+    """
+
+    def __init__(
+        self,
+        kb: KnowledgeBase,
+        generator: str | Generator = "extractive",
+        k: int = 4,
+        max_false_answers: float | None = None,
+    ) -> None:
+        if isinstance(generator, str) and generator not in GENERATORS:
+            raise InvalidInput(
+                f'The generator is "{generator}"; allowed: {", ".join(GENERATORS)}, or a Generator object.'
+                f"{nearest(generator, GENERATORS)}"
+            )
+        if max_false_answers is not None and not 0 <= max_false_answers <= 1:
+            raise InvalidInput(f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed.")
+        self.kb, self.k = kb, _checked_k(k)
+        self.generator = GENERATORS[generator](kb) if isinstance(generator, str) else generator
+        self._finder = Finder(kb, max_false_answers)
+
+    def ask(
+        self, question: Words, image: Pictures | None = None, k: int | None = None, where: Where = None
+    ) -> Answer | list[Answer]:
+        """Answer a question, about a picture or in words alone, or say that the base does not have the answer."""
+        return self._written(self._asked(question, image, k, where), question, image)
+
+    def caption(self, image: Pictures, k: int | None = None, where: Where = None) -> Answer | list[Answer]:
+        """Describe a picture in a sentence, as the pictures like it are described."""
+        return self._written(self._captioned(image, k, where), image)
+
+    def tell(
+        self,
+        image: Pictures | None = None,
+        prompt: Words | None = None,
+        k: int | None = None,
+        where: Where = None,
+    ) -> Answer | list[Answer]:
+        """Tell a short story about a picture, or about what the prompt names, each sentence with its evidence [1].
+
+        A prompt in Chinese is answered in Chinese.
+        """
+        return self._written(self._told(image, prompt, k, where), image, prompt)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]],
+        image: ImageSource | None = None,
+        k: int | None = None,
+        where: Where = None,
+    ) -> Answer | list[Answer]:
+        """Answer the last message of a talk in the OpenAI form. What the talk is about is kept from turn to turn: the
+        picture that came last (or `image`), else what was named last."""
+        if messages and isinstance(messages[0], Sequence) and not isinstance(messages[0], str):
+            talks = [read_messages(talk) for talk in messages]  # type: ignore[arg-type]
+            return self._write([self._talked(talk, image, k, where) for talk in talks])
+        return self._write([self._talked(read_messages(messages), image, k, where)])[0]  # type: ignore[arg-type]
+
+    def search(self, *args: Any, **options: Any) -> list[Hit]:
+        """`KnowledgeBase.search` of the model's base."""
+        return self.kb.search(*args, **options)
+
+    def stream_ask(
+        self, question: str, image: ImageSource | None = None, k: int | None = None, where: Where = None
+    ) -> Stream[str, None, Answer]:
+        """`ask`, in pieces of text as they come; returns the Answer."""
+        return self._stream(self._asked(question, image, k, where)[0])
+
+    def stream_caption(
+        self, image: ImageSource, k: int | None = None, where: Where = None
+    ) -> Stream[str, None, Answer]:
+        """`caption`, in pieces of text as they come; returns the Answer."""
+        return self._stream(self._captioned(image, k, where)[0])
+
+    def stream_tell(
+        self,
+        image: ImageSource | None = None,
+        prompt: str | None = None,
+        k: int | None = None,
+        where: Where = None,
+    ) -> Stream[str, None, Answer]:
+        """`tell`, in pieces of text as they come; returns the Answer."""
+        return self._stream(self._told(image, prompt, k, where)[0])
+
+    def stream_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        image: ImageSource | None = None,
+        k: int | None = None,
+        where: Where = None,
+    ) -> Stream[str, None, Answer]:
+        """`chat`, in pieces of text as they come; returns the Answer."""
+        return self._stream(self._talked(read_messages(messages), image, k, where))
+
+    # requests
+
+    def _asked(self, question: Words, image: Pictures | None, k: int | None, where: Where) -> list[Request]:
+        questions, images = _spread(question, image)
+        for text in questions:
+            _checked_words(text, "question")
+        found = self._found(questions, images, self._k(k), where)
+        return [
+            Request("ask", text, picture, evidence, chinese=is_chinese(text))
+            for text, picture, evidence in zip(questions, images, found, strict=True)
+        ]
+
+    def _captioned(self, image: Pictures, k: int | None, where: Where) -> list[Request]:
+        if image is None:
+            raise InvalidInput("There is no picture to describe; give image=.")
+        _, images = _spread("", image)
+        found = self._found([""] * len(images), images, self._k(k), where)
+        return [Request("caption", "", i, e) for i, e in zip(images, found, strict=True)]
+
+    def _told(self, image: Pictures | None, prompt: Words | None, k: int | None, where: Where) -> list[Request]:
+        if image is None and prompt is None:
+            raise InvalidInput("There is nothing to tell about; give image=, prompt= or both.")
+        prompts, images = _spread("" if prompt is None else prompt, image)
+        for text in prompts if prompt is not None else []:
+            _checked_words(text, "prompt")
+        found = self._found(prompts, images, self._k(k), where, lenient=True)
+        return [
+            Request("tell", text, picture, evidence, chinese=is_chinese(text))
+            for text, picture, evidence in zip(prompts, images, found, strict=True)
+        ]
+
+    def _talked(self, messages: tuple[Message, ...], image: ImageSource | None, k: int | None, where: Where) -> Request:
+        picture = image if image is not None else picture_of(messages)
+        said = messages[-1].text
+        evidence = self._finder.of_talk([m.text for m in messages], picture, self._k(k), where)
+        return Request("chat", said, picture, evidence, messages, is_chinese(said))
+
+    def _found(
+        self, texts: Sequence[str], images: Sequence[ImageSource | None], k: int, where: Where, lenient: bool = False
+    ) -> list[Evidence]:
+        """The evidence for each pair of words and picture; `lenient`: what is nearest, if nothing fits."""
+        if k == 0:
+            return [CLOSED_BOOK] * len(texts)
+        pictures = [image for image in images if image is not None]
+        seen = iter(self._finder.by_pictures(pictures, k, where) if pictures else [])
+        found = []
+        for text, image in zip(texts, images, strict=True):
+            evidence = next(seen) if image is not None else self._finder.by_words(text, k, where)
+            if not evidence.enough and image is not None and text:
+                named = self._finder.by_words(text, k, where)
+                evidence = named if named.subject else evidence
+            if not evidence.hits and lenient:
+                evidence = self._finder.by_likeness(text, k, where)
+            found.append(evidence)
+        return found
+
+    # writing
+
+    def _written(self, requests: Sequence[Request], *given: Any) -> Answer | list[Answer]:
+        answers = self._write(requests)
+        return answers if any(_is_list(value) for value in given) else answers[0]
+
+    def _write(self, requests: Sequence[Request]) -> list[Answer]:
+        answers: list[Answer | None] = [self._refused(request) for request in requests]
+        asked = [request for request, answer in zip(requests, answers, strict=True) if answer is None]
+        written = iter(self.generator.generate(asked))
+        return [answer if answer is not None else next(written) for answer in answers]
+
+    def _stream(self, request: Request) -> Stream[str, None, Answer]:
+        refused = self._refused(request)
+        if refused is not None:
+            yield refused.text
+            return refused
+        return (yield from self.generator.stream(request))
+
+    def _refused(self, request: Request) -> Answer | None:
+        """The abstaining answer, where what is asked about is most likely not in the base."""
+        evidence = request.evidence
+        if request.task in ("ask", "chat") and evidence.searched and not evidence.enough:
+            return abstain(request, "what is asked about is most likely not there")
+        return None
+
+    def _k(self, k: int | None) -> int:
+        return self.k if k is None else _checked_k(k)
+
+
+def _checked_k(k: int) -> int:
+    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
+        raise InvalidInput(f"k is {k!r}; a number of entries from 0 (closed book) on is needed.")
+    return k
+
+
+def _checked_words(text: Any, what: str) -> None:
+    if not isinstance(text, str):
+        raise InvalidInput(f"The {what} is of type {type(text).__name__}; a string is needed.")
+    if not text.strip():
+        raise InvalidInput(f"The {what} is empty; write what you want to know.")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | os.PathLike)
+
+
+def _spread(words: Words, image: Pictures | None) -> tuple[list[str], list[ImageSource | None]]:
+    """Words and pictures in pairs; one of either goes with all of the other. Raises InvalidInput for unequal lists."""
+    texts: list[Any] = list(words) if _is_list(words) else [words]
+    images: list[Any] = list(image) if _is_list(image) else [image]  # type: ignore[arg-type]
+    if _is_list(words) and _is_list(image) and len(texts) != len(images):
+        raise InvalidInput(f"There are {len(texts)} texts and {len(images)} pictures; give as many, or one for all.")
+    if len(texts) == 1 and images:
+        texts *= len(images)
+    elif len(images) == 1:
+        images *= len(texts)
+    return texts, images
