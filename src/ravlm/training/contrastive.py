@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from ravlm import runtime
 from ravlm.encoders.losses import sigmoid_contrastive, softmax_contrastive
 from ravlm.errors import InvalidInput
-from ravlm.metrics.retrieval import cross_modal_recall
+from ravlm.metrics.retrieval import CrossModalRecall, cross_modal_recall
 from ravlm.training.features import PairFeatures
-from ravlm.training.loop import LoopConfig, Step
+from ravlm.training.loop import LoopConfig, Step, batch_rows
 from ravlm.training.negatives import mine, with_neighbours
 
 
@@ -30,6 +30,8 @@ class ContrastiveConfig:
 
     epochs: int = 40
     batch: int = 2000
+    chunk: int = 64
+    """Pairs that whole towers see at once: memory grows with it, not with the batch."""
     loss: Literal["softmax", "sigmoid"] = "softmax"
     rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -153,9 +155,7 @@ class ContrastiveStep(Step):
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         c, n = self.config, len(self._counts)
-        a_round = n // c.batch
-        shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(c.seed * 7919 + index // a_round))
-        chosen = shuffled[(index % a_round) * c.batch :][: c.batch]
+        chosen = batch_rows(n, c.batch, index, c.seed)
         if self._neighbours is not None:
             chosen = with_neighbours(chosen, self._neighbours, generator)
         view = torch.randint(len(self._images), (c.batch,), generator=generator)
@@ -165,10 +165,7 @@ class ContrastiveStep(Step):
             moved, names = self.class_words.draw(self._images[0], c.class_words, generator)
             images, texts = torch.cat([images, moved]), torch.cat([texts, names])
         model = self.heads
-        number, world = runtime.rank()
-        if len(images) % world:
-            raise InvalidInput(f"{len(images)} rows of a batch can't be shared by {world} processes evenly.")
-        mine = slice(number * len(images) // world, (number + 1) * len(images) // world)
+        mine = shares(len(images))
         a, b = (runtime.gather(x) for x in (model.image(images[mine]), model.text(texts[mine])))
         scale = model.log_scale.exp().clamp(max=100)
         if c.loss == "sigmoid":
@@ -182,6 +179,19 @@ class ContrastiveStep(Step):
         images = self.heads.image(torch.from_numpy(np.asarray(self.held_out.images[0]))).numpy()
         texts = self.heads.text(torch.from_numpy(np.asarray(self.held_out.texts))).numpy()
         recall = cross_modal_recall(images, texts, self.held_out.owner)
-        return {f"t2i R@{k}": v for k, v in recall.text_to_image.items()} | {
-            f"i2t R@{k}": v for k, v in recall.image_to_text.items()
-        }
+        return recall_figures(recall)
+
+
+def shares(rows: int) -> slice:
+    """Which of a batch's rows are this process's. Raises InvalidInput where they can't be shared evenly."""
+    number, world = runtime.rank()
+    if rows % world:
+        raise InvalidInput(f"{rows} rows of a batch can't be shared by {world} processes evenly; choose another batch.")
+    return slice(number * rows // world, (number + 1) * rows // world)
+
+
+def recall_figures(recall: CrossModalRecall) -> dict[str, float]:
+    """Recall both ways, named for the log."""
+    return {f"t2i R@{k}": v for k, v in recall.text_to_image.items()} | {
+        f"i2t R@{k}": v for k, v in recall.image_to_text.items()
+    }

@@ -5,7 +5,9 @@ Knows which encoders can be trained; how a step looks is `contrastive.py`'s busi
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,13 @@ from pathlib import Path
 from ravlm.checkpoint import CONFIG, finish_checkpoint
 from ravlm.encoders.base import DualEncoder
 from ravlm.encoders.starter import StarterEncoder
+from ravlm.encoders.towers import TowerEncoder
 from ravlm.errors import InvalidInput
 from ravlm.records import Pair
 from ravlm.training.contrastive import ContrastiveConfig, ContrastiveStep
 from ravlm.training.features import pair_features
 from ravlm.training.loop import fit
+from ravlm.training.towers import TowerStep
 
 
 def train_encoder(
@@ -32,12 +36,25 @@ def train_encoder(
     `folder` becomes the trained encoder's checkpoint and keeps log.jsonl and cached features; a run that was killed
     goes on there. `report` gets a line of figures now and then. Raises InvalidInput for data that can't be trained on.
     """
-    if not isinstance(encoder, StarterEncoder):
-        raise InvalidInput(f'The encoder "{encoder.name}" can\'t be trained; begin from "starter" or two backbones.')
     folder = Path(folder)
     if (folder / CONFIG).exists():
         raise InvalidInput(f'"{folder}" is a trained encoder already; choose another folder, or remove it.')
     train, held_out = split(pairs, config.held_out)
+    if isinstance(encoder, StarterEncoder):
+        return _train_heads(encoder, train, held_out, config, folder, report)
+    if isinstance(encoder, TowerEncoder):
+        return _train_towers(copy.deepcopy(encoder), train, held_out, config, folder, report)
+    raise InvalidInput(f'The encoder "{encoder.name}" can\'t be trained; begin from "starter" or from two backbones.')
+
+
+def _train_heads(
+    encoder: StarterEncoder,
+    train: list[Pair],
+    held_out: list[Pair],
+    config: ContrastiveConfig,
+    folder: Path,
+    report: Callable[[str], None],
+) -> DualEncoder:
     size = encoder.image_size
     features = pair_features(train, size, config.views, folder / "features" / "train")
     unseen = pair_features(held_out, size, 1, folder / "features" / "held-out") if held_out else None
@@ -49,6 +66,23 @@ def train_encoder(
     trained = encoder.with_heads(layout, heads, str(folder.resolve()))
     finish_checkpoint(folder, *trained.checkpoint())
     return trained
+
+
+def _train_towers(
+    encoder: TowerEncoder,
+    train: list[Pair],
+    held_out: list[Pair],
+    config: ContrastiveConfig,
+    folder: Path,
+    report: Callable[[str], None],
+) -> DualEncoder:
+    loop = config.loop(len(train))
+    fit(TowerStep(encoder, train, config, held_out), loop, folder, report)
+    encoder.save(folder / "whole")
+    for path in sorted((folder / "whole").iterdir(), key=lambda path: path.name == CONFIG):  # config.json comes last
+        os.replace(path, folder / path.name)
+    (folder / "whole").rmdir()
+    return DualEncoder.load(folder)
 
 
 def split(pairs: Iterable[Pair], share: float) -> tuple[list[Pair], list[Pair]]:

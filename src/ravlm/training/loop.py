@@ -188,3 +188,10 @@ def learning_rate(config: LoopConfig, index: int) -> float:
     """The rate of step `index`: a linear rise, then half a cosine down to 0."""
     warm = min(1.0, (index + 1) / max(1, config.warmup))
     return config.rate * warm * 0.5 * (1 + math.cos(math.pi * index / config.steps))
+
+
+def batch_rows(rows: int, size: int, index: int, seed: int) -> Tensor:
+    """Which of `rows` are in the batch of step `index`, (size,): every epoch is a new order, cut into whole batches."""
+    in_epoch = rows // size
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed * 7919 + index // in_epoch))
+    return order[(index % in_epoch) * size :][:size]

@@ -21,9 +21,9 @@ from ravlm.encoders import efficientnet, minilm
 from ravlm.encoders.losses import softmax_contrastive
 from ravlm.metrics.retrieval import cross_modal_recall
 from ravlm.training.caching import cached_backward
-from ravlm.training.contrastive import ClassWords, Heads
+from ravlm.training.contrastive import ClassWords, Heads, recall_figures
 from ravlm.training.features import TrunkFeatures
-from ravlm.training.loop import LoopConfig, Step
+from ravlm.training.loop import LoopConfig, Step, batch_rows
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,7 @@ class OpenedStep(Step):
 
     def backward(self, index: int, generator: torch.Generator) -> dict[str, float]:
         c, f = self.config, self.features
-        n = len(f.offsets) - 1
-        a_round = n // c.batch
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(c.seed * 7919 + index // a_round))
-        chosen = order[(index % a_round) * c.batch :][: c.batch].numpy()
+        chosen = batch_rows(len(f.offsets) - 1, c.batch, index, c.seed).numpy()
         view = torch.randint(len(f.grids), (c.batch,), generator=generator).numpy()
         share = torch.rand(c.batch, generator=generator).numpy()
         texts = f.offsets[chosen] + (share * np.diff(f.offsets)[chosen]).astype(np.int64)
@@ -173,9 +170,7 @@ class OpenedStep(Step):
         images = [self._image(f, view[: len(r)], r) for r in _chunks(n, self.config.chunk)]
         captions = [self._text(f, r) for r in _chunks(texts, self.config.chunk)]
         recall = cross_modal_recall(torch.cat(images).numpy(), torch.cat(captions).numpy(), f.owner)
-        return {f"t2i R@{k}": v for k, v in recall.text_to_image.items()} | {
-            f"i2t R@{k}": v for k, v in recall.image_to_text.items()
-        }
+        return recall_figures(recall)
 
 
 def _chunks(n: int, size: int) -> Sequence[np.ndarray]:

@@ -1,0 +1,92 @@
+"""Whole towers: gradient of the full batch, training from pictures on disk, resuming, loading."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.losses import softmax_contrastive
+from ravlm.encoders.paired import PairedEncoder
+from ravlm.errors import InvalidInput
+from ravlm.records import Pair
+from ravlm.training.contrastive import ContrastiveConfig
+from ravlm.training.encoder import train_encoder
+from ravlm.training.loop import fit
+from ravlm.training.towers import TowerStep
+from tests.encoders import checkpoints
+from tests.fakes import FakeEncoder
+from tests.training.test_encoder import pairs
+
+__all__ = ["pairs"]
+CONFIG = ContrastiveConfig(epochs=40, batch=12, chunk=5, rate=0.01, held_out=0.0, dropout=0.0, weight_decay=0.0)
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> PairedEncoder:
+    image, text = checkpoints.IMAGE["vit"](tmp_path / "vit"), checkpoints.TEXT["bert"](tmp_path / "bert")
+    return PairedEncoder.from_backbones(image, text, dim=16)
+
+
+def test_chunks_give_the_gradient_of_the_whole_batch(encoder: PairedEncoder, pairs: list[Pair]) -> None:
+    found = []
+    for chunk in (5, 12):
+        step = TowerStep(encoder, pairs, replace(CONFIG, chunk=chunk))
+        step.model.zero_grad()
+        loss = step.backward(0, torch.Generator().manual_seed(0))["loss"]
+        found.append((loss, encoder.model.image_head.weight.grad.clone(), encoder.model.text_head.weight.grad.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-5)
+    assert torch.allclose(found[0][2], found[1][2], atol=1e-5)
+
+
+def test_the_loss_is_that_of_the_vectors(encoder: PairedEncoder, pairs: list[Pair]) -> None:
+    """Captions are encoded by length and put back in order: with the order lost the loss was another one."""
+    single = [replace(pair, texts=(pair.text * (i % 3 + 1),)) for i, pair in enumerate(pairs)]
+    step = TowerStep(encoder, single, CONFIG)
+    loss = step.backward(0, torch.Generator().manual_seed(0))["loss"]
+    images = torch.from_numpy(encoder.encode_images([p.image for p in single]))
+    texts = torch.from_numpy(encoder.encode_texts([p.text for p in single]))
+    assert loss == pytest.approx(softmax_contrastive(images, texts, torch.tensor(20.0)).item(), rel=0.02)
+
+
+def test_training_ends_in_an_encoder_that_loads(encoder: PairedEncoder, pairs: list[Pair], tmp_path: Path) -> None:
+    before = encoder.encode_texts(["a red disc", "a box"])
+    encoder.model.freeze(image=False, text=False)
+    trained = train_encoder(encoder, pairs, CONFIG, tmp_path / "mine")
+    assert np.array_equal(encoder.encode_texts(["a red disc", "a box"]), before), "what was given is left as it is"
+    scores = trained.encode_texts([p.text for p in pairs]) @ trained.encode_images([p.image for p in pairs]).T
+    assert np.mean(scores.argmax(1) == np.arange(12)) >= 0.5
+    assert DualEncoder.load(tmp_path / "mine").fingerprint == trained.fingerprint != encoder.fingerprint
+    assert (tmp_path / "mine" / "log.jsonl").is_file()
+
+
+def test_a_killed_training_of_towers_resumes_to_the_same_weights(
+    encoder: PairedEncoder, pairs: list[Pair], tmp_path: Path
+) -> None:
+    loop = replace(CONFIG.loop(12), steps=6, save_every=2)
+    start = {name: p.clone() for name, p in encoder.model.state_dict().items()}
+
+    class Killed(TowerStep):
+        def backward(self, index: int, generator: torch.Generator) -> dict[str, float]:
+            if index == 5:
+                raise KeyboardInterrupt
+            return super().backward(index, generator)
+
+    fit(TowerStep(encoder, pairs, CONFIG), loop, tmp_path / "whole")
+    whole = encoder.model.image_head.weight.detach().clone()
+    encoder.model.load_state_dict(start)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Killed(encoder, pairs, CONFIG), loop, tmp_path / "cut")
+    encoder.model.load_state_dict(start)
+    fit(TowerStep(encoder, pairs, CONFIG), loop, tmp_path / "cut")
+    assert torch.equal(encoder.model.image_head.weight, whole)
+
+
+def test_an_encoder_without_towers_is_refused(pairs: list[Pair], tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="can't be trained"):
+        train_encoder(FakeEncoder(), pairs, CONFIG, tmp_path / "mine")
