@@ -170,7 +170,7 @@ def test_newer_entries_are_searched_beside_the_index_and_removed_ones_are_not(in
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "flipped", "gone", "manifest"])
-@pytest.mark.parametrize("name", ["text.faiss", "rows.npz"])
+@pytest.mark.parametrize("name", ["text-rows.faiss", "text-parts.npy", "text-entries.npy"])
 def test_a_damaged_index_is_made_anew(indexed: Path, damage: str, name: str) -> None:
     found = nearest_ids(indexed)
     (path,) = indexed.glob(f"derived/vectors-*/{name}")

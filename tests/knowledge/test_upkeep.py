@@ -53,7 +53,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "a cut vector": ("UPDATE part SET vector = x'00' WHERE number = 3", "another length"),
     "a part without an entry": ("DELETE FROM entry WHERE id = 'given'", "parts without an entry"),
     "an entry without parts": ("DELETE FROM part WHERE given = 1", "entries without a part"),
-    "a lost keyword row": ("DELETE FROM keyword WHERE rowid = (SELECT MIN(rowid) FROM keyword)", "without keywords"),
+    "lost keywords": ("UPDATE part SET words = NULL WHERE number = 2", "without keywords"),
     "a lost filter value": ("DELETE FROM facet WHERE key = 'tags'", 'filter values of "flag"'),
     "a removed part that is back": ("INSERT INTO removed VALUES (1, 3)", "removed parts that are there"),
     "a changed canary": ("UPDATE canary SET vector = zeroblob(256) WHERE modality = 0", "canary"),
@@ -83,8 +83,8 @@ def test_verify_proves_that_a_vector_belongs_to_its_entry(base: KnowledgeBase) -
 
 def test_verify_finds_an_index_that_differs_from_the_store(base: KnowledgeBase) -> None:
     base.search(vector=np.ones(64))
-    index = base._live.fresh().of["text"].blocks[-1]
-    index.alive[0] = False
+    index = base._live.fresh().of["text"]
+    index.drop(index.parts()[:1])
     assert any("parts" in finding for finding in base.verify().findings)
 
 

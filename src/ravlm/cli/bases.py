@@ -5,15 +5,17 @@ Each calls one library function and prints its report. Knows no store and no for
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ravlm.cli.output import Progress, note, print_json
 from ravlm.cli.parser import KB, SOURCE, Command, Options, argument
-from ravlm.errors import BrokenData, RavlmError
+from ravlm.errors import BrokenData, InvalidInput, RavlmError
 
 if TYPE_CHECKING:
     from ravlm.knowledge.reports import AddReport
@@ -103,6 +105,34 @@ def optimize(options: Options) -> int:
         kb.optimize()
         found = kb.info()
     return _done(options, f"The index on disk covers all {found.entries:,} entries.", entries=found.entries)
+
+
+def tune(options: Options) -> int:
+    """`ravlm tune`: measures the kinds of index and keeps the best; exit code 1 where none does what was wished."""
+    from ravlm import KnowledgeBase
+
+    memory = None if options.memory is None else _amount(options.memory, "memory", _BYTES)
+    latency = None if options.latency is None else _amount(options.latency, "latency", _SECONDS)
+    with KnowledgeBase.open(options.kb) as kb:
+        report = kb.tune(options.recall, memory, latency, progress=lambda trial: note(f"measured: {trial.kind}"))
+    if options.json:
+        print_json(asdict(report))
+    else:
+        print(report)
+    return 0 if report.met else 1
+
+
+_BYTES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
+_SECONDS = {"S": 1.0, "MS": 1e-3, "US": 1e-6}
+
+
+def _amount(text: str, option: str, units: Mapping[str, float]) -> float:
+    """`2GB` or `5ms` as a number."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
+    if match is None or match[2].upper() not in units:
+        names = ", ".join(units)
+        raise InvalidInput(f'--{option} is "{text}"; a number with one of the units {names} is needed.')
+    return float(match[1]) * units[match[2].upper()]
 
 
 def compact(options: Options) -> int:
@@ -226,6 +256,17 @@ COMMANDS = {
     "info": Command("show what the base holds and which encoder made it", info, (KB,), "ravlm info kb --json"),
     "optimize": Command(
         "write the index to disk, so that a large base opens quickly", optimize, (KB,), "ravlm optimize kb"
+    ),
+    "tune": Command(
+        "measure the kinds of index on the base's own vectors and keep the best; exit code 1 if none is good enough",
+        tune,
+        (
+            KB,
+            argument("--recall", type=float, default=0.95, metavar="R", help="share of the ten best (default 0.95)"),
+            argument("--memory", metavar="SIZE", help="at most, for all vectors: 2GB"),
+            argument("--latency", metavar="TIME", help="at most, for a search: 5ms"),
+        ),
+        "ravlm tune kb --recall 0.95 --memory 2GB --latency 5ms",
     ),
     "compact": Command("clear from the disk what was removed", compact, (KB,), "ravlm compact kb"),
     "reencode": Command(

@@ -23,10 +23,11 @@ from ravlm.knowledge import canaries, snapshots, transfer, upkeep
 from ravlm.knowledge.ingest import Ingestion, checked_vectors
 from ravlm.knowledge.live import LiveIndex
 from ravlm.knowledge.queries import check_search, read_queries
-from ravlm.knowledge.reports import AddReport, ExportReport, Info, VerifyReport
+from ravlm.knowledge.reports import AddReport, ExportReport, Info, Trial, TuneReport, VerifyReport
 from ravlm.knowledge.schema import FORMAT, Identity
 from ravlm.knowledge.searching import Searching
 from ravlm.knowledge.store import Store
+from ravlm.knowledge.tuning import RECALL, Wishes
 from ravlm.knowledge.verifying import Verification
 from ravlm.records import Entry, Hit, ImageSource, Modality, Part
 from ravlm.retrieval.filter_syntax import Where, read_filter
@@ -235,9 +236,8 @@ class KnowledgeBase:
             index = self._live.fresh().of[modality]
             parts = index.parts()
             chosen = np.random.default_rng(seed).permutation(parts)[:n]
-            stored, vectors = self._store.parts(chosen.tolist()), index.vectors(chosen)
-        found = (stored[part] for part in chosen.tolist())
-        return [(part.entry, part.part, vector) for part, vector in zip(found, vectors, strict=True)]
+            stored, vectors = self._store.parts(chosen.tolist()), self._store.vectors(chosen.tolist())
+        return [(stored[part].entry, stored[part].part, vectors[part][1]) for part in chosen.tolist()]
 
     def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
         """The stored vector (dim,) of the picture of each of these entries that has one, by id."""
@@ -276,14 +276,34 @@ class KnowledgeBase:
         modalities, tree = check_search(k, modality), read_filter(where)
         read = read_queries(queries, options, modalities, self._identity.dim, lambda: self.encoder)
         with self._store.reading() as db:
-            return Searching(self._store, db, self._live.fresh(), modalities, options).hits(read, k, tree)
+            return Searching(self._store, db, self._live, modalities, options).hits(read, k, tree)
 
     # upkeep
 
     def optimize(self) -> None:
-        """Write the vector index to disk, so that opening need not read all vectors; returns when searches use it."""
+        """Write the indexes to disk; returns when searches use them.
+
+        Vectors up to 30,000 of a modality are compared one by one. More get an index of cells, with what a query
+        spends set to a recall of 0.95 on the base's own vectors; `tune` chooses otherwise.
+        """
         self._store.check_writable()
         self._live.save()
+
+    def tune(
+        self,
+        recall: float = RECALL,
+        memory: float | None = None,
+        latency: float | None = None,
+        progress: Callable[[Trial], None] | None = None,
+    ) -> TuneReport:
+        """Measure the kinds of vector index on the base's own vectors, and keep the fastest that does what is wished.
+
+        `recall`: share of the ten best that are found; `memory`: bytes for all vectors of the modality with the most;
+        `latency`: seconds a search (median). `progress` is called with each kind that was measured. The choice stays
+        for later `optimize`.
+        """
+        self._store.check_writable()
+        return self._live.tune(Wishes(recall, memory, latency), progress or (lambda trial: None))
 
     def compact(self) -> None:
         """Clear from the disk what was removed: rows, keywords, vectors, pictures that the base kept."""

@@ -57,7 +57,7 @@ def encode(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
     """Give every item its parts, or a reason to refuse it; the encoder is asked for only where it is needed."""
     for item in items:
         for modality, vector in item.given.items():
-            words = index_words("\n".join(item.entry.texts)) if modality == "text" else ""
+            words = index_words("\n".join(item.entry.texts)) if modality == "text" else None
             _give(item, PartRow(modality, 0, None, b"", True, words), vector)
     _encode_pictures([item for item in items if item.pixels is not None], encoder)
     _encode_texts([item for item in items if "text" not in item.given], encoder)

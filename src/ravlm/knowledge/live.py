@@ -1,4 +1,4 @@
-"""The index of an open base, kept fresh: at each search it takes over what was committed since, by whomever.
+"""The indexes of an open base, kept fresh: at each search they take over what was committed since, by whomever.
 
 Knows how the store tells its changes and where snapshots lie; knows no queries.
 """
@@ -6,30 +6,35 @@ Knows how the store tells its changes and where snapshots lie; knows no queries.
 from __future__ import annotations
 
 import sqlite3
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from ravlm.errors import Mismatch
-from ravlm.knowledge import snapshots
+from ravlm.knowledge import making, snapshots
+from ravlm.knowledge.columns import FacetIndex
+from ravlm.knowledge.postings import KeywordIndex
+from ravlm.knowledge.reports import Trial, TuneReport
 from ravlm.knowledge.schema import Identity
 from ravlm.knowledge.store import Store
+from ravlm.knowledge.tuning import Wishes
 from ravlm.knowledge.vectors import Index
-
-PROBES = 32
-"""Newest rows of a snapshot that are compared with the store before it is used."""
 
 
 class LiveIndex:
-    """The vectors of `store` in memory, over a snapshot in `derived` where there is one."""
+    """Vectors, words and facets of `store` in memory, over a snapshot in `derived` where there is one.
+
+    Each is made or opened when it is first asked for.
+    """
 
     def __init__(self, store: Store, identity: Identity, derived: Path) -> None:
         self.store, self.identity, self.derived = store, identity, derived
         self._index: Index | None = None
+        self._words: KeywordIndex | None = None
+        self._facets: FacetIndex | None = None
+        self._seen = self._covered = 0
 
     def fresh(self) -> Index:
-        """The index in the state that the current `reading()` sees. Raises Mismatch after a re-encoding."""
+        """The vectors in the state that the current `reading()` sees. Raises Mismatch after a re-encoding."""
         with self.store.reading() as db:
             state = self.store.state()
             if state.identity != self.identity:
@@ -37,9 +42,12 @@ class LiveIndex:
                     f'The knowledge base "{self.store.folder}" was re-encoded with "{state.identity.encoder}" while it '
                     "was open here; open it again."
                 )
+            self._look_for_a_newer_snapshot(state.change)
             index = self._index
             if index is None or index.change < state.purged:
+                self.forget()
                 index = self._snapshot(db, state.purged, state.change) or self._empty()
+                self._covered = index.change
             self._index = None  # stays so where the following is interrupted
             if index.change != state.change:
                 removed = self.store.removed_since(index.change)
@@ -47,17 +55,60 @@ class LiveIndex:
             self._index = index
             return index
 
-    def save(self) -> None:
-        """Write a snapshot of the present state, and search it from now on."""
+    def words(self) -> KeywordIndex:
+        """The words of all text parts, in the same state."""
         with self.store.reading():
             index = self.fresh()
-            snapshots.write(self.derived, index, self.identity.base)
-            self.forget()
-            self.fresh()
+            words = self._words
+            if words is None or words.change < self.store.state().purged:
+                words = snapshots.read_words(index.snapshot)
+            self._words = None
+            if words.change != index.change:
+                removed = self.store.removed_since(words.change)
+                words.update(self.store.words_after(words.last_part), removed, index.change)
+            self._words = words
+            return words
+
+    def facets(self) -> FacetIndex:
+        """The facets of all entries, in the same state."""
+        with self.store.reading():
+            index = self.fresh()
+            facets = self._facets or snapshots.read_facets(index.snapshot)
+            self._facets = None
+            facets.update(*self.store.facets_after(facets.last))
+            self._facets = facets
+            return facets
+
+    def save(self) -> None:
+        """Write a snapshot of the present state, and search it from now on."""
+        making.write(self.store.folder, self.derived, self.identity)
+        self.forget()
+        self.fresh()
+
+    def tune(self, wishes: Wishes, told: Callable[[Trial], None]) -> TuneReport:
+        """Write a snapshot with the index that does best what is wished, and remember its kind."""
+        report, kind = making.tune(self.store.folder, self.derived, self.identity, wishes, told)
+        self.store.choose_index(kind, wishes.recall)
+        self.forget()
+        self.fresh()
+        return report
 
     def forget(self) -> None:
         """Start anew at the next search: from the newest snapshot, or from the store."""
-        self._index = None
+        self._index = self._words = self._facets = None
+
+    def _look_for_a_newer_snapshot(self, change: int) -> None:
+        """Begin anew from one that another process has written, if it is not newer than what `reading()` sees."""
+        try:
+            now = self.derived.stat().st_mtime_ns
+        except OSError:
+            return
+        if now != self._seen:
+            covered = snapshots.covered_change(self.derived)
+            if covered <= change:
+                self._seen = now
+                if covered > self._covered:
+                    self.forget()
 
     def _empty(self) -> Index:
         return Index(self.identity.dim, self.store.canaries())
@@ -65,13 +116,11 @@ class LiveIndex:
     def _snapshot(self, db: sqlite3.Connection, oldest: int, newest: int) -> Index | None:
         """The newest snapshot, unless it tells another history than the store (which a copy may have replaced)."""
         index = snapshots.read(self.derived, self._empty, self.identity.base, newest, oldest)
-        if index is None:
+        if index is None or index.snapshot is None:
             return None
         gone = set(self.store.removed_since(index.change))
-        for found in index.of.values():
-            parts = np.array([part for part in found.parts()[-PROBES:].tolist() if part not in gone], np.int64)
-            for part, vector in zip(parts.tolist(), found.vectors(parts), strict=True):
-                row = db.execute("SELECT checksum FROM part WHERE number = ?", (part,)).fetchone()
-                if row is None or row[0] != zlib.crc32(vector.astype("<f2").tobytes()):
-                    return None
+        for part, checksum in snapshots.checksums(index.snapshot):
+            row = db.execute("SELECT checksum FROM part WHERE number = ?", (part,)).fetchone()
+            if part not in gone and (row is None or row[0] != checksum):
+                return None
         return index

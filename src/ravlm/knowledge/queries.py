@@ -10,7 +10,7 @@ import numpy as np
 
 from ravlm.errors import InvalidInput, Mismatch, nearest
 from ravlm.knowledge.pictures import opened
-from ravlm.records import MODALITIES, Modality
+from ravlm.records import MODALITIES, ImageSource, Modality
 from ravlm.retrieval.options import SearchOptions
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ class Query:
 
     text: str = ""
     vectors: Mapping[str, np.ndarray] | None = None
-    """Keys "text", "image" or "vector"; None for a search by keywords alone."""
+    """Keys "text", "image" or "vector"; empty for a search by keywords alone."""
+    image: ImageSource | None = None
+    """The picture, for a reranker."""
 
     @property
     def own(self) -> Modality | None:
@@ -70,7 +72,10 @@ def read_queries(
             pixels = [opened(queries[at]["image"], encoder()) for at in images]
             for at, vector in zip(images, encoder().encode_images(pixels), strict=True):
                 found[at]["image"] = vector
-    return [Query(query.get("text") or "", vectors) for query, vectors in zip(queries, found, strict=True)]
+    return [
+        Query(query.get("text") or "", vectors, query.get("image"))
+        for query, vectors in zip(queries, found, strict=True)
+    ]
 
 
 def _check(query: Mapping[str, Any], options: SearchOptions, modalities: Sequence[Modality]) -> None:

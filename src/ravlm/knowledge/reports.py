@@ -48,6 +48,46 @@ class Info:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """How one kind of index did on a base's own vectors. Seconds: of one search, median and 99th percentile."""
+
+    kind: str
+    settings: Mapping[str, int]
+    recall: float
+    """Share of the ten best that it finds."""
+    per_second: float
+    """Searches a second that come together."""
+    p50: float
+    p99: float
+    row_bytes: float
+    """Memory for each vector."""
+    build_seconds: float
+
+
+@dataclass(frozen=True)
+class TuneReport:
+    """What `tune` measured. `met`: whether the one that was kept does all that was wished."""
+
+    trials: tuple[Trial, ...]
+    kept: Trial
+    met: bool
+    rows: int
+    """Vectors that were measured: those of the modality with the most."""
+
+    def __str__(self) -> str:
+        lines = [f"{'':2}{'index':<8}{'recall':>7}{'a second':>10}{'p50 ms':>8}{'p99 ms':>8}{'bytes':>7}{'built s':>9}"]
+        for trial in self.trials:
+            mark = "*" if trial == self.kept else ""
+            settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
+            lines.append(
+                f"{mark:2}{trial.kind:<8}{trial.recall:>7.3f}{trial.per_second:>10,.0f}{1e3 * trial.p50:>8.2f}"
+                f"{1e3 * trial.p99:>8.2f}{trial.row_bytes:>7.0f}{trial.build_seconds:>9.1f}  {settings}".rstrip()
+            )
+        wish = "does all that was wished" if self.met else "none does all that was wished, this comes nearest"
+        return "\n".join([*lines, f"* kept for {self.rows:,} vectors: {wish}."])
+
+
+@dataclass(frozen=True)
 class VerifyReport:
     """What `verify` found. `findings`: a sentence for each fault; `checked`: how many of what were looked at."""
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ravlm.records import Modality
 
 APPLICATION = 0x7261766C  # "ravl": what `file` and others see in the SQLite header
-FORMAT = 1
+FORMAT = 2
 PAGE_SIZE = 8192
 """Two parts of 1,000 half-precision dimensions fill a page of 4,096 bytes badly."""
 CODES: dict[Modality, int] = {"image": 0, "text": 1}
@@ -44,7 +44,8 @@ CREATE TABLE part (
     given INTEGER NOT NULL,     -- 1: the vector came ready-made
     checksum INTEGER NOT NULL,  -- CRC-32 of the vector
     change INTEGER NOT NULL,
-    vector BLOB NOT NULL        -- float16, little-endian, length 1
+    vector BLOB NOT NULL,       -- float16, little-endian, length 1
+    words TEXT                  -- what keyword search finds it by, separated by blanks; NULL for a picture
 );
 CREATE INDEX part_of_entry ON part (entry);
 -- parts that are gone, for indexes that still hold them
@@ -52,10 +53,19 @@ CREATE TABLE removed (change INTEGER, part INTEGER, PRIMARY KEY (change, part)) 
 CREATE TABLE facet (key TEXT, kind INTEGER, value, entry INTEGER, PRIMARY KEY (key, kind, value, entry))
     WITHOUT ROWID;
 CREATE INDEX facet_of_entry ON facet (entry);
-CREATE VIRTUAL TABLE keyword USING fts5 (words, tokenize = "porter unicode61 remove_diacritics 2");
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {FORMAT};
 """
+
+UPGRADES = {
+    1: """
+ALTER TABLE part ADD COLUMN words TEXT;
+UPDATE part SET words = COALESCE((SELECT words FROM keyword WHERE rowid = part.number), '') WHERE modality = 1;
+DROP TABLE keyword;
+PRAGMA user_version = 2;
+"""
+}
+"""By format: what makes the next one of it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class PartRow:
     passage: str | None
     vector: bytes
     given: bool
-    words: str = ""
+    words: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Snapshots: the vector index on disk, a folder written aside and renamed, that says which change it covers.
+"""Snapshots: the indexes on disk, a folder written aside and renamed, that says which change it covers.
 
 Derived from the store and checked against it: one that is damaged, of another base or of another history is not used.
-Knows no search.
+Vectors are memory-mapped; words and facets are opened when they are first asked for. Knows no search and no SQL.
 """
 
 from __future__ import annotations
@@ -12,31 +12,50 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ravlm.checkpoint import written_aside
-from ravlm.knowledge.vectors import LOAD, Block, Index
-from ravlm.records import MODALITIES
+from ravlm.knowledge import columns, indexes, postings
+from ravlm.knowledge.columns import Column, FacetIndex
+from ravlm.knowledge.indexes import Made
+from ravlm.knowledge.postings import Arrays, KeywordIndex
+from ravlm.knowledge.vectors import Block, Index
+from ravlm.records import MODALITIES, Modality
 
-FORMAT = 1
+FORMAT = 2
 CHECKED_WHOLE = 256 * 2**20
 """Bytes up to which a file's checksum is taken when it is opened; larger ones are checked by `verify`."""
-STALE = 3600.0
+STALE = 86400.0
 """Seconds after which a folder that is being written belongs to a process that was killed."""
-_MANIFEST, _ROWS = "manifest.json", "rows.npz"
+_MANIFEST, _FACETS = "manifest.json", "facets.json"
 
 
-def write(derived: Path, index: Index, base: str) -> None:
-    """Write `index` as the snapshot of the base of this uid, and clear older ones away."""
-    target = derived / f"vectors-{index.change}-{uuid.uuid4().hex[:8]}"
+@dataclass(frozen=True)
+class Contents:
+    """What a snapshot is made of: the state of the base of the uid `base` after the change `change`."""
+
+    base: str
+    change: int
+    vectors: Mapping[Modality, tuple[Made, np.ndarray, np.ndarray]]
+    """The index with the numbers of its parts and entries."""
+    words: KeywordIndex
+    facets: FacetIndex
+    checksums: Sequence[tuple[int, int]]
+    """(part, checksum) of the newest parts: that they are the store's tells that the history is the same."""
+
+
+def write(derived: Path, contents: Contents) -> None:
+    """Write a snapshot and clear older ones away."""
+    target = derived / f"vectors-{contents.change}-{uuid.uuid4().hex[:8]}"
     with written_aside(target) as folder:
         folder.mkdir()
-        _write_into(folder, index, base)
+        _write_into(folder, contents)
     clear(derived, target)
 
 
@@ -89,46 +108,106 @@ def covered_change(derived: Path) -> int:
     return max((manifest["change"] for f in derived.glob("vectors-*") if (manifest := _manifest(f))), default=0)
 
 
-def _write_into(folder: Path, index: Index, base: str) -> None:
-    import faiss
+def checksums(folder: Path) -> list[tuple[int, int]]:
+    """(part, checksum) of the newest parts that the snapshot `folder` was made of."""
+    manifest = _manifest(folder)
+    return [(int(part), int(checksum)) for part, checksum in manifest["checksums"]] if manifest else []
 
-    rows: dict[str, np.ndarray] = {}
-    for modality, found in index.of.items():
-        block, parts = Block.empty(index.dim), found.parts()
-        for start in range(0, len(parts), LOAD):
-            some = parts[start : start + LOAD]
-            block.extend(some, found.entries(some), found.vectors(some))
-        rows |= {f"{modality}_parts": block.parts, f"{modality}_entries": block.entries}
-        faiss.write_index(block.index, str(folder / f"{modality}.faiss"))
-    np.savez(folder / _ROWS, **rows)  # type: ignore[arg-type]
-    files = {path.name: _measure(path) for path in sorted(folder.iterdir())}
-    manifest = {
-        "format": FORMAT, "base": base, "change": index.change, "last_part": index.last_part,
-        "files": files,
+
+def read_words(folder: Path | None) -> KeywordIndex:
+    """The words of the snapshot `folder`; none where they can't be read, so that all are read from the store."""
+    manifest = _sound(folder, "words-")
+    if folder is None or manifest is None or "words" not in manifest:
+        return KeywordIndex()
+    try:
+        arrays = Arrays(*(np.load(folder / f"words-{name}.npy", mmap_mode="r") for name in Arrays._fields))
+    except (OSError, ValueError):
+        return KeywordIndex()
+    return KeywordIndex([postings.Block(arrays)], manifest["change"], manifest["words"])
+
+
+def read_facets(folder: Path | None) -> FacetIndex:
+    """The facets of the snapshot `folder`; none where they can't be read."""
+    if folder is None or _sound(folder, "facets") is None:
+        return FacetIndex()
+    try:
+        kept = json.loads((folder / _FACETS).read_text(encoding="utf-8"))
+        starts, entries = (np.load(folder / f"facets-{name}.npy", mmap_mode="r") for name in ("starts", "entries"))
+        found, at, row = {}, 0, 0
+        for key, kind, values in kept["columns"]:
+            bounds = starts[at : at + len(values) + 1]
+            found[key, kind] = Column(values, bounds, entries[row : row + int(bounds[-1])])
+            at, row = at + len(bounds), row + int(bounds[-1])
+        return FacetIndex([columns.Block(1, kept["last"], found)] if kept["last"] else [])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return FacetIndex()
+
+
+def _write_into(folder: Path, contents: Contents) -> None:
+    kept = {}
+    for modality, (made, parts, entries) in contents.vectors.items():
+        kept[modality] = indexes.save(made, folder, modality)
+        np.save(folder / f"{modality}-parts.npy", parts)
+        np.save(folder / f"{modality}-entries.npy", entries)
+    manifest: dict[str, Any] = {
+        "format": FORMAT, "base": contents.base, "change": contents.change, "indexes": kept,
+        "last_part": max((part for part, _ in contents.checksums), default=0), "checksums": contents.checksums,
     }  # fmt: skip
+    if contents.words.blocks:
+        (block,) = contents.words.blocks
+        manifest["words"] = contents.words.last_part
+        for name, array in zip(Arrays._fields, block.arrays, strict=True):
+            np.save(folder / f"words-{name}.npy", array)
+    _write_facets(folder, contents.facets)
+    manifest["files"] = {path.name: _measure(path) for path in sorted(folder.iterdir())}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
-def _read_from(folder: Path, manifest: dict[str, Any], index: Index) -> Index | None:
-    import faiss
+def _write_facets(folder: Path, facets: FacetIndex) -> None:
+    found = [(key, kind, column) for block in facets.blocks for (key, kind), column in block.columns.items()]
+    for name in ("starts", "entries"):
+        arrays = [getattr(column, name) for _, _, column in found]
+        np.save(folder / f"facets-{name}.npy", np.concatenate([*arrays, np.zeros(0, np.int64)]))
+    kept = {"last": facets.last, "columns": [[key, kind, column.values] for key, kind, column in found]}
+    (folder / _FACETS).write_text(json.dumps(kept), encoding="utf-8")
 
+
+def _read_from(folder: Path, manifest: dict[str, Any], index: Index) -> Index | None:
+    if any(_size(folder / name) != size for name, (size, _) in manifest["files"].items()):
+        return None
+    if any(_sound(folder, f"{modality}-") is None for modality in MODALITIES):
+        return None
     try:
-        for name, (size, checksum) in manifest["files"].items():
-            if (folder / name).stat().st_size != size:
+        for modality in MODALITIES:
+            made = indexes.load(folder, modality, manifest["indexes"][modality])
+            parts, entries = (
+                np.load(folder / f"{modality}-{name}.npy", mmap_mode="r") for name in ("parts", "entries")
+            )
+            if made.rows.d != index.dim or not made.rows.ntotal == len(parts) == len(entries):
                 return None
-            if size <= CHECKED_WHOLE and _measure(folder / name) != [size, checksum]:
-                return None
-        with np.load(folder / _ROWS, allow_pickle=False) as rows:
-            for modality in MODALITIES:
-                vectors = faiss.read_index(str(folder / f"{modality}.faiss"), faiss.IO_FLAG_MMAP_IFC)
-                block = Block(vectors, rows[f"{modality}_parts"], rows[f"{modality}_entries"])
-                if vectors.d != index.dim or vectors.ntotal != len(block.parts):
-                    return None
-                index.of[modality].blocks.insert(0, block)
+            index.of[modality].blocks.insert(0, Block(made, parts, entries))
     except (OSError, RuntimeError, ValueError, KeyError):  # gone, or not what faiss and numpy can read
         return None
-    index.change, index.last_part = manifest["change"], manifest["last_part"]
+    index.change, index.last_part, index.snapshot = manifest["change"], manifest["last_part"], folder
     return index
+
+
+def _sound(folder: Path | None, start: str) -> dict[str, Any] | None:
+    """The manifest, where the checksums of all files whose names begin so are right, very large ones apart."""
+    manifest = None if folder is None else _manifest(folder)
+    if folder is None or manifest is None:
+        return None
+    for name, (size, checksum) in manifest["files"].items():
+        if name.startswith(start) and size <= CHECKED_WHOLE and _measure(folder / name) != [size, checksum]:
+            return None
+    return manifest
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

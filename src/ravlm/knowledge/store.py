@@ -23,14 +23,14 @@ import numpy as np
 from ravlm.checkpoint import written_aside
 from ravlm.data.batches import batched
 from ravlm.data.images import is_address
-from ravlm.errors import BrokenData, Busy, InvalidInput, Mismatch, NotFound, RavlmError
-from ravlm.knowledge.schema import APPLICATION, CODES, FORMAT, NAMES, PAGE_SIZE, TABLES, EntryRow, Identity, State
+from ravlm.errors import InvalidInput, Mismatch, NotFound
+from ravlm.knowledge.file import FILE, WAIT, check_format, told
+from ravlm.knowledge.schema import CODES, NAMES, PAGE_SIZE, TABLES, EntryRow, Identity, State
 from ravlm.records import Entry, Modality, Part
 from ravlm.retrieval.filters import Filter, to_sql
 
-FILE = "store.sqlite"
-WAIT = 60.0
-"""Seconds that a writer waits for another one."""
+NEWEST = 32
+"""Newest parts by whose checksums a history is recognised."""
 
 
 class StoredPart(NamedTuple):
@@ -53,15 +53,15 @@ class Store:
         self.writable = os.access(folder, os.W_OK) and os.access(self.file, os.W_OK)
         self._read_lock, self._write_lock = threading.RLock(), threading.RLock()
         self._writer: sqlite3.Connection | None = None
-        with _told(self.file):
+        with told(self.file):
             self._reader = self._connect()
-            _check_format(self._reader, self.folder)
+            check_format(self._reader, self.folder, self.writable)
 
     @classmethod
     def create(cls, folder: Path, identity: Identity, canaries: dict[Modality, np.ndarray]) -> Store:
         """Make an empty store in `folder` and open it; canaries (n, dim) float32 for each modality."""
         folder.mkdir(parents=True, exist_ok=True)
-        with _told(folder / FILE):
+        with told(folder / FILE):
             db = sqlite3.connect(folder / FILE, isolation_level=None, timeout=WAIT)
             try:
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
@@ -82,7 +82,7 @@ class Store:
         """Whether `folder` holds a store that was made whole."""
         if not (folder / FILE).is_file():
             return False
-        with _told(folder / FILE):
+        with told(folder / FILE):
             db = sqlite3.connect(f"file:{quote(str(folder / FILE))}?mode=ro", uri=True, timeout=WAIT)
             try:
                 return bool(_tables(db))
@@ -103,7 +103,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection that sees one state until the block ends."""
-        with self._read_lock, _told(self.file):
+        with self._read_lock, told(self.file):
             if self._reader.in_transaction:
                 yield self._reader
                 return
@@ -122,7 +122,7 @@ class Store:
     def writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
         """A connection and the number of the change; all of it is stored at the end of the block, or nothing."""
         self.check_writable()
-        with self._write_lock, _told(self.file):
+        with self._write_lock, told(self.file):
             db = self._writer = self._writer or self._connect()
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -136,7 +136,7 @@ class Store:
     def vacuum(self) -> None:
         """Rewrite the file without what was removed from it."""
         self.check_writable()
-        with self._write_lock, _told(self.file):
+        with self._write_lock, told(self.file):
             db = self._writer = self._writer or self._connect()
             db.execute("VACUUM")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -182,7 +182,6 @@ class Store:
             next_entry, next_part = _last(db, "entry") + 1, _last(db, "part") + 1
             entries: list[tuple[Any, ...]] = []
             parts: list[tuple[Any, ...]] = []
-            words: list[tuple[int, str]] = []
             tags: list[tuple[Any, ...]] = []
             for number, row in enumerate(rows, next_entry):
                 if row.picture is not None:
@@ -193,12 +192,9 @@ class Store:
                 for part in row.parts:
                     checksum, at = zlib.crc32(part.vector), next_part + len(parts)
                     parts.append((at, number, CODES[part.modality], part.position, part.passage, int(part.given),
-                                  checksum, change, part.vector))  # fmt: skip
-                    if part.words:
-                        words.append((at, part.words))
+                                  checksum, change, part.vector, part.words))  # fmt: skip
             db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", entries)
-            db.executemany("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", parts)
-            db.executemany("INSERT INTO keyword (rowid, words) VALUES (?, ?)", words)
+            db.executemany("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", parts)
             db.executemany("INSERT INTO facet VALUES (?, ?, ?, ?)", tags)
         return replaced
 
@@ -219,13 +215,6 @@ class Store:
         sql, parameters = ("1", []) if where is None else to_sql(where)
         with self.reading() as db:
             return int(db.execute(f"SELECT COUNT(*) FROM entry WHERE {sql}", parameters).fetchone()[0])  # noqa: S608
-
-    def numbers(self, where: Filter) -> np.ndarray:
-        """Numbers of the entries that pass `where`, ascending."""
-        sql, parameters = to_sql(where)
-        with self.reading() as db:
-            rows = db.execute(f"SELECT number FROM entry WHERE {sql} ORDER BY number", parameters)  # noqa: S608
-            return np.fromiter((number for (number,) in rows), np.int64)
 
     def digests(self, ids: Iterable[str]) -> dict[str, tuple[int, str]]:
         """(number, digest) of those of `ids` that are stored."""
@@ -271,15 +260,63 @@ class Store:
                 found.update({id_: np.frombuffer(v, "<f2", dim).astype(np.float32) for id_, v in db.execute(sql, some)})
         return found
 
+    def vectors(self, numbers: Iterable[int]) -> dict[int, tuple[Modality, np.ndarray]]:
+        """Modality and vector (dim,) float32 of parts, by number."""
+        found = {}
+        with self.reading() as db:
+            for some in batched(map(int, numbers), 500):
+                sql = f"SELECT number, modality, vector FROM part WHERE number IN ({_marks(some)})"  # noqa: S608
+                for number, modality, vector in db.execute(sql, some):
+                    found[number] = NAMES[modality], np.frombuffer(vector, "<f2").astype(np.float32)
+        return found
+
+    def last_entry(self) -> int:
+        """The highest number that an entry has or had."""
+        with self.reading() as db:
+            return _last(db, "entry")
+
     def parts_after(self, last_part: int) -> Iterator[tuple[int, int, int, bytes, int]]:
         """Parts newer than that one as (number, entry's number, modality code, vector, checksum), in `reading()`."""
         sql = "SELECT number, entry, modality, vector, checksum FROM part WHERE number > ? ORDER BY number"
         return iter(self._reader.execute(sql, (last_part,)))
 
+    def text_parts(self) -> int:
+        """How many parts have words."""
+        with self.reading() as db:
+            return int(db.execute("SELECT COUNT(*) FROM part WHERE words IS NOT NULL").fetchone()[0])
+
+    def words_after(self, last_part: int) -> list[tuple[int, int, str]]:
+        """Text parts newer than that one as (number, entry's number, words)."""
+        sql = "SELECT number, entry, words FROM part WHERE number > ? AND words IS NOT NULL ORDER BY number"
+        with self.reading() as db:
+            return db.execute(sql, (last_part,)).fetchall()
+
+    def facets_after(self, last_entry: int) -> tuple[list[tuple[str, int, Any, int]], int]:
+        """Facets (key, kind, value, entry's number) of the entries newer than that one, and the newest's number."""
+        with self.reading() as db:
+            rows = db.execute("SELECT key, kind, value, entry FROM facet WHERE entry > ?", (last_entry,)).fetchall()
+            return rows, _last(db, "entry")
+
     def removed_since(self, change: int) -> list[int]:
         """Numbers of the parts that were removed after that change."""
         with self.reading() as db:
             return [part for (part,) in db.execute("SELECT part FROM removed WHERE change > ?", (change,))]
+
+    def newest_checksums(self) -> list[tuple[int, int]]:
+        """(number, checksum) of the newest parts, newest first."""
+        with self.reading() as db:
+            return db.execute("SELECT number, checksum FROM part ORDER BY number DESC LIMIT ?", (NEWEST,)).fetchall()
+
+    def index_choice(self) -> tuple[str | None, float | None]:
+        """The kind of vector index that was chosen by measurement, and the recall wished for; None where none was."""
+        with self.reading() as db:
+            row = db.execute("SELECT value FROM base WHERE key = 'index'").fetchone()
+        return tuple(json.loads(row[0])) if row else (None, None)
+
+    def choose_index(self, kind: str, recall: float) -> None:
+        """Remember that choice."""
+        with self.writing() as (db, _):
+            db.execute("INSERT OR REPLACE INTO base VALUES ('index', ?)", (json.dumps([kind, recall]),))
 
     def image_path(self, image: str | None) -> str | None:
         """Where a stored picture lies: as it was stored, or within this folder."""
@@ -309,7 +346,6 @@ def _remove(db: sqlite3.Connection, ids: Sequence[str], change: int) -> int:
         of_entries = f"entry IN ({_marks(numbers)})"
         parts = [p for (p,) in db.execute(f"SELECT number FROM part WHERE {of_entries}", numbers)]  # noqa: S608
         db.executemany("INSERT INTO removed VALUES (?, ?)", [(change, part) for part in parts])
-        db.executemany("DELETE FROM keyword WHERE rowid = ?", [(part,) for part in parts])
         db.execute(f"DELETE FROM part WHERE {of_entries}", numbers)  # noqa: S608
         db.execute(f"DELETE FROM facet WHERE {of_entries}", numbers)  # noqa: S608
         db.execute(f"DELETE FROM entry WHERE number IN ({_marks(numbers)})", numbers)  # noqa: S608
@@ -341,42 +377,3 @@ def write_identity(db: sqlite3.Connection, identity: Identity, canaries: dict[Mo
 def _state(db: sqlite3.Connection) -> State:
     values = dict(db.execute("SELECT key, value FROM base").fetchall())
     return State(values["change"], values["purged"], Identity(**json.loads(values["identity"])))
-
-
-def _check_format(db: sqlite3.Connection, folder: Path) -> None:
-    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    if application != APPLICATION:
-        raise NotFound(f'"{folder / FILE}" is an SQLite file, but not a knowledge base of ravlm; name another folder.')
-    if version != FORMAT:
-        way = "install a newer ravlm" if version > FORMAT else "export it with the ravlm that wrote it and import that"
-        raise Mismatch(f'The knowledge base "{folder}" has the format {version}, and this ravlm reads {FORMAT}; {way}.')
-
-
-@contextmanager
-def _told(file: Path) -> Iterator[None]:
-    """SQLite's errors as sentences."""
-    try:
-        yield
-    except sqlite3.ProgrammingError as error:
-        if "closed" not in str(error):
-            raise
-        raise RavlmError(f'The knowledge base "{file.parent}" was closed; open it again.') from error
-    except sqlite3.Error as error:
-        what = str(error)
-        if "locked" in what or "busy" in what:
-            raise Busy(
-                f'Another process has been writing to the knowledge base "{file.parent}" for {WAIT:.0f} s; try again.'
-            ) from error
-        if "full" in what:
-            raise RavlmError(
-                f'The disk of the knowledge base "{file.parent}" is full; nothing of this batch was stored, all '
-                "before it was. Make room and repeat the command."
-            ) from error
-        if "readonly" in what or "unable to open" in what:
-            raise RavlmError(
-                f'The knowledge base "{file.parent}" can\'t be opened or written here ({what}); copy it to a folder '
-                "that can be written to."
-            ) from error
-        raise BrokenData(
-            f'The store "{file}" is damaged or no knowledge base ({what}); restore it from a copy or build it anew.'
-        ) from error

@@ -148,7 +148,7 @@ class Exported:
                 if zlib.crc32(vector) != row["checksum"]:
                     raise BrokenData(f'"{self.folder / VECTORS}" has another vector for "{id_}"; export again.')
                 position, passage, given = row["position"], row["passage"], row["given"]
-                words = ""
+                words = None
                 if row["modality"] == "text":
                     words = index_words("\n".join(entry.texts) if given else passage or entry.texts[position])
                 parts.append(PartRow(row["modality"], position, passage, vector, given, words))

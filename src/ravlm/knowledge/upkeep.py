@@ -31,7 +31,6 @@ _MISSING = "SELECT id FROM entry WHERE number NOT IN (SELECT entry FROM fresh) O
 def compact(store: Store) -> None:
     """Clear what was removed from the disk: rows, keywords, tombstones, pictures that no entry refers to."""
     with store.writing() as (db, change):
-        db.execute("INSERT INTO keyword (keyword) VALUES ('optimize')")
         db.execute("DELETE FROM removed")
         db.execute("UPDATE base SET value = ? WHERE key = 'purged'", (change,))
         kept = {store.folder / image for (image,) in db.execute("SELECT image FROM entry WHERE image IS NOT NULL")}
@@ -126,14 +125,14 @@ def _swap(store: Store, identity: Identity, canaries: dict[Modality, np.ndarray]
         if db.execute(_MISSING, (1,)).fetchone():
             return False
         db.execute("DELETE FROM fresh WHERE entry NOT IN (SELECT number FROM entry)")
-        for table in ("part", "keyword", "removed"):
+        for table in ("part", "removed"):
             db.execute(f"DELETE FROM {table}")  # noqa: S608
         first = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'part'").fetchone() or (0,)
         db.execute(
-            "INSERT INTO part SELECT number + ?, entry, modality, position, passage, 0, checksum, ?, vector FROM fresh",
+            "INSERT INTO part SELECT number + ?, entry, modality, position, passage, 0, checksum, ?, vector, words "
+            "FROM fresh",
             (first[0], change),
         )
-        db.execute("INSERT INTO keyword (rowid, words) SELECT number + ?, words FROM fresh WHERE words != ''", first)
         db.execute("DROP TABLE fresh")
         db.execute("DELETE FROM base WHERE key = 'fresh'")
         db.execute("UPDATE base SET value = ? WHERE key = 'purged'", (change,))

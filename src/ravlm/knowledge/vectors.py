@@ -1,19 +1,23 @@
 """The vector index: what of the store is held for searching, derived from it and never the truth.
 
 A modality is a row of blocks: one read from a snapshot, memory-mapped, that covers the base up to some change, and one
-in memory for what is newer. Both hold half-precision vectors and are scanned exactly; removed rows are masked. Knows no
-SQL and no encoder.
+in memory for what is newer, which is scanned exactly. Removed rows are masked. A filter that keeps few rows, and a
+query that a shortcut can't answer in full, are answered by a scan. Knows no SQL and no encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from ravlm.data.batches import batched
 from ravlm.errors import BrokenData
+from ravlm.knowledge import indexes
+from ravlm.knowledge.indexes import Made
+from ravlm.knowledge.rankings import NOTHING, Ranking, merged
 from ravlm.knowledge.schema import NAMES
 from ravlm.records import MODALITIES, Modality
 
@@ -21,45 +25,26 @@ SAMPLE = 512
 """Rows that stand for a modality where the cosines of chance are wanted."""
 LOAD = 8192
 """Rows that are read from the store at a time."""
-
-
-class Ranking(NamedTuple):
-    """Candidates, best first: numbers of parts, numbers of their entries, scores."""
-
-    parts: np.ndarray
-    entries: np.ndarray
-    scores: np.ndarray
-
-
-class Kept(NamedTuple):
-    """Which entries may be found: numbers, ascending; `allowed` None lets all pass."""
-
-    allowed: np.ndarray | None = None
-    excluded: np.ndarray | None = None
-
-
-NOTHING = Ranking(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-EVERYTHING = Kept()
+SCANNED, DEEP, FEW = 0.2, 0.02, 4096
+"""Share of a block's rows that must be kept for its shortcut to be asked, share that it may be asked for, and number of
+kept rows up to which they are taken out and compared."""
 
 
 class Block:
-    """Rows of one modality: a Faiss index over half-precision vectors, part and entry numbers, and which are alive."""
+    """Rows of one modality: an index of their vectors, part and entry numbers, ascending, and which are alive."""
 
-    def __init__(self, index: Any, parts: np.ndarray, entries: np.ndarray) -> None:
-        self.index, self.parts, self.entries = index, parts, entries
-        self.alive = np.ones(len(parts), bool)
+    def __init__(self, made: Made, parts: np.ndarray, entries: np.ndarray) -> None:
+        self.made, self.parts, self.entries = made, parts, entries
+        self.alive, self.dead = np.ones(len(parts), bool), 0
 
     @classmethod
     def empty(cls, dim: int) -> Block:
         """A block without rows that can grow."""
-        import faiss
-
-        index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        return cls(index, np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return cls(Made("flat", indexes.empty_rows(dim)), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     def extend(self, parts: np.ndarray, entries: np.ndarray, vectors: np.ndarray) -> None:
-        """Append rows; part numbers are higher than all that are here."""
-        self.index.add(np.ascontiguousarray(vectors, np.float32))
+        """Append rows to a block of kind flat; part numbers are higher than all that are here."""
+        self.made.rows.add(np.ascontiguousarray(vectors, np.float32))
         self.parts = np.concatenate([self.parts, parts])
         self.entries = np.concatenate([self.entries, entries])
         self.alive = np.concatenate([self.alive, np.ones(len(parts), bool)])
@@ -69,30 +54,65 @@ class Block:
         at = np.searchsorted(self.parts, parts)
         at = at[at < len(self.parts)]
         self.alive[at[np.isin(self.parts[at], parts)]] = False
+        self.dead = len(self.alive) - int(self.alive.sum())
 
-    def search(self, queries: np.ndarray, n: int, kept: Kept) -> list[Ranking]:
-        """The n best rows for each query (q, dim)."""
-        import faiss
-
-        mask = self.alive
-        if kept.allowed is not None:
-            mask = mask & np.isin(self.entries, kept.allowed)
-        if kept.excluded is not None:
-            mask = mask & ~np.isin(self.entries, kept.excluded)
-        n = min(n, int(mask.sum()))
+    def search(self, queries: np.ndarray, n: int, passes: np.ndarray | None) -> list[Ranking]:
+        """The n best rows for each query (q, dim); `passes` says of each entry's number whether it may be found."""
+        mask = self.alive if self.dead else None
+        if passes is not None:
+            mask = passes[self.entries] if mask is None else passes[self.entries] & mask
+        kept = len(self.parts) if mask is None else int(mask.sum())
+        n = min(n, kept)
         if not n:
             return [NOTHING] * len(queries)
-        bits = np.packbits(mask, bitorder="little")  # lives until the search is over: Faiss keeps a bare pointer
-        selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
-        limit = faiss.SearchParameters()
-        limit.sel = selector
         queries = np.ascontiguousarray(queries, np.float32)
-        scores, rows = self.index.search(queries, n, params=None if mask.all() else limit)
+        asked = n if mask is None else math.ceil(1.2 * n * len(self.parts) / kept) + 8
+        if self.made.shortcut is None or kept < SCANNED * len(self.parts) or asked > DEEP * len(self.parts):
+            scores, rows = self._scan(queries, n, mask, kept)
+        else:
+            scores, rows = self._shortcut(queries, n, asked, mask, kept)
+        scores = np.minimum(scores, 1.0)
         return [Ranking(self.parts[r], self.entries[r], s) for r, s in zip(rows, scores, strict=True)]
+
+    def _scan(self, queries: np.ndarray, n: int, mask: np.ndarray | None, kept: int) -> tuple[np.ndarray, np.ndarray]:
+        """Compare all rows that are kept: scores and rows (q, n), best first."""
+        import faiss
+
+        if mask is None:
+            return self.made.rows.search(queries, n)
+        if kept <= FEW:
+            rows = np.flatnonzero(mask)
+            scores = queries @ self.vectors(rows).T
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+            return np.take_along_axis(scores, order, axis=1), rows[order]
+        bits = np.packbits(mask, bitorder="little")  # lives until the search is over: Faiss keeps a bare pointer
+        limit = faiss.SearchParameters()
+        limit.sel = selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        scores, rows = self.made.rows.search(queries, n, params=limit)
+        del selector
+        return scores, rows
+
+    def _shortcut(
+        self, queries: np.ndarray, n: int, asked: int, mask: np.ndarray | None, kept: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The best `asked` rows by the shortcut, less those that are masked; where that leaves too few, a scan."""
+        scores, rows = self.made.shortcut.search(queries, asked, params=indexes.parameters(self.made, asked))
+        good = rows >= 0
+        if mask is None:
+            if good.all():
+                return scores, rows
+        else:
+            good &= mask[rows]
+        first = np.argsort(~good, axis=1, kind="stable")[:, :n]
+        scores, rows = np.take_along_axis(scores, first, axis=1), np.take_along_axis(rows, first, axis=1)
+        short = np.flatnonzero(good.sum(axis=1) < n)
+        if len(short):
+            scores[short], rows[short] = self._scan(queries[short], n, mask, kept)
+        return scores, rows
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """Vectors of rows by position, float32 (n, dim)."""
-        return self.index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
+        return self.made.rows.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
 
 
 class VectorIndex:
@@ -102,24 +122,36 @@ class VectorIndex:
         self.dim, self.canaries = dim, canaries
         self.blocks = [Block.empty(dim)]
         self._sample: np.ndarray | None = None
+        self._one_each: bool | None = None
 
     def __len__(self) -> int:
-        return sum(int(block.alive.sum()) for block in self.blocks)
+        return sum(len(block.parts) - block.dead for block in self.blocks)
+
+    @property
+    def one_each(self) -> bool:
+        """Whether no entry has two parts here."""
+        if self._one_each is None:
+            entries = np.concatenate([block.entries[block.alive] for block in self.blocks])
+            self._one_each = bool((entries[1:] != entries[:-1]).all())
+        return self._one_each
 
     def extend(self, parts: np.ndarray, entries: np.ndarray, vectors: np.ndarray) -> None:
         """Append rows to the block in memory."""
         self.blocks[-1].extend(parts, entries, vectors)
-        self._sample = None
+        self._sample = self._one_each = None
 
     def drop(self, parts: np.ndarray) -> None:
         """Mask removed parts."""
         for block in self.blocks:
             block.drop(parts)
-        self._sample = None
+        self._sample = self._one_each = None
 
-    def search(self, queries: np.ndarray, n: int, kept: Kept = EVERYTHING) -> list[Ranking]:
-        """The n best parts (fewer where there are no more) for each query (q, dim): cosines, best first."""
-        found = [block.search(queries, n, kept) for block in self.blocks if len(block.parts)]
+    def search(self, queries: np.ndarray, n: int, passes: np.ndarray | None = None) -> list[Ranking]:
+        """The n best parts (fewer where there are no more) for each query (q, dim): cosines, best first.
+
+        `passes`, bool by the entry's number: which may be found.
+        """
+        found = [block.search(queries, n, passes) for block in self.blocks if len(block.parts)]
         return [merged(of_one, n) for of_one in zip(*found, strict=True)] if found else [NOTHING] * len(queries)
 
     def parts(self) -> np.ndarray:
@@ -159,10 +191,11 @@ class VectorIndex:
 
 
 class Index:
-    """The vector indexes of a base, and the change that they cover."""
+    """The vector indexes of a base, and the change that they cover; `snapshot` is the folder they were read from."""
 
     def __init__(self, dim: int, canaries: Mapping[Modality, np.ndarray]) -> None:
         self.dim, self.change, self.last_part = dim, 0, 0
+        self.snapshot: Path | None = None
         self.of = {modality: VectorIndex(dim, canaries[modality]) for modality in MODALITIES}
 
     def update(self, rows: Iterable[tuple[int, int, int, bytes, int]], removed: list[int], change: int) -> None:
@@ -181,10 +214,3 @@ class Index:
             for index in self.of.values():
                 index.drop(np.array(sorted(removed), np.int64))
         self.change = change
-
-
-def merged(rankings: Sequence[Ranking], n: int | None = None) -> Ranking:
-    """One ranking of several, best first; of equal scores the older part first."""
-    parts, entries, scores = (np.concatenate(columns) for columns in zip(*rankings, strict=True))
-    order = np.lexsort((parts, -scores))[:n]
-    return Ranking(parts[order], entries[order], np.minimum(scores[order], 1.0))

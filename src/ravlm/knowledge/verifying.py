@@ -23,7 +23,7 @@ from ravlm.knowledge.pictures import opened
 from ravlm.knowledge.reports import VerifyReport
 from ravlm.knowledge.schema import CODES, NAMES
 from ravlm.knowledge.store import Store
-from ravlm.knowledge.vectors import LOAD
+from ravlm.knowledge.vectors import LOAD, Index
 from ravlm.records import Entry
 from ravlm.retrieval.filters import facets
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 NAMED = 5
 """Faults of one kind that are told one by one."""
+ROUNDED, NEAR = 0.02, 0.99
+"""How far a number of a vector may be from the stored one in an index that keeps a byte for it, and how near (cosine)
+the best hit of a search by a stored vector must be."""
 
 
 class Verification:
@@ -70,9 +73,7 @@ class Verification:
             "parts without an entry": "SELECT COUNT(*) FROM part WHERE entry NOT IN (SELECT number FROM entry)",
             "entries without a part": "SELECT COUNT(*) FROM entry WHERE number NOT IN (SELECT entry FROM part)",
             "filter values without entry": "SELECT COUNT(*) FROM facet WHERE entry NOT IN (SELECT number FROM entry)",
-            "keyword rows without a part": "SELECT COUNT(*) FROM keyword WHERE rowid NOT IN (SELECT number FROM part)",
-            "passages without keywords": "SELECT COUNT(*) FROM part WHERE modality = 1 AND given = 0 AND number NOT IN "
-            "(SELECT rowid FROM keyword)",
+            "texts without keywords": "SELECT COUNT(*) FROM part WHERE modality = 1 AND words IS NULL",
             "removed parts that are there": "SELECT COUNT(*) FROM removed JOIN part ON part.number = removed.part",
         }
         for what, sql in orphans.items():
@@ -100,14 +101,31 @@ class Verification:
                 rows = [row for row in batch if row[2] == code and row[0] not in bad]
                 numbers, entries = (np.array([row[at] for row in rows], np.int64) for at in (0, 1))
                 stored = np.frombuffer(b"".join(row[3] for row in rows), "<f2").reshape(len(rows), dim)
-                held = index.of[modality].vectors(numbers).astype("<f2")
-                equal = (held == stored).all(axis=1) & (index.of[modality].entries(numbers) == entries)
+                held = index.of[modality].vectors(numbers)
+                equal = (np.abs(held - stored).max(axis=1, initial=0) < ROUNDED) & (
+                    index.of[modality].entries(numbers) == entries
+                )
                 strange += [f"The {modality} index has another vector for part {n}." for n in numbers[~equal].tolist()]
         self._tell(damaged)
         self._tell(strange)
         if seen != (held_now := sum(len(found) for found in index.of.values())):
             self.findings.append(f"The index holds {held_now:,} parts, and the store {seen:,}.")
+        self._found_again(index)
+        words = sum(int(block.alive.sum()) for block in self.live.words().blocks)
+        if words != (texts := self.store.text_parts()):
+            self.findings.append(f"The keyword index holds {words:,} texts, and the store {texts:,}.")
         self.checked["vectors"] = seen
+
+    def _found_again(self, index: Index) -> None:
+        """A search by a part's own vector finds that part, or others as near."""
+        for modality, found in index.of.items():
+            parts = found.parts()
+            some = parts[np.linspace(0, len(parts) - 1, min(self.sample, len(parts))).astype(np.int64)]
+            stored = self.store.vectors(some.tolist())
+            vectors = np.array([stored[part][1] for part in some.tolist()], np.float32).reshape(len(some), found.dim)
+            for part, ranking in zip(some.tolist(), found.search(vectors, 10), strict=True):
+                if part not in ranking.parts and ranking.scores[0] < NEAR:
+                    self.findings.append(f"A search of the {modality} index by the vector of part {part} misses it.")
 
     def _pictures(self, db: sqlite3.Connection) -> None:
         """Every picture is still there."""

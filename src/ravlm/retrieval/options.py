@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from ravlm.errors import InvalidInput, nearest
 from ravlm.retrieval.filters import Scalar
+from ravlm.retrieval.rerank import Rerank, check_rerank
 
 Method = Literal["dense", "keyword", "hybrid"]
 
@@ -35,7 +36,10 @@ class SearchOptions:
     offset: int = 0
     """Hits to skip, for the next page."""
     overfetch: int = 4
-    """Candidates looked at for each hit that is wanted, where rankings are fused or made diverse."""
+    """Candidates looked at for each hit that is wanted, where they are fused, reranked or made diverse."""
+    rerank: Rerank | None = None
+    """A second judge of the candidates, whose scores the hits then have: `exact`, a function, or a cross-encoder (see
+    `ravlm.retrieval.rerank`)."""
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
@@ -54,5 +58,6 @@ class SearchOptions:
             raise InvalidInput(f"near_duplicate is {self.near_duplicate}; a cosine from -1 to 1 is needed, or None.")
         if self.offset < 0:
             raise InvalidInput(f"offset is {self.offset}; a number of hits from 0 on is needed.")
+        check_rerank(self.rerank)
         if self.overfetch < 1:
             raise InvalidInput(f"overfetch is {self.overfetch}; a factor from 1 on is needed.")
