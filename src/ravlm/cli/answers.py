@@ -6,16 +6,19 @@ Each opens the base, calls one library function for each question, and prints. K
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from ravlm.cli.output import answer_record, hit_record, note, print_answer, print_hits, print_json
+from ravlm.cli.output import answer_record, hit_record, note, print_evidence, print_hits, print_json
 from ravlm.cli.parser import GENERATOR, KB, WHERE, Command, K, Options, UsageError, argument
 from ravlm.records import Answer, ImageSource
 
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
+
+Words: TypeAlias = Generator[str, None, Answer]
+"""Pieces of an answer's text as they come; returns the answer."""
 
 _QUESTION = argument("question", metavar="QUESTION", help="- reads one question a line from stdin")
 _IMAGE = argument("--image", metavar="PICTURE", help="a picture to ask about; - reads it from stdin")
@@ -44,7 +47,7 @@ def ask(options: Options) -> int:
     image = _picture(options.image, options.question)
     with _model(options) as model:
         for question in _lines(options.question):
-            _show(model.ask(str(question), image=image, k=options.k, where=options.where), options.json)
+            _show(model.stream_ask(str(question), image, options.k, options.where), options.json)
     return 0
 
 
@@ -52,11 +55,14 @@ def caption(options: Options) -> int:
     """`ravlm caption`."""
     with _model(options) as model:
         for picture in options.pictures:
-            answer = model.caption(_picture(picture), k=options.k, where=options.where)
+            image = sys.stdin.buffer.read() if picture == "-" else picture
+            words = model.stream_caption(image, options.k, options.where)
             if options.json:
-                print_json({"image": picture} | answer_record(answer))
+                print_json({"image": picture} | answer_record(_whole(words, lambda piece: None)))
             else:
-                print(f"{picture}: {answer.text}" if len(options.pictures) > 1 else answer.text, flush=True)
+                print(f"{picture}: " if len(options.pictures) > 1 else "", end="")
+                _whole(words, _print_piece)
+                print(flush=True)
     return 0
 
 
@@ -67,7 +73,7 @@ def tell(options: Options) -> int:
     image = _picture(options.picture, options.prompt)
     with _model(options) as model:
         for prompt in _lines(options.prompt):
-            _show(model.tell(image, prompt=prompt, k=options.k, where=options.where), options.json)
+            _show(model.stream_tell(image, prompt, options.k, options.where), options.json)
     return 0
 
 
@@ -80,17 +86,33 @@ def chat(options: Options) -> int:
             note("One line a turn; an empty line or Ctrl-D ends the talk.")
         for line in _turns():
             messages.append({"role": "user", "content": line})
-            answer = model.chat(messages, image=image, k=options.k, where=options.where)
+            answer = _show(model.stream_chat(messages, image, options.k, options.where), options.json)
             messages.append({"role": "assistant", "content": answer.text})
-            _show(answer, options.json)
     return 0
 
 
-def _show(answer: Answer, as_json: bool) -> None:
+def _show(words: Words, as_json: bool) -> Answer:
+    """Print an answer as its words come, then its evidence; return it."""
     if as_json:
+        answer = _whole(words, lambda piece: None)
         print_json(answer_record(answer))
     else:
-        print_answer(answer)
+        answer = _whole(words, _print_piece)
+        print()
+        print_evidence(answer)
+    return answer
+
+
+def _whole(words: Words, on_piece: Callable[[str], None]) -> Answer:
+    while True:
+        try:
+            on_piece(next(words))
+        except StopIteration as end:
+            return end.value
+
+
+def _print_piece(piece: str) -> None:
+    print(piece, end="", flush=True)
 
 
 @contextmanager

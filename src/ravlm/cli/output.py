@@ -63,9 +63,8 @@ def print_hits(hits: Iterable[Hit]) -> None:
         print(_hit_line(start, hit))
 
 
-def print_answer(answer: Answer) -> None:
-    """The answer, then its evidence; what the answer rests on is marked with an asterisk."""
-    print(answer.text)
+def print_evidence(answer: Answer) -> None:
+    """The evidence of an answer; what the answer rests on is marked with an asterisk."""
     if answer.evidence:
         print(f"\n  evidence (* cited), confidence {answer.confidence:.2f}")
     for rank, hit in enumerate(answer.evidence, 1):

@@ -140,13 +140,16 @@ def _carry_out(steps: Sequence[Step], kb: KnowledgeBase) -> Iterator[Exhibit]:
 
 
 def _answer(step: Step, model: RetrievalAugmentedVLM, talk: list[dict[str, str]]) -> Answer:
-    if step.verb == "caption":
-        return model.caption(step.picture)
-    if step.verb == "tell":
-        return model.tell(step.picture, prompt=step.text or None)
-    if step.verb == "ask":
-        return model.ask(step.text, image=step.picture)
-    talk.append({"role": "user", "content": step.text})
-    answer = model.chat(talk, image=step.picture)
-    talk.append({"role": "assistant", "content": answer.text})
+    if step.verb == "chat":
+        talk.append({"role": "user", "content": step.text})
+        answer = model.chat(talk, image=step.picture)
+    elif step.verb == "tell":
+        answer = model.tell(step.picture, prompt=step.text or None)
+    elif step.verb == "caption" and step.picture is not None:
+        answer = model.caption(step.picture)
+    else:
+        answer = model.ask(step.text, image=step.picture)
+    assert isinstance(answer, Answer)  # one in, one out
+    if step.verb == "chat":
+        talk.append({"role": "assistant", "content": answer.text})
     return answer
