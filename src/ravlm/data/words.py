@@ -14,6 +14,8 @@ __all__ = ["ChineseDictionary", "ChineseWord", "is_chinese", "segment_chinese", 
 
 _HAS_HAN = re.compile(f"[{HAN}]")
 _RUN = re.compile(rf"([{HAN}]+)|\d+(?:[.,]\d+)+|[^\W{HAN}_]+(?:['’][^\W{HAN}_]+)*")
+_WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:['’][^\W_]+)*")
+"""What of _RUN is left where nothing is Chinese."""
 _END = re.compile(r"""[。！？]+["'”’」』）)]*|[.!?]+["'”’)\]]*(?=\s|$)|\n+""")
 _ABBREVIATION = re.compile(
     r"(?:\b[A-Z]|\b(?i:Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|No|vs|etc|ca|cf|approx|incl|e\.g|i\.e|a\.m|p\.m))\.$"
@@ -42,6 +44,8 @@ def sentences(text: str) -> list[str]:
 
 def words(text: str, dictionary: ChineseDictionary | None = None) -> list[str]:
     """`text` in lower-cased words, without punctuation; Chinese by `dictionary`, else in overlapping pairs."""
+    if not is_chinese(text):
+        return _WORD.findall(text.lower())
     found: list[str] = []
     for match in _RUN.finditer(text.lower()):
         run = match[1]

@@ -6,21 +6,21 @@ Pictures come decoded. Knows neither where entries come from nor where rows go.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ravlm.knowledge.keywords import index_words
 from ravlm.knowledge.schema import EntryRow, PartRow
-from ravlm.records import Entry, Modality
+from ravlm.records import MODALITIES, Entry, Modality
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import DualEncoder
 
 
-@dataclass
+@dataclass(slots=True)
 class Item:
     """An entry on its way: what came, and what becomes of it."""
 
@@ -31,6 +31,7 @@ class Item:
     """Ready-made vectors (dim,)."""
     stored: str | None = None
     """The digest under which the id is stored."""
+    texts: str = "[]"
     metadata: str = "{}"
     """The entry's as JSON; `facets` what filters find it by."""
     facets: Sequence[tuple[str, int, str | int | float]] = ()
@@ -48,17 +49,33 @@ class Item:
         """What the store takes."""
         entry, parts = self.entry, tuple(self.parts)
         return EntryRow(
-            entry.id, self.image, self.image_hash, entry.texts, self.metadata, self.facets, self.digest, parts,
-            self.picture,
+            entry.id, self.image, self.image_hash, self.texts, self.metadata, self.facets, self.digest, parts,
+            self.picture, self.stored is not None,
         )  # fmt: skip
+
+
+class Piece(NamedTuple):
+    """What will be a part, but for its vector."""
+
+    item: Item
+    modality: Modality
+    position: int = 0
+    passage: str | None = None
+    given: bool = False
+    words: str | None = None
 
 
 def encode(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
     """Give every item its parts, or a reason to refuse it; the encoder is asked for only where it is needed."""
-    for item in items:
-        for modality, vector in item.given.items():
-            words = index_words("\n".join(item.entry.texts)) if modality == "text" else None
-            _give(item, PartRow(modality, 0, None, b"", True, words), vector)
+    for modality in MODALITIES:
+        having = [item for item in items if modality in item.given]
+        if having:
+            texts = modality == "text"
+            pieces = [
+                Piece(item, modality, given=True, words=index_words("\n".join(item.entry.texts)) if texts else None)
+                for item in having
+            ]
+            _give(pieces, np.stack([item.given[modality] for item in having]))
     _encode_pictures([item for item in items if item.pixels is not None], encoder)
     _encode_texts([item for item in items if "text" not in item.given], encoder)
 
@@ -66,30 +83,39 @@ def encode(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
 def _encode_pictures(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
     if items:
         vectors = encoder().encode_images([item.pixels for item in items if item.pixels is not None])
-        for item, vector in zip(items, vectors, strict=True):
+        for item in items:
             item.pixels = None
-            _give(item, PartRow("image", 0, None, b"", False), vector)
+        _give([Piece(item, "image") for item in items], vectors)
 
 
 def _encode_texts(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
-    pieces: list[tuple[Item, int, str | None, str]] = []
+    pieces: list[Piece] = []
+    read: list[str] = []
     for item in items:
         for position, text in enumerate(item.entry.texts):
             if text.strip():
                 found = encoder().passages(text)
-                pieces += [(item, position, None if len(found) == 1 else piece, piece) for piece in found]
+                read += found
+                pieces += [
+                    Piece(item, "text", position, None if len(found) == 1 else piece, words=index_words(piece))
+                    for piece in found
+                ]
     if pieces:
-        texts = list(dict.fromkeys(piece for *_, piece in pieces))  # many entries may share a text
-        vector_of = dict(zip(texts, encoder().encode_texts(texts), strict=True))
-        for item, position, passage, piece in pieces:
-            _give(item, PartRow("text", position, passage, b"", False, index_words(piece)), vector_of[piece])
+        place = {text: at for at, text in enumerate(dict.fromkeys(read))}  # many entries may share a text
+        _give(pieces, encoder().encode_texts(list(place))[[place[text] for text in read]])
 
 
-def _give(item: Item, part: PartRow, vector: np.ndarray) -> None:
-    """Add the part with its vector, brought to length 1 and half precision."""
-    length = float(np.linalg.norm(vector))
-    if not np.isfinite(length) or length == 0:
-        whose = "given" if part.given else "encoder's"
-        item.refused = f"Its {whose} {part.modality} vector has the length {length}, and so no direction."
-        return
-    item.parts.append(replace(part, vector=(np.asarray(vector, np.float32) / length).astype("<f2").tobytes()))
+def _give(pieces: Sequence[Piece], vectors: np.ndarray) -> None:
+    """Give items these parts with their vectors (n, dim), brought to length 1 and half precision."""
+    vectors = np.asarray(vectors, np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    good = (np.isfinite(lengths) & (lengths > 0))[:, 0]
+    halves = (vectors / np.where(good[:, None], lengths, 1)).astype("<f2")
+    for (item, modality, position, passage, given, words), half, fine, length in zip(
+        pieces, halves, good.tolist(), lengths[:, 0].tolist(), strict=True
+    ):
+        if fine:
+            item.parts.append(PartRow(modality, position, passage, half.tobytes(), given, words))
+        else:
+            whose = "given" if given else "encoder's"
+            item.refused = f"Its {whose} {modality} vector has the length {length}, and so no direction."

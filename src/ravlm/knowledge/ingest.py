@@ -11,6 +11,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,9 @@ from ravlm.runtime import cpu_count
 if TYPE_CHECKING:
     from ravlm.encoders.base import DualEncoder
 
-BATCH, GIVEN_BATCH = 64, 1024
+BATCH, GIVEN_BATCH = 64, 4096
 """Entries stored in one transaction: where they are encoded, and where their vectors came ready-made."""
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 class Ingestion:
@@ -55,8 +57,12 @@ class Ingestion:
     ) -> AddReport:
         """Add all of `entries`; `given` as `checked_vectors` returns it. A batch that was stored stays stored."""
         size = GIVEN_BATCH if given else BATCH
-        workers = min(4, cpu_count())
-        for batch in batched(ahead(self._prepare, self._items(entries, given, size), workers, size + workers), size):
+        items, workers = self._items(entries, given, size), min(4, cpu_count())
+        if given and all(entry.image is None for entry in entries if isinstance(entry, Entry)):
+            prepared: Iterable[Item] = map(self._prepare, items)  # nothing to wait for
+        else:
+            prepared = ahead(self._prepare, items, workers, size + workers)
+        for batch in batched(prepared, size):
             self._take(batch, entries)
             if progress is not None:
                 progress(self.report(entries))
@@ -99,16 +105,17 @@ class Ingestion:
         try:
             if not all(isinstance(text, str) for text in texts):
                 raise InvalidInput("a text of it is not a string")
-            item.metadata = json.dumps(dict(entry.metadata), ensure_ascii=False, allow_nan=False)
+            item.texts, item.metadata = json_texts(texts), _JSON.encode(dict(entry.metadata))
             item.facets = facets(entry.metadata)
             id_ = str(entry.id).strip() or _content_id(entry, texts)
-            "\n".join([id_, item.metadata, *texts]).encode()
+            f"{id_}{item.texts}{item.metadata}".encode()
         except UnicodeEncodeError:
             item.refused = "A text or the id of it is not valid Unicode (half of a surrogate pair)."
         except (TypeError, ValueError, RavlmError) as error:
             item.refused = str(error) if isinstance(error, RavlmError) else f"Its metadata is not JSON: {error}."
         else:
-            item.entry = Entry(id_, entry.image, texts, entry.metadata)
+            if id_ != entry.id or texts != entry.texts:
+                item.entry = Entry(id_, entry.image, texts, entry.metadata)
             item.place = f'{item.place}, "{id_}"'
             if id_ in seen:
                 item.refused = f'The id "{id_}" stands in this source twice; the first one was taken.'
@@ -159,9 +166,9 @@ class Ingestion:
             item.image, item.image_hash, item.picture = found.image, found.hash, found.data if found.keep else None
         elif not item.given and not any(text.strip() for text in entry.texts):
             raise InvalidInput("It has neither a picture nor a text.")
-        given = {modality: zlib.crc32(vector.tobytes()) for modality, vector in item.given.items()}
-        content = [item.image, item.image_hash, entry.texts, item.metadata, given]
-        item.digest = _hash(content)
+        given = [f"{modality} {zlib.crc32(np.ascontiguousarray(vector))}" for modality, vector in item.given.items()]
+        content = [json_texts([item.image or "", item.image_hash or ""]), item.texts, item.metadata, *given]
+        item.digest = hashlib.sha256("\n".join(content).encode()).hexdigest()  # JSON has no bare line ends
         if item.digest == item.stored:
             item.unchanged, item.picture = True, None
         elif source is not None and "image" not in item.given:
@@ -202,8 +209,10 @@ def _quarantine_of(source: object) -> list[Quarantined] | None:
 
 def _content_id(entry: Entry, texts: tuple[str, ...]) -> str:
     picture = None if entry.image is None else hashlib.sha256(image_bytes(entry.image)).hexdigest()
-    return _hash([picture, texts, dict(entry.metadata)])[:16]
+    content = json.dumps([picture, texts, dict(entry.metadata)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _hash(content: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def json_texts(texts: Sequence[str]) -> str:
+    """Texts as a JSON list."""
+    return f"[{', '.join(map(encode_basestring, texts))}]"

@@ -88,8 +88,7 @@ class State(NamedTuple):
     identity: Identity
 
 
-@dataclass(frozen=True)
-class PartRow:
+class PartRow(NamedTuple):
     """A part to store. `words`: what keyword search finds it by, separated by blanks."""
 
     modality: Modality
@@ -100,17 +99,18 @@ class PartRow:
     words: str | None = None
 
 
-@dataclass(frozen=True)
-class EntryRow:
+class EntryRow(NamedTuple):
     """An entry to store, checked and encoded. `picture`: bytes to be written to `image`, a path in the base."""
 
     id: str
     image: str | None
     image_hash: str | None
-    texts: tuple[str, ...]
+    texts: str
     metadata: str
-    """As JSON."""
+    """As JSON, both."""
     facets: Sequence[tuple[str, int, str | int | float]]
     digest: str
     parts: tuple[PartRow, ...]
     picture: bytes | None = None
+    known: bool = True
+    """Whether an entry of this id was there when it was looked for: then it is looked for again to be replaced."""

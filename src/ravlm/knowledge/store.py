@@ -178,24 +178,17 @@ class Store:
         with self.writing() as (db, change):
             if _state(db).identity != identity:
                 raise Mismatch(f'The knowledge base "{self.folder}" was re-encoded while it was open; open it again.')
-            replaced = _remove(db, [row.id for row in rows], change)
-            next_entry, next_part = _last(db, "entry") + 1, _last(db, "part") + 1
-            entries: list[tuple[Any, ...]] = []
-            parts: list[tuple[Any, ...]] = []
-            tags: list[tuple[Any, ...]] = []
-            for number, row in enumerate(rows, next_entry):
+            for row in rows:
                 if row.picture is not None:
                     self._write_picture(str(row.image), row.picture)
-                texts = json.dumps(row.texts, ensure_ascii=False)
-                entries.append((number, row.id, row.image, row.image_hash, texts, row.metadata, row.digest, change))
-                tags += [(*facet, number) for facet in row.facets]
-                for part in row.parts:
-                    checksum, at = zlib.crc32(part.vector), next_part + len(parts)
-                    parts.append((at, number, CODES[part.modality], part.position, part.passage, int(part.given),
-                                  checksum, change, part.vector, part.words))  # fmt: skip
-            db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", entries)
-            db.executemany("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", parts)
-            db.executemany("INSERT INTO facet VALUES (?, ?, ?, ?)", tags)
+            replaced = _remove(db, [row.id for row in rows if row.known], change)
+            db.execute("SAVEPOINT rows")
+            try:
+                _insert(db, rows, change)
+            except sqlite3.IntegrityError:  # another process has just added one of them
+                db.execute("ROLLBACK TO rows")
+                replaced += _remove(db, [row.id for row in rows], change)
+                _insert(db, rows, change)
         return replaced
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -334,6 +327,22 @@ def _part(entry: Entry, modality: int, position: int, passage: str | None) -> Pa
     if passage is None:
         passage = entry.texts[position] if position < len(entry.texts) else ""
     return Part("text", position, passage)
+
+
+def _insert(db: sqlite3.Connection, rows: Sequence[EntryRow], change: int) -> None:
+    next_entry, next_part = _last(db, "entry") + 1, _last(db, "part") + 1
+    entries: list[tuple[Any, ...]] = []
+    parts: list[tuple[Any, ...]] = []
+    tags: list[tuple[Any, ...]] = []
+    for number, (id_, image, image_hash, texts, metadata, facets, digest, of_entry, *_) in enumerate(rows, next_entry):
+        entries.append((number, id_, image, image_hash, texts, metadata, digest, change))
+        tags += [(*facet, number) for facet in facets]
+        for at, (modality, position, passage, vector, given, words) in enumerate(of_entry, next_part + len(parts)):
+            parts.append((at, number, CODES[modality], position, passage, int(given), zlib.crc32(vector), change,
+                          vector, words))  # fmt: skip
+    db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", entries)
+    db.executemany("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", parts)
+    db.executemany("INSERT INTO facet VALUES (?, ?, ?, ?)", tags)
 
 
 def _remove(db: sqlite3.Connection, ids: Sequence[str], change: int) -> int:

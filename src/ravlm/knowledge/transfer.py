@@ -181,7 +181,7 @@ def _row(entry: Entry, parts: list[PartRow]) -> EntryRow:
         id=entry.id,
         image=found.image if found else None if image is None else str(image),
         image_hash=found.hash if found else None,
-        texts=entry.texts,
+        texts=json.dumps(entry.texts, ensure_ascii=False),
         metadata=json.dumps(entry.metadata, ensure_ascii=False),
         facets=facets(entry.metadata),
         digest="",  # equal to none: adding the same entry again encodes it

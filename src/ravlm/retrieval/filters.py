@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -85,21 +85,24 @@ def typed(value: Scalar) -> tuple[int, str | int | float]:
 
 def facets(metadata: Mapping[str, Any]) -> list[tuple[str, int, str | int | float]]:
     """The facets of an entry as (path, kind, value), each once. Raises InvalidInput for a value JSON does not have."""
-    found = dict.fromkeys((path, *typed(value)) for path, value in _leaves(metadata, ""))
+    found: dict[tuple[str, int, str | int | float], None] = {}
+    _collect(metadata, "", found)
     return list(found)
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Scalar]]:
-    if isinstance(value, Mapping):
+def _collect(value: Any, path: str, found: dict[tuple[str, int, str | int | float], None]) -> None:
+    if isinstance(value, str | int | float):  # the usual ones first: millions come here
+        found[path, *typed(value)] = None
+    elif isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise InvalidInput(f"The metadata key {key!r} is not a text; JSON has no other keys.")
-            yield from _leaves(inner, f"{path}.{key}" if path else key)
+            _collect(inner, f"{path}.{key}" if path else key, found)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _leaves(inner, path)
+            _collect(inner, path, found)
     else:
-        yield path, value
+        found[path, *typed(value)] = None
 
 
 def matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
