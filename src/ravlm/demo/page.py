@@ -6,6 +6,7 @@ Knows the exhibits and how they look; not how they came about. Layout and colour
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -63,12 +64,9 @@ class _Page:
         picture = self.pictures.tag(shown[0].step.picture, 900, "The photo that is asked about")
         first = "".join(self._qa(e) for e in shown if e.step.verb == "ask") or self._searched(shown[0])
         texts = "".join(self._searched(e) for e in shown if e.step.find == "text")
-        stories = "".join(
-            f'<h3>{escape(_title(e.step.label))}</h3><p class="story"{_lang(e.answer.text)}>{escape(e.answer.text)}</p>'
-            for e in shown
-            if e.answer is not None and e.step.verb != "ask"
-        )
-        pair = f'<div class="pair"><div>{texts}</div><div>{stories}</div></div>' if stories else ""
+        captions = "".join(self._told(e) for e in shown if e.step.verb == "caption")
+        stories = "".join(self._told(e) for e in shown if e.step.verb == "tell")
+        pair = f'<div class="pair"><div>{texts}{captions}</div><div>{stories}</div></div>' if stories else ""
         return f"""<section aria-labelledby="photo">
 <h2 id="photo">{"One photo, asked in two languages" if stories else "One photo, found again"}</h2>
 <p class="lead">The photo is mirrored, cropped and darker than the one in the base.</p>
@@ -90,7 +88,8 @@ class _Page:
             cards
             and f"""<section aria-labelledby="more">
 <h2 id="more">More questions</h2>
-<p class="lead">With a photo, or with words alone. The answer is read from what the entry says.</p>
+<p class="lead">With a photo, or with words alone. The number beside an entry is a cosine for a photo,
+a keyword score for words.</p>
 <div class="cards">{cards}</div>
 </section>"""
         )
@@ -164,6 +163,14 @@ ravlm demo --data FOLDER --out my-demo</pre>"""
             f'<p class="answer"{_lang(answer.text)}>{escape(answer.text)}</p>{self._evidence(exhibit)}</div>'
         )
 
+    def _told(self, exhibit: Exhibit) -> str:
+        """A caption or a story with its evidence; the marks [1] stand higher and smaller."""
+        answer = exhibit.answer
+        assert answer is not None
+        text = re.sub(r" ?\[([\d, ]+)\]", r"<sup>\1</sup>", escape(answer.text))
+        label = escape(_title(exhibit.step.label))
+        return f'<h3>{label}</h3><p class="story"{_lang(answer.text)}>{text}</p>{self._evidence(exhibit)}'
+
     def _question_card(self, exhibit: Exhibit, kind: str) -> str:
         label = f"<h3>{escape(_title(exhibit.step.label))}</h3>"
         if exhibit.step.picture is None:
@@ -184,8 +191,12 @@ ravlm demo --data FOLDER --out my-demo</pre>"""
         return "".join(
             f'<p class="sure">{words}</p><ul class="evidence {kind}">{"".join(map(self._chip, hits))}</ul>'
             for kind, words, hits in groups
-            if hits and (kind == "cited" or exhibit.step.section in ("photo", "absent"))
+            if hits and (kind == "cited" or self._shows_all(exhibit))
         )
+
+    @staticmethod
+    def _shows_all(exhibit: Exhibit) -> bool:
+        return exhibit.step.section == "absent" or (exhibit.step.section == "photo" and exhibit.step.verb == "ask")
 
     def _chip(self, hit: Hit) -> str:
         score, text = f'<b class="score">{hit.score:.2f}</b>', hit.entry.text
