@@ -177,7 +177,7 @@ def test_sources_of_no_known_kind(tmp_path: Path) -> None:
     (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "letter.txt").write_text("Dear Sir\nthis is a letter\n")
     for name in ("noise.csv", "letter.txt"):
-        with pytest.raises(InvalidInput, match="folder of pictures, Parquet, JSON lines, CSV or TSV"):
+        with pytest.raises(InvalidInput, match="folder of pictures, Parquet, COCO captions, JSON lines"):
             read_entries(tmp_path / name)
     (tmp_path / "wide.csv").write_text("image,text\n", encoding="utf-16")
     with pytest.raises(InvalidInput, match="UTF-16; save it as UTF-8"):

@@ -49,7 +49,7 @@ KB = argument("kb", metavar="KB", help="folder of the knowledge base")
 SOURCE = argument(
     "source",
     metavar="SOURCE",
-    help="a folder of pictures, JSON lines, CSV, TSV or Parquet; - reads JSON lines from stdin",
+    help="pictures in a folder, JSON lines, CSV, TSV, Parquet, COCO, WebDataset ...; - reads JSON lines from stdin",
 )
 WHERE = argument("--where", metavar="W", help="only such entries: 'year >= 1990 and kind in [\"bird\"]'")
 K = argument("-k", type=int, default=4, metavar="N", help="entries to read as evidence (default 4; 0: closed book)")

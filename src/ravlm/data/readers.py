@@ -10,12 +10,12 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from ravlm.data.rows import CONTENT, Quarantined, Row, to_entry, to_pair, wrong_keys
-from ravlm.data.sources import folder, json_lines, parquet, table
+from ravlm.data.sources import coco, folder, json_lines, parquet, saved_dataset, table, token, webdataset
 from ravlm.errors import BrokenData, InvalidInput, NotFound, RavlmError
 from ravlm.records import Entry, Pair
 
@@ -37,15 +37,22 @@ class Reader:
 
 
 READERS: dict[str, Reader] = {  # the first that recognises a source takes it: the particular before the general
+    "saved dataset (Hugging Face)": Reader(saved_dataset.recognises, saved_dataset.rows),
+    "WebDataset shards": Reader(webdataset.recognises, webdataset.rows),
     "folder of pictures": Reader(folder.recognises, folder.rows),
     "Parquet": Reader(parquet.recognises, parquet.rows),
+    "COCO captions": Reader(coco.recognises, coco.rows),
     "JSON lines": Reader(json_lines.recognises, json_lines.rows),
+    "Flickr token file": Reader(token.recognises, token.rows),
     "CSV or TSV with named columns": Reader(table.recognises, table.rows),
 }
 
 
-def read_entries(source: str | os.PathLike[str]) -> EntryStream:
-    """The entries of a folder of pictures, a JSON lines, CSV, TSV or Parquet file, or JSON lines from "-".
+def read_entries(source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> EntryStream:
+    """The entries of a source: what it is, is found out from its content (`READERS`); "-" is JSON lines from the input.
+
+    `images` is the folder where relative pictures start; without it they start where the source lies, and those of a
+    COCO or token file are looked for in the folders in and beside it.
 
     Nothing is held: each iteration reads the source anew ("-", standard input, can be read once). `.quarantine` lists
     what the running iteration refused, with reason and place: a row that can't be read, whose picture is missing, or
@@ -54,21 +61,24 @@ def read_entries(source: str | os.PathLike[str]) -> EntryStream:
     Raises NotFound for a source that isn't there or a folder without pictures, InvalidInput for one that no reader
     recognises or whose rows have none of the keys image, text, texts.
     """
-    return EntryStream(source)
+    return EntryStream(source, images)
 
 
-def read_pairs(source: str | os.PathLike[str]) -> PairStream:
+def read_pairs(source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> PairStream:
     """Like `read_entries`; each row needs a picture and a text, or goes to quarantine."""
-    return PairStream(source)
+    return PairStream(source, images)
 
 
 class _Stream(Generic[Record]):
     _make: Callable[[Row], Record]
 
-    def __init__(self, source: str | os.PathLike[str]) -> None:
+    def __init__(self, source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> None:
         if not isinstance(source, str | os.PathLike) or not os.fspath(source):
             raise InvalidInput(f'A source is the path of a folder or file, or "-", not {source!r}.')
         self.source = "-" if os.fspath(source) == "-" else Path(source)
+        if images is not None and not Path(images).is_dir():
+            raise NotFound(f'There is no folder of pictures "{images}"; check the path.')
+        self.images = None if images is None else Path(images)
         self.quarantine: list[Quarantined] = []
         self._taken = False
         self._reader = None if self.source == "-" else _recognise(Path(source))
@@ -80,6 +90,8 @@ class _Stream(Generic[Record]):
             if isinstance(row, Quarantined):
                 refused.append(row)
                 continue
+            if self.images is not None:
+                row = replace(row, folder=self.images)
             try:
                 record = type(self)._make(row)
             except RavlmError as error:

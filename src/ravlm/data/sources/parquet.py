@@ -55,7 +55,7 @@ def rows(path: Path) -> Iterator[Row | Quarantined]:
                         if values is None:
                             yield Quarantined(place, "Its text is not UTF-8; write the file again.")
                         else:
-                            yield Row(place, _plain_row(values), path.parent)
+                            yield Row(place, plain_row(values), path.parent)
             except broken as error:
                 yield Quarantined(f"{path}, rows {number + 1} to {end}", f"They can't be read: {error}.")
                 number = end
@@ -71,20 +71,21 @@ def _values(batch: Any) -> list[dict[str, Any] | None]:
         return [row for number in range(batch.num_rows) for row in _values(batch.slice(number, 1))]
 
 
-def _plain_row(values: dict[str, Any]) -> dict[str, Any]:
-    found = {key: value if key == "image" else _plain(value) for key, value in values.items()}
+def plain_row(values: dict[str, Any]) -> dict[str, Any]:
+    """A record in JSON types, its picture as bytes or path; what is empty is left out."""
+    found = {key: value if key == "image" else plain(value) for key, value in values.items()}
     image = found.get("image")
     if isinstance(image, dict):
         found["image"] = image.get("bytes") or image.get("path")
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` in JSON types."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
