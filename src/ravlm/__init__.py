@@ -20,7 +20,9 @@ _HOME = {
     "Part": "ravlm.records",
     "RavlmError": "ravlm.errors",
     "RetrievalAugmentedVLM": "ravlm.model",
+    "Score": "ravlm.records",
     "SearchOptions": "ravlm.retrieval.options",
+    "metrics": "ravlm.metrics",
     "read_entries": "ravlm.data.readers",
     "read_pairs": "ravlm.data.readers",
 }
@@ -28,18 +30,20 @@ _HOME = {
 __all__ = [*_HOME, "__version__"]  # noqa: PLE0604
 
 if TYPE_CHECKING:
+    from ravlm import metrics
     from ravlm.data.readers import read_entries, read_pairs
     from ravlm.encoders.base import DualEncoder
     from ravlm.errors import RavlmError
     from ravlm.knowledge.base import KnowledgeBase
     from ravlm.model import RetrievalAugmentedVLM
-    from ravlm.records import Answer, Entry, Hit, Pair, Part
+    from ravlm.records import Answer, Entry, Hit, Pair, Part, Score
     from ravlm.retrieval.options import SearchOptions
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        home = import_module(_HOME[name])
+        return home if _HOME[name] == f"ravlm.{name}" else getattr(home, name)
     raise AttributeError(f'module "ravlm" has no name "{name}"; it has: {", ".join(_HOME)}')
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
@@ -85,3 +86,17 @@ class Answer:
     abstained: bool = False
     trace: Mapping[str, Any] = field(default_factory=dict)
     """What was done: the query as glossed, scores, seconds a stage."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a metric says about many items at once."""
+
+    value: float
+    """On the scale of the reference implementation."""
+    items: tuple[float, ...]
+    """The same for each item alone, in order."""
+    signature: str
+    """What was computed and how: metric, tokenisation, version. Equal signatures may be compared."""
+    counts: np.ndarray | None = None
+    """Of a metric that is no mean of its items: a row of counts an item; the value is computed from their sum."""

@@ -1,0 +1,62 @@
+"""Metrics as plain functions of texts, ids, vectors or pixels, each giving a `Score`. No Java, no download, no model.
+
+`docs/metrics.md` says for each what it equals and where it differs.
+"""
+
+from ravlm.metrics.answers import containment, exact_match, normalise_answer, token_f1, vqa_accuracy
+from ravlm.metrics.bleu import bleu, bleu_from_counts
+from ravlm.metrics.captions import caption_scores
+from ravlm.metrics.cider import CiderFrequencies, cider, cider_frequencies
+from ravlm.metrics.citations import citation_precision, citation_recall, share_from_counts
+from ravlm.metrics.diversity import copy_rate, distinct_n
+from ravlm.metrics.images import image_l1, image_l2, mask_iou, psnr, ssim
+from ravlm.metrics.likeness import clip_score, directional_similarity, ref_clip_score
+from ravlm.metrics.meteor import meteor, meteor_from_counts
+from ravlm.metrics.penn import PennTokens
+from ravlm.metrics.retrieval import (
+    cross_modal_recall,
+    mean_average_precision,
+    mean_reciprocal_rank,
+    ndcg_at,
+    precision_at,
+    recall_at,
+)
+from ravlm.metrics.rouge import rouge, rouge_l
+
+__all__ = [
+    "CiderFrequencies",
+    "PennTokens",
+    "bleu",
+    "bleu_from_counts",
+    "caption_scores",
+    "cider",
+    "cider_frequencies",
+    "citation_precision",
+    "citation_recall",
+    "clip_score",
+    "containment",
+    "copy_rate",
+    "cross_modal_recall",
+    "directional_similarity",
+    "distinct_n",
+    "exact_match",
+    "image_l1",
+    "image_l2",
+    "mask_iou",
+    "mean_average_precision",
+    "mean_reciprocal_rank",
+    "meteor",
+    "meteor_from_counts",
+    "ndcg_at",
+    "normalise_answer",
+    "precision_at",
+    "psnr",
+    "recall_at",
+    "ref_clip_score",
+    "rouge",
+    "rouge_l",
+    "share_from_counts",
+    "ssim",
+    "token_f1",
+    "vqa_accuracy",
+]

@@ -133,10 +133,9 @@ _RULES = (
     r"[£€\x80¤₠¢½¼¾⅓⅔()\[\]{}#%/@,.\"'–-―\x96\x97…]",
     rf"[{_SYMBOLS}]",
 )
-_COMPILED = tuple(re.compile(rule) for rule in _RULES)
-_PLAIN = re.compile(r"([A-Za-z]+)(?=,?[ \n])")
+_PLAIN = r"([A-Za-z]+)(?=,?[ \n])"
 """The usual case, for speed: letters, and then a space."""
-_GAP = re.compile(r"(?: |,(?!\d)|[.!?](?=[ \n]))+")
+_GAP = r"(?: |,(?!\d)|[.!?](?=[ \n]))+"
 """Between usual words: nothing that stays."""
 
 _SPLIT = {
@@ -166,32 +165,38 @@ _BRACKETS = str.maketrans({" ": "\xa0", "\xad": None, "(": "-lrb-", ")": "-rrb-"
 _CLITICS = frozenset(("'s", "'m", "'d", "'re", "'ve", "'ll", "n't"))
 
 
-def penn_tokens(text: str) -> list[str]:
-    """The tokens of `text`, lower-cased, punctuation dropped. A token may hold a no-break space: "1 1/2" is one."""
-    text += "\n"
-    found: list[str] = []
-    place = 0
-    while place < len(text):
-        if plain := _PLAIN.match(text, place):
-            found.append(plain[0])
-            place = plain.end()
-        elif gap := _GAP.match(text, place):
-            place = gap.end()
-        else:
-            token = _longest(text, place)
-            found.append(token)
-            place += len(token) or 1
-    return [w for token in found for w in _spelt(token.lower()) if w and w not in PUNCTUATION]
+class PennTokens:
+    """The rules, compiled: `PennTokens()(text)` gives the tokens of `text`."""
 
+    def __init__(self) -> None:
+        self._rules = [re.compile(rule) for rule in _RULES]
+        self._plain, self._gap = re.compile(_PLAIN), re.compile(_GAP)
 
-def _longest(text: str, place: int) -> str:
-    """The token at `place` by the rule that matches most; an empty string where none does."""
-    length, token = 0, ""
-    for rule in _COMPILED:
-        match = rule.match(text, place)
-        if match and match.end() - place > length:
-            length, token = match.end() - place, match[match.lastindex or 0]
-    return token
+    def __call__(self, text: str) -> list[str]:
+        """The tokens, lower-cased, punctuation dropped. A token may hold a no-break space: "1 1/2" is one."""
+        text += "\n"
+        found: list[str] = []
+        place = 0
+        while place < len(text):
+            if plain := self._plain.match(text, place):
+                found.append(plain[0])
+                place = plain.end()
+            elif gap := self._gap.match(text, place):
+                place = gap.end()
+            else:
+                token = self._longest(text, place)
+                found.append(token)
+                place += len(token) or 1
+        return [w for token in found for w in _spelt(token.lower()) if w and w not in PUNCTUATION]
+
+    def _longest(self, text: str, place: int) -> str:
+        """The token at `place` by the rule that matches most; an empty string where none does."""
+        length, token = 0, ""
+        for rule in self._rules:
+            match = rule.match(text, place)
+            if match and match.end() - place > length:
+                length, token = match.end() - place, match[match.lastindex or 0]
+        return token
 
 
 def _spelt(token: str) -> tuple[str, ...]:
