@@ -143,12 +143,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/starter"))
     parser.add_argument("--members", type=int, default=Recipe().layout.members)
+    parser.add_argument("--dim", type=int, default=Recipe().heads.aligned_dim, help="of each member's vector")
     parser.add_argument("--pooled", action="store_true", help="heads alone, no opened stages")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    shape = replace(Recipe().layout, members=given.members, opened=not given.pooled)
-    heads = replace(Recipe().heads, aligned_dim=shape.aligned_dim // shape.members)
-    recipe = replace(Recipe(), layout=shape, heads=heads, seed=given.seed)
+    aligned_dim = given.members * given.dim
+    shape = replace(Recipe().layout, members=given.members, opened=not given.pooled, aligned_dim=aligned_dim)
+    recipe = replace(Recipe(), layout=shape, heads=replace(Recipe().heads, aligned_dim=given.dim), seed=given.seed)
     print(train_starter(given.data, given.out, given.work, recipe).fingerprint)
 
 
