@@ -18,6 +18,7 @@ import pytest
 
 from ravlm.cli import main
 from ravlm.cli.commands import COMMANDS
+from ravlm.cli.output import shorten, wrap
 from tests.fakes import FakeEncoder
 
 Ran = tuple[int, str, str]
@@ -183,6 +184,16 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
     text = capsys.readouterr().out
     assert "--json" in text
     assert f"ravlm {name}" in text.split("examples:")[1]
+
+
+def test_lines_are_measured_in_terminal_columns() -> None:
+    """Chinese takes two columns a character; no line begins with a stop or a mark."""
+    assert wrap("a striped cat looks past", 10) == ["a striped", "cat looks", "past"]
+    assert wrap("一只猫。[1]它睡了。", 8) == ["一只", "猫。[1]", "它睡了。"]
+    assert wrap("unbreakable", 4) == ["unbreakable"]
+    assert wrap("", 4) == [""]
+    assert shorten("Name: cat\n\nKind: animal", 40) == "Name: cat · Kind: animal"
+    assert shorten("一只毛茸茸的橘猫", 11) == "一只毛茸茸…"
 
 
 # what it refuses

@@ -31,7 +31,13 @@ def build(options: Options) -> int:
     folder = Path(options.kb)
     was_there, was_used = folder.exists(), folder.is_dir() and any(folder.iterdir())
     with Progress("entries") as progress:
-        kb = KnowledgeBase.build(folder, read_entries(options.source), encoder=options.encoder, progress=progress)
+        kb = KnowledgeBase.build(
+            folder,
+            read_entries(options.source),
+            encoder=options.encoder,
+            progress=progress,
+            deduplicate=options.deduplicate,
+        )
     with kb:
         count, report = kb.count(), kb.report
     if count == 0 and not was_used:
@@ -50,7 +56,7 @@ def add(options: Options) -> int:
 
     with KnowledgeBase.open(options.kb) as kb:
         with Progress("entries") as progress:
-            report = kb.add(read_entries(options.source), progress=progress)
+            report = kb.add(read_entries(options.source), progress=progress, deduplicate=options.deduplicate)
         _print_report(options, report, kb.count())
     return 0
 
@@ -208,12 +214,21 @@ def _print_report(options: Options, report: AddReport, count: int) -> None:
 
 
 def _print_refusals(report: AddReport) -> None:
+    for id_, other in report.duplicates[:_SHOWN]:
+        note(f'left out: "{id_}" has the same content as "{other}"')
+    if len(report.duplicates) > _SHOWN:
+        note(f"left out: {len(report.duplicates) - _SHOWN:,} more; --json lists all of them")
     for item in report.quarantined[:_SHOWN]:
         note(f"refused: {item.place}: {item.reason}")
     if len(report.quarantined) > _SHOWN:
         note(f"refused: {len(report.quarantined) - _SHOWN:,} more; --json lists all of them")
 
 
+_DEDUPLICATE = argument(
+    "--deduplicate",
+    choices=("exact", "near"),
+    help="leave out what is there already: the same picture or texts; near: pictures that look the same, too",
+)
 COMMANDS = {
     "build": Command(
         "make a knowledge base of pictures and texts, or go on with one",
@@ -222,6 +237,7 @@ COMMANDS = {
             KB,
             SOURCE,
             argument("--encoder", metavar="E", help="starter or a folder (default: the base's own, else starter)"),
+            _DEDUPLICATE,
         ),
         """
         ravlm build kb photos/
@@ -232,7 +248,7 @@ COMMANDS = {
     "add": Command(
         "add entries; one whose id is there is replaced",
         add,
-        (KB, SOURCE),
+        (KB, SOURCE, _DEDUPLICATE),
         """
         ravlm add kb more-photos/
         echo '{"id": "note-1", "text": "a fluffy orange cat"}' | ravlm add kb -

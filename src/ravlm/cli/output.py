@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 import unicodedata
@@ -17,6 +18,10 @@ from ravlm.records import Answer, Entry, Hit
 
 if TYPE_CHECKING:
     from ravlm.knowledge.reports import AddReport
+
+
+_UNBROKEN = re.compile(r"[\u2e80-\uffef][，。！？、；：”’）]*(?:\[\d+\])?\s*|[^\s\u2e80-\uffef]+\s*|\s+")
+"""What stays on one line: a word, or a Chinese character with the punctuation and the mark [1] that follow it."""
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -108,14 +113,20 @@ class Progress:
 def shorten(text: str, columns: int) -> str:
     """`text` on one line of at most `columns` terminal columns (a Chinese character takes two)."""
     text = " · ".join(line.strip() for line in text.splitlines() if line.strip())
-    used = 0
-    kept: list[str] = []
-    for character in text:
-        used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if used > columns:
-            return "".join(kept[:-1]).rstrip() + "…"
-        kept.append(character)
-    return text
+    lines = wrap(text, columns - 1)
+    return lines[0] + "…" if len(lines) > 1 else text
+
+
+def wrap(text: str, columns: int) -> list[str]:
+    """`text` in lines of at most `columns` terminal columns, broken at spaces or beside a Chinese character."""
+    lines, used = [""], 0
+    for piece in _UNBROKEN.findall(text):
+        width = sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in piece.rstrip())
+        if used + width > columns and lines[-1]:
+            lines, used = [*lines, ""], 0
+        lines[-1] += piece
+        used += width + len(piece) - len(piece.rstrip())
+    return [line.rstrip() for line in lines]
 
 
 def _hit_line(start: str, hit: Hit) -> str:

@@ -6,11 +6,13 @@ Knows the demo's records; what is asked and searched for is the demo's own matte
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ravlm.cli.output import answer_record, hit_record, note, print_json, shorten
+from ravlm.cli.output import answer_record, hit_record, note, print_json, shorten, wrap
 from ravlm.cli.parser import Command, Options, argument
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def demo(options: Options) -> int:
     page = run_demo(options.out, options.data, on_built=show.built, on_exhibit=show.exhibit)
     here = os.path.relpath(page.parent)
     print(f"\n{show.bold('The page')}  {page}   ({time.perf_counter() - began:.0f} s in all)")
-    print(f"{show.bold('Go on')}     ravlm search {here}/kb --image {here}/photo.jpg --text outdoors")
+    print(f"{show.bold('Go on')}     {_program()} search {here}/kb --image {here}/photo.jpg --text outdoors")
     return 0
 
 
@@ -78,7 +80,13 @@ class _Show:
             cited = f"  [{', '.join(exhibit.answer.citations)}]" if exhibit.answer.citations else ""
             print(f"  {step.text}\n    {self.bold(exhibit.answer.text)}{self.dim(cited)}")
         else:
-            print(f"  {step.label}\n    {exhibit.answer.text}")
+            print(f"  {step.label}")
+            print("\n".join(f"    {line}" for line in wrap(exhibit.answer.text, _WIDE)))
+
+
+def _program() -> str:
+    """How to call this program from here: by its name where that is on the PATH."""
+    return "ravlm" if shutil.which("ravlm") else os.path.relpath(Path(sys.executable).parent / "ravlm")
 
 
 def _brief(hit: Hit) -> str:

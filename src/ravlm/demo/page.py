@@ -147,7 +147,7 @@ a keyword score for words.</p>
         return f"""<p>{len(self.built.entries)} entries, {self.built.parts} vectors. Loading the encoder
 ({escape(self.built.encoder)}) took {self.built.load_seconds:.1f} s, building {self.built.build_seconds:.1f} s,
 everything that was searched, asked and told {asked:.1f} s.</p>{refused}
-<p>Go on from here:</p>
+<p>Go on from here, in the environment that made this page (<code>source .venv/bin/activate</code>):</p>
 <pre>ravlm search {here}/kb --text "something orange"
 ravlm ask {here}/kb "What is in the picture?" --image {here}/photo.jpg
 ravlm demo --data FOLDER --out my-demo</pre>"""
