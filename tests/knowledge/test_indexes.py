@@ -284,11 +284,12 @@ def test_a_base_of_format_1_is_upgraded(large: KnowledgeBase) -> None:
     db.execute("DROP TABLE part")
     db.execute("ALTER TABLE old RENAME TO part")
     db.execute("CREATE INDEX part_of_entry ON part (entry)")
+    db.execute("ALTER TABLE entry DROP COLUMN look")
     db.execute("PRAGMA user_version = 1")
     db.commit()
     db.close()
     with KnowledgeBase.open(large.path) as base:
-        assert base.info().format == 2
+        assert base.info().format == 3
         from ravlm.retrieval.options import SearchOptions
 
         assert ids(base.search(text="text 77", k=1, options=SearchOptions(method="keyword"))) == ["77"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ravlm.cli import main
 from ravlm.data.readers import read_entries
+from ravlm.encoders.base import DualEncoder
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
@@ -182,3 +185,55 @@ def test_progress_is_told_after_each_batch(base: KnowledgeBase) -> None:
     base.add([Entry(f"{i}", None, (f"{i}",)) for i in range(150)], progress=lambda report: told.append(report.added))
     assert told == [64, 128, 150]
     assert set(base.report.seconds) == {"decode", "encode", "store", "total"}
+
+
+# duplicates
+
+
+class Sharp(FakeEncoder):
+    image_size = 96
+
+
+def test_look_alikes_and_copies_are_left_out(tmp_path: Path) -> None:
+    """Exact: the same bytes. Near: a smaller, re-encoded copy too; but neither another picture nor another colour."""
+    rng = np.random.default_rng(0)
+    photo, other = (Image.fromarray(rng.integers(0, 255, (4, 6, 3), np.uint8)).resize((320, 240)) for _ in range(2))
+    photo.save(tmp_path / "a.png")
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    photo.resize((200, 150)).save(tmp_path / "c.jpg", quality=60)
+    other.save(tmp_path / "d.png")
+    Image.new("RGB", (64, 64), (200, 0, 0)).save(tmp_path / "e.png")
+    Image.new("RGB", (64, 64), (0, 0, 200)).save(tmp_path / "f.png")
+    entries = [Entry(name[0], tmp_path / name) for name in ("a.png", "b.png", "c.jpg", "d.png", "e.png", "f.png")]
+    entries += [Entry("t1", None, ("a text",)), Entry("t2", None, ("a text",)), Entry("t3", None, ("another",))]
+    for how, left_out in (
+        (None, ()),
+        ("exact", (("b", "a"), ("t2", "t1"))),
+        ("near", (("b", "a"), ("c", "a"), ("t2", "t1"))),
+    ):
+        with KnowledgeBase.build(tmp_path / f"kb {how}", entries, Sharp(), deduplicate=how) as base:  # type: ignore[arg-type]
+            assert base.report.duplicates == left_out
+            assert base.report.added == base.count() == 9 - len(left_out)
+        with KnowledgeBase.build(tmp_path / f"kb {how}", entries, Sharp(), deduplicate=how) as again:  # type: ignore[arg-type]
+            assert again.report.duplicates == left_out
+            assert (again.report.added, again.report.unchanged) == (0, 9 - len(left_out))
+            new = [Entry("z", tmp_path / "c.jpg"), Entry("a", tmp_path / "d.png")]
+            report = again.add(new, deduplicate=how)  # type: ignore[arg-type]
+            assert report.updated == 1  # the new form of an entry is taken, whatever else looks like it
+            assert len(report.duplicates) == (how is not None)
+
+
+def test_a_way_to_deduplicate_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match='Did you mean "near"'):
+        KnowledgeBase.build(tmp_path / "kb", [], FakeEncoder(), deduplicate="nera")  # type: ignore[arg-type]
+
+
+def test_duplicates_are_told_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(DualEncoder, "load", lambda name: FakeEncoder())
+    (tmp_path / "e.jsonl").write_text('{"id": "1", "text": "a"}\n{"id": "2", "text": "a"}\n{"id": "3", "text": "b"}\n')
+    assert main(["build", str(tmp_path / "kb"), str(tmp_path / "e.jsonl"), "--deduplicate", "exact"]) == 0
+    told = capsys.readouterr()
+    assert '"2" has the same content as "1"' in told.err
+    assert "1 left out as duplicates" in told.out

@@ -293,7 +293,7 @@ def test_threads_share_a_handle(closed: Path) -> None:
 def test_info(closed: Path) -> None:
     with KnowledgeBase.open(closed) as base:
         info = base.info()
-        assert (info.entries, info.dim, info.format, info.change) == (6, 64, 2, base.change)
+        assert (info.entries, info.dim, info.format, info.change) == (6, 64, 3, base.change)
         assert info.parts == {"image": 4, "text": 6}
         assert info.bytes >= (closed / "store.sqlite").stat().st_size
         assert base.path == closed

@@ -6,7 +6,6 @@ searching's. Knows no generator.
 
 from __future__ import annotations
 
-import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ravlm.data.images import is_address
-from ravlm.errors import InvalidInput, Mismatch, NotFound
+from ravlm.errors import InvalidInput, Mismatch
 from ravlm.knowledge import canaries, snapshots, transfer, upkeep
+from ravlm.knowledge.duplicates import Deduplicate
+from ravlm.knowledge.folders import local_folder, take_back
 from ravlm.knowledge.ingest import Ingestion, checked_vectors
 from ravlm.knowledge.live import LiveIndex
 from ravlm.knowledge.queries import check_search, read_queries
@@ -68,34 +68,36 @@ class KnowledgeBase:
         entries: Iterable[Entry],
         encoder: DualEncoder | str | Path | None = None,
         progress: Callable[[AddReport], None] | None = None,
+        deduplicate: Deduplicate | None = None,
     ) -> KnowledgeBase:
         """Make the base in the folder `path` and add `entries`, or go on with one that is there.
 
         What is stored by its id stays as it is. `encoder`: one, or a name for `DualEncoder.load`; where None, that of
-        the base that is there, else "starter". `progress` is called after each batch. `.report` and `.quarantine`
-        tell what was done and refused. A new base whose building fails before anything was stored is not left behind.
+        the base that is there, else "starter". `progress` is called after each batch; `deduplicate` as in
+        `add`. `.report` and `.quarantine` tell what was done and refused. A new base whose building fails before
+        anything was stored is not left behind.
         """
         from ravlm.encoders.base import DualEncoder
 
-        folder = _local(path)
+        folder = local_folder(path)
         if isinstance(encoder, str | Path):
             encoder = DualEncoder.load(encoder)
         if Store.is_there(folder):
             with ExitStack() as on_error:
                 base = on_error.enter_context(cls.open(folder, encoder))
-                base._add(entries, {}, progress, keep=True)
+                base._add(entries, {}, progress, deduplicate, keep=True)
                 on_error.pop_all()
                 return base
         if folder.exists() and (not folder.is_dir() or any(p.name[:6] != "store." for p in folder.iterdir())):
             raise InvalidInput(f'"{folder}" is there and is no knowledge base; name a new or an empty folder.')
         with ExitStack() as on_error:
-            on_error.callback(_take_back, folder, made=not folder.exists())
+            on_error.callback(take_back, folder, made=not folder.exists())
             encoder = encoder or DualEncoder.load("starter")
             identity = Identity(uuid.uuid4().hex, encoder.name, encoder.fingerprint, encoder.dim)
             base = cls(Store.create(folder, identity, canaries.encode(encoder)), encoder)
             base._proved = True
             on_error.callback(base.close)
-            base._add(entries, {}, progress, keep=True)
+            base._add(entries, {}, progress, deduplicate, keep=True)
             on_error.pop_all()
             return base
 
@@ -105,7 +107,7 @@ class KnowledgeBase:
 
         Raises NotFound where there is none, Mismatch where `encoder` is not the one it was built with.
         """
-        store = Store(_local(path))
+        store = Store(local_folder(path))
         try:
             return cls(store, encoder)
         except BaseException:
@@ -194,23 +196,28 @@ class KnowledgeBase:
         entries: Iterable[Entry],
         vectors: Mapping[str, Any] | None = None,
         progress: Callable[[AddReport], None] | None = None,
+        deduplicate: Deduplicate | None = None,
     ) -> AddReport:
         """Add entries, batch by batch; one whose id is stored is replaced, or passed over where nothing differs.
 
         `vectors={"image": (n, dim), "text": (n, dim)}` gives them ready-made for a list of n entries, one a modality
         and entry (a text vector then stands for all of the entry's texts); what isn't given is encoded. A batch that
-        was stored stays stored, whatever happens to the next one.
+        was stored stays stored, whatever happens to the next one. `deduplicate="exact"` leaves out, before anything is
+        encoded, an entry with the same picture (or without one, the same texts) as another; `"near"` also one whose
+        picture looks the same. The report names them.
         """
-        return self._add(entries, checked_vectors(vectors, entries, self._identity.dim), progress, keep=False)
+        given = checked_vectors(vectors, entries, self._identity.dim)
+        return self._add(entries, given, progress, deduplicate, keep=False)
 
     def _add(
         self,
         entries: Iterable[Entry],
         given: Mapping[Modality, np.ndarray],
         progress: Callable[[AddReport], None] | None,
+        deduplicate: Deduplicate | None,
         keep: bool,
     ) -> AddReport:
-        ingestion = Ingestion(self._store, self._identity, lambda: self.encoder, keep)
+        ingestion = Ingestion(self._store, self._identity, lambda: self.encoder, keep, deduplicate)
         try:
             ingestion.run(entries, given, progress)
         finally:
@@ -370,27 +377,3 @@ class KnowledgeBase:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _local(path: str | os.PathLike[str]) -> Path:
-    if is_address(path):
-        raise InvalidInput(f'"{path}" is an address; this ravlm keeps knowledge bases in folders: name one.')
-    if not str(path):
-        raise NotFound("The path of the knowledge base is empty; name a folder.")
-    return Path(path).absolute()
-
-
-def _take_back(folder: Path, made: bool) -> None:
-    """Remove a base that could not be built, unless something was stored."""
-    if Store.is_there(folder):
-        store = Store(folder)
-        try:
-            if store.count():
-                return
-        finally:
-            store.close()
-    if made:
-        shutil.rmtree(folder, ignore_errors=True)
-    elif folder.is_dir():
-        for file in folder.glob("store.*"):
-            file.unlink()

@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ravlm.data.batches import batched
 from ravlm.knowledge.keywords import index_words
 from ravlm.knowledge.schema import EntryRow, PartRow
 from ravlm.records import MODALITIES, Entry, Modality
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import DualEncoder
+
+
+NEAR = 256
+"""Given vectors that are brought to length 1 at a time: they stay in the processor's cache."""
 
 
 @dataclass(slots=True)
@@ -38,6 +43,10 @@ class Item:
     refused: str = ""
     unchanged: bool = False
     pixels: Image.Image | None = None
+    look: bytes | None = None
+    """What the picture looks like (see `duplicates`)."""
+    repeats: str = ""
+    """The id of the entry that has the same content."""
     image: str | None = None
     image_hash: str | None = None
     picture: bytes | None = None
@@ -50,7 +59,7 @@ class Item:
         entry, parts = self.entry, tuple(self.parts)
         return EntryRow(
             entry.id, self.image, self.image_hash, self.texts, self.metadata, self.facets, self.digest, parts,
-            self.picture, self.stored is not None,
+            self.picture, self.look, self.stored is not None,
         )  # fmt: skip
 
 
@@ -68,9 +77,8 @@ class Piece(NamedTuple):
 def encode(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
     """Give every item its parts, or a reason to refuse it; the encoder is asked for only where it is needed."""
     for modality in MODALITIES:
-        having = [item for item in items if modality in item.given]
-        if having:
-            texts = modality == "text"
+        texts = modality == "text"
+        for having in batched((item for item in items if modality in item.given), NEAR):
             pieces = [
                 Piece(item, modality, given=True, words=index_words("\n".join(item.entry.texts)) if texts else None)
                 for item in having

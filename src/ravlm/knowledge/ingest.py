@@ -20,6 +20,7 @@ from ravlm.data.batches import ahead, batched
 from ravlm.data.images import image_bytes, is_address
 from ravlm.data.rows import Quarantined
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, nearest
+from ravlm.knowledge.duplicates import Deduplicate, Duplicates, check_deduplicate, look_of
 from ravlm.knowledge.encoding import Item, encode
 from ravlm.knowledge.pictures import locate, opened
 from ravlm.knowledge.reports import AddReport
@@ -41,9 +42,14 @@ class Ingestion:
     """One run over one source. `keep`: entries whose id is stored stay as they are, whatever their content."""
 
     def __init__(
-        self, store: Store, identity: Identity, encoder: Callable[[], DualEncoder], keep: bool = False
-    ) -> None:
+        self, store: Store, identity: Identity, encoder: Callable[[], DualEncoder], keep: bool = False,
+        deduplicate: Deduplicate | None = None,
+    ) -> None:  # fmt: skip
+        check_deduplicate(deduplicate)
         self.store, self.identity, self.encoder, self.keep = store, identity, encoder, keep
+        self.deduplicate = deduplicate
+        self.duplicates: Duplicates | None = None
+        self.repeated: list[tuple[str, str]] = []
         self.refused: list[Quarantined] = []
         self.counts = {"added": 0, "updated": 0, "unchanged": 0}
         self.seconds = {"decode": 0.0, "encode": 0.0, "store": 0.0}
@@ -56,6 +62,9 @@ class Ingestion:
         progress: Callable[[AddReport], None] | None = None,
     ) -> AddReport:
         """Add all of `entries`; `given` as `checked_vectors` returns it. A batch that was stored stays stored."""
+        if self.deduplicate is not None:
+            with self.store.reading():
+                self.duplicates = Duplicates(self.deduplicate, self.store.contents())
         size = GIVEN_BATCH if given else BATCH
         items, workers = self._items(entries, given, size), min(4, cpu_count())
         if given and all(entry.image is None for entry in entries if isinstance(entry, Entry)):
@@ -75,6 +84,7 @@ class Ingestion:
         return AddReport(
             **self.counts,
             quarantined=tuple(self.refused if refused is None else refused),
+            duplicates=tuple(self.repeated),
             seconds={**self.seconds, **total},
         )
 
@@ -123,7 +133,7 @@ class Ingestion:
 
     def _take(self, batch: list[Item], source: Iterable[Entry]) -> None:
         """Encode and store what is new of a batch."""
-        fresh = [item for item in batch if not item.refused and not item.unchanged]
+        fresh = self._new([item for item in batch if not item.refused and not item.unchanged])
         self.seconds["decode"] += sum(item.seconds for item in batch)
         start = time.perf_counter()
         encode(fresh, self.encoder)
@@ -140,6 +150,17 @@ class Ingestion:
         for item in batch:
             if item.refused:
                 (self.refused if refused is None else refused).append(Quarantined(item.place, item.refused))
+
+    def _new(self, items: list[Item]) -> list[Item]:
+        """Those that repeat nothing; an entry whose id is stored is its new form, and never left out."""
+        if self.duplicates is not None:
+            for item in items:
+                if item.stored is None:
+                    found = self.duplicates.of(item.entry.id, item.image_hash, item.texts, item.look)
+                    if found is not None:
+                        item.repeats, item.pixels = found, None
+                        self.repeated.append((item.entry.id, found))
+        return [item for item in items if not item.repeats]
 
     # in the threads that work ahead
 
@@ -166,13 +187,14 @@ class Ingestion:
             item.image, item.image_hash, item.picture = found.image, found.hash, found.data if found.keep else None
         elif not item.given and not any(text.strip() for text in entry.texts):
             raise InvalidInput("It has neither a picture nor a text.")
-        given = [f"{modality} {zlib.crc32(np.ascontiguousarray(vector))}" for modality, vector in item.given.items()]
+        given = [f"{name} {zlib.crc32(np.ascontiguousarray(vector).data)}" for name, vector in item.given.items()]
         content = [json_texts([item.image or "", item.image_hash or ""]), item.texts, item.metadata, *given]
         item.digest = hashlib.sha256("\n".join(content).encode()).hexdigest()  # JSON has no bare line ends
         if item.digest == item.stored:
             item.unchanged, item.picture = True, None
         elif source is not None and "image" not in item.given:
             item.pixels = opened(found.data if is_address(source) else source, self.encoder())
+            item.look = look_of(item.pixels)
 
 
 def checked_vectors(

@@ -19,11 +19,15 @@ class AddReport:
     unchanged: int = 0
     """Stored already with the same content, and not encoded again."""
     quarantined: tuple[Quarantined, ...] = ()
+    duplicates: tuple[tuple[str, str], ...] = ()
+    """With `deduplicate`: (id, id of the entry with the same content) of each that was left out."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """`decode` (summed over threads that work ahead of the encoder), `encode`, `store`, and `total` by the clock."""
 
     def __str__(self) -> str:
         counts = {"added": self.added, "updated": self.updated, "unchanged": self.unchanged}
+        if self.duplicates:
+            counts["left out as duplicates"] = len(self.duplicates)
         return ", ".join(f"{n:,} {what}" for what, n in counts.items()) + f", {len(self.quarantined):,} in quarantine"
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ravlm.records import Modality
 
 APPLICATION = 0x7261766C  # "ravl": what `file` and others see in the SQLite header
-FORMAT = 2
+FORMAT = 3
 PAGE_SIZE = 8192
 """Two parts of 1,000 half-precision dimensions fill a page of 4,096 bytes badly."""
 CODES: dict[Modality, int] = {"image": 0, "text": 1}
@@ -32,7 +32,8 @@ CREATE TABLE entry (
     texts TEXT NOT NULL,        -- JSON list
     metadata TEXT NOT NULL,     -- JSON object
     digest TEXT NOT NULL,       -- of all the above and of given vectors: an equal entry is not encoded again
-    change INTEGER NOT NULL
+    change INTEGER NOT NULL,
+    look BLOB                   /* what its picture looks like (see duplicates.py), where it was decoded here */
 );
 -- never updated: a changed entry gets new parts with higher numbers, so "newer than" is a comparison of numbers
 CREATE TABLE part (
@@ -63,7 +64,11 @@ ALTER TABLE part ADD COLUMN words TEXT;
 UPDATE part SET words = COALESCE((SELECT words FROM keyword WHERE rowid = part.number), '') WHERE modality = 1;
 DROP TABLE keyword;
 PRAGMA user_version = 2;
-"""
+""",
+    2: """
+ALTER TABLE entry ADD COLUMN look BLOB;
+PRAGMA user_version = 3;
+""",
 }
 """By format: what makes the next one of it."""
 
@@ -112,5 +117,6 @@ class EntryRow(NamedTuple):
     digest: str
     parts: tuple[PartRow, ...]
     picture: bytes | None = None
+    look: bytes | None = None
     known: bool = True
     """Whether an entry of this id was there when it was looked for: then it is looked for again to be replaced."""

@@ -120,7 +120,7 @@ def read_words(folder: Path | None) -> KeywordIndex:
     if folder is None or manifest is None or "words" not in manifest:
         return KeywordIndex()
     try:
-        arrays = Arrays(*(np.load(folder / f"words-{name}.npy", mmap_mode="r") for name in Arrays._fields))
+        arrays = Arrays(*(_mapped(folder / f"words-{name}.npy") for name in Arrays._fields))
     except (OSError, ValueError):
         return KeywordIndex()
     return KeywordIndex([postings.Block(arrays)], manifest["change"], manifest["words"])
@@ -132,7 +132,7 @@ def read_facets(folder: Path | None) -> FacetIndex:
         return FacetIndex()
     try:
         kept = json.loads((folder / _FACETS).read_text(encoding="utf-8"))
-        starts, entries = (np.load(folder / f"facets-{name}.npy", mmap_mode="r") for name in ("starts", "entries"))
+        starts, entries = (_mapped(folder / f"facets-{name}.npy") for name in ("starts", "entries"))
         found, at, row = {}, 0, 0
         for key, kind, values in kept["columns"]:
             bounds = starts[at : at + len(values) + 1]
@@ -180,9 +180,7 @@ def _read_from(folder: Path, manifest: dict[str, Any], index: Index) -> Index | 
     try:
         for modality in MODALITIES:
             made = indexes.load(folder, modality, manifest["indexes"][modality])
-            parts, entries = (
-                np.load(folder / f"{modality}-{name}.npy", mmap_mode="r") for name in ("parts", "entries")
-            )
+            parts, entries = (_mapped(folder / f"{modality}-{name}.npy") for name in ("parts", "entries"))
             if made.rows.d != index.dim or not made.rows.ntotal == len(parts) == len(entries):
                 return None
             index.of[modality].blocks.insert(0, Block(made, parts, entries))
@@ -201,6 +199,11 @@ def _sound(folder: Path | None, start: str) -> dict[str, Any] | None:
         if name.startswith(start) and size <= CHECKED_WHOLE and _measure(folder / name) != [size, checksum]:
             return None
     return manifest
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A file's array, memory-mapped; a plain view of it, as slices of a `memmap` are slow."""
+    return np.load(path, mmap_mode="r").view(np.ndarray)
 
 
 def _size(path: Path) -> int:

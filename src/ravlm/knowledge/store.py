@@ -29,6 +29,8 @@ from ravlm.knowledge.schema import CODES, NAMES, PAGE_SIZE, TABLES, EntryRow, Id
 from ravlm.records import Entry, Modality, Part
 from ravlm.retrieval.filters import Filter, to_sql
 
+MAPPED = 2**40
+"""Bytes of the file that are read through the memory map (SQLite itself stops at 2 GB): hits lie all over it."""
 NEWEST = 32
 """Newest parts by whose checksums a history is recognised."""
 
@@ -150,6 +152,7 @@ class Store:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = OFF")  # `compact` rewrites the file
         db.execute("PRAGMA cache_size = -65536")
+        db.execute(f"PRAGMA mmap_size = {MAPPED}")
         return db
 
     # what it is
@@ -229,16 +232,19 @@ class Store:
 
     def parts(self, numbers: Iterable[int]) -> dict[int, StoredPart]:
         """Parts with their entries, by the part's number."""
-        found = {}
+        rows: list[tuple[Any, ...]] = []
         with self.reading() as db:
             for some in batched(map(int, numbers), 500):
-                sql = (
+                rows += db.execute(
                     "SELECT part.number, entry.number, modality, position, passage, id, image, texts, metadata "  # noqa: S608
-                    f"FROM part JOIN entry ON entry.number = part.entry WHERE part.number IN ({_marks(some)})"
+                    f"FROM part JOIN entry ON entry.number = part.entry WHERE part.number IN ({_marks(some)})",
+                    some,
                 )
-                for number, entry_number, modality, position, passage, *fields in db.execute(sql, some):
-                    entry = self._entry(*fields)
-                    found[number] = StoredPart(number, entry_number, entry, _part(entry, modality, position, passage))
+        both = iter(json.loads(f"[{','.join(f'{row[7]},{row[8]}' for row in rows)}]"))  # decoded in one go: many hits
+        found = {}
+        for number, entry_number, modality, position, passage, id_, image, _, _ in rows:
+            entry = Entry(id_, self.image_path(image), tuple(next(both)), next(both))
+            found[number] = StoredPart(number, entry_number, entry, _part(entry, modality, position, passage))
         return found
 
     def image_vectors(self, ids: Iterable[str], dim: int) -> dict[str, np.ndarray]:
@@ -311,6 +317,10 @@ class Store:
         with self.writing() as (db, _):
             db.execute("INSERT OR REPLACE INTO base VALUES ('index', ?)", (json.dumps([kind, recall]),))
 
+    def contents(self) -> Iterator[tuple[str, str | None, str, bytes | None]]:
+        """Id, hash of the picture, texts as JSON and look of each entry, in `reading()`."""
+        return iter(self._reader.execute("SELECT id, image_hash, texts, look FROM entry ORDER BY number"))
+
     def image_path(self, image: str | None) -> str | None:
         """Where a stored picture lies: as it was stored, or within this folder."""
         if image is None or is_address(image) or os.path.isabs(image):
@@ -334,13 +344,14 @@ def _insert(db: sqlite3.Connection, rows: Sequence[EntryRow], change: int) -> No
     entries: list[tuple[Any, ...]] = []
     parts: list[tuple[Any, ...]] = []
     tags: list[tuple[Any, ...]] = []
-    for number, (id_, image, image_hash, texts, metadata, facets, digest, of_entry, *_) in enumerate(rows, next_entry):
-        entries.append((number, id_, image, image_hash, texts, metadata, digest, change))
+    for number, row in enumerate(rows, next_entry):
+        id_, image, image_hash, texts, metadata, facets, digest, of_entry, _, look, _ = row
+        entries.append((number, id_, image, image_hash, texts, metadata, digest, change, look))
         tags += [(*facet, number) for facet in facets]
         for at, (modality, position, passage, vector, given, words) in enumerate(of_entry, next_part + len(parts)):
             parts.append((at, number, CODES[modality], position, passage, int(given), zlib.crc32(vector), change,
                           vector, words))  # fmt: skip
-    db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", entries)
+    db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
     db.executemany("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", parts)
     db.executemany("INSERT INTO facet VALUES (?, ?, ?, ?)", tags)
 

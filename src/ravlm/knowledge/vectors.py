@@ -25,7 +25,7 @@ SAMPLE = 512
 """Rows that stand for a modality where the cosines of chance are wanted."""
 LOAD = 8192
 """Rows that are read from the store at a time."""
-SCANNED, DEEP, FEW = 0.2, 0.02, 4096
+SCANNED, DEEP, FEW = 0.2, 0.02, 512
 """Share of a block's rows that must be kept for its shortcut to be asked, share that it may be asked for, and number of
 kept rows up to which they are taken out and compared."""
 
