@@ -23,6 +23,8 @@ KINDS = {
 }
 FLAT_ROWS = 30_000
 """Up to which a scan takes about a millisecond, and no shortcut is worth its making."""
+LEAST_ROWS = 1000
+"""From which on a kind that learns from the vectors has something to learn from; fewer are scanned."""
 PIECE = 65_536
 """Rows that are handed to Faiss at a time."""
 _TRAINED = 131_072
@@ -62,9 +64,16 @@ def _faiss() -> Any:
     return faiss
 
 
-def chosen_kind(rows: int, dim: int) -> str:
-    """The kind for so many vectors, where nobody has measured."""
-    return "ivf" if rows > FLAT_ROWS and _cut(dim) else "flat"
+def chosen_kind(rows: int, dim: int, measured: str | None = None) -> str:
+    """The kind for so many vectors: the one that was chosen by measurement, where one was, else by size."""
+    if rows < LEAST_ROWS:
+        return "flat"
+    return measured or ("ivf" if rows > FLAT_ROWS and "ivf" in possible_kinds(dim) else "flat")
+
+
+def possible_kinds(dim: int) -> list[str]:
+    """The kinds that there are for vectors of `dim` dimensions."""
+    return [kind for kind in KINDS if kind != "ivf" or _cut(dim)]
 
 
 def empty_rows(dim: int) -> Any:

@@ -18,7 +18,7 @@ from ravlm.data.batches import batched
 from ravlm.errors import BrokenData, InvalidInput
 from ravlm.knowledge import snapshots, tuning
 from ravlm.knowledge.columns import FacetIndex
-from ravlm.knowledge.indexes import KINDS, Made
+from ravlm.knowledge.indexes import LEAST_ROWS, Made, possible_kinds
 from ravlm.knowledge.postings import KeywordIndex
 from ravlm.knowledge.reports import Trial, TuneReport
 from ravlm.knowledge.schema import NAMES, Identity
@@ -28,11 +28,8 @@ from ravlm.knowledge.tuning import Wishes
 from ravlm.knowledge.vectors import LOAD
 from ravlm.records import MODALITIES, Modality
 
-TRIED = tuple(kind for kind in KINDS if kind != "flat")
+TRIED = ("bytes", "ivf", "hnsw")
 """Kinds that `tune` measures: half precision is twice as large as bytes, and no faster."""
-
-LEAST = 1000
-"""Vectors that can be measured."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,10 @@ def tune(
         larger = max(MODALITIES, key=lambda modality: len(found[modality].parts))
         other = next(modality for modality in MODALITIES if modality != larger)
         rows = len(found[larger].parts)
-        if rows < LEAST:
-            raise InvalidInput(f"The base has {rows:,} vectors, too few to measure; tune it from {LEAST:,} on.")
-        both = list(tuning.trials(found[larger].vectors, found[other].vectors, TRIED, wishes, told))
+        if rows < LEAST_ROWS:
+            raise InvalidInput(f"The base has {rows:,} vectors, too few to measure; tune it from {LEAST_ROWS:,} on.")
+        kinds = [kind for kind in TRIED if kind in possible_kinds(identity.dim)]
+        both = list(tuning.trials(found[larger].vectors, found[other].vectors, kinds, wishes, told))
         best, trial = tuning.best_of(both, wishes, rows)
         rest = tuning.made_for(found[other].vectors, found[larger].vectors, best.kind, wishes.recall)
         _write(derived, store, identity, found, {larger: best, other: rest})

@@ -121,8 +121,7 @@ def _better(one: Trial, two: Trial, recall: float) -> bool:
 
 def made_for(vectors: np.ndarray, others: np.ndarray, kind: str | None, recall: float) -> Made:
     """The index that `optimize` makes: of a kind that was chosen by measurement, else by size."""
-    small = chosen_kind(len(vectors), vectors.shape[1]) == "flat"
-    made = make("flat" if small and kind is None else kind or "ivf", vectors)
+    made = make(chosen_kind(len(vectors), vectors.shape[1], kind), vectors)
     return made if made.shortcut is None else settled(made, Truth(vectors, others), recall)[0]
 
 
