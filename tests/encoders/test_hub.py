@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,36 @@ def test_the_quick_way_to_pixels_is_taken_and_proved(folders: dict[str, Path]) -
         for key, x in pixels.batch([pixels.arrays(SEEN[1])], torch.device("cpu"), torch.float32).items():
             assert np.abs(x[0].numpy() - slow[key]).max() < 1e-4
     assert quick == {"clip": True, "chinese_clip": True, "siglip": True, "siglip2": False}
+
+
+def test_a_checkpoint_of_the_first_years(folders: dict[str, Path], clip: Path) -> None:
+    """Its processor was called a feature extractor, sizes were plain numbers, and words lay in two files."""
+    from transformers import AutoTokenizer
+
+    new = json.loads((clip / "processor_config.json").read_text())["image_processor"]
+    names = ("do_center_crop", "do_normalize", "do_resize", "image_mean", "image_std", "resample")
+    kept = {name: new[name] for name in names}
+    old = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32, **kept}
+    (clip / "processor_config.json").unlink()
+    (clip / "preprocessor_config.json").write_text(json.dumps(old))
+    (clip / "vocab.json").write_text(json.dumps(AutoTokenizer.from_pretrained(clip).get_vocab()))
+    (clip / "merges.txt").write_text("#version: 0.2\n")
+    (clip / "tokenizer.json").unlink()
+    (clip / "tokenizer_config.json").write_text('{"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}')
+    found, want = DualEncoder.load(clip), DualEncoder.load(folders["clip"])
+    assert cosines(found.encode_images(SEEN), want.encode_images(SEEN)).min() > 0.9999
+    assert cosines(found.encode_texts(READ), want.encode_texts(READ)).min() > 0.9999
+
+
+def test_texts_from_many_threads(folders: dict[str, Path]) -> None:
+    """A server's threads share an encoder, and a tokenizer keeps its truncation as a state: calls must not mix."""
+    encoder = DualEncoder.load(folders["clip"])
+    want, passages = encoder.encode_texts(READ), encoder.passages(LONG)
+    with ThreadPoolExecutor(4) as pool:
+        vectors = [pool.submit(encoder.encode_texts, READ) for _ in range(12)]
+        pieces = [pool.submit(encoder.passages, LONG) for _ in range(12)]
+        assert all(cosines(each.result(), want).min() > 0.9999 for each in vectors)
+        assert all(each.result() == passages for each in pieces)
 
 
 def test_a_picture_as_thin_as_a_thread(folders: dict[str, Path]) -> None:

@@ -64,7 +64,7 @@ class DualEncoder(ABC):
 
     @staticmethod
     def load(name_or_folder: str | Path) -> DualEncoder:
-        """Load "starter", a checkpoint folder, or a Hugging Face model by hub name.
+        """Load "starter", a checkpoint folder, a Hugging Face model by hub name, or a preset of `encoders.presets`.
 
         Raises NotFound, BrokenData or Mismatch with a sentence that says what to do.
         """

@@ -8,6 +8,7 @@ from pathlib import Path
 from ravlm.checkpoint import CONFIG, read_checkpoint_config
 from ravlm.encoders.base import DualEncoder
 from ravlm.encoders.hub_files import find_folder
+from ravlm.encoders.presets import PRESETS
 from ravlm.errors import Mismatch, NotFound, nearest
 
 
@@ -46,10 +47,14 @@ def load_encoder(name_or_folder: str | Path) -> DualEncoder:
         from ravlm.encoders.starter import HOME
 
         return _starter(HOME, name)
+    if name in PRESETS and not Path(name).is_dir():
+        name = PRESETS[name].hub_name
     if not Path(name).expanduser().is_dir() and name.count("/") != 1:
-        near = nearest(name, ["starter"])
+        short = ["starter", *PRESETS]
+        allowed = ", ".join(f'"{each}"' for each in short)
         raise NotFound(
-            f'There is no encoder "{name}".{near} Allowed: "starter", a checkpoint folder, or a hub name (owner/model).'
+            f'There is no encoder "{name}".{nearest(name, short)} Allowed: {allowed}, a checkpoint folder, or a hub '
+            "name (owner/model)."
         )
     folder = find_folder(name)
     return _loader(folder)(folder, str(folder) if Path(name).expanduser().is_dir() else name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ class Tokens:
 
     def __init__(self, tokenizer: Any, limit: int, full: bool) -> None:
         self.tokenizer, self.limit, self.full = tokenizer, limit, full
+        self._alone = Lock()  # a tokenizer's truncation is a state of its own, which calls from two threads would mix
         if tokenizer.pad_token is None:  # masked out, so any piece will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
 
@@ -28,7 +30,8 @@ class Tokens:
         self, texts: Sequence[str], size: int, device: torch.device
     ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
         """Rows of `texts`, and the tower's inputs for them: `input_ids`, mostly `attention_mask`, (rows, pieces)."""
-        pieces = self.tokenizer(list(texts), truncation=True, max_length=self.limit, verbose=False)
+        with self._alone:
+            pieces = self.tokenizer(list(texts), truncation=True, max_length=self.limit, verbose=False)
         order = np.argsort([len(ids) for ids in pieces["input_ids"]], kind="stable")
         for start in range(0, len(order), size):
             rows = order[start : start + size]
@@ -47,7 +50,8 @@ class Tokens:
 
     def fits(self, text: str) -> bool:
         """Whether the tower reads `text` whole."""
-        return len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.limit
+        with self._alone:
+            return len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.limit
 
     @property
     def languages(self) -> tuple[str, ...]:
