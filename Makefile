@@ -10,11 +10,12 @@ PINS := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint $(VENV) constraints
+.PHONY: help demo test soak lint $(VENV) constraints
 
 help:
 	@echo 'make demo         install the core and the starter into .venv, then run: ravlm demo'
 	@echo 'make test         install everything into .venv, then run the tests'
+	@echo 'make soak         kill 200 processes that write to a knowledge base, and check after each that nothing was lost'
 	@echo 'make lint         install everything into .venv, then run ruff and mypy'
 	@echo 'make .venv        install everything into .venv: all extras, test and benchmark tools'
 	@echo 'make constraints  pin in constraints.txt what .venv holds now'
@@ -25,6 +26,9 @@ demo: $(STARTER)
 
 test: $(VENV)
 	$(VENV)/bin/python -m pytest
+
+soak: $(VENV)
+	$(VENV)/bin/python -m tests.knowledge.killing --kills 200
 
 lint: $(VENV)
 	$(VENV)/bin/ruff check

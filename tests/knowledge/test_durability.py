@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,41 +19,7 @@ from ravlm.records import Entry
 from ravlm.retrieval.options import SearchOptions
 from tests.fakes import FakeEncoder
 from tests.knowledge.conformance import ids
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-# Adds, replaces, removes, optimizes and compacts for ever; says each change after it was acknowledged.
-WRITER = """
-import random, sys
-import numpy as np
-from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Entry
-from tests.knowledge.test_durability import vector_of
-seed, base = int(sys.argv[2]), KnowledgeBase.open(sys.argv[1])
-rng = random.Random(seed)
-for step in range(1000000):
-    what = rng.choice(["add", "add", "add", "update", "remove", "optimize", "compact"])
-    names = [f"{rng.randrange(60)}" for _ in range(rng.randrange(1, 20))]
-    names = list(dict.fromkeys(names))
-    print("begin", what, step, *names, flush=True)
-    if what in ("add", "update"):
-        rows = np.stack([vector_of(name, step) for name in names])
-        base.add([Entry(n, None, (f"name {n} step {step}",), {"step": step}) for n in names], vectors={"text": rows})
-    elif what == "remove":
-        base.remove(names)
-    else:
-        getattr(base, what)()
-    print("done", what, step, *names, flush=True)
-"""
-
-
-def vector_of(name: str, step: int) -> np.ndarray:
-    """The vector that entry `name` was given in step `step`."""
-    row = np.random.default_rng([int(name), step]).standard_normal(64)
-    return row / np.linalg.norm(row)
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+from tests.knowledge.killing import REPOSITORY, Ledger, environment, interrupted_build, vector_of
 
 
 @pytest.fixture
@@ -65,47 +28,17 @@ def folder(tmp_path: Path) -> Path:
         return tmp_path / "kb"
 
 
-def killed_writer(folder: Path, seed: int) -> list[list[str]]:
-    """Run the writer, kill it after a random time, and return what it said: lines of words."""
-    command = [sys.executable, "-c", WRITER, str(folder), str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), cwd=REPOSITORY, text=True) as process:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        time.sleep(random.Random(seed).uniform(0.0, 0.25))
-        process.send_signal(signal.SIGKILL)
-        said = [first, *process.stdout.readlines()]
-    return [line.split() for line in said if line.endswith("\n")]
-
-
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_killed_at_any_moment_keeps_every_acknowledged_change(folder: Path, seed: int) -> None:
-    """Three lives of a writer, each killed: what it said was done is there, the step it died in whole or not at all."""
-    certain: dict[str, int | None] = {}  # id -> the step that stored it last; None: removed
+    """Three lives of a writer, each killed."""
+    ledger = Ledger(folder)
     for life in range(3):
-        said = killed_writer(folder, 10 * seed + life)
-        open_step: list[str] = []
-        for word, what, step, *names in said:
-            open_step = [what, step, *names] if word == "begin" else []
-            if word == "done" and what in ("add", "update", "remove"):
-                certain |= dict.fromkeys(names, int(step) if what != "remove" else None)
-        with KnowledgeBase.open(folder) as base:
-            report = base.verify()
-            assert report.sound, str(report)
-            found = {entry.id: entry for entry in base.get(f"{i}" for i in range(60))}
-            assert base.count() == len(found)
-            now = {name: found[name].metadata["step"] if name in found else None for name in certain}
-            if open_step and open_step[0] in ("add", "update", "remove"):
-                what, step, *names = open_step
-                after = {name: None if what == "remove" else int(step) for name in names}
-                happened = all((found[n].metadata["step"] if n in found else None) == s for n, s in after.items())
-                certain |= after if happened else {}
-                now = {name: found[name].metadata["step"] if name in found else None for name in certain}
-            assert now == certain
-            for name, entry in found.items():
-                hit = base.search(vector=vector_of(name, entry.metadata["step"]), k=1)[0]
-                assert hit.entry == entry
-                assert hit.score == pytest.approx(1.0, abs=2e-3)
-    assert certain
+        ledger.live_and_die(10 * seed + life)
+    assert ledger.certain
+
+
+def test_a_build_that_is_killed_ends_as_a_single_run(tmp_path: Path) -> None:
+    assert interrupted_build(tmp_path / "kb", 7) >= 1
 
 
 def test_two_processes_add_at_once(folder: Path) -> None:
