@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ravlm.cli import main
+from ravlm.cli import main, output
 from ravlm.data.readers import read_entries
 from ravlm.encoders.base import DualEncoder
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.knowledge.reports import AddReport
 from ravlm.records import Entry
 from ravlm.retrieval.options import SearchOptions
 from tests.fakes import FakeEncoder
@@ -237,3 +238,18 @@ def test_duplicates_are_told_on_the_command_line(
     told = capsys.readouterr()
     assert '"2" has the same content as "1"' in told.err
     assert "1 left out as duplicates" in told.out
+
+
+def test_progress_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(output.sys.stderr, "isatty", lambda: True, raising=False)
+    with output.Progress("entries", lambda: 10_000) as progress:
+        for seconds, added in ((0.5, 10), (10.0, 100), (100.0, 5000), (199.0, 9900)):
+            now[0] = seconds
+            progress(AddReport(added=added - 5, duplicates=(("a", "b"),) * 5))
+    told = capsys.readouterr().err
+    assert "100 of 10,000 entries, 10 a second, 16 min left" in told
+    assert "5,000 of 10,000 entries, 50 a second, 2 min left" in told
+    assert "9,900 of 10,000 entries, 50 a second, 2 s left" in told
+    assert "10 of" not in told.replace("10,000", "")

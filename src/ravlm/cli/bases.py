@@ -30,7 +30,7 @@ def build(options: Options) -> int:
 
     folder = Path(options.kb)
     was_there, was_used = folder.exists(), folder.is_dir() and any(folder.iterdir())
-    with Progress("entries") as progress:
+    with Progress("entries", lambda: _count(options.source)) as progress:
         kb = KnowledgeBase.build(
             folder,
             read_entries(options.source),
@@ -55,7 +55,7 @@ def add(options: Options) -> int:
     from ravlm import KnowledgeBase, read_entries
 
     with KnowledgeBase.open(options.kb) as kb:
-        with Progress("entries") as progress:
+        with Progress("entries", lambda: _count(options.source)) as progress:
             report = kb.add(read_entries(options.source), progress=progress, deduplicate=options.deduplicate)
         _print_report(options, report, kb.count())
     return 0
@@ -190,6 +190,13 @@ def import_(options: Options) -> int:
         raise
     _print_report(options, report, count)
     return 0
+
+
+def _count(source: str) -> int:
+    """How many entries a source gives; 0 where it can be read only once. Opens no picture."""
+    from ravlm import read_entries
+
+    return 0 if source == "-" else sum(1 for _ in read_entries(source))
 
 
 def _stdin_lines() -> list[str]:

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ravlm.records import Answer, Entry, Hit
@@ -85,8 +85,10 @@ def picture_path(entry: Entry) -> str | None:
 class Progress:
     """Shows on a terminal's stderr how far a long work is, once a second; the library calls it after each batch."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, count: Callable[[], int] | None = None) -> None:
+        """`count` tells how many there are in all; it is asked only where somebody looks."""
         self.what, self.seen = what, sys.stderr.isatty()
+        self.total = count() if count is not None and self.seen else 0
         self.began = self.shown = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -94,7 +96,8 @@ class Progress:
 
     def __call__(self, report: AddReport) -> None:
         """Show the state of `report`."""
-        self.show(report.added + report.updated + report.unchanged)
+        left_out = len(report.quarantined) + len(report.duplicates)
+        self.show(report.added + report.updated + report.unchanged + left_out, self.total)
 
     def show(self, done: int, total: int = 0) -> None:
         """Show that `done` of `total` (0: unknown) are done."""
@@ -103,11 +106,20 @@ class Progress:
             self.shown = now
             of = f" of {total:,}" if total else ""
             rate = done / (now - self.began)
-            print(f"\r{done:,}{of} {self.what}, {rate:.0f} a second ", end="", file=sys.stderr, flush=True)
+            left = f", {_duration((total - done) / rate)} left" if total >= done > 0 else ""
+            print(f"\r{done:,}{of} {self.what}, {rate:.0f} a second{left}   ", end="", file=sys.stderr, flush=True)
 
     def __exit__(self, *error: object) -> None:
         if self.shown > self.began:
             print(file=sys.stderr)
+
+
+def _duration(seconds: float) -> str:
+    """`42 s`, `3 min` or `2 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def shorten(text: str, columns: int) -> str:
