@@ -2,6 +2,7 @@
 
 `import ravlm` imports none of them, and so never torch.
 """
+# ruff: noqa: F401 (what is imported for type checkers only is what __all__ names)
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ _HOME = {
     "read_pairs": "ravlm.data.readers",
 }
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
     from ravlm import metrics

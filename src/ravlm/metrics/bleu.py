@@ -14,6 +14,7 @@ from ravlm.metrics.texts import Grams, Texts, Tokenize
 from ravlm.records import Score
 
 _TINY, _SMALL = 1e-15, 1e-9
+_ORDERS = 4
 
 
 def bleu(
@@ -31,21 +32,31 @@ def bleu_of(texts: Texts, n: int = 4) -> Score:
     """`bleu` of texts that are tokenised."""
     if n not in (1, 2, 3, 4):
         raise InvalidInput(f"n is {n!r}; BLEU counts n-grams of 1, 2, 3 or 4 words.")
+    return bleus_of(texts)[n - 1]
+
+
+def bleus_of(texts: Texts) -> list[Score]:
+    """BLEU-1 to BLEU-4 of texts that are tokenised, counted once."""
+    rows = zip(texts.candidate_grams, texts.candidates, texts.reference_grams, texts.references, strict=True)
     counts = np.array(
         [
-            _counts(candidate, len(words), grams, [len(reference) for reference in references], n)
-            for candidate, words, grams, references in zip(
-                texts.candidate_grams, texts.candidates, texts.reference_grams, texts.references, strict=True
-            )
+            _counts(candidate, len(words), grams, [len(reference) for reference in references])
+            for candidate, words, grams, references in rows
         ],
         np.int64,
     )
-    return Score(
-        value=float(bleu_from_counts(counts.sum(axis=0))),
-        items=tuple(bleu_from_counts(counts).tolist()),
-        signature=texts.signature(f"bleu-{n}", "length:closest"),
-        counts=counts,
-    )
+    found = []
+    for n in range(1, _ORDERS + 1):
+        table = counts[:, [0, 1, *range(2, 2 + n), *range(2 + _ORDERS, 2 + _ORDERS + n)]]
+        found.append(
+            Score(
+                value=float(bleu_from_counts(table.sum(axis=0))),
+                items=tuple(bleu_from_counts(table).tolist()),
+                signature=texts.signature(f"bleu-{n}", "length:closest"),
+                counts=table,
+            )
+        )
+    return found
 
 
 def bleu_from_counts(counts: np.ndarray) -> np.ndarray:
@@ -57,10 +68,10 @@ def bleu_from_counts(counts: np.ndarray) -> np.ndarray:
     return precisions.prod(axis=-1) ** (1 / n) * np.exp(np.minimum(0, 1 - 1 / ratio))
 
 
-def _counts(candidate: Grams, words: int, references: list[Grams], lengths: list[int], n: int) -> list[int]:
+def _counts(candidate: Grams, words: int, references: list[Grams], lengths: list[int]) -> list[int]:
     closest = min((abs(length - words), length) for length in lengths)[1]
     right = [
         sum(min(count, max(r[order].get(gram, 0) for r in references)) for gram, count in candidate[order].items())
-        for order in range(n)
+        for order in range(_ORDERS)
     ]
-    return [words, closest, *(max(0, words - order) for order in range(n)), *right]
+    return [words, closest, *(max(0, words - order) for order in range(_ORDERS)), *right]

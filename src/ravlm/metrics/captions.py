@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from ravlm.errors import InvalidInput, nearest
-from ravlm.metrics.bleu import bleu_of
+from ravlm.metrics.bleu import bleus_of
 from ravlm.metrics.cider import CiderFrequencies, cider_of
 from ravlm.metrics.meteor import meteor_of
 from ravlm.metrics.rouge import rouge_l_of
 from ravlm.metrics.texts import Texts, Tokenize
 from ravlm.records import Score
 
-CAPTION_METRICS: dict[str, Callable[[Texts, CiderFrequencies | None], Score]] = {
-    "bleu-1": lambda texts, _: bleu_of(texts, 1),
-    "bleu-2": lambda texts, _: bleu_of(texts, 2),
-    "bleu-3": lambda texts, _: bleu_of(texts, 3),
-    "bleu-4": lambda texts, _: bleu_of(texts, 4),
-    "rouge-l": lambda texts, _: rouge_l_of(texts),
-    "cider": cider_of,
-    "meteor": lambda texts, _: meteor_of(texts),
+CAPTION_METRICS = ("bleu-1", "bleu-2", "bleu-3", "bleu-4", "rouge-l", "cider", "meteor")
+"""The names, in the order of tables."""
+_FAMILIES: dict[tuple[str, ...], Callable[[Texts, CiderFrequencies | None], Sequence[Score]]] = {
+    CAPTION_METRICS[:4]: lambda texts, _: bleus_of(texts),
+    ("rouge-l",): lambda texts, _: [rouge_l_of(texts)],
+    ("cider",): lambda texts, frequencies: [cider_of(texts, frequencies)],
+    ("meteor",): lambda texts, _: [meteor_of(texts)],
 }
 
 
@@ -34,5 +33,10 @@ def caption_scores(
     for name in only or ():
         if name not in CAPTION_METRICS:
             raise InvalidInput(f'There is no caption metric "{name}".{nearest(name, CAPTION_METRICS)}')
+    wanted = CAPTION_METRICS if only is None else only
     texts = Texts(candidates, references, tokenize)
-    return {n: metric(texts, frequencies) for n, metric in CAPTION_METRICS.items() if only is None or n in only}
+    found: dict[str, Score] = {}
+    for names, family in _FAMILIES.items():
+        if set(names) & set(wanted):
+            found.update(zip(names, family(texts, frequencies), strict=True))
+    return {name: score for name, score in found.items() if name in wanted}

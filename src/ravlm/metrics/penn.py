@@ -64,6 +64,11 @@ _LEADING = (
 _LEADING_SMALL = "mfg mtg"
 _BEFORE_FIGURES = "art ca fig figs no nos op pp prop"
 """Words that keep the stop behind them before a number only."""
+_FILES = (
+    "bat bmp c cgi class cpp dll doc docx exe gif gz h htm html jar java jpeg jpg mov mp3 pdf php pl png ppt ps py "
+    "sql tar txt wav x xml zip"
+)
+"""How names of files end."""
 _OPENERS = (
     "A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Now Once "
     "One Other Our She Since So Some Such That The Their Then There These They This We What When While Yet You"
@@ -103,6 +108,8 @@ _RULES = (
     rf"(?:/[^{_NO_BREAK}]{{1,2000}}[^{_NO_BREAK}.!?{{}},-])?",
     rf"(?:&lt;|<)?[a-zA-Z0-9][^{_NO_BREAK}\xa0]{{0,63}}@(?:[^{_NO_BREAK}.\xa0]{{1,63}}\.){{0,9}}[^{_NO_BREAK}.\xa0]{{1,63}}"
     r"(?:&gt;|>)?",
+    rf"((?:{_LETTER_OR_DIGIT}){{1,99}}(?:\.{_LETTER_OR_DIGIT}{{1,99}}){{0,9}}"
+    rf"\.{_any_of(_FILES, upper=_FILES)})[ \t\n\xa0.?!,]",
     rf"[@＠][a-zA-Z_][a-zA-Z_0-9]*|[#＃]{_LETTER}+",
     # what an apostrophe begins
     rf"({_CLITIC}|[nN]{_ANY_APOSTROPHE}[tT])[^A-Za-z]",

@@ -6,7 +6,7 @@ Knows no metric, and no task.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, get_args
@@ -85,7 +85,7 @@ def tokenizer(tokenize: Tokenize) -> Callable[[str], str]:
 
 def check_texts(name: str, texts: Iterable[str]) -> list[str]:
     """`texts` as a list of strings; `name` names them in errors. Raises InvalidInput for what is no list of texts."""
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+    if not _is_list(texts):
         raise InvalidInput(f"{name} is {_shown(texts)}; a list of texts is needed, one an item.")
     found = list(texts)
     if not found:
@@ -99,7 +99,7 @@ def check_texts(name: str, texts: Iterable[str]) -> list[str]:
 
 def check_references(references: Iterable[Iterable[str]], n: int) -> list[list[str]]:
     """`references` as a list of `n` lists of texts. Raises InvalidInput for anything else, blank texts included."""
-    if isinstance(references, str | bytes) or not isinstance(references, Iterable):
+    if not _is_list(references):
         raise InvalidInput(f"references is {_shown(references)}; a list of lists of texts is needed.")
     found = []
     for place, texts in enumerate(references):
@@ -117,6 +117,11 @@ def check_references(references: Iterable[Iterable[str]], n: int) -> list[list[s
     if len(found) != n:
         raise InvalidInput(f"There are {n} candidates and {len(found)} lists of references; each needs the other.")
     return found
+
+
+def _is_list(value: Any) -> bool:
+    """Whether it has items in an order, and is no text."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
 
 
 def _shown(value: Any) -> str:
