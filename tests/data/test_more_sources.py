@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ravlm import read_entries, read_pairs
 from ravlm.data.sources import coco
-from ravlm.errors import BrokenData, MissingExtra, NotFound
+from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
 from ravlm.records import Entry
 
 # COCO
@@ -112,6 +112,9 @@ def test_rows_with_a_key_of_coco_are_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "one", "images": [1], "annotations": []}\n{"text": "two"}\n')
     assert [entry.text for entry in read_entries(path)] == ["one", "two"]
+    path.write_text('{"file_name": "a.png", "annotations": [1]}\n{"file_name": "b.png", "annotations": []}\n')
+    with pytest.raises(InvalidInput, match='Rename "file_name" to "image"'):
+        list(read_entries(path))
     path.write_text('{"id": 1, "facts": {"images": [1]}, "note": "\\"images\\": [", "text": "one"}\n')
     assert [entry.text for entry in read_entries(path)] == ["one"]
 

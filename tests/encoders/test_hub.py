@@ -21,7 +21,7 @@ from ravlm.encoders import hub_files
 from ravlm.encoders.base import DualEncoder
 from ravlm.encoders.hub import HubEncoder
 from ravlm.encoders.hub_files import hash_weights, weight_files
-from ravlm.errors import BrokenData, Mismatch, NotFound
+from ravlm.errors import BrokenData, Mismatch, MissingExtra, NotFound
 from tests.encoders import checkpoints
 from tests.encoders.conformance import LONG, TEXTS, cosines, drawn
 
@@ -301,6 +301,15 @@ def test_a_checkpoint_without_preprocessing(lacking: str, clip: Path) -> None:
         (clip / "tokenizer_config.json").unlink()
     with pytest.raises(Mismatch, match=r"no usable (image processor|tokenizer)"):
         DualEncoder.load(clip)
+
+
+def test_a_tokenizer_that_needs_sentencepiece(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*found: Any, **options: Any) -> None:
+        raise ImportError("SiglipTokenizer requires the SentencePiece library but it was not found.")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", refuse)
+    with pytest.raises(MissingExtra, match=r'needs the package "sentencepiece".*"ravlm\[hub\]"'):
+        DualEncoder.load(folders["siglip"])
 
 
 def test_damaged_and_pickled_weights(clip: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ravlm.encoders.base import DualEncoder
 from ravlm.encoders.hub import HubEncoder
 from ravlm.encoders.sentence import SentenceEncoder
-from ravlm.errors import BrokenData, Mismatch
+from ravlm.errors import BrokenData, Mismatch, MissingExtra
 from tests.encoders import checkpoints
 from tests.encoders.conformance import TEXTS, cosines, drawn
 
@@ -90,4 +91,11 @@ def test_damaged_modules(tmp_path: Path) -> None:
         DualEncoder.load(folder)
     (folder / "modules.json").write_text("[]")
     with pytest.raises(BrokenData, match="no list of modules"):
+        DualEncoder.load(folder)
+
+
+def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = checkpoints.sentence(tmp_path / "model")
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(MissingExtra, match=r'needs the package "sentence-transformers".*"ravlm\[hub\]"'):
         DualEncoder.load(folder)

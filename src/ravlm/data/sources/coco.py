@@ -26,7 +26,7 @@ _CUT = 16  # an error so near to the end of what was read means that the item go
 def recognises(path: Path, head: bytes) -> bool:
     """Whether the content is an object with one of the two lists, and no row of our own keys."""
     keys = _keys(head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace"))
-    return any(keys.get(name) for name in _LISTS) and not any(key in keys for key in CONTENT)
+    return any(keys.get(name) for name in _LISTS) and not any(key in keys for key in (*CONTENT, "file_name"))
 
 
 def rows(path: Path) -> Iterator[Row | Quarantined]:
