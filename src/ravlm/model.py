@@ -57,14 +57,28 @@ class RetrievalAugmentedVLM:
         self._finder = Finder(kb, max_false_answers)
 
     def ask(
-        self, question: Words, image: Pictures | None = None, k: int | None = None, where: Where = None
+        self,
+        question: Words,
+        image: Pictures | None = None,
+        k: int | None = None,
+        where: Where = None,
+        evidence: Sequence[Evidence] | None = None,
     ) -> Answer | list[Answer]:
-        """Answer a question, about a picture or in words alone, or say that the base does not have the answer."""
-        return self._written(self._asked(question, image, k, where), question, image)
+        """Answer a question, about a picture or in words alone, or say that the base does not have the answer.
 
-    def caption(self, image: Pictures, k: int | None = None, where: Where = None) -> Answer | list[Answer]:
-        """Describe a picture in a sentence, as the pictures like it are described."""
-        return self._written(self._captioned(image, k, where), image)
+        `evidence`: what is read instead of what a search finds, one for each question.
+        """
+        return self._written(self._asked(question, image, k, where, evidence), question, image)
+
+    def caption(
+        self,
+        image: Pictures,
+        k: int | None = None,
+        where: Where = None,
+        evidence: Sequence[Evidence] | None = None,
+    ) -> Answer | list[Answer]:
+        """Describe a picture in a sentence, as the pictures like it are described. `evidence` as in `ask`."""
+        return self._written(self._captioned(image, k, where, evidence), image)
 
     def tell(
         self,
@@ -92,6 +106,17 @@ class RetrievalAugmentedVLM:
             talks = [read_messages(talk) for talk in messages]  # type: ignore[arg-type]
             return self._write([self._talked(talk, image, k, where) for talk in talks])
         return self._write([self._talked(read_messages(messages), image, k, where)])[0]  # type: ignore[arg-type]
+
+    def evidence(
+        self,
+        question: Words = "",
+        image: Pictures | None = None,
+        k: int | None = None,
+        where: Where = None,
+    ) -> list[Evidence]:
+        """What `ask` and `caption` would read, one for each pair of question and picture."""
+        questions, images = _spread(question, image)
+        return self._found(questions, images, self._k(k), where)
 
     def search(self, *args: Any, **options: Any) -> list[Hit]:
         """`KnowledgeBase.search` of the model's base."""
@@ -131,21 +156,30 @@ class RetrievalAugmentedVLM:
 
     # requests
 
-    def _asked(self, question: Words, image: Pictures | None, k: int | None, where: Where) -> list[Request]:
+    def _asked(
+        self,
+        question: Words,
+        image: Pictures | None,
+        k: int | None,
+        where: Where,
+        evidence: Sequence[Evidence] | None = None,
+    ) -> list[Request]:
         questions, images = _spread(question, image)
         for text in questions:
             _checked_words(text, "question")
-        found = self._found(questions, images, self._k(k), where)
+        found = _given(evidence, len(questions)) or self._found(questions, images, self._k(k), where)
         return [
             Request("ask", text, picture, evidence, chinese=is_chinese(text))
             for text, picture, evidence in zip(questions, images, found, strict=True)
         ]
 
-    def _captioned(self, image: Pictures, k: int | None, where: Where) -> list[Request]:
+    def _captioned(
+        self, image: Pictures, k: int | None, where: Where, evidence: Sequence[Evidence] | None = None
+    ) -> list[Request]:
         if image is None:
             raise InvalidInput("There is no picture to describe; give image=.")
         _, images = _spread("", image)
-        found = self._found([""] * len(images), images, self._k(k), where)
+        found = _given(evidence, len(images)) or self._found([""] * len(images), images, self._k(k), where)
         return [Request("caption", "", i, e) for i, e in zip(images, found, strict=True)]
 
     def _told(self, image: Pictures | None, prompt: Words | None, k: int | None, where: Where) -> list[Request]:
@@ -219,6 +253,13 @@ def _checked_k(k: int) -> int:
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise InvalidInput(f"k is {k!r}; a number of entries from 0 (closed book) on is needed.")
     return k
+
+
+def _given(evidence: Sequence[Evidence] | None, n: int) -> list[Evidence]:
+    """Evidence that a caller brings, one for each request; empty where there is none."""
+    if evidence is not None and len(evidence) != n:
+        raise InvalidInput(f"There is evidence for {len(evidence)} of {n} requests; give one for each.")
+    return list(evidence or ())
 
 
 def _checked_words(text: Any, what: str) -> None:

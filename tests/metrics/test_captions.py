@@ -181,7 +181,7 @@ def test_meteor_of_equal_texts_is_one() -> None:
 
 
 def test_meteor_is_its_program_but_for_ambiguous_stems(shared_data: Path) -> None:
-    """With their function words. Where a stem has two partners the program may take none: 1 or 2 in a hundred differ."""
+    """With their function words. Where a stem has two partners the program may take none: one or two of 100 differ."""
     package = pytest.importorskip("pycocoevalcap.meteor.meteor")
     program = shutil.which("java")
     if program is None:
