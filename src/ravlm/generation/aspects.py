@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,6 +18,7 @@ import numpy as np
 
 from ravlm.config import from_mapping
 from ravlm.data.words import is_chinese
+from ravlm.generation.overlap import content_words
 
 AnswerType = Literal["name", "place", "person", "list", "text", "number", "time", "yes/no"]
 ANSWER_TYPES: tuple[AnswerType, ...] = get_args(AnswerType)
@@ -26,6 +27,9 @@ NAME = 0
 """The bank's first aspect: what a thing is called."""
 _SHARPNESS = 2.4
 """Inverse temperature of the weights, in standard deviations of cosines between questions of different aspects."""
+_SPOKEN = 1.0
+"""How much nearer, in standard deviations, an aspect comes whose key stands in the question."""
+_NAME_WILL_DO = 0.6
 _SAME, _STRANGE = 6.0, 1.5
 """Keys this many standard deviations alike mean the same, or have nothing in common."""
 
@@ -44,6 +48,9 @@ class Aspect:
     things: tuple[str, ...] = ()
     """What may stand for {thing} in a question of the same language."""
 
+    name_will_do: bool = False
+    """Whether the name answers where no key does: what kind of animal is this?"""
+
     def asked(self) -> list[str]:
         """The questions and the opposite ones, each {thing} filled in."""
         found = []
@@ -59,8 +66,9 @@ class About:
 
     weights: np.ndarray
     nearest: str
+    """The nearest of the likeliest aspect's."""
     closeness: float
-    """How alike the nearest one is, in standard deviations of unrelated questions."""
+    """How near the likeliest aspect is, in standard deviations of unrelated questions."""
     opposite: bool
     """Whether the nearest one asks for its aspect's opposite."""
 
@@ -86,16 +94,19 @@ class AspectBank:
         self.owner = np.array([i for i, _ in asked])
         self._opposite = np.array([q in aspects[i].opposite for i, q in asked])
         self._key_owner = np.array([i for i, a in enumerate(aspects) for _ in a.keys])
+        self._key_words = [[words for key in a.keys if (words := content_words(key))] for a in aspects]
         self._question_vectors = encode(self.questions)
         self._key_vectors = encode([key for a in aspects for key in a.keys])
         self._alike = _Scale(self._question_vectors @ self._question_vectors.T, self.owner, self.owner)
         self._named = _Scale(self._key_vectors @ self._key_vectors.T, self._key_owner, self._key_owner)
         self.asked = _Scale(self._question_vectors @ self._key_vectors.T, self.owner, self._key_owner)
         """Puts cosines between a question and a key, or a line, on the encoder's own scale."""
+        self._name_will_do = np.array([a.name_will_do for a in aspects])
         self._of_type = {t: np.array([a.answer == t for a in aspects], np.float32) for t in ANSWER_TYPES}
 
-    def about(self, wordings: np.ndarray, skip: np.ndarray | None = None) -> About:
-        """What a question is about, from the vectors (n, dim) of its wordings: the nearest counts.
+    def about(self, wordings: np.ndarray, words: Set[str] = frozenset(), skip: np.ndarray | None = None) -> About:
+        """What a question is about, from the vectors (n, dim) of its wordings (the nearest counts) and its content
+        words (an aspect whose key is among them comes nearer).
 
         `skip`: a mask of the bank's questions to leave out.
         """
@@ -104,15 +115,20 @@ class AspectBank:
             similar = np.where(skip, -np.inf, similar)
         best = np.full(len(self.aspects), -np.inf)
         np.maximum.at(best, self.owner, similar)
+        best += [_SPOKEN * any(key <= words for key in keys) for keys in self._key_words]
         weights = np.exp(_SHARPNESS * (best - best.max()))
-        top = int(similar.argmax())
-        return About(weights / weights.sum(), self.questions[top], float(similar[top]), bool(self._opposite[top]))
+        top = int(np.where(self.owner == best.argmax(), similar, -np.inf).argmax())
+        return About(weights / weights.sum(), self.questions[top], float(best.max()), bool(self._opposite[top]))
 
-    def match(self, keys: np.ndarray) -> np.ndarray:
-        """How well each key (vectors (n, dim)) names each aspect: (n, aspects), 0 (strange) to 1 (the same)."""
+    def match(self, keys: np.ndarray, name: int | None = None) -> np.ndarray:
+        """How well each key (vectors (n, dim)) names each aspect: (n, aspects), 0 (strange) to 1 (the same). `name`:
+        the place of the key that says what the thing is called."""
         similar = (self._named(keys @ self._key_vectors.T) - _STRANGE) / (_SAME - _STRANGE)
         best = np.zeros((len(keys), len(self.aspects)), np.float32)
         np.maximum.at(best.T, self._key_owner, np.clip(similar, 0, 1).T)
+        if name is not None:
+            best[name, NAME] = 1.0
+            best[name, self._name_will_do] = np.maximum(best[name, self._name_will_do], _NAME_WILL_DO)
         return best
 
     def types(self, about: About) -> dict[AnswerType, float]:

@@ -6,6 +6,7 @@ names in them. What was found carries how likely it is that the thing asked abou
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,7 +48,7 @@ class Finder:
     def by_pictures(self, images: Sequence[ImageSource], k: int, where: Where = None) -> list[Evidence]:
         """For each picture the k likeliest entities, an entry each."""
         began = time.perf_counter()
-        vectors = self.kb.encoder.encode_images(images)
+        vectors = self._encoded(images)
         encoded = time.perf_counter()
         queries = [{"vector": vector} for vector in vectors]
         near = self.kb.search_many(queries, max(k, CANDIDATES), "image", where)
@@ -96,6 +97,13 @@ class Finder:
             if earlier.subject:
                 return replace(earlier, subject="")
         return last
+
+    def _encoded(self, images: Sequence[ImageSource]) -> np.ndarray:
+        """Vectors (n, dim) of pictures; one that is given several times is encoded once."""
+        keys = [image if isinstance(image, str | bytes | os.PathLike) else id(image) for image in images]
+        place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        first = dict(zip(reversed(keys), reversed(images), strict=True))
+        return self.kb.encoder.encode_images([first[key] for key in place])[[place[key] for key in keys]]
 
     def _text_hits(self, text: str, english: str, where: Where) -> list[Hit]:
         """Entries whose texts share words or meaning with a question, one ranking after the other, none twice."""

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ravlm.generation.aspects import NAME, About, AnswerType, AspectBank
+from ravlm.generation.aspects import About, AnswerType, AspectBank
 from ravlm.generation.facts import Fact, is_name_key, items
 from ravlm.generation.overlap import content_words, overlap
 from ravlm.generation.quantities import Units
-from ravlm.generation.questions import Question, negated
+from ravlm.generation.questions import Question
 from ravlm.generation.vectors import TextVectors
 
 WEIGHTS = Path(__file__).parent.parent / "starter" / "reader.json"
@@ -26,8 +26,8 @@ FEATURES = (
     "key alike", "key alike, sure", "line alike", "line alike, sure", "aspect", "aspect, sure", "words of key",
     "is name", "sentence", "sentence alike", "sentence aspect", "sentence aspect, sure",
     "words of question in sentence", "number found", "number missing", "list to count", "unit found", "unit wrong",
-    "dimension found", "dimension missing", "yes/no found", "yes/no missing", "yes/no unasked", "type fits",
-    "said in choice", "said already", "long",
+    "dimension found", "dimension found here alone", "dimension missing", "yes/no found", "yes/no missing",
+    "yes/no unasked", "type fits", "said in choice", "said already", "long",
 )  # fmt: skip
 YES_NO = {"yes": True, "true": True, "no": False, "false": False, "是": True, "有": True, "否": False, "不是": False}
 _MOSTLY_NUMBER = re.compile(r"\W*(?:(?:ca|about|circa|approx)\.? )?[\d.,]+(?:\s?\S{1,12}){0,2}", re.IGNORECASE)
@@ -55,22 +55,23 @@ class Reader:
 
     def __init__(self, vectors: TextVectors, bank: AspectBank, weights: Mapping[str, float]) -> None:
         self.vectors, self.bank, self.units = vectors, bank, Units()
-        self._weights = np.array([weights[name] for name in FEATURES])
-        self._none = weights["none"]
+        self.weights = dict(weights)
+        self._beta = np.array([weights[name] for name in FEATURES])
 
     def read(self, question: Question, facts: Sequence[Fact], about: About | None = None) -> Found:
         """The best of `facts` (all of one entity) for `question`; none where "none of them" is likelier."""
         about = about or self.about(question)
-        scores = np.append(self.features(question, facts, about) @ self._weights, self._none)
+        scores = np.append(self.features(question, facts, about) @ self._beta, self.weights["none"])
         probabilities = np.exp(scores - scores.max())
         probabilities /= probabilities.sum()
         best = int(probabilities.argmax())
         fact = facts[best] if best < len(facts) else None
         return Found(fact, float(probabilities[best]), about, probabilities)
 
-    def about(self, question: Question) -> About:
-        """Which aspects the question asks for."""
-        return self.bank.about(self.vectors([question.text, question.plain]))
+    def about(self, question: Question, skip: np.ndarray | None = None) -> About:
+        """Which aspects the question asks for; `skip` as in `AspectBank.about`."""
+        wordings = self.vectors([question.text, question.plain])
+        return self.bank.about(wordings, content_words(question.plain), skip)
 
     def features(self, question: Question, facts: Sequence[Fact], about: About) -> np.ndarray:
         """How each fact fits: (facts, features)."""
@@ -80,14 +81,13 @@ class Reader:
         keys = self.vectors([fact.key or fact.value for fact in facts])
         alike = self.bank.asked(keys @ asked)
         lines = self.bank.asked(self.vectors([fact.line for fact in facts]) @ asked)
-        match = self.bank.match(keys)
         name = next((i for i, fact in enumerate(facts) if fact.key and is_name_key(fact.key)), None)
-        if name is not None:
-            match[name, NAME] = 1.0
-        aspects = match @ about.weights
+        aspects = self.bank.match(keys, name) @ about.weights
         sure = float(np.clip((about.closeness - _SURE[0]) / (_SURE[1] - _SURE[0]), 0, 1))
         words = content_words(question.english)
         types, dimensions = self.bank.types(about), self.bank.dimensions(about)
+        wanted = question.dimension or max(dimensions, key=lambda d: dimensions[d])
+        measured = [wanted in self._units_of(fact)[1] for fact in facts]
         rows = []
         for i, fact in enumerate(facts):
             row = dict.fromkeys(FEATURES, 0.0)
@@ -104,6 +104,7 @@ class Reader:
                 row["sentence aspect"], row["sentence aspect, sure"] = aspects[i], sure * aspects[i]
                 row["words of question in sentence"] = overlap(words, content_words(f"{fact.section} {fact.value}"))
             row["long"] = min(len(fact.value.split()), 40) / 40
+            row["dimension found here alone"] = float(measured[i] and sum(measured) == 1)
             self._value_features(row, question, fact, types, dimensions)
             rows.append([row[name] for name in FEATURES])
         return np.array(rows)
@@ -117,16 +118,16 @@ class Reader:
         dimensions: Mapping[str, float],
     ) -> None:
         """Whether the value is of the type that the question wants."""
-        found = {(q.unit, q.dimension) for q in self.units.find(fact.value)} | {self.units.asked(fact.key)} - {("", "")}
+        units, found_dimensions = self._units_of(fact)
         yes_no = fact.value.strip(" .").lower() in YES_NO
         has_number = any(c.isdigit() for c in fact.value)
-        if question.form == "number" or question.unit:
-            countable = question.counts and not has_number and not yes_no and len(items(fact.value)) > 1
-            row["number found" if has_number else "list to count" if countable else "number missing"] = 1.0
-        found_dimensions = {dimension for _, dimension in found}
+        number = types["number"] + types["time"]
+        wanted = 1.0 if question.form == "number" or question.unit else types["number"]
+        countable = question.counts and not has_number and not yes_no and len(items(fact.value)) > 1
+        row["number found" if has_number else "list to count" if countable else "number missing"] = wanted
         if question.unit and has_number:
-            row["unit found"] = float(question.unit in {unit for unit, _ in found})
-            row["unit wrong"] = float(bool(found) and question.dimension not in found_dimensions)
+            row["unit found"] = float(question.unit in units)
+            row["unit wrong"] = float(bool(units) and question.dimension not in found_dimensions)
         elif not question.unit:
             row["dimension found"] = sum(dimensions.get(d, 0.0) for d in found_dimensions)
             row["dimension missing"] = 1 - dimensions.get("", 0.0) - row["dimension found"]
@@ -134,11 +135,12 @@ class Reader:
             row["yes/no found" if yes_no else "yes/no missing"] = 1.0
         elif yes_no:
             row["yes/no unasked"] = 1.0
-        number = types["number"] + types["time"]
         plain_number = _MOSTLY_NUMBER.fullmatch(fact.value) is not None
         row["type fits"] = types["yes/no"] if yes_no else number if plain_number else 1 - types["yes/no"] - number
 
-
-def asks_opposite(question: Question, about: About) -> bool:
-    """Whether a yes in the evidence is a no to the question ("Does it have a coast?" -> landlocked: yes)."""
-    return about.opposite != (question.negated != negated(about.nearest))
+    def _units_of(self, fact: Fact) -> tuple[set[str], set[str]]:
+        """The units and the dimensions of a fact's quantities; a unit may stand in the key ("area km2")."""
+        found = [(q.unit, q.dimension) for q in self.units.find(fact.value)]
+        if any(c.isdigit() for c in fact.value):
+            found.append(self.units.asked(fact.key))
+        return {unit for unit, _ in found if unit}, {dimension for _, dimension in found if dimension}
