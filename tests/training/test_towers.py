@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,3 +91,20 @@ def test_a_killed_training_of_towers_resumes_to_the_same_weights(
 def test_an_encoder_without_towers_is_refused(pairs: list[Pair], tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="can't be trained"):
         train_encoder(FakeEncoder(), pairs, CONFIG, tmp_path / "mine")
+
+
+def test_the_command_trains_two_backbones(
+    pairs: list[Pair], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ravlm.cli import main
+
+    rows = [{"id": p.id, "image": str(p.image), "texts": list(p.texts)} for p in pairs]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    image, text = checkpoints.IMAGE["vit"](tmp_path / "vit"), checkpoints.TEXT["bert"](tmp_path / "bert")
+    backbones = ["--image-backbone", str(image), "--text-backbone", str(text), "--dim", "8", "--freeze", "image"]
+    command = ["train", "encoder", "--pairs", str(tmp_path / "pairs.jsonl"), "--out", str(tmp_path / "mine")]
+    assert main([*command, *backbones, "--batch", "4", "--epochs", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert DualEncoder.load(tmp_path / "mine").fingerprint == told["fingerprint"]
+    assert main([*command, "--text-backbone", str(text)]) == 2
+    assert "go together" in capsys.readouterr().err

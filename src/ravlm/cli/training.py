@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ravlm.cli.output import note, print_json
-from ravlm.cli.parser import Command, Options, argument
+from ravlm.cli.parser import Command, Options, UsageError, argument
 from ravlm.errors import MissingExtra
 
 
@@ -14,7 +14,8 @@ def train(options: Options) -> int:
     from dataclasses import replace
     from pathlib import Path
 
-    from ravlm import DualEncoder, read_pairs
+    from ravlm import DualEncoder, read_pairs, runtime
+    from ravlm.encoders.towers import TowerEncoder
     from ravlm.training.contrastive import ContrastiveConfig
     from ravlm.training.curve import draw_curve
     from ravlm.training.encoder import train_encoder
@@ -22,9 +23,22 @@ def train(options: Options) -> int:
 
     given = {name: getattr(options, name) for name in ("epochs", "batch", "loss", "rate", "views", "seed")}
     config = replace(ContrastiveConfig(), **{name: value for name, value in given.items() if value is not None})
-    pairs = read_pairs(options.pairs)
+    pairs = read_pairs(options.pairs, images=options.images)
     out = Path(options.out)
-    trained = train_encoder(DualEncoder.load(options.encoder), pairs, config, out, _figures)
+    if (options.image_backbone is None) != (options.text_backbone is None):
+        raise UsageError("--image-backbone and --text-backbone go together; give both, or --encoder.")
+    if options.image_backbone:
+        encoder = DualEncoder.from_backbones(options.image_backbone, options.text_backbone, options.dim, config.seed)
+    else:
+        encoder = DualEncoder.load(options.encoder)
+    if options.freeze is not None:
+        if not isinstance(encoder, TowerEncoder):
+            raise UsageError(f'The encoder "{encoder.name}" has no towers to freeze; leave --freeze out.')
+        encoder.model.freeze(image=options.freeze in ("image", "both"), text=options.freeze in ("text", "both"))
+    with runtime.processes():
+        trained = train_encoder(encoder, pairs, config, out, _figures)
+        if runtime.rank()[0] > 0:
+            return 0
     try:
         draw_curve(out / LOG, out / "curve.png")
     except MissingExtra as error:
@@ -59,6 +73,11 @@ COMMANDS: dict[str, Command] = {
             argument("--pairs", required=True, metavar="FILE", help="pairs, in any form that ravlm build reads"),
             argument("--out", required=True, metavar="DIR", help="folder of the trained encoder and its log"),
             argument("--encoder", default="starter", metavar="E", help="what to begin from (default: starter)"),
+            argument("--image-backbone", metavar="M", help="instead: an image model of Transformers, with new heads"),
+            argument("--text-backbone", metavar="M", help="and a text model"),
+            argument("--dim", type=int, default=512, metavar="N", help="length of their vectors (default 512)"),
+            argument("--freeze", choices=("none", "image", "text", "both"), help="which towers stay as they are"),
+            argument("--images", metavar="FOLDER", help="where the pictures lie that the pairs name"),
             argument("--epochs", type=int, metavar="N"),
             argument("--batch", type=int, metavar="N", help="pairs that stand against each other (default 2000)"),
             argument("--loss", choices=("softmax", "sigmoid"), help="CLIP's or SigLIP's (default: softmax)"),
@@ -69,6 +88,7 @@ COMMANDS: dict[str, Command] = {
         """
         ravlm train encoder --pairs captions.jsonl --out runs/mine
         ravlm train encoder --pairs photos/ --out runs/mine --batch 200 --epochs 20
+        ravlm train encoder --pairs captions.jsonl --out runs/vit --image-backbone my-vit/ --text-backbone my-bert/
         """,
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ class Tokens:
         self._alone = Lock()  # a tokenizer's truncation is a state of its own, which calls from two threads would mix
         if tokenizer.pad_token is None:  # masked out, so any piece will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tokens:
+        """A copy with a lock of its own."""
+        return Tokens(copy.deepcopy(self.tokenizer, memo), self.limit, self.full)
 
     def batches(
         self, texts: Sequence[str], size: int, device: torch.device

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ravlm import runtime
 from ravlm.checkpoint import CONFIG, finish_checkpoint
 from ravlm.encoders.base import DualEncoder
 from ravlm.encoders.starter import StarterEncoder
@@ -64,7 +65,8 @@ def _train_heads(
     layout = replace(layout, aligned_dim=config.aligned_dim, hidden_dim=config.hidden_dim)
     heads = step.heads.image.arrays("image.0") | step.heads.text.arrays("text.0")
     trained = encoder.with_heads(layout, heads, str(folder.resolve()))
-    finish_checkpoint(folder, *trained.checkpoint())
+    if runtime.rank()[0] == 0:
+        finish_checkpoint(folder, *trained.checkpoint())
     return trained
 
 
@@ -78,6 +80,8 @@ def _train_towers(
 ) -> DualEncoder:
     loop = config.loop(len(train))
     fit(TowerStep(encoder, train, config, held_out), loop, folder, report)
+    if runtime.rank()[0] > 0:
+        return encoder
     encoder.save(folder / "whole")
     for path in sorted((folder / "whole").iterdir(), key=lambda path: path.name == CONFIG):  # config.json comes last
         os.replace(path, folder / path.name)
