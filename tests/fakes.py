@@ -13,7 +13,9 @@ from ravlm.data.images import load_image
 from ravlm.encoders.base import DualEncoder
 from ravlm.records import ImageSource
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (255, 255, 255), "black": (0, 0, 0)}
+COLOURS = {
+    "red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (255, 255, 255), "black": (0, 0, 0),
+}  # fmt: skip
 
 
 class FakeEncoder(DualEncoder):
