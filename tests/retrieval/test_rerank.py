@@ -10,6 +10,7 @@ import pytest
 
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.knowledge.vectors import VectorIndex
 from ravlm.records import Entry, Hit
 from ravlm.retrieval.options import SearchOptions
 from ravlm.retrieval.rerank import Asked, rerank_scores
@@ -68,6 +69,26 @@ def test_a_cross_encoder_reads_the_matched_text(base: KnowledgeBase, method: str
     asked = set("grass and a red flag")
     assert [hit.score for hit in hits] == [len(asked & set(hit.part.text)) for hit in hits]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_a_threshold_ends_the_search(base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too few hits above the threshold once made the search ask for more and more, until it had seen the whole base."""
+    rows = np.random.default_rng(0).standard_normal((3000, 64))
+    base.add([Entry(f"{i}", None, ("x",)) for i in range(3000)], vectors={"text": rows})
+    asked: list[int] = []
+    original = VectorIndex.search
+    monkeypatch.setattr(VectorIndex, "search", lambda self, q, n, p=None: asked.append(n) or original(self, q, n, p))
+    query = {"vector": rows[7], "modality": "text", "k": 5}
+    assert ids(base.search(**query, options=SearchOptions(min_score=0.9))) == ["7"]
+    calls: list[int] = []
+
+    def judge(asked: Asked, hits: Sequence[Hit]) -> list[float]:
+        calls.append(len(hits))
+        return [float(hit.entry.id == "7") for hit in hits]
+
+    assert ids(base.search(**query, options=SearchOptions(min_score=0.5, rerank=judge))) == ["7"]
+    assert calls == [20]
+    assert len(asked) == 2
 
 
 def test_exact_rescoring_gives_the_stored_cosine(base: KnowledgeBase) -> None:

@@ -57,11 +57,21 @@ class Searching:
             short = []
             for at, candidates in zip(open_, rankings, strict=True):
                 found[at] = self._chosen(queries[at], candidates.ranking, wanted)
-                if len(found[at].parts) < wanted and not candidates.all_there:
+                if len(found[at].parts) < wanted and not self._nothing_more(candidates, wanted):
                     short.append(at)
             open_ = short
             n *= 4
         return self._read([ranking.picked(slice(self.options.offset, None)) for ranking in found])
+
+    def _nothing_more(self, candidates: Candidates, wanted: int) -> bool:
+        """Whether more candidates could not give more hits."""
+        options, scores = self.options, candidates.ranking.scores
+        if candidates.all_there:
+            return True
+        if options.rerank is not None:
+            return len(scores) >= wanted * options.overfetch
+        below = options.min_score is not None and len(scores) > 0 and bool(scores[-1] < options.min_score)
+        return below and options.method != "hybrid"  # whose ranks may yet add up
 
     def _candidates_wanted(self, wanted: int) -> int:
         """Parts to ask an index for: as many as are wanted, where nothing can thin them out."""
