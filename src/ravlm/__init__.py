@@ -23,18 +23,21 @@ _HOME = {
     "RetrievalAugmentedVLM": "ravlm.model",
     "Score": "ravlm.records",
     "SearchOptions": "ravlm.retrieval.options",
+    "compare": "ravlm.evaluation.compare",
     "metrics": "ravlm.metrics",
     "read_entries": "ravlm.data.readers",
     "read_pairs": "ravlm.data.readers",
+    "tasks": "ravlm.tasks",
 }
 
 __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
-    from ravlm import metrics
+    from ravlm import metrics, tasks
     from ravlm.data.readers import read_entries, read_pairs
     from ravlm.encoders.base import DualEncoder
     from ravlm.errors import RavlmError
+    from ravlm.evaluation.compare import compare
     from ravlm.knowledge.base import KnowledgeBase
     from ravlm.model import RetrievalAugmentedVLM
     from ravlm.records import Answer, Entry, Hit, Pair, Part, Score

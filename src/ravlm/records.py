@@ -89,6 +89,23 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Example:
+    """One item of a task, with its reference."""
+
+    id: str
+    image: ImageSource | None = None
+    text: str = ""
+    """What is asked, searched or instructed; empty for a caption."""
+    references: tuple[str, ...] = ()
+    """What is right: captions, answers, or ids of entries."""
+    edited_image: ImageSource | None = None
+    mask: ImageSource | None = None
+    """What an edit should give, and where it should change the picture (white)."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """The row's other keys."""
+
+
+@dataclass(frozen=True)
 class Score:
     """What a metric says about many items at once."""
 

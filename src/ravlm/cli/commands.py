@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ravlm.cli import answers, bases, show, training
+from ravlm.cli import answers, bases, comparing, show, training
 from ravlm.cli.parser import Command
 
-COMMANDS: dict[str, Command] = {**show.COMMANDS, **bases.COMMANDS, **answers.COMMANDS, **training.COMMANDS}
+COMMANDS: dict[str, Command] = {
+    **show.COMMANDS,
+    **bases.COMMANDS,
+    **answers.COMMANDS,
+    **comparing.COMMANDS,
+    **training.COMMANDS,
+}

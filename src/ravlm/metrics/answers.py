@@ -79,14 +79,24 @@ def exact_match(candidates: Sequence[str], references: Sequence[Sequence[str]]) 
     return _mean(candidates, references, lambda answer, right: float(answer in right), "exact-match")
 
 
-def containment(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
-    """1 where the words of a right answer stand in the text one after another, else 0; the mean of the items."""
+def containment(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], words_more: int | None = None
+) -> Score:
+    """1 where the words of a right answer stand in the text one after another, else 0; the mean of the items.
+
+    `words_more`: the text may have so many words more than the answer; without it, any number.
+    """
 
     def contains(text: str, right: list[str]) -> float:
-        words = f" {' '.join(_pieces(text))} "
-        return float(any(answer and f" {' '.join(_pieces(answer))} " in words for answer in right))
+        words = _pieces(text)
+        for answer in map(_pieces, right):
+            longer = len(words) - len(answer)
+            within = words_more is None or longer <= words_more
+            if answer and within and any(words[i : i + len(answer)] == answer for i in range(longer + 1)):
+                return 1.0
+        return 0.0
 
-    return _mean(candidates, references, contains, "containment")
+    return _mean(candidates, references, contains, f"containment-{'any' if words_more is None else words_more}")
 
 
 def token_f1(
