@@ -57,7 +57,7 @@ class Finder:
         seconds = {"encode": round((encoded - began) / len(images), 4)}
         found = []
         for i, vector in enumerate(vectors):
-            evidence = worded[i] if i in worded else self._recognised(vector, near[i], k)
+            evidence = worded[i] if i in worded else self._recognised(vector, near[i], k, where)
             seconds["find"] = round((time.perf_counter() - encoded) / len(images), 4)
             found.append(replace(evidence, trace={**evidence.trace, "seconds": dict(seconds)}))
         return found
@@ -115,7 +115,7 @@ class Finder:
                     found.setdefault(hit.entry.id, hit)
         return list(found.values())
 
-    def _recognised(self, vector: np.ndarray, near: Sequence[Hit], k: int) -> Evidence:
+    def _recognised(self, vector: np.ndarray, near: Sequence[Hit], k: int, where: Where) -> Evidence:
         known = self.acquaintance()
         stored = self.kb.image_vectors([hit.entry.id for hit in near])
         candidates = np.stack([stored[hit.entry.id] for hit in near])
@@ -127,14 +127,14 @@ class Finder:
         hits = []
         for place, entity, cosine in list(zip(seen.nearest, seen.entities, seen.cosines, strict=True))[:k]:
             own = [hit for hit, name in zip(near, entities, strict=True) if name == entity]
-            hits.append(replace(self._telling(near[place], own), score=cosine))
+            hits.append(replace(self._telling(near[place], own, where), score=cosine))
         probability = known.judge.known(seen.features)
         least = known.judge.threshold(self._max_false_answers)
         trace: dict[str, Any] = {"found by": "picture", "known": round(probability, 4), "least": round(least, 4)}
         trace |= {name: round(float(value), 4) for name, value in zip(FEATURES, seen.features, strict=True)}
         return Evidence(tuple(hits), seen.shares[:k], probability, least, trace=trace)
 
-    def _telling(self, nearest: Hit, own: Sequence[Hit]) -> Hit:
+    def _telling(self, nearest: Hit, own: Sequence[Hit], where: Where) -> Hit:
         """The nearest hit of an entity, or where its entry says little, an entry of the same entity that says more."""
         if len(read_facts(nearest.entry)) > _FEW_FACTS:
             return nearest
@@ -142,7 +142,7 @@ class Finder:
         siblings = list(own)
         if name:
             options = SearchOptions(method="keyword")
-            found = self.kb.search(text=name, k=_SIBLINGS, modality="text", options=options)
+            found = self.kb.search(text=name, k=_SIBLINGS, modality="text", where=where, options=options)
             siblings += [hit for hit in found if entity_key(hit.entry) == entity_key(nearest.entry)]
         return max([nearest, *siblings], key=lambda hit: len(read_facts(hit.entry)))
 

@@ -1,4 +1,4 @@
-"""Which entries a question without a picture is about: those whose name stands in it, or whose words cover it.
+"""Which entries a question without a picture is about: those whose name stands in it, or a fact of which covers it.
 
 Works on words alone (English by stems, Chinese as written and glossed). Knows no store and no encoder.
 """
@@ -17,7 +17,7 @@ from ravlm.records import Entry, Hit
 _WHOLE_NAME = 0.65
 """The share of a name's words that must stand in the question."""
 _COVERED = 0.75
-"""The share of the question's words, by weight, that an entry without its name in it must have."""
+"""The share of the question's words, by weight, that a fact must have of an entry without its name in it."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,15 @@ def _named(entry: Entry, question: str, asked: frozenset[str]) -> tuple[float, s
 
 
 def _by_words(asked: frozenset[str], hits: Sequence[Hit]) -> Linked:
-    """The entry that has nearly all words of the question, if no other entity has as many."""
-    owned = [content_words(" ".join(fact.line for fact in read_facts(hit.entry))) for hit in hits]
-    weights = {word: math.log((len(hits) + 1) / (sum(word in own for own in owned) + 0.5)) + 0.2 for word in asked}
-    total = sum(weights.values())
-    covered = [sum(weights[word] for word in asked & own) / total if total else 0.0 for own in owned]
+    """The entry of which one fact has nearly all words of the question, if no other entity has as many.
+
+    One fact, not the whole entry: an entry that has a capital and a border with France says nothing of France's capital.
+    """
+    owned = [[content_words(f"{fact.section} {fact.line}") for fact in read_facts(hit.entry)] for hit in hits]
+    spread = {word: sum(any(word in fact for fact in own) for own in owned) for word in asked}
+    weights = {word: math.log((len(hits) + 1) / (spread[word] + 0.5)) + 0.2 for word in asked}
+    total = sum(weights.values()) or 1.0
+    covered = [max((sum(weights[w] for w in asked & fact) for fact in own), default=0.0) / total for own in owned]
     order = sorted(range(len(hits)), key=lambda i: -covered[i])
     if not order or covered[order[0]] < _COVERED:
         return Linked((), (), covered[order[0]] * 0.5 if order else 0.0, "")

@@ -28,7 +28,9 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _COUNT = re.compile(r"\bhow many\b|\bwhat number of\b|\bnumber of\b|多少[个种只条位座]|几[个种只条位座]", re.IGNORECASE)
-_NEGATION = re.compile(r"\b(?:no|not|without|lacks?|never|none)\b|n['’]t\b|(?<![是会能可])不|(?<!有)没|无", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"\b(?:no|not|without|lacks?|never|none)\b|n['’]t\b|(?<![是会能可])不|(?<!有)没|无", re.IGNORECASE
+)
 _FUNCTION = (  # after which "this" does not point at the thing asked about
     r"(?:photo|photograph|picture|image|pic|is|are|was|were|the|a|an|of|in|on|at|from|and|or|do|does|did|has|have|can|"
     r"one|what|which|who)\b"

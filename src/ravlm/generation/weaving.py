@@ -124,14 +124,14 @@ def _by_pronoun(sentence: str, name: str, pronoun: str, chinese: bool) -> str:
 
 
 def _no_two_alike(told: Sequence[Told], vectors: TextVectors) -> list[Told]:
-    """The sentences less those that say what one before says: equal words, or nearly the same vector."""
+    """The sentences less those that say what one before says: no new word, or nearly the same vector."""
     if not told:
         return []
     rows = vectors([t.text for t in told])
     kept: list[int] = []
     for i, one in enumerate(told):
         words = content_words(one.text)
-        if any(words == content_words(told[j].text) or float(rows[i] @ rows[j]) > _ALIKE for j in kept):
+        if any(words <= content_words(told[j].text) or float(rows[i] @ rows[j]) > _ALIKE for j in kept):
             continue
         kept.append(i)
     return [told[i] for i in kept]

@@ -1,0 +1,199 @@
+"""The whole model over a small base: one conformance test for every generator, and what the model itself does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.model import GENERATORS, RetrievalAugmentedVLM
+from ravlm.records import Answer
+from tests.generation.conftest import BIRDS, bird, birds, word_encoder  # noqa: F401 - fixtures
+
+ABSENT = "not in the knowledge base"
+RED, GREEN = BIRDS["Ruby Finch"][0], BIRDS["Leaf Parrot"][0]
+
+
+def strange() -> Image.Image:
+    """A picture like none of the birds: patches of many colours."""
+    patches = np.random.default_rng(5).integers(0, 255, (4, 4, 3)).astype(np.uint8)
+    return Image.fromarray(patches).resize((64, 48), Image.Resampling.NEAREST)
+
+
+
+@pytest.fixture
+def model(birds: KnowledgeBase) -> RetrievalAugmentedVLM:  # noqa: F811
+    return RetrievalAugmentedVLM(birds)
+
+
+def only(answer: Answer | list[Answer]) -> Answer:
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def several(answers: Answer | list[Answer]) -> list[Answer]:
+    assert isinstance(answers, list)
+    return answers
+
+
+@pytest.mark.parametrize("name", sorted(GENERATORS))
+def test_every_generator_keeps_the_contract(name: str, birds: KnowledgeBase) -> None:  # noqa: F811
+    """Whatever the generator: answers in order, citations from the evidence, streams that equal the answer, and
+    abstention in words."""
+    model = RetrievalAugmentedVLM(birds, generator=name)
+    pictures: list[Any] = [bird(RED, 90), bird(GREEN, 91)]
+    for answers in (
+        several(model.ask("What is the name?", image=pictures)),
+        several(model.caption(pictures)),
+        several(model.tell(pictures)),
+    ):
+        assert len(answers) == 2
+        assert answers[0].text != answers[1].text
+        for answer in answers:
+            ids = {hit.entry.id for hit in answer.evidence}
+            assert answer.citations
+            assert set(answer.citations) <= ids
+            assert len(answer.citations) <= 3
+            assert 0 <= answer.confidence <= 1
+    refused = only(model.ask("What is the name?", image=strange()))
+    assert refused.abstained
+    assert ABSENT in refused.text
+    assert refused.citations == ()
+    stream, pieces = model.stream_ask("What is the name?", image=pictures[0]), []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as end:
+            streamed = end.value
+            break
+    asked = only(model.ask("What is the name?", image=pictures[0]))
+    assert "".join(pieces) == streamed.text == asked.text
+    assert streamed.citations == asked.citations
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [("What is the name?", "Leaf Parrot"), ("What is the country?", "Brazil"), ("What is the length, in cm?", "30 cm")],
+)
+def test_answers_about_a_picture(model: RetrievalAugmentedVLM, question: str, answer: str) -> None:
+    found = only(model.ask(question, image=bird(GREEN, 93)))
+    assert found.text == answer
+    assert found.citations[0].startswith("bird-1")
+    assert found.trace["found by"] == "picture"
+
+
+def test_one_question_for_several_pictures_and_several_for_one(model: RetrievalAugmentedVLM) -> None:
+    names = several(model.ask("What is the name?", image=[bird(GREEN, 94), bird(RED, 95)]))
+    assert [a.text for a in names] == ["Leaf Parrot", "Ruby Finch"]
+    facts = several(model.ask(["What is the name?", "What is the country?"], image=bird(RED, 96)))
+    assert [a.text for a in facts] == ["Ruby Finch", "Peru"]
+    assert model.ask([]) == []
+
+
+def test_answers_in_words_alone(model: RetrievalAugmentedVLM) -> None:
+    found = only(model.ask("What is the country of the Sea Heron?"))
+    assert (found.text, found.abstained) == ("Norway", False)
+    refused = only(model.ask("What is the country of the Marsh Tit?"))
+    assert refused.abstained
+    assert "知识库中没有" in only(model.ask("沼泽山雀来自哪个国家？")).text
+    counted = only(model.ask("What does the lighthouse keeper count every evening?"))
+    assert "gulls" in counted.text
+    assert counted.citations == ("note",)
+
+
+def test_a_line_that_is_not_there_is_no_answer(model: RetrievalAugmentedVLM) -> None:
+    refused = only(model.ask("Who is the president?", image=bird(RED, 97)))
+    assert refused.abstained
+    assert refused.trace["abstained"] == "no line answers the question"
+
+
+def test_the_closed_book_knows_nothing(model: RetrievalAugmentedVLM) -> None:
+    for answer in (
+        only(model.ask("What is the name?", image=bird(RED, 98), k=0)),
+        only(model.caption(bird(RED, 98), k=0)),
+        only(model.tell(bird(RED, 98), k=0)),
+        only(model.chat([{"role": "user", "content": "What is it?"}], k=0)),
+    ):
+        assert answer.abstained
+        assert answer.evidence == ()
+
+
+def test_k_and_where_reach_the_search(model: RetrievalAugmentedVLM) -> None:
+    assert len(only(model.ask("What is the name?", image=bird(RED, 1), k=2)).evidence) == 2
+    assert len(only(model.caption(bird(RED, 1), k=100)).evidence) == 5
+    assert only(model.ask("What is the name?", image=bird(RED, 1), where={"kind": "fish"})).abstained
+    assert only(model.ask("What is the country of the Sea Heron?", where={"kind": "fish"})).abstained
+
+
+def test_a_talk_keeps_to_its_picture(model: RetrievalAugmentedVLM) -> None:
+    talk = [{"role": "user", "content": "What is the name?"}]
+    assert only(model.chat(talk, image=bird(GREEN, 2))).text == "Leaf Parrot"
+    talk += [{"role": "assistant", "content": "Leaf Parrot"}, {"role": "user", "content": "And the country?"}]
+    assert only(model.chat(talk, image=bird(GREEN, 2))).text == "Brazil"
+
+
+def test_a_talk_keeps_to_what_was_named_until_another_is(model: RetrievalAugmentedVLM) -> None:
+    talk = [{"role": "user", "content": "What is the country of the Snow Owl?"}]
+    assert only(model.chat(talk)).text == "Canada"
+    talk += [{"role": "assistant", "content": "Canada"}, {"role": "user", "content": "And what is its length?"}]
+    assert only(model.chat(talk)).text == "60 cm"
+    talk += [{"role": "assistant", "content": "60 cm"}, {"role": "user", "content": "And the length of the Coal Crow?"}]
+    assert only(model.chat(talk)).text == "45 cm"
+    both = several(model.chat([talk[:1], talk]))
+    assert [answer.text for answer in both] == ["Canada", "45 cm"]
+
+
+def test_a_story_from_words_alone(model: RetrievalAugmentedVLM) -> None:
+    answer = only(model.tell(prompt="Tell me about the Snow Owl"))
+    assert "Snow Owl" in answer.text
+    assert "[1]" in answer.text
+
+
+def test_stricter_abstention_answers_less(birds: KnowledgeBase) -> None:  # noqa: F811
+    near = Image.blend(bird(RED, 3), bird((0, 0, 0), 4), 0.3)
+    usual = only(RetrievalAugmentedVLM(birds).ask("What is the name?", image=near))
+    strict = only(RetrievalAugmentedVLM(birds, max_false_answers=0.0).ask("What is the name?", image=near))
+    assert strict.trace["least"] >= usual.trace["least"]
+    assert strict.trace["known"] == usual.trace["known"]
+
+
+def test_an_empty_base_abstains(tmp_path: Path, word_encoder: Any) -> None:  # noqa: F811
+    with KnowledgeBase.build(tmp_path / "empty", [], encoder=word_encoder) as kb:
+        model = RetrievalAugmentedVLM(kb)
+        assert only(model.ask("What is it?")).abstained
+        assert only(model.ask("What is it?", image=bird(RED, 5))).abstained
+        assert only(model.caption(bird(RED, 5))).abstained
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m: m.ask(""), "question is empty"),
+        (lambda m: m.ask(7), "of type int"),
+        (lambda m: m.ask("What?", k=-1), "k is -1"),
+        (lambda m: m.ask("What?", k=2.5), "k is 2.5"),
+        (lambda m: m.ask(["What?", "Who?"], image=["a.png"] * 3), "2 texts and 3 pictures"),
+        (lambda m: m.caption(None), "no picture to describe"),
+        (lambda m: m.tell(), "nothing to tell about"),
+        (lambda m: m.tell(prompt=" "), "prompt is empty"),
+        (lambda m: RetrievalAugmentedVLM(m.kb, generator="extractve"), 'Did you mean "extractive"'),
+        (lambda m: RetrievalAugmentedVLM(m.kb, max_false_answers=2), "a share from 0 to 1"),
+        (lambda m: RetrievalAugmentedVLM(m.kb, k=True), "k is True"),
+    ],
+)
+def test_bad_input_is_a_sentence(model: RetrievalAugmentedVLM, call: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        call(model)
+
+
+def test_pictures_that_cannot_be_read(model: RetrievalAugmentedVLM, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(NotFound, match="no picture"):
+        model.ask("What?", image=str(tmp_path / "gone.png"))
+    with pytest.raises(BrokenData, match="not a picture"):
+        model.caption(tmp_path / "text.jpg")
