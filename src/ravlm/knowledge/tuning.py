@@ -17,9 +17,9 @@ from ravlm.knowledge.reports import Trial
 
 TOP = 10
 """Recall is that of the ten best."""
-QUESTIONS, TIMED = 200, 50
+QUESTIONS, TIMED = 500, 50
 """Vectors that are looked for, and how many of them one by one, for the time of one search."""
-RECALL, MARGIN = 0.95, 0.01
+RECALL, MARGIN = 0.95, 0.015
 """The recall that `optimize` brings, and how much more is asked of the sample, as other queries will vary."""
 
 
