@@ -61,7 +61,7 @@ COMMANDS = {
                 "--generator", action="append", metavar="G", help="who writes (default: extractive); may be repeated"
             ),
             argument("-k", type=int, metavar="N", help="entries to read as evidence (default: as ravlm ask)"),
-            argument("--where", metavar="W", help="only such examples: 'split = \"dev\"'"),
+            argument("--where", metavar="W", help="only rows of FILE with: 'split = \"dev\"'"),
             argument("--limit", type=int, metavar="N", help="at most so many examples, always the same"),
             argument("--resamples", type=int, default=10_000, metavar="N", help="of the bootstrap (default 10,000)"),
             argument("--fresh", action="store_true", help="compute all anew; else a run that was cut off goes on"),

@@ -5,7 +5,6 @@ Composes: evidence is the arms', asking and scoring the task's, intervals and te
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -241,10 +240,11 @@ def _cases(task: Task, runs: Sequence[_Run]) -> list[Case]:
     own = np.array(kinds["retrieved"].scores[chief].items)
     other = np.array(kinds["closed-book"].scores[chief].items) if "closed-book" in kinds else np.zeros(len(own))
     change = own - other
+    order = np.random.default_rng(0).permutation(len(own))  # so that equals come from anywhere in the file
     chosen = {
-        "won": [i for i in np.argsort(-change, kind="stable")[:_CASES] if change[i] > 0],
-        "harmed": [i for i in np.argsort(change, kind="stable")[:_CASES] if change[i] < 0],
-        "lost": [i for i in np.argsort(own, kind="stable")[:_CASES] if change[i] <= 0],
+        "won": [i for i in sorted(order, key=lambda i: -change[i])[:_CASES] if change[i] > 0],
+        "harmed": [i for i in sorted(order, key=lambda i: change[i])[:_CASES] if change[i] < 0],
+        "lost": [i for i in sorted(order, key=lambda i: own[i])[:_CASES] if change[i] <= 0],
     }
     examples = task.examples()
     cases = []
@@ -257,7 +257,7 @@ def _cases(task: Task, runs: Sequence[_Run]) -> list[Case]:
 
 def _said(run: _Run, id_: str, score: float) -> Said:
     prediction = run.predictions[id_]
-    evidence = tuple(run.model.kb.get(prediction.evidence))
+    evidence = tuple(run.model.kb.get(prediction.evidence)) if run.arm.kind == "retrieved" else ()
     return Said(run.arm.name, prediction.text, score, evidence, prediction.citations)
 
 
@@ -282,5 +282,9 @@ def _about(
 
 
 def _peak_memory() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else used * 1024

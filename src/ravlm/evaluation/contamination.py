@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 NEAR = 0.98
 """Cosine from which on a picture's vector counts as very near to an entry's."""
-_LOOKED_AT = 3
+_LOOKED_AT = 10
+_WORTH = 0.9
+"""Entries with a lower cosine are not opened: the same picture, in another size too, is nearer."""
 _BATCH = 32
 _LOOK_EDGE = 64
 
@@ -74,13 +76,15 @@ def _kinds(examples: Sequence[Example], kb: KnowledgeBase) -> Iterator[tuple[Exa
 
 
 def _alike(image: ImageSource, entries: Sequence[tuple[ImageSource | None, float]]) -> str:
-    pictures = [(picture, score) for picture, score in entries if picture is not None]
+    pictures = [picture for picture, score in entries if picture is not None and score >= _WORTH]
+    if not pictures:
+        return ""
     try:
         own = image_bytes(image)
-        if any(image_bytes(picture) == own for picture, _ in pictures):
+        if any(image_bytes(picture) == own for picture in pictures):
             return "exact"
         look = _look(image)
-        if any(_looks_same(look, _look(picture)) for picture, _ in pictures):
+        if any(_looks_same(look, _look(picture)) for picture in pictures):
             return "perceptual"
     except RavlmError:
         pass  # a picture that vanished from the base is compared by its vector only

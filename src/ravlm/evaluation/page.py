@@ -87,7 +87,7 @@ def _contrasts(report: Report) -> str:
             f"{c.p:.4f}",
             f"{c.gain:.1%}",
             f"{c.harm:.1%}",
-            f"{c.smallest:.3f}",
+            f"{c.smallest:.3f}" if c.smallest else "-",
         )
         for c in report.contrasts
         if c.metric == report.chief

@@ -44,7 +44,7 @@ class Contrast:
     harm: float
     """Shares of the items that the second scores higher, and lower."""
     smallest: float
-    """The smallest difference that so many items would have shown in 8 of 10 repetitions."""
+    """The smallest difference that so many items would have shown in 8 of 10 repetitions; 0 where no item varies."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Report:
                 f"{c.p:.4f}",
                 f"{c.gain:.1%}",
                 f"{c.harm:.1%}",
-                f"{c.smallest:.3f}",
+                f"{c.smallest:.3f}" if c.smallest else "-",
             ]
             for c in self.contrasts
             if c.metric == self.chief

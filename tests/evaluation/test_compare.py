@@ -1,0 +1,329 @@
+"""compare on a base of four colours: every arm, statistics, resuming, contamination, report, command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ravlm.errors import InvalidInput
+from ravlm.evaluation.arms import EvidenceSource, read_arms
+from ravlm.evaluation.compare import compare
+from ravlm.evaluation.contamination import check
+from ravlm.evaluation.knowledge_edit import edit_knowledge
+from ravlm.evaluation.report import Report
+from ravlm.generation.base import Request
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.model import RetrievalAugmentedVLM
+from ravlm.records import Answer, Entry
+from ravlm.tasks import VQA, Captioning, Retrieval
+from tests.fakes import COLOURS, FakeEncoder
+from tests.tasks.fakes import FirstLine
+
+ARMS = ("closed-book", "retrieved", "random", "oracle", "copy", "majority")
+SHADES = 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """For each colour four pictures of nearly that colour to ask about, and four others for the base."""
+    for name, (red, green, blue) in COLOURS.items():
+        for shade in range(2 * SHADES):
+            image = Image.new("RGB", (32, 32), (red, green, blue))
+            image.putpixel((shade, 3), (127, 127, shade))
+            image.save(tmp_path / f"{name}{shade}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def kb(folder: Path) -> KnowledgeBase:
+    entries = [
+        Entry(f"{name}{shade}", str(folder / f"{name}{shade}.png"), (f"Name: {name}\nKind: colour", f"it is {name}"))
+        for name in COLOURS
+        for shade in range(SHADES)
+    ]
+    return KnowledgeBase.build(folder / "kb", entries, FakeEncoder())
+
+
+class Reader(FirstLine):
+    """Answers with the name in its first evidence."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
+        found = super().generate(requests)
+        return [replace(answer, text=answer.text.split("\n")[0].removeprefix("Name: ")) for answer in found]
+
+
+@pytest.fixture
+def model(kb: KnowledgeBase) -> RetrievalAugmentedVLM:
+    return RetrievalAugmentedVLM(kb, Reader(guess="red"), k=3)
+
+
+@pytest.fixture
+def questions(folder: Path) -> Path:
+    rows = [
+        {"id": f"q {name} {s}", "image": f"{name}{s}.png", "question": "Which?", "answers": [name], "entity": name}
+        for name in COLOURS
+        for s in range(SHADES, 2 * SHADES)
+    ]
+    path = folder / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def value(report: Report, arm: str, metric: str = "accuracy") -> float:
+    return next(s.score for s in report.scores if (s.arm, s.metric) == (arm, metric))
+
+
+def test_every_arm_on_the_same_examples(model: RetrievalAugmentedVLM, questions: Path) -> None:
+    """The guess is right for one colour of five; what is retrieved is right always, and so is the oracle."""
+    report = compare(VQA(questions), model, ARMS, resamples=500)
+    assert value(report, "closed-book") == pytest.approx(1 / len(COLOURS))
+    assert value(report, "retrieved") == value(report, "oracle") == value(report, "majority") == 1.0
+    assert value(report, "copy") == 1.0
+    assert value(report, "random") < 0.6
+    assert {s.n for s in report.scores} == {len(COLOURS) * SHADES}
+    first = next(c for c in report.contrasts if c.contrast == ("closed-book", "retrieved") and c.metric == "accuracy")
+    assert (first.difference, first.gain, first.harm) == (pytest.approx(0.8), pytest.approx(0.8), 0.0)
+    assert first.p < 0.05
+    assert first.p >= first.p_uncorrected
+    assert len([c for c in report.contrasts if c.metric == "accuracy"]) == 15
+
+
+def test_closed_book_is_k_0_on_the_same_path(model: RetrievalAugmentedVLM, questions: Path) -> None:
+    report = compare(VQA(questions), model, ["closed-book", "retrieved@k=0"], resamples=200)
+    assert value(report, "closed-book") == value(report, "retrieved@k=0")
+    again = compare(VQA(questions), model, ["closed-book", "retrieved"], k=0, resamples=200)
+    assert value(again, "retrieved") == value(report, "closed-book")
+
+
+def test_sweeps_are_arms_with_settings(model: RetrievalAugmentedVLM, questions: Path) -> None:
+    arms = ["retrieved", "retrieved@noise=1", "retrieved@k=1@noise=0.5", "retrieved@size=0.2"]
+    report = compare(VQA(questions), model, arms, resamples=200)
+    assert value(report, "retrieved") == 1.0
+    assert value(report, "retrieved@noise=1") < 0.6
+    assert value(report, "retrieved@noise=1") <= value(report, "retrieved@k=1@noise=0.5") < 1.0
+    assert report.about["k"] == [1, 3]
+
+
+def test_a_smaller_base_is_a_part_of_the_larger(model: RetrievalAugmentedVLM, questions: Path) -> None:
+    source = EvidenceSource(VQA(questions), model)
+    small, large = (
+        {h.entry.id for e in source.of(arm, VQA(questions).examples()) for h in e.hits}
+        for arm in read_arms(["retrieved@size=0.3", "retrieved@size=0.8"], 20, ["retrieved"])
+    )
+    assert small < large
+    assert len(large) < len(COLOURS) * SHADES
+
+
+def test_evidence_is_the_same_in_each_run_and_batch(model: RetrievalAugmentedVLM, questions: Path) -> None:
+    examples = VQA(questions).examples()
+    for arm in read_arms(["random", "retrieved@noise=0.5", "oracle"], 3, ARMS):
+        whole = EvidenceSource(VQA(questions), model).of(arm, examples)
+        single = [EvidenceSource(VQA(questions), model).of(arm, [e])[0] for e in examples]
+        assert [[h.entry.id for h in e.hits] for e in whole] == [[h.entry.id for h in e.hits] for e in single]
+
+
+def test_an_example_never_reads_its_own_entry(model: RetrievalAugmentedVLM, folder: Path) -> None:
+    """Pictures of the base itself are captioned: copying the own entry would be perfect, and is no retrieval."""
+    rows = [{"id": f"{name}0", "image": f"{name}0.png", "texts": [f"it is {name}"]} for name in COLOURS]
+    path = folder / "captions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = Captioning(path)
+    source = EvidenceSource(task, model)
+    for arm in read_arms(["retrieved", "random", "oracle", "copy"], 3, ARMS):
+        for example, evidence in zip(task.examples(), source.of(arm, task.examples()), strict=True):
+            assert evidence.hits
+            assert example.id not in {hit.entry.id for hit in evidence.hits}
+    report = compare(task, model, ["retrieved"], resamples=200)
+    assert report.contamination is not None
+    assert report.contamination.exact == len(rows)
+    assert "bleu-4" in {s.metric for s in report.scores}
+
+
+def test_contamination_tells_equal_from_alike(kb: KnowledgeBase, folder: Path) -> None:
+    with Image.open(folder / "red0.png") as picture:
+        picture.resize((64, 64)).save(folder / "larger.png")
+    rows = [
+        {"id": "same", "image": "red0.png"},
+        {"id": "larger", "image": "larger.png"},
+        {"id": "words", "image": None, "question": "It is red"},
+        {"id": "new", "image": None, "question": "Is it new?"},
+    ]
+    path = folder / "q.jsonl"
+    path.write_text("".join(json.dumps({"question": "What?", "answers": ["x"], **row}) + "\n" for row in rows))
+    found = check(VQA(path).examples(), kb)
+    assert (found.n, found.exact, found.perceptual, found.embedding) == (4, 2, 1, 0)
+    assert set(found.ids) == {"same", "larger", "words"}
+
+
+def test_a_run_that_was_cut_off_goes_on(model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path) -> None:
+    """Only what is missing is asked again, a line that was cut in the middle included; the numbers are the same."""
+    reader = model.generator
+    assert isinstance(reader, Reader)
+    reader.fingerprint = "reader 1"  # type: ignore[attr-defined]
+    steps: list[tuple[int, int]] = []
+    cache = tmp_path / "cache"
+    first = compare(VQA(questions), model, resamples=200, cache=cache, progress=lambda *step: steps.append(step))
+    n = len(COLOURS) * SHADES
+    assert steps[-1] == (2 * n, 2 * n)
+    assert reader.asked == 2 * n
+    for path in cache.iterdir():
+        whole = path.read_text()
+        path.write_text(whole[: len(whole) // 2])
+    second = compare(VQA(questions), model, resamples=200, cache=cache)
+    assert n <= reader.asked - 2 * n < 2 * n - 4
+    assert second.scores == first.scores
+    assert [c.computed for c in second.costs] != [0, 0]
+    compare(VQA(questions), model, resamples=200, cache=cache)
+    asked = reader.asked
+    reader.fingerprint = "reader 2"  # type: ignore[attr-defined]
+    compare(VQA(questions), model, resamples=200, cache=cache)
+    assert reader.asked == asked + 2 * n, "another generator's predictions were taken"
+
+
+def test_a_generator_without_a_name_of_its_own_is_not_kept(
+    model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path
+) -> None:
+    compare(VQA(questions), model, resamples=200, cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_several_models_side_by_side(kb: KnowledgeBase, questions: Path) -> None:
+    models = {name: RetrievalAugmentedVLM(kb, Reader(guess=name), k=2) for name in ("red", "nothing")}
+    report = compare(VQA(questions), models, resamples=200)
+    names = {c.contrast for c in report.contrasts}
+    assert ("red/closed-book", "nothing/closed-book") in names
+    assert ("red/closed-book", "red/retrieved") in names
+    assert ("red/closed-book", "nothing/retrieved") not in names
+    assert "red/retrieved" in str(report)
+
+
+def test_retrieval_is_compared_with_chance(model: RetrievalAugmentedVLM, folder: Path) -> None:
+    rows = [{"id": f"{name}0", "image": f"{name}0.png", "texts": [f"{name} {name}"]} for name in COLOURS]
+    path = folder / "retrieval.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = compare(Retrieval(path), model, ["retrieved", "random"], resamples=200)
+    assert value(report, "retrieved", "recall@5") > value(report, "random", "recall@5")
+    assert report.contamination is None
+    with pytest.raises(InvalidInput, match='no arm "copy" here; allowed: retrieved, random'):
+        compare(Retrieval(path), model, ["copy"])
+
+
+def test_the_report_as_text_json_and_page(model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path) -> None:
+    report = compare(VQA(questions), model, ["closed-book", "retrieved", "random"], resamples=300)
+    text = str(report)
+    assert "closed-book" in text
+    assert "0.200 [" in text
+    assert "contamination: of 20 examples" in text
+    whole = json.loads(report.to_json())
+    assert whole["about"]["examples"] == 20
+    assert len(whole["about"]["examples_hash"]) == 64
+    assert whole["contamination"]["n"] == 20
+    lines = list(report.lines())
+    arm = {"arm", "generator", "metric", "n", "score", "low", "high"}
+    pair = {"contrast", "metric", "n", "difference", "low", "high", "p", "gain", "harm"}
+    assert all(arm <= set(line) or pair <= set(line) for line in lines)
+    assert lines[0]["arm"] == "closed-book"
+    page = report.to_html(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert 'src="data:image/jpeg;base64,' in page
+    assert "http" not in page
+    assert "Won: right with retrieval" in page
+    assert "<script" not in page
+    assert {case.kind for case in report.cases} == {"won", "lost"}
+
+
+def test_text_of_others_is_escaped_on_the_page(kb: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
+    rows = [{"id": i, "image": "red4.png", "question": f"<b>{i}?", "answers": ["<i>x"]} for i in range(3)]
+    path = folder / "q.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = RetrievalAugmentedVLM(kb, Reader(guess="<script>alert(1)</script>"))
+    page = compare(VQA(path), model, resamples=200).to_html(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<b>" not in page
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_an_answer_follows_the_base(model: RetrievalAugmentedVLM, folder: Path) -> None:
+    picture = str(folder / "red4.png")
+    entry = Entry("red0", str(folder / "red0.png"), ("Name: crimson",))
+    for each in [f"red{shade}" for shade in range(1, SHADES)]:
+        model.kb.remove(each)
+    found = edit_knowledge(model, entry, "Which colour?", picture)
+    assert (found.before.text, found.during.text, found.after.text) == ("red", "crimson", "red")
+    assert found.changed
+    assert found.restored
+    new = edit_knowledge(model, Entry("extra", picture, ("Name: scarlet",)), "Which colour?", picture)
+    assert new.during.text in ("red", "scarlet")
+    assert new.restored
+    assert model.kb.get("extra") == []
+
+
+BAD_ARMS = {
+    "retreived": r'no arm "retreived" here.*Did you mean "retrieved"',
+    "retrieved@n=3": 'the setting "n"; allowed: k, noise, size',
+    "retrieved@k=two": 'sets k to "two"; a number',
+    "retrieved@k=-1": "k = -1; a whole number",
+    "retrieved@k=1.5": "k = 1.5; a whole number",
+    "retrieved@noise=2": "noise is a share",
+    "retrieved@size=0": "size one above 0",
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARMS)
+def test_bad_arms_are_refused(model: RetrievalAugmentedVLM, questions: Path, name: str) -> None:
+    with pytest.raises(InvalidInput, match=BAD_ARMS[name]):
+        compare(VQA(questions), model, ["closed-book", name])
+
+
+def test_bad_comparisons_are_refused(model: RetrievalAugmentedVLM, questions: Path) -> None:
+    with pytest.raises(InvalidInput, match='"retrieved" comes twice'):
+        compare(VQA(questions), model, ["retrieved", "retrieved"])
+    with pytest.raises(InvalidInput, match="no arms to compare"):
+        compare(VQA(questions), model, [])
+    with pytest.raises(InvalidInput, match="no model"):
+        compare(VQA(questions), {})
+    with pytest.raises(InvalidInput, match="resamples is 3"):
+        compare(VQA(questions), model, resamples=3)
+
+
+def test_the_command_line(
+    kb: KnowledgeBase,
+    questions: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ravlm.cli import main
+    from ravlm.encoders import loading
+    from ravlm.model import GENERATORS
+
+    monkeypatch.setattr(loading, "load_encoder", lambda name: FakeEncoder(name))
+    monkeypatch.setitem(GENERATORS, "reader", lambda kb: Reader())
+    monkeypatch.setenv("RAVLM_CACHE", str(tmp_path / "cache"))
+    kb.close()
+    fixed: list[Any] = ["compare", "vqa", "--data", questions, "--kb", kb.path, "--resamples", 200]
+    fixed += ["--generator", "reader"]
+    written = ["--html", tmp_path / "page.html", "--report", tmp_path / "report.json"]
+    assert main([str(a) for a in [*fixed, "--arms", "closed-book, retrieved,random", "--json", *written]]) == 0
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert {line.get("arm") for line in lines} == {"closed-book", "retrieved", "random", None}
+    assert "Contamination: of 20 examples" in err
+    assert json.loads((tmp_path / "report.json").read_text())["task"] == "vqa"
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    assert main([str(a) for a in [*fixed, "--limit", 6, "-k", 2]]) == 0
+    assert "vqa: 6 items" in capsys.readouterr().out
+    assert main([str(a) for a in [*fixed, "--arms", "oracel"]]) == 1
+    assert 'Did you mean "oracle"?' in capsys.readouterr().err
+    assert main([str(a) for a in [*fixed, "--generator", "reader"]]) == 2
+    assert main(["compare", "vqa", "--data", str(questions)]) == 2
+    assert main(["compare", "quiz", "--data", str(questions), "--kb", str(kb.path)]) == 2
+    capsys.readouterr()
+    assert main(["compare", "vqa", "--data", str(tmp_path / "none.jsonl"), "--kb", str(kb.path)]) == 1
+    assert "none.jsonl" in capsys.readouterr().err
