@@ -337,7 +337,7 @@ def test_ctrl_c_is_130_and_a_sentence(tmp_path: Path) -> None:
     )  # fmt: skip
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err.startswith("ravlm: Stopped.")
     assert "Traceback" not in err

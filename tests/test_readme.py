@@ -34,7 +34,7 @@ def after_demo(made_demo: tuple[Path, Any], tmp_path: Path) -> Path:
 def run(command: list[str], where: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, cwd=where, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=where, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
     return done.stdout
