@@ -252,6 +252,7 @@ def others(vectors: np.ndarray, queries: np.ndarray, folder: Path) -> dict[str, 
             "build, seconds": seconds, "recall@10": share_found(hits, truth),
             "p50 ms": 1e3 * statistics.median(times), "a second, one by one": 1 / statistics.mean(times),
         }  # fmt: skip
+        print(name, found[name], file=sys.stderr, flush=True)
     return found
 
 
