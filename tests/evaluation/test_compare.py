@@ -108,6 +108,8 @@ def test_sweeps_are_arms_with_settings(model: RetrievalAugmentedVLM, questions: 
     assert value(report, "retrieved@noise=1") < 0.6
     assert value(report, "retrieved@noise=1") <= value(report, "retrieved@k=1@noise=0.5") < 1.0
     assert report.about["k"] == [1, 3]
+    pairs = {c.contrast for c in report.contrasts}
+    assert pairs == {("retrieved", arm) for arm in arms[1:]}, "a sweep is tested against its own arm only"
 
 
 def test_a_smaller_base_is_a_part_of_the_larger(model: RetrievalAugmentedVLM, questions: Path) -> None:
@@ -322,6 +324,15 @@ def test_the_command_line(
     assert main([str(a) for a in [*fixed, "--arms", "oracel"]]) == 1
     assert 'Did you mean "oracle"?' in capsys.readouterr().err
     assert main([str(a) for a in [*fixed, "--generator", "reader"]]) == 2
+    assert main([str(a) for a in [*fixed, "--kb", kb.path]]) == 2
+    with KnowledgeBase.build(tmp_path / "other", [Entry("one", None, ("Name: white",))], FakeEncoder()):
+        pass
+    capsys.readouterr()
+    assert main([str(a) for a in [*fixed, "--kb", tmp_path / "other", "--arms", "retrieved", "--json"]]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    swapped = next(line for line in lines if "contrast" in line and line["metric"] == "accuracy")
+    assert [name.split(" on ")[0] for name in swapped["contrast"]] == ["reader", "reader"]
+    assert swapped["difference"] < 0
     assert main(["compare", "vqa", "--data", str(questions)]) == 2
     assert main(["compare", "quiz", "--data", str(questions), "--kb", str(kb.path)]) == 2
     capsys.readouterr()

@@ -18,13 +18,18 @@ def compare(options: Options) -> int:
     from ravlm.tasks import TASKS
 
     names = options.generator or ["extractive"]
-    if len(set(names)) < len(names):
-        raise UsageError("A generator was named twice; name each once.")
+    for what, given in (("generator", names), ("base", options.kb)):
+        if len(set(given)) < len(given):
+            raise UsageError(f"A {what} was named twice; name each once.")
     task = TASKS[options.task](options.data, where=options.where, limit=options.limit)
     arms = [arm.strip() for arm in options.arms.split(",") if arm.strip()]
     with ExitStack() as open_now:
-        kb = open_now.enter_context(KnowledgeBase.open(options.kb))
-        models = {name: RetrievalAugmentedVLM(kb, generator=name) for name in names}
+        models = {}
+        for folder in options.kb:
+            kb = open_now.enter_context(KnowledgeBase.open(folder))
+            for name in names:
+                shown = name if len(options.kb) == 1 else f"{name} on {folder}"
+                models[shown] = RetrievalAugmentedVLM(kb, generator=name)
         progress = open_now.enter_context(Progress("predictions"))
         cache = None if options.fresh else runtime.cache_folder() / "compare"
         report = run(task, models, arms, options.k, options.resamples, cache, progress.show)
@@ -50,7 +55,9 @@ COMMANDS = {
         (
             argument("task", metavar="TASK", choices=_TASKS, help=f"one of {', '.join(_TASKS)}"),
             argument("--data", required=True, metavar="FILE", help="examples with what is right: JSON lines"),
-            argument("--kb", required=True, metavar="KB", help="folder of the knowledge base"),
+            argument(
+                "--kb", required=True, action="append", metavar="KB", help="a knowledge base; may be repeated, to swap it"
+            ),
             argument(
                 "--arms",
                 default="closed-book,retrieved",

@@ -65,6 +65,11 @@ class Arm:
         """Whether nothing is read."""
         return self.kind == "closed-book" or self.k == 0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it was written without settings."""
+        return self.name == self.kind
+
     def model(self, model: RetrievalAugmentedVLM) -> RetrievalAugmentedVLM:
         """`model`, with this arm's generator where it has its own."""
         generator = GENERATORS[self.kind]

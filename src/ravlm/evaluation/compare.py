@@ -61,7 +61,8 @@ def compare(
 ) -> Report:
     """Compare arms of one model, or of several by name, on a task.
 
-    `arms`: names as in `ravlm.evaluation.arms`; every pair is tested. `k`: entries read, by default the model's own.
+    `arms`: names as in `ravlm.evaluation.arms`; every pair is tested, and a sweep against its own arm. `k`: entries
+    read, by default the model's own. Models may differ in the generator or in the base.
     `cache`: a folder where predictions are kept as they come, so that a run that was cut off goes on; a generator that
     is given as an object needs a `fingerprint` for it. `progress` is called with the predictions done and wanted.
     `check_contamination` compares the examples with the base (their pictures are encoded once more).
@@ -164,15 +165,20 @@ def _statistics(runs: Sequence[_Run], resamples: int) -> tuple[list[ArmScore], l
             scores.append(
                 ArmScore(run.arm.name, run.generator, metric, paired.n, interval.score, interval.low, interval.high)
             )
-        pairs = [
-            (a, b)
-            for a, b in combinations(range(len(runs)), 2)
-            if runs[a].generator == runs[b].generator or runs[a].arm.name == runs[b].arm.name
-        ]
+        pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if _comparable(runs[a], runs[b])]
         found = [paired.difference(a, b) for a, b in pairs]
         for (a, b), each, corrected in zip(pairs, found, holm([d.p for d in found]), strict=True):
             contrasts.append(_contrast(runs[a], runs[b], several, metric, each, corrected))
     return scores, contrasts
+
+
+def _comparable(one: _Run, other: _Run) -> bool:
+    """Whether a pair is tested: the same arm of two models, two arms of one model; an arm with settings only beside the
+    same arm without, so that a sweep does not weaken the tests."""
+    if one.generator != other.generator:
+        return one.arm.name == other.arm.name
+    plain = one.arm.is_plain and other.arm.is_plain
+    return plain or (one.arm.kind == other.arm.kind and (one.arm.is_plain or other.arm.is_plain))
 
 
 def _contrast(one: _Run, other: _Run, several: bool, metric: str, found: Difference, p: float) -> Contrast:

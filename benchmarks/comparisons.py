@@ -1,0 +1,132 @@
+"""What retrieval brings, on the real pictures: python benchmarks/comparisons.py --data ../shared/data [--only NAME ...]
+
+Runs `compare` for captions (flickr8k dev, base of its train photos), knowledge questions (grocery products,
+butterflies, flags whose pictures were changed) and retrieval (flickr8k dev), with sweeps over k, size and noise, and
+keeps each report in benchmarks/results/compare-NAME.json. `--pages FOLDER` writes the pages too, `--limit` takes fewer
+examples. After the first run it tells compare's own share of the time, beside the bare model on the same examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import answers
+
+from ravlm import KnowledgeBase, RetrievalAugmentedVLM, compare, read_entries
+from ravlm.evaluation.report import Report
+from ravlm.records import Entry
+from ravlm.tasks import VQA, Captioning, Retrieval, Task
+
+RESULTS = Path(__file__).parent / "results"
+ARMS = ["closed-book", "retrieved", "random", "oracle", "copy", "majority"]
+SWEEPS = [f"retrieved@{setting}" for setting in ("k=1", "k=8", "size=0.1", "size=0.3", "noise=0.25", "noise=0.5")]
+
+
+def photos(data: Path, split: str) -> list[Entry]:
+    return [e for e in read_entries(data / "flickr8k" / "metadata.jsonl") if e.metadata["split"] == split]
+
+
+def questions(items: list[answers.Item], path: Path) -> Path:
+    """A task file of the items; pictures that are no files are written beside it, each once."""
+    written: dict[int, str] = {}
+    with open(path, "w", encoding="utf-8") as file:
+        for item in items:
+            image = item.image
+            if not isinstance(image, str):
+                if id(image) not in written:
+                    written[id(image)] = str(path.with_name(f"{path.stem}-{len(written)}.png"))
+                    image.save(written[id(image)])
+                image = written[id(image)]
+            row = {"image": image, "question": item.question, "answers": list(item.answers), "entity": item.entity}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+def captioning(data: Path, folder: Path, limit: int | None) -> tuple[Task, KnowledgeBase, list[str]]:
+    task = Captioning(data / "flickr8k" / "metadata.jsonl", where='split = "dev"', limit=limit)
+    return task, KnowledgeBase.build(folder / "flickr8k-train", photos(data, "train")), ARMS + SWEEPS
+
+
+def retrieval(data: Path, folder: Path, limit: int | None) -> tuple[Task, KnowledgeBase, list[str]]:
+    task = Retrieval(data / "flickr8k" / "metadata.jsonl", where='split = "dev"', limit=limit)
+    return task, KnowledgeBase.build(folder / "flickr8k-dev", photos(data, "dev")), ["retrieved", "random"]
+
+
+def asked(name: str) -> Callable[[Path, Path, int | None], tuple[Task, KnowledgeBase, list[str]]]:
+    def make(data: Path, folder: Path, limit: int | None) -> tuple[Task, KnowledgeBase, list[str]]:
+        entries, items, _ = getattr(answers, name)(data)
+        task = VQA(questions(items, folder / f"{name}.jsonl"), limit=limit)
+        return task, KnowledgeBase.build(folder / name, entries), ARMS + SWEEPS
+
+    return make
+
+
+RUNS = {
+    "captioning": captioning,
+    "grocery": asked("grocery"),
+    "butterflies": asked("butterflies"),
+    "flags": asked("flags"),
+    "retrieval": retrieval,
+}
+
+
+def overhead(task: Task, model: RetrievalAugmentedVLM) -> dict[str, float]:
+    """Seconds of the bare model, and of compare with one arm, on the same examples."""
+    examples = task.examples()
+    task.predict(model, examples[:8])
+    began = time.perf_counter()
+    for start in range(0, len(examples), 32):
+        task.predict(model, examples[start : start + 32])
+    bare = time.perf_counter() - began
+    began = time.perf_counter()
+    compare(task, model, ["retrieved"], check_contamination=False)
+    whole = time.perf_counter() - began
+    return {"bare": round(bare, 2), "compare": round(whole, 2), "overhead": round(whole / bare - 1, 3)}
+
+
+def anonymous(report: Report, data: Path) -> Report:
+    """The report with paths that say something elsewhere."""
+    source = str(report.about["source"]).replace(str(data), "DATA")
+    source = source if source.startswith("DATA") else Path(source).name
+    command = f"python benchmarks/comparisons.py --data DATA; {report.task}"
+    return replace(
+        report, about={"command": command, **report.about, "source": source, "base": Path(report.about["base"]).name}
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--bases", type=Path, help="where bases are kept for the next time; else they are made anew")
+    parser.add_argument("--pages", type=Path, help="write each report's page into this folder")
+    parser.add_argument("--limit", type=int)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.bases or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        for name in options.only:
+            task, kb, arms = RUNS[name](options.data, folder, options.limit)
+            with kb:
+                model = RetrievalAugmentedVLM(kb)
+                report = anonymous(compare(task, model, arms, cache=folder / "predictions"), options.data)
+                print(f"\n# {name}\n{report}", flush=True)
+                RESULTS.mkdir(exist_ok=True)
+                (RESULTS / f"compare-{name}.json").write_text(report.to_json() + "\n", encoding="utf-8")
+                if options.pages:
+                    options.pages.mkdir(exist_ok=True)
+                    report.to_html(options.pages / f"{name}.html")
+                if name == options.only[0]:
+                    print(json.dumps({"overhead": overhead(task, model)}))
+
+
+if __name__ == "__main__":
+    main()
