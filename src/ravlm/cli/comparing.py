@@ -56,7 +56,7 @@ COMMANDS = {
             argument("task", metavar="TASK", choices=_TASKS, help=f"one of {', '.join(_TASKS)}"),
             argument("--data", required=True, metavar="FILE", help="examples with what is right: JSON lines"),
             argument(
-                "--kb", required=True, action="append", metavar="KB", help="a knowledge base; may be repeated, to swap it"
+                "--kb", required=True, action="append", metavar="KB", help="a knowledge base; may be repeated"
             ),
             argument(
                 "--arms",
