@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from answers import DATA, read_lines
 
+from answers import DATA, read_lines
 from ravlm import DualEncoder
 from ravlm.data.images import load_image
 from ravlm.generation.abstention import PRIOR, Laws, calibrate

@@ -1,6 +1,6 @@
 """How many questions are answered right: the table of docs/answers.md, as text and JSON.
 
-    python benchmarks/answers.py [--data FOLDER] [--json FILE] [--only grocery flags butterflies absent]
+    python benchmarks/answers.py [--data FOLDER] [--json FILE] [--only grocery flags butterflies absent words ...]
 
 Bases are made of the real pictures as their README says; every row stands beside the closed book and the most frequent
 answer to the same question. An answer is right when, normalised, it contains one of the reference answers and is at
@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from ravlm import Answer, DualEncoder, Entry, KnowledgeBase, RetrievalAugmentedV
 from ravlm.records import ImageSource
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+TURNED_ROUND = ("Does this country have access to the sea?",)
+"""Paraphrases whose right answer is the opposite of their template's."""
 FLAG_KEYS = (
     "entity", "official_name", "capital", "region", "subregion", "languages", "currencies", "borders", "area_km2",
     "landlocked", "demonym", "independent", "un_member",
@@ -241,6 +243,58 @@ def measure_absent(data: Path, encoder: DualEncoder, folder: Path, draws: int = 
     ]
 
 
+WORDED = (
+    ("What is the capital of {}?", "capital"), ("Which languages are spoken in {}?", "languages"),
+    ("What money do they use in {}?", "currencies"), ("{}的首都是哪里？", "capital"), ("What is {} made of?", ""),
+)  # fmt: skip
+
+
+def measure_words(data: Path, encoder: DualEncoder, folder: Path) -> list[Row]:
+    """Questions without a picture, about countries that are in the base and about others; the last has no answer."""
+    countries = [row["facts"] for row in read_lines(data / "country_flags" / "metadata.jsonl")]
+    random.Random(1).shuffle(countries)
+    half = len(countries) // 2
+    entries = [Entry(f"c{i}", None, (flag_text(facts),)) for i, facts in enumerate(countries[:half])]
+    rows = []
+    with KnowledgeBase.build(folder / "words", entries, encoder=encoder) as kb:
+        model = RetrievalAugmentedVLM(kb)
+        for name, some in (("in the base", countries[:half:3]), ("not in the base", countries[half::3])):
+            for known in (True, False):
+                asked = [
+                    Item(q.format(f["entity"]), tuple(f[key]) if key else (), "", f["entity"], q)
+                    for f in some for q, key in WORDED if bool(key) == known and (not key or f[key])
+                ]  # fmt: skip
+                began = time.perf_counter()
+                answers = model.ask([item.question for item in asked])
+                seconds = time.perf_counter() - began
+                title = f"words alone: {name}" + ("" if known else ", asked what no line says")
+                rows.append(row_of(title, asked, answers, seconds, [Answer("")] * len(asked), 0.0))
+    return rows
+
+
+def measure_paraphrases(data: Path, encoder: DualEncoder, folder: Path, pictures: int = 3) -> list[Row]:
+    """Every paraphrase of `questions/` about a few pictures of its set."""
+    rows = []
+    written = read_lines(Path(__file__).parent / "questions" / "paraphrases.jsonl")
+    for name, maker in (("grocery_store", grocery), ("country_flags", flags), ("leeds_butterflies", butterflies)):
+        entries, asked, seen = maker(data)
+        items: dict[str, list[Item]] = {"en": [], "zh": []}
+        for row in (row for row in written if row["set"] == name and row["question"] not in TURNED_ROUND):
+            of_template = [item for item in asked if item.template == row["template"]]
+            for item in random.Random(row["question"]).sample(of_template, min(pictures, len(of_template))):
+                items[row["language"]].append(replace(item, question=row["question"]))
+        with KnowledgeBase.build(folder / f"said-{name}", entries, encoder=encoder) as kb:
+            model = RetrievalAugmentedVLM(kb)
+            for language, some in items.items():
+                began = time.perf_counter()
+                answers = ask(model, some)
+                seconds = time.perf_counter() - began
+                base = most_frequent(some, seen)
+                closed = ask(model, some, k=0)
+                rows.append(row_of(f"paraphrases: {name}, {language}", some, answers, seconds, closed, base))
+    return rows
+
+
 def table(rows: Sequence[Row]) -> str:
     head = f"{'':64}{'n':>6}{'right':>8}{'95 % interval':>16}{'answered':>10}{'right of these':>16}"
     head += f"{'closed book':>13}{'most frequent':>15}{'s each':>8}"
@@ -254,21 +308,24 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+SETS = {"grocery": grocery, "flags": flags, "butterflies": butterflies}
+EXTRA = {"absent": measure_absent, "words": measure_words, "paraphrases": measure_paraphrases}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", nargs="*", default=["grocery", "flags", "butterflies", "absent"])
+    parser.add_argument("--only", nargs="*", default=[*SETS, *EXTRA])
     options = parser.parse_args()
     encoder = DualEncoder.load("starter")
-    makers = {"grocery": grocery, "flags": flags, "butterflies": butterflies}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only:
-            if name == "absent":
-                rows += measure_absent(options.data, encoder, Path(folder))
+            if name in EXTRA:
+                rows += EXTRA[name](options.data, encoder, Path(folder))
             else:
-                rows += measure(name, makers[name](options.data), encoder, Path(folder))
+                rows += measure(name, SETS[name](options.data), encoder, Path(folder))
             print(f"{name} done", file=sys.stderr)
     print(table(rows))
     if options.json:

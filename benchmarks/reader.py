@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from answers import DATA, butterfly_text, flag_text, grocery_text, is_right, read_lines, wilson
+from answers import DATA, TURNED_ROUND, butterfly_text, flag_text, grocery_text, is_right, read_lines, wilson
 from ravlm import DualEncoder, Entry
-from ravlm.generation.aspects import Aspect, AspectBank, read_aspects
+from ravlm.generation.aspects import NAME, Aspect, AspectBank, read_aspects
 from ravlm.generation.facts import Fact, read_facts
 from ravlm.generation.phrasing import phrase
 from ravlm.generation.questions import understand
@@ -89,7 +89,9 @@ class Lab:
             self.asked.append(Asked(row["set"], row["template"], row["question"], kind))
         groceries = [facts for (dataset, _), facts in self.facts.items() if dataset == "grocery_store"]
         self.prose = [fact.value for facts in groceries for fact in facts if not fact.key]
-        self.prose += [row["texts"][0] for row in read_lines(data / "flickr8k" / "metadata.jsonl")[:400]]
+        photos = read_lines(data / "flickr8k" / "metadata.jsonl")
+        self.captions = [row for row in photos if row["split"] == "train"][:400]
+        self.prose += [row["texts"][0] for row in self.captions]
 
     def hidden(self, template: str) -> np.ndarray:
         """A mask of the bank's questions about what a template asks for."""
@@ -136,6 +138,23 @@ def made_up(lab: Lab, n: int, seed: int = 0) -> list[Example]:
         if rng.random() < 0.3:
             skip |= lab.bank.owner == target
         found.append(lab.example(asked, facts, [j for j, i in enumerate(rows) if i == target], skip, "made up"))
+    return found
+
+
+def made_up_captions(lab: Lab, n: int, seed: int = 0) -> list[Example]:
+    """Questions on entries that are nothing but captions: a name is answered by any of them, other things by none."""
+    rng = random.Random(seed)
+    questions = np.array(lab.bank.questions)
+    captions = [row["texts"] for row in lab.captions]
+    other = [i for i, a in enumerate(lab.bank.aspects) if a.answer in ("place", "person", "number", "time", "yes/no")]
+    names = [i for i, a in enumerate(lab.bank.aspects) if a.name_will_do or i == NAME]
+    found = []
+    for _ in range(n):
+        target = rng.choice(names if rng.random() < 0.5 else other)
+        asked = str(questions[rng.choice(np.flatnonzero(lab.bank.owner == target).tolist())])
+        facts = [Fact("", text.strip(" .")) for text in rng.sample(rng.choice(captions), rng.randint(1, 3))]
+        right = range(len(facts)) if target in names else ()
+        found.append(lab.example(asked, facts, tuple(right), questions == asked, "captions"))
     return found
 
 
@@ -240,8 +259,7 @@ def score(lab: Lab, reader: Reader, asked: Asked, skip: np.ndarray | None = None
 
 def is_turned_round(question: str, text: str, answers: Sequence[str]) -> bool:
     """Paraphrases of "landlocked?" that ask for the opposite ("access to the sea"): there the other answer is right."""
-    turned = json.loads((QUESTIONS / "aspects.json").read_text(encoding="utf-8"))["turned round"]
-    return question in turned and {"yes": "no", "no": "yes"}.get(answers[0], "") in text.split()
+    return question in TURNED_ROUND and {"yes": "no", "no": "yes"}.get(answers[0], "") in text.split()
 
 
 def others(lab: Lab, reader: Reader, entities: int = 10) -> dict[str, list[bool]]:
@@ -306,7 +324,7 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="print the questions that are read badly")
     options = parser.parse_args()
     lab = Lab(DualEncoder.load("starter"), options.data)
-    invented, examples = made_up(lab, 2500), real(lab)
+    invented, examples = made_up(lab, 2500) + made_up_captions(lab, 250), real(lab)
     reader = fitted(lab, invented, examples)
     if options.write:
         WEIGHTS.write_text(json.dumps(reader.weights, indent=1) + "\n", encoding="utf-8")

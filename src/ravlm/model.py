@@ -52,7 +52,7 @@ class RetrievalAugmentedVLM:
             )
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
             raise InvalidInput(f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed.")
-        self.kb, self.k = kb, _checked_k(k)
+        self.kb, self.k, self.max_false_answers = kb, _checked_k(k), max_false_answers
         self.generator = GENERATORS[generator](kb) if isinstance(generator, str) else generator
         self._finder = Finder(kb, max_false_answers)
 

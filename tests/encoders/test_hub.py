@@ -336,7 +336,9 @@ def test_pictures_of_a_size_that_the_tower_does_not_take(clip: Path) -> None:
 # The hub
 
 
-@pytest.mark.parametrize("name", ["nobody/nothing", "a/b/c", "../no-such-encoder", "no-such-folder", "https://x.example/x", "a b/c"])
+@pytest.mark.parametrize(
+    "name", ["nobody/nothing", "a/b/c", "../no-such-encoder", "no-such-folder", "https://x.example/x", "a b/c"]
+)
 def test_names_that_cannot_be_had(name: str) -> None:
     """Asked in a process of its own, since huggingface_hub reads the environment once; no call waits for a network."""
     code = f"from ravlm.encoders.base import DualEncoder\nDualEncoder.load({name!r})"

@@ -30,7 +30,8 @@ def test_a_name_in_the_question_leads_to_its_entry() -> None:
 
 
 @pytest.mark.parametrize(
-    "question", ["What is the capital of France?", "What is the capital of Guinea?", "What is the capital of the United States?"]
+    "question",
+    ["What is the capital of France?", "What is the capital of Guinea?", "What is the capital of the United States?"],
 )
 def test_a_neighbour_or_half_a_name_is_not_the_thing(question: str) -> None:
     """Monaco borders France, and so was once taken for the answer to questions about France."""

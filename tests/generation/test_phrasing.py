@@ -62,7 +62,9 @@ def test_answers(question: str, aspect: int, opposite: bool, fact: Fact, answer:
 
 def test_a_long_sentence_is_cut_to_the_clause_that_answers() -> None:
     made = reader()
-    fact = Fact("", "Dark above, with a broad white band on each wing, paler below, and a long curved tail that trails behind")
+    fact = Fact(
+        "", "Dark above, with a broad white band on each wing, paler below, and a long curved tail that trails behind"
+    )
     answer = phrase(understand("What band is on the wing?", made.units), fact, about(0), made)
     assert answer == "with a broad white band on each wing"
 
@@ -70,7 +72,10 @@ def test_a_long_sentence_is_cut_to_the_clause_that_answers() -> None:
 def test_one_of_a_long_list_is_three_of_it() -> None:
     made = reader()
     fact = Fact("languages", ", ".join(f"Tongue {c}" for c in "ABCDEFGH"))
-    assert phrase(understand("Name an official language.", made.units), fact, about(0), made) == "Tongue A, Tongue B, Tongue C"
+    assert (
+        phrase(understand("Name an official language.", made.units), fact, about(0), made)
+        == "Tongue A, Tongue B, Tongue C"
+    )
     assert phrase(understand("Which languages are official?", made.units), fact, about(0), made) == fact.value
 
 

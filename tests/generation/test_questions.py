@@ -48,7 +48,9 @@ def test_what_points_at_the_thing_becomes_it(text: str, plain: str) -> None:
     assert understand(text, Units()).plain == plain
 
 
-@pytest.mark.parametrize("text", ["Is it without a coast?", "Isn't it tame?", "Has it no shore?", "它没有海岸吗", "它不大吗"])
+@pytest.mark.parametrize(
+    "text", ["Is it without a coast?", "Isn't it tame?", "Has it no shore?", "它没有海岸吗", "它不大吗"]
+)
 def test_negation(text: str) -> None:
     assert negated(text)
 

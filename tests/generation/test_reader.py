@@ -88,7 +88,9 @@ def test_vectors_are_computed_once_and_the_oldest_are_forgotten() -> None:
         ("What does it eat?", None),
     ],
 )
-def test_the_starter_reads_questions_it_was_not_fitted_to(starter: DualEncoder, question: str, line: str | None) -> None:
+def test_the_starter_reads_questions_it_was_not_fitted_to(
+    starter: DualEncoder, question: str, line: str | None
+) -> None:
     """Keys, names and values here stand in no set; the last three questions have no answer."""
     reader = ExtractiveGenerator(starter).reader
     found = reader.read(understand(question, reader.units, starter.gloss(question)), TOWER)

@@ -19,7 +19,7 @@ def test_a_direction_in_which_one_entity_varies_counts_less() -> None:
     """Axis 2 is light and dark: within each entity it varies most. A query like "a" but for the light was taken for
     "b" by the plain cosine."""
     light = np.random.default_rng(0).normal(0, 2, 60)
-    rows = [[[1, 0, l, 0], [0, 1, l, 0], [-1, -1, l, 0]][i % 3] for i, l in enumerate(light.tolist())]
+    rows = [[[1, 0, x, 0], [0, 1, x, 0], [-1, -1, x, 0]][i % 3] for i, x in enumerate(light.tolist())]
     shown = gallery(rows, ["a", "b", "c"] * 20)
     metric = fit_metric(shown, principal_axes(shown.vectors))
     query, others = np.array([[1.0, 0.1, 1.5, 0.0]]), np.array([[1.0, 0, -1, 0], [0, 1, 1, 0]])
@@ -42,7 +42,9 @@ def test_the_metric_without_any_variation_is_the_plain_cosine() -> None:
     shown = gallery([[1, 0, 0, 0], [0, 1, 0, 0]], ["a", "b"])
     metric = fit_metric(shown, principal_axes(shown.vectors))
     centred = shown.vectors - metric.mean
-    np.testing.assert_allclose(metric(shown.vectors), centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(
+        metric(shown.vectors), centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-6
+    )
 
 
 def test_directions_are_shrunk_by_their_factors() -> None:

@@ -16,7 +16,10 @@ def test_strings_and_parts() -> None:
     messages = read_messages(
         [
             {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [{"type": "text", "text": "What is this?"}, image(f"data:image/png;base64,{pixels}")]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "What is this?"}, image(f"data:image/png;base64,{pixels}")],
+            },
             {"role": "assistant", "content": "An owl."},
             {"role": "user", "content": "And how long is it?"},
         ]

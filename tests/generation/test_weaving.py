@@ -13,7 +13,8 @@ from tests.generation.fakes import WordEncoder
 
 OWL = Entry(
     "owl", None,
-    ("Name: Snow Owl\nCountry: Canada\nTame: no\nColours: white, grey\nThe owl hunts by day. It hunts by day. Its feathers reach its toes.",
+    ("Name: Snow Owl\nCountry: Canada\nTame: no\nColours: white, grey\n"
+     "The owl hunts by day. It hunts by day. Its feathers reach its toes.",
      "名称: 雪鸮\n国家: 加拿大\n雪鸮在白天捕猎。它的羽毛盖住脚趾。"),
 )  # fmt: skip
 CROW = Entry("crow", None, ("Name: Coal Crow\nIt collects shiny things.",))

@@ -17,13 +17,13 @@ import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ravlm.errors import InvalidInput, nearest
 from ravlm.evaluation.baselines import CopyGenerator, MajorityGenerator
+from ravlm.evaluation.shares import Share
 from ravlm.generation.base import CLOSED_BOOK, Evidence, Generator
 from ravlm.generation.facts import entity_key
 from ravlm.records import Example, Hit, Modality
@@ -116,7 +116,8 @@ class EvidenceSource:
 
     def __init__(self, task: Task, model: RetrievalAugmentedVLM, seed: int = 0) -> None:
         self.task, self.model, self.seed = task, model, seed
-        self._found: dict[tuple[str, int], Evidence] = {}
+        self._found: dict[tuple[str, int, float], Evidence] = {}
+        self._shares: dict[float, RetrievalAugmentedVLM] = {}
         self._pool: list[Hit] | None = None
 
     def of(self, arm: Arm, examples: Sequence[Example]) -> list[Evidence]:
@@ -133,22 +134,30 @@ class EvidenceSource:
         return found if GENERATORS[arm.kind] is None else [replace(each, least=0.0) for each in found]
 
     def _retrieved(self, examples: Sequence[Example], arm: Arm) -> list[Evidence]:
-        depth = ceil(arm.k / arm.size) * (1 if arm.size == 1 else 2) + _SPARE
-        new = [e for e in examples if (e.id, depth) not in self._found]
+        read = (arm.k, arm.size)
+        new = [e for e in examples if (e.id, *read) not in self._found]
         if new:
-            for example, evidence in zip(new, self.task.evidence(self.model, new, depth), strict=True):
-                self._found[example.id, depth] = evidence
+            for example, evidence in zip(new, self.task.evidence(self._model(arm), new, arm.k + _SPARE), strict=True):
+                self._found[(example.id, *read)] = evidence
         found = []
         for example in examples:
-            evidence = self._found[example.id, depth]
-            kept = [
-                i
-                for i, hit in enumerate(evidence.hits)
-                if not (self.task.guarded and is_own(example, hit)) and _share(hit.entry.id) < arm.size
-            ][: arm.k]
+            evidence = self._found[(example.id, *read)]
+            own = [self.task.guarded and is_own(example, hit) for hit in evidence.hits]
+            kept = [i for i, guarded in enumerate(own) if not guarded][: arm.k]
             weights = tuple(evidence.weights[i] for i in kept) if evidence.weights else ()
             found.append(replace(evidence, hits=tuple(evidence.hits[i] for i in kept), weights=weights))
         return found
+
+    def _model(self, arm: Arm) -> RetrievalAugmentedVLM:
+        """The model, on as much of its base as the arm has."""
+        if arm.size == 1:
+            return self.model
+        if arm.size not in self._shares:
+            share: Any = Share(self.model.kb, arm.size)
+            self._shares[arm.size] = type(self.model)(
+                share, self.model.generator, self.model.k, self.model.max_false_answers
+            )
+        return self._shares[arm.size]
 
     def _random(self, example: Example, k: int) -> list[Hit]:
         if self._pool is None:
@@ -189,8 +198,3 @@ def is_own(example: Example, hit: Hit) -> bool:
 def _trusted(hits: Sequence[Hit]) -> Evidence:
     """Evidence that is read whatever it is: no abstaining beforehand."""
     return Evidence(tuple(hits), (1 / len(hits),) * len(hits) if hits else (), trace={"found by": "arm"})
-
-
-def _share(id_: str) -> float:
-    """Where an entry stands in the base's fixed random order, 0 to below 1."""
-    return zlib.crc32(id_.encode()) / 2**32

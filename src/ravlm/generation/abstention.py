@@ -23,6 +23,10 @@ _FOLDS = 10
 _PRIOR_WEIGHT = 30.0
 """The prior counts as this many pictures of each kind."""
 _RIDGE = 0.0003
+_WORDED = (1.9, -0.58, -3.03)
+"""Weights of likeness, of the logarithm of the number of texts, and bias: fitted by `benchmarks/abstention.py`."""
+LEAST_BY_WORDS = 0.3
+"""Refuses one in ten of the pictures whose text is there."""
 _SCALE = np.array([0.1, 0.1, 0.3])
 """Rough spreads of the features, so that one ridge fits all."""
 
@@ -146,6 +150,13 @@ def fit_judge(laws: Laws, prior: Laws) -> Judge:
     is_present = y == 1
     least = _quantile(probabilities[is_present], w[is_present], REFUSED)
     return Judge(beta[:-1], float(beta[-1]), least, np.sort(probabilities[~is_present]))
+
+
+def known_by_words(likeness: float, texts: int) -> float:
+    """How likely the text most like a picture, of so many texts, is about it. `likeness`: its cosine in standard
+    deviations of pictures and texts that have nothing to do with each other."""
+    z, size, bias = _WORDED
+    return float(_sigmoid(np.array(z * likeness + size * np.log(max(texts, 1)) + bias)))
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -21,12 +22,13 @@ from ravlm.generation.abstention import Judge, calibrate, read_prior
 from ravlm.generation.facts import entity_key
 from ravlm.generation.recognition import Gallery, Metric
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Entry
+from ravlm.records import Entry, Part
 
 FILE = "recognition.safetensors"
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the fitting changes."""
-_PICTURES, _COPIES, _COPIES_EACH = 2000, 160, 6
+_PICTURES, _COPIES, _COPIES_EACH = 2000, 160, 4
+_TEXTS, _ENOUGH, _LEAST_SPREAD = 300, 12, 0.02
 _GROWTH = 0.1
 
 
@@ -40,6 +42,9 @@ class Acquaintance:
     change: int
     """The base's change that it was made at."""
     pictures: int
+    chance: tuple[float, float]
+    """Mean and spread of the cosines between pictures and texts that have nothing to do with each other."""
+    texts: int
 
 
 def acquaint(kb: KnowledgeBase) -> Acquaintance:
@@ -49,11 +54,14 @@ def acquaint(kb: KnowledgeBase) -> Acquaintance:
     stored = _read(path, fingerprint)
     if stored is not None and stored.change == change:
         return stored
-    pictures = kb.info().parts.get("image", 0)
+    parts = kb.info().parts
+    pictures = parts.get("image", 0)
     if stored is not None and abs(pictures - stored.pictures) < _GROWTH * stored.pictures:
         return stored
-    metric, judge = calibrate(_gallery(kb), read_prior())
-    made = Acquaintance(metric, judge, change, pictures)
+    sample = kb.sample(_PICTURES, "image")
+    gallery = _gallery(kb, sample)
+    metric, judge = calibrate(gallery, read_prior())
+    made = Acquaintance(metric, judge, change, pictures, _chance(kb, sample), parts.get("text", 0))
     _write(path, made, fingerprint)
     return made
 
@@ -69,13 +77,34 @@ def changed_copy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def _gallery(kb: KnowledgeBase, seed: int = 0) -> Gallery:
+Sample: TypeAlias = "list[tuple[Entry, Part, np.ndarray]]"
+
+
+def _gallery(kb: KnowledgeBase, sample: Sample, seed: int = 0) -> Gallery:
     """A sample of the base's pictures with their entities, and changed copies of some of them."""
-    sample = kb.sample(_PICTURES, "image", seed)
     vectors = np.array([vector for _, _, vector in sample], np.float32).reshape(len(sample), kb.encoder.dim)
     entities = np.array([entity_key(entry) for entry, _, _ in sample])
     copies, copied = _copies(kb, [entry for entry, _, _ in sample], seed)
     return Gallery(vectors, entities, copies, copied)
+
+
+def _chance(kb: KnowledgeBase, pictures: Sample) -> tuple[float, float]:
+    """Mean and spread of the cosines of pictures and texts of different entries; drawn pictures where there are few."""
+    texts = kb.sample(_TEXTS, "text")
+    if not texts:
+        return 0.0, 1.0
+    if len(pictures) >= _ENOUGH:
+        shown = np.array([vector for _, _, vector in pictures[:_TEXTS]])
+        owners = np.array([entry.id for entry, _, _ in pictures[:_TEXTS]])
+    else:
+        rng = np.random.default_rng(0)
+        patches = [rng.integers(0, 256, (5, 5, 3)).astype(np.uint8) for _ in range(_ENOUGH)]
+        drawn = [Image.fromarray(patch).resize((224, 224), Image.Resampling.BICUBIC) for patch in patches]
+        shown = kb.encoder.encode_images(drawn)
+        owners = np.full(len(shown), "")
+    cosines = shown @ np.array([vector for _, _, vector in texts]).T
+    strange = cosines[owners[:, None] != np.array([entry.id for entry, _, _ in texts])[None, :]]
+    return (float(strange.mean()), max(float(strange.std()), _LEAST_SPREAD)) if strange.size else (0.0, 1.0)
 
 
 def _copies(kb: KnowledgeBase, entries: Sequence[Entry], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +142,7 @@ def _read(path: Path, fingerprint: str) -> Acquaintance | None:
     if "mean" in arrays:
         metric = Metric(arrays["mean"], arrays["directions"], arrays["factors"])
     judge = Judge(arrays["weights"], about["bias"], about["least"], arrays["absent"])
-    return Acquaintance(metric, judge, about["change"], about["pictures"])
+    return Acquaintance(metric, judge, about["change"], about["pictures"], tuple(about["chance"]), about["texts"])
 
 
 def _write(path: Path, made: Acquaintance, fingerprint: str) -> None:
@@ -126,7 +155,7 @@ def _write(path: Path, made: Acquaintance, fingerprint: str) -> None:
         arrays |= {"mean": made.metric.mean, "directions": made.metric.directions, "factors": made.metric.factors}
     about = {
         "fingerprint": fingerprint, "change": made.change, "pictures": made.pictures,
-        "bias": judge.bias, "least": judge.least,
+        "bias": judge.bias, "least": judge.least, "chance": made.chance, "texts": made.texts,
     }  # fmt: skip
     try:
         with written_aside(path) as aside:

@@ -45,6 +45,8 @@ class Aspect:
     """Questions whose yes is this aspect's no."""
     dimension: str = ""
     """Of a number: length, mass ... as in `quantities.py`."""
+    all: bool = False
+    """Whether everything that is known answers: tell me about it."""
     things: tuple[str, ...] = ()
     """What may stand for {thing} in a question of the same language."""
 
@@ -130,6 +132,14 @@ class AspectBank:
             best[name, NAME] = 1.0
             best[name, self._name_will_do] = np.maximum(best[name, self._name_will_do], _NAME_WILL_DO)
         return best
+
+    def names(self, about: About) -> float:
+        """How likely a name answers."""
+        return float(about.weights[NAME] + about.weights[self._name_will_do].sum())
+
+    def asks_for_all(self, about: About) -> bool:
+        """Whether the likeliest aspect is one that everything known answers."""
+        return self.aspects[int(about.weights.argmax())].all
 
     def types(self, about: About) -> dict[AnswerType, float]:
         """How likely each type of answer is."""

@@ -16,14 +16,14 @@ from ravlm import runtime
 from ravlm.checkpoint import written_aside
 from ravlm.data.words import is_chinese
 from ravlm.encoders.base import DualEncoder
-from ravlm.generation.aspects import AspectBank, bank_hash, read_aspects
+from ravlm.generation.aspects import About, AspectBank, bank_hash, read_aspects
 from ravlm.generation.base import Generator, Request, abstain
 from ravlm.generation.consensus import consensus
 from ravlm.generation.facts import Fact, entity_name, read_facts
 from ravlm.generation.overlap import content_words, overlap
 from ravlm.generation.phrasing import phrase, same
 from ravlm.generation.questions import Question, understand
-from ravlm.generation.reader import Found, Reader, read_weights
+from ravlm.generation.reader import Reader, read_weights
 from ravlm.generation.vectors import TextVectors
 from ravlm.generation.weaving import weave
 from ravlm.records import Answer, Hit
@@ -31,6 +31,10 @@ from ravlm.records import Answer, Hit
 _LEAST_WEIGHT = 0.03
 """Evidence less likely than this is not read."""
 _MOST_CITATIONS = 3
+_ALIKE = 0.75
+"""The cosine above which two sentences say the same."""
+_FOREIGN = 0.8
+"""What a fact in another language than the question's weighs beside one in the same."""
 _SAID = 0.75
 """The share of a question's words in a fact that makes the fact what is asked about."""
 
@@ -74,29 +78,43 @@ class ExtractiveGenerator(Generator):
         if request.task == "tell":
             return weave(request, self._vectors)
         began = time.perf_counter()
-        answer = self._answer(request)
+        question = self._question(request)
+        about = self.reader.about(question)
+        if self.reader.bank.asks_for_all(about):
+            return weave(request, self._vectors)
+        answer = self._answer(request, question, about)
         seconds = {**answer.trace.get("seconds", {}), "read": round(time.perf_counter() - began, 4)}
         return replace(answer, trace={**answer.trace, "seconds": seconds})
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request, question: Question, about: About) -> Answer:
         evidence = request.evidence
-        question = self._question(request)
-        about = self.reader.about(question)
         trace = {**evidence.trace, "question": question.english, "read as": about.nearest}
         candidates = []
         for hit, weight in zip(evidence.hits, evidence.weights, strict=True):
             if weight >= _LEAST_WEIGHT:
-                found = self._read(question, hit, request)
+                found = self._read(question, about, hit, request)
                 if found is not None:
                     candidates.append(replace(found, weight=found.weight * weight))
         if not candidates:
             return abstain(replace(request, evidence=replace(evidence, trace=trace)), "no line answers the question")
-        best = max(candidates, key=lambda c: sum(o.weight for o in candidates if same(o.text, c.text)))
-        agreeing = sorted((c for c in candidates if same(c.text, best.text)), key=lambda c: -c.weight)
+        agree = self._agreement(candidates)
+        weights = np.array([candidate.weight for candidate in candidates])
+        place = int((agree @ weights + 1e-6 * weights).argmax())  # of equal ones the likelier
+        best = candidates[place]
+        others = sorted(np.flatnonzero(agree[place]).tolist(), key=lambda i: -weights[i])
+        agreeing = [best, *(candidates[i] for i in others if i != place)]
         cited = list(dict.fromkeys(c.hit.entry.id for c in agreeing))[:_MOST_CITATIONS]
         confidence = evidence.known * sum(c.weight for c in agreeing)
         trace["line"] = agreeing[0].fact.line
         return Answer(best.text, evidence.hits, tuple(cited), round(min(1.0, confidence), 4), False, trace)
+
+    def _agreement(self, candidates: Sequence[Candidate]) -> np.ndarray:
+        """Which answers say the same, (n, n) of 0 and 1: equal words, or sentences of nearly one meaning."""
+        rows = self._vectors([candidate.text for candidate in candidates])
+        sentence = np.array([not candidate.fact.key for candidate in candidates])
+        alike = (rows @ rows.T > _ALIKE) & sentence[:, None] & sentence[None, :]
+        equal = np.array([[same(one.text, other.text) for other in candidates] for one in candidates])
+        return (alike | equal).astype(np.float64)
 
     def _question(self, request: Request) -> Question:
         """The question with the name in it, by which the evidence was found, as "it"."""
@@ -108,22 +126,21 @@ class ExtractiveGenerator(Generator):
                 text = f"{text[:place]}it{text[place + len(subject):]}"
         return understand(text, self.reader.units, self.encoder.gloss(text))
 
-    def _read(self, question: Question, hit: Hit, request: Request) -> Candidate | None:
+    def _read(self, question: Question, about: About, hit: Hit, request: Request) -> Candidate | None:
         """The answer in one hit's facts: those in the question's language first."""
         facts = read_facts(hit.entry)
         own = [fact for fact in facts if is_chinese(fact.line) == question.chinese]
         if request.evidence.trace.get("found by") == "words" and (said := self._said(question, hit, facts)):
             return said
         for some in (own, facts) if own and len(own) < len(facts) else (facts,):
-            found = self.reader.read(question, some)
+            found = self.reader.read(question, some, about)
             if found.fact is not None:
-                return self._candidate(question, found, hit)
+                text = phrase(question, found.fact, about, self.reader)
+                weight = found.probability
+                if is_chinese(found.fact.line) != question.chinese:
+                    weight *= _FOREIGN
+                return Candidate(text, found.fact, hit, weight) if text else None
         return None
-
-    def _candidate(self, question: Question, found: Found, hit: Hit) -> Candidate | None:
-        assert found.fact is not None
-        text = phrase(question, found.fact, found.about, self.reader)
-        return Candidate(text, found.fact, hit, found.probability) if text else None
 
     def _said(self, question: Question, hit: Hit, facts: Sequence[Fact]) -> Candidate | None:
         """Where the question's words stand in a value or sentence: what it is about is known, and the thing is asked

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ravlm.generation.abstention import LEAST_BY_WORDS, known_by_words
 from ravlm.generation.acquaintance import Acquaintance, acquaint
 from ravlm.generation.base import CLOSED_BOOK, Evidence
 from ravlm.generation.facts import entity_key, entity_name, read_facts
@@ -25,9 +26,11 @@ from ravlm.retrieval.filter_syntax import Where
 from ravlm.retrieval.options import SearchOptions
 
 _TEXT_CANDIDATES = 32
-_LEAST_BY_WORDS = 0.5
+_LEAST_BY_NAME = 0.5
 _FEW_FACTS = 2
 _SIBLINGS = 16
+_BESIDE = 0.1
+"""What the texts that describe a picture weigh beside an entity that was recognised in it."""
 
 
 class Finder:
@@ -46,20 +49,20 @@ class Finder:
         return self._known
 
     def by_pictures(self, images: Sequence[ImageSource], k: int, where: Where = None) -> list[Evidence]:
-        """For each picture the k likeliest entities, an entry each."""
+        """For each picture the k likeliest entities, an entry each; and texts without a picture that describe it."""
         began = time.perf_counter()
         vectors = self._encoded(images)
         encoded = time.perf_counter()
         queries = [{"vector": vector} for vector in vectors]
         near = self.kb.search_many(queries, max(k, CANDIDATES), "image", where)
-        wanting = [i for i, hits in enumerate(near) if not hits]
-        worded = dict(zip(wanting, self._worded([queries[i] for i in wanting], k, where), strict=True))
-        seconds = {"encode": round((encoded - began) / len(images), 4)}
+        texts = self.kb.search_many(queries, max(k, _TEXT_CANDIDATES), "text", where)
         found = []
-        for i, vector in enumerate(vectors):
-            evidence = worded[i] if i in worded else self._recognised(vector, near[i], k, where)
-            seconds["find"] = round((time.perf_counter() - encoded) / len(images), 4)
-            found.append(replace(evidence, trace={**evidence.trace, "seconds": dict(seconds)}))
+        for vector, like, described in zip(vectors, near, texts, strict=True):
+            shown = self._recognised(vector, like, k, where) if like else Evidence()
+            evidence = _joined(shown, self._described([hit for hit in described if hit.entry.image is None], k), k)
+            seconds = {"encode": encoded - began, "find": time.perf_counter() - encoded}
+            trace = {"seconds": {stage: round(spent / len(images), 4) for stage, spent in seconds.items()}}
+            found.append(replace(evidence, trace={**evidence.trace, **trace}))
         return found
 
     def by_words(self, text: str, k: int, where: Where = None) -> Evidence:
@@ -75,7 +78,7 @@ class Finder:
             "seconds": {"find": round(time.perf_counter() - began, 4)},
         }
         return Evidence(
-            linked.hits[:k], linked.weights[:k], linked.known, _LEAST_BY_WORDS, linked.subject, trace
+            linked.hits[:k], linked.weights[:k], linked.known, _LEAST_BY_NAME, linked.subject, trace
         )
 
     def by_likeness(self, text: str, k: int, where: Where = None) -> Evidence:
@@ -146,18 +149,34 @@ class Finder:
             siblings += [hit for hit in found if entity_key(hit.entry) == entity_key(nearest.entry)]
         return max([nearest, *siblings], key=lambda hit: len(read_facts(hit.entry)))
 
-    def _worded(self, queries: Sequence[dict[str, np.ndarray]], k: int, where: Where) -> list[Evidence]:
-        """For pictures in a base (or a part of it) that has none: the texts most like each."""
-        if not queries:
-            return []
-        found = self.kb.search_many(queries, k, "text", where)
-        trace = {"found by": "picture, in texts"}
-        return [Evidence(tuple(hits), _shares([hit.score for hit in hits]), 0.5, 0.0, trace=trace) for hits in found]
+    def _described(self, hits: Sequence[Hit], k: int) -> Evidence:
+        """Texts without a picture, as evidence on a picture that they may describe."""
+        if not hits:
+            return Evidence()
+        known = self.acquaintance()
+        mean, spread = known.chance
+        likeness = [(hit.score - mean) / spread for hit in hits[:k]]
+        probability = known_by_words(likeness[0], known.texts)
+        trace = {"found by": "texts for the picture", "known": round(probability, 4), "least": LEAST_BY_WORDS}
+        return Evidence(tuple(hits[:k]), _shares(likeness, 2.0), probability, LEAST_BY_WORDS, trace=trace)
 
 
-def _shares(scores: Sequence[float]) -> tuple[float, ...]:
+def _joined(shown: Evidence, described: Evidence, k: int) -> Evidence:
+    """What a picture shows and what texts say of it: the first where that is known, the second where only it is."""
+    if not described.enough:
+        return shown if shown.hits else described
+    if not shown.enough:
+        return described
+    pairs = list(zip(shown.hits, shown.weights, strict=True))
+    pairs += [(h, _BESIDE * w) for h, w in zip(described.hits, described.weights, strict=True)]
+    total = sum(weight for _, weight in pairs)
+    best = sorted(pairs, key=lambda pair: -pair[1])[:k]
+    return replace(shown, hits=tuple(hit for hit, _ in best), weights=tuple(w / total for _, w in best))
+
+
+def _shares(scores: Sequence[float], sharpness: float = 15.0) -> tuple[float, ...]:
     """Scores of hits as shares that sum to 1."""
     if not scores:
         return ()
-    weights = np.exp(15.0 * (np.array(scores) - max(scores)))
+    weights = np.exp(sharpness * (np.array(scores) - max(scores)))
     return tuple((weights / weights.sum()).tolist())

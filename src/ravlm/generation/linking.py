@@ -69,7 +69,7 @@ def _named(entry: Entry, question: str, asked: frozenset[str]) -> tuple[float, s
 def _by_words(asked: frozenset[str], hits: Sequence[Hit]) -> Linked:
     """The entry of which one fact has nearly all words of the question, if no other entity has as many.
 
-    One fact, not the whole entry: an entry that has a capital and a border with France says nothing of France's capital.
+    One fact, not the whole entry: one with a capital and a border with France says nothing of France's capital.
     """
     owned = [[content_words(f"{fact.section} {fact.line}") for fact in read_facts(hit.entry)] for hit in hits]
     spread = {word: sum(any(word in fact for fact in own) for own in owned) for word in asked}

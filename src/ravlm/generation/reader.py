@@ -25,9 +25,9 @@ WEIGHTS = Path(__file__).parent.parent / "starter" / "reader.json"
 FEATURES = (
     "key alike", "key alike, sure", "line alike", "line alike, sure", "aspect", "aspect, sure", "words of key",
     "is name", "sentence", "sentence alike", "sentence aspect", "sentence aspect, sure",
-    "words of question in sentence", "number found", "number missing", "list to count", "unit found", "unit wrong",
-    "dimension found", "dimension found here alone", "dimension missing", "yes/no found", "yes/no missing",
-    "yes/no unasked", "type fits", "said in choice", "said already", "long",
+    "words of question in sentence", "caption for a name", "number found", "number missing", "list to count",
+    "unit found", "unit wrong", "dimension found", "dimension found here alone", "dimension missing",
+    "yes/no found", "yes/no missing", "yes/no unasked", "type fits", "said in choice", "said already", "long",
 )  # fmt: skip
 YES_NO = {"yes": True, "true": True, "no": False, "false": False, "是": True, "有": True, "否": False, "不是": False}
 _MOSTLY_NUMBER = re.compile(r"\W*(?:(?:ca|about|circa|approx)\.? )?[\d.,]+(?:\s?\S{1,12}){0,2}", re.IGNORECASE)
@@ -88,6 +88,7 @@ class Reader:
         types, dimensions = self.bank.types(about), self.bank.dimensions(about)
         wanted = question.dimension or max(dimensions, key=lambda d: dimensions[d])
         measured = [wanted in self._units_of(fact)[1] for fact in facts]
+        captions, names = not any(fact.key for fact in facts), self.bank.names(about)
         rows = []
         for i, fact in enumerate(facts):
             row = dict.fromkeys(FEATURES, 0.0)
@@ -102,6 +103,7 @@ class Reader:
             else:
                 row["sentence"], row["sentence alike"] = 1.0, lines[i]
                 row["sentence aspect"], row["sentence aspect, sure"] = aspects[i], sure * aspects[i]
+                row["caption for a name"] = names if captions else 0.0
                 row["words of question in sentence"] = overlap(words, content_words(f"{fact.section} {fact.value}"))
             row["long"] = min(len(fact.value.split()), 40) / 40
             row["dimension found here alone"] = float(measured[i] and sum(measured) == 1)

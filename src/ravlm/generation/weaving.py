@@ -14,16 +14,20 @@ from ravlm.data.words import is_chinese
 from ravlm.generation.base import Request, abstain
 from ravlm.generation.facts import Fact, entity_key, entity_name, is_name_key, items, read_facts
 from ravlm.generation.overlap import content_words
+from ravlm.generation.quantities import Units
 from ravlm.generation.reader import YES_NO
 from ravlm.generation.vectors import TextVectors
 from ravlm.records import Answer, Hit
 
-_MOST_SENTENCES, _MOST_FACTS = 8, 4
+_MOST_SENTENCES, _MOST_FACTS = 9, 5
 _MOST_CITATIONS = 3
 _SAME_ENTITY = 0.5
 """Above this weight the story is about the first entity alone."""
 _ALIKE = 0.86
-_UNTOLD_KEYS = re.compile(r"url|link|id|credit|source|license|licence|title|网址|来源", re.IGNORECASE)
+_LONGEST_VALUE = 12
+_UNTOLD_KEYS = re.compile(
+    r"url|link|id|credit|source|licen[sc]e|title|kind|type|category|网址|来源|种类|类别", re.IGNORECASE
+)
 _CLOSING = {False: "(Woven from the evidence in the knowledge base.)", True: "（依据知识库中的证据编织而成。）"}
 _UNSURE = {
     False: "The knowledge base is not sure of this picture; this is what comes nearest.",
@@ -40,14 +44,17 @@ class Told:
 
 
 def weave(request: Request, vectors: TextVectors) -> Answer:
-    """The story for a request of the task "tell"."""
+    """The story for a request; what was said before in its talk is not told again."""
     evidence = request.evidence
     chinese = request.chinese
-    hits = _about_one(evidence.hits, evidence.weights)
+    hits = _likely(evidence.hits, evidence.weights)
+    hits = [hit for hit in hits if any(is_chinese(text) == chinese for text in hit.entry.texts)] or hits
     told: list[Told] = []
+    units = Units()
     for hit in hits:
-        told.extend(Told(text, hit) for text in _sentences(hit, chinese, vectors))
-    told = _no_two_alike(told, vectors)[:_MOST_SENTENCES]
+        told.extend(Told(text, hit) for text in _sentences(hit, chinese, units))
+    before = " ".join(message.text for message in request.messages if message.role == "assistant")
+    told = [one for one in _no_two_alike(told, vectors) if one.text not in before][:_MOST_SENTENCES]
     if not told:
         return abstain(request, "the evidence has no text")
     cited = list(dict.fromkeys(t.hit.entry.id for t in told))
@@ -60,35 +67,46 @@ def weave(request: Request, vectors: TextVectors) -> Answer:
     return Answer(text, evidence.hits, citations, round(min(1.0, confidence), 4), False, dict(evidence.trace))
 
 
-def _about_one(hits: Sequence[Hit], weights: Sequence[float]) -> list[Hit]:
-    """The hits of the first entity where that one is likely; else the first three."""
+def _likely(hits: Sequence[Hit], weights: Sequence[float]) -> list[Hit]:
+    """The hits of the first entity where that one is likely; else the first few, if nearly as likely as the first."""
     if weights and weights[0] >= _SAME_ENTITY:
         return [hit for hit in hits if entity_key(hit.entry) == entity_key(hits[0].entry)]
-    return list(hits[:_MOST_CITATIONS])
+    return [hit for hit, weight in zip(hits, weights, strict=True) if weight >= weights[0] / 2][:_MOST_CITATIONS]
 
 
-def _sentences(hit: Hit, chinese: bool, vectors: TextVectors) -> list[str]:
-    """What an entry tells: its name, its facts as sentences, its own sentences; from the second on by pronoun."""
+def _sentences(hit: Hit, chinese: bool, units: Units) -> list[str]:
+    """What an entry tells: its name, its own first sentence, its facts as sentences, the rest; later by pronoun."""
     facts = read_facts(hit.entry)
     facts = [f for f in facts if is_chinese(f.line) == chinese] or facts
     name = next((f.value for f in facts if f.key and is_name_key(f.key)), "") or entity_name(hit.entry)
     free = [f.value for f in facts if not f.key and not f.section]
     keyed = [f for f in facts if f.key and not is_name_key(f.key) and not _UNTOLD_KEYS.fullmatch(f.key)]
     pronoun = _pronoun(free, chinese)
-    opening = [f"图中是{_gap(name)}{name}。" if chinese else f"This is {name}."] if name else []
-    stated = [_state(f, pronoun, chinese) for f in keyed if len(f.value.split()) <= 12][:_MOST_FACTS]
+    told = [f for f in keyed if len(f.value.split()) <= _LONGEST_VALUE and f.value.casefold() != name.casefold()]
+    opening = [_open(name, chinese)] if name else []
+    stated = [_state(f, pronoun, chinese, units) for f in told[:_MOST_FACTS]]
     first = free[:1]
     rest = [_by_pronoun(text, name, pronoun, chinese) for text in free[1:]]
-    return [*opening, *first, *stated, *rest]
+    return [_whole(text, chinese) for text in (*opening, *first, *stated, *rest)]
 
 
-def _state(fact: Fact, pronoun: str, chinese: bool) -> str:
+def _open(name: str, chinese: bool) -> str:
+    """The first sentence: what the picture shows."""
+    if chinese:
+        return f"图中是{_gap(name)}{name}。"
+    return f"This is {name}." if name[0].isupper() else f"What we see here: {name}."
+
+
+def _state(fact: Fact, pronoun: str, chinese: bool, units: Units) -> str:
     """A `key: value` fact as a sentence."""
     truth = YES_NO.get(fact.value.strip(" .").lower())
     key, value = fact.key, fact.value.rstrip(" .。")
+    if truth is not None and (chinese or " " in key):  # "un member: yes" is no sentence by an "is" alone
+        return f"{key}：{value}。" if chinese else f"{key[0].upper()}{key[1:]}: {value}."
+    *rest, last = key.split()
+    if rest and value[-1].isdigit() and units.asked(last)[0]:  # area km2: 180
+        key, value = " ".join(rest), f"{value} {last}"
     if chinese:
-        if truth is not None:
-            return f"{pronoun}{'是' if truth else '不是'}{_gap(key)}{key}。"
         return f"{pronoun}的{_gap(key)}{key}{_gap(key)}是{_gap(value)}{value}。"
     if not key.isupper():
         key = key[0].lower() + key[1:]
@@ -97,7 +115,7 @@ def _state(fact: Fact, pronoun: str, chinese: bool) -> str:
     listed = items(value)
     if len(listed) > 1:
         value = f"{', '.join(listed[:-1])} and {listed[-1]}"
-    plural = len(listed) > 1 and key.endswith("s")
+    plural = key.endswith("s") and not key.endswith(("ss", "us", "is"))
     return f"{_POSSESSIVE[pronoun]} {key} {'are' if plural else 'is'} {value}."
 
 
@@ -135,6 +153,12 @@ def _no_two_alike(told: Sequence[Told], vectors: TextVectors) -> list[Told]:
             continue
         kept.append(i)
     return [told[i] for i in kept]
+
+
+def _whole(text: str, chinese: bool) -> str:
+    """A text with a capital letter in front and a stop behind."""
+    stop = "。" if is_chinese(text) or chinese else "."
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?。！？…\"”)" else stop)
 
 
 def _gap(text: str) -> str:
