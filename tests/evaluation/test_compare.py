@@ -17,6 +17,7 @@ from ravlm.evaluation.compare import compare
 from ravlm.evaluation.contamination import check
 from ravlm.evaluation.knowledge_edit import edit_knowledge
 from ravlm.evaluation.report import Report
+from ravlm.evaluation.shares import Share
 from ravlm.generation.base import Request
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
@@ -112,21 +113,27 @@ def test_sweeps_are_arms_with_settings(model: RetrievalAugmentedVLM, questions: 
     assert pairs == {("retrieved", arm) for arm in arms[1:]}, "a sweep is tested against its own arm only"
 
 
-def test_a_smaller_base_is_a_part_of_the_larger(model: RetrievalAugmentedVLM, questions: Path) -> None:
-    source = EvidenceSource(VQA(questions), model)
-    small, large = (
-        {h.entry.id for e in source.of(arm, VQA(questions).examples()) for h in e.hits}
-        for arm in read_arms(["retrieved@size=0.3", "retrieved@size=0.8"], 20, ["retrieved"])
-    )
-    assert small < large
-    assert len(large) < len(COLOURS) * SHADES
+def test_a_share_is_a_smaller_base_and_a_part_of_the_larger(kb: KnowledgeBase) -> None:
+    """Hits once were filtered behind the search, one an entity: entities went whose other entries had stayed."""
+    small, large = Share(kb, 0.3), Share(kb, 0.8)
+    found = [{h.entry.id for h in each.search(text="it is red", k=20)} for each in (small, large)]
+    assert found[0] < found[1] < {h.entry.id for h in kb.search(text="it is red", k=20)}
+    few = small.search_many([{"text": "red"}, {"text": "blue"}], 2, "text")
+    whole = kb.search_many([{"text": "red"}, {"text": "blue"}], 20, "text")
+    assert [[h.entry.id for h in hits] for hits in few] == [
+        [h.entry.id for h in hits if h.entry.id in found[0]][:2] for hits in whole
+    ]
+    assert {entry.id for entry, _, _ in small.sample(100, "image")} == found[0]
+    assert small.derived_folder != kb.derived_folder
+    with pytest.raises(AttributeError, match='no "add"'):
+        small.add([])
 
 
 def test_evidence_is_the_same_in_each_run_and_batch(model: RetrievalAugmentedVLM, questions: Path) -> None:
     examples = VQA(questions).examples()
     for arm in read_arms(["random", "retrieved@noise=0.5", "oracle"], 3, ARMS):
-        whole = EvidenceSource(VQA(questions), model).of(arm, examples)
-        single = [EvidenceSource(VQA(questions), model).of(arm, [e])[0] for e in examples]
+        whole = EvidenceSource(VQA(questions), model, 3).of(arm, examples)
+        single = [EvidenceSource(VQA(questions), model, 3).of(arm, [e])[0] for e in examples]
         assert [[h.entry.id for h in e.hits] for e in whole] == [[h.entry.id for h in e.hits] for e in single]
 
 
@@ -136,7 +143,7 @@ def test_an_example_never_reads_its_own_entry(model: RetrievalAugmentedVLM, fold
     path = folder / "captions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = Captioning(path)
-    source = EvidenceSource(task, model)
+    source = EvidenceSource(task, model, 3)
     for arm in read_arms(["retrieved", "random", "oracle", "copy"], 3, ARMS):
         for example, evidence in zip(task.examples(), source.of(arm, task.examples()), strict=True):
             assert evidence.hits

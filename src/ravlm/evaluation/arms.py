@@ -114,9 +114,11 @@ def _read_arm(name: str, k: int, allowed: Sequence[str]) -> Arm:
 class EvidenceSource:
     """The evidence of each arm for a model's examples; what several arms read is looked for once."""
 
-    def __init__(self, task: Task, model: RetrievalAugmentedVLM, seed: int = 0) -> None:
+    def __init__(self, task: Task, model: RetrievalAugmentedVLM, k: int, seed: int = 0) -> None:
+        """`k`: the most that any arm reads; the others read the first of the same."""
         self.task, self.model, self.seed = task, model, seed
-        self._found: dict[tuple[str, int, float], Evidence] = {}
+        self.depth = k + _SPARE
+        self._found: dict[tuple[str, float], Evidence] = {}
         self._shares: dict[float, RetrievalAugmentedVLM] = {}
         self._pool: list[Hit] | None = None
 
@@ -134,14 +136,13 @@ class EvidenceSource:
         return found if GENERATORS[arm.kind] is None else [replace(each, least=0.0) for each in found]
 
     def _retrieved(self, examples: Sequence[Example], arm: Arm) -> list[Evidence]:
-        read = (arm.k, arm.size)
-        new = [e for e in examples if (e.id, *read) not in self._found]
+        new = [e for e in examples if (e.id, arm.size) not in self._found]
         if new:
-            for example, evidence in zip(new, self.task.evidence(self._model(arm), new, arm.k + _SPARE), strict=True):
-                self._found[(example.id, *read)] = evidence
+            for example, evidence in zip(new, self.task.evidence(self._model(arm), new, self.depth), strict=True):
+                self._found[example.id, arm.size] = evidence
         found = []
         for example in examples:
-            evidence = self._found[(example.id, *read)]
+            evidence = self._found[example.id, arm.size]
             own = [self.task.guarded and is_own(example, hit) for hit in evidence.hits]
             kept = [i for i, guarded in enumerate(own) if not guarded][: arm.k]
             weights = tuple(evidence.weights[i] for i in kept) if evidence.weights else ()

@@ -80,7 +80,8 @@ def compare(
         for name, each in models.items()
         for arm in read_arms(arms, each.k if chosen is None else chosen, allowed)
     ]
-    sources = {name: EvidenceSource(task, each) for name, each in models.items()}
+    most = max(run.arm.k for run in runs)
+    sources = {name: EvidenceSource(task, each, most) for name, each in models.items()}
     _predict(task, runs, sources, None if cache is None else Path(cache), progress)
     for run in runs:
         run.scores = task.score(run.predictions.values())

@@ -131,7 +131,8 @@ class Report:
             "costs": [asdict(c) for c in self.costs],
             "risks": [asdict(r) for r in self.risks],
         }
-        return json.dumps(whole, indent=1, ensure_ascii=False, default=str)
+        parts = (f"{json.dumps(key)}: {_rows(value)}" for key, value in whole.items())
+        return "{\n" + ",\n".join(parts) + "\n}"
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write the page, one file that needs nothing else, and return its path."""
@@ -196,6 +197,13 @@ class Report:
     def label(self, arm: str, generator: str) -> str:
         """The arm's name, with the generator's where there are several."""
         return label(arm, generator, len({score.generator for score in self.scores}) > 1)
+
+
+def _rows(value: Any) -> str:
+    """JSON, a list of objects with a line for each."""
+    if not isinstance(value, list) or not value:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "[\n " + ",\n ".join(json.dumps(row, ensure_ascii=False, default=str) for row in value) + "\n]"
 
 
 def label(arm: str, generator: str, several: bool) -> str:
