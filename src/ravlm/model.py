@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as Stream
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 from ravlm.data.words import is_chinese
 from ravlm.errors import InvalidInput, nearest
@@ -21,8 +21,11 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Answer, Hit, ImageSource
 from ravlm.retrieval.filter_syntax import Where
 
-Words: TypeAlias = "str | Sequence[str]"
-Pictures: TypeAlias = "ImageSource | Sequence[ImageSource]"
+TextList: TypeAlias = "list[str] | tuple[str, ...]"
+PictureList: TypeAlias = "list[Any] | tuple[Any, ...]"
+Words: TypeAlias = "str | TextList"
+Pictures: TypeAlias = "ImageSource | PictureList"
+Found: TypeAlias = "Sequence[Evidence] | None"
 GENERATORS: dict[str, Callable[[KnowledgeBase], Generator]] = {
     "extractive": lambda kb: ExtractiveGenerator(kb.encoder),
 }
@@ -56,13 +59,27 @@ class RetrievalAugmentedVLM:
         self.generator = GENERATORS[generator](kb) if isinstance(generator, str) else generator
         self._finder = Finder(kb, max_false_answers)
 
+    @overload
+    def ask(
+        self, question: str, image: ImageSource | None = ..., k: int | None = ..., where: Where = ...,
+        evidence: Found = ...,
+    ) -> Answer: ...
+    @overload
+    def ask(
+        self, question: TextList, image: Pictures | None = ..., k: int | None = ..., where: Where = ...,
+        evidence: Found = ...,
+    ) -> list[Answer]: ...
+    @overload
+    def ask(
+        self, question: str, image: PictureList, k: int | None = ..., where: Where = ..., evidence: Found = ...
+    ) -> list[Answer]: ...
     def ask(
         self,
         question: Words,
         image: Pictures | None = None,
         k: int | None = None,
         where: Where = None,
-        evidence: Sequence[Evidence] | None = None,
+        evidence: Found = None,
     ) -> Answer | list[Answer]:
         """Answer a question, about a picture or in words alone, or say that the base does not have the answer.
 
@@ -70,16 +87,36 @@ class RetrievalAugmentedVLM:
         """
         return self._written(self._asked(question, image, k, where, evidence), question, image)
 
+    @overload
+    def caption(
+        self, image: ImageSource, k: int | None = ..., where: Where = ..., evidence: Found = ...
+    ) -> Answer: ...
+    @overload
+    def caption(
+        self, image: PictureList, k: int | None = ..., where: Where = ..., evidence: Found = ...
+    ) -> list[Answer]: ...
     def caption(
         self,
         image: Pictures,
         k: int | None = None,
         where: Where = None,
-        evidence: Sequence[Evidence] | None = None,
+        evidence: Found = None,
     ) -> Answer | list[Answer]:
         """Describe a picture in a sentence, as the pictures like it are described. `evidence` as in `ask`."""
         return self._written(self._captioned(image, k, where, evidence), image)
 
+    @overload
+    def tell(
+        self, image: ImageSource | None = ..., prompt: str | None = ..., k: int | None = ..., where: Where = ...
+    ) -> Answer: ...
+    @overload
+    def tell(
+        self, image: PictureList, prompt: Words | None = ..., k: int | None = ..., where: Where = ...
+    ) -> list[Answer]: ...
+    @overload
+    def tell(
+        self, image: ImageSource | None = ..., *, prompt: TextList, k: int | None = ..., where: Where = ...
+    ) -> list[Answer]: ...
     def tell(
         self,
         image: Pictures | None = None,
@@ -93,6 +130,16 @@ class RetrievalAugmentedVLM:
         """
         return self._written(self._told(image, prompt, k, where), image, prompt)
 
+    @overload
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], image: ImageSource | None = ..., k: int | None = ...,
+        where: Where = ...,
+    ) -> Answer: ...
+    @overload
+    def chat(
+        self, messages: Sequence[Sequence[Mapping[str, Any]]], image: ImageSource | None = ...,
+        k: int | None = ..., where: Where = ...,
+    ) -> list[Answer]: ...
     def chat(
         self,
         messages: Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]],
@@ -162,7 +209,7 @@ class RetrievalAugmentedVLM:
         image: Pictures | None,
         k: int | None,
         where: Where,
-        evidence: Sequence[Evidence] | None = None,
+        evidence: Found = None,
     ) -> list[Request]:
         questions, images = _spread(question, image)
         for text in questions:
@@ -174,7 +221,7 @@ class RetrievalAugmentedVLM:
         ]
 
     def _captioned(
-        self, image: Pictures, k: int | None, where: Where, evidence: Sequence[Evidence] | None = None
+        self, image: Pictures, k: int | None, where: Where, evidence: Found = None
     ) -> list[Request]:
         if image is None:
             raise InvalidInput("There is no picture to describe; give image=.")
@@ -210,10 +257,8 @@ class RetrievalAugmentedVLM:
         seen = iter(self._finder.by_pictures(pictures, k, where) if pictures else [])
         found = []
         for text, image in zip(texts, images, strict=True):
-            evidence = next(seen) if image is not None else self._finder.by_words(text, k, where)
-            if not evidence.enough and image is not None and text:
-                named = self._finder.by_words(text, k, where)
-                evidence = named if named.subject else evidence
+            shown = next(seen) if image is not None else None
+            evidence = shown if lenient and shown and shown.enough else self._finder.asked(text, shown, k, where)
             if not evidence.hits and lenient:
                 evidence = self._finder.by_likeness(text, k, where)
             found.append(evidence)
@@ -255,7 +300,7 @@ def _checked_k(k: int) -> int:
     return k
 
 
-def _given(evidence: Sequence[Evidence] | None, n: int) -> list[Evidence]:
+def _given(evidence: Found, n: int) -> list[Evidence]:
     """Evidence that a caller brings, one for each request; empty where there is none."""
     if evidence is not None and len(evidence) != n:
         raise InvalidInput(f"There is evidence for {len(evidence)} of {n} requests; give one for each.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ravlm.generation.linking import link
+from ravlm.generation.linking import link, strange_name
 from ravlm.records import Entry, Hit, Part
 
 
@@ -62,3 +62,24 @@ def test_nothing_in_common_is_nothing_found() -> None:
     assert found.hits == ()
     assert found.known < 0.5
     assert link("Who?", "Who?", []).hits == ()
+
+
+def test_the_matter_of_another_name_is_not_the_pictures() -> None:
+    """A photo of a temple in China was on the table, and the capital of France was said to be China."""
+    temple = hits("name: Tower of Buddhist Incense\ncountry: China\nheight: 41 m")
+    glosses = {"法国": "France", "中国": "China", "建筑物": "building"}
+
+    def gloss(text: str) -> str:
+        return glosses.get(text, text)
+
+    for question in ("What is the capital of France?", "And what is France's capital?", "法国的首都是哪里？"):
+        assert strange_name(question, gloss, temple)
+    for question in (
+        "What is the capital of China?",
+        "What is the height of it?",
+        "What is the Latin name?",
+        "Is it in France?",
+        "中国的首都是哪里？",
+        "建筑物的高度是多少？",
+    ):
+        assert strange_name(question, gloss, temple) == "", question

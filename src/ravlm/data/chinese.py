@@ -22,7 +22,7 @@ HAN = r"\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af
 _PIECES = re.compile(rf"(?P<chinese>T恤|[{HAN}]+)|[^\W{HAN}]+?(?=T恤|\b|[{HAN}])|[^\w\s]")
 _NO_MEANING = re.compile(
     r"\(?(?:CL:|(?:\w+ )?variants? of|surname |see |also written|also pr\.|used in|Taiwan pr\.|Kangxi radical"
-    r"|abbr\. for|erhua variant)|.* (?:township|county|district|prefecture)\b.* in "
+    r"|abbr\. for|erhua variant)|.* (?:township|county|district|prefecture)\b.* (?:in|of) "
 )
 """Senses that say nothing about the word's meaning in a text, and places so small that they are seldom meant."""
 _LONGEST = 8  # characters of a word; longer ones in the dictionary are names and proverbs
@@ -64,7 +64,7 @@ class ChineseDictionary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hexadecimal hash that names the dictionary's version and the readings that stand before it."""
+        """Hexadecimal hash that names the dictionary's version, the readings before it, and what is skipped."""
         from importlib.metadata import PackageNotFoundError, version
 
         try:
@@ -73,7 +73,7 @@ class ChineseDictionary:
             raise MissingExtra("lindera-python-cc-cedict", "starter", "Reading Chinese") from None
         sets = (PARTICLES, MEASURES, AMOUNTS, COUNTS, FUNCTION, LEXICAL, RARE)
         tables = (sorted(table) for table in (*sets, self._usual.items()))
-        return hashlib.sha256(repr((found, *tables)).encode()).hexdigest()
+        return hashlib.sha256(repr((found, _NO_MEANING.pattern, *tables)).encode()).hexdigest()
 
     def segment(self, text: str) -> list[ChineseWord]:
         """`text` in words, in order; spaces are dropped, numbers, foreign words and marks stay whole.

@@ -86,12 +86,18 @@ class Glosser:
         return rarity + 0.6 * len(words) + 0.4 * place + (2.0 if _MARKED.search(sense) else 0.0)
 
     def _in_pieces(self, surface: str) -> str:
-        """A word without a sense: the longest known pieces of the glossary, else the word itself."""
+        """A word without a sense of its own (古塔 is a small district too): its pieces, the longest known ones of the
+        glossary first, else its characters; the word itself where one of them says nothing."""
         for size in range(len(surface) - 1, 0, -1):
             if surface[:size] in self._glossary:
                 rest = surface[size:]
                 return f"{self._glossary[surface[:size]]} {self._glossary.get(rest, rest)}".strip()
-        return surface
+        if len(surface) == 1:
+            return surface
+        known = [self._dictionary.lookup(character) for character in surface]
+        pieces = [self._word(ChineseWord(c, found[1])) for c, found in zip(surface, known, strict=True) if found]
+        whole = len(pieces) == len(surface) and not any(is_chinese(piece) for piece in pieces)
+        return " ".join(filter(None, pieces)) if whole else surface
 
 
 def _clean(sense: str) -> str:

@@ -40,19 +40,16 @@ def edit_knowledge(
     """Ask, add `entry` to the model's base (in the place of the one with its id), ask, put things back, ask."""
     kb = model.kb
     there = kb.get([entry.id])
-    before = _one(model.ask(question, image))
+    before = model.ask(question, image)
     report = kb.add([entry])
     if report.quarantined:
         raise InvalidInput(f"The entry was refused: {report.quarantined[0].reason}")
     try:
-        during = _one(model.ask(question, image))
+        during = model.ask(question, image)
     finally:
         if there:
             kb.add(there)
         else:
             kb.remove(entry.id)
-    return KnowledgeEdit(before, during, _one(model.ask(question, image)))
+    return KnowledgeEdit(before, during, model.ask(question, image))
 
-
-def _one(answer: Answer | list[Answer]) -> Answer:
-    return answer if isinstance(answer, Answer) else answer[0]

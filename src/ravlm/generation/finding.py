@@ -18,7 +18,7 @@ from ravlm.generation.abstention import LEAST_BY_WORDS, known_by_words
 from ravlm.generation.acquaintance import Acquaintance, acquaint
 from ravlm.generation.base import CLOSED_BOOK, Evidence
 from ravlm.generation.facts import entity_key, entity_name, read_facts
-from ravlm.generation.linking import link
+from ravlm.generation.linking import link, strange_name
 from ravlm.generation.recognition import CANDIDATES, FEATURES, recognise
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Hit, ImageSource
@@ -47,6 +47,16 @@ class Finder:
         if self._known is None or self._seen_change != change:
             self._known, self._seen_change = acquaint(self.kb), change
         return self._known
+
+    def asked(self, text: str, seen: Evidence | None, k: int, where: Where = None) -> Evidence:
+        """What a question is about: its picture, of which `seen` is the evidence, unless that is not known or the
+        words ask for something else by name."""
+        if seen is None:
+            return self.by_words(text, k, where)
+        if not text or (seen.enough and not strange_name(text, self.kb.encoder.gloss, seen.hits)):
+            return seen
+        named = self.by_words(text, k, where)
+        return named if named.subject or seen.enough else seen
 
     def by_pictures(self, images: Sequence[ImageSource], k: int, where: Where = None) -> list[Evidence]:
         """For each picture the k likeliest entities, an entry each; and texts without a picture that describe it."""
@@ -94,7 +104,7 @@ class Finder:
         if last.subject:
             return last
         if picture is not None:
-            return self.by_pictures([picture], k, where)[0]
+            return self.asked(said[-1], self.by_pictures([picture], k, where)[0], k, where)
         for text in reversed(said[:-1]):
             earlier = self.by_words(text, k, where)
             if earlier.subject:

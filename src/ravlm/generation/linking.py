@@ -6,7 +6,8 @@ Works on words alone (English by stems, Chinese as written and glossed). Knows n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ravlm.data.words import is_chinese
@@ -16,6 +17,8 @@ from ravlm.records import Entry, Hit
 
 _WHOLE_NAME = 0.65
 """The share of a name's words that must stand in the question."""
+_OWNER = re.compile(r"\b(?:of|about) ((?:[A-Z][a-z]+ ?)+)|(?<!^)\b([A-Z][a-z]+)['’]s\b")
+_CHINESE_OWNER = re.compile(r"^[^的，。？]{2,8}(?=的)")
 _COVERED = 0.75
 """The share of the question's words, by weight, that a fact must have of an entry without its name in it."""
 
@@ -42,6 +45,20 @@ def link(question: str, english: str, hits: Sequence[Hit]) -> Linked:
         share = 1 / len(chosen)
         return Linked(tuple(hit for _, hit in chosen), (share,) * len(chosen), min(0.97, best), chosen[0][0])
     return _by_words(asked, hits)
+
+
+def strange_name(question: str, gloss: Callable[[str], str], hits: Sequence[Hit]) -> str:
+    """The proper name whose matter a question asks for (the capital of France), if no text of `hits` has it; else "".
+
+    A picture that comes along is not what such a question is about. `gloss`: Chinese to English.
+    """
+    if is_chinese(question):
+        owner = _CHINESE_OWNER.search(question)
+        asked = [owner[0]] if owner and gloss(owner[0]).istitle() else []
+    else:
+        asked = [(of or whose).strip() for of, whose in _OWNER.findall(question)]
+    told = " ".join(text for hit in hits for text in hit.entry.texts).casefold()
+    return next((name for name in asked if name.casefold() not in told and gloss(name).casefold() not in told), "")
 
 
 def names(entry: Entry) -> list[str]:

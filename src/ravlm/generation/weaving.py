@@ -83,18 +83,24 @@ def _sentences(hit: Hit, chinese: bool, units: Units) -> list[str]:
     keyed = [f for f in facts if f.key and not is_name_key(f.key) and not _UNTOLD_KEYS.fullmatch(f.key)]
     pronoun = _pronoun(free, chinese)
     told = [f for f in keyed if len(f.value.split()) <= _LONGEST_VALUE and f.value.casefold() != name.casefold()]
-    opening = [_open(name, chinese)] if name else []
+    opening = [_open(name, chinese, facts)] if name else []
     stated = [_state(f, pronoun, chinese, units) for f in told[:_MOST_FACTS]]
     first = free[:1]
     rest = [_by_pronoun(text, name, pronoun, chinese) for text in free[1:]]
     return [_whole(text, chinese) for text in (*opening, *first, *stated, *rest)]
 
 
-def _open(name: str, chinese: bool) -> str:
-    """The first sentence: what the picture shows."""
+def _open(name: str, chinese: bool, facts: Sequence[Fact]) -> str:
+    """The first sentence: what the picture shows; a common noun with the article it has in the evidence."""
     if chinese:
         return f"图中是{_gap(name)}{name}。"
-    return f"This is {name}." if name[0].isupper() else f"What we see here: {name}."
+    if name[0].isupper():
+        return f"This is {name}."
+    told = " ".join(fact.value for fact in facts if fact.value != name)
+    article = re.search(rf"\b(an?|the) {re.escape(name)}\b", told, re.IGNORECASE)
+    if article is None:
+        return f"What we see here: {name}."
+    return f"Here we see {article[1].lower()} {name}."
 
 
 def _state(fact: Fact, pronoun: str, chinese: bool, units: Units) -> str:

@@ -134,7 +134,7 @@ class Task(ABC):
     def evidence(self, model: RetrievalAugmentedVLM, examples: Sequence[Example], k: int) -> list[Evidence]:
         """What `model` reads for `examples` with `k` entries."""
         texts, images = [e.text for e in examples], [e.image for e in examples]
-        return model.evidence(texts, images, k)  # type: ignore[arg-type]
+        return model.evidence(texts, images, k)
 
     def gold_query(self, example: Example) -> str:
         """Words that find the entry that an ideal search would give, made with what is right."""
@@ -185,10 +185,9 @@ class Task(ABC):
                 yield row
 
 
-def answers(examples: Sequence[Example], given: Answer | Sequence[Answer]) -> list[Prediction]:
+def answers(examples: Sequence[Example], given: Sequence[Answer]) -> list[Prediction]:
     """Predictions of what a model answered to `examples`, in order."""
-    every = [given] if isinstance(given, Answer) else given
-    return [Prediction.of(example, answer) for example, answer in zip(examples, every, strict=True)]
+    return [Prediction.of(example, answer) for example, answer in zip(examples, given, strict=True)]
 
 
 def strings(values: Mapping[str, Any], key: str) -> tuple[str, ...]:

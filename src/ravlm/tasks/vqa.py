@@ -31,7 +31,7 @@ class VQA(Task):
         self, model: RetrievalAugmentedVLM, examples: Sequence[Example], evidence: Sequence[Evidence] | None = None
     ) -> list[Prediction]:
         questions, images = [e.text for e in examples], [e.image for e in examples]
-        return answers(examples, model.ask(questions, images, evidence=evidence))  # type: ignore[arg-type]
+        return answers(examples, model.ask(questions, images, evidence=evidence))
 
     def gold_query(self, example: Example) -> str:
         entity = example.metadata.get("entity")
