@@ -45,6 +45,7 @@ def questions(items: list[answers.Item], path: Path) -> Path:
                     written[id(image)] = str(path.with_name(f"{path.stem}-{len(written)}.png"))
                     image.save(written[id(image)])
                 image = written[id(image)]
+            image = str(Path(image).resolve())
             row = {"image": image, "question": item.question, "answers": list(item.answers), "entity": item.entity}
             file.write(json.dumps(row) + "\n")
     return path

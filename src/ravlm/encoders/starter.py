@@ -65,9 +65,9 @@ class StarterConfig:
     raw_image_dim: int = 256
     raw_text_dim: int = 256
     words_dim: int = 128
-    aligned_share: float = 0.35
-    raw_share: float = 0.60
-    words_share: float = 0.05
+    aligned_share: float = 0.20
+    raw_share: float = 0.77
+    words_share: float = 0.03
     class_sharpness: float = 0.5
     """Exponent of the class probabilities before they weigh the class words."""
 
