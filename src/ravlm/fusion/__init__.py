@@ -1,0 +1,1 @@
+"""How evidence enters a decoder: by prompt, by cross-attention, or by marginalising over the entries."""

@@ -1,0 +1,109 @@
+"""Marginalisation against arithmetic on paper, gates, and the budget of a prompt."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravlm.errors import InvalidInput
+from ravlm.fusion.build import checked_fusion
+from ravlm.fusion.cross_attention import gate_cross_attention
+from ravlm.fusion.marginal import mixed_words, sequence_likelihood
+from ravlm.fusion.prompt import fair_share
+from tests.fusion.models import batch, model, words
+
+
+def test_words_are_mixed_by_how_likely_each_entry_is() -> None:
+    """Two entries, two words: 0.25 x 0.9 + 0.75 x 0.2 = 0.375."""
+    logits = torch.tensor([[[[0.9, 0.1]], [[0.2, 0.8]]]]).log() + 7.0  # a constant is no matter to logits
+    mixed = mixed_words(logits, torch.tensor([[0.25, 0.75]]).log()).exp()
+    torch.testing.assert_close(mixed, torch.tensor([[[0.375, 0.625]]]))
+
+
+def test_a_sequence_is_mixed_as_a_whole() -> None:
+    """0.25 x (0.9 x 0.5) + 0.75 x (0.2 x 0.4) = 0.1725; mixed word by word it would be 0.375 x 0.425 = 0.159."""
+    logits = torch.tensor([[[[0.9, 0.1], [0.5, 0.5], [1.0, 1.0]], [[0.2, 0.8], [0.6, 0.4], [1.0, 1.0]]]]).log()
+    labels = torch.tensor([[0, 1, -100]])
+    prior = torch.tensor([[0.25, 0.75]]).log().requires_grad_()
+    found = sequence_likelihood(logits, labels, prior)
+    assert math.exp(float(found.detach())) == pytest.approx(0.1725)
+    found.sum().backward()
+    assert prior.grad is not None  # the posterior of each entry: 0.1125 / 0.1725
+    torch.testing.assert_close(prior.grad, torch.tensor([[0.6521739, 0.3478261]]))
+
+
+def test_the_loss_of_a_marginal_model_is_that_of_its_entries_apart() -> None:
+    """Against a plain loop over entries, with the gradient that reaches the scores, and so a query encoder."""
+    made, given, labels = model("own", "marginal"), batch(), words()
+    scores = given["evidence_scores"].masked_fill(torch.isinf(given["evidence_scores"]), 0.1).requires_grad_()
+    given["evidence_mask"][1, 1] = True
+    loss = made(**given | {"evidence_scores": scores}, labels=labels).loss
+    loss.backward()
+    assert scores.grad is not None
+    assert (scores.grad.abs() > 1e-6).all()
+    whole = 0.0
+    with torch.no_grad():
+        prior = torch.log_softmax(scores * made.encoder.scale.exp(), -1)
+        for row in range(2):
+            apart = []
+            for entry in range(2):
+                one = {n: given[n][row : row + 1, entry : entry + 1] for n in ("evidence_states", "evidence_mask")}
+                one |= {"picture_states": given["picture_states"][row : row + 1]}
+                one |= {"evidence_scores": torch.zeros(1, 1)}
+                said = made(**one, decoder_input_ids=made.shifted(labels)[row : row + 1]).logits
+                apart.append(prior[row, entry] + said.log_softmax(-1).gather(-1, labels[row][None, :, None]).sum())
+            whole -= float(torch.logsumexp(torch.stack(apart), 0))
+    assert float(loss.detach()) == pytest.approx(whole / labels.numel(), rel=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["own", "gpt2", "bert"])
+def test_behind_a_closed_gate_nothing_is_seen(kind: str) -> None:
+    """New layers leave a language model as it was until they are trained."""
+    made = model(kind, "cross_attention")
+    for name, parameter in made.named_parameters():
+        if name.endswith("gate"):
+            parameter.zero_()
+    given = batch()
+    first = made(**given, decoder_input_ids=words()).logits
+    given["evidence_states"] = given["evidence_states"] + 3
+    torch.testing.assert_close(made(**given, decoder_input_ids=words()).logits, first)
+
+
+def test_a_picture_is_looked_at_by_all_its_captions() -> None:
+    """Five captions of a photo share its states: they are not repeated, and nothing else changes."""
+    made, given = model("own", "cross_attention"), batch()
+    twice = words().repeat_interleave(2, 0)
+    twice[1::2, 1:] += 1
+    with torch.no_grad():
+        shared = made(**given, decoder_input_ids=twice).logits
+        apart = made(**{n: t.repeat_interleave(2, 0) for n, t in given.items()}, decoder_input_ids=twice).logits
+    torch.testing.assert_close(shared, apart, atol=1e-5, rtol=1e-4)
+
+
+def test_what_cannot_be_is_refused_with_a_sentence() -> None:
+    with pytest.raises(InvalidInput, match='The fusion is "promt"; allowed: prompt'):
+        checked_fusion("promt")
+    with pytest.raises(InvalidInput, match="LlamaForCausalLM has no cross-attention"):
+        gate_cross_attention(model("llama", "prompt").decoder)
+    with pytest.raises(InvalidInput, match="mixing_layers"):
+        model("own", "marginal", mixing_layers=1)
+    made = model("own", "cross_attention")
+    with pytest.raises(InvalidInput, match="no vision tower"):
+        made(pixel_values=torch.zeros(1, 3, 8, 8), labels=words()[:1])
+    with pytest.raises(InvalidInput, match="neither a picture nor evidence"):
+        made(labels=words()[:1])
+
+
+@given(st.lists(st.integers(0, 50), max_size=8), st.integers(0, 200))
+def test_a_budget_is_shared_fairly(lengths: list[int], budget: int) -> None:
+    kept = fair_share(lengths, budget)
+    assert all(0 <= k <= n for k, n in zip(kept, lengths, strict=True))
+    assert sum(kept) == min(budget, sum(lengths))
+    cut = [k for k, n in zip(kept, lengths, strict=True) if k < n]
+    if cut:  # nobody who was cut has less than another has, but for the one that does not come out even
+        assert max(kept) - min(cut) <= 1
