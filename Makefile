@@ -6,16 +6,18 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 STARTER := $(VENV)/.installed-starter
 ALL := $(VENV)/.installed-all
+MILVUS := $(VENV)/milvus/bin/milvus-server
 PINS := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak lint $(VENV) constraints
+.PHONY: help demo test soak milvus lint $(VENV) constraints
 
 help:
 	@echo 'make demo         install the core and the starter into .venv, then run: ravlm demo'
 	@echo 'make test         install everything into .venv, then run the tests'
 	@echo 'make soak         kill 200 processes that write to a knowledge base, and check after each that nothing was lost'
+	@echo 'make milvus       install a Milvus server into an environment of its own, and run its tests of the knowledge base'
 	@echo 'make lint         install everything into .venv, then run ruff and mypy'
 	@echo 'make .venv        install everything into .venv: all extras, test and benchmark tools'
 	@echo 'make constraints  pin in constraints.txt what .venv holds now'
@@ -29,6 +31,12 @@ test: $(VENV)
 
 soak: $(VENV)
 	$(VENV)/bin/python -m tests.knowledge.killing --kills 200
+
+$(MILVUS):
+	@$(PYTHON) -m venv $(VENV)/milvus && $(VENV)/milvus/bin/python -m pip --disable-pip-version-check install --quiet milvus==2.3.5
+
+milvus: $(VENV) $(MILVUS)
+	$(VENV)/bin/python -m tests.knowledge.milvus_server $(MILVUS)
 
 lint: $(VENV)
 	$(VENV)/bin/ruff check

@@ -147,7 +147,7 @@ def numbers(hits: list[Any]) -> list[int]:
 
 def searches(base: KnowledgeBase, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """One by one and in batches, turn by turn with the same index in bare Faiss."""
-    made = base._live.fresh().of["text"].blocks[0].made
+    made = base._backend.live.fresh().of["text"].blocks[0].made
     index, limit = made.shortcut or made.rows, indexes.parameters(made, TOP) if made.shortcut else None
     one: dict[str, list[float]] = {"bare": [], "ravlm": []}
     many: dict[str, list[float]] = {"bare": [], "ravlm": []}
@@ -195,7 +195,7 @@ def filtered(base: KnowledgeBase, queries: np.ndarray, vectors: np.ndarray, tag:
 
     tree = read_filter('tag < 500 and (kind in ["a", "b"] or not year >= 1950)')
     assert tree is not None
-    facets = base._live.facets()
+    facets = base._backend.live.facets()
     rows["filter alone, ms"] = 1e3 * statistics.median(timed(lambda: facets.passes(tree))[0] for _ in range(15))
     return rows
 

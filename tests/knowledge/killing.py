@@ -47,7 +47,7 @@ for step in range(1000000):
     elif what == "remove":
         base.remove(names)
     elif what == "choose":
-        base._store.choose_index(rng.choice(["flat", "bytes", "hnsw"]), 0.9)
+        base._backend.store.choose_index(rng.choice(["flat", "bytes", "hnsw"]), 0.9)
     else:
         getattr(base, what)()
     print("done", what, step, *names, flush=True)

@@ -169,7 +169,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(folder: Path) -> None:
     """SQLite's page limit stands in for the disk: it raises the same error."""
     with KnowledgeBase.open(folder) as base:
         base.add([Entry("there", None, ("there",))], vectors={"text": np.ones((1, 64))})
-        with base._store.writing() as (db, _):
+        with base._backend.store.writing() as (db, _):
             db.execute("PRAGMA max_page_count = 40")
         entries = [Entry(f"{i}", None, ("text " * 200,)) for i in range(900)]
         with pytest.raises(Exception, match=r"disk .* is full"):

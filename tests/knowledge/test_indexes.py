@@ -150,7 +150,7 @@ def large(made_large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def kind_of(base: KnowledgeBase) -> str:
     base.search(vector=np.ones(64))
-    return base._live.fresh().of["text"].blocks[0].made.kind
+    return base._backend.live.fresh().of["text"].blocks[0].made.kind
 
 
 def test_a_large_base_gets_cells(large: KnowledgeBase) -> None:
@@ -182,10 +182,10 @@ def test_an_open_handle_takes_over_a_snapshot_of_another(large: KnowledgeBase) -
     with KnowledgeBase.open(large.path, FakeEncoder()) as other:
         assert kind_of(other) == "ivf"
         large.add([Entry("new", None, ("new",))], vectors={"text": np.ones((1, 64))})
-        assert [len(block.parts) for block in other._live.fresh().of["text"].blocks] == [ROWS, 1]
+        assert [len(block.parts) for block in other._backend.live.fresh().of["text"].blocks] == [ROWS, 1]
         large.optimize()
         assert ids(other.search(vector=np.ones(64), k=1)) == ["new"]
-        assert [len(block.parts) for block in other._live.fresh().of["text"].blocks] == [ROWS + 1, 0]
+        assert [len(block.parts) for block in other._backend.live.fresh().of["text"].blocks] == [ROWS + 1, 0]
 
 
 def test_words_and_facets_come_from_the_snapshot(large: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,9 +194,9 @@ def test_words_and_facets_come_from_the_snapshot(large: KnowledgeBase, monkeypat
     keyword = SearchOptions(method="keyword")
     with KnowledgeBase.open(large.path) as other:
         read: list[int] = []
-        original = type(other._store).words_after
+        original = type(other._backend.store).words_after
         monkeypatch.setattr(
-            type(other._store), "words_after", lambda store, last: read.append(last) or original(store, last)
+            type(other._backend.store), "words_after", lambda store, last: read.append(last) or original(store, last)
         )
         assert ids(other.search(text="text 1234", k=1, options=keyword)) == ["1234"]
         assert read == []

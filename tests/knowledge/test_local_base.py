@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry, ImageSource
 from ravlm.retrieval.options import SearchOptions
 from tests.fakes import FakeEncoder
-from tests.knowledge.conformance import Build, Conformance, colours, ids
+from tests.knowledge.conformance import Conformance, colours, ids
 
 
 class CountingEncoder(FakeEncoder):
@@ -37,27 +38,9 @@ class CountingEncoder(FakeEncoder):
 
 class TestLocal(Conformance):
     @pytest.fixture
-    def opened(self) -> Iterator[list[KnowledgeBase]]:
-        bases: list[KnowledgeBase] = []
-        yield bases
-        for base in bases:
-            base.close()
-
-    @pytest.fixture
-    def build(self, tmp_path: Path, fake_encoder: FakeEncoder, opened: list[KnowledgeBase]) -> Build:
-        def make(entries: Iterable[Entry]) -> KnowledgeBase:
-            opened.append(KnowledgeBase.build(tmp_path / "kb", entries, encoder=fake_encoder))
-            return opened[-1]
-
-        return make
-
-    @pytest.fixture
-    def reopen(self, tmp_path: Path, opened: list[KnowledgeBase]) -> Callable[[], KnowledgeBase]:
-        def again() -> KnowledgeBase:
-            opened.append(KnowledgeBase.open(tmp_path / "kb", FakeEncoder()))
-            return opened[-1]
-
-        return again
+    def places(self, tmp_path: Path) -> Callable[[], Path | str]:
+        numbers = itertools.count()
+        return lambda: tmp_path / f"kb{next(numbers)}"
 
 
 @pytest.fixture
@@ -230,7 +213,7 @@ def test_paths_that_are_no_base(tmp_path: Path, pictures: Path) -> None:
         (tmp_path / "garbage", BrokenData, "damaged or no knowledge base"),
         (tmp_path / "void", NotFound, "not a knowledge base"),
         ("", NotFound, "empty"),
-        ("milvus://host:19530/name", InvalidInput, "address"),
+        ("postgres://host/name", InvalidInput, 'of the kind "postgres"'),
     ]:
         with pytest.raises(kind, match=told):
             KnowledgeBase.open(path)

@@ -40,7 +40,7 @@ class Twin(RuleBasedStateMachine):
             KnowledgeBase.open(self.folder / "kb", FakeEncoder()),
         ]
         if kind:
-            self.handles[0]._store.choose_index(kind, 0.9)
+            self.handles[0]._backend.store.choose_index(kind, 0.9)
         self.there: dict[str, int] = {}
         self.step = 0
 

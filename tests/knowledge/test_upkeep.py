@@ -72,18 +72,18 @@ def test_verify_finds(base: KnowledgeBase, fault: str) -> None:
 
 def test_verify_proves_that_a_vector_belongs_to_its_entry(base: KnowledgeBase) -> None:
     """Two entries' vectors were exchanged, checksums and all: only encoding them again can tell."""
-    with base._store.writing() as (db, _):
+    with base._backend.store.writing() as (db, _):
         rows = db.execute("SELECT number, vector, checksum FROM part WHERE modality = 0 LIMIT 2").fetchall()
         for (number, *_), (_, *other) in zip(rows, rows[::-1], strict=True):
             db.execute("UPDATE part SET vector = ?, checksum = ? WHERE number = ?", (*other, number))
-    base._live.forget()
+    base._backend.live.forget()
     report = base.verify()
     assert sum("another vector than the stored one" in finding for finding in report.findings) == 2
 
 
 def test_verify_finds_an_index_that_differs_from_the_store(base: KnowledgeBase) -> None:
     base.search(vector=np.ones(64))
-    index = base._live.fresh().of["text"]
+    index = base._backend.live.fresh().of["text"]
     index.drop(index.parts()[:1])
     assert any("parts" in finding for finding in base.verify().findings)
 

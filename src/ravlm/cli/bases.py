@@ -6,11 +6,9 @@ Each calls one library function and prints its report. Knows no store and no for
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ravlm.cli.output import Progress, note, print_json
@@ -28,11 +26,9 @@ def build(options: Options) -> int:
     """`ravlm build`: a new base, or what an existing one still lacks."""
     from ravlm import KnowledgeBase, read_entries
 
-    folder = Path(options.kb)
-    was_there, was_used = folder.exists(), folder.is_dir() and any(folder.iterdir())
     with Progress("entries", lambda: _count(options.source)) as progress:
         kb = KnowledgeBase.build(
-            folder,
+            options.kb,
             read_entries(options.source),
             encoder=options.encoder,
             progress=progress,
@@ -40,10 +36,8 @@ def build(options: Options) -> int:
         )
     with kb:
         count, report = kb.count(), kb.report
-    if count == 0 and not was_used:
-        shutil.rmtree(folder)
-        if was_there:
-            folder.mkdir()
+        taken_back = count == 0 and kb.discard()
+    if taken_back:
         _print_refusals(report)
         raise BrokenData(f'Nothing in "{options.source}" could be stored, so no base was made; mend it and try again.')
     _print_report(options, report, count)
@@ -86,6 +80,8 @@ def info(options: Options) -> int:
             value = ", ".join(f"{count:,} {what}" for what, count in value.items())
         elif isinstance(value, int):
             value = f"{value:,}"
+        elif value is None:
+            continue
         print(f"{name.replace('_', ' '):<16}{value}")
     return 0
 
@@ -149,7 +145,10 @@ def compact(options: Options) -> int:
         before = kb.info().bytes
         kb.compact()
         after = kb.info().bytes
-    return _done(options, f"{before:,} bytes before, {after:,} now.", bytes_before=before, bytes=after)
+    sentence = "The server clears its disk in its own time."
+    if before is not None and after is not None:
+        sentence = f"{before:,} bytes before, {after:,} now."
+    return _done(options, sentence, bytes_before=before, bytes=after)
 
 
 def reencode(options: Options) -> int:
@@ -168,7 +167,7 @@ def export(options: Options) -> int:
     from ravlm import KnowledgeBase
 
     with KnowledgeBase.open(options.kb) as kb:
-        report = kb.export_to(options.dest)
+        report = kb.export_to(options.dest, options.form, options.shard)
     for place in report.missing:
         note(f"picture is gone: {place}")
     return _done(options, f"Wrote {report.entries:,} entries to {options.dest}.", **asdict(report), path=options.dest)
@@ -178,16 +177,14 @@ def import_(options: Options) -> int:
     """`ravlm import`: into a base that is there, or a new one."""
     from ravlm import KnowledgeBase
 
-    folder = Path(options.kb)
-    fresh = not folder.exists()
-    try:
-        with KnowledgeBase.build(folder, (), encoder=options.encoder) if fresh else KnowledgeBase.open(folder) as kb:
+    fresh = not KnowledgeBase.is_there(options.kb)
+    with KnowledgeBase.build(options.kb, (), options.encoder) if fresh else KnowledgeBase.open(options.kb) as kb:
+        try:
             report = kb.import_from(options.source)
-            count = kb.count()
-    except RavlmError:
-        if fresh:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+        except RavlmError:
+            kb.discard()
+            raise
+        count = kb.count()
     _print_report(options, report, count)
     return 0
 
@@ -301,8 +298,21 @@ COMMANDS = {
     "export": Command(
         "write entries, pictures and vectors as plain files",
         export,
-        (KB, argument("dest", metavar="DEST", help="a new folder")),
-        "ravlm export kb backup/",
+        (
+            KB,
+            argument("dest", metavar="DEST", help="a new folder"),
+            argument(
+                "--form",
+                choices=("files", "webdataset"),
+                default="files",
+                help="JSON lines and pictures (default), or tar files",
+            ),
+            argument("--shard", type=int, default=10_000, metavar="N", help="entries in a tar file (default 10,000)"),
+        ),
+        """
+        ravlm export kb backup/
+        ravlm export kb shards/ --form webdataset
+        """,
     ),
     "import": Command(
         "take in what export wrote, into a base that is there or a new one",

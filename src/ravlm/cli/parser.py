@@ -45,7 +45,7 @@ def argument(*flags: str, **settings: Any) -> Argument:
     return Argument(flags, settings)
 
 
-KB = argument("kb", metavar="KB", help="folder of the knowledge base")
+KB = argument("kb", metavar="KB", help="folder of the knowledge base, or milvus://host:19530/name")
 SOURCE = argument(
     "source",
     metavar="SOURCE",

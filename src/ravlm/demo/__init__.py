@@ -117,7 +117,7 @@ def _build(folder: Path, data: str | Path | None, encoder: DualEncoder | None) -
         raise BrokenData(f'"{data}" has no picture that can be used{why}; name a folder with pictures.')
     parts = sum(kb.info().parts.values())
     done = time.perf_counter()
-    return Built(kb.path, entries, parts, encoder.name, refused, loaded - began, done - loaded), kb
+    return Built(Path(kb.path), entries, parts, encoder.name, refused, loaded - began, done - loaded), kb
 
 
 def _carry_out(steps: Sequence[Step], kb: KnowledgeBase) -> Iterator[Exhibit]:

@@ -1,7 +1,7 @@
-"""KnowledgeBase: entries that are searched, over a store (the truth) and indexes derived from it.
+"""KnowledgeBase: entries that are searched, in a folder or on a Milvus server.
 
-It composes: rows are the store's, vectors the index's, the way from entry to row is ingest's, from query to hits
-searching's. Knows no generator.
+It composes: rows and indexes are the back end's, the way from entry to row is ingest's, from query to hits
+searching's. Knows no generator, and not where a base lies.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ravlm.errors import InvalidInput, Mismatch
-from ravlm.knowledge import canaries, snapshots, transfer, upkeep
+from ravlm.errors import Mismatch
+from ravlm.knowledge import canaries, exporting, importing
+from ravlm.knowledge.backend import Backend
 from ravlm.knowledge.duplicates import Deduplicate
-from ravlm.knowledge.folders import local_folder, take_back
+from ravlm.knowledge.exporting import Form
 from ravlm.knowledge.ingest import Ingestion, checked_vectors
-from ravlm.knowledge.live import LiveIndex
+from ravlm.knowledge.places import backend_of
 from ravlm.knowledge.queries import check_search, read_queries
 from ravlm.knowledge.reports import AddReport, ExportReport, Info, Trial, TuneReport, VerifyReport
-from ravlm.knowledge.schema import FORMAT, Identity
+from ravlm.knowledge.schema import Identity
 from ravlm.knowledge.searching import Searching
-from ravlm.knowledge.store import Store
 from ravlm.knowledge.tuning import RECALL, Wishes
-from ravlm.knowledge.verifying import Verification
 from ravlm.records import Entry, Hit, ImageSource, Modality, Part
 from ravlm.retrieval.filter_syntax import Where, read_filter
 from ravlm.retrieval.options import SearchOptions
@@ -44,18 +43,16 @@ DEFAULT_OPTIONS = SearchOptions()
 
 
 class KnowledgeBase:
-    """A folder of entries. Make one with `build`, or `open` one; any number of handles and processes may.
+    """Entries in a folder or on a server. Make one with `build`, or `open` one; any number of handles may.
 
     Methods raise NotFound, InvalidInput, Mismatch, BrokenData or Busy, each with a sentence that says what to do.
     A handle may be used by several threads.
     """
 
-    def __init__(self, store: Store, encoder: DualEncoder | None) -> None:
+    def __init__(self, backend: Backend, encoder: DualEncoder | None) -> None:
         """Used by `build` and `open`."""
-        self._store, self._lock = store, threading.RLock()
-        self._identity = store.state().identity
+        self._backend, self._lock = backend, threading.RLock()
         self._encoder, self._proved = encoder, False
-        self._live = LiveIndex(store, self._identity, self.derived_folder)
         self.report = AddReport()
         """What the last `build` or `add` of this handle did."""
         if encoder is not None:
@@ -70,7 +67,7 @@ class KnowledgeBase:
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
     ) -> KnowledgeBase:
-        """Make the base in the folder `path` and add `entries`, or go on with one that is there.
+        """Make the base in the folder or at the address `path` and add `entries`, or go on with one that is there.
 
         What is stored by its id stays as it is. `encoder`: one, or a name for `DualEncoder.load`; where None, that of
         the base that is there, else "starter". `progress` is called after each batch; `deduplicate` as in
@@ -79,57 +76,61 @@ class KnowledgeBase:
         """
         from ravlm.encoders.base import DualEncoder
 
-        folder = local_folder(path)
-        if isinstance(encoder, str | Path):
-            encoder = DualEncoder.load(encoder)
-        if Store.is_there(folder):
-            with ExitStack() as on_error:
-                base = on_error.enter_context(cls.open(folder, encoder))
-                base._add(entries, {}, progress, deduplicate, keep=True)
-                on_error.pop_all()
-                return base
-        if folder.exists() and (not folder.is_dir() or any(p.name[:6] != "store." for p in folder.iterdir())):
-            raise InvalidInput(f'"{folder}" is there and is no knowledge base; name a new or an empty folder.')
+        kind = backend_of(path)
+        loaded = DualEncoder.load(encoder) if isinstance(encoder, str | Path) else encoder
         with ExitStack() as on_error:
-            on_error.callback(take_back, folder, made=not folder.exists())
-            encoder = encoder or DualEncoder.load("starter")
-            identity = Identity(uuid.uuid4().hex, encoder.name, encoder.fingerprint, encoder.dim)
-            base = cls(Store.create(folder, identity, canaries.encode(encoder)), encoder)
-            base._proved = True
-            on_error.callback(base.close)
+            if kind.is_there(path):
+                base = on_error.enter_context(cls.open(path, loaded))
+            else:
+                found: list[DualEncoder] = []
+
+                def identity() -> tuple[Identity, dict[Modality, np.ndarray]]:
+                    found.append(loaded or DualEncoder.load("starter"))
+                    new = Identity(uuid.uuid4().hex, found[0].name, found[0].fingerprint, found[0].dim)
+                    return new, canaries.encode(found[0])
+
+                base = cls(kind.create(path, identity), None)
+                on_error.callback(base.discard)
+                base._encoder, base._proved = found[0], True
             base._add(entries, {}, progress, deduplicate, keep=True)
             on_error.pop_all()
-            return base
+        return base
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], encoder: DualEncoder | None = None) -> KnowledgeBase:
-        """Open the base in the folder `path`. Its encoder is loaded only when something must be encoded.
+        """Open the base in the folder or at the address `path`. Its encoder is loaded only when something must be
+        encoded.
 
         Raises NotFound where there is none, Mismatch where `encoder` is not the one it was built with.
         """
-        store = Store(local_folder(path))
+        backend = backend_of(path).open(path)
         try:
-            return cls(store, encoder)
+            return cls(backend, encoder)
         except BaseException:
-            store.close()
+            backend.close()
             raise
+
+    @staticmethod
+    def is_there(path: str | os.PathLike[str]) -> bool:
+        """Whether there is a base."""
+        return backend_of(path).is_there(path)
 
     # what it is
 
     @property
-    def path(self) -> Path:
-        """The base's folder."""
-        return self._store.folder
+    def path(self) -> Path | str:
+        """The base's folder or address."""
+        return self._backend.place
 
     @property
     def derived_folder(self) -> Path:
-        """A folder in the base for files that may be lost: they can be made from the store again."""
-        return self.path / "derived"
+        """A folder for files that may be lost: they can be made from the base again."""
+        return self._backend.derived
 
     @property
     def change(self) -> int:
         """The number of the last committed change, another process's included."""
-        return self._store.state().change
+        return self._backend.change()
 
     @property
     def quarantine(self) -> list[Quarantined]:
@@ -143,51 +144,39 @@ class KnowledgeBase:
 
         with self._lock:
             if self._encoder is None:
-                encoder = DualEncoder.load(self._identity.encoder)
+                encoder = DualEncoder.load(self._backend.identity.encoder)
                 self._check_fingerprint(encoder)
                 self._encoder = encoder
             if not self._proved:
-                worst = canaries.worst_cosine(self._encoder, self._store.canaries())
+                self._backend.check_same()
+                worst = canaries.worst_cosine(self._encoder, self._backend.rows.canaries())
                 if worst < canaries.LEAST:
-                    name = self._encoder.name
+                    name, mine = self._encoder.name, self._backend.name
                     raise Mismatch(
-                        f'The encoder "{name}" gives other vectors here than when "{self.path}" was built (a canary\'s '
+                        f'The encoder "{name}" gives other vectors here than when "{mine}" was built (a canary\'s '
                         f"cosine is {worst:.4f}; at least {canaries.LEAST} is needed). Re-encode the base: "
-                        f"ravlm reencode {self.path} --encoder {name}"
+                        f"ravlm reencode {mine} --encoder {name}"
                     )
                 self._proved = True
             return self._encoder
 
     def _check_fingerprint(self, encoder: DualEncoder) -> None:
-        mine = self._identity
+        mine = self._backend.identity
         if encoder.fingerprint != mine.fingerprint:
             raise Mismatch(
-                f'The knowledge base "{self.path}" was built with the encoder "{mine.encoder}" (fingerprint '
+                f'The knowledge base "{self._backend.name}" was built with the encoder "{mine.encoder}" (fingerprint '
                 f'{mine.fingerprint[:12]}), and this one is "{encoder.name}" (fingerprint '
                 f"{encoder.fingerprint[:12]}): their vectors can't be compared. Use the first, or re-encode the base: "
-                f"ravlm reencode {self.path} --encoder {encoder.name}"
+                f"ravlm reencode {self._backend.name} --encoder {encoder.name}"
             )
 
     def info(self) -> Info:
         """Sizes, encoder and state."""
-        with self._store.reading():
-            index = self._live.fresh()
-            return Info(
-                path=str(self.path),
-                entries=self.count(),
-                parts={modality: len(found) for modality, found in index.of.items()},
-                encoder=self._identity.encoder,
-                fingerprint=self._identity.fingerprint,
-                dim=self._identity.dim,
-                format=FORMAT,
-                change=index.change,
-                indexed_change=snapshots.covered_change(self.derived_folder),
-                bytes=sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
-            )
+        return self._backend.info()
 
     def count(self, where: Where = None) -> int:
         """How many entries there are, or pass the filter `where`."""
-        return self._store.count(read_filter(where))
+        return self._backend.rows.count(read_filter(where))
 
     # what is in it
 
@@ -206,7 +195,7 @@ class KnowledgeBase:
         encoded, an entry with the same picture (or without one, the same texts) as another; `"near"` also one whose
         picture looks the same. The report names them.
         """
-        given = checked_vectors(vectors, entries, self._identity.dim)
+        given = checked_vectors(vectors, entries, self._backend.identity.dim)
         return self._add(entries, given, progress, deduplicate, keep=False)
 
     def _add(
@@ -217,7 +206,7 @@ class KnowledgeBase:
         deduplicate: Deduplicate | None,
         keep: bool,
     ) -> AddReport:
-        ingestion = Ingestion(self._store, self._identity, lambda: self.encoder, keep, deduplicate)
+        ingestion = Ingestion(self._backend.rows, self._backend.identity, lambda: self.encoder, keep, deduplicate)
         try:
             ingestion.run(entries, given, progress)
         finally:
@@ -229,26 +218,21 @@ class KnowledgeBase:
         from ravlm.data.batches import batched
 
         wanted = dict.fromkeys(str(id_) for id_ in ([ids] if isinstance(ids, str) else ids))
-        return sum(self._store.remove(some) for some in batched(wanted, 1000))
+        return sum(self._backend.rows.remove(some) for some in batched(wanted, 1000))
 
     def get(self, ids: str | Iterable[str]) -> list[Entry]:
         """The entries of these ids that are stored, in the order asked."""
         wanted = [str(id_) for id_ in ([ids] if isinstance(ids, str) else ids)]
-        found = self._store.entries(dict.fromkeys(wanted))
+        found = self._backend.rows.entries(dict.fromkeys(wanted))
         return [found[id_] for id_ in wanted if id_ in found]
 
     def sample(self, n: int, modality: Modality, seed: int = 0) -> list[tuple[Entry, Part, np.ndarray]]:
         """Up to n parts of a modality, drawn at random, with their entries and stored vectors (dim,) float32."""
-        with self._store.reading():
-            index = self._live.fresh().of[modality]
-            parts = index.parts()
-            chosen = np.random.default_rng(seed).permutation(parts)[:n]
-            stored, vectors = self._store.parts(chosen.tolist()), self._store.vectors(chosen.tolist())
-        return [(stored[part].entry, stored[part].part, vectors[part][1]) for part in chosen.tolist()]
+        return self._backend.draw(n, modality, seed)
 
     def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
         """The stored vector (dim,) of the picture of each of these entries that has one, by id."""
-        return self._store.image_vectors(dict.fromkeys(ids), self._identity.dim)
+        return self._backend.rows.image_vectors(dict.fromkeys(ids))
 
     # search
 
@@ -281,20 +265,19 @@ class KnowledgeBase:
     ) -> list[list[Hit]]:
         """The hits of each query, a mapping with `text`, `image` (or both) or `vector`; as `search`, but together."""
         modalities, tree = check_search(k, modality), read_filter(where)
-        read = read_queries(queries, options, modalities, self._identity.dim, lambda: self.encoder)
-        with self._store.reading() as db:
-            return Searching(self._store, db, self._live, modalities, options).hits(read, k, tree)
+        read = read_queries(queries, options, modalities, self._backend.identity.dim, lambda: self.encoder)
+        with self._backend.viewing() as view:
+            return Searching(view, modalities, options).hits(read, k, tree)
 
     # upkeep
 
     def optimize(self) -> None:
-        """Write the indexes to disk; returns when searches use them.
+        """Bring the indexes up to date, on disk; returns when searches use them.
 
-        Vectors up to 30,000 of a modality are compared one by one. More get an index of cells, with what a query
-        spends set to a recall of 0.95 on the base's own vectors; `tune` chooses otherwise.
+        In a folder, vectors up to 30,000 of a modality are compared one by one. More get an index of cells, with what a
+        query spends set to a recall of 0.95 on the base's own vectors; `tune` chooses otherwise.
         """
-        self._store.check_writable()
-        self._live.save()
+        self._backend.optimize()
 
     def tune(
         self,
@@ -309,20 +292,16 @@ class KnowledgeBase:
         `latency`: seconds a search (median). `progress` is called with each kind that was measured. The choice stays
         for later `optimize`.
         """
-        self._store.check_writable()
-        return self._live.tune(Wishes(recall, memory, latency), progress or (lambda trial: None))
+        return self._backend.tune(Wishes(recall, memory, latency), progress or (lambda trial: None))
 
     def compact(self) -> None:
         """Clear from the disk what was removed: rows, keywords, vectors, pictures that the base kept."""
-        upkeep.compact(self._store)
-        self._live.forget()
-        if snapshots.clear(self.derived_folder):
-            self._live.save()
+        self._backend.compact()
 
     def verify(self, sample: int = 16) -> VerifyReport:
         """Prove the base: file, counts, checksums, index, pictures, and id -> row -> vector by encoding `sample`
         entries again. Writes nothing."""
-        return Verification(self._store, self._live, lambda: self.encoder, sample).run()
+        return self._backend.verify(lambda: self.encoder, sample)
 
     def reencode(
         self, encoder: DualEncoder | str | Path, progress: Callable[[int, int], None] | None = None
@@ -334,41 +313,44 @@ class KnowledgeBase:
         from ravlm.encoders.base import DualEncoder
 
         new = DualEncoder.load(encoder) if isinstance(encoder, str | Path) else encoder
-        identity = Identity(self._identity.base, new.name, new.fingerprint, new.dim)
-        upkeep.reencode(self._store, new, identity, canaries.encode(new), progress)
-        had_snapshot = snapshots.clear(self.derived_folder)
+        self._backend.reencode(new, canaries.encode(new), progress)
         with self._lock:
-            self._identity, self._encoder, self._proved = identity, new, True
-            self._live = LiveIndex(self._store, identity, self.derived_folder)
-        if had_snapshot:
-            self._live.save()
+            self._encoder, self._proved = new, True
 
-    def export_to(self, path: str | os.PathLike[str]) -> ExportReport:
-        """Write all entries, pictures and vectors as plain files into the new folder `path`."""
-        return transfer.export(self._store, self._identity, Path(path).absolute())
+    def export_to(
+        self, path: str | os.PathLike[str], form: Form = "files", shard: int = exporting.SHARD
+    ) -> ExportReport:
+        """Write all entries, pictures and vectors into the new folder `path`: as JSON lines and picture files, or, with
+        `form="webdataset"`, as tar files of `shard` entries each."""
+        return exporting.export(self._backend.rows, self._backend.identity, Path(path).absolute(), form, shard)
 
     def import_from(self, path: str | os.PathLike[str]) -> AddReport:
         """Add what `export_to` wrote; ids that are there are replaced. From a base of another encoder it is encoded.
 
         Pictures are copied into the base. Raises InvalidInput for any other source, which `add` takes.
         """
-        source = transfer.Exported(Path(path).absolute())
-        if source.fingerprint == self._identity.fingerprint:
-            added, updated = transfer.imported(self._store, self._identity, source)
+        source = importing.Exported(Path(path).absolute())
+        if source.fingerprint == self._backend.identity.fingerprint:
+            added, updated = importing.imported(self._backend.rows, self._backend.identity, source)
             self.report = AddReport(added, updated)
             return self.report
         if source.has_given:
             raise Mismatch(
                 f'The export "{path}" has ready-made vectors of the encoder "{source.encoder}", and this base is of '
-                f'"{self._identity.encoder}"; import it into a base of the former.'
+                f'"{self._backend.identity.encoder}"; import it into a base of the former.'
             )
         return self.add(source.entries())
 
     # the end
 
     def close(self) -> None:
-        """Give the files back. A closed base is a folder that may be moved or copied."""
-        self._store.close()
+        """Give the files back. A closed base in a folder may be moved or copied."""
+        self._backend.close()
+
+    def discard(self) -> bool:
+        """Close the base, and take it back if `build` made it through this handle and it has no entries; tells whether
+        it was."""
+        return self._backend.take_back()
 
     def __enter__(self) -> KnowledgeBase:
         return self

@@ -20,12 +20,12 @@ from ravlm.data.batches import ahead, batched
 from ravlm.data.images import image_bytes, is_address
 from ravlm.data.rows import Quarantined
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, nearest
+from ravlm.knowledge.backend import Rows
 from ravlm.knowledge.duplicates import Deduplicate, Duplicates, check_deduplicate, look_of
 from ravlm.knowledge.encoding import Item, encode
 from ravlm.knowledge.pictures import locate, opened
 from ravlm.knowledge.reports import AddReport
 from ravlm.knowledge.schema import Identity
-from ravlm.knowledge.store import Store
 from ravlm.records import MODALITIES, Entry, Modality
 from ravlm.retrieval.filters import facets
 from ravlm.runtime import cpu_count
@@ -42,7 +42,7 @@ class Ingestion:
     """One run over one source. `keep`: entries whose id is stored stay as they are, whatever their content."""
 
     def __init__(
-        self, store: Store, identity: Identity, encoder: Callable[[], DualEncoder], keep: bool = False,
+        self, store: Rows, identity: Identity, encoder: Callable[[], DualEncoder], keep: bool = False,
         deduplicate: Deduplicate | None = None,
     ) -> None:  # fmt: skip
         check_deduplicate(deduplicate)
@@ -63,8 +63,7 @@ class Ingestion:
     ) -> AddReport:
         """Add all of `entries`; `given` as `checked_vectors` returns it. A batch that was stored stays stored."""
         if self.deduplicate is not None:
-            with self.store.reading():
-                self.duplicates = Duplicates(self.deduplicate, self.store.contents())
+            self.duplicates = Duplicates(self.deduplicate, self.store.contents())
         size = GIVEN_BATCH if given else BATCH
         items, workers = self._items(entries, given, size), min(4, cpu_count())
         if given and all(entry.image is None for entry in entries if isinstance(entry, Entry)):
@@ -105,7 +104,7 @@ class Ingestion:
             stored = self.store.digests(item.entry.id for item in items if not item.refused)
             for item in items:
                 if not item.refused and item.entry.id in stored:
-                    item.stored = stored[item.entry.id][1]
+                    item.stored = stored[item.entry.id]
                 yield item
 
     def _identify(self, item: Item, seen: set[str]) -> None:
@@ -138,10 +137,15 @@ class Ingestion:
         start = time.perf_counter()
         encode(fresh, self.encoder)
         encoded = time.perf_counter()
-        fresh = [item for item in fresh if not item.refused]
-        if fresh:
-            updated = self.store.put([item.row() for item in fresh], self.identity)
-            self.counts["added"] += len(fresh) - updated
+        rows = []
+        for item in fresh:
+            row = item.row()
+            item.refused = item.refused or self.store.fault(row)
+            if not item.refused:
+                rows.append(row)
+        if rows:
+            updated = self.store.put(rows, self.identity)
+            self.counts["added"] += len(rows) - updated
             self.counts["updated"] += updated
         self.counts["unchanged"] += sum(item.unchanged for item in batch)
         self.seconds["encode"] += encoded - start

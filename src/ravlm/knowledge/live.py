@@ -14,7 +14,7 @@ from ravlm.knowledge import making, snapshots
 from ravlm.knowledge.columns import FacetIndex
 from ravlm.knowledge.postings import KeywordIndex
 from ravlm.knowledge.reports import Trial, TuneReport
-from ravlm.knowledge.schema import Identity
+from ravlm.knowledge.schema import Identity, State
 from ravlm.knowledge.store import Store
 from ravlm.knowledge.tuning import Wishes
 from ravlm.knowledge.vectors import Index
@@ -37,11 +37,7 @@ class LiveIndex:
         """The vectors in the state that the current `reading()` sees. Raises Mismatch after a re-encoding."""
         with self.store.reading() as db:
             state = self.store.state()
-            if state.identity != self.identity:
-                raise Mismatch(
-                    f'The knowledge base "{self.store.folder}" was re-encoded with "{state.identity.encoder}" while it '
-                    "was open here; open it again."
-                )
+            self.check_same(state)
             self._look_for_a_newer_snapshot(state.change)
             index = self._index
             if index is None or index.change < state.purged:
@@ -54,6 +50,14 @@ class LiveIndex:
                 index.update(self.store.parts_after(index.last_part), removed, state.change)
             self._index = index
             return index
+
+    def check_same(self, state: State) -> None:
+        """Raise Mismatch where that is the state of a base that was re-encoded since it was opened."""
+        if state.identity != self.identity:
+            raise Mismatch(
+                f'The knowledge base "{self.store.folder}" was re-encoded with "{state.identity.encoder}" while it was '
+                "open here; open it again."
+            )
 
     def words(self) -> KeywordIndex:
         """The words of all text parts, in the same state."""

@@ -36,6 +36,7 @@ class Info:
     """What a base is: sizes, encoder, state."""
 
     path: str
+    """Its folder or address."""
     entries: int
     parts: Mapping[str, int]
     """Number of parts by modality."""
@@ -47,8 +48,8 @@ class Info:
     """The number of the last committed change."""
     indexed_change: int
     """The change that the index on disk covers; what is newer is searched beside it. 0: there is none."""
-    bytes: int
-    """Size of the folder."""
+    bytes: int | None
+    """Size of the folder; None for a server, which does not tell."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ravlm.records import Modality
+from ravlm.records import Entry, Modality, Part
+
+if TYPE_CHECKING:
+    from ravlm.encoders.base import DualEncoder
 
 APPLICATION = 0x7261766C  # "ravl": what `file` and others see in the SQLite header
 FORMAT = 3
@@ -84,6 +87,10 @@ class Identity:
     fingerprint: str
     dim: int
 
+    def of(self, encoder: DualEncoder) -> Identity:
+        """The same base with another encoder."""
+        return Identity(self.base, encoder.name, encoder.fingerprint, encoder.dim)
+
 
 class State(NamedTuple):
     """Where a store stands: the last change, the change up to which tombstones were cleared away, and its identity."""
@@ -120,3 +127,12 @@ class EntryRow(NamedTuple):
     look: bytes | None = None
     known: bool = True
     """Whether an entry of this id was there when it was looked for: then it is looked for again to be replaced."""
+
+
+def part_of(entry: Entry, modality: Modality, position: int, passage: str | None) -> Part:
+    """What a hit shows of a part that is stored so."""
+    if modality == "image":
+        return Part("image")
+    if passage is None:
+        passage = entry.texts[position] if position < len(entry.texts) else ""
+    return Part("text", position, passage)

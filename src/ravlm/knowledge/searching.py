@@ -5,18 +5,14 @@ Each search sees one state of the store. Knows no encoder: queries come as vecto
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from ravlm.data.batches import batched
-from ravlm.knowledge.keywords import query_words
-from ravlm.knowledge.live import LiveIndex
+from ravlm.errors import InvalidInput
+from ravlm.knowledge.backend import Candidates, Limit, View
 from ravlm.knowledge.queries import Query
 from ravlm.knowledge.rankings import NOTHING, Ranking, best_of_each, merged
-from ravlm.knowledge.store import Store
 from ravlm.records import Hit, Modality
 from ravlm.retrieval.filters import AllOf, Compare, Filter, Not
 from ravlm.retrieval.options import SearchOptions
@@ -27,30 +23,20 @@ from ravlm.retrieval.scale import Chance, chance, compose, rescale, take_turns
 LEAST_CANDIDATES = 32
 
 
-class Candidates(NamedTuple):
-    """Entries that may become hits. `all_there`: nothing else passes."""
-
-    ranking: Ranking
-    all_there: bool
-
-
 class Searching:
-    """One search over one state: `db` is the store's connection within `reading()`, which `live` covers."""
+    """One search over one state of a base."""
 
-    def __init__(
-        self, store: Store, db: sqlite3.Connection, live: LiveIndex, modalities: Sequence[Modality],
-        options: SearchOptions,
-    ) -> None:  # fmt: skip
-        self.store, self.db, self.live, self.index, self.options = store, db, live, live.fresh(), options
-        self.modalities = [modality for modality in modalities if len(self.index.of[modality])]
+    def __init__(self, view: View, modalities: Sequence[Modality], options: SearchOptions) -> None:
+        self.view, self.options = view, options
+        self.modalities = [modality for modality in modalities if modality in view.modalities]
 
     def hits(self, queries: Sequence[Query], k: int, where: Filter | None) -> list[list[Hit]]:
         """The hits of each query. Candidates are looked for until k are found or there are no more."""
         if not self.modalities:
             return [[] for _ in queries]
-        passes = self._passes(where)
+        limit = self._limit(where)
         found, wanted = [NOTHING] * len(queries), k + self.options.offset
-        own = [self._without_duplicates(query, passes) for query in queries]
+        own = [self._without_duplicates(query, limit) for query in queries]
         open_, n = list(range(len(queries))), self._candidates_wanted(wanted)
         while open_:
             rankings = self._candidates([queries[at] for at in open_], n, [own[at] for at in open_])
@@ -59,6 +45,11 @@ class Searching:
                 found[at] = self._chosen(queries[at], candidates.ranking, wanted)
                 if len(found[at].parts) < wanted and not self._nothing_more(candidates, wanted):
                     short.append(at)
+            if short and self.view.most is not None and n >= self.view.most:
+                raise InvalidInput(
+                    f"The server gives {self.view.most:,} candidates a search at most, and {wanted:,} hits are wanted "
+                    f"of them, of which {len(found[short[0]].parts):,} were found; ask for fewer hits, or filter."
+                )
             open_ = short
             n *= 4
         return self._read([ranking.picked(slice(self.options.offset, None)) for ranking in found])
@@ -77,87 +68,79 @@ class Searching:
         """Parts to ask an index for: as many as are wanted, where nothing can thin them out."""
         options = self.options
         plain = options.method == "dense" and not options.diversity and not options.group_by and not options.rerank
-        if plain and len(self.modalities) == 1 and self.index.of[self.modalities[0]].one_each:
+        if plain and len(self.modalities) == 1 and self.view.one_each(self.modalities[0]):
             return wanted
         return max(LEAST_CANDIDATES, wanted * options.overfetch)
 
     # which entries may be found
 
-    def _passes(self, where: Filter | None) -> np.ndarray | None:
-        """Whether each entry, by its number, may be found; None where all may."""
-        tests: list[Filter] = [] if where is None else [where]
-        if self.options.exclude_groups:
-            tests.append(Not(Compare("group", "in", self.options.exclude_groups)))
-        passes = self.live.facets().passes(AllOf(tuple(tests))) if tests else None
-        if self.options.exclude_ids:
-            numbers = [number for number, _ in self.store.digests(self.options.exclude_ids).values()]
-            passes = self._without(passes, numbers)
-        return passes
+    def _limit(self, where: Filter | None) -> Limit:
+        """Which entries may be found by any query."""
+        options = self.options
+        if options.exclude_groups:
+            others = Not(Compare("group", "in", options.exclude_groups))
+            where = others if where is None else AllOf((where, others))
+        return self.view.limit(where, options.exclude_ids)
 
-    def _without(self, passes: np.ndarray | None, entries: Sequence[int] | np.ndarray) -> np.ndarray:
-        passes = np.ones(self.store.last_entry() + 1, bool) if passes is None else passes.copy()
-        passes[entries] = False
-        return passes
-
-    def _without_duplicates(self, query: Query, passes: np.ndarray | None) -> np.ndarray | None:
+    def _without_duplicates(self, query: Query, limit: Limit) -> Limit:
         """Leave out entries with a part that is nearly the query itself."""
         least = self.options.near_duplicate
         if least is None or not query.vectors:
-            return passes
+            return limit
         near = [np.zeros(0, np.int64)]
         for source, vector in query.vectors.items():
-            for modality, index in self.index.of.items():
-                if source not in ("vector", modality) or not len(index):
-                    continue
-                n = LEAST_CANDIDATES
-                while len(ranking := index.search(vector[None], n)[0].scores) == n and ranking[-1] >= least:
-                    n *= 4
-                best = index.search(vector[None], n)[0]
-                near.append(best.entries[best.scores >= least])
-        return self._without(passes, np.concatenate(near))
+            for modality in self.view.modalities:
+                if source in ("vector", modality):
+                    near.append(self._near(modality, vector, least))
+        return self.view.narrowed(limit, np.concatenate(near))
+
+    def _near(self, modality: Modality, vector: np.ndarray, least: float) -> np.ndarray:
+        """The entries with a part of that modality whose cosine is `least` or more."""
+        n = LEAST_CANDIDATES
+        while True:
+            (found,) = self.view.nearest(modality, vector[None], n, None)
+            ranking = found.ranking
+            if found.all_there or not len(ranking.scores) or ranking.scores[-1] < least:
+                return ranking.entries[ranking.scores >= least]
+            n *= 4
 
     # candidates: one ranking of entries for each query
 
     def _candidates(
-        self, queries: Sequence[Query], n: int, passes: Sequence[np.ndarray | None]
+        self, queries: Sequence[Query], n: int, limits: Sequence[Limit]
     ) -> list[Candidates]:
         if self.options.method == "keyword":
-            return [self._keyword(query, n, some) for query, some in zip(queries, passes, strict=True)]
-        dense = self._dense(queries, n, passes)
+            return [self.view.worded(query.text, n, limit) for query, limit in zip(queries, limits, strict=True)]
+        dense = self._dense(queries, n, limits)
         if self.options.method == "dense":
             return dense
-        by_words = [self._keyword(query, n, some) for query, some in zip(queries, passes, strict=True)]
+        by_words = [self.view.worded(query.text, n, limit) for query, limit in zip(queries, limits, strict=True)]
         return [
             Candidates(_fused([one.ranking, two.ranking]), one.all_there and two.all_there)
             for one, two in zip(dense, by_words, strict=True)
         ]
 
-    def _keyword(self, query: Query, n: int, passes: np.ndarray | None) -> Candidates:
-        found = self.live.words().search(query_words(query.text), n, passes)
-        return Candidates(best_of_each(found), len(found.parts) < n)
-
-    def _dense(self, queries: Sequence[Query], n: int, passes: Sequence[np.ndarray | None]) -> list[Candidates]:
+    def _dense(self, queries: Sequence[Query], n: int, limits: Sequence[Limit]) -> list[Candidates]:
         of_modality = []
         for modality in self.modalities:
-            index = self.index.of[modality]
             vectors = np.stack([self._vector(query, modality) for query in queries])
-            if all(some is passes[0] for some in passes):
-                of_modality.append(index.search(vectors, n, passes[0]))
+            if all(limit is limits[0] for limit in limits):
+                of_modality.append(self.view.nearest(modality, vectors, n, limits[0]))
             else:
-                each = zip(vectors, passes, strict=True)
-                of_modality.append([index.search(vector[None], n, some)[0] for vector, some in each])
+                each = zip(vectors, limits, strict=True)
+                of_modality.append([self.view.nearest(modality, vector[None], n, limit)[0] for vector, limit in each])
         return [
-            Candidates(self._together(query, found), all(len(ranking.parts) < n for ranking in found))
+            Candidates(self._together(query, [one.ranking for one in found]), all(one.all_there for one in found))
             for query, *found in zip(queries, *of_modality, strict=True)
         ]
 
     def _vector(self, query: Query, modality: Modality) -> np.ndarray:
         vectors = list((query.vectors or {}).values())
-        return vectors[0] if len(vectors) == 1 else compose(np.stack(vectors), self.index.of[modality].sample())
+        return vectors[0] if len(vectors) == 1 else compose(np.stack(vectors), self.view.sample(modality))
 
     def _together(self, query: Query, found: Sequence[Ranking]) -> Ranking:
         """One ranking of entries over all modalities that were looked through."""
-        if len(found) == 1 and self.index.of[self.modalities[0]].one_each:
+        if len(found) == 1 and self.view.one_each(self.modalities[0]):
             return found[0]
         if len(found) == 1 or query.own is None:
             return best_of_each(merged(found))
@@ -173,7 +156,7 @@ class Searching:
         return best_of_each(Ranking(parts[order], entries[order], scores))
 
     def _chance(self, query: Query, modality: Modality) -> Chance:
-        return chance(self._vector(query, modality), self.index.of[modality].sample())
+        return chance(self._vector(query, modality), self.view.sample(modality))
 
     # hits
 
@@ -185,11 +168,13 @@ class Searching:
         if options.min_score is not None:
             ranking = ranking.picked(np.flatnonzero(ranking.scores >= options.min_score))
         if options.group_by is not None:
-            ranking = ranking.picked(np.array(first_of_each(self._groups(ranking)), np.int64))
+            values = self.view.values(ranking.entries, options.group_by)
+            ranking = ranking.picked(np.array(first_of_each(values), np.int64))
         if options.diversity:
             ranking = ranking.picked(np.arange(min(len(ranking.parts), wanted * options.overfetch)))
-            order, values = diversify(ranking.scores, self._vectors(ranking.parts), wanted, options.diversity)
-            return ranking.picked(order)._replace(scores=values)
+            vectors = self.view.vectors(ranking.parts)[1]
+            order, scores = diversify(ranking.scores, vectors, wanted, options.diversity)
+            return ranking.picked(order)._replace(scores=scores)
         return ranking.picked(np.arange(min(len(ranking.parts), wanted)))
 
     def _reranked(self, query: Query, ranking: Ranking, rerank: Rerank) -> Ranking:
@@ -197,39 +182,23 @@ class Searching:
         if rerank == "exact":
             if not query.vectors:
                 return ranking
-            stored = self.store.vectors(ranking.parts.tolist())
-            modality_of = {part: modality for part, (modality, _) in stored.items()}
-            asked = {modality: self._vector(query, modality) for modality in set(modality_of.values())}
-            parts = ranking.parts.tolist()
-            scores = np.array([stored[part][1] @ asked[modality_of[part]] for part in parts], np.float32)
+            modalities, vectors = self.view.vectors(ranking.parts)
+            asked = {modality: self._vector(query, modality) for modality in set(modalities)}
+            pairs = zip(vectors, modalities, strict=True)
+            scores = np.array([vector @ asked[modality] for vector, modality in pairs], np.float32)
         else:
             (hits,) = self._read([ranking])
             scores = rerank_scores(rerank, Asked(query.text, query.image), hits)
         order = np.argsort(-scores, kind="stable")
         return ranking.picked(order)._replace(scores=scores[order])
 
-    def _groups(self, ranking: Ranking) -> list[tuple[int, str | int | float] | None]:
-        """The value of `group_by` for each candidate's entry."""
-        found: dict[int, tuple[int, str | int | float]] = {}
-        for some in batched(ranking.entries.tolist(), 500):
-            marks = ", ".join("?" * len(some))
-            sql = f"SELECT entry, kind, value FROM facet WHERE key = ? AND entry IN ({marks})"  # noqa: S608
-            for entry, kind, value in self.db.execute(sql, (self.options.group_by, *some)):
-                found.setdefault(entry, (kind, value))
-        return [found.get(entry) for entry in ranking.entries.tolist()]
-
-    def _vectors(self, parts: np.ndarray) -> np.ndarray:
-        return np.sum([self.index.of[modality].vectors(parts) for modality in self.index.of], axis=0)
-
     def _read(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
-        stored = self.store.parts({part for ranking in rankings for part in ranking.parts.tolist()})
-        return [
-            [
-                Hit(stored[part].entry, score, stored[part].part)
-                for part, score in zip(ranking.parts.tolist(), ranking.scores.tolist(), strict=True)
-            ]
-            for ranking in rankings
-        ]
+        stored = self.view.read({part for ranking in rankings for part in ranking.parts.tolist()})
+        found = []
+        for ranking in rankings:
+            pairs = zip(ranking.parts.tolist(), ranking.scores.tolist(), strict=True)
+            found.append([Hit(stored[part][0], score, stored[part][1]) for part, score in pairs])
+        return found
 
 
 def _fused(rankings: Sequence[Ranking]) -> Ranking:

@@ -10,12 +10,11 @@ import json
 import os
 import sqlite3
 import threading
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -24,8 +23,10 @@ from ravlm.checkpoint import written_aside
 from ravlm.data.batches import batched
 from ravlm.data.images import is_address
 from ravlm.errors import InvalidInput, Mismatch, NotFound
+from ravlm.knowledge.backend import Rows
 from ravlm.knowledge.file import FILE, WAIT, check_format, told
-from ravlm.knowledge.schema import CODES, NAMES, PAGE_SIZE, TABLES, EntryRow, Identity, State
+from ravlm.knowledge.schema import CODES, NAMES, PAGE_SIZE, TABLES, EntryRow, Identity, PartRow, State, part_of
+from ravlm.knowledge.statements import delete, insert, last_number, marks, read_state, tables, write_identity
 from ravlm.records import Entry, Modality, Part
 from ravlm.retrieval.filters import Filter, to_sql
 
@@ -35,16 +36,7 @@ NEWEST = 32
 """Newest parts by whose checksums a history is recognised."""
 
 
-class StoredPart(NamedTuple):
-    """A part as it is stored: its number, its entry's number and what a hit shows of it."""
-
-    number: int
-    entry_number: int
-    entry: Entry
-    part: Part
-
-
-class Store:
+class Store(Rows):
     """A base's SQLite file. Each method is one transaction, or part of the caller's `reading()` or `writing()`."""
 
     def __init__(self, folder: Path) -> None:
@@ -69,7 +61,7 @@ class Store:
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("BEGIN IMMEDIATE")
-                if not _tables(db):  # else another process was faster
+                if not tables(db):  # else another process was faster
                     for statement in TABLES.split(";\n"):
                         db.execute(statement)
                     db.execute("INSERT INTO base VALUES ('change', 0), ('purged', 0)")
@@ -87,7 +79,7 @@ class Store:
         with told(folder / FILE):
             db = sqlite3.connect(f"file:{quote(str(folder / FILE))}?mode=ro", uri=True, timeout=WAIT)
             try:
-                return bool(_tables(db))
+                return bool(tables(db))
             finally:
                 db.close()
 
@@ -160,7 +152,7 @@ class Store:
     def state(self) -> State:
         """Where the store stands."""
         with self.reading() as db:
-            return _state(db)
+            return read_state(db)
 
     def canaries(self) -> dict[Modality, np.ndarray]:
         """The stored vectors of the canaries, float32 (n, dim) for each modality."""
@@ -179,25 +171,25 @@ class Store:
         Raises Mismatch where the base's identity isn't the one that the rows were made for.
         """
         with self.writing() as (db, change):
-            if _state(db).identity != identity:
+            if read_state(db).identity != identity:
                 raise Mismatch(f'The knowledge base "{self.folder}" was re-encoded while it was open; open it again.')
             for row in rows:
                 if row.picture is not None:
                     self._write_picture(str(row.image), row.picture)
-            replaced = _remove(db, [row.id for row in rows if row.known], change)
+            replaced = delete(db, [row.id for row in rows if row.known], change)
             db.execute("SAVEPOINT rows")
             try:
-                _insert(db, rows, change)
+                insert(db, rows, change)
             except sqlite3.IntegrityError:  # another process has just added one of them
                 db.execute("ROLLBACK TO rows")
-                replaced += _remove(db, [row.id for row in rows], change)
-                _insert(db, rows, change)
+                replaced += delete(db, [row.id for row in rows], change)
+                insert(db, rows, change)
         return replaced
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove entries in one transaction; returns how many there were."""
         with self.writing() as (db, change):
-            return _remove(db, ids, change)
+            return delete(db, ids, change)
 
     def _write_picture(self, name: str, picture: bytes) -> None:
         if not (self.folder / name).is_file():
@@ -212,13 +204,19 @@ class Store:
         with self.reading() as db:
             return int(db.execute(f"SELECT COUNT(*) FROM entry WHERE {sql}", parameters).fetchone()[0])  # noqa: S608
 
-    def digests(self, ids: Iterable[str]) -> dict[str, tuple[int, str]]:
-        """(number, digest) of those of `ids` that are stored."""
-        found = {}
+    def digests(self, ids: Iterable[str]) -> dict[str, str]:
+        """The digests of those of `ids` that are stored, by id."""
+        return self._by_id("digest", ids)
+
+    def numbers(self, ids: Iterable[str]) -> dict[str, int]:
+        """The numbers of those of `ids` that are stored, by id."""
+        return self._by_id("number", ids)
+
+    def _by_id(self, column: str, ids: Iterable[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         with self.reading() as db:
             for some in batched(ids, 500):
-                sql = f"SELECT id, number, digest FROM entry WHERE id IN ({_marks(some)})"  # noqa: S608
-                found.update({id_: (number, digest) for id_, number, digest in db.execute(sql, some)})
+                found.update(db.execute(f"SELECT id, {column} FROM entry WHERE id IN ({marks(some)})", some))  # noqa: S608
         return found
 
     def entries(self, ids: Iterable[str]) -> dict[str, Entry]:
@@ -226,37 +224,37 @@ class Store:
         found = {}
         with self.reading() as db:
             for some in batched(ids, 500):
-                sql = f"SELECT id, image, texts, metadata FROM entry WHERE id IN ({_marks(some)})"  # noqa: S608
+                sql = f"SELECT id, image, texts, metadata FROM entry WHERE id IN ({marks(some)})"  # noqa: S608
                 found.update({row[0]: self._entry(*row) for row in db.execute(sql, some)})
         return found
 
-    def parts(self, numbers: Iterable[int]) -> dict[int, StoredPart]:
-        """Parts with their entries, by the part's number."""
+    def parts(self, numbers: Iterable[int]) -> dict[int, tuple[Entry, Part]]:
+        """What hits show of parts, by number."""
         rows: list[tuple[Any, ...]] = []
         with self.reading() as db:
             for some in batched(map(int, numbers), 500):
                 rows += db.execute(
-                    "SELECT part.number, entry.number, modality, position, passage, id, image, texts, metadata "  # noqa: S608
-                    f"FROM part JOIN entry ON entry.number = part.entry WHERE part.number IN ({_marks(some)})",
+                    "SELECT part.number, modality, position, passage, id, image, texts, metadata "  # noqa: S608
+                    f"FROM part JOIN entry ON entry.number = part.entry WHERE part.number IN ({marks(some)})",
                     some,
                 )
-        both = iter(json.loads(f"[{','.join(f'{row[7]},{row[8]}' for row in rows)}]"))  # decoded in one go: many hits
+        both = iter(json.loads(f"[{','.join(f'{row[6]},{row[7]}' for row in rows)}]"))  # decoded in one go: many hits
         found = {}
-        for number, entry_number, modality, position, passage, id_, image, _, _ in rows:
+        for number, modality, position, passage, id_, image, _, _ in rows:
             entry = Entry(id_, self.image_path(image), tuple(next(both)), next(both))
-            found[number] = StoredPart(number, entry_number, entry, _part(entry, modality, position, passage))
+            found[number] = entry, part_of(entry, NAMES[modality], position, passage)
         return found
 
-    def image_vectors(self, ids: Iterable[str], dim: int) -> dict[str, np.ndarray]:
+    def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
         """The picture's vector (dim,) of each of these entries that has one, by id."""
         found = {}
         with self.reading() as db:
             for some in batched(ids, 500):
                 sql = (
                     "SELECT id, vector FROM part JOIN entry ON entry.number = part.entry "  # noqa: S608
-                    f"WHERE modality = {CODES['image']} AND id IN ({_marks(some)})"
+                    f"WHERE modality = {CODES['image']} AND id IN ({marks(some)})"
                 )
-                found.update({id_: np.frombuffer(v, "<f2", dim).astype(np.float32) for id_, v in db.execute(sql, some)})
+                found.update({id_: np.frombuffer(v, "<f2").astype(np.float32) for id_, v in db.execute(sql, some)})
         return found
 
     def vectors(self, numbers: Iterable[int]) -> dict[int, tuple[Modality, np.ndarray]]:
@@ -264,7 +262,7 @@ class Store:
         found = {}
         with self.reading() as db:
             for some in batched(map(int, numbers), 500):
-                sql = f"SELECT number, modality, vector FROM part WHERE number IN ({_marks(some)})"  # noqa: S608
+                sql = f"SELECT number, modality, vector FROM part WHERE number IN ({marks(some)})"  # noqa: S608
                 for number, modality, vector in db.execute(sql, some):
                     found[number] = NAMES[modality], np.frombuffer(vector, "<f2").astype(np.float32)
         return found
@@ -272,7 +270,7 @@ class Store:
     def last_entry(self) -> int:
         """The highest number that an entry has or had."""
         with self.reading() as db:
-            return _last(db, "entry")
+            return last_number(db, "entry")
 
     def parts_after(self, last_part: int) -> Iterator[tuple[int, int, int, bytes, int]]:
         """Parts newer than that one as (number, entry's number, modality code, vector, checksum), in `reading()`."""
@@ -294,7 +292,7 @@ class Store:
         """Facets (key, kind, value, entry's number) of the entries newer than that one, and the newest's number."""
         with self.reading() as db:
             rows = db.execute("SELECT key, kind, value, entry FROM facet WHERE entry > ?", (last_entry,)).fetchall()
-            return rows, _last(db, "entry")
+            return rows, last_number(db, "entry")
 
     def removed_since(self, change: int) -> list[int]:
         """Numbers of the parts that were removed after that change."""
@@ -318,8 +316,33 @@ class Store:
             db.execute("INSERT OR REPLACE INTO base VALUES ('index', ?)", (json.dumps([kind, recall]),))
 
     def contents(self) -> Iterator[tuple[str, str | None, str, bytes | None]]:
-        """Id, hash of the picture, texts as JSON and look of each entry, in `reading()`."""
-        return iter(self._reader.execute("SELECT id, image_hash, texts, look FROM entry ORDER BY number"))
+        """Id, hash of the picture, texts as JSON and look of each entry."""
+        with self.reading() as db:
+            yield from db.execute("SELECT id, image_hash, texts, look FROM entry ORDER BY number")
+
+    def rows(self, ids: Sequence[str] | None = None) -> Iterator[EntryRow]:
+        """All entries with their parts, in the order in which they came; with `ids`, those of them only."""
+        which = "" if ids is None else "WHERE entry.id IN (SELECT value FROM json_each(?))"
+        given = () if ids is None else (json.dumps(list(ids)),)
+        entries = (
+            "SELECT number, id, image, image_hash, texts, metadata, digest, look "  # noqa: S608
+            f"FROM entry {which} ORDER BY number"
+        )
+        parts = (
+            "SELECT entry, modality, position, passage, vector, given, words "  # noqa: S608
+            f"FROM part JOIN entry ON entry.number = part.entry {which} ORDER BY entry, part.number"
+        )
+        with self.reading() as db:
+            groups = groupby(db.execute(parts, given), lambda row: row[0])
+            owner, group = next(groups, (0, iter(())))
+            for number, id_, image, image_hash, texts, metadata, digest, look in db.execute(entries, given):
+                of_entry: tuple[PartRow, ...] = ()
+                if owner == number:
+                    of_entry = tuple(PartRow(NAMES[m], at, p, v, bool(g), w) for _, m, at, p, v, g, w in group)
+                    owner, group = next(groups, (0, iter(())))
+                yield EntryRow(
+                    id_, self.image_path(image), image_hash, texts, metadata, (), digest, of_entry, None, look
+                )
 
     def image_path(self, image: str | None) -> str | None:
         """Where a stored picture lies: as it was stored, or within this folder."""
@@ -329,71 +352,3 @@ class Store:
 
     def _entry(self, id_: str, image: str | None, texts: str, metadata: str) -> Entry:
         return Entry(id_, self.image_path(image), tuple(json.loads(texts)), json.loads(metadata))
-
-
-def _part(entry: Entry, modality: int, position: int, passage: str | None) -> Part:
-    if NAMES[modality] == "image":
-        return Part("image")
-    if passage is None:
-        passage = entry.texts[position] if position < len(entry.texts) else ""
-    return Part("text", position, passage)
-
-
-def _insert(db: sqlite3.Connection, rows: Sequence[EntryRow], change: int) -> None:
-    next_entry, next_part = _last(db, "entry") + 1, _last(db, "part") + 1
-    entries: list[tuple[Any, ...]] = []
-    parts: list[tuple[Any, ...]] = []
-    tags: list[tuple[Any, ...]] = []
-    for number, row in enumerate(rows, next_entry):
-        id_, image, image_hash, texts, metadata, facets, digest, of_entry, _, look, _ = row
-        entries.append((number, id_, image, image_hash, texts, metadata, digest, change, look))
-        tags += [(*facet, number) for facet in facets]
-        for at, (modality, position, passage, vector, given, words) in enumerate(of_entry, next_part + len(parts)):
-            parts.append((at, number, CODES[modality], position, passage, int(given), zlib.crc32(vector), change,
-                          vector, words))  # fmt: skip
-    db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
-    db.executemany("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", parts)
-    db.executemany("INSERT INTO facet VALUES (?, ?, ?, ?)", tags)
-
-
-def _remove(db: sqlite3.Connection, ids: Sequence[str], change: int) -> int:
-    gone = 0
-    for some in batched(ids, 500):
-        sql = f"SELECT number FROM entry WHERE id IN ({_marks(some)})"  # noqa: S608
-        numbers = [number for (number,) in db.execute(sql, some)]
-        if not numbers:
-            continue
-        of_entries = f"entry IN ({_marks(numbers)})"
-        parts = [p for (p,) in db.execute(f"SELECT number FROM part WHERE {of_entries}", numbers)]  # noqa: S608
-        db.executemany("INSERT INTO removed VALUES (?, ?)", [(change, part) for part in parts])
-        db.execute(f"DELETE FROM part WHERE {of_entries}", numbers)  # noqa: S608
-        db.execute(f"DELETE FROM facet WHERE {of_entries}", numbers)  # noqa: S608
-        db.execute(f"DELETE FROM entry WHERE number IN ({_marks(numbers)})", numbers)  # noqa: S608
-        gone += len(numbers)
-    return gone
-
-
-def _last(db: sqlite3.Connection, table: str) -> int:
-    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _tables(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
-
-
-def write_identity(db: sqlite3.Connection, identity: Identity, canaries: dict[Modality, np.ndarray]) -> None:
-    """Say whose vectors the base holds."""
-    db.execute("INSERT OR REPLACE INTO base VALUES ('identity', ?)", (json.dumps(asdict(identity)),))
-    for modality, vectors in canaries.items():
-        rows = [(CODES[modality], at, vector.astype("<f4").tobytes()) for at, vector in enumerate(vectors)]
-        db.executemany("INSERT OR REPLACE INTO canary VALUES (?, ?, ?)", rows)
-
-
-def _state(db: sqlite3.Connection) -> State:
-    values = dict(db.execute("SELECT key, value FROM base").fetchall())
-    return State(values["change"], values["purged"], Identity(**json.loads(values["identity"])))

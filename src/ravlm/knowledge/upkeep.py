@@ -16,7 +16,8 @@ from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.encoding import Item, encode
 from ravlm.knowledge.pictures import FOLDER, opened
 from ravlm.knowledge.schema import CODES, Identity
-from ravlm.knowledge.store import Store, write_identity
+from ravlm.knowledge.statements import write_identity
+from ravlm.knowledge.store import Store
 from ravlm.records import Entry, Modality
 
 if TYPE_CHECKING:
@@ -66,11 +67,11 @@ def reencode(
         with store.reading() as db:
             ids = [id_ for (id_,) in db.execute(_MISSING, (BATCH,))]
             done = db.execute("SELECT COUNT(DISTINCT entry) FROM fresh").fetchone()[0]
-            numbers, entries = store.digests(ids), store.entries(ids)
+            numbers, entries = store.numbers(ids), store.entries(ids)
         if progress is not None:
             progress(done, store.count())
         if ids:
-            items = [_item(entries[id_], encoder) for id_ in ids]
+            items = [item_of(entries[id_], encoder) for id_ in ids]
             encode(items, lambda: encoder)
             with store.writing() as (db, _):
                 _stage(db, items, numbers)
@@ -92,7 +93,8 @@ def _refuse_without_content(store: Store) -> None:
         )
 
 
-def _item(entry: Entry, encoder: DualEncoder) -> Item:
+def item_of(entry: Entry, encoder: DualEncoder) -> Item:
+    """A stored entry to be encoded again. Raises the picture's own error where it can't be read."""
     item = Item(entry, entry.id)
     if entry.image is not None:
         try:
@@ -105,11 +107,11 @@ def _item(entry: Entry, encoder: DualEncoder) -> Item:
     return item
 
 
-def _stage(db: sqlite3.Connection, items: list[Item], numbers: dict[str, tuple[int, str]]) -> None:
+def _stage(db: sqlite3.Connection, items: list[Item], numbers: dict[str, int]) -> None:
     for item in items:
         if item.refused:
             raise Mismatch(f'"{item.entry.id}" can\'t be re-encoded: {item.refused} The base has its old vectors.')
-        number = numbers[item.entry.id][0]
+        number = numbers[item.entry.id]
         db.executemany(
             "INSERT INTO fresh VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
             [

@@ -15,16 +15,13 @@ import numpy as np
 
 from ravlm.data.batches import batched
 from ravlm.data.images import is_address
-from ravlm.errors import Mismatch, RavlmError
-from ravlm.knowledge import canaries, snapshots
-from ravlm.knowledge.encoding import Item, encode
+from ravlm.knowledge import snapshots
 from ravlm.knowledge.live import LiveIndex
-from ravlm.knowledge.pictures import opened
+from ravlm.knowledge.meaning import encoded_again
 from ravlm.knowledge.reports import VerifyReport
-from ravlm.knowledge.schema import CODES, NAMES
+from ravlm.knowledge.schema import NAMES
 from ravlm.knowledge.store import Store
 from ravlm.knowledge.vectors import LOAD, Index
-from ravlm.records import Entry
 from ravlm.retrieval.filters import facets
 
 if TYPE_CHECKING:
@@ -145,44 +142,6 @@ class Verification:
         )]  # fmt: skip
         if not ids:
             return
-        try:
-            encoder = self.encoder()
-        except Mismatch as error:
-            self.findings.append(str(error))
-            return
-        worst = canaries.worst_cosine(encoder, self.store.canaries())
-        if worst < canaries.LEAST:
-            self.findings.append(f"A canary's vector is not the stored one (cosine {worst:.4f}).")
-        items = []
-        for entry in self.store.entries(ids).values():
-            item = Item(entry, entry.id)
-            try:
-                if entry.image is not None:
-                    item.pixels = opened(entry.image, encoder)
-            except RavlmError as error:
-                self.findings.append(f'The picture of "{entry.id}" can\'t be read again: {error}')
-            items.append(item)
-        encode(items, lambda: encoder)
-        for item in items:
-            self._compare(db, item.entry, item)
-        self.checked["entries encoded again"] = len(items)
-
-    def _compare(self, db: sqlite3.Connection, entry: Entry, item: Item) -> None:
-        sql = (
-            "SELECT modality, position, passage, vector FROM part JOIN entry ON entry.number = part.entry "
-            "WHERE entry.id = ? AND given = 0"
-        )
-        stored = {row[:3]: np.frombuffer(row[3], "<f2").astype(np.float32) for row in db.execute(sql, (entry.id,))}
-        now = {(CODES[part.modality], part.position, part.passage): part.vector for part in item.parts}
-        for key, vector in stored.items():
-            if key not in now:
-                if key[0] != CODES["image"]:  # a picture that can't be read was told already
-                    self.findings.append(f'"{entry.id}" has a passage that its texts don\'t have: {key[2]!r}.')
-                continue
-            cosine = float(vector @ np.frombuffer(now[key], "<f2").astype(np.float32))
-            if cosine < canaries.LEAST:
-                what = "picture" if key[0] == CODES["image"] else f"text {key[1] + 1}"
-                self.findings.append(
-                    f'The {what} of "{entry.id}" is now encoded to another vector than the stored one '
-                    f"(cosine {cosine:.3f})."
-                )
+        rows = list(self.store.rows(ids))
+        self.findings += encoded_again(rows, self.encoder, self.store.canaries())
+        self.checked["entries encoded again"] = len(rows)
