@@ -16,8 +16,8 @@ import numpy as np
 from ravlm.generation.recognition import CANDIDATES, Gallery, Metric, fit_metric, principal_axes, recognise
 
 PRIOR = Path(__file__).parent.parent / "starter" / "abstention.json"
-REFUSED = 0.07
-"""The share of present ones that is refused by default: less than the promised tenth, for new pictures differ more from
+REFUSED = 0.05
+"""The share of present ones that is refused by default: half the promised tenth, for new pictures differ more from
 the stored ones than those do from each other."""
 _FOLDS = 10
 _PRIOR_WEIGHT = 30.0

@@ -25,7 +25,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry, Part
 
 FILE = "recognition.safetensors"
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the fitting changes."""
 _PICTURES, _COPIES, _COPIES_EACH = 2000, 160, 4
 _TEXTS, _ENOUGH, _LEAST_SPREAD = 300, 12, 0.02
