@@ -12,9 +12,32 @@ from hypothesis import strategies as st
 from ravlm.errors import InvalidInput
 from ravlm.fusion.build import checked_fusion
 from ravlm.fusion.cross_attention import gate_cross_attention
+from ravlm.fusion.decoder import Attention
 from ravlm.fusion.marginal import mixed_words, sequence_likelihood
 from ravlm.fusion.prompt import fair_share
 from tests.fusion.models import batch, model, words
+
+
+def test_attention_on_paper() -> None:
+    """One head of width 1: scores 0 and log 3 give shares 1/4 and 3/4; and two heads against a plain loop."""
+    one = Attention(1, 1)
+    with torch.no_grad():
+        for layer in (one.query, one.key, one.value, one.out):
+            layer.weight.fill_(1.0)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        states = torch.tensor([[[0.0], [math.log(3)]]])
+        seen = one(torch.ones(1, 1, 1), *one.keys_values(states), None)
+        assert float(seen) == pytest.approx(0.75 * math.log(3))
+        two, w, m = Attention(6, 2), torch.randn(2, 4, 6), torch.randn(2, 3, 6)
+        there = torch.tensor([[True, True, False], [True, True, True]])
+        q, k, v = two.query(w), two.key(m), two.value(m)
+        heads = []
+        for c in (slice(0, 3), slice(3, 6)):
+            scores = (q[..., c] @ k[..., c].transpose(1, 2) / math.sqrt(3)).masked_fill(~there[:, None], -torch.inf)
+            heads.append(scores.softmax(-1) @ v[..., c])
+        wanted = two.out(torch.cat(heads, -1))
+        torch.testing.assert_close(two(w, *two.keys_values(m), there[:, None, None]), wanted)
 
 
 def test_words_are_mixed_by_how_likely_each_entry_is() -> None:
