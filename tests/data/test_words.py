@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ravlm.data import words as words_module
 from ravlm.data.words import ChineseDictionary, is_chinese, segment_chinese, sentences, words
 from ravlm.errors import MissingExtra
 
@@ -181,6 +182,12 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_chinese("a 猫")
     with pytest.raises(MissingExtra, match=r'pip install "ravlm\[starter\]"'):
         segment_chinese("橘猫")
+
+
+@given(st.text(alphabet="ab Z09.,'_-!\t\n\x1c\"é’"))
+def test_words_of_plain_text_are_those_of_the_pattern(text: str) -> None:
+    """ASCII takes a shorter way."""
+    assert words(text) == words_module._WORD.findall(text.lower())
 
 
 def test_words(dictionary: ChineseDictionary) -> None:

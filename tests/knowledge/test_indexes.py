@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from ravlm.cli import main
 from ravlm.errors import InvalidInput
-from ravlm.knowledge import indexes, making, vectors
+from ravlm.knowledge import indexes, making, snapshots, vectors
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.columns import FacetIndex
 from ravlm.knowledge.indexes import KINDS, cell_count, chosen_kind
+from ravlm.knowledge.rankings import Ranking
 from ravlm.knowledge.vectors import Block
 from ravlm.records import Entry
 from ravlm.retrieval.filters import AllOf, AnyOf, Filter, Not, compare, facets, matches
@@ -33,6 +34,11 @@ def clustered(n: int, seed: int, dim: int = 64) -> np.ndarray:
     centres = np.random.default_rng(99).standard_normal((100, dim))
     found = centres[rng.integers(0, 100, n)] + rng.standard_normal((n, dim))
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def asked(block: Block, queries: np.ndarray, n: int, passes: np.ndarray | None) -> list[Ranking]:
+    """What a block finds, a ranking a query."""
+    return [Ranking(*arrays) for arrays in zip(*block.search(queries, n, passes), strict=True)]
 
 
 def best(rows: np.ndarray, queries: np.ndarray, n: int, mask: np.ndarray | None = None) -> list[set[int]]:
@@ -55,7 +61,7 @@ def test_recall_under_filters(block: Block, share: float, monkeypatch: pytest.Mo
     monkeypatch.setattr(vectors, "DEEP", 0.2)
     rows, queries = clustered(ROWS, 0), clustered(50, 1)
     mask = np.random.default_rng(3).random(ROWS) < share
-    found = block.search(queries, 10, None if share == 1 else mask)
+    found = asked(block, queries, 10, None if share == 1 else mask)
     truth = best(rows, queries, min(10, int(mask.sum())), None if share == 1 else mask)
     recall = np.mean([len(set((r.parts - 7).tolist()) & t) / max(1, len(t)) for r, t in zip(found, truth, strict=True)])
     assert recall >= (0.999 if block.made.kind == "flat" else 0.95)
@@ -69,17 +75,17 @@ def test_recall_under_filters(block: Block, share: float, monkeypatch: pytest.Mo
 def test_removed_rows_are_masked_and_k_still_come(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectors, "DEEP", 0.2)
     fresh, query = Block(block.made, block.parts, block.entries), clustered(1, 5)
-    first = fresh.search(query, 40, None)[0].parts
+    first = asked(fresh, query, 40, None)[0].parts
     fresh.drop(np.sort(first[:30]))
-    after = fresh.search(query, 40, None)[0].parts
+    after = asked(fresh, query, 40, None)[0].parts
     assert not set(after) & set(first[:30])
     assert len(after) == 40
     assert set(first[30:]) <= set(after)
-    assert len(fresh.search(query, ROWS, None)[0].parts) == ROWS - 30
+    assert len(asked(fresh, query, ROWS, None)[0].parts) == ROWS - 30
 
 
 def test_all_rows_can_be_asked_for(block: Block) -> None:
-    found = block.search(clustered(2, 8), ROWS + 5, None)
+    found = asked(block, clustered(2, 8), ROWS + 5, None)
     assert [sorted(ranking.parts.tolist()) for ranking in found] == [list(range(7, ROWS + 7))] * 2
 
 
@@ -207,7 +213,7 @@ def test_words_and_facets_come_from_the_snapshot(large: KnowledgeBase, monkeypat
         assert ids(other.search(vector=np.ones(64), where="i >= 5000")) == ["new"]
 
 
-@pytest.mark.parametrize("name", ["words-rows.npy", "facets.json", "facets-entries.npy", "text-ivf.faiss"])
+@pytest.mark.parametrize("name", ["words-rows.npy", "facets.json", "cards.json", "cards-starts.npy", "text-ivf.faiss"])
 def test_damaged_words_facets_and_cells_are_read_from_the_store(large: KnowledgeBase, name: str) -> None:
     from ravlm.retrieval.options import SearchOptions
 
@@ -221,6 +227,16 @@ def test_damaged_words_facets_and_cells_are_read_from_the_store(large: Knowledge
         assert sorted(ids(other.search(vector=np.ones(64), where="i in [5, 2999]"))) == ["2999", "5"]
         assert ids(other.search(vector=clustered(ROWS, 0)[17], k=1)) == ["17"]
         assert any(name in finding for finding in other.verify().findings)
+
+
+def test_a_damaged_card_is_read_from_the_store(large: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large file the checksum is not taken when it is opened."""
+    monkeypatch.setattr(snapshots, "CHECKED_WHOLE", 0)
+    (path,) = large.path.glob("derived/vectors-*/cards.json")
+    path.write_bytes(bytes(path.stat().st_size))
+    with KnowledgeBase.open(large.path) as other:
+        (hit,) = other.search(vector=clustered(ROWS, 0)[17], k=1)
+        assert (hit.entry.id, hit.entry.texts, hit.part.text) == ("17", ("text 17",), "text 17")
 
 
 # tuning

@@ -16,6 +16,9 @@ _HAS_HAN = re.compile(f"[{HAN}]")
 _RUN = re.compile(rf"([{HAN}]+)|\d+(?:[.,]\d+)+|[^\W{HAN}_]+(?:['’][^\W{HAN}_]+)*")
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:['’][^\W_]+)*")
 """What of _RUN is left where nothing is Chinese."""
+_NUMBER = re.compile(r"\d[.,]\d")
+"""Where a stop does not part words. Without it, in an ASCII text without ', all but letters and digits part them."""
+_BLANKS = bytes(code if chr(code).isalnum() else 32 for code in range(128)) + bytes(128)
 _END = re.compile(r"""[。！？]+["'”’」』）)]*|[.!?]+["'”’)\]]*(?=\s|$)|\n+""")
 _ABBREVIATION = re.compile(
     r"(?:\b[A-Z]|\b(?i:Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|No|vs|etc|ca|cf|approx|incl|e\.g|i\.e|a\.m|p\.m))\.$"
@@ -24,7 +27,7 @@ _ABBREVIATION = re.compile(
 
 def is_chinese(text: str) -> bool:
     """Whether `text` has Chinese characters."""
-    return _HAS_HAN.search(text) is not None
+    return not text.isascii() and _HAS_HAN.search(text) is not None
 
 
 def sentences(text: str) -> list[str]:
@@ -44,6 +47,8 @@ def sentences(text: str) -> list[str]:
 
 def words(text: str, dictionary: ChineseDictionary | None = None) -> list[str]:
     """`text` in lower-cased words, without punctuation; Chinese by `dictionary`, else in overlapping pairs."""
+    if text.isascii() and "'" not in text and not (("." in text or "," in text) and _NUMBER.search(text)):
+        return text.lower().encode().translate(_BLANKS).decode().split()
     if not is_chinese(text):
         return _WORD.findall(text.lower())
     found: list[str] = []

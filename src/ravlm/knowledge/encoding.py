@@ -79,11 +79,9 @@ def encode(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
     for modality in MODALITIES:
         texts = modality == "text"
         for having in batched((item for item in items if modality in item.given), NEAR):
-            pieces = [
-                Piece(item, modality, given=True, words=index_words("\n".join(item.entry.texts)) if texts else None)
-                for item in having
-            ]
-            _give(pieces, np.stack([item.given[modality] for item in having]))
+            words = [index_words("\n".join(item.entry.texts)) if texts else None for item in having]
+            pieces = [Piece(item, modality, 0, None, True, some) for item, some in zip(having, words, strict=True)]
+            _give(pieces, np.array([item.given[modality] for item in having]))
     _encode_pictures([item for item in items if item.pixels is not None], encoder)
     _encode_texts([item for item in items if "text" not in item.given], encoder)
 
@@ -116,14 +114,15 @@ def _encode_texts(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> 
 def _give(pieces: Sequence[Piece], vectors: np.ndarray) -> None:
     """Give items these parts with their vectors (n, dim), brought to length 1 and half precision."""
     vectors = np.asarray(vectors, np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    good = (np.isfinite(lengths) & (lengths > 0))[:, 0]
-    halves = (vectors / np.where(good[:, None], lengths, 1)).astype("<f2")
-    for (item, modality, position, passage, given, words), half, fine, length in zip(
-        pieces, halves, good.tolist(), lengths[:, 0].tolist(), strict=True
-    ):
-        if fine:
-            item.parts.append(PartRow(modality, position, passage, half.tobytes(), given, words))
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    good = np.isfinite(lengths) & (lengths > 0)
+    halves = (vectors / np.where(good, lengths, 1)[:, None]).astype("<f2")
+    size, data = halves.itemsize * halves.shape[1], halves.tobytes()
+    fine = good.tolist()
+    for at, (item, modality, position, passage, given, words) in enumerate(pieces):
+        if fine[at]:
+            vector = data[at * size : (at + 1) * size]
+            item.parts.append(PartRow(modality, position, passage, vector, given, words))
         else:
             whose = "given" if given else "encoder's"
-            item.refused = f"Its {whose} {modality} vector has the length {length}, and so no direction."
+            item.refused = f"Its {whose} {modality} vector has the length {lengths[at]}, and so no direction."

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 BATCH, GIVEN_BATCH = 64, 4096
 """Entries stored in one transaction: where they are encoded, and where their vectors came ready-made."""
+_NO_PICTURE = '["", ""]'
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
@@ -191,9 +192,11 @@ class Ingestion:
             item.image, item.image_hash, item.picture = found.image, found.hash, found.data if found.keep else None
         elif not item.given and not any(text.strip() for text in entry.texts):
             raise InvalidInput("It has neither a picture nor a text.")
-        given = [f"{name} {zlib.crc32(np.ascontiguousarray(vector).data)}" for name, vector in item.given.items()]
-        content = [json_texts([item.image or "", item.image_hash or ""]), item.texts, item.metadata, *given]
-        item.digest = hashlib.sha256("\n".join(content).encode()).hexdigest()  # JSON has no bare line ends
+        content = f"{_NO_PICTURE if source is None else json_texts([item.image or '', item.image_hash or ''])}\n"
+        content += f"{item.texts}\n{item.metadata}"  # JSON has no bare line ends
+        for name, vector in item.given.items():
+            content += f"\n{name} {zlib.crc32(vector.data)}"
+        item.digest = hashlib.sha256(content.encode()).hexdigest()
         if item.digest == item.stored:
             item.unchanged, item.picture = True, None
         elif source is not None and "image" not in item.given:
@@ -224,7 +227,7 @@ def checked_vectors(
                 f'vectors["{name}"] have {array.shape[1]} dimensions, and this base\'s encoder gives {dim}; '
                 "bring vectors of that encoder."
             )
-        checked[name] = array
+        checked[name] = np.ascontiguousarray(array)
     return checked
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ravlm.errors import Mismatch
 from ravlm.knowledge import making, snapshots
+from ravlm.knowledge.cards import Cards
 from ravlm.knowledge.columns import FacetIndex
 from ravlm.knowledge.postings import KeywordIndex
 from ravlm.knowledge.reports import Trial, TuneReport
@@ -31,6 +32,7 @@ class LiveIndex:
         self._index: Index | None = None
         self._words: KeywordIndex | None = None
         self._facets: FacetIndex | None = None
+        self._cards: Cards | None = None
         self._seen = self._covered = 0
 
     def fresh(self) -> Index:
@@ -83,6 +85,12 @@ class LiveIndex:
             self._facets = facets
             return facets
 
+    def cards(self) -> Cards:
+        """What the snapshot knows of entries to show."""
+        if self._cards is None:
+            self._cards = snapshots.read_cards(self.fresh().snapshot)
+        return self._cards
+
     def save(self) -> None:
         """Write a snapshot of the present state, and search it from now on."""
         making.write(self.store.folder, self.derived, self.identity)
@@ -99,7 +107,7 @@ class LiveIndex:
 
     def forget(self) -> None:
         """Start anew at the next search: from the newest snapshot, or from the store."""
-        self._index = self._words = self._facets = None
+        self._index = self._words = self._facets = self._cards = None
 
     def _look_for_a_newer_snapshot(self, change: int) -> None:
         """Begin anew from one that another process has written, if it is not newer than what `reading()` sees."""

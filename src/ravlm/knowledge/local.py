@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from ravlm.data.batches import batched
 from ravlm.errors import InvalidInput, NotFound
 from ravlm.knowledge import snapshots, upkeep
 from ravlm.knowledge.backend import Backend, Candidates, Drawn, Limit, View
+from ravlm.knowledge.cards import ELSEWHERE, IMAGE
 from ravlm.knowledge.keywords import query_words
 from ravlm.knowledge.live import LiveIndex
 from ravlm.knowledge.rankings import best_of_each
@@ -95,9 +96,25 @@ class LocalView(View):
                 found.setdefault(entry, (kind, value))
         return [found.get(entry) for entry in entries.tolist()]
 
-    def read(self, parts: Iterable[int]) -> dict[int, tuple[Entry, Part]]:
-        """What hits show of parts."""
-        return self.store.parts(parts)
+    def read(self, parts: np.ndarray, entries: np.ndarray) -> dict[int, tuple[Entry, Part]]:
+        """What hits show of parts: from the cards of the snapshot, and of what is newer, from the store."""
+        cards = self.live.cards()
+        positions = cards.position(parts)
+        here = positions != ELSEWHERE
+        try:
+            shown = cards.read(entries[here])
+        except ValueError:  # of a large file the checksum is not taken when it is opened
+            return self.store.parts(parts.tolist())
+        found = self.store.parts(parts[~here].tolist()) if not here.all() else {}
+        picture = Part("image")
+        for part, position, (id_, image, texts, metadata) in zip(
+            parts[here].tolist(), positions[here].tolist(), shown, strict=True
+        ):
+            of_part = picture
+            if position != IMAGE:
+                of_part = Part("text", position, texts[position] if position < len(texts) else "")
+            found[part] = Entry(id_, self.store.image_path(image), tuple(texts), metadata), of_part
+        return found
 
 
 class LocalBackend(Backend):

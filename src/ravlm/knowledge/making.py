@@ -22,7 +22,7 @@ from ravlm.knowledge.indexes import LEAST_ROWS, Made, possible_kinds
 from ravlm.knowledge.postings import KeywordIndex
 from ravlm.knowledge.reports import Trial, TuneReport
 from ravlm.knowledge.schema import NAMES, Identity
-from ravlm.knowledge.snapshots import Contents
+from ravlm.knowledge.snapshots import Contents, Shown
 from ravlm.knowledge.store import Store
 from ravlm.knowledge.tuning import Wishes
 from ravlm.knowledge.vectors import LOAD
@@ -34,10 +34,12 @@ TRIED = ("bytes", "ivf", "hnsw")
 
 @dataclass(frozen=True)
 class Gathered:
-    """All vectors of a modality: numbers of parts and entries, ascending, and vectors (n, dim), float16 on disk."""
+    """All vectors of a modality: numbers of parts, ascending, with entries and positions, and vectors (n, dim), float16
+    on disk."""
 
     parts: np.ndarray
     entries: np.ndarray
+    positions: np.ndarray
     vectors: np.ndarray
 
 
@@ -93,16 +95,17 @@ def _gather(store: Store, scratch: Path, dim: int) -> dict[Modality, Gathered]:
                 raise BrokenData("A vector of the base has another length than the rest: run `ravlm verify` on it.")
             for code, file in files.items():
                 rows = [row for row in some if row[2] == code]
-                numbers[code].append(np.array([row[:2] for row in rows], np.int64).reshape(-1, 2))
+                numbers[code].append(np.array([(row[0], row[1], row[5]) for row in rows], np.int64).reshape(-1, 3))
                 file.writelines(row[3] for row in rows)
     finally:
         for file in files.values():
             file.close()
     found: dict[Modality, Gathered] = {}
     for code, name in NAMES.items():
-        both = np.concatenate([*numbers[code], np.zeros((0, 2), np.int64)])
-        vectors = np.memmap(scratch / name, "<f2", "r", shape=(len(both), dim)) if len(both) else np.zeros((0, dim))
-        found[name] = Gathered(both[:, 0].copy(), both[:, 1].copy(), vectors)
+        columns = np.concatenate([*numbers[code], np.zeros((0, 3), np.int64)]).T.copy()
+        shape = (columns.shape[1], dim)
+        vectors = np.memmap(scratch / name, "<f2", "r", shape=shape) if shape[0] else np.zeros(shape)
+        found[name] = Gathered(columns[0], columns[1], columns[2], vectors)
     return found
 
 
@@ -113,4 +116,7 @@ def _write(
     words.update(store.words_after(0), [], state.change)
     facets.update(*store.facets_after(0))
     vectors = {m: (made[m], found[m].parts, found[m].entries) for m in MODALITIES}
-    snapshots.write(derived, Contents(identity.base, state.change, vectors, words, facets, store.newest_checksums()))
+    parts, positions = (np.concatenate([getattr(f, name) for f in found.values()]) for name in ("parts", "positions"))
+    shown = Shown(store.cards(), parts, positions)
+    contents = Contents(identity.base, state.change, vectors, words, facets, shown, store.newest_checksums())
+    snapshots.write(derived, contents)

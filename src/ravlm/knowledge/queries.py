@@ -60,9 +60,10 @@ def read_queries(
         _check(query, options, modalities)
     found: list[dict[str, np.ndarray]] = [{} for _ in queries]
     if options.method != "keyword":
-        for at, query in enumerate(queries):
-            if query.get("vector") is not None:
-                found[at]["vector"] = _unit(query["vector"], dim)
+        bare = [at for at, query in enumerate(queries) if query.get("vector") is not None]
+        if bare:
+            for at, vector in zip(bare, _units([queries[at]["vector"] for at in bare], dim), strict=True):
+                found[at]["vector"] = vector
         texts = [at for at, query in enumerate(queries) if query.get("text") is not None]
         images = [at for at, query in enumerate(queries) if query.get("image") is not None]
         if texts:
@@ -107,14 +108,21 @@ def _check(query: Mapping[str, Any], options: SearchOptions, modalities: Sequenc
             )
 
 
-def _unit(vector: Any, dim: int) -> np.ndarray:
+def _units(vectors: Sequence[Any], dim: int) -> np.ndarray:
+    """The vectors as rows of length 1, float32 (n, dim)."""
+    rows = np.array([_row(vector, dim) for vector in vectors])
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = lengths[~(np.isfinite(lengths) & (lengths > 0))]
+    if len(bad):
+        raise InvalidInput(f"vector= has the length {bad[0]}, and so no direction.")
+    return np.asarray(rows / lengths, np.float32)
+
+
+def _row(vector: Any, dim: int) -> np.ndarray:
     try:
         row = np.asarray(vector, np.float32)
     except (TypeError, ValueError):
         raise InvalidInput(f"vector= is not a row of numbers but {type(vector).__name__}.") from None
     if row.shape != (dim,):
         raise Mismatch(f"vector= has the shape {row.shape}, and this base's encoder gives ({dim},); bring one of it.")
-    length = float(np.linalg.norm(row))
-    if not np.isfinite(length) or length == 0:
-        raise InvalidInput(f"vector= has the length {length}, and so no direction.")
-    return row / length
+    return row

@@ -32,7 +32,7 @@ class Searching:
 
     def hits(self, queries: Sequence[Query], k: int, where: Filter | None) -> list[list[Hit]]:
         """The hits of each query. Candidates are looked for until k are found or there are no more."""
-        if not self.modalities:
+        if not self.modalities or not queries:
             return [[] for _ in queries]
         limit = self._limit(where)
         found, wanted = [NOTHING] * len(queries), k + self.options.offset
@@ -52,7 +52,9 @@ class Searching:
                 )
             open_ = short
             n *= 4
-        return self._read([ranking.picked(slice(self.options.offset, None)) for ranking in found])
+        if self.options.offset:
+            found = [ranking.picked(slice(self.options.offset, None)) for ranking in found]
+        return self._read(found)
 
     def _nothing_more(self, candidates: Candidates, wanted: int) -> bool:
         """Whether more candidates could not give more hits."""
@@ -175,7 +177,7 @@ class Searching:
             vectors = self.view.vectors(ranking.parts)[1]
             order, scores = diversify(ranking.scores, vectors, wanted, options.diversity)
             return ranking.picked(order)._replace(scores=scores)
-        return ranking.picked(np.arange(min(len(ranking.parts), wanted)))
+        return ranking.picked(slice(wanted))
 
     def _reranked(self, query: Query, ranking: Ranking, rerank: Rerank) -> Ranking:
         """The candidates in the order of their new scores; of equal ones in the old order."""
@@ -193,11 +195,12 @@ class Searching:
         return ranking.picked(order)._replace(scores=scores[order])
 
     def _read(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
-        stored = self.view.read({part for ranking in rankings for part in ranking.parts.tolist()})
+        parts, first = np.unique(np.concatenate([ranking.parts for ranking in rankings]), return_index=True)
+        stored = self.view.read(parts, np.concatenate([ranking.entries for ranking in rankings])[first])
         found = []
         for ranking in rankings:
-            pairs = zip(ranking.parts.tolist(), ranking.scores.tolist(), strict=True)
-            found.append([Hit(stored[part][0], score, stored[part][1]) for part, score in pairs])
+            pairs = zip(map(stored.__getitem__, ranking.parts.tolist()), ranking.scores.tolist(), strict=True)
+            found.append([Hit(entry, score, part) for (entry, part), score in pairs])
         return found
 
 

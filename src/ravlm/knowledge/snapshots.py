@@ -1,7 +1,7 @@
 """Snapshots: the indexes on disk, a folder written aside and renamed, that says which change it covers.
 
 Derived from the store and checked against it: one that is damaged, of another base or of another history is not used.
-Vectors are memory-mapped; words and facets are opened when they are first asked for. Knows no search and no SQL.
+Vectors are memory-mapped; words, facets and cards are opened when they are first asked for. Knows no search and no SQL.
 """
 
 from __future__ import annotations
@@ -12,28 +12,37 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ravlm.checkpoint import written_aside
-from ravlm.knowledge import columns, indexes, postings
+from ravlm.knowledge import cards, columns, indexes, postings
+from ravlm.knowledge.cards import Cards
 from ravlm.knowledge.columns import Column, FacetIndex
 from ravlm.knowledge.indexes import Made
 from ravlm.knowledge.postings import Arrays, KeywordIndex
 from ravlm.knowledge.vectors import Block, Index
 from ravlm.records import MODALITIES, Modality
 
-FORMAT = 2
+FORMAT = 3
 CHECKED_WHOLE = 256 * 2**20
 """Bytes up to which a file's checksum is taken when it is opened; larger ones are checked by `verify`."""
 STALE = 86400.0
 """Seconds after which a folder that is being written belongs to a process that was killed."""
 _MANIFEST, _FACETS = "manifest.json", "facets.json"
+
+
+class Shown(NamedTuple):
+    """What hits will show: cards, and where parts stand, as `cards.write` takes them."""
+
+    cards: Iterable[tuple[int, str, str | None, str, str]]
+    parts: np.ndarray
+    positions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class Contents:
     """The index with the numbers of its parts and entries."""
     words: KeywordIndex
     facets: FacetIndex
+    shown: Shown
     checksums: Sequence[tuple[int, int]]
     """(part, checksum) of the newest parts: that they are the store's tells that the history is the same."""
 
@@ -126,6 +136,16 @@ def read_words(folder: Path | None) -> KeywordIndex:
     return KeywordIndex([postings.Block(arrays)], manifest["change"], manifest["words"])
 
 
+def read_cards(folder: Path | None) -> Cards:
+    """The cards of the snapshot `folder`; none where they can't be read, so that the store is asked."""
+    if folder is None or _sound(folder, "cards") is None:
+        return Cards()
+    try:
+        return cards.read(folder)
+    except (OSError, ValueError):
+        return Cards()
+
+
 def read_facets(folder: Path | None) -> FacetIndex:
     """The facets of the snapshot `folder`; none where they can't be read."""
     if folder is None or _sound(folder, "facets") is None:
@@ -159,6 +179,7 @@ def _write_into(folder: Path, contents: Contents) -> None:
         for name, array in zip(Arrays._fields, block.arrays, strict=True):
             np.save(folder / f"words-{name}.npy", array)
     _write_facets(folder, contents.facets)
+    cards.write(folder, *contents.shown)
     manifest["files"] = {path.name: _measure(path) for path in sorted(folder.iterdir())}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 

@@ -24,6 +24,7 @@ from ravlm.data.batches import batched
 from ravlm.data.images import is_address
 from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.backend import Rows
+from ravlm.knowledge.cards import ELSEWHERE, IMAGE
 from ravlm.knowledge.file import FILE, WAIT, check_format, told
 from ravlm.knowledge.schema import CODES, NAMES, PAGE_SIZE, TABLES, EntryRow, Identity, PartRow, State, part_of
 from ravlm.knowledge.statements import delete, insert, last_number, marks, read_state, tables, write_identity
@@ -272,10 +273,18 @@ class Store(Rows):
         with self.reading() as db:
             return last_number(db, "entry")
 
-    def parts_after(self, last_part: int) -> Iterator[tuple[int, int, int, bytes, int]]:
-        """Parts newer than that one as (number, entry's number, modality code, vector, checksum), in `reading()`."""
-        sql = "SELECT number, entry, modality, vector, checksum FROM part WHERE number > ? ORDER BY number"
+    def parts_after(self, last_part: int) -> Iterator[tuple[int, int, int, bytes, int, int]]:
+        """Parts newer than that one, in `reading()`: number, entry's number, modality code, vector, checksum, and
+        position as `cards` has it."""
+        sql = (
+            f"SELECT number, entry, modality, vector, checksum, CASE WHEN modality = {CODES['image']} THEN {IMAGE} "  # noqa: S608
+            f"WHEN passage NOTNULL THEN {ELSEWHERE} ELSE position END FROM part WHERE number > ? ORDER BY number"
+        )
         return iter(self._reader.execute(sql, (last_part,)))
+
+    def cards(self) -> Iterator[tuple[int, str, str | None, str, str]]:
+        """Number, id, image, texts and metadata of each entry, in `reading()`."""
+        return iter(self._reader.execute("SELECT number, id, image, texts, metadata FROM entry ORDER BY number"))
 
     def text_parts(self) -> int:
         """How many parts have words."""

@@ -56,23 +56,23 @@ class Block:
         self.alive[at[np.isin(self.parts[at], parts)]] = False
         self.dead = len(self.alive) - int(self.alive.sum())
 
-    def search(self, queries: np.ndarray, n: int, passes: np.ndarray | None) -> list[Ranking]:
-        """The n best rows for each query (q, dim); `passes` says of each entry's number whether it may be found."""
+    def search(self, queries: np.ndarray, n: int, passes: np.ndarray | None) -> Ranking:
+        """The n best rows for each query (q, dim), as arrays (q, n); `passes` says of each entry's number whether it
+        may be found."""
         mask = self.alive if self.dead else None
         if passes is not None:
             mask = passes[self.entries] if mask is None else passes[self.entries] & mask
         kept = len(self.parts) if mask is None else int(mask.sum())
         n = min(n, kept)
         if not n:
-            return [NOTHING] * len(queries)
+            return Ranking(*(np.zeros((len(queries), 0), array.dtype) for array in NOTHING))
         queries = np.ascontiguousarray(queries, np.float32)
         asked = n if mask is None else math.ceil(1.2 * n * len(self.parts) / kept) + 8
         if self.made.shortcut is None or kept < SCANNED * len(self.parts) or asked > DEEP * len(self.parts):
             scores, rows = self._scan(queries, n, mask, kept)
         else:
             scores, rows = self._shortcut(queries, n, asked, mask, kept)
-        scores = np.minimum(scores, 1.0)
-        return [Ranking(self.parts[r], self.entries[r], s) for r, s in zip(rows, scores, strict=True)]
+        return Ranking(self.parts[rows], self.entries[rows], np.minimum(scores, 1.0))
 
     def _scan(self, queries: np.ndarray, n: int, mask: np.ndarray | None, kept: int) -> tuple[np.ndarray, np.ndarray]:
         """Compare all rows that are kept: scores and rows (q, n), best first."""
@@ -152,7 +152,10 @@ class VectorIndex:
         `passes`, bool by the entry's number: which may be found.
         """
         found = [block.search(queries, n, passes) for block in self.blocks if len(block.parts)]
-        return [merged(of_one, n) for of_one in zip(*found, strict=True)] if found else [NOTHING] * len(queries)
+        if len(found) == 1 and not (found[0].scores[:, 1:] == found[0].scores[:, :-1]).any():
+            return list(map(Ranking, *found[0]))
+        each = [map(Ranking, *arrays) for arrays in found]
+        return [merged(of_one, n) for of_one in zip(*each, strict=True)] if each else [NOTHING] * len(queries)
 
     def parts(self) -> np.ndarray:
         """Numbers of all parts that are alive, ascending."""
@@ -198,10 +201,10 @@ class Index:
         self.snapshot: Path | None = None
         self.of = {modality: VectorIndex(dim, canaries[modality]) for modality in MODALITIES}
 
-    def update(self, rows: Iterable[tuple[int, int, int, bytes, int]], removed: list[int], change: int) -> None:
-        """Take over new parts (number, entry, modality code, vector, checksum), then mask removed ones."""
+    def update(self, rows: Iterable[tuple[int, int, int, bytes, int, int]], removed: list[int], change: int) -> None:
+        """Take over new parts, as the store tells them, then mask removed ones."""
         for some in batched(rows, LOAD):
-            numbers, entries, codes, blobs, _ = zip(*some, strict=True)
+            numbers, entries, codes, blobs, _, _ = zip(*some, strict=True)
             if any(len(blob) != 2 * self.dim for blob in blobs):
                 raise BrokenData("A vector of the base has another length than the rest: run `ravlm verify` on it.")
             vectors = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, self.dim)

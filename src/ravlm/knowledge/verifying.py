@@ -92,7 +92,7 @@ class Verification:
         strange: list[str] = []
         for batch in batched(self.store.parts_after(0), LOAD):
             seen += len(batch)
-            bad = {number for number, _, _, vector, checksum in batch if zlib.crc32(vector) != checksum}
+            bad = {number for number, _, _, vector, checksum, _ in batch if zlib.crc32(vector) != checksum}
             damaged += [f"The vector of part {n} is not the one that was stored: its checksum differs." for n in bad]
             for code, modality in NAMES.items():
                 rows = [row for row in batch if row[2] == code and row[0] not in bad]

@@ -86,14 +86,18 @@ def typed(value: Scalar) -> tuple[int, str | int | float]:
 def facets(metadata: Mapping[str, Any]) -> list[tuple[str, int, str | int | float]]:
     """The facets of an entry as (path, kind, value), each once. Raises InvalidInput for a value JSON does not have."""
     found: dict[tuple[str, int, str | int | float], None] = {}
-    _collect(metadata, "", found)
+    for key, value in metadata.items():
+        if type(value) is str and value.isascii() and type(key) is str:  # the usual ones first: millions come here
+            found[key, TEXT, value] = None
+        elif type(value) is int and -(2**63) <= value < 2**63 and type(key) is str:
+            found[key, NUMBER, value] = None
+        else:
+            _collect({key: value}, "", found)
     return list(found)
 
 
 def _collect(value: Any, path: str, found: dict[tuple[str, int, str | int | float], None]) -> None:
-    if isinstance(value, str | int | float):  # the usual ones first: millions come here
-        found[path, *typed(value)] = None
-    elif isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise InvalidInput(f"The metadata key {key!r} is not a text; JSON has no other keys.")

@@ -7,7 +7,7 @@ each entry is seen whole, old or new; a search of several questions to the serve
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,10 +118,10 @@ class MilvusView(View):
             found.append(min(values) if values else None)
         return found
 
-    def read(self, parts: Iterable[int]) -> dict[int, tuple[Entry, Part]]:
+    def read(self, parts: np.ndarray, entries: np.ndarray) -> dict[int, tuple[Entry, Part]]:
         """What hits show of parts."""
         found = {}
-        for part in parts:
+        for part in parts.tolist():
             seen = self._parts[part]
             entry = self.rows.entry_of(seen.body)
             found[part] = entry, part_of(entry, seen.modality, seen.position, seen.passage)
