@@ -3,6 +3,9 @@
 On clustered unit vectors of 512 dimensions with captions and metadata, in one run on one thread: durable ingest beside
 bare sqlite3 inserts of equal rows, index building, opening, searches one by one and in batches beside bare Faiss with
 the very same index, filters, keywords. `--others`: hnswlib, usearch, LanceDB and Milvus Lite, as far as installed.
+
+`--real ../shared/data`: photos and captions of Flickr8k through the starter instead, encoded once and kept in
+`--base`; a sample of them is looked for, in the other modality and its own.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ from tests.fakes import FakeEncoder
 
 from ravlm.knowledge import indexes
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Entry
+from ravlm.records import Entry, Modality
 from ravlm.retrieval.options import SearchOptions
 
 DIM, TOP, QUERIES, BATCH, CHUNK = 512, 10, 640, 64, 20_000
@@ -137,7 +140,7 @@ def ingest(data: Data, folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
     }
 
 
-def share_found(found: list[list[int]], truth: np.ndarray) -> float:
+def share_found(found: Sequence[list[Any]], truth: np.ndarray) -> float:
     return float(np.mean([len(set(some) & set(best.tolist())) / len(best) for some, best in zip(found, truth)]))  # noqa: B905
 
 
@@ -145,25 +148,32 @@ def numbers(hits: list[Any]) -> list[int]:
     return [int(hit.entry.id[1:]) for hit in hits]
 
 
-def searches(base: KnowledgeBase, queries: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """One by one and in batches, turn by turn with the same index in bare Faiss."""
-    made = base._backend.live.fresh().of["text"].blocks[0].made
+def names(rows: np.ndarray) -> np.ndarray:
+    """The ids of entries by the rows of their vectors."""
+    return np.char.add("e", rows.astype(str))
+
+
+def searches(
+    base: KnowledgeBase, queries: np.ndarray, truth: np.ndarray, modality: Modality = "text"
+) -> dict[str, Any]:
+    """One by one and in batches, turn by turn with the same index in bare Faiss. `truth`: ids of the ten best."""
+    made = base._backend.live.fresh().of[modality].blocks[0].made
     index, limit = made.shortcut or made.rows, indexes.parameters(made, TOP) if made.shortcut else None
     one: dict[str, list[float]] = {"bare": [], "ravlm": []}
     many: dict[str, list[float]] = {"bare": [], "ravlm": []}
-    found: list[list[int]] = []
+    found: list[list[str]] = []
     for query in queries[:400]:
         one["bare"].append(timed(lambda query=query: index.search(query[None], TOP, params=limit))[0])
-        one["ravlm"].append(timed(lambda query=query: base.search(vector=query, k=TOP))[0])
+        one["ravlm"].append(timed(lambda query=query: base.search(vector=query, k=TOP, modality=modality))[0])
     for _ in range(3):
         found = []
         for start in range(0, len(queries), BATCH):
             some = queries[start : start + BATCH]
             asked = [{"vector": query} for query in some]
             many["bare"].append(timed(lambda some=some: index.search(some, TOP, params=limit))[0])
-            seconds, hits = timed(lambda asked=asked: base.search_many(asked, k=TOP))
+            seconds, hits = timed(lambda asked=asked: base.search_many(asked, TOP, modality))
             many["ravlm"].append(seconds)
-            found += [numbers(some) for some in hits]
+            found += [[hit.entry.id for hit in some] for some in hits]
     p50 = {who: 1e3 * statistics.median(times) for who, times in one.items()}
     rate = {who: BATCH / statistics.median(times) for who, times in many.items()}
     return {
@@ -221,14 +231,34 @@ def measure(rows: int, folder: Path) -> tuple[dict[str, Any], Data, np.ndarray]:
 
     opening, base = timed(first)
     with base:
-        figures |= {"open and search once, seconds": opening, **searches(base, queries, truth)}
+        figures |= {"open and search once, seconds": opening, **searches(base, queries, names(truth))}
         faiss.omp_set_num_threads(2)
-        figures["two threads"] = searches(base, queries, truth)
+        figures["two threads"] = searches(base, queries, names(truth))
         faiss.omp_set_num_threads(1)
         figures["filters"] = filtered(base, queries, vectors, np.array(data.tags))
         figures["keywords"] = keywords(base, data)
     figures["peak memory MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return figures, data, vectors
+
+
+def real(data: Path, folder: Path) -> dict[str, Any]:
+    """Photos and captions of Flickr8k: a thousand captions look for photos, and a thousand photos for captions."""
+    from ravlm.data.readers import read_entries
+
+    figures: dict[str, Any] = {}
+    with KnowledgeBase.build(folder, read_entries(data / "flickr8k" / "metadata.jsonl"), encoder="starter") as base:
+        seconds, _ = timed(base.optimize)
+        info = base.info()
+        figures |= {"entries": info.entries, "parts": dict(info.parts), "dim": info.dim, "optimize, seconds": seconds}
+        every = {m: base.sample(10**6, m) for m in ("image", "text")}
+        for source, modality in (("text", "image"), ("text", "text"), ("image", "text")):
+            queries = np.array([vector for _, _, vector in every[source][:QUERIES]])
+            vectors = np.array([vector for _, _, vector in every[modality]])
+            owners = np.array([entry.id for entry, _, _ in every[modality]])
+            best = faiss.knn(queries, vectors, 8 * TOP, metric=faiss.METRIC_INNER_PRODUCT)[1]
+            truth = np.array([list(dict.fromkeys(owners[row]))[:TOP] for row in best])  # an entry has five captions
+            figures[f"{source} to {modality}"] = searches(base, queries, truth, modality)
+    return figures
 
 
 def others(vectors: np.ndarray, queries: np.ndarray, folder: Path) -> dict[str, Any]:
@@ -305,19 +335,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--others", action="store_true")
+    parser.add_argument("--real", type=Path, metavar="DATA")
+    parser.add_argument("--base", type=Path, default=Path("runs/bench-flickr8k"), help="where --real keeps its base")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     faiss.omp_set_num_threads(1)
     folder = Path(tempfile.mkdtemp(dir=given.folder))
     try:
-        figures, data, vectors = measure(given.rows, folder)
+        if given.real:
+            figures = real(given.real, given.base)
+        else:
+            figures, data, vectors = measure(given.rows, folder)
         if given.others:
             figures["others"] = others(vectors, data.vectors(200), folder)
     finally:
         shutil.rmtree(folder)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    figures = {"rows": given.rows, "machine": platform.machine(), "avx512": "avx512f" in flags, **figures}
+    head = {"machine": platform.machine(), "avx512": "avx512f" in flags}
+    figures = ({} if given.real else {"rows": given.rows}) | head | figures
     figures["load when it ended"] = Path("/proc/loadavg").read_text().split()[0] if flags else ""
     text = json.dumps(figures, indent=2)
     print(text)

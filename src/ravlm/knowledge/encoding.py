@@ -33,7 +33,8 @@ class Item:
     place: str = ""
     """Where in its source it stood."""
     given: Mapping[Modality, np.ndarray] = field(default_factory=dict)
-    """Ready-made vectors (dim,)."""
+    """Ready-made vectors (n, dim) of its source, of which its own is that at the row `at`."""
+    at: int = 0
     stored: str | None = None
     """The digest under which the id is stored."""
     texts: str = "[]"
@@ -75,13 +76,16 @@ class Piece(NamedTuple):
 
 
 def encode(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
-    """Give every item its parts, or a reason to refuse it; the encoder is asked for only where it is needed."""
+    """Give every item its parts, or a reason to refuse it; the encoder is asked for only where it is needed.
+
+    All items have the same `given`.
+    """
     for modality in MODALITIES:
         texts = modality == "text"
         for having in batched((item for item in items if modality in item.given), NEAR):
             words = [index_words("\n".join(item.entry.texts)) if texts else None for item in having]
             pieces = [Piece(item, modality, 0, None, True, some) for item, some in zip(having, words, strict=True)]
-            _give(pieces, np.array([item.given[modality] for item in having]))
+            _give(pieces, having[0].given[modality][[item.at for item in having]])
     _encode_pictures([item for item in items if item.pixels is not None], encoder)
     _encode_texts([item for item in items if "text" not in item.given], encoder)
 

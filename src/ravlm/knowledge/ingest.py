@@ -98,8 +98,7 @@ class Ingestion:
             for position, entry in batch:
                 if not isinstance(entry, Entry):
                     raise InvalidInput(f"Item {position + 1} to add is a {type(entry).__name__}; an Entry is needed.")
-                rows = {modality: vectors[position] for modality, vectors in given.items()}
-                item = Item(entry, f"entry {position + 1}", rows)
+                item = Item(entry, f"entry {position + 1}", given, position)
                 self._identify(item, seen)
                 items.append(item)
             stored = self.store.digests(item.entry.id for item in items if not item.refused)
@@ -194,8 +193,8 @@ class Ingestion:
             raise InvalidInput("It has neither a picture nor a text.")
         content = f"{_NO_PICTURE if source is None else json_texts([item.image or '', item.image_hash or ''])}\n"
         content += f"{item.texts}\n{item.metadata}"  # JSON has no bare line ends
-        for name, vector in item.given.items():
-            content += f"\n{name} {zlib.crc32(vector.data)}"
+        for name, vectors in item.given.items():
+            content += f"\n{name} {zlib.crc32(vectors[item.at].data)}"
         item.digest = hashlib.sha256(content.encode()).hexdigest()
         if item.digest == item.stored:
             item.unchanged, item.picture = True, None

@@ -33,6 +33,8 @@ from ravlm.retrieval.filters import Filter, to_sql
 
 MAPPED = 2**40
 """Bytes of the file that are read through the memory map (SQLite itself stops at 2 GB): hits lie all over it."""
+LOG_PAGES = 4000
+"""Pages of the log (32 MB) that are copied into the file at a time: those that change again and again only once."""
 NEWEST = 32
 """Newest parts by whose checksums a history is recognised."""
 
@@ -145,6 +147,7 @@ class Store(Rows):
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = OFF")  # `compact` rewrites the file
         db.execute("PRAGMA cache_size = -65536")
+        db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         db.execute(f"PRAGMA mmap_size = {MAPPED}")
         return db
 
