@@ -52,7 +52,7 @@ class GridStage(nn.Module):
 
     def forward(self, trunk: Tensor) -> Tensor:
         with torch.no_grad():
-            grid = F.relu6(self.stage.head(self.stage.block(trunk))).flatten(2).float()  # (n, 1280, places)
+            grid = self.stage.grid(trunk).flatten(2).float()  # (n, 1280, places)
         shares = (self.queries @ grid / IMAGE_WIDTH**0.5).softmax(-1)
         return grid.mean(-1) + self.out((shares @ grid.transpose(1, 2)).flatten(1))
 

@@ -76,8 +76,12 @@ def test_the_closed_book_is_the_same_path_without_entries(made: FusedModel) -> N
         "evidence_mask": given["evidence_mask"][:, :0],
         "evidence_scores": given["evidence_scores"][:, :0],
     }
-    closed = made(**none, decoder_input_ids=words()).logits
-    torch.testing.assert_close(made(**empty, decoder_input_ids=words()).logits, closed)
+    closed = made(**none, decoder_input_ids=words()).logits.log_softmax(-1)
+    torch.testing.assert_close(made(**empty, decoder_input_ids=words()).logits.log_softmax(-1), closed)
+    given["evidence_mask"] = given["evidence_mask"] & torch.tensor([True, False])[:, None, None]
+    mixed = made(**given, decoder_input_ids=words()).logits.log_softmax(-1)
+    torch.testing.assert_close(mixed[1], closed[1], atol=1e-4, rtol=1e-3)
+    assert (mixed[0] - closed[0]).abs().max() > 0.01
 
 
 @torch.no_grad()

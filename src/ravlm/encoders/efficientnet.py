@@ -136,8 +136,12 @@ class LastStage(nn.Module):
         self.block = copy.deepcopy(network.blocks[-1]).requires_grad_(True)
         self.head = copy.deepcopy(network.head).requires_grad_(True)
 
+    def grid(self, trunk: Tensor) -> Tensor:
+        """The last grid (n, 1280, g, g)."""
+        return F.relu6(self.head(self.block(trunk)))
+
     def forward(self, trunk: Tensor) -> Tensor:
-        return F.relu6(self.head(self.block(trunk))).float().mean((2, 3))
+        return self.grid(trunk).float().mean((2, 3))
 
 
 def onnx_bytes(network: EfficientNetLite2, opened: Sequence[Mapping[str, np.ndarray]] = ()) -> bytes:

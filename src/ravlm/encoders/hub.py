@@ -117,14 +117,14 @@ def read_config(folder: Path, name: str) -> Any:
     """The checkpoint's configuration. Raises Mismatch for a kind that Transformers does not know."""
     from transformers import AutoConfig
 
-    return _read_part(AutoConfig.from_pretrained, folder, name, "config.json of a model that Transformers knows")
+    return read_part(AutoConfig.from_pretrained, folder, name, "config.json of a model that Transformers knows")
 
 
 def read_tokenizer(folder: Path, name: str) -> Any:
     """The checkpoint's tokenizer."""
     from transformers import AutoTokenizer
 
-    tokenizer = _read_part(AutoTokenizer.from_pretrained, folder, name, "tokenizer")
+    tokenizer = read_part(AutoTokenizer.from_pretrained, folder, name, "tokenizer")
     kept = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
     if not any((folder / path).is_file() for path in kept):  # Transformers then makes one that knows no word
         raise Mismatch(f'The checkpoint "{name}" has no usable tokenizer: it has none of {", ".join(sorted(kept))}.')
@@ -135,16 +135,15 @@ def read_image_processor(folder: Path, name: str) -> Any:
     """The checkpoint's image processor, on Pillow: the same numbers with torchvision and without."""
     from transformers import AutoImageProcessor
 
-    def read(folder: Path, **options: Any) -> Any:
-        return AutoImageProcessor.from_pretrained(folder, backend="pil", **options)
-
-    return _read_part(read, folder, name, "image processor (preprocessor_config.json)")
+    what = "image processor (preprocessor_config.json)"
+    return read_part(AutoImageProcessor.from_pretrained, folder, name, what, backend="pil")
 
 
-def _read_part(read: Callable[..., T], folder: Path, name: str, what: str) -> T:
+def read_part(read: Callable[..., T], folder: Path, name: str, what: str, **options: Any) -> T:
+    """What `read` makes of the checkpoint's files. Raises Mismatch, or MissingExtra, where it can't."""
     try:
         with quiet():
-            return read(folder, local_files_only=True, trust_remote_code=False)
+            return read(folder, local_files_only=True, trust_remote_code=False, **options)
     except ImportError as error:
         if "sentencepiece" in str(error).lower():
             raise MissingExtra("sentencepiece", "hub", f'The tokenizer of "{name}"') from None
@@ -154,15 +153,16 @@ def _read_part(read: Callable[..., T], folder: Path, name: str, what: str) -> T:
         raise Mismatch(f'The checkpoint "{name}" has no usable {what}: {reason.rstrip(".")}.') from None
 
 
-def read_model(folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
-    """The model of a checkpoint folder, and what Transformers tells of its weights. Raises NotFound or BrokenData."""
+def read_model(folder: Path, dtype: torch.dtype, kind: Any = None) -> tuple[Any, dict[str, Any]]:
+    """The model of a checkpoint folder, and what Transformers tells of its weights. `kind`: its auto class, by default
+    that of models without a head. Raises NotFound or BrokenData."""
     from safetensors import SafetensorError
     from transformers import AutoModel
 
     weight_files(folder)
     try:
         with quiet():
-            return AutoModel.from_pretrained(
+            return (kind or AutoModel).from_pretrained(
                 folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True,
                 output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip

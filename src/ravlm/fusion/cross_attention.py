@@ -62,7 +62,7 @@ class CrossAttentionFusion(Fusion):
             given["encoder_hidden_states"] = sources.picture if sources.picture.shape[1] else None
             if sources.evidence is not None and sources.mask is not None:
                 given["evidence_hidden_states"] = sources.evidence.flatten(1, 2)
-                given["evidence_attention_mask"] = _never_empty(sources.mask.flatten(1))
+                given["evidence_attention_mask"] = sources.mask.flatten(1)
         else:
             states, there = repeated(sources, ids.shape[0]).flat()
             given["encoder_hidden_states"] = states
@@ -70,7 +70,3 @@ class CrossAttentionFusion(Fusion):
         said = self.decoder(**given, past_key_values=cache)
         return Decoded(said.logits, said.past_key_values if use_cache else None)
 
-
-def _never_empty(mask: Tensor) -> Tensor:
-    """A row that has no token may look at its first place: a softmax over nothing is not a number."""
-    return torch.cat([mask[:, :1] | ~mask.any(1, keepdim=True), mask[:, 1:]], dim=1)

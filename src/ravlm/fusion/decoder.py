@@ -56,6 +56,8 @@ class Attention(nn.Module):
         n, t, d = words.shape
         rows = keys.shape[0]
         queries = self._split(self.query(words).reshape(rows, n // rows * t, d))
+        if mask is not None:  # a softmax over nothing is not a number; what it sees then counts nowhere
+            mask = mask | ~mask.any(-1, keepdim=True)
         seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         return self.out(seen.transpose(1, 2).reshape(n, t, d))
 
@@ -86,7 +88,7 @@ class Layer(nn.Module):
         if looked.evidence is not None:
             keys, values = looked.kept(self.evidence, looked.evidence, 2 * self.index + 1)
             seen = self.evidence(self.norms[2](words), keys, values, looked.evidence_mask)
-            words = words + torch.tanh(self.gate) * seen
+            words = words + torch.tanh(self.gate) * looked.where_evidence(seen)
         return words + self.feed(self.norms[3](words))
 
 
@@ -104,6 +106,13 @@ class Looked:
         self.picture, self.evidence, self.cache = picture, evidence, cache
         self.picture_mask = None if picture_mask is None else picture_mask[:, None, None, :].bool()
         self.evidence_mask = None if evidence_mask is None else evidence_mask[:, None, None, :].bool()
+
+    def where_evidence(self, seen: Tensor) -> Tensor:
+        """What was seen (n, t, d) in the evidence, 0 in rows that have none."""
+        if self.evidence_mask is None:
+            return seen
+        there = self.evidence_mask.any(-1)[:, :, 0, None]  # (rows, 1, 1)
+        return seen * there.repeat_interleave(seen.shape[0] // there.shape[0], 0)
 
     def kept(self, attention: Attention, states: Tensor, place: int) -> tuple[Tensor, Tensor]:
         """Keys and values of `states`, from the cache's `place` where they are."""

@@ -144,7 +144,8 @@ class _Run:
             for i, (name, p) in enumerate(self.parameters.items()):
                 p.copy_(arrays[f"weight/{name}"])
                 self.mean[name].copy_(arrays[f"mean/{name}"])
-                state[i] = {key: arrays[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                if f"step/{name}" in arrays:  # else it had no gradient yet
+                    state[i] = {key: arrays[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         if runtime.rank()[0] > 0:
             return saved["step"]
@@ -159,7 +160,7 @@ class _Run:
         state = self.optimiser.state_dict()["state"]
         for i, (name, p) in enumerate(self.parameters.items()):
             arrays[f"weight/{name}"], arrays[f"mean/{name}"] = p.detach(), self.mean[name]
-            arrays |= {f"{key}/{name}": value for key, value in state[i].items()}
+            arrays |= {f"{key}/{name}": value for key, value in state.get(i, {}).items()}
         values = {"step": done, "config": to_mapping(self.config)}
         if runtime.rank()[0] > 0:
             return

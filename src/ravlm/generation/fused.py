@@ -1,0 +1,189 @@
+"""The fused generator: captions written by a model of ours that looks at the picture and reads the evidence.
+
+A folder of `save`: the model as Transformers saves it, its tokenizer, and generator.json, which says how it is fed.
+What it can't write (answers that must be read, talk) goes to the generator it is given for that. Knows no knowledge
+base.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ravlm.checkpoint import written_aside
+from ravlm.config import from_mapping, to_mapping
+from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.generation.base import Generator, Request, abstain
+from ravlm.generation.facts import entity_name, parse_text
+from ravlm.generation.fused_model import FusedModel
+from ravlm.generation.fused_sources import ProcessorSources, SourceReader, StarterSources
+from ravlm.generation.overlap import content_words
+from ravlm.generation.vocabulary import sentence
+from ravlm.records import Answer, Entry, Hit
+
+SETTINGS = "generator.json"
+_MOST_CITATIONS = 3
+
+
+@dataclass(frozen=True)
+class FusedSettings:
+    """How a fused model is fed and asked."""
+
+    sources: Literal["starter", "processor"] = "starter"
+    image_size: int = 260
+    beams: int = 3
+    length_penalty: float = 1.0
+    most_words: int = 24
+    budget: int = 160
+    """Tokens of evidence a request."""
+    trained_on: tuple[str, ...] = field(default=())
+    """What it was trained on, for people."""
+
+
+class FusedGenerator(Generator):
+    """Captions by a `FusedModel`; other tasks by `others`."""
+
+    name = "fused"
+
+    def __init__(
+        self,
+        model: FusedModel,
+        tokenizer: Any,
+        sources: SourceReader,
+        settings: FusedSettings = FusedSettings(),
+        others: Generator | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.sources = model.eval(), tokenizer, sources
+        self.settings, self.others = settings, others
+
+    @classmethod
+    def load(cls, folder: str | Path, others: Generator | None = None) -> FusedGenerator:
+        """The generator of a folder that `save` wrote. Strict: a missing or a left-over weight is an error."""
+        from transformers import AutoImageProcessor, AutoTokenizer
+
+        folder = Path(folder)
+        if not (folder / SETTINGS).is_file():
+            raise NotFound(f'"{folder}" is no fused generator: it has no {SETTINGS}. Train one: ravlm train generator')
+        settings = from_mapping(FusedSettings, _read(folder / SETTINGS), str(folder / SETTINGS))
+        model = load_model(folder)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        if settings.sources == "starter":
+            return cls(model, tokenizer, StarterSources(settings.image_size), settings, others)
+        processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
+        return cls(model, tokenizer, ProcessorSources(processor, tokenizer), settings, others)
+
+    def save(self, folder: str | Path) -> None:
+        """Write it as a folder, whole or not at all."""
+        with written_aside(folder) as aside:
+            aside.mkdir()
+            self.model.save_pretrained(aside)
+            self.tokenizer.save_pretrained(aside)
+            if isinstance(self.sources, ProcessorSources):
+                self.sources.image_processor.save_pretrained(aside)
+            (aside / SETTINGS).write_text(json.dumps(to_mapping(self.settings), indent=1) + "\n", encoding="utf-8")
+
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
+        """Captions together, in one batch; the rest by the other generator."""
+        mine = [request for request in requests if request.task == "caption"]
+        rest = [request for request in requests if request.task != "caption"]
+        if rest and self.others is None:
+            raise InvalidInput(
+                f'This fused generator writes captions only, and was asked to "{rest[0].task}"; take '
+                'generator="extractive", or an instruction model.'
+            )
+        written = iter(self._captions(mine))
+        answered = iter(self.others.generate(rest) if self.others and rest else [])
+        return [next(written) if request.task == "caption" else next(answered) for request in requests]
+
+    def _captions(self, requests: Sequence[Request]) -> list[Answer]:
+        shown = [request for request in requests if request.image is not None]
+        if not shown:
+            return [abstain(request, "there is no picture") for request in requests]
+        said = [[saying(hit.entry)[0] for hit in request.evidence.hits] for request in shown]
+        given = self.sources.pictures([request.image for request in shown if request.image is not None])
+        given |= self.sources.evidence(said, self.settings.budget)
+        if self.model.config.fusion.startswith("marginal") and "evidence_mask" in given:
+            given["evidence_scores"] = _scores([request.evidence.hits for request in shown])
+        words, likelihood = self.write(given, shown[0].seed)
+        found = iter(zip(shown, words, likelihood, strict=True))
+        return [
+            self._answer(*next(found)) if request.image is not None else abstain(request, "there is no picture")
+            for request in requests
+        ]
+
+    @torch.no_grad()
+    def write(self, given: dict[str, torch.Tensor], seed: int = 0) -> tuple[list[str], list[float]]:
+        """Texts for a batch of the model's inputs by beam search, and the mean probability of each one's words."""
+        settings = self.settings
+        torch.manual_seed(seed)
+        given = {name: value.to(self.model.device) for name, value in given.items()}
+        found = self.model.generate(
+            **given, num_beams=settings.beams, max_new_tokens=settings.most_words, do_sample=False,
+            length_penalty=settings.length_penalty, return_dict_in_generate=True, output_scores=True,
+        )  # fmt: skip
+        texts = [
+            sentence(self.tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True))
+            if settings.sources == "starter"
+            else self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            for ids in found.sequences
+        ]
+        scores = getattr(found, "sequences_scores", None)
+        likelihood = [1.0] * len(texts) if scores is None else scores.float().exp().tolist()
+        return texts, likelihood
+
+    def _answer(self, request: Request, text: str, likelihood: float) -> Answer:
+        if not text:
+            return abstain(request, "the generator wrote nothing")
+        cited = tuple(_resting_on(text, request.evidence.hits))
+        trace = {**request.evidence.trace, "generator": self.name, "mean probability of a word": round(likelihood, 4)}
+        return Answer(text, request.evidence.hits, cited, round(min(1.0, likelihood), 4), False, trace)
+
+
+def load_model(folder: Path) -> FusedModel:
+    """The model of a folder. Raises BrokenData where a weight is missing or left over: none is drawn at random."""
+    try:
+        model, told = FusedModel.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise BrokenData(f'The model in "{folder}" can\'t be read: {str(error).splitlines()[0]}') from None
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        wrong = sorted(map(str, told.get(kind) or ()))
+        if wrong:
+            raise BrokenData(
+                f'The weights in "{folder}" do not fit its config.json: {kind.replace("_", " ")} {", ".join(wrong[:3])}'
+                f"{' ...' if len(wrong) > 3 else ''}. Fetch or train the checkpoint again."
+            )
+    return model.eval()
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BrokenData(f'"{path}" is no JSON: {error}.') from None
+
+
+def saying(entry: Entry) -> list[str]:
+    """What an entry says about its picture: its free sentences, else its name, else all its words."""
+    free = [fact.value for text in entry.texts for fact in parse_text(text) if not fact.key]
+    return free or [text for text in (entity_name(entry), entry.text) if text][:1] or [""]
+
+
+def _scores(hits: Sequence[Sequence[Hit]]) -> torch.Tensor:
+    """Scores (n, k) of the hits, -inf where a request has fewer."""
+    scores = np.full((len(hits), max(len(some) for some in hits)), -np.inf, np.float32)
+    for row, some in enumerate(hits):
+        scores[row, : len(some)] = [hit.score for hit in some]
+    return torch.from_numpy(scores)
+
+
+def _resting_on(text: str, hits: Sequence[Hit]) -> list[str]:
+    """The entries that share most words with the text, likeliest first."""
+    words = content_words(text)
+    shared = [(len(words & content_words(" ".join(hit.entry.texts))), hit.entry.id) for hit in hits]
+    return [name for count, name in sorted(shared, key=lambda pair: -pair[0]) if count][:_MOST_CITATIONS]

@@ -1,0 +1,202 @@
+"""Training of a fused generator on the starter's backbones: next-token loss with evidence, then self-critical training.
+
+A photo is encoded once for its captions. Each step samples k entries of a longer list and drops all evidence of a share
+of the pictures, so that the model neither ignores nor merely copies evidence and serves the closed book too. Knows the
+losses' inputs; how evidence is found is `generator_data.py`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravlm import runtime
+from ravlm.encoders import efficientnet
+from ravlm.generation.fused_model import FusedModel
+from ravlm.metrics.cider import CiderFrequencies, cider
+from ravlm.training.generator_data import EvidenceStates, Texts, first_texts, sampled
+from ravlm.training.loop import LoopConfig, Step, batch_rows
+
+_EXACT = torch.float32
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """How a generator is trained. `batch` pictures a step, `captions` texts of each."""
+
+    epochs: int = 12
+    batch: int = 64
+    captions: int = 5
+    rate: float = 1e-3
+    k: int = 4
+    most: int = 24
+    """Entries that `k` are sampled from."""
+    dropped: float = 0.25
+    """The share of pictures that is shown without evidence. 1: a closed-book twin."""
+    smoothing: float = 0.1
+    unknown: float = 0.1
+    """The share of words that the model is not told (as unknown) when it writes the next one."""
+    weight_decay: float = 0.01
+    average: float = 0.995
+    samples: int = 5
+    """Texts drawn of a picture in self-critical training."""
+    longest: int = 20
+    seed: int = 0
+
+    def loop(self, pictures: int) -> LoopConfig:
+        """The loop's configuration for so many pictures."""
+        steps = max(1, self.epochs * (pictures // self.batch))
+        return LoopConfig(
+            steps=steps,
+            rate=self.rate,
+            warmup=min(200, steps // 5 + 1),
+            weight_decay=self.weight_decay,
+            average=self.average,
+            seed=self.seed,
+            save_every=max(20, steps // 10),
+            log_every=max(1, steps // 60),
+        )
+
+
+@dataclass(frozen=True)
+class GeneratorData:
+    """Pictures as what the image network's last block reads, their captions as tokens, and evidence."""
+
+    grids: Sequence[np.ndarray]
+    """A view each: (pictures, 208, g, g) in half precision."""
+    words: Texts
+    offsets: np.ndarray
+    """The captions of picture i: offsets[i] to offsets[i + 1]."""
+    evidence: EvidenceStates | None
+    """None: a generator that is never shown any."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+class GeneratorStep(Step):
+    """Next-token loss of captions, given picture and evidence."""
+
+    def __init__(
+        self, model: FusedModel, data: GeneratorData, config: GeneratorConfig, held_out: GeneratorData | None = None
+    ) -> None:
+        self.model = self.fused = model
+        self.data, self.config, self.held_out = data, config, held_out
+        network = efficientnet.load_network(efficientnet.weights_file())
+        self._stage = efficientnet.LastStage(network).requires_grad_(False).eval()
+        self._dtype = runtime.inference_dtype(torch.device("cpu"))
+
+    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+        c, data = self.config, self.data
+        random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+        pictures = batch_rows(len(data), c.batch, index, c.seed).numpy()
+        counts = np.diff(data.offsets)[pictures]
+        beyond = np.arange(counts.max()) >= counts[:, None]
+        shuffled = np.argsort(random.random(beyond.shape) + beyond)
+        which = data.offsets[pictures][:, None] + shuffled[:, np.arange(c.captions) % counts.min()]
+        labels = torch.from_numpy(data.words.padded(which.ravel(), -100))[:, 1:]
+        with self._autocast():
+            return {"loss": self._loss(self._shown(data, pictures, random), labels, generator)}
+
+    def _loss(self, shown: dict[str, Tensor], labels: Tensor, generator: torch.Generator) -> Tensor:
+        words = self.fused.shifted(labels)
+        hidden = torch.rand(words.shape, generator=generator) < self.config.unknown
+        hidden[:, 0] = False
+        words = words.masked_fill(hidden & (labels != -100), 3)  # <unk> of our vocabulary
+        loss = self.fused(**shown, labels=labels, decoder_input_ids=words, label_smoothing=self.config.smoothing).loss
+        assert loss is not None
+        return loss
+
+    def _shown(
+        self, data: GeneratorData, pictures: np.ndarray, random: np.random.Generator | None
+    ) -> dict[str, Tensor]:
+        """The model's inputs: in training (`random`) any view and sampled evidence, else as at inference."""
+        views = np.zeros(len(pictures), int) if random is None else random.integers(len(data.grids), size=len(pictures))
+        trunk = np.stack([data.grids[view][row] for view, row in zip(views, pictures, strict=True)])
+        with torch.no_grad():
+            grid = self._stage.grid(torch.from_numpy(trunk).float().contiguous(memory_format=torch.channels_last))
+        shown = {"picture_states": grid.flatten(2).transpose(1, 2)}
+        c = self.config
+        if data.evidence is None or c.dropped >= 1 or c.k == 0:
+            return shown
+        texts = (
+            first_texts(data.evidence, pictures, c.k)
+            if random is None
+            else sampled(data.evidence, pictures, c.k, c.dropped, random)
+        )
+        states, mask = data.evidence.padded(texts)
+        return shown | {"evidence_states": torch.from_numpy(states), "evidence_mask": torch.from_numpy(mask)}
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", self._dtype, enabled=self._dtype != _EXACT)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The loss a word on held-out captions, with evidence and without, nothing smoothed or hidden."""
+        data, c = self.held_out, self.config
+        if data is None:
+            return {}
+        found: dict[str, list[float]] = {}
+        for start in range(0, len(data), c.batch):
+            pictures = np.arange(start, min(start + c.batch, len(data)))
+            labels = torch.from_numpy(data.words.padded(data.offsets[pictures], -100))[:, 1:]
+            shown = self._shown(data, pictures, None)
+            alone = {"picture_states": shown["picture_states"]}
+            with self._autocast():
+                for name, given in (("held-out loss", shown), ("held-out loss, closed book", alone)):
+                    found.setdefault(name, []).append(float(self.fused(**given, labels=labels).loss))
+        return {name: float(np.mean(losses)) for name, losses in found.items()}
+
+
+class SelfCriticalStep(GeneratorStep):
+    """Self-critical training (Rennie et al. 2017) with CIDEr as reward: several texts are drawn for each picture, and
+    what is better than the mean of the others is made likelier (leave-one-out baseline; Luo 2020)."""
+
+    def __init__(
+        self,
+        model: FusedModel,
+        data: GeneratorData,
+        config: GeneratorConfig,
+        references: Sequence[Sequence[str]],
+        frequencies: CiderFrequencies,
+        words: Sequence[str],
+        held_out: GeneratorData | None = None,
+    ) -> None:
+        super().__init__(model, data, config, held_out)
+        self.references, self.frequencies, self.vocabulary = references, frequencies, words
+
+    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+        c, data = self.config, self.data
+        random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+        pictures = batch_rows(len(data), c.batch, index, c.seed).numpy()
+        shown = self._shown(data, pictures, random)
+        with self._autocast():
+            self.fused.eval()
+            drawn = self.fused.generate(
+                **shown, do_sample=True, top_k=0, num_return_sequences=c.samples, max_new_tokens=c.longest
+            )[:, 1:]
+            self.fused.train()
+            rewards = self._rewards(drawn, pictures).reshape(-1, c.samples)
+            others = (rewards.sum(1, keepdims=True) - rewards) / (c.samples - 1)
+            better = torch.from_numpy((rewards - others).ravel())
+            counts = _counts(drawn, self.fused.generation_config.eos_token_id)
+            said = self.fused(**shown, decoder_input_ids=self.fused.shifted(drawn)).logits
+        likely = said.float().log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
+        loss = -(better[:, None] * likely * counts).sum() / counts.sum()
+        return {"loss": loss, "reward": torch.tensor(rewards.mean())}
+
+    def _rewards(self, drawn: Tensor, pictures: np.ndarray) -> np.ndarray:
+        """CIDEr (n * samples,) of what was drawn."""
+        texts = [" ".join(self.vocabulary[i] for i in row if i > 3) for row in drawn.tolist()]
+        wanted = [self.references[picture] for picture in pictures.repeat(self.config.samples).tolist()]
+        return np.array(cider(texts, wanted, tokenize="none", frequencies=self.frequencies).items, np.float32)
+
+
+def _counts(drawn: Tensor, end: int) -> Tensor:
+    """1 for the words of a text (n, t) up to its end, that included, 0 behind it."""
+    ended = (drawn == end).cumsum(1)
+    return ((ended == 0) | ((ended == 1) & (drawn == end))).float()

@@ -1,0 +1,126 @@
+"""Training a fused generator: what evidence it is shown, that it learns to read it, and that rewards are followed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ravlm.errors import InvalidInput
+from ravlm.generation.fused_model import FusedModel
+from ravlm.generation.vocabulary import sentence, train_words
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.metrics.cider import cider_frequencies
+from ravlm.records import Entry, Pair
+from ravlm.training.generator import GeneratorConfig, GeneratorData, GeneratorStep, SelfCriticalStep
+from ravlm.training.generator_data import EvidenceStates, Texts, find_evidence, first_texts, sampled
+from ravlm.training.loop import fit
+from ravlm.training.starter_generator import TEXT_WIDTH, Recipe, new_model
+from tests.fakes import FakeEncoder
+
+NOUNS = ("dog", "cat", "bird", "horse", "fish", "goat", "lion", "bear")
+CAPTIONS = [f"a {noun} runs over the grass" for noun in NOUNS]
+
+
+def data(tokenizer: object, n: int = 8) -> GeneratorData:
+    """Pictures that all look the same; only the evidence (one entry each, a state a noun) tells them apart."""
+    grids = np.zeros((n, 208, 2, 2), np.float16)
+    states = np.random.default_rng(0).normal(size=(n, TEXT_WIDTH)).astype(np.float16)
+    evidence = EvidenceStates(states, np.arange(n + 1), np.arange(n)[:, None], np.arange(n + 1))
+    return GeneratorData([grids], Texts.of(CAPTIONS[:n], tokenizer), np.arange(n + 1), evidence)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FusedModel, GeneratorData, GeneratorConfig]:
+    tokenizer = train_words(CAPTIONS, least=1)
+    config = GeneratorConfig(epochs=100, batch=8, captions=1, k=1, most=1, dropped=0.2, unknown=0.0, average=0.0)
+    config = replace(config, rate=3e-3, smoothing=0.0)
+    model = new_model(Recipe(width=64, layers=1, heads=2, mixing_layers=1), len(tokenizer), 2)
+    made = data(tokenizer)
+    step = GeneratorStep(model, made, config, made)
+    fit(step, config.loop(8), tmp_path_factory.mktemp("first"))
+    return model, made, config
+
+
+def test_it_reads_the_evidence_and_does_without(
+    trained: tuple[FusedModel, GeneratorData, GeneratorConfig],
+) -> None:
+    """The pictures are alike, so the closed book can't beat guessing one noun of eight; the evidence tells it."""
+    model, made, config = trained
+    figures = GeneratorStep(model, made, config, made).evaluate()
+    assert figures["held-out loss"] < 0.1
+    assert figures["held-out loss, closed book"] > np.log(8) / 7  # seven words and an end, one of them unknown
+
+
+def test_rewards_are_followed(
+    trained: tuple[FusedModel, GeneratorData, GeneratorConfig], tmp_path: Path
+) -> None:
+    """Shown no evidence it says any noun; rewarded for "dog" whatever the picture, it comes to say dog."""
+    model, made, _ = trained
+    tokenizer = train_words(CAPTIONS, least=1)
+    references = [[CAPTIONS[0]]] * 8
+    critical = GeneratorConfig(
+        epochs=30, batch=8, dropped=1.0, rate=2e-3, average=0.0, samples=4, longest=8
+    )
+    vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    frequencies = cider_frequencies([[text] for text in CAPTIONS], tokenize="none")
+    step = SelfCriticalStep(model, made, critical, references, frequencies, vocabulary)
+    before = float(step.losses(0, torch.Generator().manual_seed(0))["reward"])
+    fit(step, critical.loop(8), tmp_path)
+    after = float(step.losses(0, torch.Generator().manual_seed(0))["reward"])
+    assert after > before + 1
+    assert after > 6  # of at most 10
+
+
+def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> None:
+    """By id, by group, by path and by look: a copy of the picture under another id was once its own evidence."""
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 255, (6, 6, 3)).astype(np.uint8)).resize((48, 48)) for _ in range(6)]
+    entries = [Entry(f"e{i}", picture, (f"text {i}",), {"group": i // 2}) for i, picture in enumerate(pictures)]
+    entries.append(Entry("copy", pictures[0], ("the same picture",)))
+    encoder = FakeEncoder()
+    pairs = [Pair(pictures[i], (f"text {i}",), f"e{i}", {"group": i // 2}) for i in (0, 3)]
+    with KnowledgeBase.build(tmp_path / "kb", entries, encoder=encoder) as kb:
+        found = find_evidence(kb, pairs, encoder.encode_images([pair.image for pair in pairs]), 8)
+        ids = [{hit.entry.id for hit in hits} for hits in found]
+    assert ids == [{"e2", "e3", "e4", "e5"}, {"e0", "e1", "e4", "e5", "copy"}]
+    with (
+        KnowledgeBase.build(tmp_path / "words", [Entry("w", None, ("a text",))], encoder=encoder) as words,
+        pytest.raises(InvalidInput, match="has no pictures"),
+    ):
+        find_evidence(words, pairs, np.zeros((2, encoder.dim)), 8)
+
+
+def test_sampling_of_evidence() -> None:
+    """k of the list in its order, a text of the right entry each, nothing for the dropped."""
+    near = np.array([[4, 2, 0, -1], [1, 3, -1, -1]])
+    evidence = EvidenceStates(np.zeros((20, 4), np.float16), np.arange(21), near, np.arange(0, 21, 4))
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        texts = sampled(evidence, np.array([0, 1]), 2, 0.0, random) // 4
+        assert texts[0].tolist() in ([4, 2], [4, 0], [2, 0])
+        assert texts[1].tolist() == [1, 3]
+    assert (sampled(evidence, np.array([0, 1]), 2, 1.0, random) == -1).all()
+    assert first_texts(evidence, np.array([0, 1]), 3).tolist() == [[16, 8, 0], [4, 12, -1]]
+    states, mask = EvidenceStates(np.arange(12).reshape(6, 2), np.array([0, 1, 4, 6]), near, near[0]).padded(
+        np.array([[1, -1], [0, 2]])
+    )
+    assert mask.sum(-1).tolist() == [[3, 0], [1, 2]]
+    assert states[0, 0].tolist() == [[2, 3], [4, 5], [6, 7]]
+    assert states[1, 1].tolist() == [[8, 9], [10, 11], [0, 0]]
+
+
+def test_a_vocabulary_of_whole_words() -> None:
+    tokenizer = train_words(["A dog's ball, a DOG!", "a dog 在草地上", "草地"], least=2)
+    assert tokenizer.tokenize("A dog; the dog's 草地") == ["a", "dog", "<unk>", "<unk>", "草", "地"]
+    ids = tokenizer("a dog")["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(ids) == ["<s>", "a", "dog", "</s>"]
+    assert sentence(["a", "dog", "'s"]) == "A dog 's."
+    assert sentence(["草", "地", "上", "的", "dog"]) == "草地上的 dog."
+    assert sentence([]) == ""
+    with pytest.raises(InvalidInput, match="No word occurs 9 times"):
+        train_words(["a dog"], least=9)
