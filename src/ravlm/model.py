@@ -7,15 +7,15 @@ is not in the base is abstained from before any generator is asked.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as Stream
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, overload
 
 from ravlm.data.words import is_chinese
-from ravlm.errors import InvalidInput, nearest
-from ravlm.generation.base import CLOSED_BOOK, Evidence, Generator, Message, Request, abstain
-from ravlm.generation.extractive import ExtractiveGenerator
+from ravlm.errors import InvalidInput
+from ravlm.generation.base import CLOSED_BOOK, Evidence, Message, Request, abstain
 from ravlm.generation.finding import Finder
+from ravlm.generation.loading import GeneratorName, load_generator
 from ravlm.generation.talk import picture_of, read_messages
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Answer, Hit, ImageSource
@@ -26,15 +26,13 @@ PictureList: TypeAlias = "list[Any] | tuple[Any, ...]"
 Words: TypeAlias = "str | TextList"
 Pictures: TypeAlias = "ImageSource | PictureList"
 Found: TypeAlias = "Sequence[Evidence] | None"
-GENERATORS: dict[str, Callable[[KnowledgeBase], Generator]] = {
-    "extractive": lambda kb: ExtractiveGenerator(kb.encoder),
-}
 
 
 class RetrievalAugmentedVLM:
     """Answers, captions, stories and talk that rest on the entries of a knowledge base.
 
-    `generator`: a name in `GENERATORS`, or a `Generator`. `k`: how many entries it reads; 0 is the closed book.
+    `generator`: "extractive", a preset ("small", ...), a folder, a hub name, an endpoint's address
+    (http://host:port/v1#model), or a `Generator`. `k`: how many entries it reads; 0 is the closed book.
     `max_false_answers`: the share of questions about absent things that may be answered; by default as few as leaves
     nine in ten of those about present things answered. A list in gives a list out, in order.
 
@@ -44,19 +42,14 @@ class RetrievalAugmentedVLM:
     def __init__(
         self,
         kb: KnowledgeBase,
-        generator: str | Generator = "extractive",
+        generator: GeneratorName = "extractive",
         k: int = 4,
         max_false_answers: float | None = None,
     ) -> None:
-        if isinstance(generator, str) and generator not in GENERATORS:
-            raise InvalidInput(
-                f'The generator is "{generator}"; allowed: {", ".join(GENERATORS)}, or a Generator object.'
-                f"{nearest(generator, GENERATORS)}"
-            )
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
             raise InvalidInput(f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed.")
         self.kb, self.k, self.max_false_answers = kb, _checked_k(k), max_false_answers
-        self.generator = GENERATORS[generator](kb) if isinstance(generator, str) else generator
+        self.generator = load_generator(generator, kb)
         self._finder = Finder(kb, max_false_answers)
 
     @overload

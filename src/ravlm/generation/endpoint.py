@@ -10,6 +10,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Generator as Stream
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -164,7 +165,9 @@ class Endpoint:
 
     # the way there and back
 
-    def _bytes(self, method: str, route: str, body: dict[str, Any] | None, deadline: float) -> Iterator[bytes]:
+    def _bytes(
+        self, method: str, route: str, body: dict[str, Any] | None, deadline: float
+    ) -> Stream[bytes, None, None]:
         """What a reply brings, within the bounds."""
         import httpx2
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ravlm.data.images import load_image
 from ravlm.errors import BrokenData, InvalidInput, NotFound
-from ravlm.generation.base import ABSENT, Request, Task
+from ravlm.generation.base import ABSENT, Message, Request, Task
 from ravlm.records import Hit, ImageSource
 
 Part: TypeAlias = "str | Image.Image"
@@ -99,7 +99,7 @@ class _Draft:
         parts: list[Part] = []
         for head, text, picture in zip(self.heads, self.texts, self.pictures, strict=True):
             if text or picture is not None:
-                shown = [picture, "\n"] if picture is not None else []
+                shown: list[Part] = [picture, "\n"] if picture is not None else []
                 parts += [f"{head} ", *shown, f"{text}\n" if text else ""]
         if self.heads:
             parts = ["<evidence>\n", *parts, "</evidence>\n"]
@@ -111,16 +111,16 @@ def prompt(
     limits: Limits,
     count: Callable[[Sequence[Turn]], int],
     measure: Callable[[str], int],
-    description: str = "",
+    describe: Callable[[Request], str] | None = None,
 ) -> list[Turn]:
     """The turns for a request: the system's, then the talk's, the last one with evidence, picture and question.
 
-    `count` tells how many tokens turns take, `measure` how many a text. `description`: what stands for the picture
+    `count` tells how many tokens turns take, `measure` how many a text. `describe`: tells what the picture shows
     where the model reads none. What does not fit is left out in this order: the ends of the evidence's texts beyond
     their share, its pictures, the rest of its texts, the earlier turns. Raises InvalidInput where the question alone
     does not fit, NotFound or BrokenData where its picture can't be read; an entry's picture that can't is left out.
     """
-    draft = _draft(request, limits, description)
+    draft = _draft(request, limits, describe)
     draft = _with_texts(draft, measure, int(limits.tokens * limits.evidence_share))
     while (over := count(turns := draft.turns()) - limits.tokens) > 0:
         shown = [i for i, picture in enumerate(draft.pictures) if picture is not None]
@@ -140,7 +140,7 @@ def prompt(
     return turns
 
 
-def _draft(request: Request, limits: Limits, description: str) -> _Draft:
+def _draft(request: Request, limits: Limits, describe: Callable[[Request], str] | None) -> _Draft:
     hits = request.evidence.hits
     weights = request.evidence.weights or (None,) * len(hits)
     heads = [f"[{n}]" + ("" if weight is None else f" ({weight:.0%} likely)") for n, weight in enumerate(weights, 1)]
@@ -148,14 +148,21 @@ def _draft(request: Request, limits: Limits, description: str) -> _Draft:
     if limits.pictures:
         for i, hit in enumerate(hits[: limits.evidence_pictures]):
             pictures[i] = _entry_picture(hit, limits.evidence_edge)
-    history = [turn for message in request.messages[:-1] if message.role != "system" if (turn := Turn(message.role, (
-        *([shrunk(message.image, limits.edge), "\n"] if limits.pictures and message.image is not None else []),
-        message.text,
-    )))]
     return _Draft(
-        _system(request), tuple(history), tuple(_saying(hit) for hit in hits), tuple(heads), tuple(pictures),
-        _asked(request, limits, description),
-    )  # fmt: skip
+        system=_system(request),
+        history=tuple(_turn(message, limits) for message in request.messages[:-1] if message.role != "system"),
+        texts=tuple(_saying(hit) for hit in hits),
+        heads=tuple(heads),
+        pictures=tuple(pictures),
+        asked=_asked(request, limits, describe),
+    )
+
+
+def _turn(message: Message, limits: Limits) -> Turn:
+    """A turn of the talk so far, with its picture."""
+    if message.image is None or not limits.pictures:
+        return Turn(message.role, (message.text,))
+    return Turn(message.role, (shrunk(message.image, limits.edge), "\n", message.text))
 
 
 def _system(request: Request) -> str:
@@ -170,12 +177,13 @@ def _system(request: Request) -> str:
     return "\n".join(lines)
 
 
-def _asked(request: Request, limits: Limits, description: str) -> tuple[Part, ...]:
+def _asked(request: Request, limits: Limits, describe: Callable[[Request], str] | None) -> tuple[Part, ...]:
     """The picture and the words of the request itself."""
     words = request.text or _UNTOLD.get(request.task, "")
     if request.image is None:
         return (words,)
     if not limits.pictures:
+        description = describe(request) if describe is not None else ""
         return (f"{_UNSEEN} It was described as: {description}\n" if description else f"{_UNSEEN}\n", words)
     earlier = [message.image for message in request.messages[:-1]]
     if any(image is request.image for image in earlier):

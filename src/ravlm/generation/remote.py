@@ -67,8 +67,7 @@ class RemoteGenerator(Generator):
     def stream(self, request: Request) -> Stream[str, None, Answer]:
         """Pieces of the text as they come."""
         citing = Citing(request)
-        seen = self.limits.pictures or request.image is None or self._describe is None
-        turns = prompt(request, self.limits, _count, _measure, "" if seen else self._describe(request))
+        turns = prompt(request, self.limits, _count, _measure, self._describe)
         length = LENGTHS[request.task] + _THINKING
         settings = {"max_tokens": length, "temperature": self.temperature, "seed": request.seed}
         for word in self.endpoint.words([_message(turn) for turn in turns], settings):

@@ -1,0 +1,86 @@
+"""From a name, a folder or an address to a generator. Knows which kinds there are; each is made by its own module."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from ravlm.checkpoint import read_checkpoint_config
+from ravlm.encoders.hub_files import find_folder
+from ravlm.errors import InvalidInput, nearest
+from ravlm.generation.base import Generator, Request
+from ravlm.generation.consensus import consensus
+from ravlm.generation.endpoint import is_address
+from ravlm.generation.extractive import ExtractiveGenerator
+from ravlm.generation.presets import PRESETS
+from ravlm.generation.vectors import TextVectors
+from ravlm.knowledge.base import KnowledgeBase
+
+GeneratorName: TypeAlias = "str | os.PathLike[str] | Generator"
+_HOST = re.compile(r"[\w.-]+:\d+(/|$)")
+
+
+def _extractive(kb: KnowledgeBase) -> Generator:
+    return ExtractiveGenerator(kb.encoder)
+
+
+def _chat(folder: Path, name: str, kb: KnowledgeBase) -> Generator:
+    from ravlm.generation.chat import ChatGenerator
+
+    return ChatGenerator(folder, name=name, describe=describer(kb))
+
+
+def _remote(address: str, kb: KnowledgeBase) -> Generator:
+    from ravlm.generation.remote import RemoteGenerator
+
+    return RemoteGenerator(address, describe=describer(kb))
+
+
+GENERATORS: dict[str, Callable[[KnowledgeBase], Generator]] = {"extractive": _extractive}
+"""Generators that come with ravlm, by name."""
+KINDS: dict[str, Callable[[Path, str, KnowledgeBase], Generator]] = {}
+"""`model_type` of a folder's config.json -> its loader, given the folder, the name to be found by and the base. What is
+not here is a model of Transformers that talks."""
+
+
+def load_generator(name: GeneratorName, kb: KnowledgeBase) -> Generator:
+    """The generator of that name, address (http://host:port/v1#model), folder or hub name; a Generator as it is.
+
+    Raises InvalidInput for a name that is none of these, and what the generator's own loading raises.
+    """
+    if isinstance(name, Generator):
+        return name
+    text = str(name)
+    if text in GENERATORS:
+        return GENERATORS[text](kb)
+    if is_address(text):
+        return _remote(text, kb)
+    is_folder = Path(text).expanduser().is_dir()
+    if text in PRESETS and not is_folder:
+        text = PRESETS[text].hub_name
+    if _HOST.match(text) and not is_folder:
+        raise InvalidInput(f'The generator is "{text}"; an address begins with http:// or https://: http://{text}.')
+    if not is_folder and text.count("/") != 1:
+        short = [*GENERATORS, *PRESETS]
+        raise InvalidInput(
+            f'The generator is "{text}"; allowed: {", ".join(short)}, a folder, a hub name (owner/model), an address '
+            f"(http://host:port/v1), or a Generator object.{nearest(text, short)}"
+        )
+    folder = find_folder(text)
+    kind = KINDS.get(read_checkpoint_config(folder).get("model_type", ""), _chat)
+    return kind(folder, str(folder) if is_folder else text, kb)
+
+
+def describer(kb: KnowledgeBase) -> Callable[[Request], str]:
+    """Tells what a request's picture shows, for a model that reads none: what the base's pictures like it are said to
+    show."""
+
+    def describe(request: Request) -> str:
+        if not request.evidence.hits or request.evidence.subject:
+            return ""
+        return consensus(request.evidence, TextVectors(kb.encoder), request.chinese)[0]
+
+    return describe
