@@ -111,7 +111,8 @@ class ChatModel:
     def count(self, turns: Sequence[Turn]) -> int:
         """Tokens that the turns take, pictures at least as many as they do."""
         pictures = sum(self._cost(picture) for turn in turns for picture in turn.pictures)
-        return pictures + self.measure(self.rendered(turns))
+        text = self.rendered(turns)
+        return pictures + self.measure(text) + self._begins(text)
 
     def measure(self, text: str) -> int:
         """Tokens of a text."""
@@ -121,7 +122,8 @@ class ChatModel:
         """The model's inputs for talks with equally many pictures, padded on the left."""
         texts = [self.rendered(talk) for talk in talks]
         pictures = [[picture for turn in talk for picture in turn.pictures] for talk in talks]
-        options: dict[str, Any] = {"padding": True, "return_tensors": "pt", "add_special_tokens": False}
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+        options["add_special_tokens"] = self._begins(texts[0])
         if pictures and pictures[0]:
             assert self._processor is not None
             batch = self._processor(text=texts, images=pictures, **options)
@@ -133,6 +135,11 @@ class ChatModel:
             for key, x in batch.items()
             if isinstance(x, Tensor)
         }
+
+    def _begins(self, text: str) -> bool:
+        """Whether the tokenizer must put its first token before a rendered text, as Transformers' processors do."""
+        first = self.tokenizer.bos_token
+        return self._processor is not None and not (first and text.startswith(first))
 
     def _content(self, turn: Turn) -> str | list[dict[str, str]]:
         if not self._takes_parts and not turn.pictures:
