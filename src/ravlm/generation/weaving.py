@@ -91,16 +91,15 @@ def _sentences(hit: Hit, chinese: bool, units: Units) -> list[str]:
 
 
 def _open(name: str, chinese: bool, facts: Sequence[Fact]) -> str:
-    """The first sentence: what the picture shows; a common noun with the article it has in the evidence."""
+    """The first sentence: what the picture shows; a common noun with an article where it has one in the evidence."""
     if chinese:
         return f"图中是{_gap(name)}{name}。"
     if name[0].isupper():
         return f"This is {name}."
     told = " ".join(fact.value for fact in facts if fact.value != name)
-    article = re.search(rf"\b(an?|the) {re.escape(name)}\b", told, re.IGNORECASE)
-    if article is None:
+    if re.search(rf"\ban? (?:[\w-]+ ){{0,2}}{re.escape(name.split()[-1])}\b", told, re.IGNORECASE) is None:
         return f"What we see here: {name}."
-    return f"Here we see {article[1].lower()} {name}."
+    return f"Here we see {'an' if name[0] in 'aeiou' else 'a'} {name}."
 
 
 def _state(fact: Fact, pronoun: str, chinese: bool, units: Units) -> str:
