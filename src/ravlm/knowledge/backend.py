@@ -128,8 +128,8 @@ class View(ABC):
         """What each entry has under a metadata key, as (kind, value); None where it has nothing."""
 
     @abstractmethod
-    def read(self, parts: np.ndarray, entries: np.ndarray) -> dict[int, tuple[Entry, Part]]:
-        """What hits show of parts; `entries` are theirs."""
+    def read(self, parts: np.ndarray, entries: np.ndarray) -> list[tuple[Entry, Part]]:
+        """What hits show of each of these parts; `entries` are theirs."""
 
 
 class Backend(ABC):

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ravlm.knowledge.cells import centres
+
 KINDS = {
     "flat": "all vectors in half precision, compared one by one",
     "bytes": "all vectors with a byte a dimension, compared one by one",
@@ -28,9 +30,9 @@ LEAST_ROWS = 1000
 PIECE = 65_536
 """Rows that are handed to Faiss at a time."""
 _TRAINED = 131_072
-"""Rows at most that the range of each dimension is learnt from."""
+"""Rows at most that the range of each dimension, and the codes, are learnt from."""
 _PER_CELL = 40
-"""Rows for each cell that the cells are learnt from; Faiss warns below 39."""
+"""Rows for each cell at least."""
 _LINKS, _EFFORT = 32, 100
 
 
@@ -99,7 +101,8 @@ def make(kind: str, vectors: np.ndarray) -> Made:
         return Made(kind, rows)
     count = cell_count(n)
     cells = faiss.index_factory(dim, f"IVF{count},PQ{dim // _cut(dim)}x4fs", faiss.METRIC_INNER_PRODUCT)
-    cells.train(_spread(vectors, _PER_CELL * count))
+    cells.quantizer.add(centres(vectors, count))
+    cells.train(_spread(vectors, _TRAINED))  # what is left to learn: the codes
     _filled(cells, vectors)
     return Made(kind, rows, faiss.IndexRefine(cells, rows), {"cells": 32, "candidates": 80}, cells)
 

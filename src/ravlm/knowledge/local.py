@@ -96,24 +96,26 @@ class LocalView(View):
                 found.setdefault(entry, (kind, value))
         return [found.get(entry) for entry in entries.tolist()]
 
-    def read(self, parts: np.ndarray, entries: np.ndarray) -> dict[int, tuple[Entry, Part]]:
-        """What hits show of parts: from the cards of the snapshot, and of what is newer, from the store."""
+    def read(self, parts: np.ndarray, entries: np.ndarray) -> list[tuple[Entry, Part]]:
+        """What hits show of each of these parts: by the cards of the snapshot, and what is newer by the store."""
         cards = self.live.cards()
         positions = cards.position(parts)
         here = positions != ELSEWHERE
+        if not here.all():
+            elsewhere, carded = self.store.parts(parts[~here].tolist()), iter(self.read(parts[here], entries[here]))
+            return [elsewhere[part] if part in elsewhere else next(carded) for part in parts.tolist()]
         try:
-            shown = cards.read(entries[here])
+            shown = cards.read(entries)
         except ValueError:  # of a large file the checksum is not taken when it is opened
-            return self.store.parts(parts.tolist())
-        found = self.store.parts(parts[~here].tolist()) if not here.all() else {}
-        picture = Part("image")
-        for part, position, (id_, image, texts, metadata) in zip(
-            parts[here].tolist(), positions[here].tolist(), shown, strict=True
-        ):
-            of_part = picture
+            stored = self.store.parts(parts.tolist())
+            return [stored[part] for part in parts.tolist()]
+        found, picture = [], Part("image")
+        for position, (id_, image, texts, metadata) in zip(positions.tolist(), shown, strict=True):
+            part = picture
             if position != IMAGE:
-                of_part = Part("text", position, texts[position] if position < len(texts) else "")
-            found[part] = Entry(id_, self.store.image_path(image), tuple(texts), metadata), of_part
+                part = Part("text", position, texts[position] if position < len(texts) else "")
+            path = None if image is None else self.store.image_path(image)
+            found.append((Entry(id_, path, tuple(texts), metadata), part))
         return found
 
 

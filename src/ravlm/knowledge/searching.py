@@ -36,7 +36,9 @@ class Searching:
             return [[] for _ in queries]
         limit = self._limit(where)
         found, wanted = [NOTHING] * len(queries), k + self.options.offset
-        own = [self._without_duplicates(query, limit) for query in queries]
+        own = [limit] * len(queries)
+        if self.options.near_duplicate is not None:
+            own = [self._without_duplicates(query, limit) for query in queries]
         open_, n = list(range(len(queries))), self._candidates_wanted(wanted)
         while open_:
             rankings = self._candidates([queries[at] for at in open_], n, [own[at] for at in open_])
@@ -131,6 +133,8 @@ class Searching:
             else:
                 each = zip(vectors, limits, strict=True)
                 of_modality.append([self.view.nearest(modality, vector[None], n, limit)[0] for vector, limit in each])
+        if len(of_modality) == 1 and self.view.one_each(self.modalities[0]):
+            return of_modality[0]
         return [
             Candidates(self._together(query, [one.ranking for one in found]), all(one.all_there for one in found))
             for query, *found in zip(queries, *of_modality, strict=True)
@@ -142,8 +146,6 @@ class Searching:
 
     def _together(self, query: Query, found: Sequence[Ranking]) -> Ranking:
         """One ranking of entries over all modalities that were looked through."""
-        if len(found) == 1 and self.view.one_each(self.modalities[0]):
-            return found[0]
         if len(found) == 1 or query.own is None:
             return best_of_each(merged(found))
         there = self._chance(query, query.own)
@@ -195,13 +197,12 @@ class Searching:
         return ranking.picked(order)._replace(scores=scores[order])
 
     def _read(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
-        parts, first = np.unique(np.concatenate([ranking.parts for ranking in rankings]), return_index=True)
-        stored = self.view.read(parts, np.concatenate([ranking.entries for ranking in rankings])[first])
-        found = []
-        for ranking in rankings:
-            pairs = zip(map(stored.__getitem__, ranking.parts.tolist()), ranking.scores.tolist(), strict=True)
-            found.append([Hit(entry, score, part) for (entry, part), score in pairs])
-        return found
+        parts, entries, _ = map(np.concatenate, zip(*rankings, strict=True))
+        shown = iter(self.view.read(parts, entries))
+        return [
+            [Hit(entry, score, part) for score, (entry, part) in zip(ranking.scores.tolist(), shown, strict=False)]
+            for ranking in rankings
+        ]
 
 
 def _fused(rankings: Sequence[Ranking]) -> Ranking:

@@ -118,13 +118,12 @@ class MilvusView(View):
             found.append(min(values) if values else None)
         return found
 
-    def read(self, parts: np.ndarray, entries: np.ndarray) -> dict[int, tuple[Entry, Part]]:
-        """What hits show of parts."""
-        found = {}
-        for part in parts.tolist():
-            seen = self._parts[part]
+    def read(self, parts: np.ndarray, entries: np.ndarray) -> list[tuple[Entry, Part]]:
+        """What hits show of each of these parts."""
+        found = []
+        for seen in map(self._parts.__getitem__, parts.tolist()):
             entry = self.rows.entry_of(seen.body)
-            found[part] = entry, part_of(entry, seen.modality, seen.position, seen.passage)
+            found.append((entry, part_of(entry, seen.modality, seen.position, seen.passage)))
         return found
 
     def _candidates(
