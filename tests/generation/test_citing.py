@@ -103,7 +103,10 @@ def test_the_closed_book_leaves_brackets_alone() -> None:
     assert (answer.text, answer.citations, answer.confidence) == ("A finch [1].", (), 0.5)
 
 
-@given(st.lists(st.sampled_from(["[1]", "[2", "]", " ", "\n", ".", "。", "【3】", "fish", "<think>", "</think>", "-", ","])))
+PARTS = ["[1]", "[2", "]", " ", "\n", ".", "。", "【3】", "fish", "<think>", "</think>", "-", ","]
+
+
+@given(st.lists(st.sampled_from(PARTS)))
 def test_pieces_give_what_the_whole_gives(parts: list[str]) -> None:
     text = "".join(parts)
     whole = told(text, "chat", at_once=10_000)

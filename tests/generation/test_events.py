@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ def test_what_the_standard_says() -> None:
 def test_cuts_change_nothing(cuts: list[int]) -> None:
     """A line end of two bytes that came in two pieces once made two events of one."""
     places = [0, *sorted(cuts), len(SENT)]
-    chunks = [SENT[a:b] for a, b in zip(places, places[1:], strict=False)]
+    chunks = [SENT[a:b] for a, b in pairwise(places)]
     assert list(read_events(chunks)) == ['{"a": "蓝"}', "one\ntwo"]
 
 

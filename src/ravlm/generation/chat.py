@@ -76,7 +76,7 @@ class ChatGenerator(Generator):
                 for (place, _), said in zip(some, self.model.say([turns for _, turns in some], manner), strict=True):
                     citing = Citing(requests[place])
                     citing.feed(said.text)
-                    answers[place] = citing.finish(said.certainty, model=self.name)[1]
+                    answers[place] = self._finished(citing, said.certainty)[1]
         return [answers[place] for place in range(len(requests))]
 
     def stream(self, request: Request) -> Stream[str, None, Answer]:
@@ -95,10 +95,13 @@ class ChatGenerator(Generator):
                 break
             if piece:
                 yield piece
-        last, answer = citing.finish(certainty, model=self.name)
+        last, answer = self._finished(citing, certainty)
         if last:
             yield last
         return answer
+
+    def _finished(self, citing: Citing, certainty: float) -> tuple[str, Answer]:
+        return citing.finish(certainty, model=self.name, certainty=round(certainty, 4))
 
     def _blind(self, request: Request) -> bool:
         """Whether all that there is to go by is a picture that the model does not see."""

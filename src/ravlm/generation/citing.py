@@ -50,8 +50,8 @@ class Citing:
         ready, self._held = self._held[:end], self._held[end:]
         return self._say(self._numbered(ready, shown=self._request.task != "caption"))
 
-    def finish(self, certainty: float | None = None, **trace: object) -> tuple[str, Answer]:
-        """The last of the text, and the answer. `certainty`: how sure the model is of its words, 0 to 1."""
+    def finish(self, sure: float | None = None, **trace: object) -> tuple[str, Answer]:
+        """The last of the text, and the answer. `sure`: how sure the model is of its words, 0 to 1."""
         held = "" if self._thinking() else self._held.rstrip()
         several = len(sentences(f"{self._said}{_MARK.sub('', held)}")) > 1
         shown = self._request.task in ("tell", "chat") or (self._request.task == "ask" and several)
@@ -71,7 +71,7 @@ class Citing:
         if self._unknown:
             told["marks of no entry"] = ", ".join(self._unknown)
         whole = {**self._request.evidence.trace, **trace, **told}
-        confidence = self._confidence(cited, certainty)
+        confidence = self._confidence(cited, sure)
         return last, Answer(text, self._hits, tuple(cited), confidence, False, whole)
 
     def _thinking(self) -> bool:
@@ -123,14 +123,14 @@ class Citing:
         ranked = sorted((i for i, share in enumerate(shares) if share >= max(_SAID, best)), key=lambda i: -shares[i])
         return list(dict.fromkeys(self._hits[i].entry.id for i in ranked))[:_MOST_BY_WORDS]
 
-    def _confidence(self, cited: list[str], certainty: float | None) -> float:
+    def _confidence(self, cited: list[str], sure: float | None) -> float:
         """How likely the answer is right: what it rests on is what was asked about, and the model is sure of it."""
         evidence = self._request.evidence
         if not self._hits:
-            return round(certainty or 0.0, 4)
+            return round(sure or 0.0, 4)
         weights = evidence.weights or (1 / len(self._hits),) * len(self._hits)
         rests = sum(w for hit, w in zip(self._hits, weights, strict=True) if hit.entry.id in cited)
-        return round(min(1.0, evidence.known * rests * (1.0 if certainty is None else certainty)), 4)
+        return round(min(1.0, evidence.known * rests * (1.0 if sure is None else sure)), 4)
 
 
 def _named(numbers: str) -> list[int]:
