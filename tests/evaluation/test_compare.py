@@ -310,7 +310,7 @@ def test_the_command_line(
 ) -> None:
     from ravlm.cli import main
     from ravlm.encoders import loading
-    from ravlm.model import GENERATORS
+    from ravlm.generation.loading import GENERATORS
 
     monkeypatch.setattr(loading, "load_encoder", lambda name: FakeEncoder(name))
     monkeypatch.setitem(GENERATORS, "reader", lambda kb: Reader())

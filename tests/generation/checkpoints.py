@@ -184,8 +184,8 @@ def named(folder: Path, processor: str, **settings: Any) -> Path:
     return folder
 
 
-def teach(folder: Path, lessons: Sequence[tuple[Sequence[Any], str]], steps: int = 60) -> None:
-    """Train the model of `folder` until it says the text of each lesson after its turns."""
+def teach(folder: Path, lessons: Sequence[tuple[Sequence[Any], str]], steps: int = 100, enough: float = 0.2) -> None:
+    """Train the model of `folder` until it says the text of each lesson after its turns (the loss of each `enough`)."""
     import torch
     from torch.nn import functional as F
 
@@ -201,11 +201,17 @@ def teach(folder: Path, lessons: Sequence[tuple[Sequence[Any], str]], steps: int
         inputs["input_ids"] = torch.cat([inputs["input_ids"], said], dim=1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         batches.append(({key: x for key, x in inputs.items() if "token_type" not in key}, said))
-    learn = torch.optim.AdamW(network.parameters(), 4e-3)
+    learn = torch.optim.AdamW(network.parameters(), 1e-2)
     for _ in range(steps):
+        worst = 0.0
         for inputs, said in batches:
-            logits = network(**inputs).logits[:, -said.shape[1] - 1 : -1]
-            F.cross_entropy(logits[0], said[0]).backward()
+            logits = network(**inputs, logits_to_keep=said.shape[1] + 1).logits[:, :-1]
+            loss = F.cross_entropy(logits[0], said[0])
+            loss.backward()
+            worst = max(worst, loss.item())
+        if worst < enough:
+            break
         learn.step()
         learn.zero_grad()
+    assert worst < enough, f"not learnt: {worst}"
     network.eval().save_pretrained(folder)
