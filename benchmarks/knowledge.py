@@ -2,7 +2,8 @@
 
 On clustered unit vectors of 512 dimensions with captions and metadata, in one run on one thread: durable ingest beside
 bare sqlite3 inserts of equal rows, index building, opening, searches one by one and in batches beside bare Faiss with
-the very same index, filters, keywords. `--others`: hnswlib, usearch, LanceDB and Milvus Lite, as far as installed.
+the very same index, filters, keywords. `--others`: hnswlib, usearch, LanceDB and Milvus Lite, as far as installed
+(pip install hnswlib usearch lancedb).
 
 `--real ../shared/data`: photos and captions of Flickr8k through the starter instead, encoded once and kept in
 `--base`; a sample of them is looked for, in the other modality and its own.

@@ -128,7 +128,7 @@ class View(ABC):
         """What each entry has under a metadata key, as (kind, value); None where it has nothing."""
 
     @abstractmethod
-    def read(self, parts: np.ndarray, entries: np.ndarray) -> list[tuple[Entry, Part]]:
+    def read(self, parts: np.ndarray, entries: np.ndarray) -> tuple[list[Entry], list[Part]]:
         """What hits show of each of these parts; `entries` are theirs."""
 
 

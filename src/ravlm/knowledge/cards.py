@@ -7,7 +7,7 @@ of a removed one nobody asks. Knows no SQL and no vectors.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,8 +18,10 @@ IMAGE, ELSEWHERE = -1, -2
 NAMES = ("cards.json", "cards-starts.npy", "cards-positions.npy")
 
 
-Card: TypeAlias = "tuple[str, str | None, list[str], dict[str, Any]]"
-"""An entry's id, image, texts and metadata, as the store has them."""
+Columns: TypeAlias = (
+    "tuple[Sequence[str], Sequence[str | None], Sequence[list[str]], Sequence[dict[str, Any]]]"
+)
+"""Ids, images, texts and metadata of entries, as the store has them."""
 
 
 class Cards:
@@ -41,12 +43,13 @@ class Cards:
         found[here] = self.positions[parts[here]]
         return found
 
-    def read(self, entries: np.ndarray) -> list[Card]:
+    def read(self, entries: np.ndarray) -> Columns:
         """The cards of these entries, all of which must be here. Raises ValueError where the file is damaged."""
         data = self.data
         bounds = zip(self.starts[entries].tolist(), self.starts[entries + 1].tolist(), strict=True)
-        found: list[Card] = json.loads(b"[" + b",".join([data[start:end] for start, end in bounds]) + b"]")
-        return found
+        cards = json.loads(b"[" + b",".join([data[start:end] for start, end in bounds]) + b"]")
+        ids, images, texts, metadata = zip(*cards, strict=True) if cards else ((), (), (), ())
+        return ids, images, texts, metadata
 
 
 def write(

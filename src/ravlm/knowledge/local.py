@@ -96,27 +96,30 @@ class LocalView(View):
                 found.setdefault(entry, (kind, value))
         return [found.get(entry) for entry in entries.tolist()]
 
-    def read(self, parts: np.ndarray, entries: np.ndarray) -> list[tuple[Entry, Part]]:
+    def read(self, parts: np.ndarray, entries: np.ndarray) -> tuple[list[Entry], list[Part]]:
         """What hits show of each of these parts: by the cards of the snapshot, and what is newer by the store."""
         cards = self.live.cards()
         positions = cards.position(parts)
-        here = positions != ELSEWHERE
-        if not here.all():
-            elsewhere, carded = self.store.parts(parts[~here].tolist()), iter(self.read(parts[here], entries[here]))
-            return [elsewhere[part] if part in elsewhere else next(carded) for part in parts.tolist()]
+        if (positions == ELSEWHERE).any():
+            return self._read_from_store(parts)
         try:
-            shown = cards.read(entries)
+            columns = cards.read(entries)
         except ValueError:  # of a large file the checksum is not taken when it is opened
-            stored = self.store.parts(parts.tolist())
-            return [stored[part] for part in parts.tolist()]
-        found, picture = [], Part("image")
-        for position, (id_, image, texts, metadata) in zip(positions.tolist(), shown, strict=True):
-            part = picture
-            if position != IMAGE:
-                part = Part("text", position, texts[position] if position < len(texts) else "")
-            path = None if image is None else self.store.image_path(image)
-            found.append((Entry(id_, path, tuple(texts), metadata), part))
-        return found
+            return self._read_from_store(parts)
+        ids, images, texts, metadata = columns
+        if any(images):
+            images = [image if image is None else self.store.image_path(image) for image in images]
+        shown = list(map(Entry, ids, images, map(tuple, texts), metadata))
+        picture = Part("image")
+        return shown, [
+            picture if at == IMAGE else Part("text", at, some[at] if at < len(some) else "")
+            for at, some in zip(positions.tolist(), texts, strict=True)
+        ]
+
+    def _read_from_store(self, parts: np.ndarray) -> tuple[list[Entry], list[Part]]:
+        found = self.store.parts(dict.fromkeys(parts.tolist()))
+        pairs = [found[part] for part in parts.tolist()]
+        return [entry for entry, _ in pairs], [part for _, part in pairs]
 
 
 class LocalBackend(Backend):

@@ -6,6 +6,7 @@ Each search sees one state of the store. Knows no encoder: queries come as vecto
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -197,12 +198,10 @@ class Searching:
         return ranking.picked(order)._replace(scores=scores[order])
 
     def _read(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
-        parts, entries, _ = map(np.concatenate, zip(*rankings, strict=True))
-        shown = iter(self.view.read(parts, entries))
-        return [
-            [Hit(entry, score, part) for score, (entry, part) in zip(ranking.scores.tolist(), shown, strict=False)]
-            for ranking in rankings
-        ]
+        parts, entries, scores = map(np.concatenate, zip(*rankings, strict=True))
+        shown, of_parts = self.view.read(parts, entries)
+        hits = map(Hit, shown, scores.tolist(), of_parts)
+        return [list(islice(hits, len(ranking.parts))) for ranking in rankings]
 
 
 def _fused(rankings: Sequence[Ranking]) -> Ranking:

@@ -118,13 +118,12 @@ class MilvusView(View):
             found.append(min(values) if values else None)
         return found
 
-    def read(self, parts: np.ndarray, entries: np.ndarray) -> list[tuple[Entry, Part]]:
+    def read(self, parts: np.ndarray, entries: np.ndarray) -> tuple[list[Entry], list[Part]]:
         """What hits show of each of these parts."""
-        found = []
-        for seen in map(self._parts.__getitem__, parts.tolist()):
-            entry = self.rows.entry_of(seen.body)
-            found.append((entry, part_of(entry, seen.modality, seen.position, seen.passage)))
-        return found
+        met = [self._parts[part] for part in parts.tolist()]
+        shown = [self.rows.entry_of(seen.body) for seen in met]
+        of_parts = [part_of(e, seen.modality, seen.position, seen.passage) for e, seen in zip(shown, met, strict=True)]
+        return shown, of_parts
 
     def _candidates(
         self, modality: Modality, found: Sequence[Sequence[tuple[float, Mapping[str, Any]]]], asked: int
