@@ -239,3 +239,21 @@ def test_pictures_that_cannot_be_read(model: RetrievalAugmentedVLM, tmp_path: Pa
         model.ask("What?", image=str(tmp_path / "gone.png"))
     with pytest.raises(BrokenData, match="not a picture"):
         model.caption(tmp_path / "text.jpg")
+
+
+def test_the_command_line_takes_an_address(
+    birds: KnowledgeBase,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from ravlm.cli import main
+    from ravlm.encoders import loading
+
+    monkeypatch.setattr(loading, "load_encoder", lambda name: birds.encoder)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    question = ["ask", str(birds.path), "What is the country of the Sea Heron?", "--generator"]
+    with endpoints.Server([endpoints.bird_watcher]) as server:
+        assert main([*question, f"{server.address}#tiny"]) == 0
+    assert capsys.readouterr().out.startswith("Sea Heron")
+    assert main([*question, "smal"]) == 1
+    assert 'Did you mean "small"' in capsys.readouterr().err

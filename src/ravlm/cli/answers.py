@@ -182,6 +182,7 @@ COMMANDS = {
         """
         ravlm ask kb "What is the animal in the picture?" --image cat.jpg
         ravlm ask kb 图片中的动物是什么？ --image cat.jpg
+        ravlm ask kb "Where does it live?" --image cat.jpg --generator http://localhost:11434/v1#gemma3
         """,
     ),
     "caption": Command(

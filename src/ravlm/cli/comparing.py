@@ -65,7 +65,7 @@ COMMANDS = {
                 help="closed-book, retrieved, random, oracle, copy, majority; also retrieved@k=8, @noise=.5, @size=.1",
             ),
             argument(
-                "--generator", action="append", metavar="G", help="who writes (default: extractive); may be repeated"
+                "--generator", action="append", metavar="G", help="who writes, as for ravlm ask; may be repeated"
             ),
             argument("-k", type=int, metavar="N", help="entries to read as evidence (default: as ravlm ask)"),
             argument("--where", metavar="W", help="only rows of FILE with: 'split = \"dev\"'"),

@@ -53,7 +53,12 @@ SOURCE = argument(
 )
 WHERE = argument("--where", metavar="W", help="only such entries: 'year >= 1990 and kind in [\"bird\"]'")
 K = argument("-k", type=int, default=4, metavar="N", help="entries to read as evidence (default 4; 0: closed book)")
-GENERATOR = argument("--generator", default="extractive", metavar="G", help="who writes (default: extractive)")
+GENERATOR = argument(
+    "--generator",
+    default="extractive",
+    metavar="G",
+    help="who writes: extractive (default), small, medium, large, a folder, a hub name, or http://host:port/v1#model",
+)
 JSON = argument("--json", action="store_true", help="print JSON lines")
 
 
