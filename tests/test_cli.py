@@ -182,8 +182,14 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         main([name, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert "--json" in text
     assert f"ravlm {name}" in text.split("examples:")[1]
+    assert "--json" in text or COMMANDS[name].kinds
+    for kind in COMMANDS[name].kinds:
+        with pytest.raises(SystemExit):
+            main([name, kind, "--help"])
+        text = capsys.readouterr().out
+        assert "--json" in text
+        assert f"ravlm {name} {kind}" in text.split("examples:")[1]
 
 
 def test_lines_are_measured_in_terminal_columns() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ravlm import __version__
@@ -30,6 +30,8 @@ class Command:
     arguments: tuple[Argument, ...]
     examples: str
     """Command lines, one a line, shown below the options."""
+    kinds: Mapping[str, Command] = field(default_factory=dict)
+    """Where the verb has kinds (train encoder ...): each with its own arguments; `options.kind` names it."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,25 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         prog="ravlm", dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
     )
     for name, command in commands.items():
-        verb = verbs.add_parser(
-            name,
-            description=f"{command.summary[:1].upper()}{command.summary[1:]}.",
-            epilog="examples:\n" + "\n".join(f"  {line.strip()}" for line in command.examples.strip().splitlines()),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        for each in (*command.arguments, JSON):
-            verb.add_argument(*each.flags, **each.settings)
+        verb = _add(verbs, name, command)
+        if command.kinds:
+            kinds = verb.add_subparsers(dest="kind", required=True, metavar="KIND", title="kinds")
+            for kind, own in command.kinds.items():
+                _add(kinds, kind, own)
     return parser
+
+
+def _add(verbs: Any, name: str, command: Command) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=command.summary,
+        description=f"{command.summary[:1].upper()}{command.summary[1:]}.",
+        epilog="examples:\n" + "\n".join(f"  {line.strip()}" for line in command.examples.strip().splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for each in command.arguments if command.kinds else (*command.arguments, JSON):
+        verb.add_argument(*each.flags, **each.settings)
+    return verb
 
 
 def find_unknown_command(arguments: Sequence[str], commands: Mapping[str, Command]) -> None:

@@ -1,4 +1,4 @@
-"""The commands that train: `ravlm train encoder`. Parses, calls one library function, prints."""
+"""The commands that train: `ravlm train encoder | language`. Parses, calls one library function, prints."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from ravlm.errors import MissingExtra
 
 
 def train(options: Options) -> int:
+    """`ravlm train KIND`."""
+    return KINDS[options.kind].run(options)
+
+
+def train_encoder(options: Options) -> int:
     """`ravlm train encoder`: contrastive training on pairs; a run that was stopped goes on with the same command."""
     from dataclasses import replace
     from pathlib import Path
 
     from ravlm import DualEncoder, read_pairs, runtime
     from ravlm.encoders.towers import TowerEncoder
+    from ravlm.training import encoder as training
     from ravlm.training.contrastive import ContrastiveConfig
     from ravlm.training.curve import draw_curve
-    from ravlm.training.encoder import train_encoder
     from ravlm.training.loop import LOG
 
     given = {name: getattr(options, name) for name in ("epochs", "batch", "loss", "rate", "views", "seed")}
@@ -36,7 +41,7 @@ def train(options: Options) -> int:
             raise UsageError(f'The encoder "{encoder.name}" has no towers to freeze; leave --freeze out.')
         encoder.model.freeze(image=options.freeze in ("image", "both"), text=options.freeze in ("text", "both"))
     with runtime.processes():
-        trained = train_encoder(encoder, pairs, config, out, _figures)
+        trained = training.train_encoder(encoder, pairs, config, out, _figures)
         if runtime.rank()[0] > 0:
             return 0
     try:
@@ -54,6 +59,28 @@ def train(options: Options) -> int:
     return 0
 
 
+def train_language(options: Options) -> int:
+    """`ravlm train language`: next-token pre-training; a run that was stopped goes on with the same command."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from ravlm import runtime
+    from ravlm.training import language
+
+    given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "seed", "width", "layers")}
+    config = replace(language.LanguageConfig(), **{name: value for name, value in given.items() if value is not None})
+    out = Path(options.out)
+    with runtime.processes():
+        language.train_language(language.read_texts(options.texts), out, config, report=_figures)
+        if runtime.rank()[0] > 0:
+            return 0
+    if options.json:
+        print_json(language.last_figures(out))
+        return 0
+    print(f'The language model and its tokenizer are in "{out}", beside their log.')
+    return 0
+
+
 def _figures(line: str) -> None:
     """A line of the log for the person who waits."""
     try:
@@ -64,12 +91,12 @@ def _figures(line: str) -> None:
     note(", ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
 
-COMMANDS: dict[str, Command] = {
-    "train": Command(
+_EPOCHS, _SEED = argument("--epochs", type=int, metavar="N"), argument("--seed", type=int, metavar="N")
+KINDS: dict[str, Command] = {
+    "encoder": Command(
         "train an encoder on pairs of pictures and texts; goes on where it was stopped",
-        train,
+        train_encoder,
         (
-            argument("what", choices=("encoder",), metavar="encoder", help="what to train"),
             argument("--pairs", required=True, metavar="FILE", help="pairs, in any form that ravlm build reads"),
             argument("--out", required=True, metavar="DIR", help="folder of the trained encoder and its log"),
             argument("--encoder", default="starter", metavar="E", help="what to begin from (default: starter)"),
@@ -78,17 +105,47 @@ COMMANDS: dict[str, Command] = {
             argument("--dim", type=int, default=512, metavar="N", help="length of their vectors (default 512)"),
             argument("--freeze", choices=("none", "image", "text", "both"), help="which towers stay as they are"),
             argument("--images", metavar="FOLDER", help="where the pictures lie that the pairs name"),
-            argument("--epochs", type=int, metavar="N"),
+            _EPOCHS,
             argument("--batch", type=int, metavar="N", help="pairs that stand against each other (default 2000)"),
             argument("--loss", choices=("softmax", "sigmoid"), help="CLIP's or SigLIP's (default: softmax)"),
             argument("--rate", type=float, metavar="R", help="highest learning rate (default 0.002)"),
             argument("--views", type=int, metavar="N", help="views of each picture (default 2)"),
-            argument("--seed", type=int, metavar="N"),
+            _SEED,
         ),
         """
         ravlm train encoder --pairs captions.jsonl --out runs/mine
         ravlm train encoder --pairs photos/ --out runs/mine --batch 200 --epochs 20
         ravlm train encoder --pairs captions.jsonl --out runs/vit --image-backbone my-vit/ --text-backbone my-bert/
         """,
+    ),
+    "language": Command(
+        "train a small language model on texts, its tokenizer with it; goes on where it was stopped",
+        train_language,
+        (
+            argument("--texts", required=True, metavar="FILE", help="a .txt file of lines, or entries with texts"),
+            argument("--out", required=True, metavar="DIR", help="folder of the model, its tokenizer and its log"),
+            argument("--width", type=int, metavar="N", help="of its states (default 256)"),
+            argument("--layers", type=int, metavar="N", help="(default 3)"),
+            _EPOCHS,
+            argument("--batch", type=int, metavar="N", help="texts a step (default 256)"),
+            argument("--rate", type=float, metavar="R", help="highest learning rate (default 0.001)"),
+            _SEED,
+        ),
+        """
+        ravlm train language --texts captions.jsonl --out runs/language
+        ravlm train language --texts lines.txt --out runs/language --epochs 10 --batch 64
+        """,
+    ),
+}
+COMMANDS: dict[str, Command] = {
+    "train": Command(
+        "train an encoder on pairs, or a language model on texts",
+        train,
+        (),
+        """
+        ravlm train encoder --pairs captions.jsonl --out runs/mine
+        ravlm train language --texts captions.jsonl --out runs/language
+        """,
+        KINDS,
     ),
 }

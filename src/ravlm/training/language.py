@@ -1,0 +1,149 @@
+"""`train_language`: next-token pre-training of our decoder, or of any causal language model of Transformers, on texts.
+
+The folder that comes out holds the model and its tokenizer as Transformers saves them; a generator can begin from it.
+Knows no picture and no evidence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravlm import runtime
+from ravlm.data.readers import read_entries
+from ravlm.errors import InvalidInput
+from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
+from ravlm.generation.vocabulary import train_words
+from ravlm.training.generator_data import Texts
+from ravlm.training.loop import LoopConfig, Step, batch_rows, fit
+
+DONE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """How a language model is trained, and the shape of a new one."""
+
+    epochs: int = 5
+    batch: int = 256
+    rate: float = 1e-3
+    weight_decay: float = 0.01
+    least: int = 4
+    """How often a word must occur to be in a new tokenizer's vocabulary."""
+    width: int = 256
+    layers: int = 3
+    heads: int = 4
+    longest: int = 128
+    """Tokens of a text that are read; the rest of a longer one is a text of its own."""
+    held_out: float = 0.05
+    seed: int = 0
+
+    def loop(self, texts: int) -> LoopConfig:
+        """The loop's configuration for so many texts. Raises InvalidInput when they do not fill a batch."""
+        if texts < self.batch:
+            raise InvalidInput(f"A batch of {self.batch} is larger than the data ({texts} texts); make it smaller.")
+        steps = self.epochs * (texts // self.batch)
+        return LoopConfig(
+            steps=steps, rate=self.rate, warmup=min(200, steps // 5 + 1), weight_decay=self.weight_decay,
+            seed=self.seed, save_every=max(20, steps // 5), log_every=max(1, steps // 40),
+        )  # fmt: skip
+
+
+class LanguageStep(Step):
+    """Next-token loss of a batch of texts."""
+
+    def __init__(self, model: Any, texts: Texts, config: LanguageConfig, held_out: Texts | None = None) -> None:
+        self.model = model
+        self._language: Any = model
+        self.texts, self.config, self.held_out = texts, config, held_out
+        self._dtype = runtime.inference_dtype(torch.device("cpu"))
+
+    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+        rows = batch_rows(len(self.texts.spans) - 1, self.config.batch, index, self.config.seed).numpy()
+        return {"loss": self._loss(self.texts, rows)}
+
+    def _loss(self, texts: Texts, rows: np.ndarray) -> Tensor:
+        labels = torch.from_numpy(texts.padded(rows, -100))
+        ids = labels.masked_fill(labels == -100, 0)
+        with torch.autocast("cpu", self._dtype, enabled=self._dtype != torch.float32):
+            return self._language(input_ids=ids, attention_mask=(labels != -100).long(), labels=labels).loss
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Perplexity a token of the held-out texts."""
+        if self.held_out is None or len(self.held_out.spans) < 2:
+            return {}
+        losses, counts = [], []
+        for start in range(0, len(self.held_out.spans) - 1, self.config.batch):
+            rows = np.arange(start, min(start + self.config.batch, len(self.held_out.spans) - 1))
+            losses.append(float(self._loss(self.held_out, rows)))
+            counts.append(int((np.diff(self.held_out.spans)[rows] - 1).sum()))
+        return {"held-out perplexity": float(np.exp(np.average(losses, weights=counts)))}
+
+
+def read_texts(source: str | Path) -> Iterator[str]:
+    """The texts of a source: a .txt file gives a text a line, all else is read as entries are."""
+    if str(source).lower().endswith(".txt"):
+        with open(source, encoding="utf-8") as file:
+            yield from (line.strip() for line in file if line.strip())
+        return
+    for entry in read_entries(source):
+        yield from entry.texts
+
+
+def train_language(
+    texts: Iterable[str],
+    folder: str | Path,
+    config: LanguageConfig = LanguageConfig(),
+    model: Any = None,
+    tokenizer: Any = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Any:
+    """Train `model` (a new decoder of ours where none is given) on `texts`; returns it.
+
+    `folder` becomes its checkpoint and keeps log.jsonl; a run that was killed goes on there. Raises InvalidInput for
+    texts that are too few, a folder that is trained already, or a model without its tokenizer.
+    """
+    folder = Path(folder)
+    if (folder / DONE).exists():
+        raise InvalidInput(f'"{folder}" is a trained language model already; choose another folder, or remove it.')
+    if model is not None and tokenizer is None:
+        raise InvalidInput("A model needs its own tokenizer; give tokenizer=.")
+    every = [text for text in texts if text.strip()]
+    unseen = int(config.held_out * len(every))
+    order = np.random.default_rng(config.seed).permutation(len(every))
+    held_out, train = [every[i] for i in order[:unseen]], [every[i] for i in order[unseen:]]
+    if tokenizer is None:
+        tokenizer = train_words(train, config.least)
+        tokenizer.model_max_length = config.longest
+    loop = config.loop(len(train))
+    if model is None:
+        model = new_decoder(config, len(tokenizer))
+    step = LanguageStep(model, Texts.of(train, tokenizer), config, Texts.of(held_out, tokenizer))
+    fit(step, loop, folder, report)
+    if runtime.rank()[0] == 0:
+        tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
+    return model
+
+
+def new_decoder(config: LanguageConfig, words: int) -> EvidenceDecoder:
+    """Our decoder with random weights."""
+    torch.manual_seed(config.seed)
+    shape = DecoderConfig(
+        vocab_size=words, hidden_size=config.width, num_hidden_layers=config.layers,
+        num_attention_heads=config.heads, max_position_embeddings=config.longest,
+    )  # fmt: skip
+    return EvidenceDecoder(shape)
+
+
+def last_figures(folder: str | Path) -> dict[str, float]:
+    """The figures at the end of a training's log."""
+    return json.loads((Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
