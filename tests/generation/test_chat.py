@@ -72,6 +72,7 @@ def test_batches_and_streams_say_the_same(name: str, folders: dict[str, Path]) -
         Request("caption", "", BLUE, EVIDENCE),
         Request("chat", "What is it?", None, EVIDENCE, TALK),
         Request("chat", "What is it?", RED, EVIDENCE, TALK),
+        Request("chat", "What is it?", None, Evidence(HITS[1:]), TALK),
     ]
     answers = generator.generate(requests)
     for request, found in zip(requests, answers, strict=True):

@@ -78,7 +78,7 @@ def test_a_talk_keeps_its_turns_its_pictures_and_its_orders() -> None:
     turns = told(request)
     assert [turn.role for turn in turns] == ["system", "user", "assistant", "user"]
     assert "pirate" in turns[0].text
-    assert [len(turn.pictures) for turn in turns] == [0, 1, 0, 0], "the picture is shown once, where it came"
+    assert [len(turn.pictures) for turn in turns] == [0, 0, 0, 1], "shown once, where no budget takes it away"
     fresh = told(Request("chat", "And this?", RED, CLOSED_BOOK, (*messages[:3], Message("user", "And this?", RED))))
     assert [len(turn.pictures) for turn in fresh] == [0, 1, 0, 1]
     twice = (Message("user", "One."), Message("user", "Two."), Message("user", "Three."))

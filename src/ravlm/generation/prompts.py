@@ -150,7 +150,7 @@ def _draft(request: Request, limits: Limits, describe: Callable[[Request], str] 
             pictures[i] = _entry_picture(hit, limits.evidence_edge)
     return _Draft(
         system=_system(request),
-        history=tuple(_turn(message, limits) for message in request.messages[:-1] if message.role != "system"),
+        history=tuple(_turn(message, request, limits) for message in request.messages[:-1] if message.role != "system"),
         texts=tuple(_saying(hit) for hit in hits),
         heads=tuple(heads),
         pictures=tuple(pictures),
@@ -158,9 +158,9 @@ def _draft(request: Request, limits: Limits, describe: Callable[[Request], str] 
     )
 
 
-def _turn(message: Message, limits: Limits) -> Turn:
-    """A turn of the talk so far, with its picture."""
-    if message.image is None or not limits.pictures:
+def _turn(message: Message, request: Request, limits: Limits) -> Turn:
+    """A turn of the talk so far, with its picture, unless that is the one asked about: it stands with the question."""
+    if message.image is None or message.image is request.image or not limits.pictures:
         return Turn(message.role, (message.text,))
     return Turn(message.role, (shrunk(message.image, limits.edge), "\n", message.text))
 
@@ -185,9 +185,6 @@ def _asked(request: Request, limits: Limits, describe: Callable[[Request], str] 
     if not limits.pictures:
         description = describe(request) if describe is not None else ""
         return (f"{_UNSEEN} It was described as: {description}\n" if description else f"{_UNSEEN}\n", words)
-    earlier = [message.image for message in request.messages[:-1]]
-    if any(image is request.image for image in earlier):
-        return (words,)
     return (shrunk(request.image, limits.edge), "\n", words)
 
 

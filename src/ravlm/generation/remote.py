@@ -58,6 +58,11 @@ class RemoteGenerator(Generator):
         """The address with the model's name."""
         return f"{self.endpoint.address}#{self.endpoint.model}"
 
+    @property
+    def fingerprint(self) -> str:
+        """Names what is sent; what answers is named by the address."""
+        return f"{self.limits} {self.temperature}"
+
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """An answer for each request, in order, several asked for at once."""
         if requests:
