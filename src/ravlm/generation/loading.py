@@ -39,9 +39,15 @@ def _remote(address: str, kb: KnowledgeBase) -> Generator:
     return RemoteGenerator(address, describe=describer(kb))
 
 
+def _fused(folder: Path, name: str, kb: KnowledgeBase) -> Generator:
+    from ravlm.generation.fused import FusedGenerator
+
+    return FusedGenerator.load(folder, others=ExtractiveGenerator(kb.encoder))
+
+
 GENERATORS: dict[str, Callable[[KnowledgeBase], Generator]] = {"extractive": _extractive}
 """Generators that come with ravlm, by name."""
-KINDS: dict[str, Callable[[Path, str, KnowledgeBase], Generator]] = {}
+KINDS: dict[str, Callable[[Path, str, KnowledgeBase], Generator]] = {"ravlm-fused": _fused}
 """`model_type` of a folder's config.json -> its loader, given the folder, the name to be found by and the base. What is
 not here is a model of Transformers that talks."""
 

@@ -1,0 +1,103 @@
+"""The fused generator as people use it: saved, loaded by its folder, captions with evidence, the rest by another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.generation.base import CLOSED_BOOK, Evidence, Request
+from ravlm.generation.fused import FusedGenerator, FusedSettings
+from ravlm.generation.fused_sources import StarterSources, packed
+from ravlm.generation.vocabulary import train_words
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.model import RetrievalAugmentedVLM
+from ravlm.records import Entry, Hit, Part
+from ravlm.training.starter_generator import Recipe, new_model
+from tests.generation.conftest import bird, birds, word_encoder  # noqa: F401 - fixtures
+
+TEXTS = ["a red bird sits on a branch", "a green bird flies over the sea"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with random weights: it writes nonsense, but the same nonsense each time."""
+    tokenizer = train_words(TEXTS, least=1)
+    model = new_model(Recipe(width=64, layers=1, heads=2), len(tokenizer), 2)
+    settings = FusedSettings(image_size=64, most_words=6, beams=2)
+    path = tmp_path_factory.mktemp("generators") / "fused"
+    FusedGenerator(model, tokenizer, StarterSources(64), settings).save(path)
+    return path
+
+
+def request(colour: tuple[int, int, int], *texts: str, task: str = "caption") -> Request:
+    hits = tuple(Hit(Entry(f"e{i}", None, (text,)), 0.5, Part("image")) for i, text in enumerate(texts))
+    evidence = Evidence(hits, (0.5,) * len(hits)) if hits else CLOSED_BOOK
+    return Request(task, "", bird(colour, 1), evidence)  # type: ignore[arg-type]
+
+
+def test_a_folder_is_a_generator(folder: Path, birds: KnowledgeBase) -> None:  # noqa: F811
+    model = RetrievalAugmentedVLM(birds, generator=str(folder))
+    pictures = [bird((200, 30, 30), 90), bird((30, 180, 40), 91)]
+    together = model.caption(pictures)
+    assert [answer.text for answer in together] == [model.caption(picture).text for picture in pictures]
+    assert all(answer.text.endswith(".") and answer.evidence for answer in together)
+    assert model.ask("What is the name?", image=pictures[0]).citations  # the extractive generator answers
+
+
+def test_batches_evidence_and_the_closed_book(folder: Path) -> None:
+    """Evidence of unlike length in one batch; a request without any is written as alone."""
+    generator = FusedGenerator.load(folder)
+    requests = [request((200, 0, 0), *TEXTS), request((0, 200, 0), TEXTS[1]), request((0, 0, 200))]
+    together = [answer.text for answer in generator.generate(requests)]
+    assert together == [generator.generate([one])[0].text for one in requests]
+    assert len(together[0].split()) <= 6
+    assert generator.generate([]) == []
+
+
+def test_what_it_does_not_write_is_said(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match='captions only, and was asked to "ask"'):
+        FusedGenerator.load(folder).generate([request((9, 9, 9), task="ask")])
+    alone = FusedGenerator.load(folder).generate([Request("caption", "", None)])[0]
+    assert alone.abstained
+
+
+def test_a_checkpoint_without_a_weight_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Transformers would draw it at random, and only log it."""
+    weights = load_file(folder / "model.safetensors")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in folder.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    gone = weights.pop("encoder.picture_in.1.weight")
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BrokenData, match=r"missing keys encoder\.picture_in\.1\.weight"):
+        FusedGenerator.load(broken)
+    more = weights | {"encoder.picture_in.1.weight": gone, "extra": gone[:1].copy()}
+    save_file(more, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BrokenData, match="unexpected keys extra"):
+        FusedGenerator.load(broken)
+    (broken / "generator.json").write_text(json.dumps({"beems": 3}))
+    with pytest.raises(Exception, match="beems"):
+        FusedGenerator.load(broken)
+    (broken / "generator.json").unlink()
+    with pytest.raises(NotFound, match="is no fused generator"):
+        FusedGenerator.load(broken)
+
+
+def test_states_are_cut_to_the_budget_and_kept_in_a_bounded_memory() -> None:
+    sources = StarterSources(64, kept=2)
+    given = sources.evidence([[*TEXTS, "a cat"], ["a dog"]], budget=9)
+    assert given["evidence_states"].shape[:2] == (2, 3)
+    assert given["evidence_mask"].sum((1, 2)).tolist() == [9, 4]  # a dog: 2 words and 2 marks
+    assert len(sources._memory) == 2
+    assert sources.evidence([[], []], 9) == {}
+    shown = sources.pictures([Image.new("RGB", (90, 40), "red"), Image.new("L", (30, 80))])
+    assert tuple(shown["picture_states"].shape) == (2, 4, 1280)
+    one, two = sources.states(["a dog", "a red cat"])
+    mask = packed([[one, two], [two]])["evidence_mask"]
+    assert mask.sum(-1).tolist() == [[4, 5], [5, 0]]
