@@ -92,7 +92,7 @@ def _contrasts(report: Report) -> str:
         for c in report.contrasts
         if c.metric == report.chief
     ]
-    note = "gain and harm: shares of the examples that the second arm scores higher and lower"
+    note = "gain and harm: shares of the examples that the arm named first scores higher and lower"
     return f"<section><h2>Pairs of arms</h2>{_table(head, rows, note)}</section>" if rows else ""
 
 
@@ -180,7 +180,8 @@ def _answer(said: Said) -> str:
 def _figure(entry: Entry, cited: bool) -> str:
     picture = _image(entry.image, 120, "Evidence") if entry.image is not None else ""
     mark = ' class="cited"' if cited else ""
-    return f"<figure{mark}>{picture}<figcaption>{escape(entry.text[:60] or entry.id)}</figcaption></figure>"
+    said = " · ".join(entry.text.splitlines())[:60]
+    return f"<figure{mark}>{picture}<figcaption>{escape(said or entry.id)}</figcaption></figure>"
 
 
 def _image(source: ImageSource | None, edge: int, alt: str) -> str:
