@@ -93,11 +93,11 @@ def overhead(task: Task, model: RetrievalAugmentedVLM) -> dict[str, float]:
     return {"bare": round(bare, 2), "compare": round(whole, 2), "overhead": round(whole / bare - 1, 3)}
 
 
-def anonymous(report: Report, data: Path) -> Report:
+def anonymous(report: Report, data: Path, name: str) -> Report:
     """The report with paths that say something elsewhere."""
     source = str(report.about["source"]).replace(str(data), "DATA")
     source = source if source.startswith("DATA") else Path(source).name
-    command = f"python benchmarks/comparisons.py --data DATA; {report.task}"
+    command = f"python benchmarks/comparisons.py --data DATA --only {name}"
     return replace(
         report, about={"command": command, **report.about, "source": source, "base": Path(report.about["base"]).name}
     )
@@ -118,7 +118,7 @@ def main() -> None:
             task, kb, arms = RUNS[name](options.data, folder, options.limit)
             with kb:
                 model = RetrievalAugmentedVLM(kb)
-                report = anonymous(compare(task, model, arms, cache=folder / "predictions"), options.data)
+                report = anonymous(compare(task, model, arms, cache=folder / "predictions"), options.data, name)
                 print(f"\n# {name}\n{report}", flush=True)
                 RESULTS.mkdir(exist_ok=True)
                 (RESULTS / f"compare-{name}.json").write_text(report.to_json() + "\n", encoding="utf-8")
