@@ -35,7 +35,7 @@ class Pair:
         return self.texts[0]
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class Entry:
     """A record of a knowledge base: a picture, texts, or both, and metadata (JSON types).
 
@@ -47,24 +47,13 @@ class Entry:
     texts: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
-    def __init__(
-        self,
-        id: str,
-        image: ImageSource | None = None,
-        texts: tuple[str, ...] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        values = self.__dict__  # as the generated one, in half the time: a search makes thousands, and so below
-        values["id"], values["image"], values["texts"] = id, image, texts
-        values["metadata"] = {} if metadata is None else metadata
-
     @property
     def text(self) -> str:
         """The first text; an empty string where there is none."""
         return self.texts[0] if self.texts else ""
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class Part:
     """What of an entry has a vector of its own: its image, or one passage of one text."""
 
@@ -74,22 +63,14 @@ class Part:
     text: str = ""
     """The passage itself; empty for an image."""
 
-    def __init__(self, modality: Modality, index: int = 0, text: str = "") -> None:
-        values = self.__dict__
-        values["modality"], values["index"], values["text"] = modality, index, text
 
-
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class Hit:
     """An entry that a search found. `score`: higher is better; a cosine for a dense search, else the last stage's."""
 
     entry: Entry
     score: float
     part: Part
-
-    def __init__(self, entry: Entry, score: float, part: Part) -> None:
-        values = self.__dict__
-        values["entry"], values["score"], values["part"] = entry, score, part
 
 
 @dataclass(frozen=True)

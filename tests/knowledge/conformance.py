@@ -430,6 +430,7 @@ class Conformance:
     def test_queries_that_are_refused(self, base: KnowledgeBase, pictures: Path) -> None:
         for query, told in [
             ({}, "no query"),
+            ({"vector": None}, "no query"),
             ({"text": "  "}, "empty"),
             ({"text": 3}, "a string is needed"),
             ({"vector": np.ones(64), "text": "red"}, "stands alone"),

@@ -7,7 +7,7 @@ of a removed one nobody asks. Knows no SQL and no vectors.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,9 +18,7 @@ IMAGE, ELSEWHERE = -1, -2
 NAMES = ("cards.json", "cards-starts.npy", "cards-positions.npy")
 
 
-Columns: TypeAlias = (
-    "tuple[Sequence[str], Sequence[str | None], Sequence[list[str]], Sequence[dict[str, Any]]]"
-)
+Columns: TypeAlias = "tuple[list[str], list[str | None], list[list[str]], list[dict[str, Any]]]"
 """Ids, images, texts and metadata of entries, as the store has them."""
 
 
@@ -47,9 +45,10 @@ class Cards:
         """The cards of these entries, all of which must be here. Raises ValueError where the file is damaged."""
         data = self.data
         bounds = zip(self.starts[entries].tolist(), self.starts[entries + 1].tolist(), strict=True)
-        cards = json.loads(b"[" + b",".join([data[start:end] for start, end in bounds]) + b"]")
-        ids, images, texts, metadata = zip(*cards, strict=True) if cards else ((), (), (), ())
-        return ids, images, texts, metadata
+        flat = json.loads(b"[" + b",".join([data[start:end] for start, end in bounds]) + b"]")
+        if len(flat) != 4 * len(entries):
+            raise ValueError("A card is missing.")
+        return flat[0::4], flat[1::4], flat[2::4], flat[3::4]
 
 
 def write(
@@ -60,7 +59,7 @@ def write(
     with open(folder / NAMES[0], "wb") as file:
         for number, id_, image, texts, metadata in cards:
             starts.extend([at] * (number + 1 - len(starts)))
-            at += file.write(f"[{json.dumps(id_)},{json.dumps(image)},{texts},{metadata}]".encode())
+            at += file.write(f"{json.dumps(id_)},{json.dumps(image)},{texts},{metadata}".encode())
             starts.append(at)
     np.save(folder / NAMES[1], np.array(starts, np.int64))
     by_part = np.full(int(parts.max(initial=-1)) + 1, ELSEWHERE, np.int32)

@@ -151,7 +151,7 @@ def parameters(made: Made, n: int) -> Any:
 def choices(kind: str) -> list[dict[str, int]]:
     """The settings worth measuring."""
     if kind == "ivf":
-        cells = (8, 16, 32, 64, 128, 256, 512, 1024)
+        cells = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
         return [{"cells": c, "candidates": r} for r in (40, 80, 160, 320) for c in cells]
     return [{"effort": effort} for effort in (16, 32, 64, 128, 256, 512)] if kind == "hnsw" else [{}]
 

@@ -57,12 +57,14 @@ def read_queries(
 ) -> list[Query]:
     """Check and encode queries: all texts in one call, all pictures in another. The encoder is asked for only then."""
     for query in queries:
-        _check(query, options, modalities)
+        bare = type(query) is dict and query.keys() == {"vector"} and query["vector"] is not None
+        if not bare or options.method != "dense":
+            _check(query, options, modalities)
     found: list[dict[str, np.ndarray]] = [{} for _ in queries]
     if options.method != "keyword":
-        bare = [at for at, query in enumerate(queries) if query.get("vector") is not None]
-        if bare:
-            for at, vector in zip(bare, _units([queries[at]["vector"] for at in bare], dim), strict=True):
+        given = [at for at, query in enumerate(queries) if query.get("vector") is not None]
+        if given:
+            for at, vector in zip(given, _units([queries[at]["vector"] for at in given], dim), strict=True):
                 found[at]["vector"] = vector
         texts = [at for at, query in enumerate(queries) if query.get("text") is not None]
         images = [at for at, query in enumerate(queries) if query.get("image") is not None]

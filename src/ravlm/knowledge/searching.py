@@ -20,6 +20,7 @@ from ravlm.retrieval.options import SearchOptions
 from ravlm.retrieval.ranks import diversify, first_of_each, fuse_ranks
 from ravlm.retrieval.rerank import Asked, Rerank, rerank_scores
 from ravlm.retrieval.scale import Chance, chance, compose, rescale, take_turns
+from ravlm.runtime import without_collecting
 
 LEAST_CANDIDATES = 32
 
@@ -199,9 +200,10 @@ class Searching:
 
     def _read(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         parts, entries, scores = map(np.concatenate, zip(*rankings, strict=True))
-        shown, of_parts = self.view.read(parts, entries)
-        hits = map(Hit, shown, scores.tolist(), of_parts)
-        return [list(islice(hits, len(ranking.parts))) for ranking in rankings]
+        with without_collecting():
+            shown, of_parts = self.view.read(parts, entries)
+            hits = map(Hit, shown, scores.tolist(), of_parts)
+            return [list(islice(hits, len(ranking.parts))) for ranking in rankings]
 
 
 def _fused(rankings: Sequence[Ranking]) -> Ranking:

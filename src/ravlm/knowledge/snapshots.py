@@ -29,7 +29,7 @@ from ravlm.knowledge.postings import Arrays, KeywordIndex
 from ravlm.knowledge.vectors import Block, Index
 from ravlm.records import MODALITIES, Modality
 
-FORMAT = 3
+FORMAT = 4
 CHECKED_WHOLE = 256 * 2**20
 """Bytes up to which a file's checksum is taken when it is opened; larger ones are checked by `verify`."""
 STALE = 86400.0
