@@ -30,7 +30,7 @@ from ravlm.metrics.retrieval import CrossModalRecall, cross_modal_recall
 from ravlm.records import Pair
 from ravlm.training.contrastive import ContrastiveConfig, ContrastiveStep, Head, recall_figures
 from ravlm.training.features import PairFeatures, pair_features, trunk_features
-from ravlm.training.loop import LoopConfig, Step, batch_rows, fit
+from ravlm.training.loop import Step, batch_rows, fit_once, last_figures
 from ravlm.training.opened import OpenedStep
 from ravlm.training.starter import Recipe, class_words, train_starter
 
@@ -151,8 +151,7 @@ class Ablation:
 
     def logged(self, name: str, folder: Path) -> None:
         """The figures at the end of a training's log."""
-        last = json.loads((folder / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-        self.rows.setdefault(name, []).append([value for key, value in last.items() if "R@" in key])
+        self.rows.setdefault(name, []).append([value for key, value in last_figures(folder).items() if "R@" in key])
 
     def heads(self, folder: Path) -> ContrastiveStep:
         """Heads that were trained."""
@@ -185,7 +184,7 @@ class Ablation:
         step = OpenedStep(trunk, self.heads(first / "heads-0").heads, self.recipe.members, self.words, unseen)
         step.member.image_stage = GridStage(step.member.image_stage)  # type: ignore[assignment]
         step.member.text_stage.requires_grad_(False)
-        done(step, self.recipe.members.loop(len(self.train)), first / "grid")
+        fit_once(step, self.recipe.members.loop(len(self.train)), first / "grid")
         self.logged("attention over the grid, one head", first / "grid")
 
     def scratch(self) -> None:
@@ -193,7 +192,7 @@ class Ablation:
         config = replace(self.recipe.heads, batch=1000, epochs=30, rate=1e-3)
         texts = [[text for pair in some for text in pair.texts] for some in (self.train, self.dev)]
         step = ScratchStep(self.features, self.held_out, texts, config)
-        done(step, config.loop(len(self.train)), self.works[0] / "scratch")
+        fit_once(step, config.loop(len(self.train)), self.works[0] / "scratch")
         self.logged("text tower from scratch, pooled image head", self.works[0] / "scratch")
 
     def whole(self) -> None:
@@ -231,13 +230,6 @@ def recall_of(scores: np.ndarray, owner: np.ndarray) -> list[float]:
     ranks = (order == owner[:, None]).argmax(1)
     back = np.array([np.flatnonzero(owner[o] == i)[0] for i, o in enumerate((-scores.T).argsort(1))])
     return [100 * float(np.mean(r < k)) for r in (ranks, back) for k in (1, 5, 10)]
-
-
-def done(step: Step, config: LoopConfig, folder: Path) -> None:
-    """Train, unless the log says that it was."""
-    log = folder / "log.jsonl"
-    if not log.is_file() or "R@" not in log.read_text(encoding="utf-8").splitlines()[-1]:
-        fit(step, config, folder, report=print)
 
 
 def report(rows: dict[str, list[list[float]]], path: Path | None) -> None:

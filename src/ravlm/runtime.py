@@ -68,6 +68,13 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def autocast(dtype: torch.dtype) -> torch.autocast:
+    """A context in which the processor computes in `dtype`; fp32 is left as it is."""
+    import torch
+
+    return torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
+
+
 def inference_dtype(on: torch.device) -> torch.dtype:
     """The fastest dtype that is safe for inference: bf16 only where the processor computes in it.
 

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from ravlm.errors import InvalidInput
 from ravlm.fusion.decoder import EvidenceDecoder
-from ravlm.training.language import LanguageConfig, last_figures, read_texts, train_language
+from ravlm.training.language import LanguageConfig, read_texts, train_language
+from ravlm.training.loop import last_figures
 
 SMALL = LanguageConfig(epochs=12, batch=64, width=32, layers=1, heads=2, longest=16, least=1, rate=1e-2)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ravlm.errors import InvalidInput, RavlmError
-from ravlm.training.loop import LOG, LoopConfig, Step, fit, learning_rate
+from ravlm.training.loop import LOG, LoopConfig, Step, fit, fit_once, last_figures, learning_rate
 
 
 class Line(Step):
@@ -83,3 +83,14 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert learning_rate(CONFIG, 0) == pytest.approx(0.02 / 5)
     assert learning_rate(CONFIG, 30) == pytest.approx(0.01)
     assert learning_rate(CONFIG, 59) < 0.0001
+
+
+def test_a_stage_that_is_done_is_not_done_again(tmp_path: Path) -> None:
+    """A recipe of several stages that was stopped takes the finished ones as they are."""
+    first, again = Line(), Line(stop_at=0)
+    fit_once(first, CONFIG, tmp_path, report=lambda line: None)
+    fit_once(again, CONFIG, tmp_path, report=lambda line: None)
+    assert torch.equal(weights(again), weights(first))
+    assert last_figures(tmp_path)["at one"] == pytest.approx(again.evaluate()["at one"])
+    with pytest.raises(KeyboardInterrupt):
+        fit_once(again, dataclasses.replace(CONFIG, rate=0.01), tmp_path, report=lambda line: None)

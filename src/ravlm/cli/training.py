@@ -24,7 +24,7 @@ def train_encoder(options: Options) -> int:
     from ravlm.training import encoder as training
     from ravlm.training.contrastive import ContrastiveConfig
     from ravlm.training.curve import draw_curve
-    from ravlm.training.loop import LOG
+    from ravlm.training.loop import LOG, last_figures
 
     given = {name: getattr(options, name) for name in ("epochs", "batch", "loss", "rate", "views", "seed")}
     config = replace(ContrastiveConfig(), **{name: value for name, value in given.items() if value is not None})
@@ -50,7 +50,7 @@ def train_encoder(options: Options) -> int:
         note(str(error))
     for refused in pairs.quarantine:
         note(f"refused: {refused.place}: {refused.reason}")
-    last = json.loads((out / LOG).read_text(encoding="utf-8").splitlines()[-1])
+    last = last_figures(out)
     if options.json:
         told = {"encoder": trained.name, "fingerprint": trained.fingerprint, "refused": len(pairs.quarantine)}
         print_json({**told, **last})
@@ -66,6 +66,7 @@ def train_language(options: Options) -> int:
 
     from ravlm import runtime
     from ravlm.training import language
+    from ravlm.training.loop import last_figures
 
     given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "seed", "width", "layers")}
     config = replace(language.LanguageConfig(), **{name: value for name, value in given.items() if value is not None})
@@ -75,7 +76,7 @@ def train_language(options: Options) -> int:
         if runtime.rank()[0] > 0:
             return 0
     if options.json:
-        print_json(language.last_figures(out))
+        print_json(last_figures(out))
         return 0
     print(f'The language model and its tokenizer are in "{out}", beside their log.')
     return 0

@@ -15,7 +15,7 @@ from string import Template
 from ravlm.checkpoint import written_aside
 from ravlm.data.images import load_image
 from ravlm.errors import RavlmError
-from ravlm.evaluation.report import Case, Report, Said
+from ravlm.evaluation.report import COST_HEAD, Case, Report, Said, cost_cells, verdict_cells
 from ravlm.records import Entry, ImageSource
 
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -84,10 +84,7 @@ def _contrasts(report: Report) -> str:
             f"{c.contrast[1]} − {c.contrast[0]}",
             f"{c.difference:+.3f}",
             f"{c.low:+.3f} to {c.high:+.3f}",
-            f"{c.p:.4f}",
-            f"{c.gain:.1%}",
-            f"{c.harm:.1%}",
-            f"{c.smallest:.3f}" if c.smallest else "-",
+            *verdict_cells(c),
         )
         for c in report.contrasts
         if c.metric == report.chief
@@ -101,20 +98,8 @@ def _all_scores(report: Report) -> str:
     rows: dict[str, list[str]] = {}
     for s in report.scores:
         rows.setdefault(report.label(s.arm, s.generator), []).append(f"{s.score:.3f} [{s.low:.3f}, {s.high:.3f}]")
-    costs = [
-        (
-            report.label(c.arm, c.generator),
-            f"{c.computed}",
-            f"{c.seconds_finding:.2f}",
-            f"{c.seconds_writing:.2f}",
-            f"{c.words:.1f}",
-            f"{c.abstained:.1%}",
-            "-" if c.parameters is None else f"{c.parameters:,}",
-            f"{c.peak_memory / 1e6:.0f}",
-        )
-        for c in report.costs
-    ]
-    head = ("arm", "computed", "s finding", "s writing", "words", "abstained", "parameters", "peak MB")
+    head = ("arm", *COST_HEAD)
+    costs = [(report.label(c.arm, c.generator), *cost_cells(c)) for c in report.costs]
     scores = _table(("arm", *metrics), [(name, *cells) for name, cells in rows.items()], "95 % intervals in brackets")
     return f"<section><h2>All metrics</h2>{scores}</section><section><h2>Cost</h2>{_table(head, costs, '')}</section>"
 

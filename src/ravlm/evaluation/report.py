@@ -167,10 +167,7 @@ class Report:
                 f"{c.contrast[1]} - {c.contrast[0]}",
                 f"{c.difference:+.3f}",
                 f"[{c.low:+.3f}, {c.high:+.3f}]",
-                f"{c.p:.4f}",
-                f"{c.gain:.1%}",
-                f"{c.harm:.1%}",
-                f"{c.smallest:.3f}" if c.smallest else "-",
+                *verdict_cells(c),
             ]
             for c in self.contrasts
             if c.metric == self.chief
@@ -178,25 +175,33 @@ class Report:
         return table([head, *body]) if body else []
 
     def _costs(self) -> list[str]:
-        head = ["cost", "computed", "s finding", "s writing", "words", "abstained", "parameters", "peak MB"]
-        body = [
-            [
-                self.label(c.arm, c.generator),
-                str(c.computed),
-                f"{c.seconds_finding:.2f}",
-                f"{c.seconds_writing:.2f}",
-                f"{c.words:.1f}",
-                f"{c.abstained:.1%}",
-                "-" if c.parameters is None else f"{c.parameters:,}",
-                f"{c.peak_memory / 1e6:.0f}",
-            ]
-            for c in self.costs
-        ]
-        return table([head, *body])
+        body = [[self.label(c.arm, c.generator), *cost_cells(c)] for c in self.costs]
+        return table([["cost", *COST_HEAD], *body])
 
     def label(self, arm: str, generator: str) -> str:
         """The arm's name, with the generator's where there are several."""
         return label(arm, generator, len({score.generator for score in self.scores}) > 1)
+
+
+def verdict_cells(c: Contrast) -> tuple[str, ...]:
+    """What a contrast's test says: p, gain, harm, and the smallest difference that could have been seen."""
+    return f"{c.p:.4f}", f"{c.gain:.1%}", f"{c.harm:.1%}", f"{c.smallest:.3f}" if c.smallest else "-"
+
+
+COST_HEAD = ("computed", "s finding", "s writing", "words", "abstained", "parameters", "peak MB")
+
+
+def cost_cells(c: Cost) -> tuple[str, ...]:
+    """A cost under COST_HEAD."""
+    return (
+        f"{c.computed}",
+        f"{c.seconds_finding:.2f}",
+        f"{c.seconds_writing:.2f}",
+        f"{c.words:.1f}",
+        f"{c.abstained:.1%}",
+        "-" if c.parameters is None else f"{c.parameters:,}",
+        f"{c.peak_memory / 1e6:.0f}",
+    )
 
 
 def _rows(value: Any) -> str:

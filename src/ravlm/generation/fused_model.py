@@ -228,11 +228,9 @@ class FusedModel(PreTrainedModel, GenerationMixin):
     ) -> Seq2SeqLMOutput:
         """Logits after each word, and with `labels` (n, t; -100 counts nowhere) the loss of them. n is the number of
         pictures, or a multiple: neighbouring rows then share a picture. `sources`: see `SourcesEncoder`."""
+        smoothing = sources.pop("label_smoothing", 0.0)
         if encoder_outputs is None:
-            smoothing = sources.pop("label_smoothing", 0.0)
             encoder_outputs = self.encoder(pixel_values=pixel_values, **sources)
-        else:
-            smoothing = sources.pop("label_smoothing", 0.0)
         if decoder_input_ids is None:
             if labels is None:
                 raise InvalidInput("There are no labels and no decoder_input_ids; give one of them, or call generate.")

@@ -21,8 +21,6 @@ from ravlm.metrics.cider import CiderFrequencies, cider
 from ravlm.training.generator_data import EvidenceStates, Texts, first_texts, sampled
 from ravlm.training.loop import LoopConfig, Step, batch_rows
 
-_EXACT = torch.float32
-
 
 @dataclass(frozen=True)
 class GeneratorConfig:
@@ -99,7 +97,7 @@ class GeneratorStep(Step):
         shuffled = np.argsort(random.random(beyond.shape) + beyond)
         which = data.offsets[pictures][:, None] + shuffled[:, np.arange(c.captions) % counts.min()]
         labels = torch.from_numpy(data.words.padded(which.ravel(), -100))[:, 1:]
-        with self._autocast():
+        with runtime.autocast(self._dtype):
             return {"loss": self._loss(self._shown(data, pictures, random), labels, generator)}
 
     def _loss(self, shown: dict[str, Tensor], labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -131,9 +129,6 @@ class GeneratorStep(Step):
         states, mask = data.evidence.padded(texts)
         return shown | {"evidence_states": torch.from_numpy(states), "evidence_mask": torch.from_numpy(mask)}
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", self._dtype, enabled=self._dtype != _EXACT)
-
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """The loss a word on held-out captions, with evidence and without, nothing smoothed or hidden."""
@@ -146,7 +141,7 @@ class GeneratorStep(Step):
             labels = torch.from_numpy(data.words.padded(data.offsets[pictures], -100))[:, 1:]
             shown = self._shown(data, pictures, None)
             alone = {"picture_states": shown["picture_states"]}
-            with self._autocast():
+            with runtime.autocast(self._dtype):
                 for name, given in (("held-out loss", shown), ("held-out loss, closed book", alone)):
                     found.setdefault(name, []).append(float(self.fused(**given, labels=labels).loss))
         return {name: float(np.mean(losses)) for name, losses in found.items()}
@@ -174,7 +169,7 @@ class SelfCriticalStep(GeneratorStep):
         random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         pictures = batch_rows(len(data), c.batch, index, c.seed).numpy()
         shown = self._shown(data, pictures, random)
-        with self._autocast():
+        with runtime.autocast(self._dtype):
             self.fused.eval()
             drawn = self.fused.generate(
                 **shown, do_sample=True, top_k=0, num_return_sequences=c.samples, max_new_tokens=c.longest

@@ -6,7 +6,6 @@ Knows no picture and no evidence.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,7 @@ class LanguageStep(Step):
     def _loss(self, texts: Texts, rows: np.ndarray) -> Tensor:
         labels = torch.from_numpy(texts.padded(rows, -100))
         ids = labels.masked_fill(labels == -100, 0)
-        with torch.autocast("cpu", self._dtype, enabled=self._dtype != torch.float32):
+        with runtime.autocast(self._dtype):
             return self._language(input_ids=ids, attention_mask=(labels != -100).long(), labels=labels).loss
 
     @torch.no_grad()
@@ -142,8 +141,3 @@ def new_decoder(config: LanguageConfig, words: int) -> EvidenceDecoder:
         num_attention_heads=config.heads, max_position_embeddings=config.longest,
     )  # fmt: skip
     return EvidenceDecoder(shape)
-
-
-def last_figures(folder: str | Path) -> dict[str, float]:
-    """The figures at the end of a training's log."""
-    return json.loads((Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])

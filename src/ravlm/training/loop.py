@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ravlm import runtime
-from ravlm.checkpoint import read_checkpoint_config, read_weights, save_checkpoint
+from ravlm.checkpoint import CONFIG, read_checkpoint_config, read_weights, save_checkpoint
 from ravlm.config import to_mapping
 from ravlm.errors import InvalidInput, RavlmError
 
@@ -76,6 +76,23 @@ def fit(step: Step, config: LoopConfig, folder: str | Path, report: Callable[[st
     for index in range(run.resume(), config.steps):
         run.advance(index)
     run.finish()
+
+
+def fit_once(step: Step, config: LoopConfig, folder: Path, report: Callable[[str], None] = print) -> None:
+    """`fit` a stage of a recipe, or take its weights where it was finished before the recipe was stopped."""
+    done = folder / "trained"
+    if (done / CONFIG).is_file() and read_checkpoint_config(done) == to_mapping(config):
+        weights = {name: torch.from_numpy(array) for name, array in read_weights(done).items()}
+        step.model.load_state_dict(weights)
+        step.model.eval()
+        return
+    fit(step, config, folder, report)
+    save_checkpoint(done, to_mapping(config), {name: p.numpy() for name, p in step.model.state_dict().items()})
+
+
+def last_figures(folder: str | Path) -> dict[str, float]:
+    """The figures at the end of a training's log."""
+    return json.loads((Path(folder) / LOG).read_text(encoding="utf-8").splitlines()[-1])
 
 
 class _Run:

@@ -150,13 +150,13 @@ class OpenedStep(Step):
     def _image(self, f: TrunkFeatures, view: np.ndarray, rows: np.ndarray) -> Tensor:
         grids = torch.from_numpy(np.stack([f.grids[v][r] for v, r in zip(view, rows, strict=True)])).float()
         grids = grids.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", self._dtype, enabled=self._dtype != torch.float32):
+        with runtime.autocast(self._dtype):
             pooled = self.member.image_stage(grids)
         return self.member.heads.image(pooled)
 
     def _text(self, f: TrunkFeatures, texts: np.ndarray) -> Tensor:
         states, mask = f.token_states(texts)
-        with torch.autocast("cpu", self._dtype, enabled=self._dtype != torch.float32):
+        with runtime.autocast(self._dtype):
             pooled = self.member.text_stage(torch.from_numpy(states).float(), torch.from_numpy(mask))
         return self.member.heads.text(pooled)
 

@@ -12,10 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from ravlm.checkpoint import CONFIG, read_checkpoint_config, read_weights, save_checkpoint
-from ravlm.config import to_mapping
 from ravlm.data.readers import read_entries, read_pairs
 from ravlm.encoders import efficientnet
 from ravlm.encoders.backbones import TextBackbone
@@ -23,7 +20,7 @@ from ravlm.encoders.starter import HOME, StarterConfig, StarterEncoder, unit
 from ravlm.records import Pair
 from ravlm.training.contrastive import ClassWords, ContrastiveConfig, ContrastiveStep
 from ravlm.training.features import PairFeatures, image_features, pair_features, trunk_features
-from ravlm.training.loop import LoopConfig, Step, fit
+from ravlm.training.loop import fit_once
 from ravlm.training.opened import OpenedConfig, OpenedStep
 
 PHRASINGS = ("a photo of a {}", "a {}", "{} in the picture", "a close up of a {}", "there is a {}")
@@ -102,7 +99,7 @@ def train_starter(data: Path, out: Path, work: Path, recipe: Recipe) -> StarterE
     for member in range(shape.members):
         config = replace(recipe.heads, seed=recipe.seed + member)
         step = ContrastiveStep(features, config, words, held_out)
-        _fit_once(step, config.loop(len(train)), work / f"heads-{member}")
+        fit_once(step, config.loop(len(train)), work / f"heads-{member}")
         if not shape.opened:
             arrays |= step.heads.image.arrays(f"image.{member}") | step.heads.text.arrays(f"text.{member}")
             continue
@@ -110,7 +107,7 @@ def train_starter(data: Path, out: Path, work: Path, recipe: Recipe) -> StarterE
         unseen = trunk_features(dev, size, 1, work / "trunk-dev")
         opened = replace(recipe.members, seed=recipe.seed + member)
         stage = OpenedStep(trunk, step.heads, opened, words, unseen)
-        _fit_once(stage, opened.loop(len(train)), work / f"member-{member}")
+        fit_once(stage, opened.loop(len(train)), work / f"member-{member}")
         arrays |= stage.member.arrays(member)
     others = [
         Pair(entry.image, ())
@@ -123,18 +120,6 @@ def train_starter(data: Path, out: Path, work: Path, recipe: Recipe) -> StarterE
     encoder = StarterEncoder(shape, arrays)
     encoder.save(out)
     return encoder
-
-
-def _fit_once(step: Step, config: LoopConfig, folder: Path) -> None:
-    """Train, or take the weights of a training that was finished before the recipe was stopped."""
-    done = folder / "trained"
-    if (done / CONFIG).is_file() and read_checkpoint_config(done) == to_mapping(config):
-        weights = {name: torch.from_numpy(array) for name, array in read_weights(done).items()}
-        step.model.load_state_dict(weights)
-        step.model.eval()
-        return
-    fit(step, config, folder, report=print)
-    save_checkpoint(done, to_mapping(config), {name: p.numpy() for name, p in step.model.state_dict().items()})
 
 
 def main() -> None:

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravlm.checkpoint import CONFIG, read_checkpoint_config, read_weights, save_checkpoint
-from ravlm.config import to_mapping
 from ravlm.data.readers import read_entries, read_pairs
+from ravlm.encoders.starter import IMAGE_WIDTH, TEXT_WIDTH
 from ravlm.fusion.decoder import DecoderConfig
 from ravlm.generation.fused import FusedGenerator, FusedSettings
 from ravlm.generation.fused_model import FusedConfig, FusedModel
@@ -29,9 +28,7 @@ from ravlm.records import Pair
 from ravlm.training.features import trunk_features
 from ravlm.training.generator import GeneratorConfig, GeneratorData, GeneratorStep, SelfCriticalStep
 from ravlm.training.generator_data import Texts, find_evidence, read_evidence
-from ravlm.training.loop import LoopConfig, Step, fit
-
-IMAGE_WIDTH, TEXT_WIDTH = 1280, 384
+from ravlm.training.loop import fit_once
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,13 @@ def train_starter_generator(data: Path, kb: KnowledgeBase, out: Path, work: Path
         for number, (some, name) in enumerate(((train, "trunk-train"), (dev, "trunk-dev")))
     ]
     step = GeneratorStep(model, features[0], recipe.first, features[1])
-    _fit_once(step, recipe.first.loop(len(train)), work / "first")
+    fit_once(step, recipe.first.loop(len(train)), work / "first")
     if recipe.second.epochs:
         words = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         references = [[" ".join(tokenizer.tokenize(text)) for text in pair.texts] for pair in train]
         frequencies = cider_frequencies(references, tokenize="none")
         critical = SelfCriticalStep(model, features[0], recipe.second, references, frequencies, words, features[1])
-        _fit_once(critical, recipe.second.loop(len(train)), work / "second")
+        fit_once(critical, recipe.second.loop(len(train)), work / "second")
     generator = FusedGenerator(model, tokenizer, sources, settings)
     generator.save(out)
     return generator
@@ -110,18 +107,6 @@ def caption_data(
         evidence = read_evidence(found, recipe.first.most, sources)
     words = Texts.of([text for pair in pairs for text in pair.texts], tokenizer)
     return GeneratorData(trunk.grids, words, np.asarray(trunk.offsets), evidence)
-
-
-def _fit_once(step: Step, config: LoopConfig, folder: Path) -> None:
-    """Train, or take the weights of a stage that was finished before the recipe was stopped."""
-    done = folder / "trained"
-    if (done / CONFIG).is_file() and read_checkpoint_config(done) == to_mapping(config):
-        weights = {name: torch.from_numpy(array) for name, array in read_weights(done).items()}
-        step.model.load_state_dict(weights, strict=False)
-        step.model.eval()
-        return
-    fit(step, config, folder, report=print)
-    save_checkpoint(done, to_mapping(config), {n: p.detach().numpy() for n, p in step.model.named_parameters()})
 
 
 def main() -> None:
