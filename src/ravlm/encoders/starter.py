@@ -47,6 +47,8 @@ IMAGE_STAGE: dict[str, tuple[int, ...]] = {
 """Arrays of an opened image stage (`efficientnet.LastStage`)."""
 TEXT_STAGE: dict[str, tuple[int, ...]] = minilm.layer_shapes(range(minilm.TRUNK_LAYERS, minilm.LAYERS))
 """Arrays of an opened text stage: the last layers."""
+_TOGETHER = 32
+"""Batches of pictures whose features go through the heads together."""
 _MEMBER = re.compile(r"(image|text)\.\d+\.")
 
 
@@ -198,8 +200,10 @@ class StarterEncoder(DualEncoder):
             return np.asarray(self.prepare(load_image(image, edge=self.image_size)))
 
         ready = batched(ahead(pixels, images, workers=2, lookahead=2 * batch_size), batch_size)
-        rows = [self.image_vectors(*self._image.features(np.stack(batch))) for batch in ready]
-        return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
+        features = (self._image.features(np.stack(batch)) for batch in ready)
+        # the heads' matrices are read once for many pictures, and their threads don't stand in the network's way
+        many = [[np.concatenate(some) for some in zip(*part, strict=True)] for part in batched(features, _TOGETHER)]
+        return np.concatenate([self.image_vectors(*some) for some in many] or [np.zeros((0, self.dim), np.float32)])
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
         return self.text_vectors(*self._text.features([self.gloss(text) for text in texts], batch_size))
