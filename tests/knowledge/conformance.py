@@ -266,6 +266,25 @@ class Conformance:
         assert found[0] == colours(pictures)[4]
         assert found[1].image == str(pictures / "red.png")
 
+    def test_pages_show_every_entry_once(self, base: KnowledgeBase) -> None:
+        pages = [base.page(4)]
+        pages.append(base.page(4, pages[0].next))
+        assert [len(page.entries) for page in pages] == [4, 2]
+        assert pages[1].next == ""
+        shown = [entry for page in pages for entry in page.entries]
+        assert {entry.id for entry in shown} == {"red", "green", "blue", "disc", "flag", "橘猫"}
+        assert base.get([entry.id for entry in shown]) == shown
+        assert base.page(100).entries == tuple(shown)
+        some = base.page(1, where={"split": "test"})
+        rest = base.page(1, some.next, {"split": "test"})
+        assert {some.entries[0].id, rest.entries[0].id} == {"green", "disc"}
+        assert rest.next == ""
+
+    @pytest.mark.parametrize(("n", "after"), [(0, ""), (1, "nowhere"), (1, "-1"), (1, "9' OR 1=1")])
+    def test_pages_that_are_refused(self, base: KnowledgeBase, n: int, after: str) -> None:
+        with pytest.raises(InvalidInput):
+            base.page(n, after)
+
     def test_a_search_by_another_handle_sees_the_change(
         self, base: KnowledgeBase, reopen: Callable[[], KnowledgeBase]
     ) -> None:

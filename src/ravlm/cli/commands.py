@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravlm.cli import answers, bases, comparing, show, training
+from ravlm.cli import answers, bases, comparing, serving, show, training
 from ravlm.cli.parser import Command
 
 COMMANDS: dict[str, Command] = {
@@ -11,4 +11,5 @@ COMMANDS: dict[str, Command] = {
     **answers.COMMANDS,
     **comparing.COMMANDS,
     **training.COMMANDS,
+    **serving.COMMANDS,
 }

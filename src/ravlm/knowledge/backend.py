@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ravlm.knowledge.rankings import Ranking
-from ravlm.knowledge.reports import Info, Trial, TuneReport, VerifyReport
+from ravlm.knowledge.reports import Info, Page, Trial, TuneReport, VerifyReport
 from ravlm.knowledge.schema import EntryRow, Identity
 from ravlm.records import Entry, Modality, Part
 from ravlm.retrieval.filters import Filter
@@ -55,6 +55,11 @@ class Rows(ABC):
     @abstractmethod
     def entries(self, ids: Iterable[str]) -> dict[str, Entry]:
         """Those of `ids` that are stored, by id."""
+
+    @abstractmethod
+    def page(self, n: int, after: str, where: Filter | None) -> Page:
+        """The first n entries that pass `where` after the place `after` (empty: the beginning), in an order of the back
+        end's own that stays. Raises InvalidInput for a place that is none."""
 
     @abstractmethod
     def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:

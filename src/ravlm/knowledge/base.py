@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ravlm.errors import Mismatch
+from ravlm.errors import InvalidInput, Mismatch
 from ravlm.knowledge import canaries, exporting, importing
 from ravlm.knowledge.backend import Backend
 from ravlm.knowledge.duplicates import Deduplicate
@@ -24,7 +24,7 @@ from ravlm.knowledge.exporting import Form
 from ravlm.knowledge.ingest import Ingestion, checked_vectors
 from ravlm.knowledge.places import backend_of
 from ravlm.knowledge.queries import check_search, read_queries
-from ravlm.knowledge.reports import AddReport, ExportReport, Info, Trial, TuneReport, VerifyReport
+from ravlm.knowledge.reports import AddReport, ExportReport, Info, Page, Trial, TuneReport, VerifyReport
 from ravlm.knowledge.schema import Identity
 from ravlm.knowledge.searching import Searching
 from ravlm.knowledge.tuning import RECALL, Wishes
@@ -225,6 +225,12 @@ class KnowledgeBase:
         wanted = [str(id_) for id_ in ([ids] if isinstance(ids, str) else ids)]
         found = self._backend.rows.entries(dict.fromkeys(wanted))
         return [found[id_] for id_ in wanted if id_ in found]
+
+    def page(self, n: int = 100, after: str = "", where: Where = None) -> Page:
+        """Entries of the base without a search, n at a time: `after` is the `next` of the page before."""
+        if n < 1:
+            raise InvalidInput(f"n is {n}; a number of entries from 1 on is needed.")
+        return self._backend.rows.page(n, after, read_filter(where))
 
     def sample(self, n: int, modality: Modality, seed: int = 0) -> list[tuple[Entry, Part, np.ndarray]]:
         """Up to n parts of a modality, drawn at random, with their entries and stored vectors (dim,) float32."""

@@ -116,7 +116,7 @@ class Ingestion:
                 raise InvalidInput("a text of it is not a string")
             item.texts, item.metadata = json_texts(texts), _JSON.encode(dict(entry.metadata))
             item.facets = facets(entry.metadata)
-            id_ = str(entry.id).strip() or _content_id(entry, texts)
+            id_ = str(entry.id).strip() or content_id(entry, texts)
             f"{id_}{item.texts}{item.metadata}".encode()
         except UnicodeEncodeError:
             item.refused = "A text or the id of it is not valid Unicode (half of a surrogate pair)."
@@ -235,7 +235,7 @@ def _quarantine_of(source: object) -> list[Quarantined] | None:
     return found if isinstance(found, list) else None
 
 
-def _content_id(entry: Entry, texts: tuple[str, ...]) -> str:
+def content_id(entry: Entry, texts: tuple[str, ...]) -> str:
     picture = None if entry.image is None else hashlib.sha256(image_bytes(entry.image)).hexdigest()
     content = json.dumps([picture, texts, dict(entry.metadata)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

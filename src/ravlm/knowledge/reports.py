@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ravlm.records import Entry
+
 if TYPE_CHECKING:
     from ravlm.data.rows import Quarantined
 
@@ -29,6 +31,14 @@ class AddReport:
         if self.duplicates:
             counts["left out as duplicates"] = len(self.duplicates)
         return ", ".join(f"{n:,} {what}" for what, n in counts.items()) + f", {len(self.quarantined):,} in quarantine"
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of a base's entries. `next` leads to those after them; empty where there are none."""
+
+    entries: tuple[Entry, ...]
+    next: str = ""
 
 
 @dataclass(frozen=True)

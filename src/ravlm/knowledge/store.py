@@ -26,6 +26,7 @@ from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.backend import Rows
 from ravlm.knowledge.cards import ELSEWHERE, IMAGE
 from ravlm.knowledge.file import FILE, WAIT, check_format, told
+from ravlm.knowledge.reports import Page
 from ravlm.knowledge.schema import CODES, NAMES, PAGE_SIZE, TABLES, EntryRow, Identity, PartRow, State, part_of
 from ravlm.knowledge.statements import delete, insert, last_number, marks, read_state, tables, write_identity
 from ravlm.records import Entry, Modality, Part
@@ -231,6 +232,20 @@ class Store(Rows):
                 sql = f"SELECT id, image, texts, metadata FROM entry WHERE id IN ({marks(some)})"  # noqa: S608
                 found.update({row[0]: self._entry(*row) for row in db.execute(sql, some)})
         return found
+
+    def page(self, n: int, after: str, where: Filter | None) -> Page:
+        """The next n entries that pass `where`, in the order in which they came; the place is an entry's number."""
+        if not (after or "0").isdecimal() or len(after) > 18:
+            raise InvalidInput(f'after is "{after[:40]}"; give the `next` of the page before, or nothing.')
+        sql, parameters = ("1", []) if where is None else to_sql(where)
+        with self.reading() as db:
+            rows = db.execute(
+                f"SELECT number, id, image, texts, metadata FROM entry WHERE number > ? AND {sql} "  # noqa: S608
+                "ORDER BY number LIMIT ?",
+                (int(after or "0"), *parameters, n + 1),
+            ).fetchall()
+        more = str(rows[n - 1][0]) if len(rows) > n else ""
+        return Page(tuple(self._entry(*row[1:]) for row in rows[:n]), more)
 
     def parts(self, numbers: Iterable[int]) -> dict[int, tuple[Entry, Part]]:
         """What hits show of parts, by number."""

@@ -7,6 +7,7 @@ search and no encoder.
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,13 +21,14 @@ import numpy as np
 from ravlm.checkpoint import written_aside
 from ravlm.data.batches import batched
 from ravlm.data.images import is_address
-from ravlm.errors import Mismatch, NotFound
+from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.backend import Rows
 from ravlm.knowledge.ingest import json_texts
 from ravlm.knowledge.milvus import layout
 from ravlm.knowledge.milvus.conditions import among, expression
 from ravlm.knowledge.milvus.connection import ASKED, Connection, slices
 from ravlm.knowledge.postings import Terms
+from ravlm.knowledge.reports import Page
 from ravlm.knowledge.schema import EntryRow, Identity
 from ravlm.records import MODALITIES, Entry, Modality
 from ravlm.retrieval.filters import Filter
@@ -137,6 +139,19 @@ class MilvusRows(Rows):
                 if version.get(row["entry"]) == row["version"]:
                     found[keys[row["entry"]]] = np.asarray(row["vector"], np.float32)
         return found
+
+    def page(self, n: int, after: str, where: Filter | None) -> Page:
+        """The next n entries that pass `where`, in the order of their keys, which are hashes; the place is a key."""
+        if not re.fullmatch("[0-9a-f]*", after):
+            raise InvalidInput(f'after is "{after[:40]}"; give the `next` of the page before, or nothing.')
+        within = "" if where is None else expression(where)
+        found: list[tuple[str, Mapping[str, Any]]] = []
+        for first, last in slices(self.connection.count(self.entry)):
+            if f"{last - 1:016x}" >= after[:16] and len(found) <= n:
+                rows = self.connection.slice(self.entry, ("key", "body"), first, last, within)
+                found += sorted((str(row["key"]), row) for row in rows if str(row["key"]) > after)
+        entries = tuple(self.entry_of(self.body_of(row)) for _, row in found[:n])
+        return Page(entries, found[n - 1][0] if len(found) > n else "")
 
     def contents(self) -> Iterator[tuple[str, str | None, str, bytes | None]]:
         """Id, hash of the picture, texts as JSON and look of each entry."""

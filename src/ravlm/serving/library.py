@@ -1,0 +1,151 @@
+"""The knowledge base that is served and the model over it, watched: what is encoded and searched is timed.
+
+Another process may change the base (it is seen by the next search) or give it another encoder's vectors: it is then
+opened again, without a restart. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from ravlm.encoders.base import DualEncoder
+from ravlm.errors import Mismatch
+from ravlm.generation.loading import GeneratorName
+from ravlm.knowledge.base import DEFAULT_OPTIONS, AnyModality, KnowledgeBase
+from ravlm.model import RetrievalAugmentedVLM
+from ravlm.records import Hit, ImageSource
+from ravlm.retrieval.filter_syntax import Where
+from ravlm.retrieval.options import SearchOptions
+from ravlm.serving.metrics import Metrics
+
+T = TypeVar("T")
+
+
+class WatchedEncoder(DualEncoder):
+    """An encoder whose time is counted as the stage "encode"."""
+
+    def __init__(self, encoder: DualEncoder, metrics: Metrics) -> None:
+        self._encoder, self._metrics = encoder, metrics
+        self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
+        self.languages, self.glosses, self.image_size = encoder.languages, encoder.glosses, encoder.image_size
+
+    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+        with self._metrics.stage("encode"):
+            return self._encoder.encode_images(images, batch_size)
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        with self._metrics.stage("encode"):
+            return self._encoder.encode_texts(texts, batch_size)
+
+    def passages(self, text: str) -> list[str]:
+        return self._encoder.passages(text)
+
+    def prepare(self, image: Image.Image) -> Image.Image:
+        return self._encoder.prepare(image)
+
+    def gloss(self, text: str) -> str:
+        return self._encoder.gloss(text)
+
+    def save(self, folder: str | Path) -> None:
+        self._encoder.save(folder)
+
+
+class WatchedBase(KnowledgeBase):
+    """A knowledge base whose searches are counted as the stage "search"."""
+
+    metrics: Metrics
+
+    def search_many(
+        self,
+        queries: Sequence[Mapping[str, Any]],
+        k: int = 10,
+        modality: AnyModality = "any",
+        where: Where = None,
+        options: SearchOptions = DEFAULT_OPTIONS,
+    ) -> list[list[Hit]]:
+        """As `KnowledgeBase.search_many`."""
+        with self.metrics.stage("search"):
+            return super().search_many(queries, k, modality, where, options)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A base as it was opened, its encoder, and the model over it."""
+
+    kb: WatchedBase
+    encoder: DualEncoder
+    model: RetrievalAugmentedVLM
+
+
+class Library:
+    """Opens the base at `path` and the model over it. Raises what these raise.
+
+    `encoder`: instead of the one that the base names. `k`: entries a generator reads.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        generator: GeneratorName = "extractive",
+        k: int = 4,
+        encoder: DualEncoder | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.path, self.metrics = path, metrics or Metrics()
+        self._generator, self._k = generator, k
+        self._alone = threading.Lock()
+        self._retired: list[Opened] = []
+        self._opened = self._open(encoder)
+
+    @property
+    def now(self) -> Opened:
+        """The base as it is open now."""
+        return self._opened
+
+    def run(self, work: Callable[[Opened], T]) -> T:
+        """`work` on the open base; where that was re-encoded meanwhile, on the base opened again."""
+        opened = self._opened
+        try:
+            return work(opened)
+        except Mismatch:
+            if not self._reopened(opened):
+                raise
+            return work(self._opened)
+
+    def close(self) -> None:
+        """Give the files back."""
+        for opened in (*self._retired, self._opened):
+            opened.kb.close()
+
+    def _reopened(self, old: Opened) -> bool:
+        """Whether the base has another encoder than `old`, and is open with it now."""
+        with self._alone:
+            if self._opened is old:
+                with KnowledgeBase.open(self.path) as kb:
+                    if kb.info().fingerprint == old.encoder.fingerprint:
+                        return False
+                self._retired.append(old)  # others may be reading from it still
+                self._opened = self._open(None)
+            return True
+
+    def _open(self, encoder: DualEncoder | None) -> Opened:
+        if encoder is None:
+            with KnowledgeBase.open(self.path) as plain:
+                encoder = plain.encoder
+        watched = WatchedEncoder(encoder, self.metrics)
+        kb = WatchedBase.open(self.path, watched)
+        assert isinstance(kb, WatchedBase)  # `open` makes what it is called on
+        kb.metrics = self.metrics
+        try:
+            return Opened(kb, watched, RetrievalAugmentedVLM(kb, self._generator, self._k))
+        except BaseException:
+            kb.close()
+            raise
