@@ -206,7 +206,7 @@ def test_lines_are_measured_in_terminal_columns() -> None:
 
 
 def test_wrong_usage_is_exit_code_2(ravlm: Any, kb: Path) -> None:
-    refused(ravlm("serach", kb), 'no command "serach"', 'Did you mean "search"?', code=2)
+    refused(ravlm("serach", kb), 'no command "serach"', 'Did you mean "search"', code=2)
     refused(ravlm(), "ravlm demo", code=2)
     refused(ravlm("search", kb), "--text", code=2)
     refused(ravlm("search", kb, "--text", "red", "-k", "two"), "two", code=2)

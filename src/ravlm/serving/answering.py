@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
@@ -20,6 +21,12 @@ DONE = "[DONE]"
 Event = dict[str, Any]
 
 
+def add(routes: APIRouter, method: str, path: str, do: Callable[..., Any], model: Any, **more: Any) -> None:
+    """Add a route: `model` is what the OpenAPI page shows of its answer, and `also` what else it may answer."""
+    shown = {200: {"model": model} if isinstance(model, type) else model, **errors(*more.pop("also", ()))}
+    routes.add_api_route(path, do, methods=[method], response_model=None, responses=shown, **more)
+
+
 def base_of(request: Request) -> str:
     """The server's address as its client wrote it, with a slash at its end."""
     return str(request.base_url)
@@ -27,7 +34,7 @@ def base_of(request: Request) -> str:
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For the OpenAPI page: what else a route may answer."""
-    always = (400, 401, 403, 413, 429, 503)
+    always = (400, 401, 403, 413, 429, 503, 504)
     return {status: {"model": ErrorFound, "description": _WHY[status]} for status in sorted({*always, *statuses})}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,7 +20,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from ravlm import __version__
 from ravlm.errors import RavlmError
 from ravlm.serving.engine import Engine
 from ravlm.serving.entry_routes import entry_routes
@@ -60,7 +60,7 @@ def create_app(library: Library, settings: Settings = _DEFAULT) -> FastAPI:
         )  # fmt: skip
     middleware += [Middleware(Door, settings=settings), Middleware(Body, engine=engine)]
     app = FastAPI(
-        title="ravlm", version=__version__, description=_ABOUT, lifespan=lifespan, middleware=middleware,
+        title="ravlm", version=version("ravlm"), description=_ABOUT, lifespan=lifespan, middleware=middleware,
         docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.engine = engine

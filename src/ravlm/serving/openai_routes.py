@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
-from PIL import Image
 from starlette.responses import Response
 
 from ravlm.errors import InvalidInput
 from ravlm.generation.base import pieces
 from ravlm.records import Answer
 from ravlm.serving import schemas
-from ravlm.serving.answering import Event, base_of, errors, event_stream
+from ravlm.serving.answering import Event, add, base_of, event_stream
 from ravlm.serving.engine import Asked, Engine
 from ravlm.serving.refusals import Absent, Json
 from ravlm.serving.wire import annotations_of, citation_urls, count_tokens, hits_json
@@ -32,56 +31,68 @@ _MOST_PICTURES = 16
 
 def openai_routes(engine: Engine) -> APIRouter:
     """The routes over an engine."""
-    routes = APIRouter(tags=["OpenAI-compatible"])
-    model = {"id": MODEL, "object": "model", "created": int(time.time()), "owned_by": "ravlm"}
+    routes, do = APIRouter(tags=["OpenAI-compatible"]), _OpenAI(engine)
+    add(routes, "GET", "/v1/models", do.models, schemas.Loose)
+    add(routes, "GET", "/v1/models/{id}", do.one_model, schemas.Loose, also=(404,))
+    add(routes, "POST", "/v1/chat/completions", do.chat, schemas.Loose, also=(404,))
+    add(routes, "POST", "/v1/embeddings", do.embeddings, schemas.Loose, also=(404,))
+    return routes
 
-    async def look(url: str) -> Image.Image:
-        picture = await engine.look(url)
-        assert picture is not None
-        return picture
 
-    @routes.get("/v1/models", responses={200: {"model": dict[str, Any]}, **errors()})
-    async def models() -> Response:
+class _OpenAI:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._model = {"id": MODEL, "object": "model", "created": int(time.time()), "owned_by": "ravlm"}
+
+    async def models(self) -> Response:
         """The models: one, for chat and for embeddings."""
-        return Json({"object": "list", "data": [model]})
+        return Json({"object": "list", "data": [self._model]})
 
-    @routes.get("/v1/models/{id}", responses={200: {"model": dict[str, Any]}, **errors(404)})
-    async def one_model(id: str) -> Response:
+    async def one_model(self, id: str) -> Response:
         """A model."""
         _check_model(id)
-        return Json(model)
+        return Json(self._model)
 
-    @routes.post("/v1/chat/completions", responses={200: {"model": dict[str, Any]}, **errors(404, 504)})
-    async def chat(body: schemas.ChatBody, request: Request) -> Response:
+    async def chat(self, body: schemas.ChatBody, request: Request) -> Response:
         """Answer the last message of a talk from the base. What the talk is about is kept from turn to turn: the
         picture that came last, else what was named last."""
         _check_model(body.model)
-        messages = [await _read_message(message, look) for message in _few_pictures(body.messages)]
+        _check_pictures(body.messages)
+        messages = [await self._message(message) for message in body.messages]
         asked = Asked("chat", None, None, messages, body.k, body.where)
         reply = _Reply(base_of(request), body)
         if body.stream:
-            return await event_stream(engine.stream(asked), reply.on_piece, reply.on_answer)
-        return Json(reply.whole(await engine.answer(asked)))
+            return await event_stream(self._engine.stream(asked), reply.on_piece, reply.on_answer)
+        return Json(reply.whole(await self._engine.answer(asked)))
 
-    @routes.post("/v1/embeddings", responses={200: {"model": dict[str, Any]}, **errors(404, 504)})
-    async def embeddings(body: schemas.EmbeddingsBody) -> Response:
+    async def embeddings(self, body: schemas.EmbeddingsBody) -> Response:
         """Unit vectors of texts and pictures, all in one space: cosines tell how alike any two are."""
         _check_model(body.model)
-        given = [body.input] if isinstance(body.input, str) else body.input
-        inputs = [_input(each) for each in given]
-        vectors = await engine.embed(inputs)
-        if body.dimensions not in (None, vectors.shape[1]):
-            raise InvalidInput(f"dimensions is {body.dimensions}; this encoder gives {vectors.shape[1]}, no others.")
+        dim = self._engine.library.now.encoder.dim
+        if body.dimensions not in (None, dim):
+            raise InvalidInput(f"dimensions is {body.dimensions}; this encoder gives {dim}, no others.")
+        inputs = [_input(each) for each in ([body.input] if isinstance(body.input, str) else body.input)]
         as_text = body.encoding_format == "base64"
         data = [
             {"object": "embedding", "index": place, "embedding": _base64(row) if as_text else row.tolist()}
-            for place, row in enumerate(vectors)
+            for place, row in enumerate(await self._engine.embed(inputs))
         ]
         tokens = sum(count_tokens(value) for kind, value in inputs if kind == "text")
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return Json({"object": "list", "data": data, "model": MODEL, "usage": usage})
 
-    return routes
+    async def _message(self, message: schemas.ChatMessage) -> dict[str, Any]:
+        """A message as the model takes it, its pictures decoded."""
+        role = "system" if message.role == "developer" else message.role
+        if not isinstance(message.content, list):
+            return {"role": role, "content": message.content or ""}
+        parts: list[dict[str, Any]] = []
+        for part in message.content:
+            if isinstance(part, schemas.TextPart):
+                parts.append({"type": "text", "text": part.text})
+            else:
+                parts.append({"type": "image", "image": await self._engine.look(part.image_url.url)})
+        return {"role": role, "content": parts}
 
 
 class _Reply:
@@ -157,26 +168,11 @@ def _check_model(name: str) -> None:
         raise Absent(f'There is no model of this name here; the only one is "{MODEL}".')
 
 
-def _few_pictures(messages: list[schemas.ChatMessage]) -> list[schemas.ChatMessage]:
+def _check_pictures(messages: Iterable[schemas.ChatMessage]) -> None:
     parts = chain.from_iterable(m.content for m in messages if isinstance(m.content, list))
     count = sum(isinstance(part, schemas.ImagePart) for part in parts)
     if count > _MOST_PICTURES:
         raise InvalidInput(f"The talk has {count} pictures; at most {_MOST_PICTURES} are taken. Leave early ones out.")
-    return messages
-
-
-async def _read_message(message: schemas.ChatMessage, look: Any) -> dict[str, Any]:
-    """A message as the model takes it, its pictures decoded."""
-    role = "system" if message.role == "developer" else message.role
-    if not isinstance(message.content, list):
-        return {"role": role, "content": message.content or ""}
-    parts: list[dict[str, Any]] = []
-    for part in message.content:
-        if isinstance(part, schemas.TextPart):
-            parts.append({"type": "text", "text": part.text})
-        else:
-            parts.append({"type": "image", "image": await look(part.image_url.url)})
-    return {"role": role, "content": parts}
 
 
 def _texts(message: schemas.ChatMessage) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from fastapi import APIRouter
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
+from ravlm.serving import schemas
 from ravlm.serving.engine import Engine
 from ravlm.serving.refusals import Json, refusal
 
@@ -17,12 +18,12 @@ def operation_routes(engine: Engine) -> APIRouter:
     """The routes over an engine."""
     routes = APIRouter(tags=["operations"])
 
-    @routes.get("/health", responses={200: {"model": dict[str, str]}})
+    @routes.get("/health", responses={200: {"model": schemas.Loose}})
     async def health() -> Response:
         """200 as long as the process answers."""
         return Json({"status": "ok"})
 
-    @routes.get("/ready", responses={200: {"model": dict[str, str]}, 503: {"description": "Not yet, or no more"}})
+    @routes.get("/ready", responses={200: {"model": schemas.Loose}, 503: {"description": "Not yet, or no more"}})
     async def ready() -> Response:
         """200 only while requests are served."""
         if engine.ready:
@@ -35,7 +36,7 @@ def operation_routes(engine: Engine) -> APIRouter:
         """Counters and histograms as Prometheus reads them."""
         return PlainTextResponse(engine.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    @routes.get("/v1/about", responses={200: {"model": dict[str, object]}})
+    @routes.get("/v1/about", responses={200: {"model": schemas.Loose}})
     async def about() -> Response:
         """What is served: how many entries, which encoder and generator."""
         opened = engine.library.now

@@ -91,9 +91,10 @@ class PictureReader:
 
 
 def encoded(image: Image.Image, form: str, quality: int = 95) -> bytes:
-    """The picture as a file's bytes."""
-    buffer = io.BytesIO()
-    image.save(buffer, form, **({"quality": quality} if form == "JPEG" else {"compress_level": 6}))
+    """The picture as a file's bytes, without the comments and profiles that came with it."""
+    buffer, plain = io.BytesIO(), image.copy()
+    plain.info.clear()
+    plain.save(buffer, form, **({"quality": quality} if form == "JPEG" else {"compress_level": 6}))
     return buffer.getvalue()
 
 

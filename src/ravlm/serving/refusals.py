@@ -6,6 +6,7 @@ Knows the errors of ravlm; anything else is a fault of the server (500) and is t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,11 +86,16 @@ def refusal_of(error: RavlmError) -> Json:
 
 
 def told(errors: list[dict[str, Any]]) -> tuple[str, str | None]:
-    """What pydantic found wrong with a request, as one sentence, and the field it is about. Values aren't quoted."""
-    first = errors[0]
-    if first.get("type") == "json_invalid":
-        return f"The body is not valid JSON: {first.get('ctx', {}).get('error', 'it ends too early')}.", None
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    name = ".".join(place) or "The body"
-    more = f" ({len(errors) - 1} more like this.)" if len(errors) > 1 else ""
-    return f"{name}: {str(first['msg']).rstrip('.')}; see /docs for what is allowed.{more}", ".".join(place) or None
+    """What pydantic found wrong with a request, as one sentence, and the field it is about. Values aren't quoted.
+
+    Where a field may be of several forms, the one that was meant is not of another type, and was followed deepest.
+    """
+    worst = max(errors, key=lambda error: (not error["type"].endswith("_type"), len(error["loc"])))
+    if worst.get("type") == "json_invalid":
+        return f"The body is not valid JSON: {worst.get('ctx', {}).get('error', 'it ends too early')}.", None
+    place = ".".join(str(part) for part in worst["loc"][1:] if isinstance(part, int) or _KEY.fullmatch(part))
+    return f"{place or 'The body'}: {str(worst['msg']).rstrip('.')}; see /docs for what is allowed.", place or None
+
+
+_KEY = re.compile("(?!str$|int$|bool$|list$|dict$|none$)[a-z_]+")
+"""A field's name, where pydantic may also name a form: "constrained-str", "list[...]"."""

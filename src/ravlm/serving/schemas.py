@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 MOST_TEXT, MOST_K, MOST_INPUTS, MOST_MESSAGES, MOST_PAGE, MOST_TOKENS = 20_000, 100, 64, 100, 200, 4096
+MOST_ID = 500
 PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAQAAAAECAIAAAAmkwkpAAAAFElEQVR4nG"
     "P8MNmGAQaYGJAAbg4AWQYBxwKRykYAAAAASUVORK5CYII="
@@ -20,7 +21,7 @@ PICTURE = (
 Words = Annotated[str, Field(min_length=1, max_length=MOST_TEXT, pattern=r"\S")]
 ImageUrl = Annotated[str, Field(min_length=5, description="A data URL of a picture: data:image/jpeg;base64,...")]
 K = Annotated[int, Field(ge=0, le=MOST_K, description="Entries to read as evidence; 0: closed book.")]
-Identity = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
+Identity = Annotated[str, Field(min_length=1, max_length=MOST_ID, pattern=r"\S")]
 Where = Annotated[
     str | dict[str, JsonValue] | None,
     Field(description='Only such entries: {"split": "train"} or "year >= 1990 and kind in [\\"bird\\"]".'),
@@ -245,6 +246,12 @@ class EmbeddingsBody(Lenient):
 # responses
 
 
+class Loose(BaseModel):
+    """An object as OpenAI's reference describes it."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class MatchedPart(BaseModel):
     """What of the entry matched: its picture, or a passage of one of its texts."""
 
@@ -293,6 +300,13 @@ class EditFound(BaseModel):
     region: str | None
     understood: str
     evidence: list[HitFound]
+
+
+class Verified(BaseModel):
+    """Whether the base is sound, and what was looked at."""
+
+    model_config = ConfigDict(extra="allow")
+    sound: bool
 
 
 class Refused(BaseModel):

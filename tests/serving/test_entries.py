@@ -1,0 +1,150 @@
+"""Entries over HTTP: added, changed, listed, removed; pictures encoded anew; nothing half done."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from PIL import Image
+
+from ravlm.knowledge.base import KnowledgeBase
+from tests.fakes import COLOURS, FakeEncoder
+from tests.serving.running import Running, png, running, url_of
+
+
+@pytest.fixture
+def server(kb: Path) -> Any:
+    with running(kb) as found:
+        yield found
+
+
+def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
+    rows = [
+        {"id": "white", "image": url_of("white"), "texts": ["a white wall"], "metadata": {"year": 1999, "in": [1, 2]}},
+        {"id": "a/b c?", "text": "slashes, spaces and 中文"},
+        {"texts": ["an entry without an id"]},
+    ]
+    added = server.post("/v1/entries", entries=rows).json()
+    assert (added["added"], added["updated"], added["quarantined"]) == (3, 0, [])
+    assert added["ids"][:2] == ["white", "a/b c?"]
+    again = server.post("/v1/entries", entries=rows[2:]).json()
+    assert (again["unchanged"], again["ids"]) == (1, added["ids"][2:])
+    got = server.client.get("/v1/entries/white").json()
+    assert (got["texts"], got["metadata"]) == (["a white wall"], {"year": 1999, "in": [1, 2]})
+    assert server.client.get(f"/v1/entries/{quote('a/b c?', safe='')}").json()["texts"] == ["slashes, spaces and 中文"]
+    assert server.client.get(f"/v1/entries/{quote('笔记/一', safe='')}").json()["id"] == "笔记/一"
+    first = server.client.get("/v1/entries", params={"limit": 5}).json()
+    rest = server.client.get("/v1/entries", params={"limit": 5, "after": first["next"]}).json()
+    assert (first["total"], len(first["entries"]), len(rest["entries"]), rest["next"]) == (8, 5, 3, None)
+    some = server.client.get("/v1/entries", params={"where": "year < 2000"}).json()
+    assert {entry["id"] for entry in some["entries"]} == {"white", "red"}
+    assert some["total"] == 2
+    assert server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
+    assert server.client.delete("/v1/entries/white").json() == {"removed": 1}
+    assert server.client.delete("/v1/entries/white").status_code == 404
+    assert server.client.get("/v1/entries/white").status_code == 404
+    assert server.post("/v1/entries/remove", ids=["red", "blue", "nowhere"]).json() == {"removed": 2}
+    assert server.post("/v1/search", image=url_of("red"), k=9).json()["hits"][0]["id"] != "red"
+    with KnowledgeBase.open(kb, FakeEncoder()) as base:
+        assert base.count() == 5
+        assert base.verify().sound
+
+
+def test_change_what_is_given_and_nothing_else(server: Running, kb: Path, tmp_path: Path) -> None:
+    changed = server.client.patch("/v1/entries/red", json={"metadata": {"year": 1991}}).json()
+    assert (changed["updated"], changed["ids"]) == (1, ["red"])
+    entry = server.client.get("/v1/entries/red").json()
+    assert entry["metadata"] == {"year": 1991}
+    assert entry["texts"][0].startswith("Name: red square")
+    assert server.post("/v1/search", image=url_of("red"), k=1).json()["hits"][0]["id"] == "red"
+    server.client.patch("/v1/entries/red", json={"image": url_of("white")})
+    assert server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "red"
+    assert server.client.get("/v1/entries/red").json()["metadata"] == {"year": 1991}
+    server.client.put("/v1/entries/red", json={"texts": ["only words now"]})
+    assert server.client.get("/v1/entries/red").json() == {
+        "id": "red", "texts": ["only words now"], "metadata": {}, "image_url": None,
+    }  # fmt: skip
+    assert server.client.patch("/v1/entries/nowhere", json={"texts": ["x"]}).status_code == 404
+    with KnowledgeBase.open(kb, FakeEncoder()) as base:
+        kept = base.get("green")[0].image
+        assert str(kept).startswith(str(kb))  # and still relative in the store: the base may be moved
+    server.client.patch("/v1/entries/green", json={"metadata": {}})
+    server.server.should_exit = True
+    moved = kb.rename(tmp_path / "moved")
+    with KnowledgeBase.open(moved, FakeEncoder()) as base:
+        assert str(base.get("green")[0].image).startswith(str(moved))
+
+
+def test_upload_a_picture(server: Running) -> None:
+    put = server.client.put("/v1/images/photo", content=png(COLOURS["white"]), headers={"content-type": "image/png"})
+    assert put.json()["added"] == 1
+    server.client.patch("/v1/entries/photo", json={"texts": ["a wall"]})
+    put = server.client.put("/v1/images/photo", content=png(COLOURS["black"]), headers={"content-type": "image/png"})
+    assert put.json()["updated"] == 1
+    assert server.client.get("/v1/entries/photo").json()["texts"] == ["a wall"]
+    got = server.client.get("/v1/images/photo")
+    with Image.open(io.BytesIO(got.content)) as image:
+        assert image.convert("RGB").getpixel((5, 5)) == (0, 0, 0)
+    refused = server.client.put("/v1/images/other", content=b"GIF89a no picture", headers={"content-type": "image/gif"})
+    assert refused.status_code == 400
+    assert server.client.get("/v1/entries/other").status_code == 404
+
+
+def test_an_upload_is_encoded_anew(server: Running, kb: Path) -> None:
+    """Where a photo was taken, comments, and what was hung on behind the picture stay outside."""
+    exif = Image.Exif()
+    exif[0x010E] = "secret place"
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 20), "red").save(buffer, "JPEG", exif=exif, comment=b"secret comment")
+    data = buffer.getvalue() + b"<script>secret tail</script>"
+    assert server.post("/v1/entries", id="photo", image=url_of(data)).status_code == 200
+    with KnowledgeBase.open(kb, FakeEncoder()) as base:
+        stored = Path(str(base.get("photo")[0].image)).read_bytes()
+    assert b"secret" not in stored
+    with Image.open(io.BytesIO(stored)) as image:
+        assert (image.format, image.size) == ("JPEG", (20, 40))  # upright
+
+
+def test_the_rest_of_a_bulk_is_stored(server: Running) -> None:
+    rows = [{"id": "twice", "text": "one"}, {"id": "twice", "text": "two"}, {"id": "fine", "text": "three"}]
+    added = server.post("/v1/entries", entries=rows).json()
+    assert added["added"] == 2
+    assert added["ids"] == ["twice", "fine"]
+    assert [item["id"] for item in added["quarantined"]] == ["twice"]
+    assert "twice" in added["quarantined"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"entries": []},
+        {"entries": [{"id": "x"}]},
+        {"entries": [{"id": " ", "text": "x"}]},
+        {"entries": [{"text": "x"}] * 65},
+        {"id": "x", "image": "/etc/passwd"},
+        {"id": "x", "image": "../../store.sqlite"},
+        {"id": "x", "image": "http://127.0.0.1/x.png"},
+        {"id": "x", "image": url_of(b"PK\x03\x04")},
+        {"id": "x", "text": "x", "metadata": [1]},
+        {"id": "x", "text": "\ud800"},
+        {"id": "x", "text": "x", "metadata": {"a": "\udfff"}},
+        {"id": "x", "text": "x", "metadata": {"a": float("nan")}},
+        {"id": 7, "text": "x"},
+        {"entries": [{"id": "good", "text": "x"}, {"id": "bad", "image": url_of(b"none")}]},
+    ],
+)
+def test_entries_that_are_refused(server: Running, body: dict[str, Any]) -> None:
+    """Nothing of the request is stored then, whatever else was in it."""
+    import json
+
+    refused = server.client.post(
+        "/v1/entries", content=json.dumps(body).encode(), headers={"content-type": "application/json"}
+    )
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["error"]["message"]
+    assert server.client.get("/v1/entries").json()["total"] == 5

@@ -1,0 +1,214 @@
+"""Search, questions, captions, stories, edits and proof over HTTP, against what the library says itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.model import RetrievalAugmentedVLM
+from tests.fakes import COLOURS, FakeEncoder
+from tests.serving.running import Running, png, running, url_of
+
+
+def test_search_gives_what_the_library_gives(server: Running, built: Path) -> None:
+    with KnowledgeBase.open(built, FakeEncoder()) as kb:
+        for query, more in (
+            ({"text": "red"}, {"k": 2}),
+            ({"image": png(COLOURS["blue"])}, {"k": 3, "modality": "image"}),
+            ({"text": "green", "image": png(COLOURS["blue"])}, {"k": 5}),
+            ({"text": "square"}, {"k": 5, "where": {"year": {">=": 2000}}}),
+            ({"text": "square"}, {"k": 5, "where": "year < 2000"}),
+        ):
+            body: dict[str, Any] = {**query, **more}
+            if "image" in body:
+                body["image"] = url_of(body["image"])
+            found = server.post("/v1/search", **body)
+            assert found.status_code == 200, found.text
+            hits = kb.search(**query, **more)  # type: ignore[arg-type]
+            assert [hit["id"] for hit in found.json()["hits"]] == [hit.entry.id for hit in hits]
+            assert [hit["score"] for hit in found.json()["hits"]] == pytest.approx([h.score for h in hits], abs=1e-3)
+            for hit, expected in zip(found.json()["hits"], hits, strict=True):
+                assert set(hit) == {"id", "score", "part", "texts", "metadata", "image_url"}
+                assert hit["part"]["modality"] == expected.part.modality
+                assert hit["metadata"] == dict(expected.entry.metadata)
+
+
+def test_the_picture_of_a_hit_can_be_fetched(server: Running) -> None:
+    hits = server.post("/v1/search", text="red", k=5).json()["hits"]
+    seen = next(hit for hit in hits if hit["id"] == "red")
+    got = server.client.get(seen["image_url"], params={"edge": 32})
+    assert got.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(got.content)) as image:
+        assert image.size == (32, 24)
+        assert np.abs(np.asarray(image.convert("RGB")).mean((0, 1)) - COLOURS["red"]).max() < 4
+    note = next(hit for hit in hits if hit["id"] == "note")
+    assert note["image_url"] is None
+    assert server.client.get("/v1/images/note").status_code == 404
+
+
+def test_ask_caption_tell_are_what_the_library_says(server: Running, built: Path) -> None:
+    with KnowledgeBase.open(built, FakeEncoder()) as kb:
+        model = RetrievalAugmentedVLM(kb)
+        red, blue = png(COLOURS["red"]), png(COLOURS["blue"])
+        for path, body, expected in (
+            ("ask", {"question": "What size is it?", "image": url_of(blue)}, model.ask("What size is it?", blue)),
+            ("ask", {"question": "What colour is the red square?"}, model.ask("What colour is the red square?")),
+            ("ask", {"question": "这是什么颜色？", "image": url_of(red)}, model.ask("这是什么颜色？", red)),
+            ("ask", {"question": "What size is it?", "image": url_of(red), "k": 0},
+             model.ask("What size is it?", red, k=0)),
+            ("caption", {"image": url_of(red), "k": 2}, model.caption(red, k=2)),
+            ("tell", {"image": url_of(red)}, model.tell(red)),
+            ("tell", {"prompt": "the blue square", "image": url_of(red)}, model.tell(red, "the blue square")),
+            ("tell", {"prompt": "the green square"}, model.tell(prompt="the green square")),
+        ):  # fmt: skip
+            found = server.post(f"/v1/{path}", **body)
+            assert found.status_code == 200, found.text
+            said = found.json()
+            assert said["text"] == expected.text, path
+            assert tuple(said["citations"]) == expected.citations
+            assert said["abstained"] == expected.abstained
+            assert [hit["id"] for hit in said["evidence"]] == [hit.entry.id for hit in expected.evidence]
+            events = streamed(server, f"/v1/{path}", body)
+            assert "".join(event["piece"] for event in events[:-1]) == expected.text
+            assert events[-1]["answer"]["citations"] == list(expected.citations)
+
+
+def streamed(server: Running, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    with server.client.stream("POST", path, json={**body, "stream": True}) as response:
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    assert lines.pop() == "[DONE]"
+    return [json.loads(line) for line in lines]
+
+
+def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract of `model.edit`: a picture, where it changed, what was understood, what it rests on."""
+
+    def edit(self: Any, image: Image.Image, instruction: str, k: int, seed: int) -> Any:
+        region = np.zeros((image.height, image.width), bool)
+        region[: image.height // 2] = True
+        pixels = np.asarray(image).copy()
+        pixels[region] = (30, 40, 220)
+        if "nothing" in instruction:
+            return SimpleNamespace(image=image, region=None, evidence=(), understood="Nothing is to be done.")
+        hits = tuple(self.kb.search(text=instruction, k=k))
+        return SimpleNamespace(
+            image=Image.fromarray(pixels), region=region, evidence=hits, understood="Make the sky blue."
+        )
+
+    monkeypatch.setattr(RetrievalAugmentedVLM, "edit", edit, raising=False)
+    with running(kb) as server:
+        done = server.post("/v1/edit", image=url_of("red"), instruction="make the sky blue", k=2, seed=7).json()
+        assert picture(done["image"]).getpixel((3, 3)) == (30, 40, 220)
+        assert picture(done["image"]).getpixel((3, 40)) == COLOURS["red"]
+        assert picture(done["image"]).size == (64, 48)
+        assert np.asarray(picture(done["region"]).convert("L")).mean() == pytest.approx(127.5)
+        assert done["understood"] == "Make the sky blue."
+        assert len(done["evidence"]) == 2
+        left = server.post("/v1/edit", image=url_of("blue"), instruction="do nothing").json()
+        assert left["region"] is None
+        assert picture(left["image"]).getpixel((3, 3)) == COLOURS["blue"]
+
+
+def picture(url: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+
+
+def test_verify_and_about(server: Running) -> None:
+    assert server.client.post("/v1/verify").json()["sound"] is True
+    assert server.post("/v1/verify", sample=2).json()["sound"] is True
+    about = server.client.get("/v1/about").json()
+    assert (about["encoder"], about["generator"], about["k"]) == ("fake", "extractive", 4)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("search", {}, "text, image or both"),
+        ("search", {"text": ""}, "text"),
+        ("search", {"text": "x", "k": 0}, "k:"),
+        ("search", {"text": "x", "k": "5"}, "k:"),
+        ("search", {"text": "x", "k": 101}, "100"),
+        ("search", {"text": "x", "kk": 5}, "kk"),
+        ("search", {"text": "x", "modality": "audio"}, "modality"),
+        ("search", {"text": "x", "where": "year >="}, "filter"),
+        ("search", {"image": "pictures/red.png"}, "data URL"),
+        ("search", {"image": "file:///etc/hostname"}, "data URL"),
+        ("search", {"image": "https://example.org/cat.jpg"}, "no addresses"),
+        ("search", {"image": "data:image/png;base64,"}, "can't be read"),
+        ("search", {"image": "data:image/png,abc"}, "base64"),
+        ("ask", {"question": "   "}, "question"),
+        ("ask", {"question": "x" * 20_001}, "20000"),
+        ("ask", {}, "question"),
+        ("caption", {}, "image"),
+        ("tell", {}, "image, prompt or both"),
+        ("edit", {"image": url_of("red")}, "instruction"),
+        ("verify", {"sample": 0}, "sample"),
+    ],
+)
+def test_what_is_refused(server: Running, path: str, body: dict[str, Any], words: str) -> None:
+    """Each with a status of 400 and one sentence in OpenAI's form, that quotes no picture."""
+    refused = server.post(f"/v1/{path}", **body)
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert words in error["message"]
+    assert len(error["message"]) < 300
+    assert error["type"] == "invalid_request_error"
+
+
+def test_a_batch_with_a_bad_one_loses_only_that(kb: Path) -> None:
+    """Requests that go together once failed together: a filter that can't be read took its neighbours along."""
+    import asyncio
+
+    from ravlm.errors import InvalidInput
+    from ravlm.serving.lanes import Lane
+    from ravlm.serving.metrics import Metrics
+
+    def halves(key: object, items: list[int]) -> list[float]:
+        if 13 in items:
+            raise InvalidInput("13 is not liked.")
+        return [item / 2 for item in items]
+
+    async def ask() -> list[Any]:
+        lane = Lane("test", halves, 8, 50, Metrics())
+        found = await asyncio.gather(*(lane.run("all", n) for n in range(11, 16)), return_exceptions=True)
+        lane.close()
+        return found
+
+    found = asyncio.run(ask())
+    assert found[:2] == [5.5, 6.0]
+    assert found[3:] == [7.0, 7.5]
+    assert isinstance(found[2], InvalidInput)
+
+
+def test_a_base_changed_by_another_process_is_served_as_it_is(kb: Path) -> None:
+    """New entries at the next search; and another encoder's vectors without a restart."""
+    from ravlm.encoders import loading
+    from ravlm.records import Entry
+
+    other = FakeEncoder("other", seed=7)
+    with running(kb) as server:
+        with KnowledgeBase.open(kb, FakeEncoder()) as writer:
+            writer.add([Entry("white", png(COLOURS["white"])), Entry("black", png(COLOURS["black"]))])
+        assert server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
+        with KnowledgeBase.open(kb, FakeEncoder()) as writer:
+            writer.reencode(other)
+        real = loading.load_encoder
+        loading.load_encoder = lambda name: other  # type: ignore[assignment]
+        try:
+            for colour in ("black", "red"):
+                found = server.post("/v1/search", image=url_of(colour), k=1)
+                assert found.json()["hits"][0]["id"] == colour, found.text
+            assert server.post("/v1/ask", question="What size is it?", image=url_of("red")).json()["text"] == "12 cm"
+        finally:
+            loading.load_encoder = real
+        vectors = server.post("/v1/embeddings", model="ravlm", input=["red"]).json()["data"]
+        assert np.allclose(vectors[0]["embedding"], other.encode_texts(["red"])[0], atol=1e-6)

@@ -1,0 +1,199 @@
+"""The server asked by the real `openai` client: models, chat with pictures, streams, embeddings, errors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+
+from tests.fakes import COLOURS, FakeEncoder
+from tests.serving.running import Running, png, url_of
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0)
+
+
+def about(words: str, *colours: str) -> dict[str, Any]:
+    pictures = [{"type": "image_url", "image_url": {"url": url_of(colour)}} for colour in colours]
+    return {"role": "user", "content": [{"type": "text", "text": words}, *pictures]}
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["ravlm"]
+    assert client.models.retrieve("ravlm").owned_by == "ravlm"
+    with pytest.raises(openai.NotFoundError, match="only one is"):
+        client.models.retrieve("gpt-4")
+
+
+def test_chat_about_two_pictures(client: openai.OpenAI) -> None:
+    for colour, other in (("red", "blue"), ("blue", "red")):
+        done = client.chat.completions.create(model="ravlm", messages=[about("What size is it?", colour)])
+        said = done.choices[0].message
+        assert said.content == {"red": "12 cm", "blue": "20 cm"}[colour]
+        assert done.choices[0].finish_reason == "stop"
+        assert said.annotations is not None
+        cited = said.annotations[0].url_citation
+        assert cited.url.endswith(f"/#entry={colour}")
+        assert cited.title == f"{colour} square"
+        assert (cited.start_index, cited.end_index) == (0, len(said.content))
+        extra = done.model_extra
+        assert extra is not None
+        assert extra["evidence"][0]["id"] == colour
+        assert extra["evidence"][0]["texts"][0].startswith("Name: ")
+        assert extra["citations"][0] == cited.url
+        assert other not in str(extra["citations"])
+        assert done.usage is not None
+        assert done.usage.completion_tokens == 2
+
+
+def test_a_talk_keeps_its_picture(client: openai.OpenAI) -> None:
+    talk: list[Any] = [
+        {"role": "system", "content": "Be brief."},
+        about("What colour is it?", "green"),
+        {"role": "assistant", "content": "green"},
+        {"role": "user", "content": "What size is it?"},
+    ]
+    assert client.chat.completions.create(model="ravlm", messages=talk).choices[0].message.content == "15 cm"
+    talk[-1] = about("And the size of this?", "blue")
+    assert client.chat.completions.create(model="ravlm", messages=talk).choices[0].message.content == "20 cm"
+
+
+def test_stream_is_what_is_said_at_once(client: openai.OpenAI) -> None:
+    messages: Any = [about("What size is it?", "red")]
+    whole = client.chat.completions.create(model="ravlm", messages=messages)
+    chunks = list(
+        client.chat.completions.create(
+            model="ravlm", messages=messages, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    said = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+    assert len(said) > 1
+    assert "".join(said) == whole.choices[0].message.content
+    assert chunks[0].choices[0].delta.role == "assistant"
+    last = next(chunk for chunk in chunks if chunk.choices and chunk.choices[0].finish_reason)
+    assert last.choices[0].finish_reason == "stop"
+    assert last.model_extra is not None
+    assert last.model_extra["evidence"] == whole.model_extra["evidence"]  # type: ignore[index]
+    assert chunks[-1].usage == whole.usage
+
+
+def test_closed_book_and_absent_things(client: openai.OpenAI) -> None:
+    closed = client.chat.completions.create(
+        model="ravlm", messages=[about("What size is it?", "red")], extra_body={"k": 0}  # type: ignore[list-item]
+    )  # fmt: skip
+    assert "not in the knowledge base" in str(closed.choices[0].message.content)
+    assert closed.model_extra is not None
+    assert closed.model_extra["evidence"] == []
+    absent = client.chat.completions.create(model="ravlm", messages=[{"role": "user", "content": "巴黎有多少居民？"}])
+    assert "知识库中没有" in str(absent.choices[0].message.content)
+
+
+def test_words_are_cut_off_where_the_client_wants(client: openai.OpenAI) -> None:
+    ask: dict[str, Any] = {"model": "ravlm", "messages": [about("What size is it?", "red")], "max_tokens": 1}
+    whole = client.chat.completions.create(**ask)
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("12 ", "length")
+    chunks = list(client.chat.completions.create(**ask, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "12 "
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+def test_embeddings_of_texts_and_pictures_lie_in_one_space(client: openai.OpenAI) -> None:
+    parts: Any = [
+        {"type": "text", "text": "red"},
+        {"type": "image_url", "image_url": {"url": url_of("blue")}},
+        {"type": "image_url", "image_url": {"url": url_of("red")}},
+        "blue",
+    ]
+    for form in ("float", "base64"):
+        found = client.embeddings.create(model="ravlm", input=parts, encoding_format=form)  # type: ignore[arg-type]
+        rows = np.array([unpacked(each.embedding) for each in found.data], np.float32)
+        encoder = FakeEncoder()
+        texts, images = encoder.encode_texts(["red", "blue"]), encoder.encode_images([png(COLOURS["blue"])])
+        assert np.allclose(rows[[0, 3]], texts, atol=1e-6)
+        assert np.allclose(rows[1], images[0], atol=1e-3)
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+        cosines = rows @ rows.T
+        assert cosines[0, 2] > cosines[0, 1]
+        assert cosines[3, 1] > cosines[3, 2]
+    assert [each.index for each in found.data] == [0, 1, 2, 3]
+    one = client.embeddings.create(model="ravlm", input="a red boat")
+    assert len(one.data[0].embedding) == 64
+    assert one.usage.prompt_tokens == 3
+
+
+def unpacked(value: Any) -> Any:
+    import base64
+
+    return np.frombuffer(base64.b64decode(value), "<f4") if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "assistant", "content": "hello"}]}, "user"),
+        ({"messages": [{"role": "user", "content": " "}]}, "no words"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "role"),
+        ({"n": 2}, "n:"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"k": -1}, "k:"),
+        ({"where": "year >"}, "filter"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "/etc/hostname"}}]}]},
+         "data URL"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x;base64,!!"}}]}]},
+         "damaged"),
+        ({"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}, "image_url"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_chats_that_are_refused(client: openai.OpenAI, change: dict[str, Any], words: str, stream: bool) -> None:
+    """The status stands before the stream begins, so that clients see an error and not an empty answer."""
+    ask: Any = {"model": "ravlm", "messages": [{"role": "user", "content": "What is red?"}], "stream": stream}
+    with pytest.raises(openai.BadRequestError) as error:
+        client.chat.completions.create(**{**ask, "extra_body": change})
+    assert words.lower() in error.value.message.lower()
+    assert error.value.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"input": []}, "input"),
+        ({"input": ""}, "input"),
+        ({"input": [" "]}, "input"),
+        ({"input": [[1, 2, 3]]}, "input"),
+        ({"input": ["x"] * 65}, "64"),
+        ({"input": "x" * 20_001}, "20000"),
+        ({"dimensions": 7}, "64"),
+        ({"encoding_format": "int8"}, "encoding_format"),
+        ({"input": [{"type": "image_url", "image_url": {"url": url_of(b"no picture")}}]}, "formats"),
+    ],
+)
+def test_embeddings_that_are_refused(client: openai.OpenAI, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(openai.BadRequestError) as error:
+        client.embeddings.create(model="ravlm", input="red", extra_body=change)
+    assert words in error.value.message
+
+
+def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="text-embedding-3-small", input="red")
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}])
+
+
+def test_the_event_stream_is_as_the_protocol_says(server: Running) -> None:
+    body = {"model": "ravlm", "stream": True, "messages": [{"role": "user", "content": "What is the red square?"}]}
+    with server.client.stream("POST", "/v1/chat/completions", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line]
+    assert all(line.startswith("data: ") for line in lines)
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(line[6:]) for line in lines[:-1]]
+    assert len({chunk["id"] for chunk in chunks}) == 1
