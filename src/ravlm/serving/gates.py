@@ -61,7 +61,8 @@ class Notes:
             await self.app(scope, receive, noted)
         finally:
             spent = time.perf_counter() - began
-            route = getattr(scope.get("route"), "path", None) or "none"
+            of_page = scope["path"].startswith(OPEN_FOLDER) and status < 400
+            route = "/page" if of_page else getattr(scope.get("route"), "path", None) or "none"
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self.metrics.requests.add(method, route, str(status))
             self.metrics.seconds.observe(spent, route)
