@@ -245,7 +245,7 @@ def test_every_tab_fits_and_every_control_has_a_name(visit: Callable[..., Any], 
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
             unnamed = page.evaluate(
                 """() => [...document.querySelectorAll('main button, main input, main select, main textarea')]
-                    .filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.[0]?.textContent.trim()))
+                    .filter((e) => !(e.ariaLabel || e.textContent.trim() || e.labels?.[0]?.textContent.trim()))
                     .map((e) => e.outerHTML)"""
             )
             assert unnamed == []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from pathlib import Path
 
 from ravlm.cli.output import note, print_json
 from ravlm.cli.parser import GENERATOR, KB, Command, K, Options, argument
-from ravlm.errors import MissingExtra
+from ravlm.errors import MissingExtra, NotFound
 
 
 def serve(options: Options) -> int:
@@ -34,6 +35,21 @@ def serve(options: Options) -> int:
     return 0
 
 
+def mcp(options: Options) -> int:
+    """`ravlm mcp`: until stdin ends."""
+    _need("mcp", "mcp", "ravlm mcp")
+    from ravlm.serving.library import Library
+    from ravlm.serving.tools import create_tools
+
+    folder = None if options.pictures is None else Path(options.pictures)
+    if folder is not None and not folder.is_dir():
+        raise NotFound(f'There is no folder "{folder}"; name one for --pictures.')
+    library = Library(options.kb, options.generator, options.k)
+    create_tools(library, folder, options.allow_changes).run("stdio")
+    library.close()
+    return 0
+
+
 def _need(package: str, extra: str, purpose: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise MissingExtra(package, extra, purpose)
@@ -57,6 +73,21 @@ COMMANDS = {
         ravlm serve kb
         ravlm serve kb --generator http://localhost:11434/v1#gemma3 --port 9000
         ravlm serve kb --host 0.0.0.0 --token-file token.txt
+        """,
+    ),
+    "mcp": Command(
+        "give other programs' models the base as tools, over MCP on stdin and stdout",
+        mcp,
+        (
+            KB,
+            GENERATOR,
+            K,
+            argument("--pictures", metavar="FOLDER", help="a folder whose pictures may be named (default: none)"),
+            argument("--allow-changes", action="store_true", help="tools that add and remove entries, too"),
+        ),
+        """
+        ravlm mcp kb
+        ravlm mcp kb --pictures ~/Pictures --allow-changes
         """,
     ),
 }

@@ -160,6 +160,10 @@ class KnowledgeBase:
                 self._proved = True
             return self._encoder
 
+    def check_same(self) -> None:
+        """Raise Mismatch where the base was re-encoded since it was opened."""
+        self._backend.check_same()
+
     def _check_fingerprint(self, encoder: DualEncoder) -> None:
         mine = self._backend.identity
         if encoder.fingerprint != mine.fingerprint:

@@ -136,7 +136,7 @@ class Engine:
             places = [place for place, (found, _) in enumerate(inputs) if found == kind]
             values: list[Any] = [inputs[place][1] for place in places]
             if kind == "image":
-                values = [await self._prepared(url) for url in values]
+                values = await asyncio.gather(*map(self._prepared, values))
             if values:
                 rows.update(zip(places, await self._timed(self._encoding.run(kind, values)), strict=True))
         return np.stack([rows[place] for place in range(len(inputs))])
@@ -151,7 +151,7 @@ class Engine:
 
     async def edit(self, image: str, instruction: str, k: int | None, seed: int) -> Edit:
         """A picture changed by an instruction."""
-        pixels = await self.decode(lambda: self.pictures.pixels(image))
+        pixels = await self.decode(lambda: self.pictures.pixels(self.pictures.bytes_of(image)))
 
         def work(opened: Opened) -> Edit:
             with self.metrics.stage("edit"):
@@ -178,12 +178,16 @@ class Engine:
 
     async def look(self, image: str | None) -> Image.Image | None:
         """The picture of a URL, no larger than a model looks at."""
-        return None if image is None else await self.decode(lambda: self.pictures.to_look_at(image))
+        if image is None:
+            return None
+        return await self.decode(lambda: self.pictures.to_look_at(self.pictures.bytes_of(image)))
 
     async def _prepared(self, url: str) -> Image.Image:
         """The picture of a URL, shrunk to what the encoder looks at."""
         encoder = self.library.now.encoder
-        return await self.decode(lambda: encoder.prepare(self.pictures.pixels(url, encoder.image_size)))
+        return await self.decode(
+            lambda: encoder.prepare(self.pictures.pixels(self.pictures.bytes_of(url), encoder.image_size))
+        )
 
     async def _timed(self, waited: Awaitable[T]) -> T:
         try:

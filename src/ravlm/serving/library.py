@@ -120,6 +120,10 @@ class Library:
                 raise
             return work(self._opened)
 
+    def fresh(self) -> Opened:
+        """The open base, opened again where it was re-encoded: for several calls that go together."""
+        return self.run(_proved)
+
     def close(self) -> None:
         """Give the files back."""
         for opened in (*self._retired, self._opened):
@@ -149,3 +153,8 @@ class Library:
         except BaseException:
             kb.close()
             raise
+
+
+def _proved(opened: Opened) -> Opened:
+    opened.kb.check_same()
+    return opened

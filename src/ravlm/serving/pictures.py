@@ -62,15 +62,14 @@ class PictureReader:
             allowed = ", ".join(FORMATS)
             raise BrokenData(f"The picture can't be read; allowed formats: {allowed}.") from None
 
-    def pixels(self, url: str, edge: int | None = None) -> Image.Image:
+    def pixels(self, data: bytes, edge: int | None = None) -> Image.Image:
         """The picture, upright in RGB. `edge`: how long its shorter side must stay; None keeps its full size."""
-        data = self.bytes_of(url)
         self.checked(data)
         return load_image(data, edge=edge, limits=self._image_limits)
 
-    def to_look_at(self, url: str) -> Image.Image:
+    def to_look_at(self, data: bytes) -> Image.Image:
         """The picture, no larger than a model looks at."""
-        image = self.pixels(url, _LONGEST // 2)
+        image = self.pixels(data, _LONGEST // 2)
         image.thumbnail((_LONGEST, _LONGEST))
         return image
 

@@ -60,7 +60,7 @@ def address_of(settings: Settings, port: int) -> str:
 def listen(settings: Settings) -> socket.socket:
     """A socket at the host and port. Raises Busy where the port is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    found = socket.socket(family)
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio leaves small packets waiting
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((settings.host.strip("[]"), settings.port))
@@ -75,8 +75,8 @@ def listen(settings: Settings) -> socket.socket:
 
 def serve(library: Library, settings: Settings, started: Callable[[str], None]) -> None:
     """Serve until a signal comes; `started` is told the address as soon as connections are taken."""
-    start_logging()
     with listen(settings) as listening:
+        start_logging()
         server = Server(create_app(library, settings), settings)
         address = address_of(settings, listening.getsockname()[1])
         for kind in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again at the end: code 0 is wanted then
