@@ -92,7 +92,7 @@ def streamed(server: Running, path: str, body: dict[str, Any]) -> list[dict[str,
 def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The contract of `model.edit`: a picture, where it changed, what was understood, what it rests on."""
 
-    def edit(self: Any, image: Image.Image, instruction: str, k: int, seed: int) -> Any:
+    def edit(self: Any, image: Image.Image, instruction: str, k: int | None, seed: int) -> Any:
         region = np.zeros((image.height, image.width), bool)
         region[: image.height // 2] = True
         pixels = np.asarray(image).copy()

@@ -146,7 +146,7 @@ def test_caption_and_tell(visit: Callable[..., Any]) -> None:
 
 
 def test_edit_before_and_after(visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def edit(self: Any, image: Image.Image, instruction: str, k: int, seed: int) -> Any:
+    def edit(self: Any, image: Image.Image, instruction: str, k: int | None, seed: int) -> Any:
         region = np.zeros((image.height, image.width), bool)
         region[:10] = True
         changed = Image.new("RGB", image.size, (30, 40, 220))

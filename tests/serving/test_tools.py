@@ -60,7 +60,7 @@ def call(kb: Path, *calls: tuple[str, dict[str, Any]], **settings: Any) -> list[
 
 
 def test_each_tool(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def edit(self: Any, image: Image.Image, instruction: str, k: int, seed: int) -> Any:
+    def edit(self: Any, image: Image.Image, instruction: str) -> Any:
         return SimpleNamespace(image=Image.new("RGB", image.size), region=None, evidence=(), understood=instruction)
 
     monkeypatch.setattr(RetrievalAugmentedVLM, "edit", edit, raising=False)

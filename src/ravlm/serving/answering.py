@@ -18,12 +18,21 @@ from ravlm.serving.refusals import error_body, status_of, to_json
 from ravlm.serving.schemas import ErrorFound
 
 DONE = "[DONE]"
+_EVENT = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "JSON, and [DONE] at the end"}},
+    "required": ["data"],
+}
 Event = dict[str, Any]
 
 
 def add(routes: APIRouter, method: str, path: str, do: Callable[..., Any], model: Any, **more: Any) -> None:
-    """Add a route: `model` is what the OpenAPI page shows of its answer, and `also` what else it may answer."""
-    shown = {200: {"model": model} if isinstance(model, type) else model, **errors(*more.pop("also", ()))}
+    """Add a route: `model` is what the OpenAPI page shows of its answer, and `also` what else it may answer;
+    `streamed`: where the client wants it, as server-sent events."""
+    answer: dict[str, Any] = {"model": model} if isinstance(model, type) else dict(model)
+    if more.pop("streamed", False):
+        answer["content"] = {"text/event-stream": {"schema": _EVENT}}
+    shown = {200: answer, **errors(*more.pop("also", ()))}
     routes.add_api_route(path, do, methods=[method], response_model=None, responses=shown, **more)
 
 

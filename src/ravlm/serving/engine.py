@@ -155,7 +155,7 @@ class Engine:
 
         def work(opened: Opened) -> Edit:
             with self.metrics.stage("edit"):
-                return opened.model.edit(pixels, instruction, k=opened.model.k if k is None else k, seed=seed)
+                return opened.model.edit(pixels, instruction, k=k, seed=seed)
 
         return await self.change(work)
 

@@ -45,11 +45,11 @@ def entry_routes(engine: Engine) -> APIRouter:
     add(routes, "GET", "/v1/entries", do.list_entries, schemas.EntryPage)
     add(routes, "POST", "/v1/entries/remove", do.remove_entries, schemas.Removed)
     add(routes, "GET", one, do.get_entry, schemas.EntryFound, also=(404,))
-    add(routes, "PUT", one, do.put_entry, schemas.Added)
+    add(routes, "PUT", one, do.put_entry, schemas.Added, also=(404,))
     add(routes, "PATCH", one, do.change_entry, schemas.Added, also=(404,))
     add(routes, "DELETE", one, do.remove_entry, schemas.Removed, also=(404,))
     add(routes, "GET", image, do.get_image, _PICTURE, also=(404,), response_class=Response)
-    add(routes, "PUT", image, do.put_image, schemas.Added, openapi_extra=_UPLOAD)
+    add(routes, "PUT", image, do.put_image, schemas.Added, also=(404,), openapi_extra=_UPLOAD)
     return routes
 
 

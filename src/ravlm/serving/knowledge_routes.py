@@ -23,9 +23,9 @@ def knowledge_routes(engine: Engine) -> APIRouter:
     """The routes over an engine."""
     routes, do = APIRouter(tags=["knowledge"]), _Knowledge(engine)
     add(routes, "POST", "/v1/search", do.search, schemas.Hits)
-    add(routes, "POST", "/v1/ask", do.ask, schemas.AnswerFound)
-    add(routes, "POST", "/v1/caption", do.caption, schemas.AnswerFound)
-    add(routes, "POST", "/v1/tell", do.tell, schemas.AnswerFound)
+    add(routes, "POST", "/v1/ask", do.ask, schemas.AnswerFound, streamed=True)
+    add(routes, "POST", "/v1/caption", do.caption, schemas.AnswerFound, streamed=True)
+    add(routes, "POST", "/v1/tell", do.tell, schemas.AnswerFound, streamed=True)
     add(routes, "POST", "/v1/edit", do.edit, schemas.EditFound, also=(501,))
     add(routes, "POST", "/v1/verify", do.verify, schemas.Verified)
     return routes

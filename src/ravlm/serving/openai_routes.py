@@ -34,7 +34,7 @@ def openai_routes(engine: Engine) -> APIRouter:
     routes, do = APIRouter(tags=["OpenAI-compatible"]), _OpenAI(engine)
     add(routes, "GET", "/v1/models", do.models, schemas.Loose)
     add(routes, "GET", "/v1/models/{id}", do.one_model, schemas.Loose, also=(404,))
-    add(routes, "POST", "/v1/chat/completions", do.chat, schemas.Loose, also=(404,))
+    add(routes, "POST", "/v1/chat/completions", do.chat, schemas.Loose, also=(404,), streamed=True)
     add(routes, "POST", "/v1/embeddings", do.embeddings, schemas.Loose, also=(404,))
     return routes
 

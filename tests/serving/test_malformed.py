@@ -1,0 +1,49 @@
+"""The short form of the fuzzing, and schemathesis over what the server says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode, checks
+
+from tests.serving.fuzzing import fuzz
+from tests.serving.running import Running, running
+
+_THOROUGHLY = settings(
+    max_examples=2, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+CHECKS = [
+    checks.not_a_server_error, checks.status_code_conformance, checks.content_type_conformance,
+    checks.response_schema_conformance, checks.negative_data_rejection, checks.unsupported_method,
+]  # fmt: skip
+
+
+def test_malformed_requests_are_no_fault_of_the_server(kb: Path) -> None:
+    with running(kb) as server:
+        found = fuzz(server, 1500)
+    assert found[400] > 700
+    assert set(found) <= {0, 200, 400, 403, 404, 405, 413}
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_answers_are_what_is_described(server: Running, mode: GenerationMode) -> None:
+    """Each operation, with bodies that fit its schema and with bodies that don't."""
+    described = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
+    operations = [found.ok() for found in described.get_all_operations()]
+    assert len(operations) > 20
+    for operation in operations:
+
+        @_THOROUGHLY
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def checked(case: Case) -> None:
+            case.call_and_validate(checks=CHECKS)
+
+        try:
+            checked()
+        except Unsatisfiable:
+            assert operation.method in ("get", "delete") or "images" in operation.path, "only what takes anything"
