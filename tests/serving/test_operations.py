@@ -149,6 +149,34 @@ def test_what_waits_goes_together() -> None:
     assert seen == [("a", [0]), ("a", [1, 2, 4, 5]), ("b", [3]), ("a", [6, 7])]
 
 
+def test_words_are_encoded_together_ahead_of_those_who_ask() -> None:
+    """Sixteen questions at once once went through the encoder one by one."""
+    import numpy as np
+
+    from ravlm.serving.library import REMEMBERED, WatchedEncoder
+    from tests.fakes import FakeEncoder
+
+    class Counting(FakeEncoder):
+        seen: list[list[str]] = []  # noqa: RUF012 - one instance
+
+        def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+            self.seen.append(list(texts))
+            return super().encode_texts(texts, batch_size)
+
+    encoder = Counting()
+    watched = WatchedEncoder(encoder, Metrics())
+    watched.remember(["red", "blue"])
+    assert np.array_equal(watched.encode_texts(["blue"]), FakeEncoder().encode_texts(["blue"]))
+    assert np.array_equal(watched.encode_texts(["blue", "red"]), FakeEncoder().encode_texts(["blue", "red"]))
+    assert encoder.seen == [["red", "blue"]]
+    assert watched.encode_texts(["red", "green"]).shape == (2, 64)
+    assert watched.encode_texts([]).shape == (0, 64)
+    watched.remember(["green", "red"])
+    assert encoder.seen[1:] == [["red", "green"], [], ["green"]]
+    watched.remember([f"word {n}" for n in range(REMEMBERED)])
+    assert len(watched._memory) == REMEMBERED
+
+
 def test_one_that_gave_up_is_not_worked_on() -> None:
     seen: list[int] = []
 

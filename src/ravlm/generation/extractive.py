@@ -68,6 +68,10 @@ class ExtractiveGenerator(Generator):
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """An answer for each request, in order."""
+        asked = [request for request in requests if request.task in ("ask", "chat") and request.evidence.hits]
+        if len(asked) > 1:
+            questions = [self._question(request) for request in asked]
+            self._vectors([words for q in questions for words in (q.text, q.plain)])  # together; each finds its own
         return [self._generate(request) for request in requests]
 
     def _generate(self, request: Request) -> Answer:

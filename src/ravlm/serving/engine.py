@@ -63,6 +63,14 @@ class Asked:
     where: Any = None
 
     @property
+    def words(self) -> str:
+        """What will be looked up by its words: a question, or the last that was said."""
+        if self.task == "chat":
+            content = self.messages[-1]["content"]
+            return content if isinstance(content, str) else ""
+        return (self.text or "") if self.image is None else ""
+
+    @property
     def key(self) -> AnswerKey:
         """What it shares with others that it can be written with."""
         shape = (self.image is not None, self.text is not None)
@@ -80,6 +88,8 @@ class Engine:
         self._encoding: Lane[Any, Any] = Lane("encode", self._encode, limits.batch, limits.waiting, self.metrics)
         self._writing: Lane[Asked, Answer] = Lane("generate", self._write, limits.batch, limits.waiting, self.metrics)
         self._changing: Lane[Any, Any] = Lane("change", self._change, 1, limits.waiting, self.metrics)
+        self._editing: Lane[Any, Any] = Lane("edit", self._change, 1, limits.waiting, self.metrics)
+        self._lanes = (self._encoding, self._writing, self._changing, self._editing)
         self.streams = Streams(limits, self.metrics)
         self._decoders = ThreadPoolExecutor(cpu_count(), thread_name_prefix="ravlm-decode")
         self.warm, self.stopping, self.cold_reason = False, False, "The server is starting."
@@ -93,7 +103,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a thread still works."""
-        return any(lane.busy for lane in (self._encoding, self._writing, self._changing)) or self.streams.live > 0
+        return any(lane.busy for lane in self._lanes) or self.streams.live > 0
 
     async def start(self) -> None:
         """Search and answer once, so that the first request finds everything loaded."""
@@ -112,7 +122,7 @@ class Engine:
 
     def close(self) -> None:
         """Give the threads back."""
-        for lane in (self._encoding, self._writing, self._changing):
+        for lane in self._lanes:
             lane.close()
         self.streams.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
@@ -157,7 +167,7 @@ class Engine:
             with self.metrics.stage("edit"):
                 return opened.model.edit(pixels, instruction, k=k, seed=seed)
 
-        return await self.change(work)
+        return await self._timed(self._editing.run("", work))
 
     async def change(self, work: Callable[[Opened], T]) -> T:
         """What `work` gives for the open base; one such work at a time."""
@@ -214,6 +224,8 @@ class Engine:
 
         def work(opened: Opened) -> list[Answer]:
             model = opened.model
+            if len(items) > 1:
+                opened.encoder.remember([asked.words for asked in items if asked.words])
             if key.task == "chat":
                 return model.chat([asked.messages for asked in items], None, k, where)
             if key.task == "caption":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,16 @@ from ravlm.serving.metrics import Metrics
 T = TypeVar("T")
 
 
+REMEMBERED = 512
+
+
 class WatchedEncoder(DualEncoder):
-    """An encoder whose time is counted as the stage "encode"."""
+    """An encoder whose time is counted as the stage "encode", and that encodes words ahead of those who will ask."""
 
     def __init__(self, encoder: DualEncoder, metrics: Metrics) -> None:
         self._encoder, self._metrics = encoder, metrics
+        self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._alone = threading.Lock()
         self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
         self.languages, self.glosses, self.image_size = encoder.languages, encoder.glosses, encoder.image_size
 
@@ -41,7 +47,23 @@ class WatchedEncoder(DualEncoder):
         with self._metrics.stage("encode"):
             return self._encoder.encode_images(images, batch_size)
 
+    def remember(self, texts: Sequence[str]) -> None:
+        """Encode texts together that will be asked for one by one."""
+        words = dict.fromkeys(each for text in texts for each in (text, self.gloss(text)))
+        with self._alone:
+            missing = [text for text in words if text not in self._memory]
+        if missing:
+            vectors = self.encode_texts(missing)
+            with self._alone:
+                self._memory.update(zip(missing, vectors, strict=True))
+                while len(self._memory) > REMEMBERED:
+                    self._memory.popitem(last=False)
+
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        with self._alone:
+            known = [self._memory[text] for text in texts if text in self._memory]
+        if len(known) == len(texts) > 0:
+            return np.stack(known)
         with self._metrics.stage("encode"):
             return self._encoder.encode_texts(texts, batch_size)
 
@@ -81,7 +103,7 @@ class Opened:
     """A base as it was opened, its encoder, and the model over it."""
 
     kb: WatchedBase
-    encoder: DualEncoder
+    encoder: WatchedEncoder
     model: RetrievalAugmentedVLM
 
 
