@@ -115,7 +115,7 @@ export class EvidencePlace {
     this.cards = new Map();
   }
 
-  show(answer, closed) {
+  show(answer, closed, without = t("absent")) {
     this.cards.clear();
     const numbers = new Map(answer.citations.map((id, place) => [id, place + 1]));
     const group = (title, hits) => hits.length
@@ -123,7 +123,7 @@ export class EvidencePlace {
       : [];
     const cited = answer.citations.map((id) => answer.evidence.find((hit) => hit.id === id)).filter(Boolean);
     const rest = answer.evidence.filter((hit) => !numbers.has(hit.id));
-    const none = closed ? t("closedHint") : t("absent");
+    const none = closed ? t("closedHint") : without;
     const parts = [...group(t("restsOn"), cited), ...group(t("alsoRead"), rest)];
     this.list.replaceChildren(...(parts.length ? parts : [h("p", { class: "soft" }, none)]));
   }

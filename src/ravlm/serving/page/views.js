@@ -162,7 +162,7 @@ export function editView() {
     const done = await send("POST", "/v1/edit", body);
     result.replaceChildren(h("p", { class: "story", lang: langOf(done.understood) }, done.understood),
       done.region ? slider(place.value, done) : h("p", { class: "soft" }, t("unchanged")));
-    evidence.show({ citations: [], evidence: done.evidence }, !retrieval());
+    evidence.show({ citations: [], evidence: done.evidence }, !retrieval(), t("noExamples"));
     say(done.understood);
   }, h("div", { class: "two" }, place.element, h("div", { class: "stack" }, field(t("instruction"), words))));
   const element = h("section", {}, title(t("editTitle")),
