@@ -40,7 +40,7 @@ class SourceReader(ABC):
 
 
 class StarterSources(SourceReader):
-    """Grids and token states of the starter's frozen backbones, run by ONNX Runtime.
+    """What the last stage of the starter's image network reads, and token states, by ONNX Runtime.
 
     States of texts are kept in a bounded memory that can be thrown away at any time.
     """
@@ -67,9 +67,9 @@ class StarterSources(SourceReader):
             return np.asarray(loaded.resize((self.size, self.size), resample=3))  # squashed, bicubic
 
         ready = np.stack(list(ahead(pixels, images, workers=2, lookahead=8)))
-        grids = [self._image.session.run(["grid"], {"pixels": ready[i : i + 8]})[0] for i in range(0, len(ready), 8)]
-        grid = torch.from_numpy(np.concatenate(grids))
-        return {"picture_states": grid.flatten(2).transpose(1, 2)}
+        run = self._image.session.run
+        trunk = np.concatenate([run(["trunk"], {"pixels": ready[i : i + 8]})[0] for i in range(0, len(ready), 8)])
+        return {"picture_states": torch.from_numpy(trunk).flatten(2).transpose(1, 2)}
 
     def evidence(self, texts: Sequence[Sequence[str]], budget: int) -> dict[str, Tensor]:
         if not any(texts):

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ravlm import runtime
-from ravlm.encoders import efficientnet
 from ravlm.generation.fused_model import FusedModel
 from ravlm.metrics.cider import CiderFrequencies, cider
 from ravlm.training.generator_data import EvidenceStates, Texts, first_texts, sampled
@@ -43,6 +42,9 @@ class GeneratorConfig:
     samples: int = 5
     """Texts drawn of a picture in self-critical training."""
     longest: int = 20
+    """Words of a text that are written in training; a longer one is cut, so that few make many wait."""
+    stage_rate: float = 0.3
+    """Factor of the rate for the model's picture stage; 0 leaves it as it is."""
     seed: int = 0
 
     def loop(self, pictures: int) -> LoopConfig:
@@ -84,9 +86,10 @@ class GeneratorStep(Step):
     ) -> None:
         self.model = self.fused = model
         self.data, self.config, self.held_out = data, config, held_out
-        network = efficientnet.load_network(efficientnet.weights_file())
-        self._stage = efficientnet.LastStage(network).requires_grad_(False).eval()
         self._dtype = runtime.inference_dtype(torch.device("cpu"))
+
+    def rate_of(self, name: str) -> float:
+        return self.config.stage_rate if name.startswith("encoder.stage.") else 1.0
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         c, data = self.config, self.data
@@ -96,7 +99,7 @@ class GeneratorStep(Step):
         beyond = np.arange(counts.max()) >= counts[:, None]
         shuffled = np.argsort(random.random(beyond.shape) + beyond)
         which = data.offsets[pictures][:, None] + shuffled[:, np.arange(c.captions) % counts.min()]
-        labels = torch.from_numpy(data.words.padded(which.ravel(), -100))[:, 1:]
+        labels = torch.from_numpy(data.words.padded(which.ravel(), -100))[:, 1 : 1 + c.longest]
         with runtime.autocast(self._dtype):
             return {"loss": self._loss(self._shown(data, pictures, random), labels, generator)}
 
@@ -115,9 +118,7 @@ class GeneratorStep(Step):
         """The model's inputs: in training (`random`) any view and sampled evidence, else as at inference."""
         views = np.zeros(len(pictures), int) if random is None else random.integers(len(data.grids), size=len(pictures))
         trunk = np.stack([data.grids[view][row] for view, row in zip(views, pictures, strict=True)])
-        with torch.no_grad():
-            grid = self._stage.grid(torch.from_numpy(trunk).float().contiguous(memory_format=torch.channels_last))
-        shown = {"picture_states": grid.flatten(2).transpose(1, 2)}
+        shown = {"picture_states": torch.from_numpy(trunk).float().flatten(2).transpose(1, 2)}
         c = self.config
         if data.evidence is None or c.dropped >= 1 or c.k == 0:
             return shown

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ravlm.data.readers import read_entries, read_pairs
+from ravlm.encoders import efficientnet
 from ravlm.encoders.starter import IMAGE_WIDTH, TEXT_WIDTH
 from ravlm.fusion.decoder import DecoderConfig
 from ravlm.generation.fused import FusedGenerator, FusedSettings
@@ -39,9 +40,9 @@ class Recipe:
     layers: int = 3
     heads: int = 4
     mixing_layers: int = 1
-    first: GeneratorConfig = field(default_factory=GeneratorConfig)
+    first: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(k=6))
     second: GeneratorConfig = field(
-        default_factory=lambda: GeneratorConfig(epochs=3, batch=32, rate=5e-5, average=0.99, dropped=0.25)
+        default_factory=lambda: GeneratorConfig(epochs=3, batch=32, rate=5e-5, average=0.99, k=6)
     )
     views: int = 4
     least: int = 4
@@ -86,11 +87,15 @@ def new_model(recipe: Recipe, words: int, edge: int) -> FusedModel:
             decoder=decoder.to_dict(),
             fusion="cross_attention",
             picture_width=IMAGE_WIDTH,
+            picture_stage=True,
             evidence_width=TEXT_WIDTH,
             picture_places=edge * edge,
             mixing_layers=recipe.mixing_layers,
         )
     )
+    network = efficientnet.load_network(efficientnet.weights_file())
+    assert model.encoder.stage is not None
+    model.encoder.stage.load_state_dict(efficientnet.LastStage(network).state_dict())
     model.generation_config.update(decoder_start_token_id=1, **special)
     return model
 
