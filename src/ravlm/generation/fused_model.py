@@ -8,6 +8,7 @@ backbones run in ONNX Runtime) are taken as they are. Knows no knowledge base an
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from ravlm.encoders import efficientnet
+from ravlm.encoders.paired import drop_pooler
 from ravlm.errors import InvalidInput
 from ravlm.fusion.build import FUSIONS, checked_fusion
 from ravlm.fusion.cross_attention import gate_cross_attention
@@ -85,8 +87,9 @@ class SourcesEncoder(nn.Module):
     def __init__(self, config: FusedConfig, width: int) -> None:
         super().__init__()
         self.config, self._width = config, width
-        self.vision = AutoModel.from_config(AutoConfig.for_model(**config.vision)) if config.vision else None
-        self.text = AutoModel.from_config(AutoConfig.for_model(**config.text)) if config.text else None
+        self.vision, self.text = _tower(config.vision), _tower(config.text)
+        self.embedded: Callable[[], nn.Module] | None = None
+        """Gives the decoder's own embeddings: how evidence is read where there is no text tower."""
         network = efficientnet.EfficientNetLite2() if config.picture_stage else None
         self.stage = efficientnet.LastStage(network) if network is not None else None
         self.picture_in = _into(config.picture_width, width)
@@ -165,9 +168,11 @@ class SourcesEncoder(nn.Module):
         return evidence, torch.cat(masks, dim=2)
 
     def _read(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """The evidence's tokens (n, k, l) through the text tower, which stays as it is."""
+        """The evidence's tokens (n, k, l) through the text tower, which stays as it is, or the decoder's embeddings."""
         if self.text is None:
-            raise InvalidInput("This generator has no text tower; give evidence_states instead of evidence_ids.")
+            if self.embedded is None or self.config.evidence_width:
+                raise InvalidInput("This generator has no text tower; give evidence_states instead of evidence_ids.")
+            return self.embedded()(ids)
         there = torch.ones_like(ids) if mask is None else mask.long()
         with torch.no_grad():
             states = self.text(input_ids=ids.flatten(0, 1), attention_mask=there.flatten(0, 1)).last_hidden_state
@@ -208,6 +213,7 @@ class FusedModel(PreTrainedModel, GenerationMixin):
                 gate_cross_attention(decoder)
         self.encoder = SourcesEncoder(config, own.hidden_size)
         self.decoder = decoder
+        self.encoder.embedded = decoder.get_input_embeddings
         self._fuse = FUSIONS[config.fusion](decoder)
         self.post_init()
 
@@ -263,6 +269,15 @@ class FusedModel(PreTrainedModel, GenerationMixin):
         start = self.generation_config.decoder_start_token_id
         words = labels.masked_fill(labels == -100, self.generation_config.pad_token_id)
         return torch.cat([words.new_full((len(words), 1), start), words[:, :-1]], dim=1)
+
+
+def _tower(config: dict[str, Any] | None) -> Any:
+    """A tower of Transformers with random weights, without a pooler: only its states are used."""
+    if config is None:
+        return None
+    tower = AutoModel.from_config(AutoConfig.for_model(**config))
+    drop_pooler(tower)
+    return tower
 
 
 def _into(given: int, width: int) -> nn.Module:
