@@ -15,7 +15,7 @@ from ravlm.data.words import is_chinese
 from ravlm.errors import InvalidInput
 from ravlm.generation.base import CLOSED_BOOK, Evidence, Message, Request, abstain
 from ravlm.generation.finding import Finder
-from ravlm.generation.loading import GeneratorName, load_generator
+from ravlm.generation.loading import GeneratorName, extractive_over, load_generator
 from ravlm.generation.talk import picture_of, read_messages
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Answer, Hit, ImageSource
@@ -41,16 +41,60 @@ class RetrievalAugmentedVLM:
 
     def __init__(
         self,
-        kb: KnowledgeBase,
+        kb: KnowledgeBase | None,
         generator: GeneratorName = "extractive",
         k: int = 4,
         max_false_answers: float | None = None,
     ) -> None:
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
             raise InvalidInput(f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed.")
-        self.kb, self.k, self.max_false_answers = kb, _checked_k(k), max_false_answers
-        self.generator = load_generator(generator, kb)
-        self._finder = Finder(kb, max_false_answers)
+        self._kb, self.k, self.max_false_answers = kb, _checked_k(k) if kb is not None else 0, max_false_answers
+        self.writer = load_generator(generator, kb)
+        """The `Generator`: requests with their evidence in, answers out."""
+        self._finder: Finder | None = None
+
+    @staticmethod
+    def from_backbones(
+        language: str | os.PathLike[str],
+        vision: str | os.PathLike[str],
+        text: str | os.PathLike[str] | None = None,
+        kb: KnowledgeBase | None = None,
+        fusion: str | None = None,
+    ) -> RetrievalAugmentedVLM:
+        """A model to be trained, of parts of Transformers by folder or hub name.
+
+        `language`: GPT-2, Llama, Qwen ..., or BERT run as a decoder, which writes; `vision`: ViT, DINOv2 ..., which
+        sees; `text`: BERT ..., which reads the evidence. `fusion`: "cross_attention", "prompt", "marginal" or
+        "marginal_prompt"; by default cross-attention where the language model has it. What is new is named in a
+        warning. `.generator` is then a PreTrainedModel: `generator(pixel_values=, labels=).loss`,
+        `generator.generate(pixel_values=)`. Without `kb` only k = 0 works.
+
+        Raises NotFound, BrokenData or Mismatch for a part that can't serve.
+        """
+        from ravlm.generation.assembling import assemble
+
+        reads = None if text is None else str(text)
+        return RetrievalAugmentedVLM(kb, assemble(str(language), str(vision), reads, fusion, extractive_over(kb)))
+
+    @property
+    def kb(self) -> KnowledgeBase:
+        """The base. Raises InvalidInput where there is none."""
+        if self._kb is None:
+            raise InvalidInput("This model has no knowledge base: give kb= when it is made, or ask with k=0.")
+        return self._kb
+
+    @property
+    def generator(self) -> Any:
+        """What writes: a model of Transformers where it can be trained, else the `Generator`."""
+        return self.writer.network
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the generator as a folder that `generator=` takes again. Raises InvalidInput for one that is not
+        trained here."""
+        save = getattr(self.writer, "save", None)
+        if save is None:
+            raise InvalidInput(f'The generator "{self.writer.name}" has no weights of its own to save.')
+        save(folder)
 
     @overload
     def ask(
@@ -237,7 +281,8 @@ class RetrievalAugmentedVLM:
     def _talked(self, messages: tuple[Message, ...], image: ImageSource | None, k: int | None, where: Where) -> Request:
         picture = image if image is not None else picture_of(messages)
         said = messages[-1].text
-        evidence = self._finder.of_talk([m.text for m in messages], picture, self._k(k), where)
+        n = self._k(k)
+        evidence = self._finding.of_talk([m.text for m in messages], picture, n, where) if n else CLOSED_BOOK
         return Request("chat", said, picture, evidence, messages, is_chinese(said))
 
     def _found(
@@ -247,13 +292,13 @@ class RetrievalAugmentedVLM:
         if k == 0:
             return [CLOSED_BOOK] * len(texts)
         pictures = [image for image in images if image is not None]
-        seen = iter(self._finder.by_pictures(pictures, k, where) if pictures else [])
+        seen = iter(self._finding.by_pictures(pictures, k, where) if pictures else [])
         found = []
         for text, image in zip(texts, images, strict=True):
             shown = next(seen) if image is not None else None
-            evidence = shown if lenient and shown and shown.enough else self._finder.asked(text, shown, k, where)
+            evidence = shown if lenient and shown and shown.enough else self._finding.asked(text, shown, k, where)
             if not evidence.hits and lenient:
-                evidence = self._finder.by_likeness(text, k, where)
+                evidence = self._finding.by_likeness(text, k, where)
             found.append(evidence)
         return found
 
@@ -266,7 +311,7 @@ class RetrievalAugmentedVLM:
     def _write(self, requests: Sequence[Request]) -> list[Answer]:
         answers: list[Answer | None] = [self._refused(request) for request in requests]
         asked = [request for request, answer in zip(requests, answers, strict=True) if answer is None]
-        written = iter(self.generator.generate(asked))
+        written = iter(self.writer.generate(asked))
         return [answer if answer is not None else next(written) for answer in answers]
 
     def _stream(self, request: Request) -> Stream[str, None, Answer]:
@@ -274,7 +319,7 @@ class RetrievalAugmentedVLM:
         if refused is not None:
             yield refused.text
             return refused
-        return (yield from self.generator.stream(request))
+        return (yield from self.writer.stream(request))
 
     def _refused(self, request: Request) -> Answer | None:
         """The abstaining answer, where what is asked about is most likely not in the base."""
@@ -282,6 +327,12 @@ class RetrievalAugmentedVLM:
         if request.task in ("ask", "chat") and evidence.searched and not evidence.enough:
             return abstain(request, "what is asked about is most likely not there")
         return None
+
+    @property
+    def _finding(self) -> Finder:
+        if self._finder is None:
+            self._finder = Finder(self.kb, self.max_false_answers)
+        return self._finder
 
     def _k(self, k: int | None) -> int:
         return self.k if k is None else _checked_k(k)

@@ -41,7 +41,7 @@ def operation_routes(engine: Engine) -> APIRouter:
         """What is served: how many entries, which encoder and generator."""
         opened = engine.library.now
         found = await engine.read(lambda now: now.kb.count())
-        names = {"encoder": opened.encoder.name, "generator": opened.model.generator.name}
+        names = {"encoder": opened.encoder.name, "generator": opened.model.writer.name}
         languages = [*opened.encoder.languages, *opened.encoder.glosses]
         return Json({"entries": found, "k": opened.model.k, "languages": languages} | names)
 

@@ -115,7 +115,7 @@ class _Tools:
     def about(self) -> dict[str, Any]:
         """How many entries there are, and who encodes and writes."""
         with self._opened() as opened:
-            names = {"encoder": opened.encoder.name, "generator": opened.model.generator.name}
+            names = {"encoder": opened.encoder.name, "generator": opened.model.writer.name}
             return {"entries": opened.kb.count()} | names
 
     def verify(self) -> dict[str, Any]:
