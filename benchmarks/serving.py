@@ -2,8 +2,8 @@
 
 A base of the demo's photos (or `--kb`) with the starter is served by a process of its own. For search, embeddings and
 questions: the calls of the library in this process, one after another; then requests over HTTP by 1, 8 and 32 clients
-that each send the next one when the last is answered. `--load`: 50 clients for so many seconds, all verbs mixed; what was
-lost, and the server's memory before and after. Clients and server share the machine.
+that each send the next one when the last is answered. `--load`: 50 clients for so many seconds, all verbs mixed; what
+was lost, and the server's memory before and after. Clients and server share the machine.
 """
 
 from __future__ import annotations

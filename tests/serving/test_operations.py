@@ -203,7 +203,8 @@ def test_a_client_that_goes_away_ends_its_stream(kb: Path) -> None:
     with running(kb, None, Endless()) as server:
         body = {"question": "What is the red square?", "stream": True}
         with server.client.stream("POST", "/v1/ask", json=body) as response:
-            next(response.iter_lines())
+            lines = response.iter_lines()  # kept: with the iterator, the client would go away already
+            next(lines)
             assert server.engine.streams.live == 1
         for _ in range(300):
             if server.engine.streams.live == 0:
