@@ -13,8 +13,7 @@ async function ask(path, options = {}) {
     let response;
     try {
       response = await fetch(path, { ...options, headers });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
+    } catch {
       throw new Refused(t("unreachable"));
     }
     if (response.status === 401) {
@@ -51,16 +50,16 @@ export async function get(path) {
   return (await ask(path)).json();
 }
 
-export async function send(method, path, body, signal) {
+export async function send(method, path, body) {
   const headers = { "Content-Type": "application/json" };
-  return (await ask(path, { method, headers, body: body && JSON.stringify(body), signal })).json();
+  return (await ask(path, { method, headers, body: body && JSON.stringify(body) })).json();
 }
 
 /** Gives each event of a stream to `onEvent`, until [DONE]. */
-export async function stream(path, body, onEvent, signal) {
+export async function stream(path, body, onEvent) {
   const headers = { "Content-Type": "application/json" };
   const content = JSON.stringify({ ...body, stream: true });
-  const response = await ask(path, { method: "POST", headers, body: content, signal });
+  const response = await ask(path, { method: "POST", headers, body: content });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let held = ""; ;) {
     const { value, done } = await reader.read();

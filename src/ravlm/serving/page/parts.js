@@ -26,8 +26,7 @@ export const langOf = (text) => (isChinese(text) ? "zh" : "en");
 /** What an entry's first line calls it, else its id. */
 export function nameOf(entry) {
   const first = (entry.texts[0] ?? "").split("\n")[0];
-  const value = first.match(/^[^:：]{1,20}[:：]\s*(.+)$/);
-  return value ? value[1] : entry.id;
+  return first.match(/^[^:：]{1,20}[:：]\s*(.+)$/)?.[1] ?? entry.id;
 }
 
 function picture(entry, edge, alt) {
@@ -196,7 +195,7 @@ export async function openEntry(id) {
     entry.image_url ? h("figure", {}, picture(entry, 1024, nameOf(entry))) : "",
     h("div", { class: "entry-words" },
       h("h2", { id: "entry-name", lang: langOf(nameOf(entry)) }, nameOf(entry)),
-      h("p", { class: "soft small" }, entry.id),
+      nameOf(entry) === entry.id ? null : h("p", { class: "soft small" }, entry.id),
       entry.texts.map((text) => h("p", { class: "entry-text", lang: langOf(text) }, text)),
       facts.length ? h("dl", {}, facts.map(([key, value]) => [h("dt", {}, key), h("dd", {}, typeof value === "string" ? value : JSON.stringify(value))])) : null,
       h("div", { class: "row" },
@@ -211,12 +210,13 @@ export async function openEntry(id) {
   if (!dialog.open) dialog.showModal();
 }
 
-/** A card of the gallery: an entry, or a hit with its score. */
+/** A card of the gallery: an entry, or a hit with its score. What has no name but an id is shown by what it says. */
 export function galleryCard(entry) {
   const matched = entry.part && (entry.part.modality === "image" ? t("matchedPicture") : t("matchedText"));
   const text = entry.part?.text || entry.texts[0] || "";
+  const name = nameOf(entry) === entry.id && entry.image_url && text ? brief(text, 60) : nameOf(entry);
   return h("li", {}, h("button", { type: "button", class: "tile", onclick: () => openEntry(entry.id) },
     entry.image_url ? picture(entry, 480, "") : h("span", { class: "quote", lang: langOf(text) }, brief(text, 110)),
-    h("span", { class: "tile-name", lang: langOf(nameOf(entry)) }, nameOf(entry)),
+    h("span", { class: "tile-name", lang: langOf(name) }, name),
     entry.part ? h("span", { class: "soft small" }, `${entry.score.toFixed(2)} · ${matched}`) : null));
 }
