@@ -2,8 +2,10 @@
 
 A base of the demo's photos (or `--kb`) with the starter is served by a process of its own. For search, embeddings and
 questions: the calls of the library in this process, one after another; then requests over HTTP by 1, 8 and 32 clients
-that each send the next one when the last is answered. `--load`: 50 clients for so many seconds, all verbs mixed; what
-was lost, and the server's memory before and after. Clients and server share the machine.
+that each send the next one when the last is answered. Beside the time on the clock stands the processor's, which other
+work on the machine leaves alone: of this process for the library's calls, of the server's for requests. No words are
+asked twice. `--load`: 50 clients for so many seconds, all verbs mixed; what was lost, and the server's memory at each
+tenth of the time. Clients and server share the machine.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import chain, count, cycle, islice, product
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -32,6 +34,8 @@ from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 
 CLIENTS = (1, 8, 32)
 QUESTIONS = ("What colour is it?", "What is it?", "Where is it?", "Who made it?", "What kind of thing is it?")
+PLACES = ("at night", "in the rain", "on a table", "by the sea", "in a garden", "from above", "in winter", "up close")
+ROUNDS = 50
 Call = tuple[str, dict[str, Any]]
 
 
@@ -47,9 +51,10 @@ def calls(kb: Path) -> dict[str, tuple[list[Call], list[Callable[[], object]]]]:
     base = KnowledgeBase.open(kb)
     model = RetrievalAugmentedVLM(base)
     entries = base.page(200).entries
-    words = [line for entry in entries for text in entry.texts for line in text.splitlines() if len(line.split()) > 3]
     names = [text.splitlines()[0].partition(":")[2].strip() for entry in entries for text in entry.texts[:1]]
-    asked = [f"{question[:-1]}: the {name}?" for name in names if name for question in QUESTIONS]
+    rounds = list(product(range(ROUNDS), PLACES, QUESTIONS, filter(None, names)))
+    words = [f"{name} {place}, photo {number}" for number, place, question, name in rounds[:: len(QUESTIONS)]]
+    asked = [f"{question[:-1]}: the {name} {place} of photo {number}?" for number, place, question, name in rounds]
     pictures = [Path(str(entry.image)).read_bytes() for entry in entries if entry.image is not None]
     urls = [f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" for data in pictures]
     encoder = base.encoder
@@ -134,10 +139,22 @@ async def drive(port: int, requests: Sequence[bytes], clients: int, seconds: flo
     return latencies, statuses
 
 
-def figures(latencies: Sequence[float], seconds: float) -> dict[str, float]:
-    """Median and 95th percentile in milliseconds, and how many a second."""
-    cuts = statistics.quantiles(latencies, n=20)
-    return {"p50": statistics.median(latencies) * 1e3, "p95": cuts[18] * 1e3, "per_second": len(latencies) / seconds}
+def figures(latencies: Sequence[float], seconds: float, spent: float) -> dict[str, float]:
+    """Median and 95th percentile in milliseconds, how many a second, and the processor's milliseconds for each, of
+    `spent` seconds."""
+    cuts, done = statistics.quantiles(latencies, n=20), len(latencies)
+    return {
+        "p50": round(statistics.median(latencies) * 1e3, 2),
+        "p95": round(cuts[18] * 1e3, 2),
+        "per_second": round(done / seconds, 2),
+        "processor": round(spent / done * 1e3, 2),
+    }
+
+
+def spent_by(process: psutil.Process) -> float:
+    """Seconds of the processor that a process has had."""
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def bare(work: Sequence[Callable[[], object]], seconds: float) -> dict[str, float]:
@@ -145,21 +162,25 @@ def bare(work: Sequence[Callable[[], object]], seconds: float) -> dict[str, floa
     for each in work[:5]:
         each()
     latencies: list[float] = []
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     while time.perf_counter() - began < seconds:
         start = time.perf_counter()
         work[len(latencies) % len(work)]()
         latencies.append(time.perf_counter() - start)
-    return figures(latencies, time.perf_counter() - began)
+    return figures(latencies, time.perf_counter() - began, time.process_time() - spent)
 
 
 def load(port: int, process: psutil.Process, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
-    """50 clients: what was lost, and the memory after a tenth of the time and at the end."""
-    asyncio.run(drive(port, requests, 50, seconds / 10))
-    before = process.memory_info().rss / 2**20
-    latencies, statuses = asyncio.run(drive(port, requests, 50, seconds))
-    after = process.memory_info().rss / 2**20
-    return {"statuses": dict(statuses), "MiB_before": before, "MiB_after": after} | figures(latencies, seconds)
+    """50 clients: what was lost, and the memory at each tenth of the time."""
+    latencies: list[float] = []
+    statuses, memory, spent = Counter[int](), [], spent_by(process)
+    for tenth in range(10):
+        start = tenth * len(requests) // 10
+        found, more = asyncio.run(drive(port, [*requests[start:], *requests[:start]], 50, seconds / 10))
+        latencies += found
+        statuses += more
+        memory.append(round(process.memory_info().rss / 2**20))
+    return {"statuses": dict(statuses), "MiB": memory} | figures(latencies, seconds, spent_by(process) - spent)
 
 
 def main() -> None:
@@ -173,26 +194,24 @@ def main() -> None:
     try:
         kb = options.kb or make_base(scratch)
         found: dict[str, Any] = {}
-        verbs = calls(kb)
-        for verb, (_, work) in verbs.items():
+        ready: dict[str, list[bytes]] = {}
+        for verb, (asked, work) in calls(kb).items():
+            ready[verb] = [as_bytes(call) for call in asked]
             found[verb] = {"library": bare(work, options.seconds)}
         with served(kb) as (port, process):
-            for verb, (asked, _) in verbs.items():
-                requests = [as_bytes(call) for call in asked]
-                asyncio.run(drive(port, requests, 4, 1))
-                for clients in CLIENTS:
-                    latencies, statuses = asyncio.run(drive(port, requests, clients, options.seconds))
+            for verb, requests in ready.items():
+                asyncio.run(drive(port, requests[-100:], 4, 1))
+                for place, clients in enumerate(CLIENTS):
+                    start, spent = place * len(requests) // len(CLIENTS), spent_by(process)
+                    latencies, statuses = asyncio.run(drive(port, requests[start:], clients, options.seconds))
                     assert set(statuses) == {200}, statuses
-                    found[verb][f"{clients} clients"] = figures(latencies, options.seconds)
+                    spent = spent_by(process) - spent
+                    found[verb][f"{clients} clients"] = figures(latencies, options.seconds, spent)
                 for name, row in found[verb].items():
                     cells = "  ".join(f"{what} {value:8.1f}" for what, value in row.items())
                     print(f"{verb:20} {name:12} {cells}", flush=True)
             if options.load:
-                mixed = [
-                    as_bytes(call)
-                    for pairs in zip(*(asked for asked, _ in verbs.values()), strict=False)
-                    for call in pairs
-                ]
+                mixed = list(chain.from_iterable(islice(zip(*map(cycle, ready.values()), strict=True), 5_000)))
                 found["load of 50 clients"] = load(port, process, mixed, options.load)
                 print(f"load of 50 clients for {options.load:g} s: {found['load of 50 clients']}")
         if options.json:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ravlm.encoders import efficientnet, minilm
-from ravlm.encoders.backbones import ImageBackbone, TextBackbone
+from ravlm.encoders.backbones import ImageBackbone, TextBackbone, alike
 
 TEXTS = ["A dog runs.", "Two children in red shirts climb a wall while a man is watching them.", "snow " * 400]
 
@@ -45,6 +45,17 @@ def test_the_text_graph_equals_sentence_transformers() -> None:
     expected = SentenceTransformer(str(minilm.model_folder()), device="cpu").encode(TEXTS)
     ours = TextBackbone().pooled(TEXTS)
     assert np.abs(ours / np.linalg.norm(ours, axis=1, keepdims=True) - expected).max() < 1e-5
+
+
+def test_batches_are_of_texts_of_like_length() -> None:
+    """One long text among 31 short ones made each of them as dear as itself."""
+    lengths = np.array([9, 80, 8, 10, 7, 9, 40, 41])
+    assert [rows.tolist() for rows in alike(lengths, 3)] == [[4, 2], [0, 5, 3], [6, 7], [1]]
+    assert list(alike(np.zeros(0, np.int64), 3)) == []
+    texts = ["a cat", "a red boat on a lake " * 12, "a dog that runs", ""]
+    backbone = TextBackbone()
+    alone = np.concatenate([backbone.pooled([text]) for text in texts])
+    assert np.abs(backbone.pooled(texts) - alone).max() < 1e-5
 
 
 def test_weights_of_another_hash_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,9 +98,7 @@ class TextBackbone:
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Batches of texts of like length: which rows of `texts` (n,), and the network's outputs for them."""
         pieces = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        order = np.argsort([len(p) for p in pieces], kind="stable")
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for rows in alike(np.array([len(p) for p in pieces], np.int64), batch_size):
             ids, mask = minilm.pad([pieces[row] for row in rows])
             yield rows, self.session.run(list(outputs), {"ids": ids, "mask": mask})
 
@@ -114,6 +112,16 @@ class TextBackbone:
 
     def _fits(self, text: str) -> bool:
         return not self._tokenizer.encode(text).overflowing
+
+
+def alike(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Rows (n,) in batches, short ones first; none is a quarter longer than its batch's shortest: what is padded is
+    computed too, and one long text among short ones once made all of them dear."""
+    order = np.argsort(lengths, kind="stable")
+    while len(order):
+        fit = np.searchsorted(lengths[order[:batch_size]], 1.25 * lengths[order[0]], side="right")
+        yield order[:fit]
+        order = order[fit:]
 
 
 def _names(opened: Sequence[Arrays]) -> list[str]:
