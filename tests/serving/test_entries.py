@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.serving import schemas
 from tests.fakes import COLOURS, FakeEncoder
 from tests.serving.running import Running, png, running, url_of
 
@@ -39,6 +40,7 @@ def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
     first = server.client.get("/v1/entries", params={"limit": 5}).json()
     rest = server.client.get("/v1/entries", params={"limit": 5, "after": first["next"]}).json()
     assert (first["total"], len(first["entries"]), len(rest["entries"]), rest["next"]) == (8, 5, 3, None)
+    assert schemas.EntryPage.model_validate(first, strict=True).next == first["next"]
     some = server.client.get("/v1/entries", params={"where": "year < 2000"}).json()
     assert {entry["id"] for entry in some["entries"]} == {"white", "red"}
     assert some["total"] == 2
@@ -51,6 +53,16 @@ def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         assert base.count() == 5
         assert base.verify().sound
+
+
+def test_a_base_may_begin_empty(tmp_path: Path) -> None:
+    KnowledgeBase.build(tmp_path / "empty", [], FakeEncoder()).close()
+    with running(tmp_path / "empty") as server:
+        assert server.post("/v1/search", text="red").json() == {"hits": []}
+        assert server.post("/v1/ask", question="What is red?").json()["abstained"] is True
+        assert server.client.get("/v1/entries").json() == {"entries": [], "total": 0, "next": None}
+        assert server.post("/v1/entries", id="red", image=url_of("red"), text="Name: red square").json()["added"] == 1
+        assert server.post("/v1/caption", image=url_of("red")).json()["citations"] == ["red"]
 
 
 def test_change_what_is_given_and_nothing_else(server: Running, kb: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from ravlm.errors import InvalidInput, NotFound
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
+from ravlm.serving import gates
 from ravlm.serving.fetching import Fetcher, is_public
 from ravlm.serving.settings import Limits, Settings, read_token
 from tests.fakes import COLOURS, FakeEncoder
@@ -74,6 +75,23 @@ def test_every_path_but_the_page_needs_the_token(kb: Path) -> None:
             assert stranger.get(path).status_code == 401
         for path in ("/", "/health", "/ready", "/openapi.json"):
             assert stranger.get(path).status_code == 200
+
+
+def test_tokens_are_compared_in_constant_time(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every token that is given goes through `compare_digest`, and no other comparison says no before it."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(given: bytes, right: bytes) -> bool:
+        compared.append((given, right))
+        return given == right
+
+    monkeypatch.setattr(gates.hmac, "compare_digest", compare)
+    with running(kb, Settings(port=0, token=TOKEN)) as server:
+        for given, status in ((TOKEN, 200), (TOKEN[:-1] + "x", 401), ("x", 401)):
+            compared.clear()
+            headers = {"Authorization": f"Bearer {given}"}
+            assert server.client.get("/v1/models", headers=headers).status_code == status
+            assert compared == [(given.encode(), TOKEN.encode())]
 
 
 def test_pages_of_other_sites_are_kept_out(kb: Path) -> None:
@@ -176,6 +194,19 @@ def test_too_many_at_once_are_told_to_come_again(kb: Path) -> None:
         late = next(response for response in found if response.status_code == 429)
         assert late.headers["retry-after"] == "1"
         assert late.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_too_many_streams_are_told_to_come_again(kb: Path) -> None:
+    from tests.serving.test_operations import Endless
+
+    body = {"question": "What is the red square?", "stream": True}
+    with (
+        running(kb, Settings(port=0, grace=0.1, limits=Limits(waiting=1)), Endless()) as server,
+        server.client.stream("POST", "/v1/ask", json=body) as response,
+    ):
+        assert response.status_code == 200
+        late = server.post("/v1/ask", **body)
+        assert (late.status_code, late.headers["retry-after"]) == (429, "1")
 
 
 def test_what_takes_too_long_is_given_up(kb: Path) -> None:

@@ -61,11 +61,6 @@ _WHY = {
 }
 
 
-async def first_of(stream: AsyncIterator[str | Answer]) -> tuple[str | Answer, AsyncIterator[str | Answer]]:
-    """The first piece, waited for before a response begins, so that a refusal has its status; and the rest."""
-    return await anext(stream), stream
-
-
 async def event_stream(
     stream: AsyncIterator[str | Answer],
     on_piece: Callable[[str], Iterable[Event]],
@@ -75,13 +70,13 @@ async def event_stream(
 
     An error on the way is an event of its own, and the end.
     """
-    first, rest = await first_of(stream)
+    first = await anext(stream)  # before a response begins, so that a refusal has its status
 
     async def lines() -> AsyncIterator[str]:
         try:
             for event in _events(first, on_piece, on_answer):
                 yield event
-            async for item in rest:
+            async for item in stream:
                 for event in _events(item, on_piece, on_answer):
                     yield event
         except RavlmError as error:

@@ -331,7 +331,7 @@ class EntryPage(BaseModel):
 
     entries: list[EntryFound]
     total: int
-    next: int | None
+    next: str | None
 
 
 class Removed(BaseModel):

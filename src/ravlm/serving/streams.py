@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from ravlm.records import Answer
 from ravlm.serving.metrics import Metrics
@@ -66,7 +66,7 @@ class Streams:
             while (piece := await self._next(queue, began)) is not None:
                 if piece:
                     yield piece
-            yield self._answer(done)
+            yield done.result()
         finally:
             gone.set()
             done.cancel()
@@ -97,7 +97,3 @@ class Streams:
             if self._end is not None and time.monotonic() >= self._end:
                 raise Refusal(503, "The server is stopping; ask again later.") from None
             raise Refusal(504, f"It took longer than {self._limits.seconds:g} seconds and was given up.") from None
-
-    @staticmethod
-    def _answer(done: Future[Answer]) -> Answer:
-        return done.result()
