@@ -8,6 +8,7 @@ base.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from ravlm.generation.fused_model import FusedModel
 from ravlm.generation.fused_sources import ProcessorSources, SourceReader, StarterSources
 from ravlm.generation.overlap import content_words
 from ravlm.generation.vocabulary import sentence
+from ravlm.metrics import token_f1
 from ravlm.records import Answer, Entry, Hit
 
 SETTINGS, READING = "generator.json", "text"
@@ -44,6 +46,11 @@ class FusedSettings:
     most_words: int = 24
     budget: int = 160
     """Tokens of evidence a request."""
+    most_unknown: float = 0.15
+    """Evidence with a larger share of words that the model can't write is left to the other generator."""
+    agreement: float = 0.0
+    """What agreement with the evidence counts beside the mean log-probability of a word, when the best of the beams is
+    chosen."""
     trained_on: tuple[str, ...] = field(default=())
     """What it was trained on, for people."""
 
@@ -101,16 +108,26 @@ class FusedGenerator(Generator):
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Captions together, in one batch; the rest by the other generator."""
-        mine = [request for request in requests if request.task == "caption"]
-        rest = [request for request in requests if request.task != "caption"]
+        own = [request.task == "caption" and self._can_say(request) for request in requests]
+        rest = [request for request, is_own in zip(requests, own, strict=True) if not is_own]
         if rest and self.others is None:
             raise InvalidInput(
                 f'This fused generator writes captions only, and was asked to "{rest[0].task}"; take '
                 'generator="extractive", or an instruction model.'
             )
-        written = iter(self._captions(mine))
+        written = iter(self._captions([request for request, is_own in zip(requests, own, strict=True) if is_own]))
         answered = iter(self.others.generate(rest) if self.others and rest else [])
-        return [next(written) if request.task == "caption" else next(answered) for request in requests]
+        return [next(written) if is_own else next(answered) for is_own in own]
+
+    def _can_say(self, request: Request) -> bool:
+        """Whether the model has the words for what the evidence speaks of; a base of another manner or language than it
+        was trained on is left to the other generator, which speaks as the base does."""
+        unknown = self.tokenizer.unk_token_id
+        if self.others is None or unknown is None or not request.evidence.hits:
+            return True
+        texts = [text for hit in request.evidence.hits for text in saying(hit.entry)]
+        ids = [i for text in texts for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        return ids.count(unknown) <= self.settings.most_unknown * len(ids)
 
     def _captions(self, requests: Sequence[Request]) -> list[Answer]:
         shown = [request for request in requests if request.image is not None]
@@ -121,21 +138,24 @@ class FusedGenerator(Generator):
         given |= self.sources.evidence(said, self.settings.budget)
         if self.model.config.fusion.startswith("marginal") and "evidence_mask" in given:
             given["evidence_scores"] = _scores([request.evidence.hits for request in shown])
-        words, likelihood = self.write(given, shown[0].seed)
-        found = iter(zip(shown, words, likelihood, strict=True))
+        beams = self.write(given, shown[0].seed)
+        chosen = [self._chosen(request, some) for request, some in zip(shown, beams, strict=True)]
+        found = iter((request, text, math.exp(score)) for request, (text, score) in zip(shown, chosen, strict=True))
         return [
             self._answer(*next(found)) if request.image is not None else abstain(request, "there is no picture")
             for request in requests
         ]
 
     @torch.no_grad()
-    def write(self, given: dict[str, torch.Tensor], seed: int = 0) -> tuple[list[str], list[float]]:
-        """Texts for a batch of the model's inputs by beam search, and the mean probability of each one's words."""
+    def write(self, given: dict[str, torch.Tensor], seed: int = 0) -> list[list[tuple[str, float]]]:
+        """The beams for each of a batch of the model's inputs, likeliest first: texts, and the mean log-probability of
+        a word."""
         settings = self.settings
         torch.manual_seed(seed)
         given = {name: value.to(self.model.device) for name, value in given.items()}
         found = self.model.generate(
-            **given, num_beams=settings.beams, max_new_tokens=settings.most_words, do_sample=False,
+            **given, num_beams=settings.beams, num_return_sequences=settings.beams,
+            max_new_tokens=settings.most_words, do_sample=False,
             length_penalty=settings.length_penalty, return_dict_in_generate=True, output_scores=True,
         )  # fmt: skip
         texts = [
@@ -145,8 +165,17 @@ class FusedGenerator(Generator):
             for ids in found.sequences
         ]
         scores = getattr(found, "sequences_scores", None)
-        likelihood = [1.0] * len(texts) if scores is None else scores.float().exp().tolist()
-        return texts, likelihood
+        likely = [0.0] * len(texts) if scores is None else scores.float().tolist()
+        return [list(some) for some in zip(*[iter(zip(texts, likely, strict=True))] * settings.beams, strict=True)]
+
+    def _chosen(self, request: Request, beams: Sequence[tuple[str, float]]) -> tuple[str, float]:
+        """The best of the beams: likely, and in agreement with what the evidence says."""
+        said = [text for hit in request.evidence.hits for text in saying(hit.entry)]
+        if not said or not self.settings.agreement:
+            return beams[0]
+        agreed = [sum(token_f1([text] * len(said), [[other] for other in said]).items) / len(said) for text, _ in beams]
+        total = [score + self.settings.agreement * share for (_, score), share in zip(beams, agreed, strict=True)]
+        return beams[max(range(len(beams)), key=total.__getitem__)]
 
     def _answer(self, request: Request, text: str, likelihood: float) -> Answer:
         if not text:
