@@ -29,7 +29,9 @@ def test_it_learns_what_can_be_learnt(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "lm"))
     begun = tokenizer(tokenizer.bos_token + " dog", return_tensors="pt", add_special_tokens=False)
     written = tokenizer.convert_ids_to_tokens(again.generate(**begun, max_new_tokens=3)[0])
-    assert written[1] == "dog" and written[2] in ("runs", "sleeps") and written[3] == tokenizer.eos_token
+    assert written[1] == "dog"
+    assert written[2] in ("runs", "sleeps")
+    assert written[3] == tokenizer.eos_token
     with pytest.raises(InvalidInput, match="is a trained language model already"):
         train_language(texts(640), tmp_path / "lm", SMALL)
 
