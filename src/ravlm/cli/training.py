@@ -95,8 +95,8 @@ def train_generator(options: Options) -> int:
     from ravlm.training.loop import last_figures
     from ravlm.training.starter_generator import Recipe, new_generator
 
-    if (options.language is None) != (options.vision is None) or (options.generator and options.language):
-        raise UsageError("Give --language and --vision together, or --generator, or none of them.")
+    if (options.vision and not options.language) or (options.generator and options.language):
+        raise UsageError("Give --language (alone, or with --vision), or --generator, or none of them.")
     pairs = read_pairs(options.pairs, images=options.images)
     train, held_out = split(pairs, options.held_out)
     given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "k", "seed")}
@@ -104,11 +104,11 @@ def train_generator(options: Options) -> int:
     critical = replace(first, epochs=options.critical_epochs, rate=first.rate / 20) if options.critical_epochs else None
     if options.generator:
         generator = FusedGenerator.load(options.generator)
-    elif options.language:
+    elif options.vision:
         generator = assemble(options.language, options.vision, options.text, options.fusion, seed=first.seed)
     else:
         recipe = replace(Recipe(), first=first, least=options.least)
-        generator = new_generator((text for pair in train for text in pair.texts), recipe)
+        generator = new_generator((text for pair in train for text in pair.texts), recipe, options.language)
     out = Path(options.out)
     kb = KnowledgeBase.open(options.kb) if options.kb else None
     try:
@@ -189,8 +189,8 @@ KINDS: dict[str, Command] = {
             argument("--out", required=True, metavar="DIR", help="folder of the trained generator and its logs"),
             argument("--kb", metavar="KB", help="where evidence comes from; without one it is trained closed book"),
             argument("--generator", metavar="DIR", help="a trained generator to begin from (default: a new one)"),
-            argument("--language", metavar="M", help="instead: a language model of Transformers, which writes"),
-            argument("--vision", metavar="M", help="and an image model, which sees"),
+            argument("--language", metavar="M", help="a folder of ravlm train language, from which its decoder begins"),
+            argument("--vision", metavar="M", help="an image model, which sees; then --language may be any"),
             argument("--text", metavar="M", help="and a text model, which reads the evidence"),
             argument("--fusion", metavar="F", help="cross_attention, prompt, marginal or marginal_prompt"),
             argument("--images", metavar="FOLDER", help="where the pictures lie that the pairs name"),

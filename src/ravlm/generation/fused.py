@@ -185,19 +185,22 @@ class FusedGenerator(Generator):
         return Answer(text, request.evidence.hits, cited, round(min(1.0, likelihood), 4), False, trace)
 
 
-def load_model(folder: Path) -> FusedModel:
-    """The model of a folder. Raises BrokenData where a weight is missing or left over: none is drawn at random."""
+def load_model(folder: Path, kind: type[Any] = FusedModel) -> Any:
+    """The model of a folder, of the class `kind`.
+
+    Raises BrokenData where a weight is missing or left over: none is drawn at random.
+    """
     try:
         with quiet():
-            model, told = FusedModel.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
+            model, told = kind.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise BrokenData(f'The model in "{folder}" can\'t be read: {str(error).splitlines()[0]}') from None
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        wrong = sorted(map(str, told.get(kind) or ()))
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        wrong = sorted(map(str, told.get(problem) or ()))
         if wrong:
             raise BrokenData(
-                f'The weights in "{folder}" do not fit its config.json: {kind.replace("_", " ")} {", ".join(wrong[:3])}'
-                f"{' ...' if len(wrong) > 3 else ''}. Fetch or train the checkpoint again."
+                f'The weights in "{folder}" do not fit its config.json: {problem.replace("_", " ")} '
+                f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}. Fetch or train the checkpoint again."
             )
     return model.eval()
 
