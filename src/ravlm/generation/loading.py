@@ -88,7 +88,7 @@ def extractive_over(kb: Base) -> Generator | None:
 
 
 def describe(request: Request) -> str:
-    """What a request's picture shows, for a model that reads none: what the base's pictures like it are said to show."""
+    """What a request's picture shows, for a model that can't see: what the base's pictures like it are said to show."""
     if not request.evidence.hits or request.evidence.subject:
         return ""
     return consensus(request.evidence, request.chinese)[0]
