@@ -126,6 +126,31 @@ def train_generator(options: Options) -> int:
     return 0
 
 
+def train_retriever(options: Options) -> int:
+    """`ravlm train retriever`: where a generator looks; a run that was stopped goes on with the same command."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from ravlm import KnowledgeBase, read_pairs
+    from ravlm.generation.fused import FusedGenerator
+    from ravlm.training import retriever
+    from ravlm.training.loop import last_figures
+
+    given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "seed")}
+    config = replace(retriever.RetrieverConfig(), **{name: v for name, v in given.items() if v is not None})
+    generator, out = FusedGenerator.load(options.generator), Path(options.out)
+    pairs = read_pairs(options.pairs, images=options.images)
+    with KnowledgeBase.open(options.kb) as kb:
+        retriever.train_retriever(generator, list(pairs), kb, out, config, _figures)
+    for refused in pairs.quarantine:
+        note(f"refused: {refused.place}: {refused.reason}")
+    if options.json:
+        print_json({"generator": str(out), "refused": len(pairs.quarantine), **last_figures(out / "query")})
+        return 0
+    print(f'The generator, with a query of its own, is in "{out}". Use it: ravlm caption KB PICTURE --generator {out}')
+    return 0
+
+
 def _figures(line: str) -> None:
     """A line of the log for the person who waits."""
     try:
@@ -207,6 +232,24 @@ KINDS: dict[str, Command] = {
         ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner
         ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner --critical-epochs 3
         ravlm train generator --pairs captions.jsonl --out runs/gpt2 --language my-gpt2/ --vision my-vit/ --rate 5e-5
+        """,
+    ),
+    "retriever": Command(
+        "train where a generator looks for evidence, by what it writes best from; goes on where it was stopped",
+        train_retriever,
+        (
+            argument("--pairs", required=True, metavar="FILE", help="pairs, in any form that ravlm build reads"),
+            argument("--kb", required=True, metavar="KB", help="where evidence comes from"),
+            argument("--generator", required=True, metavar="DIR", help="a trained generator, which stays as it is"),
+            argument("--out", required=True, metavar="DIR", help="folder of the generator with its query, and the log"),
+            argument("--images", metavar="FOLDER", help="where the pictures lie that the pairs name"),
+            _EPOCHS,
+            argument("--batch", type=int, metavar="N", help="pictures a step (default 256)"),
+            argument("--rate", type=float, metavar="R", help="highest learning rate (default 0.001)"),
+            _SEED,
+        ),
+        """
+        ravlm train retriever --pairs captions.jsonl --kb my-kb/ --generator runs/captioner --out runs/captioner-2
         """,
     ),
 }

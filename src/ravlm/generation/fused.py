@@ -26,6 +26,7 @@ from ravlm.generation.facts import entity_name, parse_text
 from ravlm.generation.fused_model import FusedModel
 from ravlm.generation.fused_sources import ProcessorSources, SourceReader, StarterSources
 from ravlm.generation.overlap import content_words
+from ravlm.generation.querying import QueryAdapter
 from ravlm.generation.vocabulary import sentence
 from ravlm.metrics import token_f1
 from ravlm.records import Answer, Entry, Hit
@@ -74,6 +75,11 @@ class FusedGenerator(Generator):
     ) -> None:
         self.model, self.tokenizer, self.sources = model.eval(), tokenizer, sources
         self.settings, self.others = settings, others
+        self.adapter: QueryAdapter | None = None
+        """Where it looks for evidence, if that was trained."""
+
+    def query(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
+        return vectors if self.adapter is None else self.adapter(vectors, fingerprint)
 
     @classmethod
     def load(cls, folder: str | Path, others: Generator | None = None) -> FusedGenerator:
@@ -85,13 +91,17 @@ class FusedGenerator(Generator):
             raise NotFound(f'"{folder}" is no fused generator: it has no {SETTINGS}. Train one: ravlm train generator')
         settings = from_mapping(FusedSettings, _read(folder / SETTINGS), str(folder / SETTINGS))
         model = load_model(folder)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        if settings.sources == "starter":
-            return cls(model, tokenizer, StarterSources(settings.image_size), settings, others)
-        processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, backend="pil")
-        own = (folder / READING).is_dir()
-        reading = AutoTokenizer.from_pretrained(str(folder / READING), local_files_only=True) if own else None
-        return cls(model, tokenizer, ProcessorSources(processor, tokenizer, reading), settings, others)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        sources: SourceReader = StarterSources(settings.image_size)
+        if settings.sources != "starter":
+            processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, backend="pil")
+            own = (folder / READING).is_dir()
+            reading = AutoTokenizer.from_pretrained(str(folder / READING), local_files_only=True) if own else None
+            sources = ProcessorSources(processor, tokenizer, reading)
+        generator = cls(model, tokenizer, sources, settings, others)
+        generator.adapter = QueryAdapter.load(folder)
+        return generator
 
     def save(self, folder: str | Path) -> None:
         """Write it as a folder, whole or not at all."""
@@ -104,6 +114,8 @@ class FusedGenerator(Generator):
                 self.sources.image_processor.save_pretrained(aside)
                 if self.sources.reading is not None:
                     self.sources.reading.save_pretrained(aside / READING)
+            if self.adapter is not None:
+                self.adapter.save(aside)
             (aside / SETTINGS).write_text(json.dumps(to_mapping(self.settings), indent=1) + "\n", encoding="utf-8")
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ravlm import runtime
 from ravlm.data.readers import read_entries
+from ravlm.encoders.hub_files import quiet
 from ravlm.errors import InvalidInput, NotFound
 from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
 from ravlm.generation.fused import load_model
@@ -161,4 +162,5 @@ def read_language(folder: str | Path) -> tuple[Any, EvidenceDecoder]:
             f'"{folder}" holds a model of type "{kind}", which can\'t see by itself; name an image model too: --vision.'
         )
     model = load_model(folder, EvidenceDecoder)
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True), model
+    with quiet():
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True), model
