@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -133,3 +134,13 @@ def test_of_the_beams_that_one_is_taken_which_the_evidence_agrees_with(folder: P
     generator.settings = replace(generator.settings, agreement=1.0)
     assert generator._chosen(asked, beams) == beams[1]
     assert generator._chosen(request((200, 0, 0)), beams) == beams[0]  # closed book: nothing to agree with
+
+
+def test_no_word_is_written_that_the_model_lacks(folder: Path) -> None:
+    """ "A closeup of a cat looking at a.": the last word was <unk>, which was left out when the text was made."""
+    generator = FusedGenerator.load(folder)
+    bias = torch.zeros(len(generator.tokenizer))
+    bias[generator.tokenizer.unk_token_id] = 100.0
+    generator.model.decoder.head.bias = torch.nn.Parameter(bias)
+    given = generator.sources.pictures([bird((200, 0, 0), 1)])
+    assert all(text for text, _ in generator.write(given)[0])

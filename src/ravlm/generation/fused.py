@@ -32,6 +32,8 @@ from ravlm.generation.vocabulary import sentence
 from ravlm.records import Answer, Entry, Hit
 
 SETTINGS, READING = "generator.json", "text"
+STARTER = Path(__file__).parent.parent / "starter" / "generator"
+"""The generator that comes with the package."""
 """How it is fed; the folder of its text tower's tokenizer."""
 _MOST_CITATIONS = 3
 
@@ -162,13 +164,14 @@ class FusedGenerator(Generator):
     def write(self, given: dict[str, torch.Tensor], seed: int = 0) -> list[list[tuple[str, float]]]:
         """The beams for each of a batch of the model's inputs, likeliest first: texts, and the mean log-probability of
         a word."""
-        settings = self.settings
+        settings, unknown = self.settings, self.tokenizer.unk_token_id
         torch.manual_seed(seed)
         given = {name: value.to(self.model.device) for name, value in given.items()}
         found = self.model.generate(
             **given, num_beams=settings.beams, num_return_sequences=settings.beams,
             max_new_tokens=settings.most_words, do_sample=False,
             length_penalty=settings.length_penalty, return_dict_in_generate=True, output_scores=True,
+            suppress_tokens=None if unknown in (None, self.tokenizer.eos_token_id) else [unknown],
         )  # fmt: skip
         texts = [
             sentence(self.tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True))
@@ -216,7 +219,7 @@ def load_model(folder: Path, kind: type[Any] = FusedModel) -> Any:
                 f'The weights in "{folder}" do not fit its config.json: {problem.replace("_", " ")} '
                 f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}. Fetch or train the checkpoint again."
             )
-    return model.eval()
+    return model.eval().float()  # half precision is a way to store it
 
 
 def _read(path: Path) -> Any:
