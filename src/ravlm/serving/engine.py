@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -26,9 +26,6 @@ from ravlm.serving.pictures import PictureReader
 from ravlm.serving.refusals import Refusal
 from ravlm.serving.settings import Settings
 from ravlm.serving.streams import Streams, Words
-
-if TYPE_CHECKING:
-    from ravlm.records import Edit
 
 T = TypeVar("T")
 
@@ -159,13 +156,14 @@ class Engine:
         """The answer's words as they come, and at last the Answer. Raises Refusal before anything is given."""
         return self.streams.run(lambda: self._streamed(asked))
 
-    async def edit(self, image: str, instruction: str, k: int | None, seed: int) -> Edit:
-        """A picture changed by an instruction."""
+    async def edit(self, image: str, instruction: str, k: int | None, seed: int) -> Any:
+        """What `model.edit` gives: a picture changed by an instruction, where, on what evidence, as understood."""
         pixels = await self.decode(lambda: self.pictures.pixels(self.pictures.bytes_of(image)))
 
-        def work(opened: Opened) -> Edit:
+        def work(opened: Opened) -> Any:
+            model: Any = opened.model
             with self.metrics.stage("edit"):
-                return opened.model.edit(pixels, instruction, k=k, seed=seed)
+                return model.edit(pixels, instruction, k=k, seed=seed)
 
         return await self._timed(self._editing.run("", work))
 
