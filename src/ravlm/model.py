@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Generator as Stream
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias, overload
 
 from ravlm.data.words import is_chinese
+from ravlm.editing.base import Editor, EditRequest
+from ravlm.editing.loading import EditorName, load_editor
 from ravlm.errors import InvalidInput
 from ravlm.generation.base import CLOSED_BOOK, Evidence, Message, Request, abstain
 from ravlm.generation.finding import Finder
 from ravlm.generation.loading import GeneratorName, load_generator
 from ravlm.generation.talk import picture_of, read_messages
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Answer, Hit, ImageSource
+from ravlm.records import Answer, Edit, Hit, ImageSource
 from ravlm.retrieval.filter_syntax import Where
 
 TextList: TypeAlias = "list[str] | tuple[str, ...]"
@@ -33,6 +36,7 @@ class RetrievalAugmentedVLM:
 
     `generator`: "extractive", a preset ("small", ...), a folder, a hub name, an endpoint's address
     (http://host:port/v1#model), or a `Generator`. `k`: how many entries it reads; 0 is the closed book.
+    `editor`: "local", a pipeline of diffusers by folder or hub name, or an `Editor`; it is loaded when first asked.
     `max_false_answers`: the share of questions about absent things that may be answered; by default as few as leaves
     nine in ten of those about present things answered. A list in gives a list out, in order.
 
@@ -45,12 +49,19 @@ class RetrievalAugmentedVLM:
         generator: GeneratorName = "extractive",
         k: int = 4,
         max_false_answers: float | None = None,
+        editor: EditorName = "local",
     ) -> None:
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
             raise InvalidInput(f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed.")
         self.kb, self.k, self.max_false_answers = kb, _checked_k(k), max_false_answers
         self.generator = load_generator(generator, kb)
         self._finder = Finder(kb, max_false_answers)
+        self._editor_name = editor
+
+    @cached_property
+    def editor(self) -> Editor:
+        """What changes pictures."""
+        return load_editor(self._editor_name)
 
     @overload
     def ask(
@@ -146,6 +157,47 @@ class RetrievalAugmentedVLM:
             talks = [read_messages(talk) for talk in messages]  # type: ignore[arg-type]
             return self._write([self._talked(talk, image, k, where) for talk in talks])
         return self._write([self._talked(read_messages(messages), image, k, where)])[0]  # type: ignore[arg-type]
+
+    @overload
+    def edit(
+        self, image: ImageSource, instruction: str, k: int | None = ..., seed: int = ..., evidence: Evidence | None = ...
+    ) -> Edit: ...
+    @overload
+    def edit(
+        self, image: PictureList, instruction: Words, k: int | None = ..., seed: int = ..., evidence: Evidence | None = ...
+    ) -> list[Edit]: ...
+    @overload
+    def edit(
+        self, image: ImageSource, instruction: TextList, k: int | None = ..., seed: int = ...,
+        evidence: Evidence | None = ...,
+    ) -> list[Edit]: ...
+    def edit(
+        self,
+        image: Pictures,
+        instruction: Words,
+        k: int | None = None,
+        seed: int = 0,
+        evidence: Evidence | None = None,
+    ) -> Edit | list[Edit]:
+        """Change a picture as the instruction says, English or Chinese. Where an example is wanted ("like a sunset"),
+        the `k` pictures of the base that fit it best steer the edit; `evidence`: those to look at instead.
+
+        What is not understood, or not there, is not done: the edit's `understood` says why.
+        """
+        if image is None:
+            raise InvalidInput("There is no picture to change; give image=.")
+        instructions, images = _spread(instruction, image)
+        for text in instructions:
+            _checked_words(text, "instruction", "write what shall be changed")
+        edits = []
+        for text, picture in zip(instructions, images, strict=True):
+            hits = self._examples(text, self._k(k)) if evidence is None else evidence.hits
+            edits.append(self.editor.edit(EditRequest(picture, text, tuple(hits), seed)))  # type: ignore[arg-type]
+        return edits if _is_list(image) or _is_list(instruction) else edits[0]
+
+    def _examples(self, instruction: str, k: int) -> list[Hit]:
+        words = self.editor.wanted(instruction) if k else ""
+        return self.kb.search(text=words, k=k, modality="image") if words else []
 
     def evidence(
         self,
@@ -300,11 +352,11 @@ def _given(evidence: Found, n: int) -> list[Evidence]:
     return list(evidence or ())
 
 
-def _checked_words(text: Any, what: str) -> None:
+def _checked_words(text: Any, what: str, advice: str = "write what you want to know") -> None:
     if not isinstance(text, str):
         raise InvalidInput(f"The {what} is of type {type(text).__name__}; a string is needed.")
     if not text.strip():
-        raise InvalidInput(f"The {what} is empty; write what you want to know.")
+        raise InvalidInput(f"The {what} is empty; {advice}.")
 
 
 def _is_list(value: Any) -> bool:

@@ -39,9 +39,12 @@ class Editing(Task):
         found = []
         for place, example in enumerate(examples):
             given = {} if evidence is None else {"evidence": evidence[place]}
-            edit = model.edit(example.image, example.text, **given)  # type: ignore[attr-defined]
+            assert example.image is not None  # the row has one: `needs`
+            edit = model.edit(example.image, example.text, **given)
             read = tuple(hit.entry.id for hit in edit.evidence)
-            picture, region = _written(edit.image), _written(Image.fromarray(np.asarray(edit.region, bool)))
+            nowhere = np.zeros((edit.image.height, edit.image.width), bool)
+            picture = _written(edit.image)
+            region = _written(Image.fromarray(nowhere if edit.region is None else edit.region))
             found.append(Prediction(example.id, evidence=read, picture=picture, region=region))
         return found
 
