@@ -160,11 +160,13 @@ class RetrievalAugmentedVLM:
 
     @overload
     def edit(
-        self, image: ImageSource, instruction: str, k: int | None = ..., seed: int = ..., evidence: Evidence | None = ...
+        self, image: ImageSource, instruction: str, k: int | None = ..., seed: int = ...,
+        evidence: Evidence | None = ...,
     ) -> Edit: ...
     @overload
     def edit(
-        self, image: PictureList, instruction: Words, k: int | None = ..., seed: int = ..., evidence: Evidence | None = ...
+        self, image: PictureList, instruction: Words, k: int | None = ..., seed: int = ...,
+        evidence: Evidence | None = ...,
     ) -> list[Edit]: ...
     @overload
     def edit(

@@ -36,8 +36,8 @@ def to_oklab(pixels: np.ndarray) -> np.ndarray:
 
 
 def from_oklab(lab: np.ndarray) -> np.ndarray:
-    """OKLab (..., 3) to sRGB pixels, uint8 (..., 3). What no screen shows is brought in by less chroma, so that it keeps
-    its lightness and hue."""
+    """OKLab (..., 3) to sRGB pixels, uint8 (..., 3). What no screen shows loses chroma until it can be shown, and
+    keeps its lightness and hue."""
     light = _light(lab)
     outside = np.maximum(light - 1, -light).max(axis=-1) > 1e-3
     if outside.any():

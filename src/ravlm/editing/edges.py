@@ -1,7 +1,7 @@
 """Where a region ends: a coarse map of where something is, drawn to the picture's own edges.
 
 The guided filter (He, Sun and Tang 2010): within each small window the map becomes a linear function of the colours.
-It is computed on a reduced copy, and its coefficients are enlarged: so twelve megapixels take seconds (He and Sun 2015).
+It is computed on a reduced copy, and its coefficients are enlarged (He and Sun 2015): so large photos take seconds.
 Knows no words and no networks.
 """
 
@@ -66,8 +66,6 @@ def guide(colours: np.ndarray, values: np.ndarray, radius: int, smooth: float) -
     return box(slope, radius), box(offset[..., None], radius)[..., 0]
 
 
-
-
 def drawn(share: np.ndarray, lab: np.ndarray) -> np.ndarray:
     """`share` (h, w), 0 to 1, drawn to the edges of the picture `lab` (h, w, 3): 0 to 1 again."""
     slope, offset = _by_guide(share, lab)
@@ -84,7 +82,9 @@ def enlarged(share: np.ndarray, image: Image.Image) -> np.ndarray:
         bottom = min(top + _ROWS, image.height)
         lab = to_oklab(np.asarray(image.crop((0, top, image.width, bottom))))
         part = (0, top * small.height / image.height, small.width, bottom * small.height / image.height)
-        soft = sum(_part(slope[..., c], part, lab.shape) * lab[..., c] for c in range(3)) + _part(offset, part, lab.shape)
+        soft = sum(_part(slope[..., c], part, lab.shape) * lab[..., c] for c in range(3)) + _part(
+            offset, part, lab.shape
+        )
         rim = np.clip((soft - 0.5) / _RIM + 0.5, 0, 1)
         mask[top:bottom] = np.rint(rim * rim * (3 - 2 * rim) * 255)
     return mask

@@ -1,4 +1,4 @@
-"""From an instruction in words, English or Chinese, to the steps of an edit, or to a sentence that says what is missing.
+"""From an instruction in words, English or Chinese, to the steps of an edit, or to a sentence on what is missing.
 
 An instruction is cut into clauses, a clause into words of the lexicon; what is done to what is read from their order. A
 word that the lexicon lacks may name a thing ("the boat"); it never stands for something to do. Knows no pictures.
@@ -21,7 +21,9 @@ POSSIBLE = {
     "对象是整张图片，背景，或者某样东西，例如：“把天空变成蓝色，草地变暗”。",
 }
 """What can be asked, in English and (True) Chinese."""
-_SPLIT = re.compile(r"[,，。；;、！!？?]|\.(?:\s|$)|\band\b|\bthen\b|\balso\b|&|然后|并且|而且|同时|以及|并|再|(?<!饱)和|与")
+_SPLIT = re.compile(
+    r"[,，。；;、！!？?]|\.(?:\s|$)|\band\b|\bthen\b|\balso\b|&|然后|并且|而且|同时|以及|并|再|(?<!饱)和|与"
+)
 _BEFORE = (  # what would be cut or misread if it were taken word by word
     (re.compile(r"\b(black[\s-]*(?:and|&)[\s-]*white|b\s*&\s*w)\b"), "monochrome"),
     (re.compile(r"\bcut(?:ting)?\b(.*)\bout\b"), r"cutout\1"),
@@ -99,7 +101,9 @@ def parse(instruction: str) -> Understood:
         waiting, last = [], targets
     if waiting or not steps:
         return Understood((), chinese, _nothing_to_do(waiting, instruction, chinese))
-    return Understood(tuple(dict.fromkeys(steps)), chinese, _contradiction(steps, chinese) or _two_examples(steps, chinese))
+    return Understood(
+        tuple(dict.fromkeys(steps)), chinese, _contradiction(steps, chinese) or _two_examples(steps, chinese)
+    )
 
 
 def _tokens(text: str, words: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
@@ -168,7 +172,9 @@ def _describes(tokens: list[tuple[str, str, str]], place: int) -> bool:
     """Whether the colour at `place` only says which thing is meant: it stands before the thing ("the red shirt"), and
     something to do comes later."""
     rest = [kind for kind, _, _ in tokens[place + 1 :] if kind != "fill"]
-    return rest[:1] in (["thing"], ["unknown"]) and any(k in ("colour", "action", "like", "deep", "light") for k in rest)
+    return rest[:1] in (["thing"], ["unknown"]) and any(
+        k in ("colour", "action", "like", "deep", "light") for k in rest
+    )
 
 
 def _turned(action: str) -> str:
@@ -182,14 +188,18 @@ def _unclear(clause: _Clause) -> str:
         return ""
     name = " ".join(clause.unknown)
     known = [t for t in clause.targets if t[0] != WHOLE]
-    if known or not clause.steps and len(clause.unknown) > 2:
+    if known or (not clause.steps and len(clause.unknown) > 2):
         return name
     clause.targets, clause.unknown = [(name, name)], []
     return ""
 
 
 def _cannot(words: str, chinese: bool) -> str:
-    return f"我不明白“{words}”。{POSSIBLE[True]}" if chinese else f'I can\'t do or don\'t know "{words}". {POSSIBLE[False]}'
+    return (
+        f"我不明白“{words}”。{POSSIBLE[True]}"
+        if chinese
+        else f"I can't do or don't know \"{words}\". {POSSIBLE[False]}"
+    )
 
 
 def _nothing_to_do(waiting: list[tuple[str, str]], instruction: str, chinese: bool) -> str:
@@ -218,7 +228,9 @@ def _two_examples(steps: list[Step], chinese: bool) -> str:
         return ""
     if chinese:
         return f"一次只能仿照一个例子，这里有“{values[0]}”和“{values[1]}”；请分两次做。"
-    return f'Only one example can be followed at a time, not both "{values[0]}" and "{values[1]}"; do one after the other.'
+    return (
+        f'Only one example can be followed at a time, not both "{values[0]}" and "{values[1]}"; do one after the other.'
+    )
 
 
 def _against(one: Step, two: Step) -> bool:
@@ -245,7 +257,9 @@ def _said(step: Step, chinese: bool) -> str:
 
 
 def _chinese_colour(colour: str) -> str:
-    return next(w for w, (kind, meaning) in vocabulary().items() if kind == "colour" and meaning == colour and not w.isascii())
+    return next(
+        w for w, (kind, meaning) in vocabulary().items() if kind == "colour" and meaning == colour and not w.isascii()
+    )
 
 
 __all__ = ["BACKGROUND", "POSSIBLE", "WHOLE", "Step", "Understood", "parse"]

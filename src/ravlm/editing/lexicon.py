@@ -68,7 +68,8 @@ OPPOSITES = (
 _THINGS = {
     "sky": "sky skies heaven heavens / 天空 天上 天 蓝天",
     "grass": "grass lawn meadow field grassland / 草地 草坪 草原 青草 绿草 草 田野",
-    "sea": "sea ocean water lake river wave waves pond pool stream seawater / 海水 大海 海面 海洋 海 湖水 湖面 湖 河水 河流 河 水面 水 海浪",
+    "sea": "sea ocean water lake river wave waves pond pool stream seawater / 海水 大海 海面 海洋 海 "
+    "湖水 湖面 湖 河水 河流 河 水面 水 海浪",
     "sand": "sand beach desert dune dunes / 沙滩 沙子 海滩 沙漠 沙地 沙",
     "snow": "snow / 雪地 积雪 白雪 雪",
     "road": "road street path pavement sidewalk asphalt lane / 马路 道路 公路 街道 路面 小路 路",
@@ -122,14 +123,15 @@ _OTHER_WORDS = {
     "less": "less decrease reduce lower / 降低 减少 减弱 减小",
     "like": "like as / 像 仿照 如同",
     "it": "it its them their / 它们 它 其",
-    "fill": "make makes made turn change set colour color colors colours paint dye tint edit adjust give let have please "
-    "can could you would i want would to into the a an of so that this in on and be become becoming look looks looking "
+    "fill": "make makes made turn change set colour color colors colours paint dye tint edit adjust give let have "
+    "please can could you would i want would to into the a an of so that this in on and be become becoming look looks looking "
     "appear s with my for me tone version out up down effect whole entire all shade / "
-    "请 帮我 帮忙 将 把 让 使 给我 给 中的 里的 上的 里面的 中 里 上 的 地 得 变成 变为 变得 改成 改为 换成 换为 调成 调得 调整 变 改 换 调 "
-    "弄成 弄得 弄 染成 涂成 做成 成为 成 为 颜色 色 色调 整个 全部 所有 一样 那样 那般 似的 样子 风格 效果 处理 对 做 进行 看起来 显得 "
+    "请 帮我 帮忙 将 把 让 使 给我 给 中的 里的 上的 里面的 中 里 上 的 地 得 "
+    "变成 变为 变得 改成 改为 换成 换为 调成 调得 调整 变 改 换 调 弄成 弄得 弄 染成 涂成 做成 成为 成 为 颜色 色 色调 整个 全部 "
+    "所有 一样 那样 那般 似的 样子 风格 效果 处理 对 做 进行 看起来 显得 "
     "这张 这幅 那个 这个 只 出来 出 来 到 一下 吧 了 些 照片中 图中 是 我想 想要 要 度",
-    "undoable": "remove delete erase add insert put place replace swap move rotate flip mirror resize scale enlarge shrink "
-    "draw write open close wear hide undo copy paste zoom merge / "
+    "undoable": "remove delete erase add insert put place replace swap move rotate flip mirror resize scale enlarge "
+    "shrink draw write open close wear hide undo copy paste zoom merge / "
     "删除 删掉 去掉 去除 移除 移动 添加 加上 加入 增添 旋转 翻转 放大 缩小 替换 消除 擦掉 画 写 放 复制",
 }
 """Words that are no things, colours or actions; "fill" carries nothing of its own."""

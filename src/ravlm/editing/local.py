@@ -182,8 +182,11 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
     rows, columns = (np.flatnonzero((mask >= 128).any(axis=axis)) for axis in (1, 0))
     border = round(_BORDER * max(mask.shape))
     left, top = max(0, columns[0] - border), max(0, rows[0] - border)
-    return int(left), int(top), int(min(mask.shape[1], columns[-1] + border + 1)), int(
-        min(mask.shape[0], rows[-1] + border + 1)
+    return (
+        int(left),
+        int(top),
+        int(min(mask.shape[1], columns[-1] + border + 1)),
+        int(min(mask.shape[0], rows[-1] + border + 1)),
     )
 
 
@@ -205,18 +208,21 @@ def _no_subject(chinese: bool) -> str:
     if chinese:
         return "图片里没有找到人或狗，分不出哪里是背景，所以什么都没有改。可以改整张图片，或者说出某样东西。"
     return (
-        "I see no person and no dog that stands before a background, so nothing was changed; ask for the whole picture, "
-        "or name a thing."
+        "I see no person and no dog that stands before a background, so nothing was changed; ask for the whole "
+        "picture, or name a thing."
     )
 
 
 def _no_example(step: Step, hits: int, chinese: bool) -> str:
     name = NAMES[step.target][chinese] if step.target in NAMES else step.name
     if chinese:
-        return f"要像“{step.value}”：检索到{hits}张图片，没有一张能用来给{name}上色，所以什么都没有改。请加入这样的图片，或者说出一种颜色。"
+        return (
+            f"要像“{step.value}”：检索到{hits}张图片，没有一张能用来给{name}上色，所以什么都没有改。"
+            "请加入这样的图片，或者说出一种颜色。"
+        )
     return (
-        f'To be like "{step.value}": {hits} pictures were retrieved, none that lends its colours to {name}, so nothing was '
-        "changed; add such pictures to the knowledge base, or name a colour."
+        f'To be like "{step.value}": {hits} pictures were retrieved, none that lends its colours to {name}, so nothing '
+        "was changed; add such pictures to the knowledge base, or name a colour."
     )
 
 

@@ -21,8 +21,8 @@ _ROWS = 256
 """Rows that are worked on at once: memory for a band, not for the picture."""
 _GREY = 0.03
 """Chroma below which a colour is none."""
-_MUTED = 0.8
-"""Things in photos are less colourful than the colour that names them."""
+_VIVID = {"": 0.8, "deep": 0.72, "light": 0.55}
+"""Chroma of a thing in a photo against that of the colour that names it, by shade."""
 _LEVELS = 6
 """Heights at which a palette is taken."""
 
@@ -61,11 +61,10 @@ def _at(levels: np.ndarray, height: np.ndarray) -> np.ndarray:
 def recolour(rgb: tuple[int, int, int], shade: str, median: np.ndarray) -> Operation:
     """Give the region a colour. `median`: lightness and chroma of the region, (2,); `shade`: "deep", "light" or ""."""
     target = to_oklab(np.array(rgb, np.uint8))
-    lightness, chroma = float(target[0]), _MUTED * float(np.hypot(target[1], target[2]))
+    lightness, own_chroma = float(target[0]), float(np.hypot(target[1], target[2]))
     if shade:
         lightness = lightness * 0.62 if shade == "deep" else 1 - (1 - lightness) * 0.45
-        chroma *= 0.9 if shade == "deep" else 0.7
-    direction = target[1:] * _MUTED / max(chroma, 1e-6) if chroma > _GREY else np.zeros(2, np.float32)
+    direction, chroma = target[1:] / max(own_chroma, 1e-6), own_chroma * _VIVID[shade]
     share = 0.5 if chroma > _GREY and not shade else 0.85
     wanted = median[0] + share * (lightness - median[0])
 
@@ -144,7 +143,7 @@ def blended(before: np.ndarray, after: np.ndarray, degree: np.ndarray) -> np.nda
 
 
 def blurred(image: Image.Image, mask: np.ndarray, strength: float) -> np.ndarray:
-    """`image` blurred where `mask` is not 0, by what lies inside it: nothing bleeds in from outside. uint8 (h, w, 3)."""
+    """`image` blurred where `mask` is not 0, by what lies inside it: nothing bleeds in. uint8 (h, w, 3)."""
     radius = max(image.size) / 60 * strength
     factor = max(1, int(radius // 4))  # a blurred picture is as good at a part of its size
     size = (max(1, image.width // factor), max(1, image.height // factor))

@@ -32,7 +32,7 @@ class Scene(ABC):
 
     @abstractmethod
     def find(self, word: str) -> np.ndarray | None:
-        """Where `word` is: shares from 0 to 1, (h, w) of any size with the photo's edges; None where it is not there."""
+        """Where `word` is: shares from 0 to 1, (h, w) of any size, with the photo's edges; None: not there."""
 
     @abstractmethod
     def seen(self) -> tuple[str, ...]:
@@ -101,7 +101,9 @@ def margin(shares: np.ndarray, word: str) -> np.ndarray:
     """How far `word` and its parts outweigh the best other word, 0 to 1 (0.5: equal), from logarithms of shares."""
     mine = [WORDS.index(part) for part in PARTS.get(word, (word,))]
     rest = [place for place in range(len(WORDS)) if place not in mine]
-    return np.asarray(1 / (1 + np.exp(shares[..., rest].max(axis=-1) - np.logaddexp.reduce(shares[..., mine], axis=-1))))
+    return np.asarray(
+        1 / (1 + np.exp(shares[..., rest].max(axis=-1) - np.logaddexp.reduce(shares[..., mine], axis=-1)))
+    )
 
 
 def by_colour(shares: np.ndarray, lab: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ from ravlm.encoders.gloss import Glosser, read_glossary
 from ravlm.encoders.starter import HOME
 
 KINDS: dict[str, tuple[range, ...]] = {
-    "animal": (range(0, 398),),
+    "animal": (range(398),),
     "bird": (range(7, 25), range(80, 101), range(127, 147)),
-    "fish": (range(0, 7), range(389, 398)),
+    "fish": (range(7), range(389, 398)),
     "snake": (range(52, 69),),
     "insect": (range(300, 327),),
     "monkey": (range(365, 383),),
@@ -53,7 +53,9 @@ class ThingFinder:
         """The classes that `word` names, English or Chinese; none where it names none."""
         word = (self._glosser.gloss(word) if is_chinese(word) else word).strip().lower()
         forms = {word, word.removesuffix("s"), word.removesuffix("es")} - {""}
-        found = [n for n, names in enumerate(self._names) if any(_is_named(name, form) for name in names for form in forms)]
+        found = [
+            n for n, names in enumerate(self._names) if any(_is_named(name, form) for name in names for form in forms)
+        ]
         return found or [n for form in forms for some in KINDS.get(form, ()) for n in some]
 
     def find(self, grid: np.ndarray, word: str) -> np.ndarray | None:

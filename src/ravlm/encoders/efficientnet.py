@@ -148,9 +148,10 @@ class LastStage(nn.Module):
 
 
 def onnx_bytes(network: EfficientNetLite2, opened: Sequence[Mapping[str, np.ndarray]] = ()) -> bytes:
-    """The network as an ONNX model: input "pixels" uint8 (n, h, w, 3); outputs "middle" (n, 120, h / 16, w / 16: the last
-    grid of that stride), "trunk" (what the last block reads), "grid" (n, 1280, h / 32, w / 32), its mean "pooled" (n, 1280), and "opened0", "opened1" ... (n, 1280), the same of
-    each trained last stage (the arrays of a `LastStage`)."""
+    """The network as an ONNX model: input "pixels" uint8 (n, h, w, 3); outputs "middle" (n, 120, h / 16, w / 16: the
+    last grid of that stride), "trunk" (what the last block reads), "grid" (n, 1280, h / 32, w / 32), its mean "pooled"
+    (n, 1280), and "opened0", "opened1" ... (n, 1280), the same of each trained last stage (the arrays of a
+    `LastStage`)."""
     try:
         from onnx import TensorProto, helper
     except ImportError:

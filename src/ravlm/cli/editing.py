@@ -1,0 +1,114 @@
+"""`ravlm edit`: a picture changed by an instruction, written to a file.
+
+Whether the file can be written is found out before any work is done. Knows no editor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ravlm.checkpoint import written_aside
+from ravlm.cli.output import hit_record, note, print_hits, print_json
+from ravlm.cli.parser import KB, Command, K, Options, UsageError, argument
+from ravlm.errors import InvalidInput
+from ravlm.records import Edit
+
+_NO_ALPHA = ("JPEG", "BMP")
+
+
+def edit(options: Options) -> int:
+    """`ravlm edit`: exit code 1 and no file where nothing was changed."""
+    from ravlm import KnowledgeBase, RetrievalAugmentedVLM
+    from ravlm.editing.loading import load_editor
+
+    if options.picture == options.instruction == "-":
+        raise UsageError("The picture and the instruction can't both come from stdin; name a file for the picture.")
+    form = _form(options.out)
+    image = sys.stdin.buffer.read() if options.picture == "-" else options.picture
+    instruction = sys.stdin.readline().strip() if options.instruction == "-" else options.instruction
+    editor = load_editor(options.editor, options.segmenter)
+    with KnowledgeBase.open(options.kb) as kb:
+        model = RetrievalAugmentedVLM(kb, k=options.k, editor=editor)
+        made = model.edit(image, instruction, seed=options.seed)
+    done = made.region is not None
+    if done:
+        _write(made, Path(options.out), form)
+    if options.json:
+        print_json(_record(made, options.out if done else None))
+    elif done:
+        print(f"{made.understood}\nwritten to {options.out}")
+        print_hits(made.evidence) if made.evidence else None
+    else:
+        note(f"ravlm: {made.understood}")
+    return 0 if done else 1
+
+
+def _record(made: Edit, out: str | None) -> dict[str, object]:
+    return {
+        "out": out,
+        "understood": made.understood,
+        "changed": round(float(made.region.mean()), 6) if made.region is not None else 0.0,
+        "evidence": [hit_record(hit) for hit in made.evidence],
+    }
+
+
+def _form(out: str) -> str:
+    """The format that the file's name asks for. Raises InvalidInput where it is none, or can't be written there."""
+    from PIL import Image
+
+    path = Path(out)
+    form = Image.registered_extensions().get(path.suffix.lower(), "")
+    if form not in Image.SAVE or form == "PDF":
+        raise InvalidInput(f'--out is "{out}"; its name must end as a picture\'s does: .png, .jpg, .webp, .tif ...')
+    if path.is_dir():
+        raise InvalidInput(f'--out is "{out}", a folder; name a file.')
+    try:
+        handle, aside = tempfile.mkstemp(prefix=".aside-", dir=path.parent)
+    except OSError as error:
+        raise InvalidInput(f'"{out}" can\'t be written: {error.strerror}; choose another place.') from None
+    os.close(handle)
+    os.unlink(aside)
+    return form
+
+
+def _write(made: Edit, path: Path, form: str) -> None:
+    image = made.image.convert("RGB") if form in _NO_ALPHA and made.image.mode == "RGBA" else made.image
+    options = {"quality": 95} if form in ("JPEG", "WEBP") else {}
+    with written_aside(path) as aside:
+        image.save(aside, form, **options)
+
+
+COMMANDS = {
+    "edit": Command(
+        "change a picture as an instruction says, steered by what is retrieved",
+        edit,
+        (
+            KB,
+            argument("picture", metavar="PICTURE", help="- reads it from stdin"),
+            argument("instruction", metavar="INSTRUCTION", help="in English or Chinese; - reads one line from stdin"),
+            argument("--out", required=True, metavar="FILE", help="the picture to write: .png, .jpg, .webp ..."),
+            K,
+            argument(
+                "--editor",
+                default="local",
+                metavar="E",
+                help="local (default), or a pipeline of diffusers: a folder or a hub name",
+            ),
+            argument(
+                "--segmenter",
+                default="starter",
+                metavar="S",
+                help="who finds regions for the local editor: starter (default), or CLIPSeg or OWL-ViT by name",
+            ),
+            argument("--seed", type=int, default=0, metavar="N", help="for pipelines of diffusers (default 0)"),
+        ),
+        """
+        ravlm edit kb harbour.jpg "make the sky blue" --out blue.png
+        ravlm edit kb harbour.jpg "make the sky like a sunset and the sea darker" --out evening.jpg
+        ravlm edit kb harbour.jpg 将图片中的天空变成蓝色 --out blue.png
+        """,
+    ),
+}
