@@ -96,7 +96,7 @@ class Edit:
     region: np.ndarray | None = None
     """Where it was changed: boolean, height x width of the input; None where nothing was done."""
     evidence: tuple[Hit, ...] = ()
-    """The retrieved pictures that the edit looked at."""
+    """The retrieved pictures that steered the edit, the one that did so most first."""
     understood: str = ""
     """A sentence: what was understood, and where nothing was done, why, and what can be asked."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ravlm.checkpoint import written_aside
 from ravlm.cli.output import hit_record, note, print_hits, print_json
-from ravlm.cli.parser import KB, Command, K, Options, UsageError, argument
+from ravlm.cli.parser import KB, Command, Options, UsageError, argument
 from ravlm.errors import InvalidInput
 from ravlm.records import Edit
 
@@ -31,8 +31,8 @@ def edit(options: Options) -> int:
     instruction = sys.stdin.readline().strip() if options.instruction == "-" else options.instruction
     editor = load_editor(options.editor, options.segmenter)
     with KnowledgeBase.open(options.kb) as kb:
-        model = RetrievalAugmentedVLM(kb, k=options.k, editor=editor)
-        made = model.edit(image, instruction, seed=options.seed)
+        model = RetrievalAugmentedVLM(kb, editor=editor)
+        made = model.edit(image, instruction, options.k, seed=options.seed)
     done = made.region is not None
     if done:
         _write(made, Path(options.out), form)
@@ -90,7 +90,7 @@ COMMANDS = {
             argument("picture", metavar="PICTURE", help="- reads it from stdin"),
             argument("instruction", metavar="INSTRUCTION", help="in English or Chinese; - reads one line from stdin"),
             argument("--out", required=True, metavar="FILE", help="the picture to write: .png, .jpg, .webp ..."),
-            K,
+            argument("-k", type=int, default=8, metavar="N", help="pictures to take after (default 8; 0: none)"),
             argument(
                 "--editor",
                 default="local",

@@ -30,6 +30,7 @@ _BEFORE = (  # what would be cut or misread if it were taken word by word
     (re.compile(r"\b(in|of|from|on|at)\s+(the|this|my)\s+(picture|photo|image|photograph)\b"), " "),
     (re.compile(r"(图片|照片|图像|画面|图)(里面|里|中|上)的?"), ""),
     (re.compile(r"(?:变成|变得|改成|变为|调成|弄成)(?!像)([^像，,。]{1,12}?)(?:的样子|那样|的风格)"), r"像\1"),
+    (re.compile(r"t恤"), "衬衫"),
     (re.compile(r"黑\s*(和|与|、)?\s*白"), "黑白"),
 )
 _LATIN = re.compile(r"[a-z]+(?:[-'’][a-z]+)*|[^\sa-z]+")

@@ -78,7 +78,7 @@ _THINGS = {
     "tree": "tree trees forest bush bushes foliage woods leaves / 树木 树林 森林 大树 树叶 灌木 树",
     "skin": "skin / 皮肤 肤色",
     "shirt": "shirt shirts t-shirt tshirt jacket coat sweater jersey clothes clothing hoodie / "
-    "衬衫 衬衣 上衣 衣服 外套 毛衣 夹克 t恤",
+    "衬衫 衬衣 上衣 衣服 外套 毛衣 夹克",
     "person": "person people man men woman women boy boys girl girls child children kid kids baby / "
     "人物 行人 男人 女人 男孩 女孩 小孩 孩子 人",
     "dog": "dog dogs puppy puppies / 小狗 狗狗 狗",
@@ -124,11 +124,11 @@ _OTHER_WORDS = {
     "like": "like as / 像 仿照 如同",
     "it": "it its them their / 它们 它 其",
     "fill": "make makes made turn change set colour color colors colours paint dye tint edit adjust give let have "
-    "please can could you would i want would to into the a an of so that this in on and be become becoming look looks looking "
-    "appear s with my for me tone version out up down effect whole entire all shade / "
+    "please can could you would i want would to into the a an of so that this in on and be become becoming look looks "
+    "looking appear s with my for me tone version out up down effect whole entire all shade / "
     "请 帮我 帮忙 将 把 让 使 给我 给 中的 里的 上的 里面的 中 里 上 的 地 得 "
-    "变成 变为 变得 改成 改为 换成 换为 调成 调得 调整 变 改 换 调 弄成 弄得 弄 染成 涂成 做成 成为 成 为 颜色 色 色调 整个 全部 "
-    "所有 一样 那样 那般 似的 样子 风格 效果 处理 对 做 进行 看起来 显得 "
+    "变成 变为 变得 改成 改为 换成 换为 调成 调得 调整 变 改 换 调 弄成 弄得 弄 染成 涂成 做成 成为 成 为 "
+    "颜色 色 色调 整个 全部 所有 一样 那样 那般 似的 样子 风格 效果 处理 对 做 进行 看起来 显得 "
     "这张 这幅 那个 这个 只 出来 出 来 到 一下 吧 了 些 照片中 图中 是 我想 想要 要 度",
     "undoable": "remove delete erase add insert put place replace swap move rotate flip mirror resize scale enlarge "
     "shrink draw write open close wear hide undo copy paste zoom merge / "

@@ -158,23 +158,30 @@ class _Work:
         return self._masks[target]
 
     def _example(self, step: Step) -> operations.Palette:
-        """The colours of the step's region in the best retrieved picture that shows it."""
-        for hit in self._hits:
-            try:
-                image = load_image(hit.entry.image, edge=WORKING) if hit.entry.image is not None else None
-            except (BrokenData, NotFound):
-                image = None  # the next picture may be there
-            if image is None:
-                continue
-            small = reduced(image)
-            inside = np.ones((small.height, small.width), bool)
-            if step.target not in (WHOLE, BACKGROUND):
-                share = self._segmenter.look(image).find(step.target)
-                inside = inside & (share is not None and resized(share, small.size) > 0.6)
-            if inside.mean() >= _LEAST_EXAMPLE:
-                self._used.append(hit)
-                return operations.palette(to_oklab(np.asarray(small)), inside)
-        raise _Missing(_no_example(step, len(self._hits), self._understood.chinese))
+        """The colours of the step's region in the retrieved picture that agrees most with the others that show it."""
+        found = [(hit, colours) for hit in self._hits if (colours := self._lent(hit, step.target)) is not None]
+        if not found:
+            raise _Missing(_no_example(step, len(self._hits), self._understood.chinese))
+        means = np.stack([colours.mean.ravel() for _, colours in found])
+        apart = np.linalg.norm(means[:, None] - means[None], axis=-1).sum(axis=1)
+        order = np.argsort(apart, kind="stable")
+        self._used += [found[place][0] for place in order]
+        return found[order[0]][1]
+
+    def _lent(self, hit: Hit, target: str) -> operations.Palette | None:
+        """The colours of `target` in a retrieved picture; None where it does not show it, or can't be read."""
+        if hit.entry.image is None:
+            return None
+        try:
+            image = load_image(hit.entry.image, edge=WORKING)
+        except (BrokenData, NotFound):
+            return None  # the other pictures may be there
+        small = reduced(image)
+        inside = np.ones((small.height, small.width), bool)
+        if target not in (WHOLE, BACKGROUND):
+            share = self._segmenter.look(image).find(target)
+            inside = inside & (share is not None and resized(share, small.size) > 0.6)
+        return operations.palette(to_oklab(np.asarray(small)), inside) if inside.mean() >= _LEAST_EXAMPLE else None
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
