@@ -182,8 +182,8 @@ class RetrievalAugmentedVLM:
         evidence: Evidence | None = None,
     ) -> Edit | list[Edit]:
         """Change a picture as the instruction says, English or Chinese. Where an example is wanted ("like a sunset"),
-        the `k` pictures of the base that fit it best steer the edit (by default twice as many as are read for an answer);
-        `evidence`: those to look at instead.
+        the `k` pictures of the base that fit it best steer the edit (by default twice as many as are read for an
+        answer); `evidence`: those to look at instead.
 
         What is not understood, or not there, is not done: the edit's `understood` says why.
         """
@@ -192,9 +192,9 @@ class RetrievalAugmentedVLM:
         instructions, images = _spread(instruction, image)
         for text in instructions:
             _checked_words(text, "instruction", "write what shall be changed")
-        edits = []
+        most, edits = 2 * self.k if k is None else _checked_k(k), []
         for text, picture in zip(instructions, images, strict=True):
-            hits = self._examples(text, 2 * self.k if k is None else _checked_k(k)) if evidence is None else evidence.hits
+            hits = self._examples(text, most) if evidence is None else evidence.hits
             edits.append(self.editor.edit(EditRequest(picture, text, tuple(hits), seed)))  # type: ignore[arg-type]
         return edits if _is_list(image) or _is_list(instruction) else edits[0]
 

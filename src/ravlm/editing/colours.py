@@ -48,7 +48,8 @@ def from_oklab(lab: np.ndarray) -> np.ndarray:
 
 
 def _light(lab: np.ndarray) -> np.ndarray:
-    return np.asarray((lab @ _FROM_LAB.T) ** 3 @ _FROM_CONES.T, np.float32)
+    cones = lab @ _FROM_LAB.T
+    return np.asarray((cones * cones * cones) @ _FROM_CONES.T, np.float32)  # numpy's ** 3 is ten times as slow
 
 
 def _shown(lab: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ class DiffusionEditor(Editor):
             raise Mismatch(f'"{self.name}" is no pipeline of diffusers: there is no model_index.json in it.')
         try:
             loaded = DiffusionPipeline.from_pretrained(
-                str(folder), torch_dtype=runtime.inference_dtype(device), local_files_only=True, use_safetensors=True
+                str(folder), dtype=runtime.inference_dtype(device), local_files_only=True, use_safetensors=True
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

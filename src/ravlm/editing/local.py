@@ -89,12 +89,13 @@ class _Work:
             held = mask if self._alpha is None else np.asarray(self._alpha).astype(np.uint16) * mask // 255
             self._alpha = Image.fromarray(held.astype(np.uint8))
         elif step.action == "blur":
-            self._image = Image.fromarray(operations.blurred(self._image, mask, step.amount))
+            self._image = operations.blurred(self._image, mask, step.amount)
         elif step.action == "sharpen":
-            self._image = Image.fromarray(operations.sharpened(self._image, mask, step.amount))
+            self._image = operations.sharpened(self._image, mask, step.amount)
         else:
             operation = self._operation(step, mask)
-            self._image = Image.fromarray(operations.changed(np.asarray(self._image), mask, operation))
+            levels = operations.LEVELS if step.action == "like" else 1
+            self._image = operations.changed(self._image, mask, operation, levels)
 
     def result(self) -> Edit:
         """The picture as it is now."""

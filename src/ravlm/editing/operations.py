@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -17,19 +18,19 @@ from ravlm.editing.colours import from_oklab, to_oklab
 from ravlm.editing.edges import box
 
 Operation: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
-_ROWS = 256
-"""Rows that are worked on at once: memory for a band, not for the picture."""
+_SIDE = 52
+"""Colours a side of the table that an operation is looked up in: steps of 5."""
 _GREY = 0.03
 """Chroma below which a colour is none."""
 _VIVID = {"": 0.8, "deep": 0.72, "light": 0.55}
 """Chroma of a thing in a photo against that of the colour that names it, by shade."""
-_LEVELS = 6
+LEVELS = 6
 """Heights at which a palette is taken."""
 
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of a region by height: mean and spread at `_LEVELS` heights from its top to its bottom."""
+    """The colours of a region by height: mean and spread at `LEVELS` heights from its top to its bottom."""
 
     mean: np.ndarray
     """(levels, 3)"""
@@ -40,8 +41,8 @@ class Palette:
 def palette(lab: np.ndarray, mask: np.ndarray) -> Palette:
     """The palette of the region `mask` (h, w), boolean and not empty, of a picture (h, w, 3) in OKLab."""
     height = heights(mask)
-    edges = np.linspace(0, 1, _LEVELS)
-    near = np.maximum(0, 1 - np.abs(height[:, None] - edges) * (_LEVELS - 1)) + 1e-6
+    edges = np.linspace(0, 1, LEVELS)
+    near = np.maximum(0, 1 - np.abs(height[:, None] - edges) * (LEVELS - 1)) + 1e-6
     colours = lab[mask]
     mean = near.T @ colours / near.sum(axis=0)[:, None]
     return Palette(mean, (colours - _at(mean, height)).std(axis=0))
@@ -116,52 +117,55 @@ def _with(lab: np.ndarray, lightness: np.ndarray, chroma: np.ndarray) -> np.ndar
     return np.concatenate([lightness, chroma], axis=1).astype(np.float32)
 
 
-def changed(pixels: np.ndarray, mask: np.ndarray, operation: Operation) -> np.ndarray:
-    """`pixels`, uint8 (h, w, 3), with `operation` carried out where `mask`, uint8 (h, w), is not 0, and to that degree.
+def changed(image: Image.Image, mask: np.ndarray, operation: Operation, levels: int = 1) -> Image.Image:
+    """`image` with `operation` carried out where `mask`, uint8 (h, w), is not 0, and to that degree.
 
-    Pixels where it is 0 stay exactly as they are.
+    What becomes of a colour is looked up in a table that is computed once, or, where an operation differs with the
+    height, once for each of `levels` heights. Pixels where the mask is 0 stay exactly as they are.
     """
-    result = pixels.copy()
     rows = np.flatnonzero(mask.any(axis=1))
     if not len(rows):
-        return result
-    top, bottom = rows[0], rows[-1]
-    for start in range(top, bottom + 1, _ROWS):
-        band = slice(start, min(start + _ROWS, bottom + 1))
-        inside = mask[band] > 0
-        height = (np.nonzero(inside)[0] + start - top) / max(1, bottom - top)
-        before = pixels[band][inside]
-        after = from_oklab(operation(to_oklab(before), height))
-        result[band][inside] = blended(before, after, mask[band][inside])
+        return image
+    top, bottom = int(rows[0]), int(rows[-1])
+    result = image.copy()
+    cuts = np.linspace(top, bottom + 1, max(2, levels)).round().astype(int)
+    for level, (start, end) in enumerate(pairwise(cuts)):
+        band = image.crop((0, start, image.width, end))
+        after = band.filter(_table(operation, level / max(1, levels - 1)))
+        if levels > 1:
+            below = band.filter(_table(operation, (level + 1) / (levels - 1)))
+            share = np.linspace(0, 255, end - start).round().astype(np.uint8)
+            after = Image.composite(below, after, Image.fromarray(np.repeat(share[:, None], image.width, axis=1)))
+        result.paste(after, (0, start), Image.fromarray(mask[start:end]))
     return result
 
 
-def blended(before: np.ndarray, after: np.ndarray, degree: np.ndarray) -> np.ndarray:
-    """From `before` (..., 3) to `after` by `degree` (...), 0 to 255; uint8."""
-    share = degree[..., None].astype(np.float32) / 255
-    return np.rint(before + share * (after.astype(np.float32) - before)).astype(np.uint8)
+def _table(operation: Operation, height: float) -> ImageFilter.Color3DLUT:
+    """What becomes of `_SIDE` x `_SIDE` x `_SIDE` colours at a height; those between them are interpolated."""
+    steps = np.arange(_SIDE) * (255 // (_SIDE - 1))
+    blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
+    colours = np.stack([red, green, blue], axis=-1).reshape(-1, 3).astype(np.uint8)
+    after = from_oklab(operation(to_oklab(colours), np.full(len(colours), height)))
+    return ImageFilter.Color3DLUT(_SIDE, after.astype(np.float32).ravel() / 255)
 
 
-def blurred(image: Image.Image, mask: np.ndarray, strength: float) -> np.ndarray:
-    """`image` blurred where `mask` is not 0, by what lies inside it: nothing bleeds in. uint8 (h, w, 3)."""
+def blurred(image: Image.Image, mask: np.ndarray, strength: float) -> Image.Image:
+    """`image` blurred where `mask`, uint8 (h, w), is not 0, by what lies inside it: nothing bleeds in."""
     radius = max(image.size) / 60 * strength
     factor = max(1, int(radius // 4))  # a blurred picture is as good at a part of its size
     size = (max(1, image.width // factor), max(1, image.height // factor))
-    weights = Image.fromarray(mask).resize(size)
     small = np.asarray(image.resize(size, reducing_gap=2.0), np.float32)
-    degree = np.asarray(weights, np.float32)[..., None] / 255
+    degree = np.asarray(Image.fromarray(mask).resize(size), np.float32)[..., None] / 255
     planes = np.concatenate([small * degree, degree], axis=-1)
     for _ in range(3):  # three boxes are a Gaussian, nearly
         planes = box(planes, max(1, round(radius / factor)))
-    soft = planes[..., :3] / np.maximum(planes[..., 3:], 1e-3)
-    full = Image.fromarray(np.clip(np.rint(soft), 0, 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
-    before = np.asarray(image)
-    return np.where(mask[..., None] > 0, blended(before, np.asarray(full), mask), before)
+    soft = np.clip(np.rint(planes[..., :3] / np.maximum(planes[..., 3:], 1e-3)), 0, 255).astype(np.uint8)
+    full = Image.fromarray(soft).resize(image.size, Image.Resampling.BICUBIC)
+    return Image.composite(full, image, Image.fromarray(mask))
 
 
-def sharpened(image: Image.Image, mask: np.ndarray, strength: float) -> np.ndarray:
-    """`image` sharpened where `mask` is not 0, uint8 (h, w, 3)."""
+def sharpened(image: Image.Image, mask: np.ndarray, strength: float) -> Image.Image:
+    """`image` sharpened where `mask`, uint8 (h, w), is not 0."""
     radius = max(1.0, max(image.size) / 800)
-    sharp = np.asarray(image.filter(ImageFilter.UnsharpMask(radius, round(120 * strength), 2)))
-    before = np.asarray(image)
-    return np.where(mask[..., None] > 0, blended(before, sharp, mask), before)
+    sharp = image.filter(ImageFilter.UnsharpMask(radius, round(120 * strength), 2))
+    return Image.composite(sharp, image, Image.fromarray(mask))

@@ -18,7 +18,6 @@ from ravlm.checkpoint import check_names, read_weights
 from ravlm.editing.colours import to_oklab
 from ravlm.editing.edges import box, resized
 from ravlm.encoders.backbones import ImageBackbone
-from ravlm.encoders.efficientnet import MIDDLE, TRUNK
 
 HOME = Path(__file__).parent.parent / "starter" / "regions"
 """Where the package keeps the trained weights."""
@@ -32,7 +31,8 @@ PARTS: dict[str, tuple[str, ...]] = {"person": ("person", "shirt", "skin")}
 SIZE, CELL = 384, 16
 GRID = SIZE // CELL
 """Places a side."""
-WIDTH = MIDDLE + TRUNK + 13
+WIDTH = 120 + 208 + 13
+"""Features of a place: the channels of both grids, colour, roughness and position."""
 SHAPES: dict[str, tuple[int, ...]] = {
     "mean": (WIDTH,),
     "deviation": (WIDTH,),
