@@ -63,6 +63,16 @@ def finish_checkpoint(folder: str | Path, config: Mapping[str, Any], weights: Ma
         aside.write_text(_text(config), encoding="utf-8")
 
 
+def move_into(whole: Path, folder: Path) -> None:
+    """Move a checkpoint's files from the folder `whole` into `folder`, which holds other things too; config.json comes
+    last, so a checkpoint that has one is complete."""
+    for path in sorted(whole.iterdir(), key=lambda path: path.name == CONFIG):
+        if path.is_dir() and (folder / path.name).is_dir():
+            shutil.rmtree(folder / path.name)
+        os.replace(path, folder / path.name)
+    whole.rmdir()
+
+
 def read_checkpoint_config(folder: str | Path) -> dict[str, Any]:
     """The config.json of a checkpoint folder."""
     path = Path(folder) / CONFIG

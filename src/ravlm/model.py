@@ -10,25 +10,31 @@ import os
 from collections.abc import Generator as Stream
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 from ravlm.data.words import is_chinese
 from ravlm.editing.base import Editor, EditRequest
 from ravlm.editing.loading import EditorName, load_editor
 from ravlm.errors import InvalidInput
+from ravlm.generation.arguments import (
+    Found,
+    PictureList,
+    Pictures,
+    TextList,
+    Words,
+    checked_k,
+    checked_words,
+    given,
+    is_list,
+    spread,
+)
 from ravlm.generation.base import CLOSED_BOOK, Evidence, Message, Request, abstain
 from ravlm.generation.finding import Finder
-from ravlm.generation.loading import GeneratorName, load_generator
+from ravlm.generation.loading import GeneratorName, extractive_over, load_generator
 from ravlm.generation.talk import picture_of, read_messages
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Answer, Edit, Hit, ImageSource
 from ravlm.retrieval.filter_syntax import Where
-
-TextList: TypeAlias = "list[str] | tuple[str, ...]"
-PictureList: TypeAlias = "list[Any] | tuple[Any, ...]"
-Words: TypeAlias = "str | TextList"
-Pictures: TypeAlias = "ImageSource | PictureList"
-Found: TypeAlias = "Sequence[Evidence] | None"
 
 
 class RetrievalAugmentedVLM:
@@ -45,7 +51,7 @@ class RetrievalAugmentedVLM:
 
     def __init__(
         self,
-        kb: KnowledgeBase,
+        kb: KnowledgeBase | None,
         generator: GeneratorName = "extractive",
         k: int = 4,
         max_false_answers: float | None = None,
@@ -53,15 +59,59 @@ class RetrievalAugmentedVLM:
     ) -> None:
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
             raise InvalidInput(f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed.")
-        self.kb, self.k, self.max_false_answers = kb, _checked_k(k), max_false_answers
-        self.generator = load_generator(generator, kb)
-        self._finder = Finder(kb, max_false_answers)
+        self._kb, self.k, self.max_false_answers = kb, checked_k(k) if kb is not None else 0, max_false_answers
+        self.writer = load_generator(generator, kb)
+        """The `Generator`: requests with their evidence in, answers out."""
+        self._finder: Finder | None = None
         self._editor_name = editor
+
+    @staticmethod
+    def from_backbones(
+        language: str | os.PathLike[str],
+        vision: str | os.PathLike[str],
+        text: str | os.PathLike[str] | None = None,
+        kb: KnowledgeBase | None = None,
+        fusion: str | None = None,
+    ) -> RetrievalAugmentedVLM:
+        """A model to be trained, of parts of Transformers by folder or hub name.
+
+        `language`: GPT-2, Llama, Qwen ..., or BERT run as a decoder, which writes; `vision`: ViT, DINOv2 ..., which
+        sees; `text`: BERT ..., which reads the evidence. `fusion`: "cross_attention", "prompt", "marginal" or
+        "marginal_prompt"; by default cross-attention where the language model has it. What is new is named in a
+        warning. `.generator` is then a PreTrainedModel: `generator(pixel_values=, labels=).loss`,
+        `generator.generate(pixel_values=)`. Without `kb` only k = 0 works.
+
+        Raises NotFound, BrokenData or Mismatch for a part that can't serve.
+        """
+        from ravlm.generation.assembling import assemble
+
+        reads = None if text is None else str(text)
+        return RetrievalAugmentedVLM(kb, assemble(str(language), str(vision), reads, fusion, extractive_over(kb)))
+
+    @property
+    def kb(self) -> KnowledgeBase:
+        """The base. Raises InvalidInput where there is none."""
+        if self._kb is None:
+            raise InvalidInput("This model has no knowledge base: give kb= when it is made, or ask with k=0.")
+        return self._kb
+
+    @property
+    def generator(self) -> Any:
+        """What writes: a model of Transformers where it can be trained, else the `Generator`."""
+        return self.writer.network
 
     @cached_property
     def editor(self) -> Editor:
         """What changes pictures."""
         return load_editor(self._editor_name)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the generator as a folder that `generator=` takes again. Raises InvalidInput for one that is not
+        trained here."""
+        save = getattr(self.writer, "save", None)
+        if save is None:
+            raise InvalidInput(f'The generator "{self.writer.name}" has no weights of its own to save.')
+        save(folder)
 
     @overload
     def ask(
@@ -189,14 +239,14 @@ class RetrievalAugmentedVLM:
         """
         if image is None:
             raise InvalidInput("There is no picture to change; give image=.")
-        instructions, images = _spread(instruction, image)
+        instructions, images = spread(instruction, image)
         for text in instructions:
-            _checked_words(text, "instruction", "write what shall be changed")
-        most, edits = 2 * self.k if k is None else _checked_k(k), []
+            checked_words(text, "instruction", "write what shall be changed")
+        most, edits = 2 * self.k if k is None else checked_k(k), []
         for text, picture in zip(instructions, images, strict=True):
             hits = self._examples(text, most) if evidence is None else evidence.hits
             edits.append(self.editor.edit(EditRequest(picture, text, tuple(hits), seed)))  # type: ignore[arg-type]
-        return edits if _is_list(image) or _is_list(instruction) else edits[0]
+        return edits if is_list(image) or is_list(instruction) else edits[0]
 
     def _examples(self, instruction: str, k: int) -> list[Hit]:
         words = self.editor.wanted(instruction) if k else ""
@@ -210,7 +260,7 @@ class RetrievalAugmentedVLM:
         where: Where = None,
     ) -> list[Evidence]:
         """What `ask` and `caption` would read, one for each pair of question and picture."""
-        questions, images = _spread(question, image)
+        questions, images = spread(question, image)
         return self._found(questions, images, self._k(k), where)
 
     def search(self, *args: Any, **options: Any) -> list[Hit]:
@@ -259,10 +309,10 @@ class RetrievalAugmentedVLM:
         where: Where,
         evidence: Found = None,
     ) -> list[Request]:
-        questions, images = _spread(question, image)
+        questions, images = spread(question, image)
         for text in questions:
-            _checked_words(text, "question")
-        found = _given(evidence, len(questions)) or self._found(questions, images, self._k(k), where)
+            checked_words(text, "question")
+        found = given(evidence, len(questions)) or self._found(questions, images, self._k(k), where)
         return [
             Request("ask", text, picture, evidence, chinese=is_chinese(text))
             for text, picture, evidence in zip(questions, images, found, strict=True)
@@ -273,16 +323,16 @@ class RetrievalAugmentedVLM:
     ) -> list[Request]:
         if image is None:
             raise InvalidInput("There is no picture to describe; give image=.")
-        _, images = _spread("", image)
-        found = _given(evidence, len(images)) or self._found([""] * len(images), images, self._k(k), where)
+        _, images = spread("", image)
+        found = given(evidence, len(images)) or self._found([""] * len(images), images, self._k(k), where)
         return [Request("caption", "", i, e) for i, e in zip(images, found, strict=True)]
 
     def _told(self, image: Pictures | None, prompt: Words | None, k: int | None, where: Where) -> list[Request]:
         if image is None and prompt is None:
             raise InvalidInput("There is nothing to tell about; give image=, prompt= or both.")
-        prompts, images = _spread("" if prompt is None else prompt, image)
+        prompts, images = spread("" if prompt is None else prompt, image)
         for text in prompts if prompt is not None else []:
-            _checked_words(text, "prompt")
+            checked_words(text, "prompt")
         found = self._found(prompts, images, self._k(k), where, lenient=True)
         return [
             Request("tell", text, picture, evidence, chinese=is_chinese(text))
@@ -292,7 +342,8 @@ class RetrievalAugmentedVLM:
     def _talked(self, messages: tuple[Message, ...], image: ImageSource | None, k: int | None, where: Where) -> Request:
         picture = image if image is not None else picture_of(messages)
         said = messages[-1].text
-        evidence = self._finder.of_talk([m.text for m in messages], picture, self._k(k), where)
+        n = self._k(k)
+        evidence = self._finding.of_talk([m.text for m in messages], picture, n, where) if n else CLOSED_BOOK
         return Request("chat", said, picture, evidence, messages, is_chinese(said))
 
     def _found(
@@ -302,13 +353,13 @@ class RetrievalAugmentedVLM:
         if k == 0:
             return [CLOSED_BOOK] * len(texts)
         pictures = [image for image in images if image is not None]
-        seen = iter(self._finder.by_pictures(pictures, k, where) if pictures else [])
+        seen = iter(self._finding.by_pictures(pictures, k, where) if pictures else [])
         found = []
         for text, image in zip(texts, images, strict=True):
             shown = next(seen) if image is not None else None
-            evidence = shown if lenient and shown and shown.enough else self._finder.asked(text, shown, k, where)
+            evidence = shown if lenient and shown and shown.enough else self._finding.asked(text, shown, k, where)
             if not evidence.hits and lenient:
-                evidence = self._finder.by_likeness(text, k, where)
+                evidence = self._finding.by_likeness(text, k, where)
             found.append(evidence)
         return found
 
@@ -316,12 +367,12 @@ class RetrievalAugmentedVLM:
 
     def _written(self, requests: Sequence[Request], *given: Any) -> Answer | list[Answer]:
         answers = self._write(requests)
-        return answers if any(_is_list(value) for value in given) else answers[0]
+        return answers if any(is_list(value) for value in given) else answers[0]
 
     def _write(self, requests: Sequence[Request]) -> list[Answer]:
         answers: list[Answer | None] = [self._refused(request) for request in requests]
         asked = [request for request, answer in zip(requests, answers, strict=True) if answer is None]
-        written = iter(self.generator.generate(asked))
+        written = iter(self.writer.generate(asked))
         return [answer if answer is not None else next(written) for answer in answers]
 
     def _stream(self, request: Request) -> Stream[str, None, Answer]:
@@ -329,7 +380,7 @@ class RetrievalAugmentedVLM:
         if refused is not None:
             yield refused.text
             return refused
-        return (yield from self.generator.stream(request))
+        return (yield from self.writer.stream(request))
 
     def _refused(self, request: Request) -> Answer | None:
         """The abstaining answer, where what is asked about is most likely not in the base."""
@@ -338,42 +389,11 @@ class RetrievalAugmentedVLM:
             return abstain(request, "what is asked about is most likely not there")
         return None
 
+    @property
+    def _finding(self) -> Finder:
+        if self._finder is None:
+            self._finder = Finder(self.kb, self.max_false_answers)
+        return self._finder
+
     def _k(self, k: int | None) -> int:
-        return self.k if k is None else _checked_k(k)
-
-
-def _checked_k(k: int) -> int:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-        raise InvalidInput(f"k is {k!r}; a number of entries from 0 (closed book) on is needed.")
-    return k
-
-
-def _given(evidence: Found, n: int) -> list[Evidence]:
-    """Evidence that a caller brings, one for each request; empty where there is none."""
-    if evidence is not None and len(evidence) != n:
-        raise InvalidInput(f"There is evidence for {len(evidence)} of {n} requests; give one for each.")
-    return list(evidence or ())
-
-
-def _checked_words(text: Any, what: str, advice: str = "write what you want to know") -> None:
-    if not isinstance(text, str):
-        raise InvalidInput(f"The {what} is of type {type(text).__name__}; a string is needed.")
-    if not text.strip():
-        raise InvalidInput(f"The {what} is empty; {advice}.")
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | os.PathLike)
-
-
-def _spread(words: Words, image: Pictures | None) -> tuple[list[str], list[ImageSource | None]]:
-    """Words and pictures in pairs; one of either goes with all of the other. Raises InvalidInput for unequal lists."""
-    texts: list[Any] = list(words) if _is_list(words) else [words]
-    images: list[Any] = list(image) if _is_list(image) else [image]  # type: ignore[arg-type]
-    if _is_list(words) and _is_list(image) and len(texts) != len(images):
-        raise InvalidInput(f"There are {len(texts)} texts and {len(images)} pictures; give as many, or one for all.")
-    if len(texts) == 1 and images:
-        texts *= len(images)
-    elif len(images) == 1:
-        images *= len(texts)
-    return texts, images
+        return self.k if k is None else checked_k(k)

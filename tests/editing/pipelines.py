@@ -34,7 +34,8 @@ def instruct_pix2pix(folder: Path) -> str:
         tokenizer=words,
         unet=UNet2DConditionModel(
             sample_size=8, in_channels=8, out_channels=4, cross_attention_dim=16, attention_head_dim=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             **narrow,
         ),
         scheduler=PNDMScheduler(skip_prk_steps=True),

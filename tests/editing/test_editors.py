@@ -32,8 +32,8 @@ def diffusion(folder: Path) -> Editor:
 
 @pytest.mark.parametrize("make", [local, diffusion])
 def test_every_editor_keeps_the_contract(make: Callable[[Path], Editor], tmp_path: Path) -> None:
-    """Whatever the editor: the picture's size and transparency stay, the region is the picture's, the same seed gives the
-    same picture, two pictures get two edits, and neither input is touched."""
+    """Whatever the editor: the picture's size and transparency stay, the region is the picture's, the same seed gives
+    the same picture, two pictures get two edits, and neither input is touched."""
     editor = make(tmp_path)
     clear = landscape(80, 60, seed=1)
     clear.putalpha(Image.linear_gradient("L").resize((80, 60)))
@@ -171,7 +171,7 @@ def test_the_smallest_picture() -> None:
 def test_too_large_a_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("1", (10_000, 10_000)).save(path)
-    with pytest.raises(BrokenData, match="10,000 x 10,000 pixels|too many pixels"):
+    with pytest.raises(BrokenData, match="10,000 x 10,000"):
         edit(path, "make it darker")
 
 
@@ -209,7 +209,7 @@ def test_editors_by_name(tmp_path: Path) -> None:
     assert load_editor("local").name == "local"
     mine = LocalEditor(ByColour())
     assert load_editor(mine) is mine
-    with pytest.raises(InvalidInput, match='Did you mean "local"'):
+    with pytest.raises(InvalidInput, match=r'Did you mean "local"'):
         load_editor("loca")
-    with pytest.raises(InvalidInput, match='segmenter is "stater".*Did you mean "starter"'):
+    with pytest.raises(InvalidInput, match=r'segmenter is "stater".*Did you mean "starter"'):
         load_editor("local", "stater")

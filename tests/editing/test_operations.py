@@ -104,7 +104,7 @@ def test_the_table_gives_what_the_formula_gives() -> None:
         found = np.asarray(operations.changed(Image.fromarray(pixels), np.full((64, 64), 255, np.uint8), operation))
         difference = np.abs(found.astype(int) - exact)
         assert difference.mean() < 0.5
-        assert np.quantile(difference, 0.999) <= 4
+        assert np.quantile(difference, 0.999) <= 6
 
 
 def test_a_palette_is_taken_over_height_by_height() -> None:

@@ -172,7 +172,7 @@ def test_contamination_tells_equal_from_alike(kb: KnowledgeBase, folder: Path) -
 
 def test_a_run_that_was_cut_off_goes_on(model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path) -> None:
     """Only what is missing is asked again, a line that was cut in the middle included; the numbers are the same."""
-    reader = model.generator
+    reader = model.writer
     assert isinstance(reader, Reader)
     reader.fingerprint = "reader 1"  # type: ignore[attr-defined]
     steps: list[tuple[int, int]] = []

@@ -17,6 +17,7 @@ from ravlm.generation.vocabulary import train_words
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Entry, Hit, Part
+from ravlm.training.generator import GeneratorConfig
 from ravlm.training.starter_generator import Recipe, new_model
 from tests.generation.conftest import bird, birds, word_encoder  # noqa: F401 - fixtures
 
@@ -27,7 +28,7 @@ TEXTS = ["a red bird sits on a branch", "a green bird flies over the sea"]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with random weights: it writes nonsense, but the same nonsense each time."""
     tokenizer = train_words(TEXTS, least=1)
-    model = new_model(Recipe(width=64, layers=1, heads=2), len(tokenizer), 2)
+    model = new_model(Recipe(width=64, layers=1, heads=2, first=GeneratorConfig(seed=1)), len(tokenizer), 2)
     settings = FusedSettings(image_size=64, most_words=6, beams=2)
     path = tmp_path_factory.mktemp("generators") / "fused"
     FusedGenerator(model, tokenizer, StarterSources(64), settings).save(path)
@@ -97,7 +98,7 @@ def test_states_are_cut_to_the_budget_and_kept_in_a_bounded_memory() -> None:
     assert len(sources._memory) == 2
     assert sources.evidence([[], []], 9) == {}
     shown = sources.pictures([Image.new("RGB", (90, 40), "red"), Image.new("L", (30, 80))])
-    assert tuple(shown["picture_states"].shape) == (2, 4, 1280)
+    assert tuple(shown["picture_states"].shape) == (2, 4, 208)
     one, two = sources.states(["a dog", "a red cat"])
     mask = packed([[one, two], [two]])["evidence_mask"]
     assert mask.sum(-1).tolist() == [[4, 5], [5, 0]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +12,34 @@ import pytest
 import torch
 from PIL import Image
 
+from ravlm.cli import main
+from ravlm.data.readers import read_entries, read_pairs
 from ravlm.errors import InvalidInput
+from ravlm.generation.assembling import assemble
+from ravlm.generation.fused import FusedGenerator
 from ravlm.generation.fused_model import FusedModel
 from ravlm.generation.vocabulary import sentence, train_words
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.metrics.cider import cider_frequencies
+from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Entry, Pair
-from ravlm.training.generator import GeneratorConfig, GeneratorData, GeneratorStep, SelfCriticalStep
-from ravlm.training.generator_data import EvidenceStates, Texts, find_evidence, first_texts, sampled
+from ravlm.training.fused import train_generator
+from ravlm.training.generator import GeneratorConfig, GeneratorStep, SelfCriticalStep
+from ravlm.training.generator_data import (
+    EvidenceStates,
+    GeneratorData,
+    Near,
+    StarterData,
+    Texts,
+    find_evidence,
+    first_texts,
+    sampled,
+)
 from ravlm.training.loop import fit
 from ravlm.training.starter_generator import TEXT_WIDTH, Recipe, new_model
+from tests.encoders.checkpoints import vit
 from tests.fakes import FakeEncoder
+from tests.generation.test_assembling import gpt2
 
 NOUNS = ("dog", "cat", "bird", "horse", "fish", "goat", "lion", "bear")
 CAPTIONS = [f"a {noun} runs over the grass" for noun in NOUNS]
@@ -30,8 +49,9 @@ def data(tokenizer: object, n: int = 8) -> GeneratorData:
     """Pictures that all look the same; only the evidence (one entry each, a state a noun) tells them apart."""
     grids = np.zeros((n, 208, 2, 2), np.float16)
     states = np.random.default_rng(0).normal(size=(n, TEXT_WIDTH)).astype(np.float16)
-    evidence = EvidenceStates(states, np.arange(n + 1), np.arange(n)[:, None], np.arange(n + 1))
-    return GeneratorData([grids], Texts.of(CAPTIONS[:n], tokenizer), np.arange(n + 1), evidence)
+    near, scores = np.arange(n)[:, None], np.ones((n, 1), np.float32)
+    evidence = EvidenceStates(near, scores, np.arange(n + 1), states, np.arange(n + 1))
+    return StarterData(Texts.to_write(CAPTIONS[:n], tokenizer, 2), np.arange(n + 1), evidence, [grids])
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +86,9 @@ def test_rewards_are_followed(
     critical = GeneratorConfig(
         epochs=30, batch=8, dropped=1.0, rate=2e-3, average=0.0, samples=4, longest=8
     )
-    vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    say = partial(tokenizer.decode, skip_special_tokens=True)
     frequencies = cider_frequencies([[text] for text in CAPTIONS], tokenize="none")
-    step = SelfCriticalStep(model, made, critical, references, frequencies, vocabulary)
+    step = SelfCriticalStep(model, made, critical, references, frequencies, say)
     before = float(step.losses(0, torch.Generator().manual_seed(0))["reward"])
     fit(step, critical.loop(8), tmp_path)
     after = float(step.losses(0, torch.Generator().manual_seed(0))["reward"])
@@ -98,15 +118,20 @@ def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> No
 def test_sampling_of_evidence() -> None:
     """k of the list in its order, a text of the right entry each, nothing for the dropped."""
     near = np.array([[4, 2, 0, -1], [1, 3, -1, -1]])
-    evidence = EvidenceStates(np.zeros((20, 4), np.float16), np.arange(21), near, np.arange(0, 21, 4))
+    scores = np.where(near < 0, -np.inf, 0.1 * near).astype(np.float32)
+    evidence = Near(near, scores, np.arange(0, 21, 4))
     random = np.random.default_rng(0)
     for _ in range(50):
-        texts = sampled(evidence, np.array([0, 1]), 2, 0.0, random) // 4
+        texts, near_by = sampled(evidence, np.array([0, 1]), 2, 0.0, random)
+        texts //= 4
+        assert near_by == pytest.approx(0.1 * texts)
         assert texts[0].tolist() in ([4, 2], [4, 0], [2, 0])
         assert texts[1].tolist() == [1, 3]
-    assert (sampled(evidence, np.array([0, 1]), 2, 1.0, random) == -1).all()
-    assert first_texts(evidence, np.array([0, 1]), 3).tolist() == [[16, 8, 0], [4, 12, -1]]
-    states, mask = EvidenceStates(np.arange(12).reshape(6, 2), np.array([0, 1, 4, 6]), near, near[0]).padded(
+    texts, near_by = sampled(evidence, np.array([0, 1]), 2, 1.0, random)
+    assert (texts == -1).all()
+    assert np.isneginf(near_by).all()
+    assert first_texts(evidence, np.array([0, 1]), 3)[0].tolist() == [[16, 8, 0], [4, 12, -1]]
+    states, mask = EvidenceStates(near, scores, near[0], np.arange(12).reshape(6, 2), np.array([0, 1, 4, 6])).padded(
         np.array([[1, -1], [0, 2]])
     )
     assert mask.sum(-1).tolist() == [[3, 0], [1, 2]]
@@ -124,3 +149,61 @@ def test_a_vocabulary_of_whole_words() -> None:
     assert sentence([]) == ""
     with pytest.raises(InvalidInput, match="No word occurs 9 times"):
         train_words(["a dog"], least=9)
+
+
+@pytest.fixture(scope="module")
+def goats(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KnowledgeBase]:
+    """Eight drawn pictures with a caption each, in a file and in a base."""
+    home = tmp_path_factory.mktemp("goats")
+    rng = np.random.default_rng(1)
+    lines = []
+    for i, caption in enumerate(CAPTIONS):
+        block = Image.fromarray(rng.integers(0, 255, (4, 4, 3)).astype(np.uint8)).resize((64, 64))
+        block.save(home / f"{i}.png")
+        lines.append(json.dumps({"id": f"p{i}", "image": f"{i}.png", "texts": [caption, caption + " again"]}))
+    (home / "pairs.jsonl").write_text("\n".join(lines) + "\n")
+    kb = KnowledgeBase.build(home / "kb", read_entries(home / "pairs.jsonl"), encoder=FakeEncoder())
+    return home, kb
+
+
+def test_a_generator_of_parts_is_trained_with_evidence(goats: tuple[Path, KnowledgeBase], tmp_path: Path) -> None:
+    """Marginal fusion, which reads how near each entry is; the folder is a generator, and is trained once only."""
+    home, kb = goats
+    with pytest.warns(UserWarning, match="not yet trained"):
+        generator = assemble(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"), fusion="marginal_prompt")
+    pairs = list(read_pairs(home / "pairs.jsonl"))
+    config = GeneratorConfig(epochs=6, batch=4, captions=2, k=2, most=3, rate=1e-3)
+    lines: list[str] = []
+    out = tmp_path / "out"
+    critical = replace(config, epochs=1, samples=2)
+    train_generator(generator, pairs[:6], kb, out, config, critical, pairs[6:], lines.append)
+    losses = [json.loads(line) for line in (out / "first" / "log.jsonl").read_text().splitlines()]
+    assert losses[-1]["held-out loss"] < losses[0]["loss"]
+    assert "reward" in (out / "critical" / "log.jsonl").read_text()
+    assert FusedGenerator.load(out).model.config.fusion == "marginal_prompt"
+    with pytest.raises(InvalidInput, match="is a trained generator already"):
+        train_generator(generator, pairs, kb, out, config)
+    with pytest.raises(InvalidInput, match=r"A batch of 64 is larger than the data \(8 pictures\)"):
+        train_generator(generator, pairs, kb, tmp_path / "other")
+    with pytest.raises(InvalidInput, match="There is no pair to train on"):
+        train_generator(generator, [], kb, tmp_path / "other")
+
+
+def test_the_command_trains_one_on_the_starters_backbones(
+    goats: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Closed book, without a base; the folder that comes out writes captions, and goes on being trained."""
+    home, _ = goats
+    pairs, out = str(home / "pairs.jsonl"), tmp_path / "out"
+    few = ["--epochs", "1", "--batch", "4", "--least", "1", "--held-out", "0", "--json"]
+    assert main(["train", "generator", "--pairs", pairs, "--out", str(out), *few]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["generator"] == str(out)
+    assert told["step"] == 2
+    assert RetrievalAugmentedVLM(None, generator=out).caption(home / "0.png").text
+    again = ["--generator", str(out), "--critical-epochs", "1", *few]
+    assert main(["train", "generator", "--pairs", pairs, "--out", str(tmp_path / "more"), *again]) == 0
+    assert "reward" in (tmp_path / "more" / "critical" / "log.jsonl").read_text()
+    assert capsys.readouterr().err.count("it/s") == 0  # no bars of Transformers
+    assert main(["train", "generator", "--pairs", pairs, "--out", str(out), "--language", "gpt2"]) == 2
+    assert "--vision" in capsys.readouterr().err

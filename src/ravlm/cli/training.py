@@ -1,4 +1,4 @@
-"""The commands that train: `ravlm train encoder | language`. Parses, calls one library function, prints."""
+"""The commands that train: `ravlm train encoder | language | generator`. Parses, calls one library function, prints."""
 
 from __future__ import annotations
 
@@ -82,6 +82,50 @@ def train_language(options: Options) -> int:
     return 0
 
 
+def train_generator(options: Options) -> int:
+    """`ravlm train generator`: a model that reads evidence; a run that was stopped goes on with the same command."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from ravlm import KnowledgeBase, read_pairs
+    from ravlm.generation.assembling import assemble
+    from ravlm.generation.fused import FusedGenerator
+    from ravlm.training import fused
+    from ravlm.training.encoder import split
+    from ravlm.training.loop import last_figures
+    from ravlm.training.starter_generator import Recipe, new_generator
+
+    if (options.language is None) != (options.vision is None) or (options.generator and options.language):
+        raise UsageError("Give --language and --vision together, or --generator, or none of them.")
+    pairs = read_pairs(options.pairs, images=options.images)
+    train, held_out = split(pairs, options.held_out)
+    given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "k", "seed")}
+    first = replace(Recipe().first, **{name: value for name, value in given.items() if value is not None})
+    critical = replace(first, epochs=options.critical_epochs, rate=first.rate / 20) if options.critical_epochs else None
+    if options.generator:
+        generator = FusedGenerator.load(options.generator)
+    elif options.language:
+        generator = assemble(options.language, options.vision, options.text, options.fusion, seed=first.seed)
+    else:
+        recipe = replace(Recipe(), first=first, least=options.least)
+        generator = new_generator((text for pair in train for text in pair.texts), recipe)
+    out = Path(options.out)
+    kb = KnowledgeBase.open(options.kb) if options.kb else None
+    try:
+        fused.train_generator(generator, train, kb, out, first, critical, held_out, _figures)
+    finally:
+        if kb is not None:
+            kb.close()
+    for refused in pairs.quarantine:
+        note(f"refused: {refused.place}: {refused.reason}")
+    if options.json:
+        stage = fused.SECOND if critical is not None else fused.FIRST
+        print_json({"generator": str(out), "refused": len(pairs.quarantine), **last_figures(out / stage)})
+        return 0
+    print(f'The trained generator is in "{out}", beside its logs. Use it: ravlm caption KB PICTURE --generator {out}')
+    return 0
+
+
 def _figures(line: str) -> None:
     """A line of the log for the person who waits."""
     try:
@@ -137,15 +181,44 @@ KINDS: dict[str, Command] = {
         ravlm train language --texts lines.txt --out runs/language --epochs 10 --batch 64
         """,
     ),
+    "generator": Command(
+        "train a generator that reads evidence from a knowledge base; goes on where it was stopped",
+        train_generator,
+        (
+            argument("--pairs", required=True, metavar="FILE", help="pairs, in any form that ravlm build reads"),
+            argument("--out", required=True, metavar="DIR", help="folder of the trained generator and its logs"),
+            argument("--kb", metavar="KB", help="where evidence comes from; without one it is trained closed book"),
+            argument("--generator", metavar="DIR", help="a trained generator to begin from (default: a new one)"),
+            argument("--language", metavar="M", help="instead: a language model of Transformers, which writes"),
+            argument("--vision", metavar="M", help="and an image model, which sees"),
+            argument("--text", metavar="M", help="and a text model, which reads the evidence"),
+            argument("--fusion", metavar="F", help="cross_attention, prompt, marginal or marginal_prompt"),
+            argument("--images", metavar="FOLDER", help="where the pictures lie that the pairs name"),
+            argument("-k", type=int, metavar="N", help="entries of evidence in a step (default 6)"),
+            _EPOCHS,
+            argument("--critical-epochs", type=int, default=0, metavar="N", help="epochs rewarded by CIDEr (0)"),
+            argument("--batch", type=int, metavar="N", help="pictures a step (default 64)"),
+            argument("--rate", type=float, metavar="R", help="highest learning rate (default 0.001)"),
+            argument("--least", type=int, default=4, metavar="N", help="a new one knows words that occur N times (4)"),
+            argument("--held-out", type=float, default=0.05, metavar="SHARE", help="of the pairs (default 0.05)"),
+            _SEED,
+        ),
+        """
+        ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner
+        ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner --critical-epochs 3
+        ravlm train generator --pairs captions.jsonl --out runs/gpt2 --language my-gpt2/ --vision my-vit/ --rate 5e-5
+        """,
+    ),
 }
 COMMANDS: dict[str, Command] = {
     "train": Command(
-        "train an encoder on pairs, or a language model on texts",
+        "train an encoder on pairs, a language model on texts, or a generator that reads evidence",
         train,
         (),
         """
         ravlm train encoder --pairs captions.jsonl --out runs/mine
         ravlm train language --texts captions.jsonl --out runs/language
+        ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner
         """,
         KINDS,
     ),

@@ -160,7 +160,12 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except _DECODING:  # damaged EXIF is no reason to lose the picture
         return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    if orientation not in _UPRIGHT:
+        return image
+    upright = image.transpose(_UPRIGHT[orientation])
+    for note in ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"):  # each may say to turn it once more
+        upright.info.pop(note, None)
+    return upright
 
 
 def _to_rgb(image: Image.Image, keep_alpha: bool) -> Image.Image:

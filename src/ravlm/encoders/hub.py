@@ -153,9 +153,9 @@ def read_part(read: Callable[..., T], folder: Path, name: str, what: str, **opti
         raise Mismatch(f'The checkpoint "{name}" has no usable {what}: {reason.rstrip(".")}.') from None
 
 
-def read_model(folder: Path, dtype: torch.dtype, kind: Any = None) -> tuple[Any, dict[str, Any]]:
+def read_model(folder: Path, dtype: torch.dtype, kind: Any = None, **changes: Any) -> tuple[Any, dict[str, Any]]:
     """The model of a checkpoint folder, and what Transformers tells of its weights. `kind`: its auto class, by default
-    that of models without a head. Raises NotFound or BrokenData."""
+    that of models without a head; `changes`: values of its configuration. Raises NotFound or BrokenData."""
     from safetensors import SafetensorError
     from transformers import AutoModel
 
@@ -164,7 +164,7 @@ def read_model(folder: Path, dtype: torch.dtype, kind: Any = None) -> tuple[Any,
         with quiet():
             return (kind or AutoModel).from_pretrained(
                 folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-                output_loading_info=True, ignore_mismatched_sizes=True,
+                output_loading_info=True, ignore_mismatched_sizes=True, **changes,
             )  # fmt: skip
     except SafetensorError as error:
         raise BrokenData(f'The weights in "{folder}" are damaged ({error}); save or download them again.') from None

@@ -91,8 +91,8 @@ class PairedEncoder(TowerEncoder):
         if not isinstance(dim, int) or dim < 1:
             raise InvalidInput(f"dim is {dim}; a whole number from 1 on is needed, 512 for instance.")
         folders = {_IMAGE: find_folder(image), _TEXT: find_folder(text)}
-        eye, pooler = _backbone(folders[_IMAGE], str(image), _IMAGE)
-        reader, _ = _backbone(folders[_TEXT], str(text), _TEXT)
+        eye, pooler = read_backbone(folders[_IMAGE], str(image), _IMAGE)
+        reader, _ = read_backbone(folders[_TEXT], str(text), _TEXT)
         pixels = Pixels(read_image_processor(folders[_IMAGE], str(image)))
         with torch.inference_mode():
             picture = pixels.batch([pixels.arrays(Image.new("RGB", (64, 64)))], torch.device("cpu"), torch.float32)
@@ -131,8 +131,8 @@ class PairedEncoder(TowerEncoder):
         config = from_mapping(PairedConfig, json.loads(self.files[CONFIG]), f"{folder}/{CONFIG}")
         image, text = (_bare(read_config(folder / part, self.name)) for part in (_IMAGE, _TEXT))
         if not config.image_pooler:
-            _drop_pooler(image)
-        _drop_pooler(text)
+            drop_pooler(image)
+        drop_pooler(text)
         towers = PairedTowers(image, text, config)
         found = load_file(self.weights[0])
         check_names(found, {key: tuple(x.shape) for key, x in unshared(towers).items()}, str(folder))
@@ -148,7 +148,7 @@ class PairedEncoder(TowerEncoder):
         return unshared(towers)
 
 
-def _backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
+def read_backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
     """A backbone in fp32, and whether it came with a pooling of its own. A head for some task is left out."""
     config = read_config(folder, name)
     _check_kind(config, name, tower)
@@ -160,7 +160,7 @@ def _backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
     check_weights(sorted(info["missing_keys"] - set(poolers)), sorted(extra), info, name)
     pooler = tower == _IMAGE and not poolers
     if not pooler:
-        _drop_pooler(model)
+        drop_pooler(model)
     return model.eval(), pooler
 
 
@@ -181,7 +181,7 @@ def _check_kind(config: Any, name: str, tower: str) -> None:
         )
 
 
-def _drop_pooler(model: Any) -> None:
+def drop_pooler(model: Any) -> None:
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
 

@@ -76,7 +76,7 @@ class Arm:
         if generator is None:
             return model
         other = copy.copy(model)
-        other.generator = generator()
+        other.writer = generator()
         return other
 
 
@@ -156,7 +156,7 @@ class EvidenceSource:
         if arm.size not in self._shares:
             share: Any = Share(self.model.kb, arm.size)
             self._shares[arm.size] = type(self.model)(
-                share, self.model.generator, self.model.k, self.model.max_false_answers
+                share, self.model.writer, self.model.k, self.model.max_false_answers
             )
         return self._shares[arm.size]
 

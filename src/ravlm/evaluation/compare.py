@@ -70,7 +70,7 @@ def compare(
     Raises InvalidInput for arms, numbers or models that are not allowed, and whatever the task's file raises.
     """
     began = time.perf_counter()
-    models = dict(model) if isinstance(model, Mapping) else {model.generator.name: model}
+    models = dict(model) if isinstance(model, Mapping) else {model.writer.name: model}
     if not models:
         raise InvalidInput("There is no model to compare; give one, or several by name.")
     chosen = k if k is not None else task.k
@@ -113,7 +113,7 @@ def _predict(
     examples = task.examples()
     done, wanted = 0, len(examples) * len(runs)
     for run in runs:
-        kept = Kept(cache, _key(task, run)) if cache is not None and _is_named(run.model.generator) else None
+        kept = Kept(cache, _key(task, run)) if cache is not None and _is_named(run.model.writer) else None
         known = {} if kept is None else kept.read()
         run.predictions = {e.id: known[e.id] for e in examples if e.id in known}
         missing = [e for e in examples if e.id not in run.predictions]
@@ -143,7 +143,7 @@ def _is_named(generator: Generator) -> bool:
 
 def _key(task: Task, run: _Run) -> dict[str, Any]:
     """Everything that a prediction depends on."""
-    generator = run.model.generator
+    generator = run.model.writer
     info = run.model.kb.info()
     return {
         "task": task.fingerprint,
@@ -206,7 +206,7 @@ def _chief(task: Task, runs: Sequence[_Run]) -> str:
 
 def _cost(run: _Run) -> Cost:
     given = run.predictions.values()
-    count = getattr(run.arm.model(run.model).generator, "num_parameters", None)
+    count = getattr(run.arm.model(run.model).writer, "num_parameters", None)
     return Cost(
         arm=run.arm.name,
         generator=run.generator,
@@ -280,7 +280,7 @@ def _about(
         "base": info.path,
         "entries": info.entries,
         "encoder": f"{info.encoder} {info.fingerprint[:12]}",
-        "generators": {name: getattr(m.generator, "fingerprint", m.generator.name) for name, m in models.items()},
+        "generators": {name: getattr(m.writer, "fingerprint", m.writer.name) for name, m in models.items()},
         "k": sorted({run.arm.k for run in runs if not run.arm.is_closed}),
         "resamples": resamples,
         "signatures": sorted({score.signature for score in runs[0].scores.values()}),

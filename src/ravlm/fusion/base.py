@@ -41,8 +41,9 @@ class Fusion(ABC):
 
     def loss(self, ids: Tensor, labels: Tensor, sources: Sources, smoothing: float = 0.0) -> Tensor:
         """The mean negative log-likelihood of `labels` (n, t) after the words `ids` (n, t); -100 counts nowhere."""
-        logits = self(ids, None, sources).logits
-        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=smoothing)
+        there = labels != -100
+        logits = self(ids, None, sources).logits[there]
+        return F.cross_entropy(logits.float(), labels[there], label_smoothing=smoothing)
 
 
 def repeated(sources: Sources, rows: int) -> Sources:

@@ -75,6 +75,11 @@ class Generator(ABC):
 
     name: str
 
+    @property
+    def network(self) -> Any:
+        """The model of Transformers behind it that can be trained; itself where there is none."""
+        return self
+
     @abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """An answer for each request, in order. Whatever is not to be had from the evidence is abstained from, unless

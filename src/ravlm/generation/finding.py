@@ -16,7 +16,7 @@ import numpy as np
 
 from ravlm.generation.abstention import LEAST_BY_WORDS, known_by_words
 from ravlm.generation.acquaintance import Acquaintance, acquaint
-from ravlm.generation.base import CLOSED_BOOK, Evidence
+from ravlm.generation.base import Evidence
 from ravlm.generation.facts import entity_key, entity_name, read_facts
 from ravlm.generation.linking import link, strange_name
 from ravlm.generation.recognition import CANDIDATES, FEATURES, recognise
@@ -98,8 +98,6 @@ class Finder:
 
     def of_talk(self, said: Sequence[str], picture: ImageSource | None, k: int, where: Where = None) -> Evidence:
         """What the last of the things said is about: what it names, else the picture, else what was named last."""
-        if k == 0:
-            return CLOSED_BOOK
         last = self.by_words(said[-1], k, where)
         if last.subject:
             return last

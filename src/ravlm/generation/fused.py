@@ -18,6 +18,7 @@ import torch
 
 from ravlm.checkpoint import written_aside
 from ravlm.config import from_mapping, to_mapping
+from ravlm.encoders.hub_files import quiet
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.generation.base import Generator, Request, abstain
 from ravlm.generation.facts import entity_name, parse_text
@@ -27,7 +28,8 @@ from ravlm.generation.overlap import content_words
 from ravlm.generation.vocabulary import sentence
 from ravlm.records import Answer, Entry, Hit
 
-SETTINGS = "generator.json"
+SETTINGS, READING = "generator.json", "text"
+"""How it is fed; the folder of its text tower's tokenizer."""
 _MOST_CITATIONS = 3
 
 
@@ -50,6 +52,10 @@ class FusedGenerator(Generator):
     """Captions by a `FusedModel`; other tasks by `others`."""
 
     name = "fused"
+
+    @property
+    def network(self) -> FusedModel:
+        return self.model
 
     def __init__(
         self,
@@ -75,17 +81,22 @@ class FusedGenerator(Generator):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         if settings.sources == "starter":
             return cls(model, tokenizer, StarterSources(settings.image_size), settings, others)
-        processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
-        return cls(model, tokenizer, ProcessorSources(processor, tokenizer), settings, others)
+        processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, backend="pil")
+        own = (folder / READING).is_dir()
+        reading = AutoTokenizer.from_pretrained(str(folder / READING), local_files_only=True) if own else None
+        return cls(model, tokenizer, ProcessorSources(processor, tokenizer, reading), settings, others)
 
     def save(self, folder: str | Path) -> None:
         """Write it as a folder, whole or not at all."""
         with written_aside(folder) as aside:
             aside.mkdir()
-            self.model.save_pretrained(aside)
+            with quiet():
+                self.model.save_pretrained(aside)
             self.tokenizer.save_pretrained(aside)
             if isinstance(self.sources, ProcessorSources):
                 self.sources.image_processor.save_pretrained(aside)
+                if self.sources.reading is not None:
+                    self.sources.reading.save_pretrained(aside / READING)
             (aside / SETTINGS).write_text(json.dumps(to_mapping(self.settings), indent=1) + "\n", encoding="utf-8")
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
@@ -148,7 +159,8 @@ class FusedGenerator(Generator):
 def load_model(folder: Path) -> FusedModel:
     """The model of a folder. Raises BrokenData where a weight is missing or left over: none is drawn at random."""
     try:
-        model, told = FusedModel.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
+        with quiet():
+            model, told = FusedModel.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise BrokenData(f'The model in "{folder}" can\'t be read: {str(error).splitlines()[0]}') from None
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):

@@ -7,6 +7,8 @@ backbones run in ONNX Runtime) are taken as they are. Knows no knowledge base an
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,10 +18,12 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from ravlm.encoders import efficientnet
+from ravlm.encoders.paired import drop_pooler
 from ravlm.errors import InvalidInput
 from ravlm.fusion.build import FUSIONS, checked_fusion
 from ravlm.fusion.cross_attention import gate_cross_attention
-from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
+from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder, MixingLayer
 from ravlm.fusion.sources import Sources
 
 _FIRST_SCALE = 20.0
@@ -51,6 +55,9 @@ class FusedConfig(PreTrainedConfig):
     """Tokens that a picture of the evidence becomes."""
     most_entries: int = 16
     """Entries beyond this many share the last place's embedding."""
+    picture_stage: bool = False
+    """Whether the last stage of the starter's image network is a part of this model: states of pictures are then what
+    it reads, a square grid (n, places, 208)."""
     picture_places: int = 0
     """Places of a grid made elsewhere, which carry no position yet; 0 for a tower of Transformers."""
     mixing_layers: int = 0
@@ -80,8 +87,11 @@ class SourcesEncoder(nn.Module):
     def __init__(self, config: FusedConfig, width: int) -> None:
         super().__init__()
         self.config, self._width = config, width
-        self.vision = AutoModel.from_config(AutoConfig.for_model(**config.vision)) if config.vision else None
-        self.text = AutoModel.from_config(AutoConfig.for_model(**config.text)) if config.text else None
+        self.vision, self.text = _tower(config.vision), _tower(config.text)
+        self.embedded: Callable[[], nn.Module] | None = None
+        """Gives the decoder's own embeddings: how evidence is read where there is no text tower."""
+        network = efficientnet.EfficientNetLite2() if config.picture_stage else None
+        self.stage = efficientnet.LastStage(network) if network is not None else None
         self.picture_in = _into(config.picture_width, width)
         self.evidence_in = _into(config.evidence_width, width)
         self.kinds = nn.Embedding(3, width)  # picture, text of an entry, picture of an entry
@@ -89,10 +99,7 @@ class SourcesEncoder(nn.Module):
         self.ranks = None if apart else nn.Embedding(config.most_entries, width)
         self.places = nn.Embedding(config.picture_places, width) if config.picture_places else None
         heads = max(1, width // 64)
-        self.mixing = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-            for _ in range(config.mixing_layers)
-        )
+        self.mixing = nn.ModuleList(MixingLayer(width, heads) for _ in range(config.mixing_layers))
         self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE).log())
 
     def forward(
@@ -131,6 +138,10 @@ class SourcesEncoder(nn.Module):
             if there is None:
                 raise InvalidInput("There is neither a picture nor evidence; give pixel_values or picture_states.")
             return self.kinds.weight.new_zeros((there.shape[0], 0, self._width))
+        if self.stage is not None:
+            edge = math.isqrt(states.shape[1])
+            trunk = states.to(self.kinds.weight.dtype).transpose(1, 2).unflatten(2, (edge, edge))
+            states = self.stage.grid(trunk).flatten(2).transpose(1, 2)
         picture = self.picture_in(states.to(self.kinds.weight.dtype)) + self.kinds.weight[0]
         return picture if self.places is None else picture + self.places.weight[: picture.shape[1]]
 
@@ -157,9 +168,11 @@ class SourcesEncoder(nn.Module):
         return evidence, torch.cat(masks, dim=2)
 
     def _read(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """The evidence's tokens (n, k, l) through the text tower, which stays as it is."""
+        """The evidence's tokens (n, k, l) through the text tower, which stays as it is, or the decoder's embeddings."""
         if self.text is None:
-            raise InvalidInput("This generator has no text tower; give evidence_states instead of evidence_ids.")
+            if self.embedded is None or self.config.evidence_width:
+                raise InvalidInput("This generator has no text tower; give evidence_states instead of evidence_ids.")
+            return self.embedded()(ids)
         there = torch.ones_like(ids) if mask is None else mask.long()
         with torch.no_grad():
             states = self.text(input_ids=ids.flatten(0, 1), attention_mask=there.flatten(0, 1)).last_hidden_state
@@ -168,7 +181,7 @@ class SourcesEncoder(nn.Module):
     def _mixed(self, sources: Sources) -> Sources:
         states, there = sources.flat()
         for layer in self.mixing:
-            states = layer(states, src_key_padding_mask=None if there is None else ~there)
+            states = layer(states, None if there is None else there[:, None, None, :])
         p = sources.picture.shape[1]
         evidence = None if sources.evidence is None else states[:, p:].reshape(sources.evidence.shape)
         return Sources(states[:, :p], evidence, sources.mask, sources.prior)
@@ -200,6 +213,7 @@ class FusedModel(PreTrainedModel, GenerationMixin):
                 gate_cross_attention(decoder)
         self.encoder = SourcesEncoder(config, own.hidden_size)
         self.decoder = decoder
+        self.encoder.embedded = decoder.get_input_embeddings
         self._fuse = FUSIONS[config.fusion](decoder)
         self.post_init()
 
@@ -255,6 +269,15 @@ class FusedModel(PreTrainedModel, GenerationMixin):
         start = self.generation_config.decoder_start_token_id
         words = labels.masked_fill(labels == -100, self.generation_config.pad_token_id)
         return torch.cat([words.new_full((len(words), 1), start), words[:, :-1]], dim=1)
+
+
+def _tower(config: dict[str, Any] | None) -> Any:
+    """A tower of Transformers with random weights, without a pooler: only its states are used."""
+    if config is None:
+        return None
+    tower = AutoModel.from_config(AutoConfig.for_model(**config))
+    drop_pooler(tower)
+    return tower
 
 
 def _into(given: int, width: int) -> nn.Module:

@@ -40,7 +40,7 @@ class SourceReader(ABC):
 
 
 class StarterSources(SourceReader):
-    """Grids and token states of the starter's frozen backbones, run by ONNX Runtime.
+    """What the last stage of the starter's image network reads, and token states, by ONNX Runtime.
 
     States of texts are kept in a bounded memory that can be thrown away at any time.
     """
@@ -67,9 +67,9 @@ class StarterSources(SourceReader):
             return np.asarray(loaded.resize((self.size, self.size), resample=3))  # squashed, bicubic
 
         ready = np.stack(list(ahead(pixels, images, workers=2, lookahead=8)))
-        grids = [self._image.session.run(["grid"], {"pixels": ready[i : i + 8]})[0] for i in range(0, len(ready), 8)]
-        grid = torch.from_numpy(np.concatenate(grids))
-        return {"picture_states": grid.flatten(2).transpose(1, 2)}
+        run = self._image.session.run
+        trunk = np.concatenate([run(["trunk"], {"pixels": ready[i : i + 8]})[0] for i in range(0, len(ready), 8)])
+        return {"picture_states": torch.from_numpy(trunk).flatten(2).transpose(1, 2)}
 
     def evidence(self, texts: Sequence[Sequence[str]], budget: int) -> dict[str, Tensor]:
         if not any(texts):
@@ -95,10 +95,12 @@ class StarterSources(SourceReader):
 
 
 class ProcessorSources(SourceReader):
-    """Pixels by a checkpoint's image processor, tokens by the tokenizer of its text tower or decoder."""
+    """Pixels by a checkpoint's image processor, tokens by the tokenizer of its text tower (`reading`), or else by that
+    of its decoder."""
 
-    def __init__(self, image_processor: Any, tokenizer: Any) -> None:
-        self.image_processor, self.tokenizer = image_processor, tokenizer
+    def __init__(self, image_processor: Any, tokenizer: Any, reading: Any = None) -> None:
+        self.image_processor, self.reading = image_processor, reading
+        self._tokenizer = tokenizer if reading is None else reading
 
     def pictures(self, images: Sequence[ImageSource]) -> dict[str, Tensor]:
         loaded = [load_image(image) for image in images]
@@ -107,7 +109,7 @@ class ProcessorSources(SourceReader):
     def evidence(self, texts: Sequence[Sequence[str]], budget: int) -> dict[str, Tensor]:
         if not any(texts):
             return {}
-        rows = [[self.tokenizer(text)["input_ids"] for text in some] for some in texts]
+        rows = [[self._tokenizer(text, truncation=True)["input_ids"] for text in some] for some in texts]
         cut = [[ids[:n] for ids, n in zip(r, fair_share([len(i) for i in r], budget), strict=True)] for r in rows]
         given = packed([[np.array(ids)[:, None] for ids in row] for row in cut])
         return {"evidence_ids": given["evidence_states"][..., 0].long(), "evidence_mask": given["evidence_mask"]}

@@ -20,39 +20,42 @@ from ravlm.generation.vectors import TextVectors
 from ravlm.knowledge.base import KnowledgeBase
 
 GeneratorName: TypeAlias = "str | os.PathLike[str] | Generator"
+Base: TypeAlias = "KnowledgeBase | None"
 _HOST = re.compile(r"[\w.-]+:\d+(/|$)")
 
 
-def _extractive(kb: KnowledgeBase) -> Generator:
+def _extractive(kb: Base) -> Generator:
+    if kb is None:
+        raise InvalidInput('The generator "extractive" reads a knowledge base; give kb=, or a generator with weights.')
     return ExtractiveGenerator(kb.encoder)
 
 
-def _chat(folder: Path, name: str, kb: KnowledgeBase) -> Generator:
+def _chat(folder: Path, name: str, kb: Base) -> Generator:
     from ravlm.generation.chat import ChatGenerator
 
     return ChatGenerator(folder, name=name, describe=describer(kb))
 
 
-def _remote(address: str, kb: KnowledgeBase) -> Generator:
+def _remote(address: str, kb: Base) -> Generator:
     from ravlm.generation.remote import RemoteGenerator
 
     return RemoteGenerator(address, describe=describer(kb))
 
 
-def _fused(folder: Path, name: str, kb: KnowledgeBase) -> Generator:
+def _fused(folder: Path, name: str, kb: Base) -> Generator:
     from ravlm.generation.fused import FusedGenerator
 
-    return FusedGenerator.load(folder, others=ExtractiveGenerator(kb.encoder))
+    return FusedGenerator.load(folder, others=extractive_over(kb))
 
 
-GENERATORS: dict[str, Callable[[KnowledgeBase], Generator]] = {"extractive": _extractive}
+GENERATORS: dict[str, Callable[[Base], Generator]] = {"extractive": _extractive}
 """Generators that come with ravlm, by name."""
-KINDS: dict[str, Callable[[Path, str, KnowledgeBase], Generator]] = {"ravlm-fused": _fused}
+KINDS: dict[str, Callable[[Path, str, Base], Generator]] = {"ravlm-fused": _fused}
 """`model_type` of a folder's config.json -> its loader, given the folder, the name to be found by and the base. What is
 not here is a model of Transformers that talks."""
 
 
-def load_generator(name: GeneratorName, kb: KnowledgeBase) -> Generator:
+def load_generator(name: GeneratorName, kb: Base) -> Generator:
     """The generator of that name, address (http://host:port/v1#model), folder or hub name; a Generator as it is.
 
     Raises InvalidInput for a name that is none of these, and what the generator's own loading raises.
@@ -80,12 +83,17 @@ def load_generator(name: GeneratorName, kb: KnowledgeBase) -> Generator:
     return kind(folder, str(folder) if is_folder else text, kb)
 
 
-def describer(kb: KnowledgeBase) -> Callable[[Request], str]:
+def extractive_over(kb: Base) -> Generator | None:
+    """Who does what a generator of captions does not."""
+    return ExtractiveGenerator(kb.encoder) if kb is not None else None
+
+
+def describer(kb: Base) -> Callable[[Request], str]:
     """Tells what a request's picture shows, for a model that reads none: what the base's pictures like it are said to
     show."""
 
     def describe(request: Request) -> str:
-        if not request.evidence.hits or request.evidence.subject:
+        if kb is None or not request.evidence.hits or request.evidence.subject:
             return ""
         return consensus(request.evidence, TextVectors(kb.encoder), request.chinese)[0]
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from ravlm import runtime
-from ravlm.checkpoint import CONFIG, finish_checkpoint
+from ravlm.checkpoint import CONFIG, finish_checkpoint, move_into
 from ravlm.encoders.base import DualEncoder
 from ravlm.encoders.starter import StarterEncoder
 from ravlm.encoders.towers import TowerEncoder
@@ -83,9 +82,7 @@ def _train_towers(
     if runtime.rank()[0] > 0:
         return encoder
     encoder.save(folder / "whole")
-    for path in sorted((folder / "whole").iterdir(), key=lambda path: path.name == CONFIG):  # config.json comes last
-        os.replace(path, folder / path.name)
-    (folder / "whole").rmdir()
+    move_into(folder / "whole", folder)
     return DualEncoder.load(folder)
 
 

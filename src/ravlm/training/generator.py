@@ -1,4 +1,4 @@
-"""Training of a fused generator on the starter's backbones: next-token loss with evidence, then self-critical training.
+"""Training of a fused generator: next-token loss with evidence, then self-critical training.
 
 A photo is encoded once for its captions. Each step samples k entries of a longer list and drops all evidence of a share
 of the pictures, so that the model neither ignores nor merely copies evidence and serves the closed book too. Knows the
@@ -7,7 +7,7 @@ losses' inputs; how evidence is found is `generator_data.py`'s business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ravlm import runtime
-from ravlm.encoders import efficientnet
+from ravlm.errors import InvalidInput
 from ravlm.generation.fused_model import FusedModel
 from ravlm.metrics.cider import CiderFrequencies, cider
-from ravlm.training.generator_data import EvidenceStates, Texts, first_texts, sampled
+from ravlm.training.generator_data import GeneratorData, first_texts, sampled
 from ravlm.training.loop import LoopConfig, Step, batch_rows
 
 
@@ -37,17 +37,26 @@ class GeneratorConfig:
     """The share of pictures that is shown without evidence. 1: a closed-book twin."""
     smoothing: float = 0.1
     unknown: float = 0.1
-    """The share of words that the model is not told (as unknown) when it writes the next one."""
+    """The share of words that the model is not told when it writes the next one."""
+    unknown_id: int | None = 3
+    """The token that stands for them (<unk> of our own vocabularies); None: all are told."""
     weight_decay: float = 0.01
     average: float = 0.995
     samples: int = 5
     """Texts drawn of a picture in self-critical training."""
     longest: int = 20
+    """Words of a text that are written in training; a longer one is cut, so that few make many wait."""
+    views: int = 2
+    """Views of each picture, where their features are kept: as it is, mirrored, then random crops."""
+    stage_rate: float = 0.3
+    """Factor of the rate for the model's picture stage; 0 leaves it as it is."""
     seed: int = 0
 
     def loop(self, pictures: int) -> LoopConfig:
-        """The loop's configuration for so many pictures."""
-        steps = max(1, self.epochs * (pictures // self.batch))
+        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill a batch."""
+        if pictures < self.batch:
+            raise InvalidInput(f"A batch of {self.batch} is larger than the data ({pictures} pictures); take fewer.")
+        steps = self.epochs * (pictures // self.batch)
         return LoopConfig(
             steps=steps,
             rate=self.rate,
@@ -60,22 +69,6 @@ class GeneratorConfig:
         )
 
 
-@dataclass(frozen=True)
-class GeneratorData:
-    """Pictures as what the image network's last block reads, their captions as tokens, and evidence."""
-
-    grids: Sequence[np.ndarray]
-    """A view each: (pictures, 208, g, g) in half precision."""
-    words: Texts
-    offsets: np.ndarray
-    """The captions of picture i: offsets[i] to offsets[i + 1]."""
-    evidence: EvidenceStates | None
-    """None: a generator that is never shown any."""
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-
 class GeneratorStep(Step):
     """Next-token loss of captions, given picture and evidence."""
 
@@ -83,10 +76,12 @@ class GeneratorStep(Step):
         self, model: FusedModel, data: GeneratorData, config: GeneratorConfig, held_out: GeneratorData | None = None
     ) -> None:
         self.model = self.fused = model
+        self._reads_scores = model.config.fusion.startswith("marginal")
         self.data, self.config, self.held_out = data, config, held_out
-        network = efficientnet.load_network(efficientnet.weights_file())
-        self._stage = efficientnet.LastStage(network).requires_grad_(False).eval()
         self._dtype = runtime.inference_dtype(torch.device("cpu"))
+
+    def rate_of(self, name: str) -> float:
+        return self.config.stage_rate if name.startswith("encoder.stage.") else 1.0
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         c, data = self.config, self.data
@@ -96,15 +91,16 @@ class GeneratorStep(Step):
         beyond = np.arange(counts.max()) >= counts[:, None]
         shuffled = np.argsort(random.random(beyond.shape) + beyond)
         which = data.offsets[pictures][:, None] + shuffled[:, np.arange(c.captions) % counts.min()]
-        labels = torch.from_numpy(data.words.padded(which.ravel(), -100))[:, 1:]
+        labels = torch.from_numpy(data.words.padded(which.ravel(), -100))[:, : c.longest]
         with runtime.autocast(self._dtype):
             return {"loss": self._loss(self._shown(data, pictures, random), labels, generator)}
 
     def _loss(self, shown: dict[str, Tensor], labels: Tensor, generator: torch.Generator) -> Tensor:
         words = self.fused.shifted(labels)
-        hidden = torch.rand(words.shape, generator=generator) < self.config.unknown
-        hidden[:, 0] = False
-        words = words.masked_fill(hidden & (labels != -100), 3)  # <unk> of our vocabulary
+        if self.config.unknown_id is not None:
+            hidden = torch.rand(words.shape, generator=generator) < self.config.unknown
+            hidden[:, 0] = False
+            words = words.masked_fill(hidden & (labels != -100), self.config.unknown_id)
         loss = self.fused(**shown, labels=labels, decoder_input_ids=words, label_smoothing=self.config.smoothing).loss
         assert loss is not None
         return loss
@@ -113,21 +109,19 @@ class GeneratorStep(Step):
         self, data: GeneratorData, pictures: np.ndarray, random: np.random.Generator | None
     ) -> dict[str, Tensor]:
         """The model's inputs: in training (`random`) any view and sampled evidence, else as at inference."""
-        views = np.zeros(len(pictures), int) if random is None else random.integers(len(data.grids), size=len(pictures))
-        trunk = np.stack([data.grids[view][row] for view, row in zip(views, pictures, strict=True)])
-        with torch.no_grad():
-            grid = self._stage.grid(torch.from_numpy(trunk).float().contiguous(memory_format=torch.channels_last))
-        shown = {"picture_states": grid.flatten(2).transpose(1, 2)}
-        c = self.config
-        if data.evidence is None or c.dropped >= 1 or c.k == 0:
+        shown, c = data.pictures(pictures, random), self.config
+        if data.near is None or c.dropped >= 1 or c.k == 0:
             return shown
-        texts = (
-            first_texts(data.evidence, pictures, c.k)
+        texts, scores = (
+            first_texts(data.near, pictures, c.k)
             if random is None
-            else sampled(data.evidence, pictures, c.k, c.dropped, random)
+            else sampled(data.near, pictures, c.k, c.dropped, random)
         )
-        states, mask = data.evidence.padded(texts)
-        return shown | {"evidence_states": torch.from_numpy(states), "evidence_mask": torch.from_numpy(mask)}
+        if (texts < 0).all():
+            return shown
+        if self._reads_scores:
+            shown["evidence_scores"] = torch.from_numpy(scores)
+        return shown | data.evidence(texts)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -138,9 +132,9 @@ class GeneratorStep(Step):
         found: dict[str, list[float]] = {}
         for start in range(0, len(data), c.batch):
             pictures = np.arange(start, min(start + c.batch, len(data)))
-            labels = torch.from_numpy(data.words.padded(data.offsets[pictures], -100))[:, 1:]
+            labels = torch.from_numpy(data.words.padded(data.offsets[pictures], -100))
             shown = self._shown(data, pictures, None)
-            alone = {"picture_states": shown["picture_states"]}
+            alone = {name: value for name, value in shown.items() if not name.startswith("evidence")}
             with runtime.autocast(self._dtype):
                 for name, given in (("held-out loss", shown), ("held-out loss, closed book", alone)):
                     found.setdefault(name, []).append(float(self.fused(**given, labels=labels).loss))
@@ -149,7 +143,9 @@ class GeneratorStep(Step):
 
 class SelfCriticalStep(GeneratorStep):
     """Self-critical training (Rennie et al. 2017) with CIDEr as reward: several texts are drawn for each picture, and
-    what is better than the mean of the others is made likelier (leave-one-out baseline; Luo 2020)."""
+    what is better than the mean of the others is made likelier (leave-one-out baseline; Luo 2020).
+
+    `references`: the captions of each picture, words apart by spaces; `say`: tokens to a text of that form."""
 
     def __init__(
         self,
@@ -158,11 +154,11 @@ class SelfCriticalStep(GeneratorStep):
         config: GeneratorConfig,
         references: Sequence[Sequence[str]],
         frequencies: CiderFrequencies,
-        words: Sequence[str],
+        say: Callable[[Sequence[int]], str],
         held_out: GeneratorData | None = None,
     ) -> None:
         super().__init__(model, data, config, held_out)
-        self.references, self.frequencies, self.vocabulary = references, frequencies, words
+        self.references, self.frequencies, self._say = references, frequencies, say
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         c, data = self.config, self.data
@@ -186,7 +182,7 @@ class SelfCriticalStep(GeneratorStep):
 
     def _rewards(self, drawn: Tensor, pictures: np.ndarray) -> np.ndarray:
         """CIDEr (n * samples,) of what was drawn."""
-        texts = [" ".join(self.vocabulary[i] for i in row if i > 3) for row in drawn.tolist()]
+        texts = [self._say(row) for row in drawn.tolist()]
         wanted = [self.references[picture] for picture in pictures.repeat(self.config.samples).tolist()]
         return np.array(cider(texts, wanted, tokenize="none", frequencies=self.frequencies).items, np.float32)
 

@@ -1,22 +1,26 @@
 """What a fused generator is trained on: pictures, the words to be written, and evidence found in a knowledge base.
 
+`StarterData` holds features of the starter's backbones, `PictureData` pictures that a checkpoint's processor reads.
 Evidence is looked for once. The leakage guard is always on: never an entry of the same picture, id or group, nor one
 whose picture is nearly the same. Knows no model.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ravlm.errors import InvalidInput
 from ravlm.generation.fused import saying
-from ravlm.generation.fused_sources import StarterSources
+from ravlm.generation.fused_sources import ProcessorSources, StarterSources
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Hit, Pair
+from ravlm.records import Hit, ImageSource, Pair
 from ravlm.retrieval.options import SearchOptions
 
 NEAR_DUPLICATE = 0.98
@@ -37,6 +41,12 @@ class Texts:
         spans = np.cumsum([0, *map(len, rows)])
         return cls(np.array([i for row in rows for i in row], np.int64), spans)
 
+    @classmethod
+    def to_write(cls, texts: Sequence[str], tokenizer: Any, end: int) -> Texts:
+        """Texts as a decoder is to write them: the token `end` behind each, no start."""
+        rows = [[*tokenizer(text, add_special_tokens=False, truncation=True)["input_ids"], end] for text in texts]
+        return cls(np.array([i for row in rows for i in row], np.int64), np.cumsum([0, *map(len, rows)]))
+
     def padded(self, rows: np.ndarray, empty: int) -> np.ndarray:
         """The texts `rows` (n, longest), `empty` where a text is over."""
         lengths = np.diff(self.spans)[rows]
@@ -47,17 +57,25 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class EvidenceStates:
-    """Token states of the texts that may be evidence, and which of them are near each picture."""
+class Near:
+    """Which entries are near each picture, and how near."""
+
+    near: np.ndarray
+    """(pictures, most) entries, nearest first; -1 where there are fewer"""
+    scores: np.ndarray
+    """(pictures, most) cosines, -inf where there is no entry"""
+    texts_of: np.ndarray
+    """the texts of entry e: texts_of[e] to texts_of[e + 1]"""
+
+
+@dataclass(frozen=True)
+class EvidenceStates(Near):
+    """Token states of the texts that may be evidence."""
 
     states: np.ndarray
     """(pieces, width) in half precision"""
     spans: np.ndarray
     """text t: states[spans[t] : spans[t + 1]]"""
-    near: np.ndarray
-    """(pictures, most) entries, nearest first; -1 where there are fewer"""
-    texts_of: np.ndarray
-    """the texts of entry e: texts_of[e] to texts_of[e + 1]"""
 
     def padded(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """States (n, k, longest, width) of texts (n, k), -1 for none, and the mask (n, k, longest)."""
@@ -66,6 +84,71 @@ class EvidenceStates:
         mask = np.arange(longest) < lengths[..., None]
         places = np.where(mask, self.spans[texts][..., None] + np.arange(longest), 0)
         return self.states[places] * mask[..., None].astype(self.states.dtype), mask
+
+
+@dataclass(frozen=True)
+class EvidenceTexts(Near):
+    """The texts that may be evidence, as they are."""
+
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class GeneratorData(ABC):
+    """Pictures, their captions as tokens, and the evidence near them."""
+
+    words: Texts
+    """As `Texts.to_write` makes them."""
+    offsets: np.ndarray
+    """The captions of picture i: offsets[i] to offsets[i + 1]."""
+    near: Near | None
+    """None: a generator that is never shown any evidence."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @abstractmethod
+    def pictures(self, rows: np.ndarray, random: np.random.Generator | None) -> dict[str, Tensor]:
+        """The model's inputs for the pictures `rows`; in training (`random`) in any view that there is."""
+
+    @abstractmethod
+    def evidence(self, texts: np.ndarray) -> dict[str, Tensor]:
+        """The model's inputs for texts (n, k) of evidence, -1 for none."""
+
+
+@dataclass(frozen=True)
+class StarterData(GeneratorData):
+    """Pictures as what the starter's last image stage reads, evidence as token states."""
+
+    grids: Sequence[np.ndarray]
+    """A view each: (pictures, 208, g, g) in half precision."""
+
+    def pictures(self, rows: np.ndarray, random: np.random.Generator | None) -> dict[str, Tensor]:
+        views = np.zeros(len(rows), int) if random is None else random.integers(len(self.grids), size=len(rows))
+        trunk = np.stack([self.grids[view][row] for view, row in zip(views, rows, strict=True)])
+        return {"picture_states": torch.from_numpy(trunk).float().flatten(2).transpose(1, 2)}
+
+    def evidence(self, texts: np.ndarray) -> dict[str, Tensor]:
+        assert isinstance(self.near, EvidenceStates)
+        states, mask = self.near.padded(texts)
+        return {"evidence_states": torch.from_numpy(states), "evidence_mask": torch.from_numpy(mask)}
+
+
+@dataclass(frozen=True)
+class PictureData(GeneratorData):
+    """Pictures that are read anew in each step."""
+
+    images: Sequence[ImageSource]
+    sources: ProcessorSources
+    budget: int = 160
+
+    def pictures(self, rows: np.ndarray, random: np.random.Generator | None) -> dict[str, Tensor]:
+        return self.sources.pictures([self.images[row] for row in rows])
+
+    def evidence(self, texts: np.ndarray) -> dict[str, Tensor]:
+        assert isinstance(self.near, EvidenceTexts)
+        said = [[self.near.texts[text] for text in row if text >= 0] for row in texts]
+        return self.sources.evidence(said, self.budget)
 
 
 def find_evidence(kb: KnowledgeBase, pairs: Sequence[Pair], vectors: np.ndarray, most: int) -> list[list[Hit]]:
@@ -94,36 +177,45 @@ def _own(pair: Pair, hit: Hit) -> bool:
     )
 
 
-def read_evidence(found: Sequence[Sequence[Hit]], most: int, sources: StarterSources) -> EvidenceStates:
-    """The states of everything that the entries found say of their pictures."""
+def read_evidence(found: Sequence[Sequence[Hit]], most: int) -> EvidenceTexts:
+    """Everything that the entries found say of their pictures."""
     entries = list({hit.entry.id: hit.entry for hits in found for hit in hits}.values())
     place = {entry.id: i for i, entry in enumerate(entries)}
-    near = np.full((len(found), most), -1, np.int64)
+    near, scores = np.full((len(found), most), -1, np.int64), np.full((len(found), most), -np.inf, np.float32)
     for row, hits in enumerate(found):
         near[row, : len(hits)] = [place[hit.entry.id] for hit in hits]
+        scores[row, : len(hits)] = [hit.score for hit in hits]
     said = [saying(entry) for entry in entries]
-    rows = sources.states([text for texts in said for text in texts])
+    texts_of = np.cumsum([0, *map(len, said)])
+    return EvidenceTexts(near, scores, texts_of, [text for texts in said for text in texts])
+
+
+def states_of(evidence: EvidenceTexts, sources: StarterSources) -> EvidenceStates:
+    """The same evidence as token states."""
+    rows = sources.states(evidence.texts)
     spans = np.cumsum([0, *map(len, rows)])
-    return EvidenceStates(np.concatenate(rows), spans, near, np.cumsum([0, *map(len, said)]))
+    return EvidenceStates(evidence.near, evidence.scores, evidence.texts_of, np.concatenate(rows), spans)
 
 
 def sampled(
-    evidence: EvidenceStates, pictures: np.ndarray, k: int, dropped: float, random: np.random.Generator
-) -> np.ndarray:
-    """Texts (n, k) for training: k of each picture's entries in their order, one text of each; none at all for a share
-    `dropped` of the pictures, so that one model serves the closed book too."""
-    found = np.full((len(pictures), k), -1, np.int64)
-    for row, near in enumerate(evidence.near[pictures]):
+    evidence: Near, pictures: np.ndarray, k: int, dropped: float, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Texts (n, k) for training and their entries' scores: k of each picture's entries in their order, one text of
+    each; none at all for a share `dropped` of the pictures, so that one model serves the closed book too."""
+    found, scores = np.full((len(pictures), k), -1, np.int64), np.full((len(pictures), k), -np.inf, np.float32)
+    for row, picture in enumerate(pictures):
+        near = evidence.near[picture]
         near = near[near >= 0]
         if not len(near) or random.random() < dropped:
             continue
-        chosen = near[np.sort(random.permutation(len(near))[:k])]
-        first, last = evidence.texts_of[chosen], evidence.texts_of[chosen + 1]
-        found[row, : len(chosen)] = first + (random.random(len(chosen)) * (last - first)).astype(np.int64)
-    return found
+        places = np.sort(random.permutation(len(near))[:k])
+        first, last = evidence.texts_of[near[places]], evidence.texts_of[near[places] + 1]
+        found[row, : len(places)] = first + (random.random(len(places)) * (last - first)).astype(np.int64)
+        scores[row, : len(places)] = evidence.scores[picture, places]
+    return found, scores
 
 
-def first_texts(evidence: EvidenceStates, pictures: np.ndarray, k: int) -> np.ndarray:
-    """Texts (n, k) as at inference: the first text of each of the k nearest entries."""
+def first_texts(evidence: Near, pictures: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Texts (n, k) as at inference, and their entries' scores: the first text of each of the k nearest entries."""
     near = evidence.near[pictures, :k]
-    return np.where(near < 0, -1, evidence.texts_of[near])
+    return np.where(near < 0, -1, evidence.texts_of[near]), evidence.scores[pictures, :k]

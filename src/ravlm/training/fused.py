@@ -1,0 +1,104 @@
+"""`train_generator`: a fused generator trained on pairs, with evidence retrieved from a knowledge base.
+
+Two stages: next-token loss, then (if asked for) self-critical training with CIDEr. Knows how a generator is fed; how a
+step looks is `generator.py`'s business, and how evidence is found `generator_data.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ravlm.checkpoint import move_into
+from ravlm.data.words import words
+from ravlm.errors import InvalidInput
+from ravlm.generation.fused import SETTINGS, FusedGenerator
+from ravlm.generation.fused_sources import ProcessorSources, StarterSources
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.metrics.cider import cider_frequencies
+from ravlm.records import Pair
+from ravlm.training.features import trunk_features
+from ravlm.training.generator import GeneratorConfig, GeneratorStep, SelfCriticalStep
+from ravlm.training.generator_data import (
+    GeneratorData,
+    PictureData,
+    StarterData,
+    Texts,
+    find_evidence,
+    read_evidence,
+    states_of,
+)
+from ravlm.training.loop import fit_once
+
+FIRST, SECOND = "first", "critical"
+"""Folders of the two stages, each with its log."""
+
+
+def train_generator(
+    generator: FusedGenerator,
+    pairs: Sequence[Pair],
+    kb: KnowledgeBase | None,
+    folder: str | Path,
+    first: GeneratorConfig = GeneratorConfig(),  # noqa: B008 frozen
+    critical: GeneratorConfig | None = None,
+    held_out: Sequence[Pair] = (),
+    report: Callable[[str], None] = lambda line: None,
+) -> FusedGenerator:
+    """Train `generator` in place on `pairs`, and write it to `folder`.
+
+    `kb`: where evidence comes from, never a pair's own entry; None trains without any. `critical`: the second stage.
+    `folder` keeps features and logs; a run that was killed goes on there. Raises InvalidInput for data that can't be
+    trained on, or a folder that is trained already.
+    """
+    folder = Path(folder)
+    if (folder / SETTINGS).exists():
+        raise InvalidInput(f'"{folder}" is a trained generator already; choose another folder, or remove it.')
+    pairs = [pair for pair in pairs if pair.texts]
+    if not pairs:
+        raise InvalidInput("There is no pair to train on: each needs a picture and a text.")
+    first = replace(first, unknown_id=generator.tokenizer.unk_token_id)
+    loop = first.loop(len(pairs))
+    data = caption_data(generator, pairs, kb, first, folder / "train")
+    unseen = None
+    if held_out:
+        unseen = caption_data(generator, held_out, kb, replace(first, views=1), folder / "held-out")
+    fit_once(GeneratorStep(generator.model, data, first, unseen), loop, folder / FIRST, report)
+    if critical is not None:
+        say = _speaker(generator.tokenizer)
+        spoken = [[say(generator.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in p.texts] for p in pairs]
+        frequencies = cider_frequencies(spoken, tokenize="none")
+        step = SelfCriticalStep(generator.model, data, critical, spoken, frequencies, say, unseen)
+        fit_once(step, critical.loop(len(pairs)), folder / SECOND, report)
+    generator.model.eval()
+    generator.save(folder / "whole")
+    move_into(folder / "whole", folder)
+    return generator
+
+
+def caption_data(
+    generator: FusedGenerator, pairs: Sequence[Pair], kb: KnowledgeBase | None, config: GeneratorConfig, folder: Path
+) -> GeneratorData:
+    """Pictures, words and evidence of `pairs` as the generator reads them; features are kept in `folder`."""
+    found = None
+    if kb is not None and config.dropped < 1:
+        vectors = kb.encoder.encode_images([pair.image for pair in pairs])
+        found = read_evidence(find_evidence(kb, pairs, vectors, config.most), config.most)
+    end = generator.model.generation_config.eos_token_id
+    texts = Texts.to_write([text for pair in pairs for text in pair.texts], generator.tokenizer, end)
+    offsets = np.cumsum([0, *(len(pair.texts) for pair in pairs)])
+    sources = generator.sources
+    if isinstance(sources, StarterSources):
+        trunk = trunk_features(pairs, sources.size, config.views, folder)
+        return StarterData(texts, offsets, states_of(found, sources) if found is not None else None, trunk.grids)
+    assert isinstance(sources, ProcessorSources)
+    images = [pair.image for pair in pairs]
+    return PictureData(texts, offsets, found, images, sources, generator.settings.budget)
+
+
+def _speaker(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+    """Tokens to their words in lower case, a space between them."""
+    return lambda ids: " ".join(words(tokenizer.decode(ids, skip_special_tokens=True)))
