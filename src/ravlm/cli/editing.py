@@ -11,12 +11,16 @@ import tempfile
 from pathlib import Path
 
 from ravlm.checkpoint import written_aside
-from ravlm.cli.output import hit_record, note, print_hits, print_json
+from ravlm.cli.output import Progress, hit_record, note, print_hits, print_json
 from ravlm.cli.parser import KB, Command, Options, UsageError, argument
 from ravlm.errors import InvalidInput
 from ravlm.records import Edit
 
-_NO_ALPHA = ("JPEG", "BMP")
+FORMATS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
+}  # fmt: skip
+"""Ending of --out -> the format that is written."""
+_OPAQUE = ("JPEG", "BMP")
 
 
 def edit(options: Options) -> int:
@@ -29,8 +33,8 @@ def edit(options: Options) -> int:
     form = _form(options.out)
     image = sys.stdin.buffer.read() if options.picture == "-" else options.picture
     instruction = sys.stdin.readline().strip() if options.instruction == "-" else options.instruction
-    editor = load_editor(options.editor, options.segmenter)
-    with KnowledgeBase.open(options.kb) as kb:
+    with Progress("steps") as progress, KnowledgeBase.open(options.kb) as kb:
+        editor = load_editor(options.editor, options.segmenter, progress.show)
         model = RetrievalAugmentedVLM(kb, editor=editor)
         made = model.edit(image, instruction, options.k, seed=options.seed)
     done = made.region is not None
@@ -56,13 +60,10 @@ def _record(made: Edit, out: str | None) -> dict[str, object]:
 
 
 def _form(out: str) -> str:
-    """The format that the file's name asks for. Raises InvalidInput where it is none, or can't be written there."""
-    from PIL import Image
-
+    """The format that the file's name asks for. Raises InvalidInput where there is none, or nothing can be written."""
     path = Path(out)
-    form = Image.registered_extensions().get(path.suffix.lower(), "")
-    if form not in Image.SAVE or form == "PDF":
-        raise InvalidInput(f'--out is "{out}"; its name must end as a picture\'s does: .png, .jpg, .webp, .tif ...')
+    if path.suffix.lower() not in FORMATS:
+        raise InvalidInput(f'--out is "{out}"; its name must end as a picture\'s does: {", ".join(FORMATS)}.')
     if path.is_dir():
         raise InvalidInput(f'--out is "{out}", a folder; name a file.')
     try:
@@ -71,12 +72,18 @@ def _form(out: str) -> str:
         raise InvalidInput(f'"{out}" can\'t be written: {error.strerror}; choose another place.') from None
     os.close(handle)
     os.unlink(aside)
-    return form
+    return FORMATS[path.suffix.lower()]
 
 
 def _write(made: Edit, path: Path, form: str) -> None:
-    image = made.image.convert("RGB") if form in _NO_ALPHA and made.image.mode == "RGBA" else made.image
-    options = {"quality": 95} if form in ("JPEG", "WEBP") else {}
+    """Write the picture with its colour profile; over white where the format knows no transparency."""
+    from ravlm.data.images import load_image
+
+    profile = made.image.info.get("icc_profile") or b""
+    image = load_image(made.image) if form in _OPAQUE else made.image
+    options: dict[str, object] = {"quality": 95} if form in ("JPEG", "WEBP") else {}
+    if form != "BMP":
+        options["icc_profile"] = profile if profile[16:20] == b"RGB " else None  # that of a CMYK original fits no more
     with written_aside(path) as aside:
         image.save(aside, form, **options)
 

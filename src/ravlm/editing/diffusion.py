@@ -94,7 +94,7 @@ class DiffusionEditor(Editor):
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise Mismatch(f'The pipeline "{self.name}" can\'t be loaded: {reason.rstrip(".")}.') from None
         takes = inspect.signature(type(loaded).__call__).parameters
-        if "prompt" not in takes or not {"image", "input_images"} & set(takes):
+        if "prompt" not in takes or "mask_image" in takes or not {"image", "input_images"} & set(takes):
             raise Mismatch(
                 f'"{self.name}" is a {type(loaded).__name__}, which does not change a picture by words; take one that '
                 "does, an InstructPix2Pix say."

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ravlm.data.words import is_chinese
-from ravlm.editing.lexicon import ACTIONS, BACKGROUND, NAMES, OPPOSITES, WHOLE, vocabulary
+from ravlm.editing.lexicon import ACTIONS, NAMES, OPPOSITES, WHOLE, vocabulary
 
 POSSIBLE = {
     False: "You can ask for a colour, brighter, darker, warmer, colder, more or less saturated, black and white, blur, "
@@ -149,6 +149,8 @@ def _read(text: str, words: Mapping[str, tuple[str, str]]) -> _Clause:
             clause.targets = [t for t in clause.targets if t[0] != WHOLE] if meaning != WHOLE else clause.targets
             clause.targets += [(meaning, word)] if meaning != WHOLE or not clause.targets else []
         elif kind == "colour" and not _describes(tokens, place):
+            if sign == "less":  # than what it is: into which colour instead is not said
+                clause.undoable = f"less {word}" if word.isascii() else word
             clause.steps.append(Step("colour", value=meaning, shade=shade))
             shade = ""
         elif kind == "action":
@@ -261,6 +263,3 @@ def _chinese_colour(colour: str) -> str:
     return next(
         w for w, (kind, meaning) in vocabulary().items() if kind == "colour" and meaning == colour and not w.isascii()
     )
-
-
-__all__ = ["BACKGROUND", "POSSIBLE", "WHOLE", "Step", "Understood", "parse"]

@@ -87,19 +87,19 @@ _THINGS = {
     "整张图片 整张照片 整个图片 整幅图 整张图 图片 照片 图像 相片 画面 全图 图",
 }
 _COLOUR_WORDS = {
-    "red": "red crimson scarlet / 红色 鲜红 红",
+    "red": "red crimson scarlet redder / 红色 鲜红 红",
     "orange": "orange / 橙色 橘色 橙 橘红",
-    "yellow": "yellow / 黄色 黄",
-    "green": "green / 绿色 绿",
+    "yellow": "yellow yellower / 黄色 黄",
+    "green": "green greener / 绿色 绿",
     "turquoise": "turquoise teal cyan / 青色 青绿色 青",
-    "blue": "blue / 蓝色 蓝",
+    "blue": "blue bluer / 蓝色 蓝",
     "purple": "purple violet lilac / 紫色 紫",
-    "pink": "pink / 粉红色 粉色 粉红 粉",
+    "pink": "pink pinker / 粉红色 粉色 粉红 粉",
     "brown": "brown / 棕色 褐色 咖啡色 棕",
     "gold": "gold golden / 金色 金黄色 金黄",
-    "white": "white / 白色 白",
+    "white": "white whiter / 白色 白",
     "grey": "grey gray silver / 灰色 灰 银色",
-    "black": "black / 黑色 黑",
+    "black": "black blacker / 黑色 黑",
 }
 _ACTION_WORDS = {
     "brighter": "brighter brighten lighter lighten bright / 调亮 变亮 提亮 亮度 明亮 亮",
@@ -125,7 +125,7 @@ _OTHER_WORDS = {
     "it": "it its them their / 它们 它 其",
     "fill": "make makes made turn change set colour color colors colours paint dye tint edit adjust give let have "
     "please can could you would i want would to into the a an of so that this in on and be become becoming look looks "
-    "looking appear s with my for me tone version out up down effect whole entire all shade / "
+    "looking appear s with my for me tone version out up down effect whole entire all only just shade / "
     "请 帮我 帮忙 将 把 让 使 给我 给 中的 里的 上的 里面的 中 里 上 的 地 得 "
     "变成 变为 变得 改成 改为 换成 换为 调成 调得 调整 变 改 换 调 弄成 弄得 弄 染成 涂成 做成 成为 成 为 "
     "颜色 色 色调 整个 全部 所有 一样 那样 那般 似的 样子 风格 效果 处理 对 做 进行 看起来 显得 "

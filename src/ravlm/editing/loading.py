@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,10 +15,15 @@ from ravlm.errors import InvalidInput, nearest
 EditorName: TypeAlias = "str | os.PathLike[str] | Editor"
 
 
-def load_editor(name: EditorName, segmenter: str | os.PathLike[str] = "starter") -> Editor:
+def load_editor(
+    name: EditorName,
+    segmenter: str | os.PathLike[str] = "starter",
+    progress: Callable[[int, int], None] | None = None,
+) -> Editor:
     """The editor "local", one of diffusers by folder or hub name (owner/model), or an Editor as it is.
 
     `segmenter`: what finds the local editor's regions: "starter", or a model of Transformers by folder or hub name.
+    `progress(done, steps)`: called after each step of a pipeline of diffusers.
     Raises InvalidInput for a name that is none of these, and what the editor's own loading raises.
     """
     if isinstance(name, Editor):
@@ -25,9 +31,11 @@ def load_editor(name: EditorName, segmenter: str | os.PathLike[str] = "starter")
     if str(name) == "local":
         return LocalEditor(load_segmenter(segmenter))
     _check(str(name), "editor", "local")
+    if str(segmenter) != "starter":
+        raise InvalidInput(f'The segmenter "{segmenter}" is for the editor local; the editor "{name}" takes none.')
     from ravlm.editing.diffusion import DiffusionEditor
 
-    return DiffusionEditor(name)
+    return DiffusionEditor(name, progress=progress)
 
 
 def load_segmenter(name: str | os.PathLike[str]) -> Segmenter:

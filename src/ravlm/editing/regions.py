@@ -15,7 +15,7 @@ from PIL import Image
 from ravlm.editing.colours import to_oklab
 from ravlm.editing.edges import WORKING, drawn, reduced, resized
 from ravlm.editing.stuff import PARTS, WORDS, StuffModel, log_shares
-from ravlm.editing.things import ThingFinder
+from ravlm.editing.things import KINDS, ThingFinder
 
 LEAST = 0.006
 """Share of the picture that a thing must fill to be there."""
@@ -60,16 +60,12 @@ class StarterSegmenter(Segmenter):
 
     def look(self, image: Image.Image) -> Scene:
         places, grid = self._stuff.look(image)
-        return _Looked(reduced(image, WORKING), self._stuff(places), grid, self)
-
-    def thing(self, grid: np.ndarray, word: str) -> np.ndarray | None:
-        """Where the network's last grid sees `word`, (side, side), or None."""
-        return self._things.find(grid, word)
+        return _Looked(reduced(image, WORKING), self._stuff(places), grid, self._things)
 
 
 class _Looked(Scene):
-    def __init__(self, small: Image.Image, coarse: np.ndarray, grid: np.ndarray, by: StarterSegmenter) -> None:
-        self._small, self._coarse, self._grid, self._by = small, coarse, grid, by
+    def __init__(self, small: Image.Image, coarse: np.ndarray, grid: np.ndarray, things: ThingFinder) -> None:
+        self._small, self._coarse, self._grid, self._things = small, coarse, grid, things
         self._lab = to_oklab(np.asarray(small))
 
     @cached_property
@@ -82,7 +78,7 @@ class _Looked(Scene):
             if not self._is_there(word):
                 return None
             return drawn(margin(self._shares, word), self._lab)
-        places = self._by.thing(self._grid, word)
+        places = self._things.find(self._grid, word)
         if places is None:
             return None
         share = np.clip(resized(places, self._small.size), 0.02, 0.98)
@@ -93,8 +89,9 @@ class _Looked(Scene):
         return tuple(word for word in WORDS[:-1] if self._is_there(word))
 
     def _is_there(self, word: str) -> bool:
-        share = margin(self._shares, word)
-        return bool((share > 0.5).mean() >= LEAST and margin(self._coarse, word).max() >= SURE)
+        if (margin(self._shares, word) > 0.5).mean() < LEAST or margin(self._coarse, word).max() < SURE:
+            return False
+        return word not in KINDS or self._things.sees(self._grid, word)  # a cat has a dog's fur, but not its class
 
 
 def margin(shares: np.ndarray, word: str) -> np.ndarray:

@@ -27,7 +27,9 @@ SPOKEN = {"sea": "water", "tree": "trees"}
 """What the starter's words are called where the word alone is misleading."""
 LEAST = 0.5
 """Share that CLIPSeg must reach at some place."""
-_INSIDE, _OUTSIDE = 0.8, 0.02
+LEAST_FRAMED = 0.1
+"""Share that a frame of OWL-ViT must reach."""
+_INSIDE, _OUTSIDE = 0.6, 0.02
 """What a pixel in and out of a frame begins with, before the colours decide."""
 
 
@@ -94,22 +96,22 @@ def _clipseg(model: Any, processor: Any, image: Image.Image, word: str) -> np.nd
 
 
 def _framed(model: Any, processor: Any, image: Image.Image, word: str) -> np.ndarray | None:
-    """The best frames of the model, and in them what has the frames' own colours."""
+    """The best frames of the model, and in them what has the colours that they hold more than what is around."""
     import torch
 
     with torch.no_grad():
         found = model(**_inputs(processor, image, word))
     scores = torch.sigmoid(found.logits[0, :, 0]).numpy()
-    if scores.max() < 0.1:
+    if scores.max() < LEAST_FRAMED:
         return None
     small = reduced(image)
     side = max(image.size) if model.config.model_type == "owlv2" else None  # OWLv2 pads to a square first
     scale = np.array([side, side] if side else image.size) * small.width / image.width
     share = np.full((small.height, small.width), _OUTSIDE, np.float32)
-    for x, y, width, height in found.pred_boxes[0].numpy()[scores >= max(0.1, scores.max() / 2)]:
+    for x, y, width, height in found.pred_boxes[0].numpy()[scores >= max(LEAST_FRAMED, scores.max() / 2)]:
         left, right = (np.array([x - width / 2, x + width / 2]) * scale[0]).astype(int)
         top, bottom = (np.array([y - height / 2, y + height / 2]) * scale[1]).astype(int)
-        share[max(0, top) : bottom + 1, max(0, left) : right + 1] = _INSIDE
+        share[max(0, top) : max(0, bottom + 1), max(0, left) : max(0, right + 1)] = _INSIDE
     both = by_colour(np.log(np.stack([share, 1 - share], axis=-1)), to_oklab(np.asarray(small)))
     return np.exp(both[..., 0])
 

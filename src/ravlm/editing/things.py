@@ -18,6 +18,7 @@ from ravlm.encoders.starter import HOME
 
 KINDS: dict[str, tuple[range, ...]] = {
     "animal": (range(398),),
+    "dog": (range(151, 269),),
     "bird": (range(7, 25), range(80, 101), range(127, 147)),
     "fish": (range(7), range(389, 398)),
     "snake": (range(52, 69),),
@@ -65,8 +66,17 @@ class ThingFinder:
             return None
         weight, bias = self._classifier
         whole = np.exp(log_shares(grid.mean((1, 2)) @ weight + bias))[classes].sum()
-        places = np.exp(log_shares(np.moveaxis(grid, 0, -1) @ weight + bias))[..., classes].sum(axis=-1)
+        places = self._places(grid, classes)
         return places / places.max() if whole >= SHOWN and places.max() >= SEEN else None
+
+    def sees(self, grid: np.ndarray, kind: str) -> bool:
+        """Whether some place of `grid` shows one of `KINDS`."""
+        return bool(self._places(grid, [n for some in KINDS[kind] for n in some]).max() >= SEEN)
+
+    def _places(self, grid: np.ndarray, classes: list[int]) -> np.ndarray:
+        """The share of `classes` at each place, (side, side)."""
+        weight, bias = self._classifier
+        return np.exp(log_shares(np.moveaxis(grid, 0, -1) @ weight + bias))[..., classes].sum(axis=-1)
 
 
 def _is_named(name: str, word: str) -> bool:
