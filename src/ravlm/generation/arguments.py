@@ -47,7 +47,7 @@ def spread(words: Words, image: Pictures | None) -> tuple[list[str], list[ImageS
     images: list[Any] = list(image) if is_list(image) else [image]  # type: ignore[arg-type]
     if is_list(words) and is_list(image) and len(texts) != len(images):
         raise InvalidInput(f"There are {len(texts)} texts and {len(images)} pictures; give as many, or one for all.")
-    if len(texts) == 1 and images:
+    if len(texts) == 1:
         texts *= len(images)
     elif len(images) == 1:
         images *= len(texts)
