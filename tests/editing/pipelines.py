@@ -38,9 +38,18 @@ def instruct_pix2pix(folder: Path) -> str:
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             **narrow,
         ),
-        scheduler=PNDMScheduler(skip_prk_steps=True),
+        scheduler=PNDMScheduler(skip_prk_steps=True, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)  # fmt: skip
+    return str(folder)
+
+
+def text_to_image(from_folder: str, folder: Path) -> str:
+    """A pipeline that draws from words alone, of the parts of `instruct_pix2pix`."""
+    from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
+
+    parts = StableDiffusionInstructPix2PixPipeline.from_pretrained(from_folder).components
+    StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained(folder)
     return str(folder)
