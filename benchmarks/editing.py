@@ -1,4 +1,4 @@
-"""How well pictures are edited: python benchmarks/editing.py --data DATA [--kb KB]
+"""How well pictures are edited: python benchmarks/editing.py --data DATA [--kb KB] [--json FILE]
 
 Masks were drawn by hand for 38 photos of Flickr8k's dev split, on which the thresholds were set, and for 18 chosen at
 random later, on which nothing was set (`regions/`). Printed for each set: how well a word's region is found (IoU, "?"
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ravlm import Edit, Hit, KnowledgeBase
+from ravlm import Hit, KnowledgeBase
 from ravlm.data.images import load_image
 from ravlm.editing.base import EditRequest
 from ravlm.editing.colours import to_oklab
@@ -27,7 +28,9 @@ from ravlm.editing.lexicon import COLOURS
 from ravlm.editing.local import LocalEditor
 from ravlm.editing.regions import Scene, StarterSegmenter
 from ravlm.editing.stuff import PARTS, WORDS
+from ravlm.metrics.images import image_l1, mask_iou
 
+Figures: TypeAlias = "dict[str, Any]"
 SETS = {"set on these": "flickr8k-dev.jsonl", "held out": "flickr8k-dev-held-out.jsonl"}
 STUFF = ("grass", "sea", "sand", "snow", "road", "wall", "floor", "tree")
 UNCLEAR = 255
@@ -78,31 +81,42 @@ def read(path: Path, data: Path) -> Iterator[Drawn]:
         yield Drawn(image, np.asarray(mask), frozenset(row["also"]) | {word for word, _ in row["shapes"]})
 
 
-def regions(drawn: Sequence[Drawn], scenes: Sequence[Scene]) -> None:
-    """Print how well regions are found, and what is refused."""
-    overlap: dict[str, list[float]] = {}
+def regions(drawn: Sequence[Drawn], scenes: Sequence[Scene]) -> Figures:
+    """How well regions are found, and what is refused; beside it how well the whole picture would do as a region."""
+    ours: dict[str, list[np.ndarray]] = {}
+    theirs: dict[str, list[np.ndarray]] = {}
+    whole: dict[str, list[np.ndarray]] = {}
     found, refused = [], []
     for photo, scene in zip(drawn, scenes, strict=True):
         clear = photo.places != UNCLEAR
         for word in photo.present():
             share = scene.find(word)
             found.append(share is not None)
-            ours = np.zeros_like(clear) if share is None else resized(share, photo.image.size) > 0.5
-            theirs = photo.mask(word)
-            union = ((ours | theirs) & clear).sum()
-            overlap.setdefault(word, []).append(float((ours & theirs & clear).sum() / union))
+            mask = np.zeros_like(clear) if share is None else resized(share, photo.image.size) > 0.5
+            ours.setdefault(word, []).append(mask & clear)
+            theirs.setdefault(word, []).append(photo.mask(word))
+            whole.setdefault(word, []).append(clear)
         refused += [scene.find(word) is None for word in photo.absent()]
-    for word in WORDS:
-        if word in overlap:
-            print(f"  {word:<8} IoU {np.mean(overlap[word]):.2f}  n {len(overlap[word])}")
-    means = [np.mean(overlap[word]) for word in STUFF if word in overlap]
-    print(f"  the stuff words but sky, mean of their means: {np.mean(means):.2f}")
-    print(f"  there and found: {np.mean(found):.1%} of {len(found)}")
-    print(f"  not there and refused: {np.mean(refused):.1%} of {len(refused)}")
+    overlap = {
+        word: {
+            "iou": mask_iou(ours[word], theirs[word]).value,
+            "whole_picture": mask_iou(whole[word], theirs[word]).value,
+            "n": len(ours[word]),
+        }
+        for word in WORDS
+        if word in ours
+    }
+    return {
+        "photos": len(drawn),
+        "regions": overlap,
+        "stuff_but_sky_mean_of_means": float(np.mean([overlap[word]["iou"] for word in STUFF if word in overlap])),
+        "there_and_found": {"share": float(np.mean(found)), "n": len(found)},
+        "not_there_and_refused": {"share": float(np.mean(refused)), "n": len(refused)},
+    }
 
 
-def edits(drawn: Sequence[Drawn], editor: LocalEditor) -> None:
-    """Print how far "make the sky purple" and the like come, inside and outside the drawn regions."""
+def edits(drawn: Sequence[Drawn], editor: LocalEditor) -> Figures:
+    """How far "make the sky purple" and the like come, inside and outside the drawn regions."""
     toward, outside, touched = [], [], []
     for number, photo in enumerate(drawn):
         for word in (w for w in photo.present() if w not in ("skin", "person")):
@@ -117,73 +131,108 @@ def edits(drawn: Sequence[Drawn], editor: LocalEditor) -> None:
             far = [np.linalg.norm(to_oklab(p[inside]).mean(axis=0)[1:] - wanted) for p in (before, after)]
             toward.append(1 - far[1] / far[0])
             if rest.any():
-                difference = np.abs(before.astype(int) - after).max(axis=2)
-                outside.append(float(difference[rest].mean()) / 255)
-                touched.append(float((difference[rest] > 0).mean()))
-    print(f"  colour asked for: {np.mean(toward):.0%} of the way there inside the drawn region, n {len(toward)}")
-    print(
-        f"  outside it: {np.mean(touched):.1%} of the pixels changed, by {np.mean(outside):.4f} of the range on average"
-    )
+                outside.append(image_l1([edit.image], [photo.image], regions=[rest], where="inside").value)
+                touched.append(float((before != after).any(axis=2)[rest].mean()))
+    return {
+        "of_the_way_to_the_colour": {"share": float(np.mean(toward)), "n": len(toward)},
+        "pixels_changed_outside": {"share": float(np.mean(touched)), "n": len(touched)},
+        "mean_change_outside": {"share": float(np.mean(outside)), "n": len(outside)},
+    }
 
 
-def examples(wish: str, daylight: Sequence[Image.Image], wanted: np.ndarray, base: KnowledgeBase) -> None:
-    """Print how near `wish` brings the skies of photos to the colours `wanted` (n, 3)."""
-    segmenter = StarterSegmenter()
-    editor = LocalEditor(segmenter)
+def examples(wish: str, daylight: Sequence[Sky], wanted: np.ndarray, base: KnowledgeBase) -> Figures:
+    """How near `wish` brings skies to the colours `wanted` (n, 3), with retrieved pictures, random ones, and none.
+
+    Distances are in OKLab, from the mean of the sky as it is then to each of `wanted`, averaged."""
+    editor = LocalEditor(StarterSegmenter())
     retrieved = tuple(base.search(text=editor.wanted(wish), k=8, modality="image"))
     every = base.search(text="a photo", k=base.count(), modality="image")
     draw = np.random.default_rng(0)
     arms: dict[str, Callable[[], tuple[Hit, ...]]] = {
         "retrieved": lambda: retrieved,
-        "random": lambda: tuple(every[place] for place in draw.permutation(len(every))[:16]),
+        "random": lambda: tuple(every[place] for place in draw.permutation(len(every))[:16]),  # some show no sky
         "none": lambda: (),
     }
+    figures: Figures = {"wanted": len(wanted), "n": len(daylight)}
     for name, evidence in arms.items():
-        made = [editor.edit(EditRequest(image, wish, evidence())) for image in daylight]
-        near = [distance(edit, image, wanted, segmenter) for edit, image in zip(made, daylight, strict=True)]
-        done = sum(edit.region is not None for edit in made)
-        print(f"  {name:<10} distance {np.mean(near):.3f}, n {len(near)}, of them edited {done}")
+        made = [editor.edit(EditRequest(sky.image, wish, evidence())) for sky in daylight]
+        colours = [to_oklab(np.asarray(e.image))[sky.mask].mean(axis=0) for e, sky in zip(made, daylight, strict=True)]
+        figures[name] = {
+            "distance": float(np.mean([np.linalg.norm(wanted - colour, axis=1).mean() for colour in colours])),
+            "edited": sum(edit.region is not None for edit in made),
+        }
+    return figures
 
 
-def sky(image: Image.Image, segmenter: StarterSegmenter) -> np.ndarray | None:
-    """The mean colour of a photo's sky in OKLab, (3,)."""
-    share = segmenter.look(image).find("sky")
-    return None if share is None else to_oklab(np.asarray(image))[resized(share, image.size) > 0.5].mean(axis=0)
+@dataclass(frozen=True)
+class Sky:
+    """A photo and where its sky is."""
+
+    image: Image.Image
+    mask: np.ndarray
+
+    @property
+    def colour(self) -> np.ndarray:
+        """Its mean in OKLab, (3,)."""
+        return np.asarray(to_oklab(np.asarray(self.image))[self.mask].mean(axis=0))
 
 
-def distance(edit: Edit, image: Image.Image, wanted: np.ndarray, segmenter: StarterSegmenter) -> float:
-    """Mean distance in OKLab from the sky as it is now to the skies `wanted`; the region is found before."""
-    share = segmenter.look(image).find("sky")
-    assert share is not None
-    colour = to_oklab(np.asarray(edit.image))[resized(share, image.size) > 0.5].mean(axis=0)
-    return float(np.linalg.norm(wanted - colour, axis=1).mean())
+def skies(images: Iterable[Image.Image], segmenter: StarterSegmenter) -> list[Sky]:
+    """Those of `images` in which a sky is found."""
+    looked = ((image, segmenter.look(image).find("sky")) for image in images)
+    return [Sky(image, resized(share, image.size) > 0.5) for image, share in looked if share is not None]
+
+
+def steered(data: Path, kb: Path, daylight: Sequence[Sky], segmenter: StarterSegmenter) -> Figures:
+    """`examples` for each of `WISHED_SKIES`, against dev photos whose captions speak of such a sky."""
+    lines = (data / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["split"] == "dev"]
+    figures: Figures = {}
+    with KnowledgeBase.open(kb) as base:
+        for wish, (said, least) in WISHED_SKIES.items():
+            spoken = [row for row in rows if sum(said in text.lower() for text in row["texts"]) >= least]
+            photos = (load_image(data / "flickr8k" / row["image"]) for row in spoken[:25])
+            wanted = np.stack([sky.colour for sky in skies(photos, segmenter)])
+            figures[wish] = examples(wish, daylight, wanted, base)
+    return figures
+
+
+def show(figures: Figures, indent: str = "") -> None:
+    """Print figures, those of one thing on one line."""
+    for name, value in figures.items():
+        if not isinstance(value, dict):
+            print(f"{indent}{name}: {_short(value)}")
+        elif any(isinstance(inner, dict) for inner in value.values()):
+            print(f"{indent}{name}")
+            show(value, indent + "  ")
+        else:
+            print(f"{indent}{name:<28} " + "  ".join(f"{k} {_short(v)}" for k, v in value.items()))
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds flickr8k/")
     parser.add_argument("--kb", type=Path, help="a base whose pictures steer edits")
-    parser.add_argument("--skies", type=int, default=10, help="photos whose sky is changed like an example")
+    parser.add_argument("--skies", type=int, default=20, help="photos whose sky is changed like an example")
+    parser.add_argument("--json", type=Path, help="where to keep the figures")
     options = parser.parse_args()
-    segmenter = StarterSegmenter()
-    both: list[Drawn] = []
+    segmenter, figures, both = StarterSegmenter(), {}, []
     for name, file in SETS.items():
         drawn = list(read(Path(__file__).parent / "regions" / file, options.data))
-        print(f"{name}: {len(drawn)} photos")
-        regions(drawn, [segmenter.look(photo.image) for photo in drawn])
-        edits(drawn, LocalEditor(segmenter))
+        looked = [segmenter.look(photo.image) for photo in drawn]
+        figures[name] = {**regions(drawn, looked), **edits(drawn, LocalEditor(segmenter))}
         both += drawn
     if options.kb:
-        lines = (options.data / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [r for r in map(json.loads, lines) if r["split"] == "dev"]
-        daylight = [photo.image for photo in both if "sky" in photo.present()][: options.skies]
-        with KnowledgeBase.open(options.kb) as base:
-            for wish, (said, least) in WISHED_SKIES.items():
-                spoken = [r for r in rows if sum(said in text.lower() for text in r["texts"]) >= least]
-                photos = [load_image(options.data / "flickr8k" / r["image"]) for r in spoken[:25]]
-                skies = [colour for photo in photos if (colour := sky(photo, segmenter)) is not None]
-                print(f'"{wish}", against the skies of {len(skies)} dev photos of which "{said}" is said')
-                examples(wish, daylight, np.stack(skies), base)
+        daylight = skies([photo.image for photo in both if "sky" in photo.present()], segmenter)[: options.skies]
+        figures["like an example"] = steered(options.data, options.kb, daylight, segmenter)
+    show(figures)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ravlm.editing.loading import load_editor, load_segmenter
 from ravlm.editing.local import LocalEditor
 from ravlm.editing.regions import Scene, Segmenter, StarterSegmenter, by_colour, margin
 from ravlm.editing.stuff import PARTS, WORDS
+from ravlm.editing.things import ThingFinder
 from ravlm.errors import Mismatch, NotFound
 from tests.editing.fakes import ByColour, landscape, truth
 from tests.editing.segmenting import clipseg, owlvit
@@ -169,6 +170,18 @@ def test_things_of_the_classes_are_found_in_two_languages() -> None:
     assert chinese is not None
     assert np.array_equal(english, chinese)
     assert scene.find("xyzzy") is None
+
+
+def test_kinds_go_before_names() -> None:
+    """A heron was no bird: the names of a hummingbird and a blackbird end in the word, and a heron's does not."""
+    finder = ThingFinder()
+    named = ThingFinder()._names
+    assert 131 in finder.classes("bird")
+    assert finder.classes("birds") == finder.classes("bird")
+    assert finder.classes("鸟") == finder.classes("bird")
+    assert "little blue heron" in named[131]
+    assert [named[n][0] for n in finder.classes("cup")] == ["measuring cup", "cup"]
+    assert finder.classes("xyzzy") == []
 
 
 def test_what_lies_outside_the_feathered_region_of_a_photo_stays_exactly() -> None:

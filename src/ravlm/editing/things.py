@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[range, ...]] = {
     "monkey": (range(365, 383),),
     "fruit": (range(948, 958),),
 }
-"""Kinds of things -> the classes that are of them (the classes stand in an order of kinds)."""
+"""Kinds of things -> the classes that are of them (the classes stand in an order of kinds), whatever their names."""
 SHOWN, SEEN = 0.15, 0.5
 """Shares that the classes must reach in the whole picture and at the best place."""
 _SHORTEST = 4
@@ -54,10 +54,11 @@ class ThingFinder:
         """The classes that `word` names, English or Chinese; none where it names none."""
         word = (self._glosser.gloss(word) if is_chinese(word) else word).strip().lower()
         forms = {word, word.removesuffix("s"), word.removesuffix("es")} - {""}
-        found = [
+        for form in forms & set(KINDS):
+            return [n for some in KINDS[form] for n in some]
+        return [
             n for n, names in enumerate(self._names) if any(_is_named(name, form) for name in names for form in forms)
         ]
-        return found or [n for form in forms for some in KINDS.get(form, ()) for n in some]
 
     def find(self, grid: np.ndarray, word: str) -> np.ndarray | None:
         """How far each place of `grid` (1280, side, side) shows `word`, 0 to 1 at the best place; None: not there."""
