@@ -26,7 +26,7 @@ from ravlm.editing.colours import to_oklab
 from ravlm.editing.edges import resized
 from ravlm.editing.lexicon import COLOURS
 from ravlm.editing.local import LocalEditor
-from ravlm.editing.regions import Scene, StarterSegmenter
+from ravlm.editing.regions import Scene, Segmenter, StarterSegmenter
 from ravlm.editing.stuff import PARTS, WORDS
 from ravlm.metrics.images import image_l1, mask_iou
 
@@ -140,17 +140,33 @@ def edits(drawn: Sequence[Drawn], editor: LocalEditor) -> Figures:
     }
 
 
-def examples(wish: str, daylight: Sequence[Sky], wanted: np.ndarray, base: KnowledgeBase) -> Figures:
+class Remembering(Segmenter):
+    """Looks at each picture once: the same few are retrieved for every photo."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._scenes: dict[bytes, Scene] = {}
+
+    def look(self, image: Image.Image) -> Scene:
+        pixels = image.tobytes()
+        if pixels not in self._scenes:
+            self._scenes[pixels] = self._segmenter.look(image)
+        return self._scenes[pixels]
+
+
+def examples(
+    wish: str, daylight: Sequence[Sky], wanted: np.ndarray, base: KnowledgeBase, segmenter: Segmenter
+) -> Figures:
     """How near `wish` brings skies to the colours `wanted` (n, 3), with retrieved pictures, random ones, and none.
 
     Distances are in OKLab, from the mean of the sky as it is then to each of `wanted`, averaged."""
-    editor = LocalEditor(StarterSegmenter())
+    editor = LocalEditor(segmenter)
     retrieved = tuple(base.search(text=editor.wanted(wish), k=8, modality="image"))
     every = base.search(text="a photo", k=base.count(), modality="image")
     draw = np.random.default_rng(0)
     arms: dict[str, Callable[[], tuple[Hit, ...]]] = {
         "retrieved": lambda: retrieved,
-        "random": lambda: tuple(every[place] for place in draw.permutation(len(every))[:16]),  # some show no sky
+        "random": lambda: tuple(every[place] for place in draw.permutation(len(every))[:8]),
         "none": lambda: (),
     }
     figures: Figures = {"wanted": len(wanted), "n": len(daylight)}
@@ -193,7 +209,7 @@ def steered(data: Path, kb: Path, daylight: Sequence[Sky], segmenter: StarterSeg
             spoken = [row for row in rows if sum(said in text.lower() for text in row["texts"]) >= least]
             photos = (load_image(data / "flickr8k" / row["image"]) for row in spoken[:25])
             wanted = np.stack([sky.colour for sky in skies(photos, segmenter)])
-            figures[wish] = examples(wish, daylight, wanted, base)
+            figures[wish] = examples(wish, daylight, wanted, base, Remembering(segmenter))
     return figures
 
 
@@ -217,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds flickr8k/")
     parser.add_argument("--kb", type=Path, help="a base whose pictures steer edits")
-    parser.add_argument("--skies", type=int, default=20, help="photos whose sky is changed like an example")
+    parser.add_argument("--skies", type=int, default=12, help="photos whose sky is changed like an example")
     parser.add_argument("--json", type=Path, help="where to keep the figures")
     options = parser.parse_args()
     segmenter, figures, both = StarterSegmenter(), {}, []
@@ -225,11 +241,12 @@ def main() -> None:
         drawn = list(read(Path(__file__).parent / "regions" / file, options.data))
         looked = [segmenter.look(photo.image) for photo in drawn]
         figures[name] = {**regions(drawn, looked), **edits(drawn, LocalEditor(segmenter))}
+        show({name: figures[name]})
         both += drawn
     if options.kb:
         daylight = skies([photo.image for photo in both if "sky" in photo.present()], segmenter)[: options.skies]
         figures["like an example"] = steered(options.data, options.kb, daylight, segmenter)
-    show(figures)
+        show({"like an example": figures["like an example"]})
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""RetrievalAugmentedVLM: a knowledge base and a generator put together. It only delegates.
+"""RetrievalAugmentedVLM: a knowledge base, a generator and an editor put together. It only delegates.
 
 `Finder` finds the evidence and a generator writes from it; here lists are spread out, arguments are checked, and what
 is not in the base is abstained from before any generator is asked.
