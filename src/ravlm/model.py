@@ -353,7 +353,8 @@ class RetrievalAugmentedVLM:
         if k == 0:
             return [CLOSED_BOOK] * len(texts)
         pictures = [image for image in images if image is not None]
-        seen = iter(self._finding.by_pictures(pictures, k, where) if pictures else [])
+        query = None if any(texts) else self.writer.query  # pictures alone: they are to be described
+        seen = iter(self._finding.by_pictures(pictures, k, where, query) if pictures else [])
         found = []
         for text, image in zip(texts, images, strict=True):
             shown = next(seen) if image is not None else None

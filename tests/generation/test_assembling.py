@@ -116,9 +116,9 @@ def test_evidence_enters_with_and_without_a_text_tower(
     sources = model.writer.sources  # type: ignore[attr-defined]
     given = sources.pictures([RED, GREEN])
     labels = torch.tensor([[5, 6, 7], [7, 6, 5]])
-    alone = float(network(**given, labels=labels).loss)
+    alone = network(**given, labels=labels).loss.item()
     read = [
-        float(network(**given, **sources.evidence([[words], [words]], 40), labels=labels).loss)
+        network(**given, **sources.evidence([[words], [words]], 40), labels=labels).loss.item()
         for words in ("a red bird", "a tall tree")
     ]
     assert len({round(loss, 6) for loss in (alone, *read)}) == 3

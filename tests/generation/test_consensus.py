@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from ravlm.generation.base import Evidence
 from ravlm.generation.consensus import consensus
-from ravlm.generation.vectors import TextVectors
 from ravlm.records import Entry, Hit, Part
-from tests.generation.fakes import WordEncoder
 
 
 def evidence(*entries: tuple[str, ...], weights: tuple[float, ...] = ()) -> Evidence:
     hits = tuple(Hit(Entry(f"e{i}", None, texts), 0.5, Part("image")) for i, texts in enumerate(entries))
     return Evidence(hits, weights or (1 / len(hits),) * len(hits))
-
-
-def vectors() -> TextVectors:
-    return TextVectors(WordEncoder())
 
 
 def test_the_sentence_most_like_the_others_is_taken() -> None:
@@ -24,7 +18,7 @@ def test_the_sentence_most_like_the_others_is_taken() -> None:
         ("A brown dog runs on a sandy beach.",),
         ("The dog jumps on the beach.", "A man reads."),
     )
-    text, cited, agreement = consensus(found, vectors(), chinese=False)
+    text, cited, agreement = consensus(found, chinese=False)
     assert text == "A dog runs on the beach."
     assert cited[0] == "e0"
     assert 0.2 < agreement < 1
@@ -32,16 +26,16 @@ def test_the_sentence_most_like_the_others_is_taken() -> None:
 
 def test_the_likelier_hit_counts_more() -> None:
     two = (("A dog sleeps.",), ("A cat jumps.",))
-    assert consensus(evidence(*two, weights=(0.9, 0.1)), vectors(), False)[0] == "A dog sleeps."
-    assert consensus(evidence(*two, weights=(0.1, 0.9)), vectors(), False)[0] == "A cat jumps."
+    assert consensus(evidence(*two, weights=(0.9, 0.1)), False)[0] == "A dog sleeps."
+    assert consensus(evidence(*two, weights=(0.1, 0.9)), False)[0] == "A cat jumps."
 
 
 def test_names_stand_in_where_there_are_no_sentences_and_nothing_where_there_is_nothing() -> None:
-    assert consensus(evidence(("Name: Wren\nLength: 9 cm",)), vectors(), False)[0] == "Wren"
-    assert consensus(evidence(()), vectors(), False) == ("", (), 0.0)
+    assert consensus(evidence(("Name: Wren\nLength: 9 cm",)), False)[0] == "Wren"
+    assert consensus(evidence(()), False) == ("", (), 0.0)
 
 
 def test_the_language_is_kept_where_the_evidence_has_it() -> None:
     both = evidence(("A black dog runs.", "一只黑狗在跑。"))
-    assert consensus(both, vectors(), chinese=True)[0] == "一只黑狗在跑。"
-    assert consensus(both, vectors(), chinese=False)[0] == "A black dog runs."
+    assert consensus(both, chinese=True)[0] == "一只黑狗在跑。"
+    assert consensus(both, chinese=False)[0] == "A black dog runs."

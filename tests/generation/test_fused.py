@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.generation.base import CLOSED_BOOK, Evidence, Request
+from ravlm.generation.extractive import ExtractiveGenerator
 from ravlm.generation.fused import FusedGenerator, FusedSettings
 from ravlm.generation.fused_sources import StarterSources, packed
 from ravlm.generation.vocabulary import train_words
@@ -102,3 +104,32 @@ def test_states_are_cut_to_the_budget_and_kept_in_a_bounded_memory() -> None:
     one, two = sources.states(["a dog", "a red cat"])
     mask = packed([[one, two], [two]])["evidence_mask"]
     assert mask.sum(-1).tolist() == [[4, 5], [5, 0]]
+
+
+def test_a_base_of_another_manner_is_left_to_the_other_generator(
+    folder: Path, birds: KnowledgeBase  # noqa: F811
+) -> None:
+    """A model of "a red bird sits" has no words for a shop's catalogue, nor for Chinese: its captions of such a base
+    were the nearest thing it could spell."""
+    generator = FusedGenerator.load(folder, others=ExtractiveGenerator(birds.encoder))
+    own, shop, chinese = generator.generate(
+        [
+            request((200, 0, 0), *TEXTS),
+            request((200, 0, 0), "EKTORP sofa with washable cover and three cushions", "STRANDMON wing chair"),
+            request((200, 0, 0), "一只红色的鸟", "树上的鸟"),
+        ]
+    )
+    assert own.trace["generator"] == "fused"
+    assert "cover" in shop.text or "wing" in shop.text
+    assert "鸟" in chinese.text
+    assert FusedGenerator.load(folder).generate([request((200, 0, 0), "EKTORP sofa")])[0].trace["generator"] == "fused"
+
+
+def test_of_the_beams_that_one_is_taken_which_the_evidence_agrees_with(folder: Path) -> None:
+    generator = FusedGenerator.load(folder)
+    asked = request((200, 0, 0), "a green bird flies over the sea", "a green bird over the sea")
+    beams = [("A red bird sits.", -1.0), ("A green bird flies over the sea.", -1.1)]
+    assert generator._chosen(asked, beams)[0] == "A red bird sits."
+    generator.settings = replace(generator.settings, agreement=1.0)
+    assert generator._chosen(asked, beams) == beams[1]
+    assert generator._chosen(request((200, 0, 0)), beams) == beams[0]  # closed book: nothing to agree with

@@ -11,7 +11,7 @@ from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.generation.base import Evidence, Request
 from ravlm.generation.chat import ChatGenerator
 from ravlm.generation.extractive import ExtractiveGenerator
-from ravlm.generation.loading import describer, load_generator
+from ravlm.generation.loading import describe, load_generator
 from ravlm.generation.presets import PRESETS
 from ravlm.generation.remote import RemoteGenerator
 from ravlm.knowledge.base import KnowledgeBase
@@ -73,7 +73,6 @@ def test_folders_that_hold_no_generator(birds: KnowledgeBase, tmp_path: Path) ->
 
 
 def test_a_picture_is_described_by_the_entries_that_look_like_it(birds: KnowledgeBase) -> None:
-    describe = describer(birds)
     (entry,) = birds.get(["bird-1-0"])
     evidence = Evidence((Hit(entry, 0.9, Part("image")),), (1.0,))
     assert describe(Request("ask", "What?", None, evidence)) in entry.text

@@ -35,8 +35,9 @@ from ravlm.training.generator_data import (
     first_texts,
     sampled,
 )
+from ravlm.training.language import LanguageConfig, train_language
 from ravlm.training.loop import fit
-from ravlm.training.starter_generator import TEXT_WIDTH, Recipe, new_model
+from ravlm.training.starter_generator import TEXT_WIDTH, Recipe, new_generator, new_model
 from tests.encoders.checkpoints import vit
 from tests.fakes import FakeEncoder
 from tests.generation.test_assembling import gpt2
@@ -205,5 +206,27 @@ def test_the_command_trains_one_on_the_starters_backbones(
     assert main(["train", "generator", "--pairs", pairs, "--out", str(tmp_path / "more"), *again]) == 0
     assert "reward" in (tmp_path / "more" / "critical" / "log.jsonl").read_text()
     assert capsys.readouterr().err.count("it/s") == 0  # no bars of Transformers
-    assert main(["train", "generator", "--pairs", pairs, "--out", str(out), "--language", "gpt2"]) == 2
-    assert "--vision" in capsys.readouterr().err
+    assert main(["train", "generator", "--pairs", pairs, "--out", str(out), "--vision", "vit"]) == 2
+    assert "--language" in capsys.readouterr().err
+
+
+def test_the_decoder_begins_from_a_language_model(
+    goats: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its weights and its words; what was not trained by it (the sight of pictures and evidence) is new."""
+    home, _ = goats
+    config = LanguageConfig(epochs=1, batch=8, width=32, layers=1, heads=2, least=1, held_out=0)
+    language = train_language(CAPTIONS * 2, tmp_path / "language", config)
+    generator = new_generator([], Recipe(), tmp_path / "language")
+    assert len(generator.tokenizer) == 4 + 5 + len(NOUNS)
+    torch.testing.assert_close(generator.model.decoder.layers[0].feed[0].weight, language.layers[0].feed[0].weight)
+    pairs = ["--pairs", str(home / "pairs.jsonl"), "--out", str(tmp_path / "out"), "--batch", "4", "--epochs", "1"]
+    assert main(["train", "generator", *pairs, "--language", str(tmp_path / "language")]) == 0
+    assert FusedGenerator.load(tmp_path / "out").tokenizer.get_vocab() == generator.tokenizer.get_vocab()
+    with pytest.warns(UserWarning, match="not yet trained"):
+        assemble(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"))
+    capsys.readouterr()
+    assert main(["train", "generator", *pairs, "--language", str(tmp_path / "gpt2")]) == 1
+    assert 'a model of type "gpt2", which can\'t see by itself; name an image model too' in capsys.readouterr().err
+    assert main(["train", "generator", *pairs, "--language", str(tmp_path / "none")]) == 1
+    assert "make one: ravlm train language" in capsys.readouterr().err

@@ -27,8 +27,11 @@ def test_it_learns_what_can_be_learnt(tmp_path: Path) -> None:
     assert 1.9 < last_figures(tmp_path / "lm")["held-out perplexity"] < 2.2
     again = EvidenceDecoder.from_pretrained(tmp_path / "lm").eval()
     tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "lm"))
-    written = again.generate(**tokenizer("dog", return_tensors="pt", add_special_tokens=False), max_new_tokens=3)
-    assert tokenizer.convert_ids_to_tokens(written[0])[1] in ("runs", "sleeps")
+    begun = tokenizer(tokenizer.bos_token + " dog", return_tensors="pt", add_special_tokens=False)
+    written = tokenizer.convert_ids_to_tokens(again.generate(**begun, max_new_tokens=3)[0])
+    assert written[1] == "dog"
+    assert written[2] in ("runs", "sleeps")
+    assert written[3] == tokenizer.eos_token
     with pytest.raises(InvalidInput, match="is a trained language model already"):
         train_language(texts(640), tmp_path / "lm", SMALL)
 

@@ -95,8 +95,8 @@ def train_generator(options: Options) -> int:
     from ravlm.training.loop import last_figures
     from ravlm.training.starter_generator import Recipe, new_generator
 
-    if (options.language is None) != (options.vision is None) or (options.generator and options.language):
-        raise UsageError("Give --language and --vision together, or --generator, or none of them.")
+    if (options.vision and not options.language) or (options.generator and options.language):
+        raise UsageError("Give --language (alone, or with --vision), or --generator, or none of them.")
     pairs = read_pairs(options.pairs, images=options.images)
     train, held_out = split(pairs, options.held_out)
     given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "k", "seed")}
@@ -104,11 +104,11 @@ def train_generator(options: Options) -> int:
     critical = replace(first, epochs=options.critical_epochs, rate=first.rate / 20) if options.critical_epochs else None
     if options.generator:
         generator = FusedGenerator.load(options.generator)
-    elif options.language:
+    elif options.vision:
         generator = assemble(options.language, options.vision, options.text, options.fusion, seed=first.seed)
     else:
         recipe = replace(Recipe(), first=first, least=options.least)
-        generator = new_generator((text for pair in train for text in pair.texts), recipe)
+        generator = new_generator((text for pair in train for text in pair.texts), recipe, options.language)
     out = Path(options.out)
     kb = KnowledgeBase.open(options.kb) if options.kb else None
     try:
@@ -123,6 +123,31 @@ def train_generator(options: Options) -> int:
         print_json({"generator": str(out), "refused": len(pairs.quarantine), **last_figures(out / stage)})
         return 0
     print(f'The trained generator is in "{out}", beside its logs. Use it: ravlm caption KB PICTURE --generator {out}')
+    return 0
+
+
+def train_retriever(options: Options) -> int:
+    """`ravlm train retriever`: where a generator looks; a run that was stopped goes on with the same command."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from ravlm import KnowledgeBase, read_pairs
+    from ravlm.generation.fused import FusedGenerator
+    from ravlm.training import retriever
+    from ravlm.training.loop import last_figures
+
+    given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "seed")}
+    config = replace(retriever.RetrieverConfig(), **{name: v for name, v in given.items() if v is not None})
+    generator, out = FusedGenerator.load(options.generator), Path(options.out)
+    pairs = read_pairs(options.pairs, images=options.images)
+    with KnowledgeBase.open(options.kb) as kb:
+        retriever.train_retriever(generator, list(pairs), kb, out, config, _figures)
+    for refused in pairs.quarantine:
+        note(f"refused: {refused.place}: {refused.reason}")
+    if options.json:
+        print_json({"generator": str(out), "refused": len(pairs.quarantine), **last_figures(out / "query")})
+        return 0
+    print(f'The generator, with a query of its own, is in "{out}". Use it: ravlm caption KB PICTURE --generator {out}')
     return 0
 
 
@@ -189,8 +214,8 @@ KINDS: dict[str, Command] = {
             argument("--out", required=True, metavar="DIR", help="folder of the trained generator and its logs"),
             argument("--kb", metavar="KB", help="where evidence comes from; without one it is trained closed book"),
             argument("--generator", metavar="DIR", help="a trained generator to begin from (default: a new one)"),
-            argument("--language", metavar="M", help="instead: a language model of Transformers, which writes"),
-            argument("--vision", metavar="M", help="and an image model, which sees"),
+            argument("--language", metavar="M", help="a folder of ravlm train language, from which its decoder begins"),
+            argument("--vision", metavar="M", help="an image model, which sees; then --language may be any"),
             argument("--text", metavar="M", help="and a text model, which reads the evidence"),
             argument("--fusion", metavar="F", help="cross_attention, prompt, marginal or marginal_prompt"),
             argument("--images", metavar="FOLDER", help="where the pictures lie that the pairs name"),
@@ -207,6 +232,24 @@ KINDS: dict[str, Command] = {
         ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner
         ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner --critical-epochs 3
         ravlm train generator --pairs captions.jsonl --out runs/gpt2 --language my-gpt2/ --vision my-vit/ --rate 5e-5
+        """,
+    ),
+    "retriever": Command(
+        "train where a generator looks for evidence, by what it writes best from; goes on where it was stopped",
+        train_retriever,
+        (
+            argument("--pairs", required=True, metavar="FILE", help="pairs, in any form that ravlm build reads"),
+            argument("--kb", required=True, metavar="KB", help="where evidence comes from"),
+            argument("--generator", required=True, metavar="DIR", help="a trained generator, which stays as it is"),
+            argument("--out", required=True, metavar="DIR", help="folder of the generator with its query, and the log"),
+            argument("--images", metavar="FOLDER", help="where the pictures lie that the pairs name"),
+            _EPOCHS,
+            argument("--batch", type=int, metavar="N", help="pictures a step (default 256)"),
+            argument("--rate", type=float, metavar="R", help="highest learning rate (default 0.001)"),
+            _SEED,
+        ),
+        """
+        ravlm train retriever --pairs captions.jsonl --kb my-kb/ --generator runs/captioner --out runs/captioner-2
         """,
     ),
 }

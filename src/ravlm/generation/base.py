@@ -10,9 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator as Stream
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ravlm.records import Answer, Hit, ImageSource
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Task = Literal["ask", "caption", "tell", "chat"]
 ABSENT = {False: "That is not in the knowledge base.", True: "知识库中没有这方面的内容。"}
@@ -79,6 +82,11 @@ class Generator(ABC):
     def network(self) -> Any:
         """The model of Transformers behind it that can be trained; itself where there is none."""
         return self
+
+    def query(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
+        """Where to look for evidence on pictures that are to be described, from their vectors (n, dim) by the encoder
+        with that fingerprint: there itself, unless the generator has learnt better."""
+        return vectors
 
     @abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[Answer]:

@@ -1,22 +1,26 @@
 """The caption on which the evidence agrees: of all its sentences the one that is most like the others.
 
-(Devlin et al. 2015, arXiv:1505.04467: the consensus caption of the nearest photos.) Knows no picture.
+(Devlin et al. 2015, arXiv:1505.04467: the consensus caption of the nearest photos.) Likeness is the F1 of words and of
+pairs of words, which on captions chose better than the cosine of sentence vectors. Knows no picture and no encoder.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 
-from ravlm.data.words import is_chinese
+from ravlm.data.words import is_chinese, words
 from ravlm.generation.base import Evidence
 from ravlm.generation.facts import entity_name, parse_text
-from ravlm.generation.vectors import TextVectors
 from ravlm.records import Hit
 
 _MOST_CITATIONS = 3
 
 
-def consensus(evidence: Evidence, vectors: TextVectors, chinese: bool) -> tuple[str, tuple[str, ...], float]:
+def consensus(evidence: Evidence, chinese: bool) -> tuple[str, tuple[str, ...], float]:
     """The caption, the entries it rests on, and how much the evidence agrees with it (0 to 1).
 
     Sentences count by the weight of their hit. Empty where the evidence has no text.
@@ -25,8 +29,7 @@ def consensus(evidence: Evidence, vectors: TextVectors, chinese: bool) -> tuple[
     if not said:
         return "", (), 0.0
     texts = [text for _, text in said]
-    rows = vectors(texts)
-    alike = np.clip(rows @ rows.T, 0, 1)
+    alike = likeness(texts)
     counts = np.bincount([i for i, _ in said], minlength=len(evidence.hits))
     weights = np.array([(evidence.weights[i] + 1e-6) / counts[i] for i, _ in said])
     np.fill_diagonal(alike, 0)  # a sentence does not support itself
@@ -42,3 +45,15 @@ def _sayings(hit: Hit, chinese: bool) -> list[str]:
     free = [fact.value for text in hit.entry.texts for fact in parse_text(text) if not fact.key]
     wanted = [text for text in free if is_chinese(text) == chinese] or free
     return list(dict.fromkeys(wanted)) or [name for name in [entity_name(hit.entry)] if name]
+
+
+def likeness(texts: Sequence[str]) -> np.ndarray:
+    """How alike texts are, (n, n): the F1 of their words and pairs of neighbouring words."""
+    spoken = [words(text) for text in texts]
+    counts = [Counter([*some, *pairwise(some)]) for some in spoken]
+    sizes = [max(1, count.total()) for count in counts]
+    found = np.eye(len(texts))
+    for i, one in enumerate(counts):
+        for j in range(i):
+            found[i, j] = found[j, i] = 2 * (one & counts[j]).total() / (sizes[i] + sizes[j])
+    return found

@@ -153,7 +153,7 @@ class ExtractiveGenerator(Generator):
         return Candidate(name or fact.value, fact, hit, 0.8)
 
     def _caption(self, request: Request) -> Answer:
-        text, cited, agreement = consensus(request.evidence, self._vectors, request.chinese)
+        text, cited, agreement = consensus(request.evidence, request.chinese)
         if not text:
             return abstain(request, "the evidence has no text")
         return Answer(text, request.evidence.hits, cited, round(agreement, 4), False, dict(request.evidence.trace))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from ravlm.records import Hit, ImageSource
 from ravlm.retrieval.filter_syntax import Where
 from ravlm.retrieval.options import SearchOptions
 
+Moved: TypeAlias = "Callable[[np.ndarray, str], np.ndarray]"
 _TEXT_CANDIDATES = 32
 _LEAST_BY_NAME = 0.5
 _FEW_FACTS = 2
@@ -58,10 +59,17 @@ class Finder:
         named = self.by_words(text, k, where)
         return named if named.subject or seen.enough else seen
 
-    def by_pictures(self, images: Sequence[ImageSource], k: int, where: Where = None) -> list[Evidence]:
-        """For each picture the k likeliest entities, an entry each; and texts without a picture that describe it."""
+    def by_pictures(
+        self, images: Sequence[ImageSource], k: int, where: Where = None, query: Moved | None = None
+    ) -> list[Evidence]:
+        """For each picture the k likeliest entities, an entry each; and texts without a picture that describe it.
+
+        `query`: a generator's own, from the pictures' vectors.
+        """
         began = time.perf_counter()
         vectors = self._encoded(images)
+        if query is not None:
+            vectors = query(vectors, self.kb.encoder.fingerprint)
         encoded = time.perf_counter()
         queries = [{"vector": vector} for vector in vectors]
         near = self.kb.search_many(queries, max(k, CANDIDATES), "image", where)

@@ -8,6 +8,7 @@ base.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,9 @@ from ravlm.generation.facts import entity_name, parse_text
 from ravlm.generation.fused_model import FusedModel
 from ravlm.generation.fused_sources import ProcessorSources, SourceReader, StarterSources
 from ravlm.generation.overlap import content_words
+from ravlm.generation.querying import QueryAdapter
 from ravlm.generation.vocabulary import sentence
+from ravlm.metrics import token_f1
 from ravlm.records import Answer, Entry, Hit
 
 SETTINGS, READING = "generator.json", "text"
@@ -44,6 +47,11 @@ class FusedSettings:
     most_words: int = 24
     budget: int = 160
     """Tokens of evidence a request."""
+    most_unknown: float = 0.15
+    """Evidence with a larger share of words that the model can't write is left to the other generator."""
+    agreement: float = 0.0
+    """What agreement with the evidence counts beside the mean log-probability of a word, when the best of the beams is
+    chosen."""
     trained_on: tuple[str, ...] = field(default=())
     """What it was trained on, for people."""
 
@@ -67,6 +75,11 @@ class FusedGenerator(Generator):
     ) -> None:
         self.model, self.tokenizer, self.sources = model.eval(), tokenizer, sources
         self.settings, self.others = settings, others
+        self.adapter: QueryAdapter | None = None
+        """Where it looks for evidence, if that was trained."""
+
+    def query(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
+        return vectors if self.adapter is None else self.adapter(vectors, fingerprint)
 
     @classmethod
     def load(cls, folder: str | Path, others: Generator | None = None) -> FusedGenerator:
@@ -78,13 +91,17 @@ class FusedGenerator(Generator):
             raise NotFound(f'"{folder}" is no fused generator: it has no {SETTINGS}. Train one: ravlm train generator')
         settings = from_mapping(FusedSettings, _read(folder / SETTINGS), str(folder / SETTINGS))
         model = load_model(folder)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        if settings.sources == "starter":
-            return cls(model, tokenizer, StarterSources(settings.image_size), settings, others)
-        processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, backend="pil")
-        own = (folder / READING).is_dir()
-        reading = AutoTokenizer.from_pretrained(str(folder / READING), local_files_only=True) if own else None
-        return cls(model, tokenizer, ProcessorSources(processor, tokenizer, reading), settings, others)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        sources: SourceReader = StarterSources(settings.image_size)
+        if settings.sources != "starter":
+            processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, backend="pil")
+            own = (folder / READING).is_dir()
+            reading = AutoTokenizer.from_pretrained(str(folder / READING), local_files_only=True) if own else None
+            sources = ProcessorSources(processor, tokenizer, reading)
+        generator = cls(model, tokenizer, sources, settings, others)
+        generator.adapter = QueryAdapter.load(folder)
+        return generator
 
     def save(self, folder: str | Path) -> None:
         """Write it as a folder, whole or not at all."""
@@ -97,20 +114,32 @@ class FusedGenerator(Generator):
                 self.sources.image_processor.save_pretrained(aside)
                 if self.sources.reading is not None:
                     self.sources.reading.save_pretrained(aside / READING)
+            if self.adapter is not None:
+                self.adapter.save(aside)
             (aside / SETTINGS).write_text(json.dumps(to_mapping(self.settings), indent=1) + "\n", encoding="utf-8")
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Captions together, in one batch; the rest by the other generator."""
-        mine = [request for request in requests if request.task == "caption"]
-        rest = [request for request in requests if request.task != "caption"]
+        own = [request.task == "caption" and self._can_say(request) for request in requests]
+        rest = [request for request, is_own in zip(requests, own, strict=True) if not is_own]
         if rest and self.others is None:
             raise InvalidInput(
                 f'This fused generator writes captions only, and was asked to "{rest[0].task}"; take '
                 'generator="extractive", or an instruction model.'
             )
-        written = iter(self._captions(mine))
+        written = iter(self._captions([request for request, is_own in zip(requests, own, strict=True) if is_own]))
         answered = iter(self.others.generate(rest) if self.others and rest else [])
-        return [next(written) if request.task == "caption" else next(answered) for request in requests]
+        return [next(written) if is_own else next(answered) for is_own in own]
+
+    def _can_say(self, request: Request) -> bool:
+        """Whether the model has the words for what the evidence speaks of; a base of another manner or language than it
+        was trained on is left to the other generator, which speaks as the base does."""
+        unknown = self.tokenizer.unk_token_id
+        if self.others is None or unknown is None or not request.evidence.hits:
+            return True
+        texts = [text for hit in request.evidence.hits for text in saying(hit.entry)]
+        ids = [i for text in texts for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        return ids.count(unknown) <= self.settings.most_unknown * len(ids)
 
     def _captions(self, requests: Sequence[Request]) -> list[Answer]:
         shown = [request for request in requests if request.image is not None]
@@ -121,21 +150,24 @@ class FusedGenerator(Generator):
         given |= self.sources.evidence(said, self.settings.budget)
         if self.model.config.fusion.startswith("marginal") and "evidence_mask" in given:
             given["evidence_scores"] = _scores([request.evidence.hits for request in shown])
-        words, likelihood = self.write(given, shown[0].seed)
-        found = iter(zip(shown, words, likelihood, strict=True))
+        beams = self.write(given, shown[0].seed)
+        chosen = [self._chosen(request, some) for request, some in zip(shown, beams, strict=True)]
+        found = iter((request, text, math.exp(score)) for request, (text, score) in zip(shown, chosen, strict=True))
         return [
             self._answer(*next(found)) if request.image is not None else abstain(request, "there is no picture")
             for request in requests
         ]
 
     @torch.no_grad()
-    def write(self, given: dict[str, torch.Tensor], seed: int = 0) -> tuple[list[str], list[float]]:
-        """Texts for a batch of the model's inputs by beam search, and the mean probability of each one's words."""
+    def write(self, given: dict[str, torch.Tensor], seed: int = 0) -> list[list[tuple[str, float]]]:
+        """The beams for each of a batch of the model's inputs, likeliest first: texts, and the mean log-probability of
+        a word."""
         settings = self.settings
         torch.manual_seed(seed)
         given = {name: value.to(self.model.device) for name, value in given.items()}
         found = self.model.generate(
-            **given, num_beams=settings.beams, max_new_tokens=settings.most_words, do_sample=False,
+            **given, num_beams=settings.beams, num_return_sequences=settings.beams,
+            max_new_tokens=settings.most_words, do_sample=False,
             length_penalty=settings.length_penalty, return_dict_in_generate=True, output_scores=True,
         )  # fmt: skip
         texts = [
@@ -145,8 +177,17 @@ class FusedGenerator(Generator):
             for ids in found.sequences
         ]
         scores = getattr(found, "sequences_scores", None)
-        likelihood = [1.0] * len(texts) if scores is None else scores.float().exp().tolist()
-        return texts, likelihood
+        likely = [0.0] * len(texts) if scores is None else scores.float().tolist()
+        return [list(some) for some in zip(*[iter(zip(texts, likely, strict=True))] * settings.beams, strict=True)]
+
+    def _chosen(self, request: Request, beams: Sequence[tuple[str, float]]) -> tuple[str, float]:
+        """The best of the beams: likely, and in agreement with what the evidence says."""
+        said = [text for hit in request.evidence.hits for text in saying(hit.entry)]
+        if not said or not self.settings.agreement:
+            return beams[0]
+        agreed = [sum(token_f1([text] * len(said), [[other] for other in said]).items) / len(said) for text, _ in beams]
+        total = [score + self.settings.agreement * share for (_, score), share in zip(beams, agreed, strict=True)]
+        return beams[max(range(len(beams)), key=total.__getitem__)]
 
     def _answer(self, request: Request, text: str, likelihood: float) -> Answer:
         if not text:
@@ -156,19 +197,22 @@ class FusedGenerator(Generator):
         return Answer(text, request.evidence.hits, cited, round(min(1.0, likelihood), 4), False, trace)
 
 
-def load_model(folder: Path) -> FusedModel:
-    """The model of a folder. Raises BrokenData where a weight is missing or left over: none is drawn at random."""
+def load_model(folder: Path, kind: type[Any] = FusedModel) -> Any:
+    """The model of a folder, of the class `kind`.
+
+    Raises BrokenData where a weight is missing or left over: none is drawn at random.
+    """
     try:
         with quiet():
-            model, told = FusedModel.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
+            model, told = kind.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise BrokenData(f'The model in "{folder}" can\'t be read: {str(error).splitlines()[0]}') from None
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        wrong = sorted(map(str, told.get(kind) or ()))
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        wrong = sorted(map(str, told.get(problem) or ()))
         if wrong:
             raise BrokenData(
-                f'The weights in "{folder}" do not fit its config.json: {kind.replace("_", " ")} {", ".join(wrong[:3])}'
-                f"{' ...' if len(wrong) > 3 else ''}. Fetch or train the checkpoint again."
+                f'The weights in "{folder}" do not fit its config.json: {problem.replace("_", " ")} '
+                f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}. Fetch or train the checkpoint again."
             )
     return model.eval()
 

@@ -16,7 +16,6 @@ from ravlm.generation.consensus import consensus
 from ravlm.generation.endpoint import is_address
 from ravlm.generation.extractive import ExtractiveGenerator
 from ravlm.generation.presets import PRESETS
-from ravlm.generation.vectors import TextVectors
 from ravlm.knowledge.base import KnowledgeBase
 
 GeneratorName: TypeAlias = "str | os.PathLike[str] | Generator"
@@ -33,13 +32,13 @@ def _extractive(kb: Base) -> Generator:
 def _chat(folder: Path, name: str, kb: Base) -> Generator:
     from ravlm.generation.chat import ChatGenerator
 
-    return ChatGenerator(folder, name=name, describe=describer(kb))
+    return ChatGenerator(folder, name=name, describe=describe)
 
 
-def _remote(address: str, kb: Base) -> Generator:
+def _remote(address: str) -> Generator:
     from ravlm.generation.remote import RemoteGenerator
 
-    return RemoteGenerator(address, describe=describer(kb))
+    return RemoteGenerator(address, describe=describe)
 
 
 def _fused(folder: Path, name: str, kb: Base) -> Generator:
@@ -66,7 +65,7 @@ def load_generator(name: GeneratorName, kb: Base) -> Generator:
     if text in GENERATORS:
         return GENERATORS[text](kb)
     if is_address(text):
-        return _remote(text, kb)
+        return _remote(text)
     is_folder = Path(text).expanduser().is_dir()
     if text in PRESETS and not is_folder:
         text = PRESETS[text].hub_name
@@ -88,13 +87,8 @@ def extractive_over(kb: Base) -> Generator | None:
     return ExtractiveGenerator(kb.encoder) if kb is not None else None
 
 
-def describer(kb: Base) -> Callable[[Request], str]:
-    """Tells what a request's picture shows, for a model that reads none: what the base's pictures like it are said to
-    show."""
-
-    def describe(request: Request) -> str:
-        if kb is None or not request.evidence.hits or request.evidence.subject:
-            return ""
-        return consensus(request.evidence, TextVectors(kb.encoder), request.chinese)[0]
-
-    return describe
+def describe(request: Request) -> str:
+    """What a request's picture shows, for a model that can't see: what the base's pictures like it are said to show."""
+    if not request.evidence.hits or request.evidence.subject:
+        return ""
+    return consensus(request.evidence, request.chinese)[0]

@@ -24,11 +24,13 @@ from ravlm.records import Pair
 from ravlm.training.features import trunk_features
 from ravlm.training.generator import GeneratorConfig, GeneratorStep, SelfCriticalStep
 from ravlm.training.generator_data import (
+    EvidenceTexts,
     GeneratorData,
     PictureData,
     StarterData,
     Texts,
     find_evidence,
+    picture_vectors,
     read_evidence,
     states_of,
 )
@@ -62,10 +64,10 @@ def train_generator(
         raise InvalidInput("There is no pair to train on: each needs a picture and a text.")
     first = replace(first, unknown_id=generator.tokenizer.unk_token_id)
     loop = first.loop(len(pairs))
-    data = caption_data(generator, pairs, kb, first, folder / "train")
+    data = caption_data(generator, pairs, _evidence(kb, pairs, first), folder / "train", first.views)
     unseen = None
     if held_out:
-        unseen = caption_data(generator, held_out, kb, replace(first, views=1), folder / "held-out")
+        unseen = caption_data(generator, held_out, _evidence(kb, held_out, first), folder / "held-out")
     fit_once(GeneratorStep(generator.model, data, first, unseen), loop, folder / FIRST, report)
     if critical is not None:
         say = _speaker(generator.tokenizer)
@@ -79,20 +81,22 @@ def train_generator(
     return generator
 
 
+def _evidence(kb: KnowledgeBase | None, pairs: Sequence[Pair], config: GeneratorConfig) -> EvidenceTexts | None:
+    if kb is None or config.dropped >= 1:
+        return None
+    return read_evidence(find_evidence(kb, pairs, picture_vectors(kb, pairs), config.most), config.most)
+
+
 def caption_data(
-    generator: FusedGenerator, pairs: Sequence[Pair], kb: KnowledgeBase | None, config: GeneratorConfig, folder: Path
+    generator: FusedGenerator, pairs: Sequence[Pair], found: EvidenceTexts | None, folder: Path, views: int = 1
 ) -> GeneratorData:
     """Pictures, words and evidence of `pairs` as the generator reads them; features are kept in `folder`."""
-    found = None
-    if kb is not None and config.dropped < 1:
-        vectors = kb.encoder.encode_images([pair.image for pair in pairs])
-        found = read_evidence(find_evidence(kb, pairs, vectors, config.most), config.most)
     end = generator.model.generation_config.eos_token_id
     texts = Texts.to_write([text for pair in pairs for text in pair.texts], generator.tokenizer, end)
     offsets = np.cumsum([0, *(len(pair.texts) for pair in pairs)])
     sources = generator.sources
     if isinstance(sources, StarterSources):
-        trunk = trunk_features(pairs, sources.size, config.views, folder)
+        trunk = trunk_features(pairs, sources.size, views, folder)
         return StarterData(texts, offsets, states_of(found, sources) if found is not None else None, trunk.grids)
     assert isinstance(sources, ProcessorSources)
     images = [pair.image for pair in pairs]

@@ -168,6 +168,16 @@ def find_evidence(kb: KnowledgeBase, pairs: Sequence[Pair], vectors: np.ndarray,
     return found
 
 
+def picture_vectors(kb: KnowledgeBase, pairs: Sequence[Pair]) -> np.ndarray:
+    """The vectors (pairs, dim) of the pairs' pictures by the base's encoder: those that the base holds from there."""
+    held = {entry.id: entry.image for entry in kb.get([pair.id for pair in pairs if pair.id])}
+    own = [pair.id if isinstance(pair.image, str) and held.get(pair.id) == pair.image else "" for pair in pairs]
+    found = kb.image_vectors([id_ for id_ in own if id_])
+    new = [pair.image for pair, id_ in zip(pairs, own, strict=True) if id_ not in found]
+    encoded = iter(kb.encoder.encode_images(new) if new else ())
+    return np.stack([found[id_] if id_ in found else next(encoded) for id_ in own]).astype(np.float32)
+
+
 def _own(pair: Pair, hit: Hit) -> bool:
     """Whether a hit is the pair itself or of its group."""
     group = pair.metadata.get("group")

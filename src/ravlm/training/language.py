@@ -6,6 +6,7 @@ Knows no picture and no evidence.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from torch import Tensor
 
 from ravlm import runtime
 from ravlm.data.readers import read_entries
-from ravlm.errors import InvalidInput
+from ravlm.encoders.hub_files import quiet
+from ravlm.errors import InvalidInput, NotFound
 from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
+from ravlm.generation.fused import load_model
 from ravlm.generation.vocabulary import train_words
 from ravlm.training.generator_data import Texts
 from ravlm.training.loop import LoopConfig, Step, batch_rows, fit
@@ -141,3 +144,23 @@ def new_decoder(config: LanguageConfig, words: int) -> EvidenceDecoder:
         num_attention_heads=config.heads, max_position_embeddings=config.longest,
     )  # fmt: skip
     return EvidenceDecoder(shape)
+
+
+def read_language(folder: str | Path) -> tuple[Any, EvidenceDecoder]:
+    """Tokenizer and decoder of a folder that `train_language` made.
+
+    Raises NotFound where there is none, InvalidInput where it is no decoder of ours, BrokenData where it lacks weights.
+    """
+    from transformers import AutoTokenizer
+
+    folder = Path(folder)
+    if not (folder / DONE).is_file():
+        raise NotFound(f'There is no language model in "{folder}"; make one: ravlm train language --out {folder}')
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if kind != DecoderConfig.model_type:
+        raise InvalidInput(
+            f'"{folder}" holds a model of type "{kind}", which can\'t see by itself; name an image model too: --vision.'
+        )
+    model = load_model(folder, EvidenceDecoder)
+    with quiet():
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True), model

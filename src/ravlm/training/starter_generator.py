@@ -18,7 +18,7 @@ import torch
 from ravlm.data.readers import read_entries, read_pairs
 from ravlm.encoders import efficientnet
 from ravlm.encoders.starter import IMAGE_WIDTH, TEXT_WIDTH
-from ravlm.fusion.decoder import DecoderConfig
+from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
 from ravlm.generation.fused import FusedGenerator, FusedSettings
 from ravlm.generation.fused_model import FusedConfig, FusedModel
 from ravlm.generation.fused_sources import StarterSources
@@ -26,6 +26,7 @@ from ravlm.generation.vocabulary import train_words
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.training.fused import train_generator
 from ravlm.training.generator import GeneratorConfig
+from ravlm.training.language import read_language
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,24 @@ def train_starter_generator(data: Path, kb: KnowledgeBase, out: Path, work: Path
     return generator
 
 
-def new_generator(texts: Iterable[str], recipe: Recipe) -> FusedGenerator:
-    """A generator on the starter's backbones, with the words of `texts` and random weights."""
+def new_generator(texts: Iterable[str], recipe: Recipe, language: str | Path | None = None) -> FusedGenerator:
+    """A generator on the starter's backbones, with the words of `texts` and random weights.
+
+    `language`: a folder of `ravlm train language`; the decoder begins from it, with its words and its shape.
+    """
     settings = FusedSettings()
-    tokenizer = train_words(texts, recipe.least)
-    model = new_model(recipe, len(tokenizer), (settings.image_size + 31) // 32)
+    if language is None:
+        tokenizer, pretrained = train_words(texts, recipe.least), None
+    else:
+        tokenizer, pretrained = read_language(language)
+    model = new_model(recipe, len(tokenizer), (settings.image_size + 31) // 32, pretrained)
     return FusedGenerator(model, tokenizer, StarterSources(settings.image_size, kept=200_000), settings)
 
 
-def new_model(recipe: Recipe, words: int, edge: int) -> FusedModel:
-    """The model with random weights."""
+def new_model(recipe: Recipe, words: int, edge: int, language: EvidenceDecoder | None = None) -> FusedModel:
+    """The model with random weights; its decoder is `language`, where there is one."""
     special: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    decoder = DecoderConfig(
+    decoder = language.config if language is not None else DecoderConfig(
         vocab_size=words, hidden_size=recipe.width, num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads, max_position_embeddings=64, **special,
     )  # fmt: skip
@@ -85,6 +92,8 @@ def new_model(recipe: Recipe, words: int, edge: int) -> FusedModel:
     network = efficientnet.load_network(efficientnet.weights_file())
     assert model.encoder.stage is not None
     model.encoder.stage.load_state_dict(efficientnet.LastStage(network).state_dict())
+    if language is not None:
+        model.decoder.load_state_dict(language.state_dict())
     model.generation_config.update(decoder_start_token_id=1, **special)
     return model
 
