@@ -224,11 +224,7 @@ class RetrievalAugmentedVLM:
         evidence: Evidence | None = ...,
     ) -> list[Edit]: ...
     def edit(
-        self,
-        image: Pictures,
-        instruction: Words,
-        k: int | None = None,
-        seed: int = 0,
+        self, image: Pictures, instruction: Words, k: int | None = None, seed: int = 0,
         evidence: Evidence | None = None,
     ) -> Edit | list[Edit]:
         """Change a picture as the instruction says, English or Chinese. Where an example is wanted ("like a sunset"),

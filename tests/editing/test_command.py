@@ -11,7 +11,6 @@ import pytest
 from PIL import Image, ImageCms
 
 from ravlm.data.images import load_image
-from ravlm.editing.local import LocalEditor
 from tests.editing.fakes import ByColour, landscape, truth
 from tests.test_cli import fake_starter, kb, ravlm, refused, source  # noqa: F401 - fixtures
 
@@ -133,9 +132,3 @@ def test_an_edit_in_place_loses_nothing_when_it_is_refused(ravlm: Any, kb: Path,
     assert picture.read_bytes() == before
     assert ravlm("edit", kb, picture, "make the sky red", "--out", picture)[0] == 0
     assert picture.read_bytes() != before
-
-
-def test_the_local_editor_is_the_default() -> None:
-    from ravlm.editing.loading import load_editor
-
-    assert isinstance(load_editor("local"), LocalEditor)

@@ -169,6 +169,7 @@ def test_things_of_the_classes_are_found_in_two_languages() -> None:
     assert english is not None
     assert chinese is not None
     assert np.array_equal(english, chinese)
+    assert (english > 0.5).mean() > 0.4  # measured against its best place, only the cat's cheeks were of the cat
     assert scene.find("xyzzy") is None
 
 

@@ -8,7 +8,6 @@ that it was trained on. It knows no other words; for those see `things`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +58,11 @@ class StuffModel:
         w = self._weights
         return log_shares(((features - w["mean"]) / w["deviation"]) @ w["weight"] + w["bias"])
 
-    @cached_property
-    def _outputs(self) -> list[str]:
-        return ["middle", "trunk", "grid"]
-
     def look(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         """What the network makes of an RGB picture: features (GRID, GRID, WIDTH) for `self`, and its last grid
         (1280, GRID / 2, GRID / 2)."""
         pixels = squashed(image)
-        middle, trunk, grid = self.backbone.session.run(self._outputs, {"pixels": pixels[None]})
+        middle, trunk, grid = self.backbone.session.run(["middle", "trunk", "grid"], {"pixels": pixels[None]})
         return features(pixels, middle[0], trunk[0]), grid[0]
 
 

@@ -29,6 +29,8 @@ KINDS: dict[str, tuple[range, ...]] = {
 """Kinds of things -> the classes that are of them (the classes stand in an order of kinds), whatever their names."""
 SHOWN, SEEN = 0.15, 0.5
 """Shares that the classes must reach in the whole picture and at the best place."""
+_EVEN = 0.2
+"""Share at which a place is as likely of the thing as not."""
 _SHORTEST = 4
 """Letters from which a word may be the end of another one: boat, of speedboat."""
 
@@ -61,14 +63,14 @@ class ThingFinder:
         ]
 
     def find(self, grid: np.ndarray, word: str) -> np.ndarray | None:
-        """How far each place of `grid` (1280, side, side) shows `word`, 0 to 1 at the best place; None: not there."""
+        """How far each place of `grid` (1280, side, side) shows `word`, 0 to 1; None: not there."""
         classes = self.classes(word)
         if not classes:
             return None
         weight, bias = self._classifier
         whole = np.exp(log_shares(grid.mean((1, 2)) @ weight + bias))[classes].sum()
         places = self._places(grid, classes)
-        return places / places.max() if whole >= SHOWN and places.max() >= SEEN else None
+        return places / (places + _EVEN) if whole >= SHOWN and places.max() >= SEEN else None
 
     def sees(self, grid: np.ndarray, kind: str) -> bool:
         """Whether some place of `grid` shows one of `KINDS`."""
