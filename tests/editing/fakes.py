@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from ravlm.editing.edges import reduced
 from ravlm.editing.regions import Scene, Segmenter
 
 COLOURS = {"sky": (110, 160, 230), "grass": (60, 140, 50), "person": (200, 60, 60)}
@@ -35,7 +36,7 @@ class ByColour(Segmenter):
 
 class _Coloured(Scene):
     def __init__(self, image: Image.Image) -> None:
-        self._image = image
+        self._image = reduced(image)
 
     def find(self, word: str) -> np.ndarray | None:
         if word not in COLOURS or truth(self._image, word).mean() < 0.02:

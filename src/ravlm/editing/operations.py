@@ -129,11 +129,12 @@ def changed(image: Image.Image, mask: np.ndarray, operation: Operation, levels: 
     top, bottom = int(rows[0]), int(rows[-1])
     result = image.copy()
     cuts = np.linspace(top, bottom + 1, max(2, levels)).round().astype(int)
+    tables = [_table(operation, level / max(1, levels - 1)) for level in range(levels)]
     for level, (start, end) in enumerate(pairwise(cuts)):
         band = image.crop((0, start, image.width, end))
-        after = band.filter(_table(operation, level / max(1, levels - 1)))
+        after = band.filter(tables[level])
         if levels > 1:
-            below = band.filter(_table(operation, (level + 1) / (levels - 1)))
+            below = band.filter(tables[level + 1])
             share = np.linspace(0, 255, end - start).round().astype(np.uint8)
             after = Image.composite(below, after, Image.fromarray(np.repeat(share[:, None], image.width, axis=1)))
         result.paste(after, (0, start), Image.fromarray(mask[start:end]))
