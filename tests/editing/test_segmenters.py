@@ -18,8 +18,10 @@ from ravlm.editing.edges import enlarged, resized
 from ravlm.editing.loading import load_editor, load_segmenter
 from ravlm.editing.local import LocalEditor
 from ravlm.editing.regions import Scene, Segmenter, StarterSegmenter, by_colour, margin
-from ravlm.editing.stuff import PARTS, WORDS
+from ravlm.editing.stuff import GRID, PARTS, WORDS, squashed
 from ravlm.editing.things import ThingFinder
+from ravlm.encoders.backbones import ImageBackbone
+from ravlm.encoders.efficientnet import MIDDLE, load_network, weights_file
 from ravlm.errors import Mismatch, NotFound
 from tests.editing.fakes import ByColour, landscape, truth
 from tests.editing.segmenting import clipseg, owlvit
@@ -219,3 +221,18 @@ def test_colours_decide_where_the_map_is_in_doubt() -> None:
     sharper = np.exp(by_colour(np.log(np.stack([share, 1 - share], axis=-1)), lab))[..., 0]
     assert sharper[:, 9].min() > 0.6
     assert sharper[:, 10].max() < 0.4
+
+
+def test_the_finer_grid_is_the_networks_own() -> None:
+    """What the ONNX graph gives of the last block of stride 16 is what PyTorch computes there."""
+    network = load_network(weights_file())
+    kept: list[torch.Tensor] = []
+    for block in network.blocks:
+        block.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    pixels = squashed(photo("rocket"))[None]
+    with torch.no_grad():
+        network(torch.from_numpy(pixels.copy()))
+    (middle,) = ImageBackbone().session.run(["middle"], {"pixels": pixels})
+    assert middle.shape == (1, MIDDLE, GRID, GRID)
+    last = [found for found in kept if found.shape[1:] == middle.shape[1:]][-1]
+    assert np.abs(middle - last.numpy()).max() < 1e-2 * float(last.abs().max())

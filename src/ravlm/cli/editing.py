@@ -44,7 +44,8 @@ def edit(options: Options) -> int:
         print_json(_record(made, options.out if done else None))
     elif done:
         print(f"{made.understood}\nwritten to {options.out}")
-        print_hits(made.evidence) if made.evidence else None
+        if made.evidence:
+            print_hits(made.evidence)
     else:
         note(f"ravlm: {made.understood}")
     return 0 if done else 1
