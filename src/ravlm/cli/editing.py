@@ -10,7 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ravlm.checkpoint import written_aside
 from ravlm.cli.output import Progress, hit_record, note, print_hits, print_json
 from ravlm.cli.parser import KB, Command, Options, UsageError, argument
 from ravlm.errors import InvalidInput
@@ -78,6 +77,7 @@ def _form(out: str) -> str:
 
 def _write(made: Edit, path: Path, form: str) -> None:
     """Write the picture with its colour profile; over white where the format knows no transparency."""
+    from ravlm.checkpoint import written_aside
     from ravlm.data.images import load_image
 
     profile = made.image.info.get("icc_profile") or b""
