@@ -27,6 +27,7 @@ from typing import Any
 from PIL import Image, ImageEnhance
 
 from ravlm import Answer, DualEncoder, Entry, KnowledgeBase, RetrievalAugmentedVLM
+from ravlm.metrics import expected_calibration_error
 from ravlm.records import ImageSource
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -63,6 +64,10 @@ class Row:
     closed_book: float
     most_frequent: float
     seconds_a_question: float
+    calibration_error: float | None
+    """Of the confidence of what was answered."""
+    false_answers: float
+    """The share of all that was answered, and wrongly."""
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -192,8 +197,14 @@ def row_of(
     low, high = wilson(sum(right), len(asked))
     return Row(
         name, len(asked), sum(right) / len(asked), low, high, answered / len(asked),
-        sum(right) / max(answered, 1), without, base, seconds / len(asked),
+        sum(right) / max(answered, 1), without, base, seconds / len(asked), calibration(answers, right),
+        (answered - sum(right)) / len(asked),
     )  # fmt: skip
+
+
+def calibration(answers: Sequence[Answer], right: Sequence[bool]) -> float | None:
+    sure = [(a.confidence, r) for a, r in zip(answers, right, strict=True) if not a.abstained]
+    return expected_calibration_error(*zip(*sure, strict=True)).value if sure else None
 
 
 def ask(model: RetrievalAugmentedVLM, asked: Sequence[Item], k: int | None = None) -> list[Answer]:
@@ -297,13 +308,14 @@ def measure_paraphrases(data: Path, encoder: DualEncoder, folder: Path, pictures
 
 def table(rows: Sequence[Row]) -> str:
     head = f"{'':64}{'n':>6}{'right':>8}{'95 % interval':>16}{'answered':>10}{'right of these':>16}"
-    head += f"{'closed book':>13}{'most frequent':>15}{'s each':>8}"
+    head += f"{'closed book':>13}{'most frequent':>15}{'s each':>8}{'calibration':>13}"
     lines = [head]
     for r in rows:
         interval = f"{r.low:.1%}-{r.high:.1%}"
         lines.append(
             f"{r.name[:63]:64}{r.n:>6}{r.right:>8.1%}{interval:>16}{r.answered:>10.1%}{r.right_of_answered:>16.1%}"
             f"{r.closed_book:>13.1%}{r.most_frequent:>15.1%}{r.seconds_a_question:>8.2f}"
+            + ("" if r.calibration_error is None else f"{r.calibration_error:>13.3f}")
         )
     return "\n".join(lines)
 

@@ -23,6 +23,7 @@ from ravlm.evaluation.kept import Kept, code_fingerprint
 from ravlm.evaluation.report import ArmScore, Case, Contrast, Cost, Report, Risk, Said, label
 from ravlm.evaluation.statistics import Difference, Paired, holm
 from ravlm.generation.base import Generator
+from ravlm.metrics import expected_calibration_error
 from ravlm.records import Score
 from ravlm.tasks.base import Prediction, Task
 
@@ -228,11 +229,13 @@ def _risk(run: _Run, chief: str) -> Risk:
     willing = sum(not p.abstained for p in answered)
     steps = np.unique(np.linspace(1, willing, _STEPS).astype(int)) if willing else np.array([], int)
     wrong = np.cumsum(1 - right)
+    confidence = [answered[i].confidence for i in order[:willing]]
     return Risk(
         run.arm.name,
         run.generator,
         tuple((steps / len(order)).tolist()),
         tuple((wrong[steps - 1] / steps).tolist()),
+        expected_calibration_error(confidence, right[:willing].tolist()).value if willing else None,
     )
 
 

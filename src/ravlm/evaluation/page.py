@@ -116,6 +116,8 @@ def _risks(report: Report) -> str:
             f"{50 + x * _PLOT:.1f},{20 + (1 - y) * _PLOT:.1f}" for x, y in zip(risk.coverage, risk.risk, strict=True)
         )
         name = escape(report.label(risk.arm, risk.generator))
+        if risk.calibration is not None:
+            name += f" (calibration error {risk.calibration:.2f})"
         lines.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
             f'<circle cx="{_PLOT + 90}" cy="{30 + place * 20}" r="5" fill="{colour}"/>'
@@ -130,7 +132,8 @@ def _risks(report: Report) -> str:
     )
     return (
         "<section><h2>Risk against coverage</h2><p>Answers in the order of their confidence: of the share "
-        "answered, how much is wrong.</p>"
+        "answered, how much is wrong. The calibration error says how far confidence is from the share that is right."
+        "</p>"
         f'<svg viewBox="0 0 {_WIDTH} {_PLOT + 50}" role="img" aria-label="risk against coverage">'
         f"{axes}{''.join(lines)}</svg></section>"
     )

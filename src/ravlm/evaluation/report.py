@@ -95,6 +95,8 @@ class Risk:
     generator: str
     coverage: tuple[float, ...]
     risk: tuple[float, ...]
+    calibration: float | None = None
+    """The expected calibration error of the answers' confidence; None where none was given."""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ the summed counts of each resample. Knows scores, and no model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics import bleu_from_counts, meteor_from_counts, share_from_counts
+from ravlm.metrics import bleu_from_counts, calibration_from_counts, meteor_from_counts, share_from_counts
 from ravlm.records import Score
 
 _FROM_COUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -20,6 +21,7 @@ _FROM_COUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "meteor": meteor_from_counts,
     "citation": share_from_counts,
     "copy": share_from_counts,
+    "ece": calibration_from_counts,
 }
 """By how a signature begins: from summed counts to the value."""
 _CHUNK = 4_000_000
@@ -133,7 +135,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def _countable(scores: Sequence[Score]) -> tuple[list[np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """What is summed up for each arm (items, columns), and from its sum to the value."""
-    from_counts = _FROM_COUNTS.get(scores[0].signature.split("-")[0])
+    from_counts = _FROM_COUNTS.get(re.split("[-|]", scores[0].signature)[0])
     if from_counts is not None and all(score.counts is not None for score in scores):
         return [np.asarray(score.counts, np.float64) for score in scores], from_counts
     n = len(scores[0].items)

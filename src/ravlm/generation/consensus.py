@@ -29,7 +29,7 @@ def consensus(evidence: Evidence, chinese: bool) -> tuple[str, tuple[str, ...], 
     if not said:
         return "", (), 0.0
     texts = [text for _, text in said]
-    alike = likeness(texts)
+    alike = likeness(texts, texts)
     counts = np.bincount([i for i, _ in said], minlength=len(evidence.hits))
     weights = np.array([(evidence.weights[i] + 1e-6) / counts[i] for i, _ in said])
     np.fill_diagonal(alike, 0)  # a sentence does not support itself
@@ -47,13 +47,14 @@ def _sayings(hit: Hit, chinese: bool) -> list[str]:
     return list(dict.fromkeys(wanted)) or [name for name in [entity_name(hit.entry)] if name]
 
 
-def likeness(texts: Sequence[str]) -> np.ndarray:
-    """How alike texts are, (n, n): the F1 of their words and pairs of neighbouring words."""
-    spoken = [words(text) for text in texts]
-    counts = [Counter([*some, *pairwise(some)]) for some in spoken]
-    sizes = [max(1, count.total()) for count in counts]
-    found = np.eye(len(texts))
-    for i, one in enumerate(counts):
-        for j in range(i):
-            found[i, j] = found[j, i] = 2 * (one & counts[j]).total() / (sizes[i] + sizes[j])
-    return found
+def likeness(texts: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """How alike texts are to others, (n, m): the F1 of their words and pairs of neighbouring words."""
+    ours, theirs = [_grams(text) for text in texts], [_grams(text) for text in others]
+    sizes = np.add.outer([g.total() for g in ours], [g.total() for g in theirs])
+    common = [[(one & other).total() for other in theirs] for one in ours]
+    return 2 * np.array(common, np.float64).reshape(sizes.shape) / np.maximum(sizes, 1)
+
+
+def _grams(text: str) -> Counter[object]:
+    spoken = words(text)
+    return Counter([*spoken, *pairwise(spoken)])

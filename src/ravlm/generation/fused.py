@@ -22,13 +22,13 @@ from ravlm.config import from_mapping, to_mapping
 from ravlm.encoders.hub_files import quiet
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.generation.base import Generator, Request, abstain
+from ravlm.generation.consensus import likeness
 from ravlm.generation.facts import entity_name, parse_text
 from ravlm.generation.fused_model import FusedModel
 from ravlm.generation.fused_sources import ProcessorSources, SourceReader, StarterSources
 from ravlm.generation.overlap import content_words
 from ravlm.generation.querying import QueryAdapter
 from ravlm.generation.vocabulary import sentence
-from ravlm.metrics import token_f1
 from ravlm.records import Answer, Entry, Hit
 
 SETTINGS, READING = "generator.json", "text"
@@ -182,12 +182,14 @@ class FusedGenerator(Generator):
 
     def _chosen(self, request: Request, beams: Sequence[tuple[str, float]]) -> tuple[str, float]:
         """The best of the beams: likely, and in agreement with what the evidence says."""
-        said = [text for hit in request.evidence.hits for text in saying(hit.entry)]
+        evidence = request.evidence
+        said = [(w, text) for h, w in zip(evidence.hits, evidence.weights, strict=True) for text in saying(h.entry)]
         if not said or not self.settings.agreement:
             return beams[0]
-        agreed = [sum(token_f1([text] * len(said), [[other] for other in said]).items) / len(said) for text, _ in beams]
-        total = [score + self.settings.agreement * share for (_, score), share in zip(beams, agreed, strict=True)]
-        return beams[max(range(len(beams)), key=total.__getitem__)]
+        weights = np.array([weight for weight, _ in said]) + 1e-6
+        agreed = likeness([text for text, _ in beams], [text for _, text in said]) @ (weights / weights.sum())
+        total = np.array([score for _, score in beams]) + self.settings.agreement * agreed
+        return beams[int(total.argmax())]
 
     def _answer(self, request: Request, text: str, likelihood: float) -> Answer:
         if not text:

@@ -5,6 +5,7 @@
 
 from ravlm.metrics.answers import containment, exact_match, normalise_answer, token_f1, vqa_accuracy
 from ravlm.metrics.bleu import bleu, bleu_from_counts
+from ravlm.metrics.calibration import calibration_from_counts, expected_calibration_error
 from ravlm.metrics.captions import caption_scores
 from ravlm.metrics.cider import CiderFrequencies, cider, cider_frequencies
 from ravlm.metrics.citations import citation_precision, citation_recall, share_from_counts
@@ -28,6 +29,7 @@ __all__ = [
     "PennTokens",
     "bleu",
     "bleu_from_counts",
+    "calibration_from_counts",
     "caption_scores",
     "cider",
     "cider_frequencies",
@@ -40,6 +42,7 @@ __all__ = [
     "directional_similarity",
     "distinct_n",
     "exact_match",
+    "expected_calibration_error",
     "image_l1",
     "image_l2",
     "mask_iou",
