@@ -1,10 +1,10 @@
 """How well pictures are edited: python benchmarks/editing.py --data DATA [--kb KB] [--json FILE]
 
 Masks were drawn by hand for 38 photos of Flickr8k's dev split, on which the thresholds were set, and for 18 chosen at
-random later, on which nothing was set (`regions/`). Printed for each set: how well a word's region is found (IoU, "?"
-left out), how often what is there is found and what is not there refused; how far a region's colour comes toward the
-one that was asked for, and what becomes of the rest of the picture. With --kb, a base of pictures (Flickr8k's train
-photos, say): "like a sunset" with what is retrieved, with random entries, and without any.
+random later, on which nothing was set but that a dog needs a dog's class (`regions/`). Printed for each set: how well a
+word's region is found (IoU, "?" left out), how often what is there is found and what is not there refused; how far a
+region's colour comes toward the one that was asked for, and what becomes of the rest of the picture. With --kb, a base
+of pictures (Flickr8k's train photos, say): "like a sunset" with what is retrieved, with random entries, and with none.
 """
 
 from __future__ import annotations

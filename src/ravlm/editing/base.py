@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ravlm.data.images import load_image
 from ravlm.records import Edit, Hit, ImageSource
 
 
@@ -43,9 +44,9 @@ class Editor(ABC):
         """
 
 
-def refused(image: Image.Image, sentence: str, evidence: tuple[Hit, ...] = ()) -> Edit:
+def refused(request: EditRequest, sentence: str) -> Edit:
     """The edit that does nothing, and says why."""
-    return Edit(image, None, evidence, sentence)
+    return Edit(load_image(request.image, form="own"), understood=sentence)
 
 
 def everywhere(image: Image.Image) -> np.ndarray:

@@ -123,7 +123,7 @@ class DiffusionEditor(Editor):
         difference = np.abs(np.asarray(after, np.int16) - np.asarray(colours, np.int16)).max(axis=2)
         if not difference.any():
             sentence = f"The pipeline {type(self.pipeline).__name__} changed nothing; say it in other words."
-            return refused(load_image(request.image, form="own"), sentence)
+            return refused(request, sentence)
         if image.mode == "RGBA":
             after.putalpha(image.getchannel("A"))
         sentence = f'Given as it stands to {type(self.pipeline).__name__} of "{self.name}": {request.instruction}'

@@ -50,13 +50,13 @@ class LocalEditor(Editor):
     def edit(self, request: EditRequest) -> Edit:
         understood = parse(request.instruction)
         if understood.problem:
-            return refused(load_image(request.image, form="own"), understood.problem)
+            return refused(request, understood.problem)
         work = _Work(load_image(request.image, form="alpha"), request.evidence, self.segmenter, understood)
         try:
             for step in understood.steps:
                 work.do(step)
         except _Missing as missing:
-            return refused(load_image(request.image, form="own"), str(missing))
+            return refused(request, str(missing))
         return work.result()
 
 
