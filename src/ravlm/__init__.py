@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Answer": "ravlm.records",
     "DualEncoder": "ravlm.encoders.base",
+    "Edit": "ravlm.records",
     "Entry": "ravlm.records",
     "Hit": "ravlm.records",
     "KnowledgeBase": "ravlm.knowledge.base",
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from ravlm.evaluation.compare import compare
     from ravlm.knowledge.base import KnowledgeBase
     from ravlm.model import RetrievalAugmentedVLM
-    from ravlm.records import Answer, Entry, Hit, Pair, Part, Score
+    from ravlm.records import Answer, Edit, Entry, Hit, Pair, Part, Score
     from ravlm.retrieval.options import SearchOptions
 
 

@@ -1,4 +1,4 @@
-"""RetrievalAugmentedVLM: a knowledge base and a generator put together. It only delegates.
+"""RetrievalAugmentedVLM: a knowledge base, a generator and an editor put together. It only delegates.
 
 `Finder` finds the evidence and a generator writes from it; here lists are spread out, arguments are checked, and what
 is not in the base is abstained from before any generator is asked.
@@ -9,23 +9,32 @@ from __future__ import annotations
 import os
 from collections.abc import Generator as Stream
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, overload
+from functools import cached_property
+from typing import Any, overload
 
 from ravlm.data.words import is_chinese
+from ravlm.editing.base import Editor, EditRequest
+from ravlm.editing.loading import EditorName, load_editor
 from ravlm.errors import InvalidInput
+from ravlm.generation.arguments import (
+    Found,
+    PictureList,
+    Pictures,
+    TextList,
+    Words,
+    checked_k,
+    checked_words,
+    given,
+    is_list,
+    spread,
+)
 from ravlm.generation.base import CLOSED_BOOK, Evidence, Message, Request, abstain
 from ravlm.generation.finding import Finder
 from ravlm.generation.loading import GeneratorName, extractive_over, load_generator
 from ravlm.generation.talk import picture_of, read_messages
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Answer, Hit, ImageSource
+from ravlm.records import Answer, Edit, Hit, ImageSource
 from ravlm.retrieval.filter_syntax import Where
-
-TextList: TypeAlias = "list[str] | tuple[str, ...]"
-PictureList: TypeAlias = "list[Any] | tuple[Any, ...]"
-Words: TypeAlias = "str | TextList"
-Pictures: TypeAlias = "ImageSource | PictureList"
-Found: TypeAlias = "Sequence[Evidence] | None"
 
 
 class RetrievalAugmentedVLM:
@@ -33,6 +42,7 @@ class RetrievalAugmentedVLM:
 
     `generator`: "extractive", a preset ("small", ...), a folder, a hub name, an endpoint's address
     (http://host:port/v1#model), or a `Generator`. `k`: how many entries it reads; 0 is the closed book.
+    `editor`: "local", a pipeline of diffusers by folder or hub name, or an `Editor`; it is loaded when first asked.
     `max_false_answers`: the share of questions about absent things that may be answered; by default as few as leaves
     nine in ten of those about present things answered. A list in gives a list out, in order.
 
@@ -45,13 +55,15 @@ class RetrievalAugmentedVLM:
         generator: GeneratorName = "extractive",
         k: int = 4,
         max_false_answers: float | None = None,
+        editor: EditorName = "local",
     ) -> None:
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
             raise InvalidInput(f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed.")
-        self._kb, self.k, self.max_false_answers = kb, _checked_k(k) if kb is not None else 0, max_false_answers
+        self._kb, self.k, self.max_false_answers = kb, checked_k(k) if kb is not None else 0, max_false_answers
         self.writer = load_generator(generator, kb)
         """The `Generator`: requests with their evidence in, answers out."""
         self._finder: Finder | None = None
+        self._editor_name = editor
 
     @staticmethod
     def from_backbones(
@@ -87,6 +99,11 @@ class RetrievalAugmentedVLM:
     def generator(self) -> Any:
         """What writes: a model of Transformers where it can be trained, else the `Generator`."""
         return self.writer.network
+
+    @cached_property
+    def editor(self) -> Editor:
+        """What changes pictures."""
+        return load_editor(self._editor_name)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the generator as a folder that `generator=` takes again. Raises InvalidInput for one that is not
@@ -191,6 +208,46 @@ class RetrievalAugmentedVLM:
             return self._write([self._talked(talk, image, k, where) for talk in talks])
         return self._write([self._talked(read_messages(messages), image, k, where)])[0]  # type: ignore[arg-type]
 
+    @overload
+    def edit(
+        self, image: ImageSource, instruction: str, k: int | None = ..., seed: int = ...,
+        evidence: Evidence | None = ...,
+    ) -> Edit: ...
+    @overload
+    def edit(
+        self, image: PictureList, instruction: Words, k: int | None = ..., seed: int = ...,
+        evidence: Evidence | None = ...,
+    ) -> list[Edit]: ...
+    @overload
+    def edit(
+        self, image: ImageSource, instruction: TextList, k: int | None = ..., seed: int = ...,
+        evidence: Evidence | None = ...,
+    ) -> list[Edit]: ...
+    def edit(
+        self, image: Pictures, instruction: Words, k: int | None = None, seed: int = 0,
+        evidence: Evidence | None = None,
+    ) -> Edit | list[Edit]:
+        """Change a picture as the instruction says, English or Chinese. Where an example is wanted ("like a sunset"),
+        the `k` pictures of the base that fit it best steer the edit (by default twice as many as are read for an
+        answer); `evidence`: those to look at instead.
+
+        What is not understood, or not there, is not done: the edit's `understood` says why.
+        """
+        if image is None:
+            raise InvalidInput("There is no picture to change; give image=.")
+        instructions, images = spread(instruction, image)
+        for text in instructions:
+            checked_words(text, "instruction", "write what shall be changed")
+        most, edits = 2 * self.k if k is None else checked_k(k), []
+        for text, picture in zip(instructions, images, strict=True):
+            hits = self._examples(text, most) if evidence is None else evidence.hits
+            edits.append(self.editor.edit(EditRequest(picture, text, tuple(hits), seed)))  # type: ignore[arg-type]
+        return edits if is_list(image) or is_list(instruction) else edits[0]
+
+    def _examples(self, instruction: str, k: int) -> list[Hit]:
+        words = self.editor.wanted(instruction) if k else ""
+        return self.kb.search(text=words, k=k, modality="image") if words else []
+
     def evidence(
         self,
         question: Words = "",
@@ -199,7 +256,7 @@ class RetrievalAugmentedVLM:
         where: Where = None,
     ) -> list[Evidence]:
         """What `ask` and `caption` would read, one for each pair of question and picture."""
-        questions, images = _spread(question, image)
+        questions, images = spread(question, image)
         return self._found(questions, images, self._k(k), where)
 
     def search(self, *args: Any, **options: Any) -> list[Hit]:
@@ -248,10 +305,10 @@ class RetrievalAugmentedVLM:
         where: Where,
         evidence: Found = None,
     ) -> list[Request]:
-        questions, images = _spread(question, image)
+        questions, images = spread(question, image)
         for text in questions:
-            _checked_words(text, "question")
-        found = _given(evidence, len(questions)) or self._found(questions, images, self._k(k), where)
+            checked_words(text, "question")
+        found = given(evidence, len(questions)) or self._found(questions, images, self._k(k), where)
         return [
             Request("ask", text, picture, evidence, chinese=is_chinese(text))
             for text, picture, evidence in zip(questions, images, found, strict=True)
@@ -262,16 +319,16 @@ class RetrievalAugmentedVLM:
     ) -> list[Request]:
         if image is None:
             raise InvalidInput("There is no picture to describe; give image=.")
-        _, images = _spread("", image)
-        found = _given(evidence, len(images)) or self._found([""] * len(images), images, self._k(k), where)
+        _, images = spread("", image)
+        found = given(evidence, len(images)) or self._found([""] * len(images), images, self._k(k), where)
         return [Request("caption", "", i, e) for i, e in zip(images, found, strict=True)]
 
     def _told(self, image: Pictures | None, prompt: Words | None, k: int | None, where: Where) -> list[Request]:
         if image is None and prompt is None:
             raise InvalidInput("There is nothing to tell about; give image=, prompt= or both.")
-        prompts, images = _spread("" if prompt is None else prompt, image)
+        prompts, images = spread("" if prompt is None else prompt, image)
         for text in prompts if prompt is not None else []:
-            _checked_words(text, "prompt")
+            checked_words(text, "prompt")
         found = self._found(prompts, images, self._k(k), where, lenient=True)
         return [
             Request("tell", text, picture, evidence, chinese=is_chinese(text))
@@ -307,7 +364,7 @@ class RetrievalAugmentedVLM:
 
     def _written(self, requests: Sequence[Request], *given: Any) -> Answer | list[Answer]:
         answers = self._write(requests)
-        return answers if any(_is_list(value) for value in given) else answers[0]
+        return answers if any(is_list(value) for value in given) else answers[0]
 
     def _write(self, requests: Sequence[Request]) -> list[Answer]:
         answers: list[Answer | None] = [self._refused(request) for request in requests]
@@ -336,41 +393,4 @@ class RetrievalAugmentedVLM:
         return self._finder
 
     def _k(self, k: int | None) -> int:
-        return self.k if k is None else _checked_k(k)
-
-
-def _checked_k(k: int) -> int:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-        raise InvalidInput(f"k is {k!r}; a number of entries from 0 (closed book) on is needed.")
-    return k
-
-
-def _given(evidence: Found, n: int) -> list[Evidence]:
-    """Evidence that a caller brings, one for each request; empty where there is none."""
-    if evidence is not None and len(evidence) != n:
-        raise InvalidInput(f"There is evidence for {len(evidence)} of {n} requests; give one for each.")
-    return list(evidence or ())
-
-
-def _checked_words(text: Any, what: str) -> None:
-    if not isinstance(text, str):
-        raise InvalidInput(f"The {what} is of type {type(text).__name__}; a string is needed.")
-    if not text.strip():
-        raise InvalidInput(f"The {what} is empty; write what you want to know.")
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | os.PathLike)
-
-
-def _spread(words: Words, image: Pictures | None) -> tuple[list[str], list[ImageSource | None]]:
-    """Words and pictures in pairs; one of either goes with all of the other. Raises InvalidInput for unequal lists."""
-    texts: list[Any] = list(words) if _is_list(words) else [words]
-    images: list[Any] = list(image) if _is_list(image) else [image]  # type: ignore[arg-type]
-    if _is_list(words) and _is_list(image) and len(texts) != len(images):
-        raise InvalidInput(f"There are {len(texts)} texts and {len(images)} pictures; give as many, or one for all.")
-    if len(texts) == 1 and images:
-        texts *= len(images)
-    elif len(images) == 1:
-        images *= len(texts)
-    return texts, images
+        return self.k if k is None else checked_k(k)

@@ -89,6 +89,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """A picture changed by an instruction; `image` equals the input, upright, where nothing was done."""
+
+    image: Image.Image
+    region: np.ndarray | None = None
+    """Where it was changed: boolean, height x width of the input; None where nothing was done."""
+    evidence: tuple[Hit, ...] = ()
+    """The retrieved pictures that steered the edit, the one that did so most first."""
+    understood: str = ""
+    """A sentence: what was understood, and where nothing was done, why, and what can be asked."""
+
+
+@dataclass(frozen=True)
 class Example:
     """One item of a task, with its reference."""
 

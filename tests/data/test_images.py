@@ -67,6 +67,7 @@ def test_exif_orientation_is_applied(format: str, orientation: int) -> None:
     assert image.size == (64, 48)
     assert is_red(image, 5, 5)
     assert not any(is_red(image, x, y) for x, y in ((60, 5), (5, 44), (60, 44)))
+    assert load_image(image).tobytes() == image.tobytes()  # read again, it was turned once more
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

@@ -118,6 +118,15 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert picture(left["image"]).getpixel((3, 3)) == COLOURS["blue"]
 
 
+def test_edit_by_the_editor_itself(server: Running) -> None:
+    for colour, instruction, brighter in (("red", "make it brighter", True), ("blue", "让画面更暗", False)):
+        done = server.post("/v1/edit", image=url_of(colour), instruction=instruction).json()
+        change = np.asarray(picture(done["image"]), float).mean() - np.mean(COLOURS[colour])
+        assert (change > 3) if brighter else (change < -3)
+        assert np.asarray(picture(done["region"]).convert("L")).min() == 255
+        assert done["understood"]
+
+
 def picture(url: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
 

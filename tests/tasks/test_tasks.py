@@ -103,7 +103,7 @@ class Painter:
             pixels[self.region] = (0, 255, 0)
             self.image, self.evidence = Image.fromarray(pixels), ()
 
-    def edit(self, image: str, instruction: str) -> Edit:
+    def edit(self, image: str, instruction: str, evidence: Any = None) -> Edit:
         return Painter.Edit(Image.open(image).convert("RGB"))
 
 

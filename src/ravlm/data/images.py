@@ -16,6 +16,7 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,7 @@ from PIL import Image
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.records import ImageSource
 
+Form = Literal["rgb", "alpha", "own"]
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://|^(data):", re.ASCII)
 _ORIENTATION = 0x0112  # the EXIF tag
 _UPRIGHT = {
@@ -65,9 +67,13 @@ def is_address(source: object) -> bool:
     return isinstance(source, str) and _SCHEME.match(source) is not None
 
 
-def load_image(source: ImageSource, *, edge: int | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+def load_image(
+    source: ImageSource, *, edge: int | None = None, limits: ImageLimits = DEFAULT_LIMITS, form: Form = "rgb"
+) -> Image.Image:
     """Decode `source` to an upright RGB image of its own; the first frame of an animation, transparency over white.
 
+    `form`: "alpha" gives a picture that has transparency as RGBA instead, its colours as stored; "own" leaves every
+    picture in its own mode (grey, palette ...).
     `edge`: the length in pixels that the shorter side must keep; a JPEG is then decoded at 1/2, 1/4 or 1/8 of its
     size where that suffices, several times cheaper. Without it, and in other formats, the full size is returned.
     A PIL image is left as it was (its current frame is taken). 16-bit values are scaled from 0..65535; floats from
@@ -78,7 +84,7 @@ def load_image(source: ImageSource, *, edge: int | None = None, limits: ImageLim
     if edge is not None and edge < 1:
         raise InvalidInput(f"edge is {edge}; a number of pixels from 1 on is needed, or None for the full size.")
     if isinstance(source, Image.Image):
-        return _decode(source, "the PIL image", None, limits, owned=False)
+        return _decode(source, "the PIL image", None, limits, owned=False, form=form)
     name, data = _name(source), image_bytes(source, limits)
     try:
         image = Image.open(io.BytesIO(data))
@@ -90,7 +96,7 @@ def load_image(source: ImageSource, *, edge: int | None = None, limits: ImageLim
             f"{name} is not a picture: its content is none of the formats that Pillow reads (it begins with {start!r})."
         ) from None
     with image:
-        return _decode(image, name, edge, limits, owned=True)
+        return _decode(image, name, edge, limits, owned=True, form=form)
 
 
 def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
@@ -127,7 +133,9 @@ def content_hash(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> s
     return hashlib.sha256(image_bytes(source, limits)).hexdigest()
 
 
-def _decode(image: Image.Image, name: str, edge: int | None, limits: ImageLimits, *, owned: bool) -> Image.Image:
+def _decode(
+    image: Image.Image, name: str, edge: int | None, limits: ImageLimits, *, owned: bool, form: Form
+) -> Image.Image:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise BrokenData(
@@ -140,11 +148,11 @@ def _decode(image: Image.Image, name: str, edge: int | None, limits: ImageLimits
             image.draft("RGB", (edge, edge))
         image.load()
         upright = _upright(image)
-        rgb = _to_rgb(upright)
+        result = upright if form == "own" else _to_rgb(upright, keep_alpha=form == "alpha")
     except _DECODING as error:
         kind = image.format or image.mode
         raise BrokenData(f"{name} can't be decoded as {kind}: {str(error) or type(error).__name__}.") from error
-    return rgb.copy() if rgb is image else rgb
+    return result.copy() if result is image else result
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -152,10 +160,15 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except _DECODING:  # damaged EXIF is no reason to lose the picture
         return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    if orientation not in _UPRIGHT:
+        return image
+    upright = image.transpose(_UPRIGHT[orientation])
+    for note in ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"):  # each may say to turn it once more
+        upright.info.pop(note, None)
+    return upright
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, keep_alpha: bool) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16"):
@@ -169,6 +182,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert(image.mode[:-1] + "A")
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        if keep_alpha:
+            return image
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 

@@ -19,7 +19,7 @@ from ravlm.encoders import minilm
 from ravlm.encoders.passages import passages
 from ravlm.errors import MissingExtra
 
-GRAPHS = "2"
+GRAPHS = "3"
 """Version of the graphs' construction: raised with every change, so that no old graph is used."""
 Arrays = Mapping[str, np.ndarray]
 

@@ -23,6 +23,8 @@ from ravlm.errors import Mismatch, MissingExtra
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 CHANNELS = 1280
 CLASSES = 1000
+MIDDLE = 120
+"""Channels of the finer grid: what the last block of stride 16 gives."""
 TRUNK = 208
 """Channels of what the last block reads."""
 # repeats, kernel, stride of the first, expansion, output channels: Lite0's table at width 1.1 and depth 1.2
@@ -35,6 +37,7 @@ STAGES = (
     (5, 5, 2, 6, 208),
     (1, 3, 1, 6, 352),
 )
+_LAST_OF_STRIDE_16 = sum(stage[0] for stage in STAGES[:5]) - 1
 _BATCH_NORM_EPSILON = 1e-3
 
 
@@ -145,9 +148,10 @@ class LastStage(nn.Module):
 
 
 def onnx_bytes(network: EfficientNetLite2, opened: Sequence[Mapping[str, np.ndarray]] = ()) -> bytes:
-    """The network as an ONNX model: input "pixels" uint8 (n, h, w, 3); outputs "trunk" (what the last block reads),
-    "grid" (n, 1280, h / 32, w / 32), its mean "pooled" (n, 1280), and "opened0", "opened1" ... (n, 1280), the same of
-    each trained last stage (the arrays of a `LastStage`)."""
+    """The network as an ONNX model: input "pixels" uint8 (n, h, w, 3); outputs "middle" (n, 120, h / 16, w / 16: the
+    last grid of that stride), "trunk" (what the last block reads), "grid" (n, 1280, h / 32, w / 32), its mean "pooled"
+    (n, 1280), and "opened0", "opened1" ... (n, 1280), the same of each trained last stage (the arrays of a
+    `LastStage`)."""
     try:
         from onnx import TensorProto, helper
     except ImportError:
@@ -177,6 +181,8 @@ def onnx_bytes(network: EfficientNetLite2, opened: Sequence[Mapping[str, np.ndar
     x = convolve(g("Transpose", x, perm=[0, 3, 1, 2]), weights, "stem", stride=2)
     for i, (stride, skips) in enumerate(shapes[:-1]):
         x = block(x, weights, f"blocks.{i}.", stride, skips)
+        if i == _LAST_OF_STRIDE_16:
+            x = g("Identity", x, name="middle")
     trunk = g("Identity", x, name="trunk")
     grid = convolve(block(trunk, weights, f"blocks.{len(shapes) - 1}.", *shapes[-1]), weights, "head")
     pool(g("Identity", grid, name="grid"), "pooled")
@@ -186,6 +192,7 @@ def onnx_bytes(network: EfficientNetLite2, opened: Sequence[Mapping[str, np.ndar
     value = helper.make_tensor_value_info
     vectors = ["pooled", *(f"opened{i}" for i in range(len(opened)))]
     outputs = [
+        value("middle", TensorProto.FLOAT, ["n", MIDDLE, "mh", "mw"]),
         value("trunk", TensorProto.FLOAT, ["n", TRUNK, "gh", "gw"]),
         value("grid", TensorProto.FLOAT, ["n", CHANNELS, "gh", "gw"]),
         *(value(name, TensorProto.FLOAT, ["n", CHANNELS]) for name in vectors),

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ravlm.errors import RavlmError
-from ravlm.records import Answer, Entry, Hit
+from ravlm.records import Answer, Edit, Entry, Hit
 from ravlm.runtime import cpu_count
 from ravlm.serving.fetching import Fetcher
 from ravlm.serving.lanes import Lane
@@ -156,14 +156,13 @@ class Engine:
         """The answer's words as they come, and at last the Answer. Raises Refusal before anything is given."""
         return self.streams.run(lambda: self._streamed(asked))
 
-    async def edit(self, image: str, instruction: str, k: int | None, seed: int) -> Any:
-        """What `model.edit` gives: a picture changed by an instruction, where, on what evidence, as understood."""
+    async def edit(self, image: str, instruction: str, k: int | None, seed: int) -> Edit:
+        """A picture changed by an instruction."""
         pixels = await self.decode(lambda: self.pictures.pixels(self.pictures.bytes_of(image)))
 
-        def work(opened: Opened) -> Any:
-            model: Any = opened.model
+        def work(opened: Opened) -> Edit:
             with self.metrics.stage("edit"):
-                return model.edit(pixels, instruction, k=k, seed=seed)
+                return opened.model.edit(pixels, instruction, k=k, seed=seed)
 
         return await self._timed(self._editing.run("", work))
 

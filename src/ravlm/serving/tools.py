@@ -95,8 +95,7 @@ class _Tools:
             picture = self._picture(image, opened)
             if picture is None:
                 raise InvalidInput("There is no picture to change; give image.")
-            model: Any = opened.model
-            done = model.edit(picture, instruction)
+            done = opened.model.edit(picture, instruction)
             told = {"understood": done.understood, "changed": done.region is not None}
             buffer = io.BytesIO()
             done.image.save(buffer, "PNG")

@@ -38,11 +38,14 @@ class Editing(Task):
     ) -> list[Prediction]:
         found = []
         for place, example in enumerate(examples):
-            given = {} if evidence is None else {"evidence": evidence[place]}
-            edit = model.edit(example.image, example.text, **given)  # type: ignore[attr-defined]
-            read = tuple(hit.entry.id for hit in edit.evidence)
-            picture, region = _written(edit.image), _written(Image.fromarray(np.asarray(edit.region, bool)))
-            found.append(Prediction(example.id, evidence=read, picture=picture, region=region))
+            assert example.image is not None  # the row has one: `needs`
+            read = None if evidence is None else evidence[place]
+            edit = model.edit(example.image, example.text, evidence=read)
+            used = tuple(hit.entry.id for hit in edit.evidence)
+            nowhere = np.zeros((edit.image.height, edit.image.width), bool)
+            picture = _written(edit.image)
+            region = _written(Image.fromarray(nowhere if edit.region is None else edit.region))
+            found.append(Prediction(example.id, evidence=used, picture=picture, region=region))
         return found
 
     def _scores(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, Score]:

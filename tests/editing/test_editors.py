@@ -1,0 +1,215 @@
+"""One conformance test for every editor, and what the local one does with every kind of picture."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ravlm.editing.base import Editor, EditRequest
+from ravlm.editing.diffusion import DiffusionEditor, DiffusionOptions
+from ravlm.editing.loading import load_editor
+from ravlm.editing.local import LocalEditor
+from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.records import Edit, Entry, Hit, Part
+from tests.editing.fakes import ByColour, landscape, truth
+from tests.editing.pipelines import instruct_pix2pix
+
+
+def local(folder: Path) -> Editor:
+    return LocalEditor(ByColour())
+
+
+def diffusion(folder: Path) -> Editor:
+    pytest.importorskip("diffusers", reason='the diffusion editor needs: pip install "ravlm[edit]"')
+    return DiffusionEditor(instruct_pix2pix(folder / "pipeline"), DiffusionOptions(steps=2, edge=64))
+
+
+@pytest.mark.parametrize("make", [local, diffusion])
+def test_every_editor_keeps_the_contract(make: Callable[[Path], Editor], tmp_path: Path) -> None:
+    """Whatever the editor: the picture's size and transparency stay, the region is the picture's, the same seed gives
+    the same picture, two pictures get two edits, and neither input is touched."""
+    editor = make(tmp_path)
+    clear = landscape(80, 60, seed=1)
+    clear.putalpha(Image.linear_gradient("L").resize((80, 60)))
+    for image in (landscape(), clear):
+        before = image.copy()
+        one, two = (editor.edit(EditRequest(image, "make the sky red", seed=3)) for _ in range(2))
+        assert one.image.size == image.size
+        assert one.image.mode == image.mode
+        if image.mode == "RGBA":
+            assert one.image.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+        assert one.region is not None
+        assert one.region.dtype == bool
+        assert one.region.shape == (image.height, image.width)
+        assert one.region.any()
+        assert one.image.tobytes() == two.image.tobytes() != image.tobytes()
+        assert one.understood
+        assert image.tobytes() == before.tobytes()
+    assert isinstance(editor.wanted("make the sky red"), str)
+
+
+def edit(image: object, instruction: str, *evidence: Hit) -> Edit:
+    return LocalEditor(ByColour()).edit(EditRequest(image, instruction, evidence))  # type: ignore[arg-type]
+
+
+def hit(name: str, image: object) -> Hit:
+    return Hit(Entry(name, image), 0.5, Part("image"))  # type: ignore[arg-type]
+
+
+def test_only_the_named_thing_changes() -> None:
+    image = landscape(192, 144)
+    found = edit(image, "make the sky red and the grass darker")
+    before, after = np.asarray(image, int), np.asarray(found.image, int)
+    person = truth(image, "person")
+    inner = person & np.roll(person, 14, 0) & np.roll(person, -14, 0) & np.roll(person, 14, 1) & np.roll(person, -14, 1)
+    assert np.array_equal(after[inner], before[inner])
+    sky, grass = truth(image, "sky"), truth(image, "grass")
+    assert (after[sky] - before[sky]).mean(axis=0)[0] > 30
+    assert after[grass].mean() < before[grass].mean() - 10
+    assert found.region is not None
+    assert (found.region & (sky | grass)).sum() / (found.region | sky | grass).sum() > 0.9
+    assert found.understood == "Understood: the sky red; the grass darker."
+
+
+@pytest.mark.parametrize(
+    ("instruction", "words"),
+    [
+        ("make the sky red and the sea blue", r"don't see the water .* What I see: the sky, the grass, the person"),
+        ("把大海变成红色", "没有找到“水面”.*我看到的有：天空、草地、人"),
+        ("make the boat red", 'don\'t see "boat"'),
+        ("make the sky like a sunset", "0 pictures were retrieved"),
+        ("remove the person", '"remove"'),
+        ("crop", "cropped to"),
+    ],
+)
+def test_what_cannot_be_done_leaves_the_picture_as_it_is(instruction: str, words: str) -> None:
+    """Nothing by half: the sky that is there stays blue where the sea that is asked for is not there."""
+    for image in (landscape(), landscape().convert("L"), landscape().convert("P")):
+        found = edit(image, instruction)
+        assert image.mode != "RGB" or re.search(words, found.understood)
+        assert found.region is None
+        assert (found.image.mode, found.image.tobytes()) == (image.mode, image.tobytes())
+        assert found.evidence == ()
+
+
+def test_crop_cut_out_and_background() -> None:
+    image = landscape(192, 144)
+    person = truth(image, "person")
+    cropped = edit(image, "crop to the person")
+    assert abs(cropped.image.width - 32 - 2 * 8) <= 4
+    assert abs(cropped.image.height - 72 - 2 * 8) <= 4
+    cut = edit(image, "cut out the person")
+    assert cut.image.mode == "RGBA"
+    kept = np.asarray(cut.image.getchannel("A")) >= 128
+    assert (kept & person).sum() / (kept | person).sum() > 0.9
+    assert np.array_equal(np.asarray(cut.image)[..., :3], np.asarray(image))
+    blurred = edit(image, "blur the background")
+    assert blurred.region is not None
+    assert not blurred.region[60:90, 70:90].any()
+    without = Image.new("RGB", (64, 48), (110, 160, 230))
+    assert "no person and no dog" in edit(without, "blur the background").understood
+
+
+def test_the_example_that_agrees_with_the_others_lends_its_colours(tmp_path: Path) -> None:
+    """One picture in four was of something else, came first, and turned a sunset green."""
+
+    def evening(name: str, colour: tuple[int, int, int]) -> Hit:
+        Image.new("RGB", (64, 48), colour).save(tmp_path / f"{name}.png")
+        return hit(name, str(tmp_path / f"{name}.png"))
+
+    class Anything(ByColour):
+        def look(self, image: Image.Image):  # type: ignore[no-untyped-def]
+            scene = super().look(image)
+            scene.find = lambda word: np.ones((4, 4), np.float32) if image.size == (64, 48) else truth(image, word)  # type: ignore[method-assign]
+            return scene
+
+    hits = [
+        evening("odd", (20, 120, 20)),
+        evening("a", (240, 140, 60)),
+        evening("b", (235, 130, 70)),
+        evening("c", (245, 150, 60)),
+    ]
+    gone = hit("gone", str(tmp_path / "gone.png"))
+    request = EditRequest(
+        landscape(), "make the sky like a sunset", (*hits, gone, Hit(Entry("words"), 0.1, Part("text")))
+    )
+    editor = LocalEditor(Anything())
+    assert editor.wanted(request.instruction) == "a sunset sky"
+    found = editor.edit(request)
+    assert [h.entry.id for h in found.evidence] == ["a", "b", "c", "odd"]
+    sky = np.asarray(found.image)[truth(landscape(), "sky")].mean(axis=0)
+    assert np.abs(sky - (240, 140, 60)).max() < 15
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_every_kind_of_picture_is_edited(mode: str) -> None:
+    image = landscape()
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 256)
+    else:
+        image = image.convert(mode)
+    found = edit(image, "make the picture darker")
+    assert found.image.size == image.size
+    assert found.image.mode == ("RGBA" if mode in ("LA", "PA", "RGBA") else "RGB")
+    assert found.region is not None
+    assert found.region.all()
+
+
+def test_the_smallest_picture() -> None:
+    for instruction in ("make the picture red", "blur it", "sharpen", "make the sky red", "warmer"):
+        found = edit(Image.new("RGB", (1, 1), (110, 160, 230)), instruction)
+        assert found.image.size == (1, 1)
+        assert found.region is not None
+
+
+def test_too_large_a_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("1", (10_000, 10_000)).save(path)
+    with pytest.raises(BrokenData, match="10,000 x 10,000"):
+        edit(path, "make it darker")
+
+
+def test_twelve_megapixels_keep_their_size_and_take_seconds() -> None:
+    image = landscape(400, 300).resize((4000, 3000))
+    began = time.process_time()
+    found = edit(image, "make the sky red")
+    assert found.image.size == (4000, 3000)
+    assert time.process_time() - began < 30
+    assert found.region is not None
+    assert found.region[:700].all()
+    assert not found.region[1700:].any()
+
+
+def test_the_picture_is_turned_upright(tmp_path: Path) -> None:
+    """Phones store pictures lying; the sky was looked for at the side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "lying.jpg"
+    landscape(192, 144).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=95)
+    found = edit(str(path), "make the sky red")
+    assert found.image.size == (192, 144)
+    assert not found.image.getexif().get(0x0112)
+    assert found.region is not None
+    assert found.region[:60, :50].all()
+    assert not found.region[90:].any()
+
+
+def test_pictures_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no picture"):
+        edit(tmp_path / "gone.png", "make it darker")
+
+
+def test_editors_by_name(tmp_path: Path) -> None:
+    assert load_editor("local").name == "local"
+    mine = LocalEditor(ByColour())
+    assert load_editor(mine) is mine
+    with pytest.raises(InvalidInput, match=r'Did you mean "local"'):
+        load_editor("loca")
+    with pytest.raises(InvalidInput, match=r'segmenter is "stater".*Did you mean "starter"'):
+        load_editor("local", "stater")

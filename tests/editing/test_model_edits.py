@@ -1,0 +1,104 @@
+"""`model.edit`: what is retrieved for whom, lists, and bad arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ravlm import Edit, Entry, KnowledgeBase, RetrievalAugmentedVLM
+from ravlm.editing.base import Editor, EditRequest
+from ravlm.editing.local import LocalEditor
+from ravlm.errors import InvalidInput
+from ravlm.generation.base import Evidence
+from tests.editing.fakes import ByColour, landscape
+from tests.fakes import FakeEncoder
+
+
+class Recorder(Editor):
+    """Paints everything white, and remembers what it was given."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.requests: list[EditRequest] = []
+
+    def wanted(self, instruction: str) -> str:
+        return instruction.partition("like ")[2]
+
+    def edit(self, request: EditRequest) -> Edit:
+        self.requests.append(request)
+        return Edit(Image.new("RGB", (2, 2), "white"), np.ones((2, 2), bool), request.evidence, request.instruction)
+
+
+@pytest.fixture
+def base(pictures: Path, tmp_path: Path, fake_encoder: FakeEncoder) -> KnowledgeBase:
+    entries = [Entry(name, str(pictures / f"{name}.png"), (f"a {name} picture",)) for name in ("red", "green", "blue")]
+    return KnowledgeBase.build(tmp_path / "kb", [*entries, Entry("words", None, ("a red text",))], encoder=fake_encoder)
+
+
+def test_the_base_is_searched_only_where_the_editor_wants_an_example(base: KnowledgeBase) -> None:
+    """By the wish's own words, among pictures: an entry of words lends no colours."""
+    editor = Recorder()
+    model = RetrievalAugmentedVLM(base, k=1, editor=editor)
+    model.edit(landscape(), "make the sky red")
+    model.edit(landscape(), "make the sky like red", seed=7)
+    model.edit(landscape(), "make the sky like red", k=1)
+    model.edit(landscape(), "make the sky like red", k=0)
+    given = [[hit.entry.id for hit in request.evidence] for request in editor.requests]
+    assert [len(ids) for ids in given] == [0, 2, 1, 0]
+    assert given[1][0] == given[2][0] == "red"
+    assert [request.seed for request in editor.requests] == [0, 7, 0, 0]
+
+
+def test_evidence_that_is_given_is_taken_instead(base: KnowledgeBase) -> None:
+    editor = Recorder()
+    hits = tuple(base.search(text="blue", k=1, modality="image"))
+    edit = RetrievalAugmentedVLM(base, editor=editor).edit(landscape(), "like red", evidence=Evidence(hits))
+    assert [hit.entry.id for hit in edit.evidence] == ["blue"]
+
+
+def test_lists_in_lists_out(base: KnowledgeBase) -> None:
+    model = RetrievalAugmentedVLM(base, editor=LocalEditor(ByColour()))
+    wishes = ["make the sky red", "make the grass blue"]
+    two = model.edit(landscape(), wishes)
+    assert [edit.understood for edit in two] == ["Understood: the sky red.", "Understood: the grass blue."]
+    assert not np.array_equal(two[0].image, two[1].image)
+    assert [edit.understood for edit in model.edit([landscape(), landscape(seed=1)], wishes)] == [
+        edit.understood for edit in two
+    ]
+    assert len(model.edit([landscape(), landscape(seed=1)], "make it darker")) == 2
+    assert model.edit([], "make it darker") == []
+
+
+def test_a_retrieved_example_steers(base: KnowledgeBase) -> None:
+    """The whole way: what the words find lends its colours, and is named as evidence."""
+    model = RetrievalAugmentedVLM(base, editor=LocalEditor(ByColour()))
+    for colour, channel in (("red", 0), ("green", 1)):
+        edit = model.edit(landscape(), f"make the picture like {colour}", k=1)
+        assert [hit.entry.id for hit in edit.evidence] == [colour]
+        assert np.asarray(edit.image).reshape(-1, 3).mean(axis=0).argmax() == channel
+    without = model.edit(landscape(), "make the picture like red", k=0)
+    assert without.region is None
+    assert without.image.tobytes() == landscape().tobytes()
+    assert "0 pictures were retrieved" in without.understood
+
+
+@pytest.mark.parametrize(
+    ("image", "instruction", "options", "words"),
+    [
+        (None, "make it darker", {}, "no picture to change"),
+        (landscape(), "  ", {}, "instruction is empty; write what shall be changed"),
+        (landscape(), 3, {}, "instruction is of type int"),
+        (landscape(), ["make it darker", ""], {}, "instruction is empty"),
+        ([landscape()] * 2, ["make it darker"] * 3, {}, "3 texts and 2 pictures"),
+        (landscape(), "make it darker", {"k": -1}, "k is -1"),
+    ],
+)
+def test_bad_arguments(base: KnowledgeBase, image: Any, instruction: Any, options: dict[str, Any], words: str) -> None:
+    model = RetrievalAugmentedVLM(base, editor=LocalEditor(ByColour()))
+    with pytest.raises(InvalidInput, match=words):
+        model.edit(image, instruction, **options)
