@@ -116,6 +116,20 @@ def test_crop_cut_out_and_background() -> None:
     assert "no person and no dog" in edit(without, "blur the background").understood
 
 
+def test_a_thing_that_is_named_is_no_background() -> None:
+    """Blue grass turned grey again when the background beside it was to be black and white."""
+    image = landscape(192, 144)
+    both = edit(image, "make the grass blue and the background black and white")
+    grass, sky = truth(image, "grass"), truth(image, "sky")
+    inner = grass & np.roll(grass, 14, 0) & np.roll(grass, 14, 1) & np.roll(grass, -14, 1)
+    alone = np.asarray(edit(image, "make the grass blue").image, int)
+    assert np.array_equal(np.asarray(both.image, int)[inner], alone[inner])
+    top = np.asarray(both.image, int)[:20][sky[:20]]
+    assert (top.max(axis=-1) - top.min(axis=-1)).max() <= 2
+    turned = edit(image, "make the background black and white and the grass blue")
+    assert np.array_equal(np.asarray(turned.image, int)[inner], alone[inner])
+
+
 def test_the_example_that_agrees_with_the_others_lends_its_colours(tmp_path: Path) -> None:
     """One picture in four was of something else, came first, and turned a sunset green."""
 

@@ -144,7 +144,7 @@ class _Work:
                     raise _Missing(_to_what(step, chinese))
                 mask = everywhere(self._begun).astype(np.uint8) * 255
             elif target == BACKGROUND:
-                found = [share for share in map(self._scene.find, SUBJECTS) if share is not None]
+                found = [share for share in map(self._scene.find, self._before()) if share is not None]
                 if not found:
                     raise _Missing(_no_subject(chinese))
                 mask = 255 - enlarged(np.maximum.reduce(found), self._begun)
@@ -157,6 +157,11 @@ class _Work:
                 raise _Missing(_not_there(step, self._scene.seen(), chinese))
             self._masks[target] = mask
         return self._masks[target]
+
+    def _before(self) -> list[str]:
+        """What stands before the background: its subjects, and each thing that the instruction names beside it."""
+        named = [step.target for step in self._understood.steps if step.target not in (WHOLE, BACKGROUND)]
+        return list(dict.fromkeys((*SUBJECTS, *named)))
 
     def _example(self, step: Step) -> operations.Palette:
         """The colours of the step's region in the retrieved picture that agrees most with the others that show it."""

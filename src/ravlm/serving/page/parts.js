@@ -47,7 +47,7 @@ export class PicturePlace {
     this.value = null;
     this.onChange = onChange;
     this.input = h("input", { type: "file", accept: "image/*", class: "visually-hidden", onchange: () => this.take(this.input.files[0]) });
-    this.hint = h("span", { class: "hint" }, h("span", { class: "plus", "aria-hidden": "true" }, "＋"), t("drop"));
+    this.hint = h("span", { class: "hint" }, h("span", { class: "plus", "aria-hidden": "true" }, "+"), t("drop"));
     this.image = h("img", { alt: t("picture"), hidden: true });
     this.clear = h("button", { type: "button", class: "clear", "aria-label": t("takeAway"), hidden: true, onclick: () => this.set(null) }, "×");
     this.wrong = h("p", { class: "wrong", role: "alert" });

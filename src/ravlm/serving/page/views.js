@@ -205,7 +205,7 @@ export function entriesView(onChange) {
   let files = [];
   const chosen = h("ul", { class: "chosen plain" });
   const input = h("input", { type: "file", accept: "image/*", multiple: true, class: "visually-hidden", onchange: () => take([...input.files]) });
-  const drop = h("label", { class: "drop low" }, input, h("span", { class: "hint" }, h("span", { class: "plus", "aria-hidden": "true" }, "＋"), t("pictures")));
+  const drop = h("label", { class: "drop low" }, input, h("span", { class: "hint" }, h("span", { class: "plus", "aria-hidden": "true" }, "+"), t("pictures")));
   const wrong = h("p", { class: "wrong", role: "alert" });
   async function take(some) {
     wrong.textContent = "";
