@@ -2,7 +2,8 @@
 
 Captions of the 1,000 dev photos of flickr8k, the train photos and their captions being the knowledge: the generator
 without evidence and with 4 and 8 entries, its twin that was trained without any (`--twin FOLDER`), the nearest caption
-copied, and the consensus of the nearest captions. BLEU-4 and CIDEr (times 100) over words by [a-z0-9]+(?:'[a-z]+)?,
+copied, and the consensus of the nearest entries' captions, found as the generator finds them and by pictures alone. `--agreement 0 1 2` measures what agreement of the beams with the
+evidence brings. BLEU-4 and CIDEr (times 100) over words by [a-z0-9]+(?:'[a-z]+)?,
 paired 95 % intervals of what evidence gains, and the seconds a caption beside the closed book's in the same run.
 """
 
@@ -12,13 +13,15 @@ import argparse
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, read_entries
 from ravlm.evaluation.baselines import CopyGenerator, MajorityGenerator
 from ravlm.evaluation.statistics import Paired
 from ravlm.generation.base import Evidence
-from ravlm.generation.loading import GeneratorName
+from ravlm.generation.fused import FusedGenerator
+from ravlm.generation.loading import GeneratorName, load_generator
 from ravlm.metrics import bleu, cider
 from ravlm.records import Entry, Score
 
@@ -41,17 +44,18 @@ class Arms:
         self.kb, self.dev = kb, dev
         self.texts: dict[str, list[str]] = {}
         self.seconds: dict[str, float] = {}
-        self._found: dict[int, list[Evidence]] = {}
+        self._found: dict[tuple[int, str], list[Evidence]] = {}
 
     def evidence(self, model: RetrievalAugmentedVLM, k: int) -> list[Evidence] | None:
-        if k and k not in self._found:
+        key = (k, model.writer.reads)
+        if k and key not in self._found:
             pictures = [str(e.image) for e in self.dev]
-            self._found[k] = [
+            self._found[key] = [
                 found
                 for i in range(0, len(pictures), BATCH)
                 for found in model.evidence("", pictures[i : i + BATCH], k)
             ]
-        return self._found.get(k)
+        return self._found.get(key)
 
     def add(self, name: str, generator: GeneratorName, k: int) -> None:
         model = RetrievalAugmentedVLM(self.kb, generator=generator)
@@ -81,6 +85,7 @@ def main() -> None:
     parser.add_argument("--kb", type=Path, required=True, help="a base of the train split; made where there is none")
     parser.add_argument("--generator", default="starter")
     parser.add_argument("--twin", help="the generator that was trained without evidence")
+    parser.add_argument("--agreement", type=float, nargs="*", default=[], help="weights to be tried, beside its own")
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", type=int, default=0, help="so many captions, to be read")
@@ -91,10 +96,17 @@ def main() -> None:
         arms.add("closed book (k = 0)", given.generator, 0)
         for k in (4, 8):
             arms.add(f"retrieved, k = {k}", given.generator, k)
+        for weight in given.agreement:
+            tried = load_generator(given.generator, kb)
+            assert isinstance(tried, FusedGenerator)
+            tried.settings = replace(tried.settings, agreement=weight)
+            arms.add(f"retrieved, k = 8, agreement {weight:g}", tried, 8)
         if given.twin:
             arms.add("closed-book twin", given.twin, 0)
-        arms.add("nearest caption copied", CopyGenerator(), 8)
-        arms.add("consensus of the nearest captions", MajorityGenerator(), 8)
+        for reads in ("image", "text"):
+            for name, baseline in (("nearest caption copied", CopyGenerator()), ("consensus", MajorityGenerator())):
+                baseline.reads = reads
+                arms.add(f"{name}, found by {reads}", baseline, 8)
         arms.add("extractive", "extractive", 8)
     report(arms, given.json)
     for i in range(given.show):

@@ -349,8 +349,10 @@ class RetrievalAugmentedVLM:
         if k == 0:
             return [CLOSED_BOOK] * len(texts)
         pictures = [image for image in images if image is not None]
-        query = None if any(texts) else self.writer.query  # pictures alone: they are to be described
-        seen = iter(self._finding.by_pictures(pictures, k, where, query) if pictures else [])
+        described = not any(texts)  # pictures alone: they are to be described
+        query = self.writer.query if described else None
+        reads = self.writer.reads if described else "image"
+        seen = iter(self._finding.by_pictures(pictures, k, where, query, reads) if pictures else [])
         found = []
         for text, image in zip(texts, images, strict=True):
             shown = next(seen) if image is not None else None

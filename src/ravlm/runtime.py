@@ -68,11 +68,12 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def autocast(dtype: torch.dtype) -> torch.autocast:
-    """A context in which the processor computes in `dtype`; fp32 is left as it is."""
+def autocast(on: torch.device) -> torch.autocast:
+    """A context in which a model there computes in the fastest dtype that is safe; fp32 is left as it is."""
     import torch
 
-    return torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
+    dtype = inference_dtype(on)
+    return torch.autocast(on.type, dtype, enabled=dtype == torch.bfloat16)
 
 
 def inference_dtype(on: torch.device) -> torch.dtype:

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.generation.base import CLOSED_BOOK, Evidence, Request
 from ravlm.generation.extractive import ExtractiveGenerator
-from ravlm.generation.fused import FusedGenerator, FusedSettings
+from ravlm.generation.finding import Finder
+from ravlm.generation.fused import FusedGenerator, FusedSettings, told
 from ravlm.generation.fused_sources import StarterSources, packed
 from ravlm.generation.vocabulary import train_words
 from ravlm.knowledge.base import KnowledgeBase
@@ -22,6 +23,7 @@ from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Entry, Hit, Part
 from ravlm.training.generator import GeneratorConfig
 from ravlm.training.starter_generator import Recipe, new_model
+from tests.fakes import FakeEncoder
 from tests.generation.conftest import bird, birds, word_encoder  # noqa: F401 - fixtures
 
 TEXTS = ["a red bird sits on a branch", "a green bird flies over the sea"]
@@ -124,6 +126,22 @@ def test_a_base_of_another_manner_is_left_to_the_other_generator(
     assert "cover" in shop.text or "wing" in shop.text
     assert "鸟" in chinese.text
     assert FusedGenerator.load(folder).generate([request((200, 0, 0), "EKTORP sofa")])[0].trace["generator"] == "fused"
+
+
+def test_evidence_is_read_by_what_the_generator_reads(tmp_path: Path) -> None:
+    """A red picture that is called blue: by pictures it is the nearest to red, by texts the other one is."""
+    red, blue = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
+    entries = [Entry("red", red, ("the blue one", "a thing")), Entry("blue", blue, ("a thing", "the red one"))]
+    with KnowledgeBase.build(tmp_path / "kb", entries, encoder=FakeEncoder()) as kb:
+        finder = Finder(kb)
+        by_picture = finder.by_pictures([red], 2)[0].hits
+        by_text = finder.by_pictures([red], 2, reads="text")[0].hits
+        assert [hit.entry.id for hit in by_picture] == ["red", "blue"]
+        assert [told(hit)[0] for hit in by_picture] == ["the blue one", "a thing"]
+        assert by_text[0].entry.id == "blue"
+        assert told(by_text[0]) == ["the red one"]  # the text that was found, not the first
+    with KnowledgeBase.build(tmp_path / "mute", [Entry("red", red, ())], encoder=FakeEncoder()) as mute:
+        assert Finder(mute).by_pictures([red], 2, reads="text")[0].hits[0].entry.id == "red"  # no text: by pictures
 
 
 def test_of_the_beams_that_one_is_taken_which_the_evidence_agrees_with(folder: Path) -> None:

@@ -111,7 +111,7 @@ def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> No
     assert ids == [{"e2", "e3", "e4", "e5"}, {"e0", "e1", "e4", "e5", "copy"}]
     with (
         KnowledgeBase.build(tmp_path / "words", [Entry("w", None, ("a text",))], encoder=encoder) as words,
-        pytest.raises(InvalidInput, match="has no pictures"),
+        pytest.raises(InvalidInput, match="has no images; evidence for captions is found by image"),
     ):
         find_evidence(words, pairs, np.zeros((2, encoder.dim)), 8)
 
@@ -186,6 +186,8 @@ def test_a_generator_of_parts_is_trained_with_evidence(goats: tuple[Path, Knowle
         train_generator(generator, pairs, kb, out, config)
     with pytest.raises(InvalidInput, match=r"A batch of 64 is larger than the data \(8 pictures\)"):
         train_generator(generator, pairs, kb, tmp_path / "other")
+    with pytest.raises(InvalidInput, match="folds is 5, which is for evidence found by text"):
+        train_generator(generator, pairs, kb, tmp_path / "other", replace(config, folds=5))
     with pytest.raises(InvalidInput, match="There is no pair to train on"):
         train_generator(generator, [], kb, tmp_path / "other")
 

@@ -99,7 +99,7 @@ def train_generator(options: Options) -> int:
         raise UsageError("Give --language (alone, or with --vision), or --generator, or none of them.")
     pairs = read_pairs(options.pairs, images=options.images)
     train, held_out = split(pairs, options.held_out)
-    given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "k", "seed")}
+    given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "k", "reads", "folds", "seed")}
     first = replace(Recipe().first, **{name: value for name, value in given.items() if value is not None})
     critical = replace(first, epochs=options.critical_epochs, rate=first.rate / 20) if options.critical_epochs else None
     if options.generator:
@@ -219,7 +219,9 @@ KINDS: dict[str, Command] = {
             argument("--text", metavar="M", help="and a text model, which reads the evidence"),
             argument("--fusion", metavar="F", help="cross_attention, prompt, marginal or marginal_prompt"),
             argument("--images", metavar="FOLDER", help="where the pictures lie that the pairs name"),
-            argument("-k", type=int, metavar="N", help="entries of evidence in a step (default 6)"),
+            argument("-k", type=int, metavar="N", help="entries of evidence in a step (default 8)"),
+            argument("--reads", choices=("image", "text"), help="what evidence is found by (default text)"),
+            argument("--folds", type=int, default=0, metavar="N", help="5 where the encoder saw the pairs (0)"),
             _EPOCHS,
             argument("--critical-epochs", type=int, default=0, metavar="N", help="epochs rewarded by CIDEr (0)"),
             argument("--batch", type=int, metavar="N", help="pictures a step (default 64)"),
@@ -231,6 +233,7 @@ KINDS: dict[str, Command] = {
         """
         ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner
         ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner --critical-epochs 3
+        ravlm train generator --pairs captions.jsonl --kb my-kb/ --out runs/captioner --reads image
         ravlm train generator --pairs captions.jsonl --out runs/gpt2 --language my-gpt2/ --vision my-vit/ --rate 5e-5
         """,
     ),

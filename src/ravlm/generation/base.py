@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ravlm.records import Answer, Hit, ImageSource
+from ravlm.records import Answer, Hit, ImageSource, Modality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +77,9 @@ class Generator(ABC):
     """Images, words and evidence to text. Implementations are siblings beside this file."""
 
     name: str
+    reads: Modality = "image"
+    """What of its entries leads to the evidence on a picture that is to be described: pictures that look like it, or
+    texts that describe it."""
 
     @property
     def network(self) -> Any:

@@ -21,7 +21,7 @@ from ravlm.generation.facts import entity_key, entity_name, read_facts
 from ravlm.generation.linking import link, strange_name
 from ravlm.generation.recognition import CANDIDATES, FEATURES, recognise
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Hit, ImageSource
+from ravlm.records import Hit, ImageSource, Modality
 from ravlm.retrieval.filter_syntax import Where
 from ravlm.retrieval.options import SearchOptions
 
@@ -60,11 +60,17 @@ class Finder:
         return named if named.subject or seen.enough else seen
 
     def by_pictures(
-        self, images: Sequence[ImageSource], k: int, where: Where = None, query: Moved | None = None
+        self,
+        images: Sequence[ImageSource],
+        k: int,
+        where: Where = None,
+        query: Moved | None = None,
+        reads: Modality = "image",
     ) -> list[Evidence]:
         """For each picture the k likeliest entities, an entry each; and texts without a picture that describe it.
 
-        `query`: a generator's own, from the pictures' vectors.
+        `query`: a generator's own, from the pictures' vectors. `reads` "text": the entries whose texts describe the
+        picture best, whatever pictures they have.
         """
         began = time.perf_counter()
         vectors = self._encoded(images)
@@ -72,12 +78,16 @@ class Finder:
             vectors = query(vectors, self.kb.encoder.fingerprint)
         encoded = time.perf_counter()
         queries = [{"vector": vector} for vector in vectors]
-        near = self.kb.search_many(queries, max(k, CANDIDATES), "image", where)
         texts = self.kb.search_many(queries, max(k, _TEXT_CANDIDATES), "text", where)
+        reads = reads if any(texts) else "image"
+        near: list[list[Hit]] = [[]] * len(texts)
+        if reads == "image":
+            near = self.kb.search_many(queries, max(k, CANDIDATES), "image", where)
         found = []
         for vector, like, described in zip(vectors, near, texts, strict=True):
             shown = self._recognised(vector, like, k, where) if like else Evidence()
-            evidence = _joined(shown, self._described([hit for hit in described if hit.entry.image is None], k), k)
+            alone = [hit for hit in described if hit.entry.image is None or reads == "text"]
+            evidence = _joined(shown, self._described(alone, k), k)
             seconds = {"encode": encoded - began, "find": time.perf_counter() - encoded}
             trace = {"seconds": {stage: round(spent / len(images), 4) for stage, spent in seconds.items()}}
             found.append(replace(evidence, trace={**evidence.trace, **trace}))

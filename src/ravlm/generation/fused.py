@@ -29,12 +29,12 @@ from ravlm.generation.fused_sources import ProcessorSources, SourceReader, Start
 from ravlm.generation.overlap import content_words
 from ravlm.generation.querying import QueryAdapter
 from ravlm.generation.vocabulary import sentence
-from ravlm.records import Answer, Entry, Hit
+from ravlm.records import Answer, Entry, Hit, Modality
 
 SETTINGS, READING = "generator.json", "text"
+"""How it is fed; the folder of its text tower's tokenizer."""
 STARTER = Path(__file__).parent.parent / "starter" / "generator"
 """The generator that comes with the package."""
-"""How it is fed; the folder of its text tower's tokenizer."""
 _MOST_CITATIONS = 3
 
 
@@ -47,8 +47,10 @@ class FusedSettings:
     beams: int = 3
     length_penalty: float = 1.0
     most_words: int = 24
-    budget: int = 160
+    budget: int = 240
     """Tokens of evidence a request."""
+    reads: Modality = "image"
+    """See `Generator.reads`."""
     most_unknown: float = 0.15
     """Evidence with a larger share of words that the model can't write is left to the other generator."""
     agreement: float = 0.0
@@ -66,6 +68,10 @@ class FusedGenerator(Generator):
     @property
     def network(self) -> FusedModel:
         return self.model
+
+    @property
+    def reads(self) -> Modality:  # type: ignore[override]
+        return self.settings.reads
 
     def __init__(
         self,
@@ -147,7 +153,7 @@ class FusedGenerator(Generator):
         shown = [request for request in requests if request.image is not None]
         if not shown:
             return [abstain(request, "there is no picture") for request in requests]
-        said = [[saying(hit.entry)[0] for hit in request.evidence.hits] for request in shown]
+        said = [[told(hit)[0] for hit in request.evidence.hits] for request in shown]
         given = self.sources.pictures([request.image for request in shown if request.image is not None])
         given |= self.sources.evidence(said, self.settings.budget)
         if self.model.config.fusion.startswith("marginal") and "evidence_mask" in given:
@@ -233,6 +239,12 @@ def saying(entry: Entry) -> list[str]:
     """What an entry says about its picture: its free sentences, else its name, else all its words."""
     free = [fact.value for text in entry.texts for fact in parse_text(text) if not fact.key]
     return free or [text for text in (entity_name(entry), entry.text) if text][:1] or [""]
+
+
+def told(hit: Hit) -> list[str]:
+    """What a hit says about its picture: the text that was found, where one was, else all that the entry says."""
+    found = [fact.value for fact in parse_text(hit.part.text) if not fact.key] if hit.part.modality == "text" else []
+    return found or saying(hit.entry)
 
 
 def _scores(hits: Sequence[Sequence[Hit]]) -> torch.Tensor:

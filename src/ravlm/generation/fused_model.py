@@ -98,8 +98,8 @@ class SourcesEncoder(nn.Module):
         apart = config.fusion.startswith("marginal")  # an entry read apart has no rank
         self.ranks = None if apart else nn.Embedding(config.most_entries, width)
         self.places = nn.Embedding(config.picture_places, width) if config.picture_places else None
-        heads = max(1, width // 64)
-        self.mixing = nn.ModuleList(MixingLayer(width, heads) for _ in range(config.mixing_layers))
+        heads, dropout = max(1, width // 64), (config.decoder or {}).get("dropout", 0.0)
+        self.mixing = nn.ModuleList(MixingLayer(width, heads, dropout) for _ in range(config.mixing_layers))
         self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE).log())
 
     def forward(
@@ -158,7 +158,7 @@ class SourcesEncoder(nn.Module):
             masks.append(torch.ones(parts[0].shape[:3], dtype=torch.bool, device=pixels.device))
         if states is not None and states.shape[1]:
             parts.append(self.evidence_in(states.to(self.kinds.weight.dtype)) + self.kinds.weight[1])
-            masks.append(torch.ones(states.shape[:3], dtype=torch.bool) if mask is None else mask.bool())
+            masks.append(states.new_ones(states.shape[:3], dtype=torch.bool) if mask is None else mask.bool())
         if not parts:
             return None, None
         evidence = torch.cat(parts, dim=2)

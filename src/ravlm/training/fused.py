@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from ravlm import runtime
 from ravlm.checkpoint import move_into
 from ravlm.data.words import words
+from ravlm.encoders.starter import StarterConfig
 from ravlm.errors import InvalidInput
 from ravlm.generation.fused import SETTINGS, FusedGenerator
 from ravlm.generation.fused_sources import ProcessorSources, StarterSources
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.metrics.cider import cider_frequencies
 from ravlm.records import Pair
-from ravlm.training.features import trunk_features
+from ravlm.training.crossfit import HEADS, cross_fitted
+from ravlm.training.features import pair_features, trunk_features
 from ravlm.training.generator import GeneratorConfig, GeneratorStep, SelfCriticalStep
 from ravlm.training.generator_data import (
     EvidenceTexts,
@@ -63,11 +66,14 @@ def train_generator(
     if not pairs:
         raise InvalidInput("There is no pair to train on: each needs a picture and a text.")
     first = replace(first, unknown_id=generator.tokenizer.unk_token_id)
+    generator.settings = replace(generator.settings, reads=first.reads)
+    generator.model.to(runtime.device())
     loop = first.loop(len(pairs))
-    data = caption_data(generator, pairs, _evidence(kb, pairs, first), folder / "train", first.views)
+    data = caption_data(generator, pairs, _evidence(kb, pairs, first, folder, report), folder / "train", first.views)
     unseen = None
     if held_out:
-        unseen = caption_data(generator, held_out, _evidence(kb, held_out, first), folder / "held-out")
+        found = _evidence(kb, held_out, replace(first, folds=0))
+        unseen = caption_data(generator, held_out, found, folder / "held-out")
     fit_once(GeneratorStep(generator.model, data, first, unseen), loop, folder / FIRST, report)
     if critical is not None:
         say = _speaker(generator.tokenizer)
@@ -75,16 +81,31 @@ def train_generator(
         frequencies = cider_frequencies(spoken, tokenize="none")
         step = SelfCriticalStep(generator.model, data, critical, spoken, frequencies, say, unseen)
         fit_once(step, critical.loop(len(pairs)), folder / SECOND, report)
-    generator.model.eval()
+    generator.model.to("cpu").eval()
     generator.save(folder / "whole")
     move_into(folder / "whole", folder)
     return generator
 
 
-def _evidence(kb: KnowledgeBase | None, pairs: Sequence[Pair], config: GeneratorConfig) -> EvidenceTexts | None:
+def _evidence(
+    kb: KnowledgeBase | None,
+    pairs: Sequence[Pair],
+    config: GeneratorConfig,
+    folder: Path | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> EvidenceTexts | None:
     if kb is None or config.dropped >= 1:
         return None
-    return read_evidence(find_evidence(kb, pairs, picture_vectors(kb, pairs), config.most), config.most)
+    if config.folds and config.reads != "text":
+        raise InvalidInput(
+            f'folds is {config.folds}, which is for evidence found by text; take reads="text", or folds=0.'
+        )
+    vectors = picture_vectors(kb, pairs)
+    if config.folds and folder is not None:
+        home = folder / "crossfit"
+        features = pair_features(pairs, StarterConfig().image_size, HEADS.views, home / "features")
+        return cross_fitted(pairs, features, vectors, config.most, config.folds, home, HEADS, report)
+    return read_evidence(find_evidence(kb, pairs, vectors, config.most, config.reads), config.most)
 
 
 def caption_data(

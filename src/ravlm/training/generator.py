@@ -18,6 +18,7 @@ from ravlm import runtime
 from ravlm.errors import InvalidInput
 from ravlm.generation.fused_model import FusedModel
 from ravlm.metrics.cider import CiderFrequencies, cider
+from ravlm.records import Modality
 from ravlm.training.generator_data import GeneratorData, first_texts, sampled
 from ravlm.training.loop import LoopConfig, Step, batch_rows
 
@@ -33,6 +34,11 @@ class GeneratorConfig:
     k: int = 4
     most: int = 24
     """Entries that `k` are sampled from."""
+    reads: Modality = "image"
+    """What evidence is found by, in training as later: see `Generator.reads`."""
+    folds: int = 0
+    """Found by text, by heads that were trained on the other folds of the pairs; 0: by the base, whose encoder must not
+    have been trained on the pairs."""
     dropped: float = 0.25
     """The share of pictures that is shown without evidence. 1: a closed-book twin."""
     smoothing: float = 0.1
@@ -78,7 +84,7 @@ class GeneratorStep(Step):
         self.model = self.fused = model
         self._reads_scores = model.config.fusion.startswith("marginal")
         self.data, self.config, self.held_out = data, config, held_out
-        self._dtype = runtime.inference_dtype(torch.device("cpu"))
+        self.device = model.device
 
     def rate_of(self, name: str) -> float:
         return self.config.stage_rate if name.startswith("encoder.stage.") else 1.0
@@ -92,13 +98,14 @@ class GeneratorStep(Step):
         shuffled = np.argsort(random.random(beyond.shape) + beyond)
         which = data.offsets[pictures][:, None] + shuffled[:, np.arange(c.captions) % counts.min()]
         labels = torch.from_numpy(data.words.padded(which.ravel(), -100))[:, : c.longest]
-        with runtime.autocast(self._dtype):
+        with runtime.autocast(self.device):
             return {"loss": self._loss(self._shown(data, pictures, random), labels, generator)}
 
     def _loss(self, shown: dict[str, Tensor], labels: Tensor, generator: torch.Generator) -> Tensor:
+        labels = labels.to(self.device)
         words = self.fused.shifted(labels)
         if self.config.unknown_id is not None:
-            hidden = torch.rand(words.shape, generator=generator) < self.config.unknown
+            hidden = (torch.rand(words.shape, generator=generator) < self.config.unknown).to(self.device)
             hidden[:, 0] = False
             words = words.masked_fill(hidden & (labels != -100), self.config.unknown_id)
         loss = self.fused(**shown, labels=labels, decoder_input_ids=words, label_smoothing=self.config.smoothing).loss
@@ -109,6 +116,11 @@ class GeneratorStep(Step):
         self, data: GeneratorData, pictures: np.ndarray, random: np.random.Generator | None
     ) -> dict[str, Tensor]:
         """The model's inputs: in training (`random`) any view and sampled evidence, else as at inference."""
+        return {name: value.to(self.device) for name, value in self._gathered(data, pictures, random).items()}
+
+    def _gathered(
+        self, data: GeneratorData, pictures: np.ndarray, random: np.random.Generator | None
+    ) -> dict[str, Tensor]:
         shown, c = data.pictures(pictures, random), self.config
         if data.near is None or c.dropped >= 1 or c.k == 0:
             return shown
@@ -132,10 +144,10 @@ class GeneratorStep(Step):
         found: dict[str, list[float]] = {}
         for start in range(0, len(data), c.batch):
             pictures = np.arange(start, min(start + c.batch, len(data)))
-            labels = torch.from_numpy(data.words.padded(data.offsets[pictures], -100))
+            labels = torch.from_numpy(data.words.padded(data.offsets[pictures], -100)).to(self.device)
             shown = self._shown(data, pictures, None)
             alone = {name: value for name, value in shown.items() if not name.startswith("evidence")}
-            with runtime.autocast(self._dtype):
+            with runtime.autocast(self.device):
                 for name, given in (("held-out loss", shown), ("held-out loss, closed book", alone)):
                     found.setdefault(name, []).append(float(self.fused(**given, labels=labels).loss))
         return {name: float(np.mean(losses)) for name, losses in found.items()}
@@ -165,7 +177,7 @@ class SelfCriticalStep(GeneratorStep):
         random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         pictures = batch_rows(len(data), c.batch, index, c.seed).numpy()
         shown = self._shown(data, pictures, random)
-        with runtime.autocast(self._dtype):
+        with runtime.autocast(self.device):
             self.fused.eval()
             drawn = self.fused.generate(
                 **shown, do_sample=True, top_k=0, num_return_sequences=c.samples, max_new_tokens=c.longest
@@ -173,7 +185,7 @@ class SelfCriticalStep(GeneratorStep):
             self.fused.train()
             rewards = self._rewards(drawn, pictures).reshape(-1, c.samples)
             others = (rewards.sum(1, keepdims=True) - rewards) / (c.samples - 1)
-            better = torch.from_numpy((rewards - others).ravel())
+            better = torch.from_numpy((rewards - others).ravel()).to(self.device)
             counts = _counts(drawn, self.fused.generation_config.eos_token_id)
             said = self.fused(**shown, decoder_input_ids=self.fused.shifted(drawn)).logits
         likely = said.float().log_softmax(-1).gather(-1, drawn[..., None])[..., 0]

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from ravlm.errors import InvalidInput
-from ravlm.generation.fused import saying
+from ravlm.generation.fused import told
 from ravlm.generation.fused_sources import ProcessorSources, StarterSources
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Hit, ImageSource, Pair
+from ravlm.records import Hit, ImageSource, Modality, Pair
 from ravlm.retrieval.options import SearchOptions
 
 NEAR_DUPLICATE = 0.98
@@ -151,18 +151,23 @@ class PictureData(GeneratorData):
         return self.sources.evidence(said, self.budget)
 
 
-def find_evidence(kb: KnowledgeBase, pairs: Sequence[Pair], vectors: np.ndarray, most: int) -> list[list[Hit]]:
-    """For each pair the `most` entries whose pictures are nearest to its vector (pairs, dim), but for its own.
+def find_evidence(
+    kb: KnowledgeBase, pairs: Sequence[Pair], vectors: np.ndarray, most: int, reads: Modality = "image"
+) -> list[list[Hit]]:
+    """For each pair the `most` entries whose pictures (`reads` "text": texts) are nearest to its vector (pairs, dim),
+    but for its own.
 
-    Raises InvalidInput where the base has no pictures.
+    Raises InvalidInput where the base has none of them.
     """
-    if not kb.info().parts.get("image"):
-        raise InvalidInput(f'The base "{kb.path}" has no pictures; evidence for captions is found by picture.')
+    if not kb.info().parts.get(reads):
+        raise InvalidInput(
+            f'The base "{kb.path}" has no {reads}s; evidence for captions is found by {reads}: take another base.'
+        )
     options = SearchOptions(near_duplicate=NEAR_DUPLICATE)
     queries = [{"vector": vector} for vector in vectors]
     found = []
     for start in range(0, len(queries), 256):
-        some = kb.search_many(queries[start : start + 256], most + _SPARE, "image", options=options)
+        some = kb.search_many(queries[start : start + 256], most + _SPARE, reads, options=options)
         for pair, hits in zip(pairs[start : start + 256], some, strict=True):
             found.append([hit for hit in hits if not _own(pair, hit)][:most])
     return found
@@ -189,15 +194,19 @@ def _own(pair: Pair, hit: Hit) -> bool:
 
 def read_evidence(found: Sequence[Sequence[Hit]], most: int) -> EvidenceTexts:
     """Everything that the entries found say of their pictures."""
-    entries = list({hit.entry.id: hit.entry for hits in found for hit in hits}.values())
-    place = {entry.id: i for i, entry in enumerate(entries)}
+    said = list({_key(hit): told(hit) for hits in found for hit in hits}.items())
+    place = {key: i for i, (key, _) in enumerate(said)}
     near, scores = np.full((len(found), most), -1, np.int64), np.full((len(found), most), -np.inf, np.float32)
     for row, hits in enumerate(found):
-        near[row, : len(hits)] = [place[hit.entry.id] for hit in hits]
+        near[row, : len(hits)] = [place[_key(hit)] for hit in hits]
         scores[row, : len(hits)] = [hit.score for hit in hits]
-    said = [saying(entry) for entry in entries]
-    texts_of = np.cumsum([0, *map(len, said)])
-    return EvidenceTexts(near, scores, texts_of, [text for texts in said for text in texts])
+    texts_of = np.cumsum([0, *(len(texts) for _, texts in said)])
+    return EvidenceTexts(near, scores, texts_of, [text for _, texts in said for text in texts])
+
+
+def _key(hit: Hit) -> tuple[str, int]:
+    """The entry that was found, and by which of its texts."""
+    return hit.entry.id, hit.part.index if hit.part.modality == "text" else -1
 
 
 def states_of(evidence: EvidenceTexts, sources: StarterSources) -> EvidenceStates:

@@ -65,16 +65,15 @@ class LanguageStep(Step):
         self.model = model
         self._language: Any = model
         self.texts, self.config, self.held_out = texts, config, held_out
-        self._dtype = runtime.inference_dtype(torch.device("cpu"))
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         rows = batch_rows(len(self.texts.spans) - 1, self.config.batch, index, self.config.seed).numpy()
         return {"loss": self._loss(self.texts, rows)}
 
     def _loss(self, texts: Texts, rows: np.ndarray) -> Tensor:
-        labels = torch.from_numpy(texts.padded(rows, -100))
+        labels = torch.from_numpy(texts.padded(rows, -100)).to(self._language.device)
         ids = labels.masked_fill(labels == -100, 0)
-        with runtime.autocast(self._dtype):
+        with runtime.autocast(labels.device):
             return self._language(input_ids=ids, attention_mask=(labels != -100).long(), labels=labels).loss
 
     @torch.no_grad()
@@ -128,11 +127,12 @@ def train_language(
     loop = config.loop(len(train))
     if model is None:
         model = new_decoder(config, len(tokenizer))
+    model.to(runtime.device())
     step = LanguageStep(model, Texts.of(train, tokenizer), config, Texts.of(held_out, tokenizer))
     fit(step, loop, folder, report)
     if runtime.rank()[0] == 0:
         tokenizer.save_pretrained(folder)
-        model.save_pretrained(folder)
+        model.to("cpu").save_pretrained(folder)
     return model
 
 

@@ -87,7 +87,7 @@ def fit_once(step: Step, config: LoopConfig, folder: Path, report: Callable[[str
         step.model.eval()
         return
     fit(step, config, folder, report)
-    save_checkpoint(done, to_mapping(config), {name: p.numpy() for name, p in step.model.state_dict().items()})
+    save_checkpoint(done, to_mapping(config), {name: p.cpu().numpy() for name, p in step.model.state_dict().items()})
 
 
 def last_figures(folder: str | Path) -> dict[str, float]:

@@ -174,18 +174,17 @@ def likelihoods(model: FusedModel, data: GeneratorData, config: RetrieverConfig,
     assert data.near is not None
     counts = min(config.captions, int(np.diff(data.offsets).min()))
     found = torch.full((len(data), counts, config.most), -torch.inf)
-    dtype = runtime.inference_dtype(torch.device("cpu"))
     for start in range(0, len(data), batch):
         pictures = np.arange(start, min(start + batch, len(data)))
         which = data.offsets[pictures][:, None] + np.arange(counts)
         labels = torch.from_numpy(data.words.padded(which.ravel(), -100))
-        shown = data.pictures(pictures, None)
+        shown = {name: value.to(model.device) for name, value in data.pictures(pictures, None).items()}
         texts, _ = first_texts(data.near, pictures, config.most)
         for z in range(texts.shape[1]):
             given = {**shown, **data.evidence(texts[:, z : z + 1]), "evidence_scores": torch.zeros(len(pictures), 1)}
             if not model.config.fusion.startswith("marginal"):
                 del given["evidence_scores"]
-            with runtime.autocast(dtype):
+            with runtime.autocast(model.device):
                 logits = model(**given, decoder_input_ids=model.shifted(labels)).logits
             one = sequence_likelihood(logits[:, None], labels, torch.zeros(len(labels), 1)).reshape(-1, counts)
             there = torch.from_numpy(texts[:, z] >= 0)[:, None]

@@ -28,6 +28,8 @@ from ravlm.training.fused import train_generator
 from ravlm.training.generator import GeneratorConfig
 from ravlm.training.language import read_language
 
+_EVIDENCE: dict[str, Any] = {"k": 8, "most": 12, "views": 4, "reads": "text", "folds": 5}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -37,9 +39,10 @@ class Recipe:
     layers: int = 3
     heads: int = 4
     mixing_layers: int = 1
-    first: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(k=6, views=4))
+    dropout: float = 0.0
+    first: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(**_EVIDENCE))
     second: GeneratorConfig | None = field(
-        default_factory=lambda: GeneratorConfig(epochs=3, batch=32, rate=5e-5, average=0.99, k=6, views=4)
+        default_factory=lambda: GeneratorConfig(epochs=4, batch=64, rate=1e-4, average=0.98, **_EVIDENCE)
     )
     least: int = 4
     """How often a word must occur to be in the vocabulary."""
@@ -52,7 +55,9 @@ def train_starter_generator(data: Path, kb: KnowledgeBase, out: Path, work: Path
     generator = new_generator((text for pair in train for text in pair.texts), recipe)
     generator.settings = replace(generator.settings, trained_on=("Flickr8k train: 6,000 photos, 30,000 captions",))
     train_generator(generator, train, kb, work, recipe.first, recipe.second, dev, print)
+    generator.model.half()  # a way to store it: loading computes in single precision
     generator.save(out)
+    generator.model.float()
     return generator
 
 
@@ -75,7 +80,7 @@ def new_model(recipe: Recipe, words: int, edge: int, language: EvidenceDecoder |
     special: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     decoder = language.config if language is not None else DecoderConfig(
         vocab_size=words, hidden_size=recipe.width, num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads, max_position_embeddings=64, **special,
+        num_attention_heads=recipe.heads, max_position_embeddings=64, dropout=recipe.dropout, **special,
     )  # fmt: skip
     torch.manual_seed(recipe.first.seed)
     model = FusedModel(
@@ -105,7 +110,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/generator"))
     parser.add_argument("--epochs", type=int, default=Recipe().first.epochs)
-    parser.add_argument("--critical-epochs", type=int, default=3)
+    parser.add_argument("--critical-epochs", type=int, default=4)
     parser.add_argument("--closed-book", action="store_true", help="the twin that never sees evidence")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
