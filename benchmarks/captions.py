@@ -2,9 +2,10 @@
 
 Captions of the 1,000 dev photos of flickr8k, the train photos and their captions being the knowledge: the generator
 without evidence and with 4 and 8 entries, its twin that was trained without any (`--twin FOLDER`), the nearest caption
-copied, and the consensus of the nearest entries' captions, found as the generator finds them and by pictures alone. `--agreement 0 1 2` measures what agreement of the beams with the
-evidence brings. BLEU-4 and CIDEr (times 100) over words by [a-z0-9]+(?:'[a-z]+)?,
-paired 95 % intervals of what evidence gains, and the seconds a caption beside the closed book's in the same run.
+copied, and the consensus of the nearest entries' captions, found as the generator finds them and by pictures alone.
+`--agreement 0 1 2` measures what agreement of the beams with the evidence brings. BLEU-4 and CIDEr (times 100) over
+words by [a-z0-9]+(?:'[a-z]+)?, paired 95 % intervals of what evidence gains, and the seconds a caption beside the
+closed book's in the same run: at first sight of the evidence, and again, when its encoding is in the cache.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Arms:
     def __init__(self, kb: KnowledgeBase, dev: list[Entry]) -> None:
         self.kb, self.dev = kb, dev
         self.texts: dict[str, list[str]] = {}
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, tuple[float, float]] = {}
         self._found: dict[tuple[int, str], list[Evidence]] = {}
 
     def evidence(self, model: RetrievalAugmentedVLM, k: int) -> list[Evidence] | None:
@@ -60,13 +61,15 @@ class Arms:
     def add(self, name: str, generator: GeneratorName, k: int) -> None:
         model = RetrievalAugmentedVLM(self.kb, generator=generator)
         found = self.evidence(model, k)
-        texts, start = [], time.perf_counter()
-        for i in range(0, len(self.dev), BATCH):
-            pictures = [str(e.image) for e in self.dev[i : i + BATCH]]
-            given = found[i : i + BATCH] if found else None
-            texts += [spoken(answer.text) for answer in model.caption(pictures, k=k, evidence=given)]
-        self.seconds[name] = (time.perf_counter() - start) / len(self.dev)
-        self.texts[name] = texts
+        spent = []
+        for _ in range(2):
+            texts, start = [], time.perf_counter()
+            for i in range(0, len(self.dev), BATCH):
+                pictures = [str(e.image) for e in self.dev[i : i + BATCH]]
+                given = found[i : i + BATCH] if found else None
+                texts += [spoken(answer.text) for answer in model.caption(pictures, k=k, evidence=given)]
+            spent.append((time.perf_counter() - start) / len(self.dev))
+        self.seconds[name], self.texts[name] = (spent[0], spent[1]), texts
 
     def scores(self) -> dict[str, dict[str, Score]]:
         references = [[spoken(text) for text in entry.texts] for entry in self.dev]
@@ -121,7 +124,9 @@ def report(arms: Arms, path: Path | None) -> None:
         paired = Paired([scores[name][metric] for name in names])
         scale = 100 if metric == "CIDEr" or scores[names[0]][metric].value < 1 else 1
         for i, name in enumerate(names):
-            row = rows.setdefault(name, {"seconds beside closed book": arms.seconds[name] / arms.seconds[names[0]]})
+            first, again = (a / arms.seconds[names[0]][1] for a in arms.seconds[name])
+            times = {"seconds beside closed book, evidence new": round(first, 2), "evidence cached": round(again, 2)}
+            row = rows.setdefault(name, dict(times))
             interval, gain = paired.interval(i), paired.difference(i, names.index("retrieved, k = 8"))
             row[metric] = [round(scale * v, 2) for v in (interval.score, interval.low, interval.high)]
             row[f"{metric}: k = 8 gains"] = [round(scale * v, 2) for v in (gain.difference, gain.low, gain.high)]

@@ -59,7 +59,7 @@ GENERATOR = argument(
     "--generator",
     default="extractive",
     metavar="G",
-    help="who writes: extractive (default), small, medium, large, a folder, a hub name, or http://host:port/v1#model",
+    help="who writes: extractive (default), starter, small, medium, large, a folder, a hub name, http://host:port/v1#model",
 )
 JSON = argument("--json", action="store_true", help="print JSON lines")
 

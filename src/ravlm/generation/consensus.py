@@ -7,7 +7,8 @@ pairs of words, which on captions chose better than the cosine of sentence vecto
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -51,10 +52,23 @@ def likeness(texts: Sequence[str], others: Sequence[str]) -> np.ndarray:
     """How alike texts are to others, (n, m): the F1 of their words and pairs of neighbouring words."""
     ours, theirs = [_grams(text) for text in texts], [_grams(text) for text in others]
     sizes = np.add.outer([g.total() for g in ours], [g.total() for g in theirs])
-    common = [[(one & other).total() for other in theirs] for one in ours]
-    return 2 * np.array(common, np.float64).reshape(sizes.shape) / np.maximum(sizes, 1)
+    place = {gram: i for i, gram in enumerate(dict.fromkeys(gram for grams in ours for gram in grams))}
+    ours_counted, theirs_counted = _counted(ours, place), _counted(theirs, place)
+    common = np.array([np.minimum(row, theirs_counted).sum(1) for row in ours_counted], np.float64)
+    return 2 * common.reshape(sizes.shape) / np.maximum(sizes, 1)
 
 
+def _counted(rows: Sequence[Counter[object]], place: Mapping[object, int]) -> np.ndarray:
+    """How often each text has each of the grams that have a place: (texts, places)."""
+    counts = np.zeros((len(rows), len(place)), np.int32)
+    for row, grams in enumerate(rows):
+        for gram, count in grams.items():
+            if (column := place.get(gram)) is not None:
+                counts[row, column] = count
+    return counts
+
+
+@lru_cache(maxsize=20_000)
 def _grams(text: str) -> Counter[object]:
     spoken = words(text)
     return Counter([*spoken, *pairwise(spoken)])

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ravlm import runtime
 from ravlm.checkpoint import written_aside
 from ravlm.config import from_mapping, to_mapping
 from ravlm.encoders.hub_files import quiet
@@ -145,8 +146,8 @@ class FusedGenerator(Generator):
         unknown = self.tokenizer.unk_token_id
         if self.others is None or unknown is None or not request.evidence.hits:
             return True
-        texts = [text for hit in request.evidence.hits for text in saying(hit.entry)]
-        ids = [i for text in texts for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        texts = [text for hit in request.evidence.hits for text in told(hit)]
+        ids = [i for some in self.tokenizer(texts, add_special_tokens=False)["input_ids"] for i in some]
         return ids.count(unknown) <= self.settings.most_unknown * len(ids)
 
     def _captions(self, requests: Sequence[Request]) -> list[Answer]:
@@ -173,12 +174,13 @@ class FusedGenerator(Generator):
         settings, unknown = self.settings, self.tokenizer.unk_token_id
         torch.manual_seed(seed)
         given = {name: value.to(self.model.device) for name, value in given.items()}
-        found = self.model.generate(
-            **given, num_beams=settings.beams, num_return_sequences=settings.beams,
-            max_new_tokens=settings.most_words, do_sample=False,
-            length_penalty=settings.length_penalty, return_dict_in_generate=True, output_scores=True,
-            suppress_tokens=None if unknown in (None, self.tokenizer.eos_token_id) else [unknown],
-        )  # fmt: skip
+        with runtime.autocast(self.model.device):
+            found = self.model.generate(
+                **given, num_beams=settings.beams, num_return_sequences=settings.beams,
+                max_new_tokens=settings.most_words, do_sample=False,
+                length_penalty=settings.length_penalty, return_dict_in_generate=True, output_scores=True,
+                suppress_tokens=None if unknown in (None, self.tokenizer.eos_token_id) else [unknown],
+            )  # fmt: skip
         texts = [
             sentence(self.tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True))
             if settings.sources == "starter"
@@ -256,7 +258,7 @@ def _scores(hits: Sequence[Sequence[Hit]]) -> torch.Tensor:
 
 
 def _resting_on(text: str, hits: Sequence[Hit]) -> list[str]:
-    """The entries that share most words with the text, likeliest first."""
+    """The entries that share most words with the text by what was read of them, likeliest first."""
     words = content_words(text)
-    shared = [(len(words & content_words(" ".join(hit.entry.texts))), hit.entry.id) for hit in hits]
+    shared = [(len(words & content_words(" ".join(told(hit)))), hit.entry.id) for hit in hits]
     return [name for count, name in sorted(shared, key=lambda pair: -pair[0]) if count][:_MOST_CITATIONS]

@@ -119,6 +119,8 @@ class SourcesEncoder(nn.Module):
         picture = self._picture(pixel_values, picture_states, evidence_states, evidence_ids)
         evidence, mask = self._evidence(evidence_states, evidence_ids, evidence_mask, evidence_pixel_values)
         prior = None if evidence is None or evidence_scores is None else self._prior(evidence_scores)
+        if evidence is not None and mask is not None and self.config.fusion == "cross_attention":
+            evidence, mask = packed(evidence, mask)
         sources = Sources(picture, evidence, mask, prior)
         return self._mixed(sources) if len(self.mixing) else sources
 
@@ -187,6 +189,16 @@ class SourcesEncoder(nn.Module):
         return Sources(states[:, :p], evidence, sources.mask, sources.prior)
 
 
+def packed(evidence: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Evidence (n, k, l, d) whose tokens carry their entry's rank already, as one entry (n, 1, longest, d) without the
+    places between the entries where nothing is, and its mask."""
+    there = mask.flatten(1)
+    longest = int(there.sum(1).max())
+    kept = there.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
+    states = evidence.flatten(1, 2).gather(1, kept[..., None].expand(-1, -1, evidence.shape[-1]))
+    return states[:, None], there.gather(1, kept)[:, None]
+
+
 class FusedModel(PreTrainedModel, GenerationMixin):
     """Words from a picture and evidence."""
 
@@ -215,6 +227,7 @@ class FusedModel(PreTrainedModel, GenerationMixin):
         self.decoder = decoder
         self.encoder.embedded = decoder.get_input_embeddings
         self._fuse = FUSIONS[config.fusion](decoder)
+        self._shares = config.fusion == "cross_attention" and isinstance(own, DecoderConfig)
         self.post_init()
 
     def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
@@ -263,6 +276,19 @@ class FusedModel(PreTrainedModel, GenerationMixin):
                 given["pixel_values"] = inputs
             options["encoder_outputs"] = self.encoder(**given)
         return super().generate(**options)
+
+    def _expand_inputs_for_generation(self, *args: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Transformers repeats all inputs for beams and samples. Here those of one picture share its states."""
+        if not self._shares:
+            return super()._expand_inputs_for_generation(*args, **options)
+        shared = options.pop("encoder_outputs")
+        ids, given = super()._expand_inputs_for_generation(*args, **{**options, "is_encoder_decoder": False})
+        return ids, {**given, "encoder_outputs": shared}
+
+    def _reorder_cache(self, cache: Any, beams: Tensor) -> Any:
+        """What the words look at is the same for all beams of a picture: only what was said is put in order."""
+        (cache.self_attention_cache if self._shares else cache).reorder_cache(beams)
+        return cache
 
     def shifted(self, labels: Tensor) -> Tensor:
         """The words (n, t) after which `labels` (n, t) come: the start, then all but the last."""

@@ -47,7 +47,13 @@ def _fused(folder: Path, name: str, kb: Base) -> Generator:
     return FusedGenerator.load(folder, others=extractive_over(kb))
 
 
-GENERATORS: dict[str, Callable[[Base], Generator]] = {"extractive": _extractive}
+def _starter(kb: Base) -> Generator:
+    from ravlm.generation.fused import STARTER
+
+    return _fused(STARTER, "starter", kb)
+
+
+GENERATORS: dict[str, Callable[[Base], Generator]] = {"extractive": _extractive, "starter": _starter}
 """Generators that come with ravlm, by name."""
 KINDS: dict[str, Callable[[Path, str, Base], Generator]] = {"ravlm-fused": _fused}
 """`model_type` of a folder's config.json -> its loader, given the folder, the name to be found by and the base. What is

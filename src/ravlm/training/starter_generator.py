@@ -66,7 +66,7 @@ def new_generator(texts: Iterable[str], recipe: Recipe, language: str | Path | N
 
     `language`: a folder of `ravlm train language`; the decoder begins from it, with its words and its shape.
     """
-    settings = FusedSettings()
+    settings = FusedSettings(beams=8, agreement=4.0)
     if language is None:
         tokenizer, pretrained = train_words(texts, recipe.least), None
     else:
