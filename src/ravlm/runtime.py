@@ -68,11 +68,11 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def autocast(on: torch.device) -> torch.autocast:
-    """A context in which a model there computes in the fastest dtype that is safe; fp32 is left as it is."""
+def autocast(on: torch.device, dtype: torch.dtype | None = None) -> torch.autocast:
+    """A context in which a model there computes in `dtype`, or the fastest that is safe; fp32 is left as it is."""
     import torch
 
-    dtype = inference_dtype(on)
+    dtype = inference_dtype(on) if dtype is None else dtype
     return torch.autocast(on.type, dtype, enabled=dtype == torch.bfloat16)
 
 

@@ -50,7 +50,7 @@ def words() -> ClassWords:
 def step_of(features: tuple[PairFeatures, TrunkFeatures], words: ClassWords, config: OpenedConfig) -> OpenedStep:
     heads = ContrastiveStep(features[0], HEADS).heads
     step = OpenedStep(features[1], heads, config, words, held_out=features[1])
-    step._dtype = torch.float32
+    step.dtype = torch.float32
     return step
 
 

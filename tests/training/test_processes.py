@@ -20,7 +20,8 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         command = [sys.executable, *how, str(HERE.parent / "two_processes.py"), str(folder)]
-        subprocess.run(command, check=True, env=environment, timeout=120, capture_output=True)
+        run = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr[-4000:]
         found.append(np.load(folder / "weights.npz"))
     for key in found[0]:
         assert np.allclose(found[0][key], found[1][key], atol=1e-5), key

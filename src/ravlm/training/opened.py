@@ -116,6 +116,7 @@ class OpenedStep(Step):
         torch.manual_seed(config.seed)
         network = efficientnet.load_network(efficientnet.weights_file())
         self.model = self.member = Member(heads, network, config.dropout)
+        self.dtype = runtime.inference_dtype(torch.device("cpu"))
 
     def rate_of(self, name: str) -> float:
         image, text = self.config.stage_rates
@@ -151,13 +152,13 @@ class OpenedStep(Step):
     def _image(self, f: TrunkFeatures, view: np.ndarray, rows: np.ndarray) -> Tensor:
         grids = torch.from_numpy(np.stack([f.grids[v][r] for v, r in zip(view, rows, strict=True)])).float()
         grids = grids.contiguous(memory_format=torch.channels_last)
-        with runtime.autocast(torch.device("cpu")):
+        with runtime.autocast(torch.device("cpu"), self.dtype):
             pooled = self.member.image_stage(grids)
         return self.member.heads.image(pooled)
 
     def _text(self, f: TrunkFeatures, texts: np.ndarray) -> Tensor:
         states, mask = f.token_states(texts)
-        with runtime.autocast(torch.device("cpu")):
+        with runtime.autocast(torch.device("cpu"), self.dtype):
             pooled = self.member.text_stage(torch.from_numpy(states).float(), torch.from_numpy(mask))
         return self.member.heads.text(pooled)
 
