@@ -106,8 +106,11 @@ def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> No
     encoder = FakeEncoder()
     pairs = [Pair(pictures[i], (f"text {i}",), f"e{i}", {"group": i // 2}) for i in (0, 3)]
     with KnowledgeBase.build(tmp_path / "kb", entries, encoder=encoder) as kb:
-        found = find_evidence(kb, pairs, encoder.encode_images([pair.image for pair in pairs]), 8)
+        vectors = encoder.encode_images([pair.image for pair in pairs])
+        found = find_evidence(kb, pairs, vectors, 8)
         ids = [{hit.entry.id for hit in hits} for hits in found]
+        by_text = find_evidence(kb, pairs, vectors, 8, "text")
+        assert [{hit.entry.id for hit in hits} for hits in by_text] == ids
     assert ids == [{"e2", "e3", "e4", "e5"}, {"e0", "e1", "e4", "e5", "copy"}]
     with (
         KnowledgeBase.build(tmp_path / "words", [Entry("w", None, ("a text",))], encoder=encoder) as words,

@@ -168,8 +168,12 @@ def find_evidence(
     found = []
     for start in range(0, len(queries), 256):
         some = kb.search_many(queries[start : start + 256], most + _SPARE, reads, options=options)
-        for pair, hits in zip(pairs[start : start + 256], some, strict=True):
-            found.append([hit for hit in hits if not _own(pair, hit)][:most])
+        shown = kb.image_vectors(list({hit.entry.id for hits in some for hit in hits})) if reads == "text" else {}
+        for pair, vector, hits in zip(pairs[start : start + 256], vectors[start : start + 256], some, strict=True):
+            pictures = [shown.get(hit.entry.id) for hit in hits]  # a text's own search knows nothing of them
+            copied = [picture is not None and picture @ vector >= NEAR_DUPLICATE for picture in pictures]
+            others = [hit for hit, copy in zip(hits, copied, strict=True) if not copy and not _own(pair, hit)]
+            found.append(others[:most])
     return found
 
 
