@@ -28,8 +28,6 @@ class DecoderConfig(PreTrainedConfig):
     num_hidden_layers: int = 3
     num_attention_heads: int = 4
     max_position_embeddings: int = 128
-    dropout: float = 0.0
-    """The share of what each part of a layer adds that is hidden in training. Slow on a CPU."""
     initializer_range: float = 0.02
     is_decoder: bool = True
     tie_word_embeddings: bool = True
@@ -82,25 +80,24 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -
 class MixingLayer(nn.Module):
     """States (n, s, d) that look at each other, then a feed-forward net; `mask` (n, 1, 1, s)."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
         self.own = Attention(width, heads)
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         normed = self.norms[0](states)
-        states = states + self.dropout(self.own(normed, *self.own.keys_values(normed), mask))
-        return states + self.dropout(self.feed(self.norms[1](states)))
+        states = states + self.own(normed, *self.own.keys_values(normed), mask)
+        return states + self.feed(self.norms[1](states))
 
 
 class Layer(nn.Module):
     """One layer of the decoder."""
 
-    def __init__(self, width: int, heads: int, index: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, index: int) -> None:
         super().__init__()
-        self.index, self.dropout = index, nn.Dropout(dropout)
+        self.index = index
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(4)])
         self.own, self.picture, self.evidence = (Attention(width, heads) for _ in range(3))
         self.gate = nn.Parameter(torch.zeros(1))
@@ -111,15 +108,15 @@ class Layer(nn.Module):
         keys, values = self.own.keys_values(normed)
         if looked.cache is not None:
             keys, values = looked.cache.self_attention_cache.update(keys, values, self.index)
-        words = words + self.dropout(self.own(normed, keys, values, mask))
+        words = words + self.own(normed, keys, values, mask)
         if looked.picture is not None:
             keys, values = looked.kept(self.picture, looked.picture, 2 * self.index)
-            words = words + self.dropout(self.picture(self.norms[1](words), keys, values, looked.picture_mask))
+            words = words + self.picture(self.norms[1](words), keys, values, looked.picture_mask)
         if looked.evidence is not None:
             keys, values = looked.kept(self.evidence, looked.evidence, 2 * self.index + 1)
             seen = self.evidence(self.norms[2](words), keys, values, looked.evidence_mask)
-            words = words + self.dropout(torch.tanh(self.gate) * looked.where_evidence(seen))
-        return words + self.dropout(self.feed(self.norms[3](words)))
+            words = words + torch.tanh(self.gate) * looked.where_evidence(seen)
+        return words + self.feed(self.norms[3](words))
 
 
 class Looked:
@@ -171,9 +168,7 @@ class EvidenceDecoder(PreTrainedModel, GenerationMixin):
         width = config.hidden_size
         self.embeddings = nn.Embedding(config.vocab_size, width)
         self.positions = nn.Embedding(config.max_position_embeddings, width)
-        heads, dropout = config.num_attention_heads, config.dropout
-        layers = [Layer(width, heads, i, dropout) for i in range(config.num_hidden_layers)]
-        self.dropout = nn.Dropout(dropout)
+        layers = [Layer(width, config.num_attention_heads, i) for i in range(config.num_hidden_layers)]
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.vocab_size, bias=False)
@@ -213,7 +208,7 @@ class EvidenceDecoder(PreTrainedModel, GenerationMixin):
             cache = EncoderDecoderCache(DynamicCache() if cache is None else cache, DynamicCache())
         past = 0 if cache is None else cache.get_seq_length()
         positions, mask = self._seen(attention_mask, past, words)
-        words = self.dropout(words + self.positions(positions))
+        words = words + self.positions(positions)
         looked = Looked(
             looked_at.get("encoder_hidden_states"),
             looked_at.get("encoder_attention_mask"),

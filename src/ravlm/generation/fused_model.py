@@ -98,8 +98,8 @@ class SourcesEncoder(nn.Module):
         apart = config.fusion.startswith("marginal")  # an entry read apart has no rank
         self.ranks = None if apart else nn.Embedding(config.most_entries, width)
         self.places = nn.Embedding(config.picture_places, width) if config.picture_places else None
-        heads, dropout = max(1, width // 64), (config.decoder or {}).get("dropout", 0.0)
-        self.mixing = nn.ModuleList(MixingLayer(width, heads, dropout) for _ in range(config.mixing_layers))
+        heads = max(1, width // 64)
+        self.mixing = nn.ModuleList(MixingLayer(width, heads) for _ in range(config.mixing_layers))
         self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE).log())
 
     def forward(
@@ -120,7 +120,7 @@ class SourcesEncoder(nn.Module):
         evidence, mask = self._evidence(evidence_states, evidence_ids, evidence_mask, evidence_pixel_values)
         prior = None if evidence is None or evidence_scores is None else self._prior(evidence_scores)
         if evidence is not None and mask is not None and self.config.fusion == "cross_attention":
-            evidence, mask = packed(evidence, mask)
+            evidence, mask = without_gaps(evidence, mask)
         sources = Sources(picture, evidence, mask, prior)
         return self._mixed(sources) if len(self.mixing) else sources
 
@@ -189,7 +189,7 @@ class SourcesEncoder(nn.Module):
         return Sources(states[:, :p], evidence, sources.mask, sources.prior)
 
 
-def packed(evidence: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def without_gaps(evidence: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Evidence (n, k, l, d) whose tokens carry their entry's rank already, as one entry (n, 1, longest, d) without the
     places between the entries where nothing is, and its mask."""
     there = mask.flatten(1)

@@ -19,7 +19,7 @@ from ravlm.errors import InvalidInput
 from ravlm.records import Pair
 from ravlm.training.contrastive import ContrastiveConfig, ContrastiveStep
 from ravlm.training.features import PairFeatures
-from ravlm.training.generator_data import NEAR_DUPLICATE, EvidenceTexts
+from ravlm.training.generator_data import NEAR_DUPLICATE, EvidenceTexts, marks
 from ravlm.training.loop import fit_once
 
 HEADS = ContrastiveConfig(batch=1000, epochs=30, aligned_dim=256)
@@ -47,10 +47,13 @@ def cross_fitted(
         raise InvalidInput(f"folds is {folds}; 2 to {len(pairs) // 2} are possible with {len(pairs)} pairs.")
     fold_of = np.random.default_rng(config.seed).permutation(len(pairs)) % folds
     near, scores = np.full((len(pairs), most), -1, np.int64), np.full((len(pairs), most), -np.inf, np.float32)
-    owner, names = features.owner, [_names(pair) for pair in pairs]
+    sharing: dict[object, list[int]] = {}
+    for number, pair in enumerate(pairs):
+        for mark in marks(pair):
+            sharing.setdefault(mark, []).append(number)
     for fold in range(folds):
         rest, own = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        seen = _some(features, rest)
+        seen, others = _some(features, rest), vectors[rest]
         step = ContrastiveStep(seen, replace(config, batch=min(config.batch, len(rest))))
         fit_once(step, step.config.loop(len(rest)), folder / f"fold-{fold}", report)
         with torch.no_grad():
@@ -59,8 +62,8 @@ def cross_fitted(
         for picture, row in enumerate(own):
             cosines = texts @ pictures[picture]
             best = np.maximum.reduceat(cosines, seen.offsets[:-1])
-            best[vectors[rest] @ vectors[row] >= NEAR_DUPLICATE] = -np.inf
-            best[[bool(names[row] & names[other]) for other in rest]] = -np.inf
+            best[others @ vectors[row] >= NEAR_DUPLICATE] = -np.inf
+            best[np.isin(rest, [other for mark in marks(pairs[row]) for other in sharing[mark]])] = -np.inf
             for column, place in enumerate(np.argsort(-best, kind="stable")[:most]):
                 if best[place] == -np.inf:
                     break
@@ -68,16 +71,8 @@ def cross_fitted(
                 text = int(cosines[first:last].argmax())
                 near[row, column] = features.offsets[rest[place]] + text
                 scores[row, column] = best[place]
-    return EvidenceTexts(near, scores, np.arange(len(owner) + 1), [text for pair in pairs for text in pair.texts])
-
-
-def _names(pair: Pair) -> frozenset[object]:
-    """What tells that two pairs belong together: an id, a picture's path, a group."""
-    group = pair.metadata.get("group")
-    found = {("group", group) if group is not None else None, ("id", pair.id) if pair.id else None}
-    if isinstance(pair.image, str):
-        found.add(("image", pair.image))
-    return frozenset(found - {None})
+    texts_of = np.arange(features.offsets[-1] + 1)  # each text stands for itself
+    return EvidenceTexts(near, scores, texts_of, [text for pair in pairs for text in pair.texts])
 
 
 def _some(features: PairFeatures, rows: np.ndarray) -> PairFeatures:

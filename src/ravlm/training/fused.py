@@ -66,13 +66,13 @@ def train_generator(
     if not pairs:
         raise InvalidInput("There is no pair to train on: each needs a picture and a text.")
     first = replace(first, unknown_id=generator.tokenizer.unk_token_id)
+    loop = first.loop(len(pairs))
     generator.settings = replace(generator.settings, reads=first.reads)
     generator.model.to(runtime.device())
-    loop = first.loop(len(pairs))
     data = caption_data(generator, pairs, _evidence(kb, pairs, first, folder, report), folder / "train", first.views)
     unseen = None
     if held_out:
-        found = _evidence(kb, held_out, replace(first, folds=0))
+        found = _evidence(kb, held_out, replace(first, folds=0), folder, report)
         unseen = caption_data(generator, held_out, found, folder / "held-out")
     fit_once(GeneratorStep(generator.model, data, first, unseen), loop, folder / FIRST, report)
     if critical is not None:
@@ -91,8 +91,8 @@ def _evidence(
     kb: KnowledgeBase | None,
     pairs: Sequence[Pair],
     config: GeneratorConfig,
-    folder: Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    folder: Path,
+    report: Callable[[str], None],
 ) -> EvidenceTexts | None:
     if kb is None or config.dropped >= 1:
         return None
@@ -101,7 +101,7 @@ def _evidence(
             f'folds is {config.folds}, which is for evidence found by text; take reads="text", or folds=0.'
         )
     vectors = picture_vectors(kb, pairs)
-    if config.folds and folder is not None:
+    if config.folds:
         home = folder / "crossfit"
         features = pair_features(pairs, StarterConfig().image_size, HEADS.views, home / "features")
         return cross_fitted(pairs, features, vectors, config.most, config.folds, home, HEADS, report)

@@ -8,7 +8,7 @@ whose picture is nearly the same. Knows no model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from ravlm.errors import InvalidInput
 from ravlm.generation.fused import told
 from ravlm.generation.fused_sources import ProcessorSources, StarterSources
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Hit, ImageSource, Modality, Pair
+from ravlm.records import Entry, Hit, ImageSource, Modality, Pair
 from ravlm.retrieval.options import SearchOptions
 
 NEAR_DUPLICATE = 0.98
@@ -172,7 +172,8 @@ def find_evidence(
         for pair, vector, hits in zip(pairs[start : start + 256], vectors[start : start + 256], some, strict=True):
             pictures = [shown.get(hit.entry.id) for hit in hits]  # a text's own search knows nothing of them
             copied = [picture is not None and picture @ vector >= NEAR_DUPLICATE for picture in pictures]
-            others = [hit for hit, copy in zip(hits, copied, strict=True) if not copy and not _own(pair, hit)]
+            own = marks(pair)
+            others = [hit for hit, copy in zip(hits, copied, strict=True) if not copy and not own & marks(hit.entry)]
             found.append(others[:most])
     return found
 
@@ -187,13 +188,12 @@ def picture_vectors(kb: KnowledgeBase, pairs: Sequence[Pair]) -> np.ndarray:
     return np.stack([found[id_] if id_ in found else next(encoded) for id_ in own]).astype(np.float32)
 
 
-def _own(pair: Pair, hit: Hit) -> bool:
-    """Whether a hit is the pair itself or of its group."""
-    group = pair.metadata.get("group")
-    same_picture = isinstance(pair.image, str) and pair.image == hit.entry.image
-    return (pair.id != "" and pair.id == hit.entry.id) or same_picture or (
-        group is not None and group == hit.entry.metadata.get("group")
-    )
+def marks(of: Pair | Entry) -> frozenset[tuple[str, object]]:
+    """What tells that two pairs or entries belong together: an id, a picture's path, a group."""
+    group = of.metadata.get("group")
+    found: dict[str, Hashable] = {"id": of.id or None, "image": of.image if isinstance(of.image, str) else None}
+    found["group"] = group if isinstance(group, Hashable) else repr(group)
+    return frozenset((name, value) for name, value in found.items() if value is not None)
 
 
 def read_evidence(found: Sequence[Sequence[Hit]], most: int) -> EvidenceTexts:

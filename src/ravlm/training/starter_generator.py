@@ -39,7 +39,6 @@ class Recipe:
     layers: int = 3
     heads: int = 4
     mixing_layers: int = 1
-    dropout: float = 0.0
     first: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(**_EVIDENCE))
     second: GeneratorConfig | None = field(
         default_factory=lambda: GeneratorConfig(epochs=4, batch=64, rate=1e-4, average=0.98, **_EVIDENCE)
@@ -80,7 +79,7 @@ def new_model(recipe: Recipe, words: int, edge: int, language: EvidenceDecoder |
     special: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     decoder = language.config if language is not None else DecoderConfig(
         vocab_size=words, hidden_size=recipe.width, num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads, max_position_embeddings=64, dropout=recipe.dropout, **special,
+        num_attention_heads=recipe.heads, max_position_embeddings=64, **special,
     )  # fmt: skip
     torch.manual_seed(recipe.first.seed)
     model = FusedModel(
