@@ -63,7 +63,7 @@ def cross_fitted(
             cosines = texts @ pictures[picture]
             best = np.maximum.reduceat(cosines, seen.offsets[:-1])
             best[others @ vectors[row] >= NEAR_DUPLICATE] = -np.inf
-            best[np.isin(rest, [other for mark in marks(pairs[row]) for other in sharing[mark]])] = -np.inf
+            best[np.isin(rest, [other for mark in marks(pairs[int(row)]) for other in sharing[mark]])] = -np.inf
             for column, place in enumerate(np.argsort(-best, kind="stable")[:most]):
                 if best[place] == -np.inf:
                     break
