@@ -141,7 +141,7 @@ class Ablation:
         pairs = list(read_pairs(data / "flickr8k" / "metadata.jsonl"))
         self.train, self.dev = ([p for p in pairs if p.metadata["split"] == split] for split in ("train", "dev"))
         self.encoders = [
-            train_starter(data, folder / "encoder", folder, replace(self.recipe, seed=2 * n))
+            train_starter(data, folder / "encoder", folder, replace(self.recipe, seed=2 * n), self.works[0])
             for n, folder in enumerate(self.works)
         ]
         first, size = self.works[0], self.recipe.layout.image_size

@@ -85,14 +85,16 @@ class Recipe:
     seed: int = 0
 
 
-def train_starter(data: Path, out: Path, work: Path, recipe: Recipe) -> StarterEncoder:
-    """The whole recipe. `work` keeps features and progress; a killed run goes on where it was."""
+def train_starter(data: Path, out: Path, work: Path, recipe: Recipe, kept: Path | None = None) -> StarterEncoder:
+    """The whole recipe. `work` keeps progress, `kept` (by default `work`) features, which are the same for every seed;
+    a killed run goes on where it was."""
+    kept = kept or work
     shape, size = recipe.layout, recipe.layout.image_size
     pairs = list(read_pairs(data / "flickr8k" / "metadata.jsonl"))
     train = [pair for pair in pairs if pair.metadata["split"] == "train"]
     dev = [pair for pair in pairs if pair.metadata["split"] == "dev"]
-    features = pair_features(train, size, recipe.heads.views, work / "features-train")
-    held_out = pair_features(dev, size, 1, work / "features-dev")
+    features = pair_features(train, size, recipe.heads.views, kept / "features-train")
+    held_out = pair_features(dev, size, 1, kept / "features-dev")
     network = efficientnet.load_network(efficientnet.weights_file())
     words = class_words(network)
     arrays: dict[str, np.ndarray] = {}
@@ -103,8 +105,8 @@ def train_starter(data: Path, out: Path, work: Path, recipe: Recipe) -> StarterE
         if not shape.opened:
             arrays |= step.heads.image.arrays(f"image.{member}") | step.heads.text.arrays(f"text.{member}")
             continue
-        trunk = trunk_features(train, size, recipe.views, work / "trunk-train")
-        unseen = trunk_features(dev, size, 1, work / "trunk-dev")
+        trunk = trunk_features(train, size, recipe.views, kept / "trunk-train")
+        unseen = trunk_features(dev, size, 1, kept / "trunk-dev")
         opened = replace(recipe.members, seed=recipe.seed + member)
         stage = OpenedStep(trunk, step.heads, opened, words, unseen)
         fit_once(stage, opened.loop(len(train)), work / f"member-{member}")
