@@ -154,6 +154,17 @@ def test_of_the_beams_that_one_is_taken_which_the_evidence_agrees_with(folder: P
     assert generator._chosen(request((200, 0, 0)), beams) == beams[0]  # closed book: nothing to agree with
 
 
+def test_a_guess_gives_way_to_what_was_found(folder: Path) -> None:
+    generator = FusedGenerator.load(folder)
+    generator.settings = replace(generator.settings, least_sure=0.55)
+    asked = request((200, 0, 0), "A striped cat sleeps.", "A bird sits.")
+    sure, guess = generator._answer(asked, "A bird sits.", 0.6), generator._answer(asked, "A bird sits.", 0.5)
+    assert (sure.text, sure.citations) == ("A bird sits.", ("e1",))
+    assert (guess.text, guess.citations) == ("A striped cat sleeps.", ("e0",))
+    assert guess.trace["unsure; it would write"] == "A bird sits."
+    assert generator._answer(request((200, 0, 0)), "A bird sits.", 0.5).text == "A bird sits."  # nothing was found
+
+
 def test_no_word_is_written_that_the_model_lacks(folder: Path) -> None:
     """ "A closeup of a cat looking at a.": the last word was <unk>, which was left out when the text was made."""
     generator = FusedGenerator.load(folder)

@@ -57,6 +57,9 @@ class FusedSettings:
     agreement: float = 0.0
     """What agreement with the evidence counts beside the mean log-probability of a word, when the best of the beams is
     chosen."""
+    least_sure: float = 0.0
+    """A mean probability of a word; a caption below it is no better than a guess, and what the first of the evidence
+    says is given in its place."""
     trained_on: tuple[str, ...] = field(default=())
     """What it was trained on, for people."""
 
@@ -205,9 +208,12 @@ class FusedGenerator(Generator):
     def _answer(self, request: Request, text: str, likelihood: float) -> Answer:
         if not text:
             return abstain(request, "the generator wrote nothing")
-        cited = tuple(_resting_on(text, request.evidence.hits))
+        hits = request.evidence.hits
         trace = {**request.evidence.trace, "generator": self.name, "mean probability of a word": round(likelihood, 4)}
-        return Answer(text, request.evidence.hits, cited, round(min(1.0, likelihood), 4), False, trace)
+        cited, found = tuple(_resting_on(text, hits)), told(hits[0])[0] if hits else ""
+        if found and likelihood < self.settings.least_sure:
+            text, cited, trace["unsure; it would write"] = found, (hits[0].entry.id,), text
+        return Answer(text, hits, cited, round(min(1.0, likelihood), 4), False, trace)
 
 
 def load_model(folder: Path, kind: type[Any] = FusedModel) -> Any:

@@ -65,7 +65,7 @@ def new_generator(texts: Iterable[str], recipe: Recipe, language: str | Path | N
 
     `language`: a folder of `ravlm train language`; the decoder begins from it, with its words and its shape.
     """
-    settings = FusedSettings(beams=8, agreement=4.0)
+    settings = FusedSettings(beams=8, agreement=4.0, least_sure=0.55)
     if language is None:
         tokenizer, pretrained = train_words(texts, recipe.least), None
     else:
