@@ -41,7 +41,7 @@ def test_it_writes_a_sentence_and_names_its_evidence(model: RetrievalAugmentedVL
     assert [answer.text for answer in together] == [model.caption(photo, k=3).text for photo in photos]
     assert all(answer.text.endswith(".") and len(answer.text.split()) > 3 for answer in together)
     assert {hit.entry.id for hit in together[0].evidence} <= {"t0", "t1", "t2"}
-    assert together[0].text == "A cat looks at the camera."  # it has seen few cats, is not sure, and says what was found
+    assert together[0].text == "A cat looks at the camera."  # it saw few cats, is not sure, and says what was found
     assert together[0].citations == ("t0",)
     assert all(set(answer.citations) <= {hit.entry.id for hit in answer.evidence} for answer in together)
     alone = RetrievalAugmentedVLM(None, generator="starter").caption(photos[0], k=0)
