@@ -24,15 +24,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageEnhance
 
 from ravlm import Answer, DualEncoder, Entry, KnowledgeBase, RetrievalAugmentedVLM
+from ravlm.generation.extractive import right_features
 from ravlm.metrics import expected_calibration_error
 from ravlm.records import ImageSource
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 TURNED_ROUND = ("Does this country have access to the sea?",)
 """Paraphrases whose right answer is the opposite of their template's."""
+SET_OF = {
+    "grocery": "groceries", "paraphrases: grocery_store": "groceries", "flags": "flags",
+    "paraphrases: country_flags": "flags", "butterflies": "butterflies", "absent": "butterflies",
+    "paraphrases: leeds_butterflies": "butterflies", "words alone": "words",
+}  # fmt: skip
+"""Groups of answers, and the set that each is of."""
+JUDGED: dict[str, list[tuple[float, list[float], bool]]] = {}
+"""Of each group's answers: confidence, what it is made of, whether it is right."""
 FLAG_KEYS = (
     "entity", "official_name", "capital", "region", "subregion", "languages", "currencies", "borders", "area_km2",
     "landlocked", "demonym", "independent", "un_member",
@@ -195,11 +205,54 @@ def row_of(
     answered = sum(not a.abstained for a in answers)
     without = sum(is_right(a.text, i.answers) for i, a in zip(asked, closed, strict=True)) / len(asked)
     low, high = wilson(sum(right), len(asked))
+    if not name.startswith(" "):
+        group = name.split(", " if name.startswith("paraphrases") else ":")[0]
+        JUDGED.setdefault(group, []).extend(
+            (a.confidence, sureness(a), r) for a, r in zip(answers, right, strict=True) if not a.abstained
+        )
     return Row(
         name, len(asked), sum(right) / len(asked), low, high, answered / len(asked),
         sum(right) / max(answered, 1), without, base, seconds / len(asked), calibration(answers, right),
         (answered - sum(right)) / len(asked),
     )  # fmt: skip
+
+
+def sureness(answer: Answer) -> list[float]:
+    """What an answer's confidence is made of; see `how_likely_right`."""
+    return right_features(*(answer.trace[name] for name in ("known", "agreement", "read well")))
+
+
+def refit(groups: Sequence[str]) -> np.ndarray:
+    """The weights of `how_likely_right` by logistic regression (Newton's method) on these groups, all of one weight."""
+    rows = [(*features, 1.0) for group in groups for _, features, _ in JUDGED[group]]
+    x, y = np.array(rows), np.array([float(right) for group in groups for _, _, right in JUDGED[group]])
+    w = np.concatenate([np.full(len(JUDGED[group]), 1 / len(groups) / len(JUDGED[group])) for group in groups])
+    ridge = np.diag([1e-3] * (x.shape[1] - 1) + [1e-9])
+    beta = np.zeros(x.shape[1])
+    for _ in range(40):
+        p = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
+        hessian = (x * (w * p * (1 - p))[:, None]).T @ x + ridge
+        beta -= np.linalg.solve(hessian, x.T @ (w * (p - y)) + ridge @ beta)
+    return beta
+
+
+def confidence_report() -> dict[str, Any]:
+    """How far confidence is from the share that is right, a group: as answered, and with weights that were fitted to
+    the other sets alone."""
+    found: dict[str, Any] = {"weights, fitted anew": [round(v, 3) for v in refit(list(JUDGED)).tolist()]}
+    for group, judged in JUDGED.items():
+        others = [g for g in JUDGED if SET_OF[g] != SET_OF[group]]
+        beta = refit(others)
+        truth = [float(right) for _, _, right in judged]
+        unseen = [1 / (1 + math.exp(-float(beta @ [*features, 1.0]))) for _, features, _ in judged]
+        found[group] = {
+            "answered": len(judged),
+            "right": sum(truth) / len(truth),
+            "confidence": sum(c for c, _, _ in judged) / len(truth),
+            "calibration error": expected_calibration_error([c for c, _, _ in judged], truth).value,
+            "fitted to the other sets": expected_calibration_error(unseen, truth).value,
+        }
+    return found
 
 
 def calibration(answers: Sequence[Answer], right: Sequence[bool]) -> float | None:
@@ -340,9 +393,13 @@ def main() -> int:
                 rows += measure(name, SETS[name](options.data), encoder, Path(folder))
             print(f"{name} done", file=sys.stderr)
     print(table(rows))
+    sure = confidence_report() if set(JUDGED) == set(SET_OF) else {}
+    for group, values in sure.items():
+        print(group, values)
     if options.json:
         about = {"encoder": encoder.fingerprint[:12], "machine": platform.processor() or platform.machine()}
-        options.json.write_text(json.dumps({**about, "rows": [asdict(r) for r in rows]}, indent=1), encoding="utf-8")
+        whole = {**about, "confidence": sure, "rows": [asdict(r) for r in rows]}
+        options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

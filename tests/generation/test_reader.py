@@ -7,7 +7,7 @@ import pytest
 
 from ravlm.encoders.base import DualEncoder
 from ravlm.generation.aspects import AspectBank, read_aspects
-from ravlm.generation.extractive import ExtractiveGenerator
+from ravlm.generation.extractive import ExtractiveGenerator, how_likely_right
 from ravlm.generation.facts import Fact, parse_text
 from ravlm.generation.questions import understand
 from ravlm.generation.reader import FEATURES, Reader, read_weights
@@ -95,3 +95,12 @@ def test_the_starter_reads_questions_it_was_not_fitted_to(
     reader = ExtractiveGenerator(starter).reader
     found = reader.read(understand(question, reader.units, starter.gloss(question)), TOWER)
     assert (found.fact.line if found.fact else None) == line
+
+
+def test_confidence_rises_with_all_that_speaks_for_an_answer() -> None:
+    assert how_likely_right(0.5, 1.0, 1.0) == pytest.approx(1 / (1 + np.exp(-2.35 - 0.09)))  # logit and logarithm are 0
+    told = [(0, 0, 0), (0.2, 0, 0), (0.2, 0.5, 0), (0.2, 0.5, 0.5), (1, 1, 1)]
+    steps = [how_likely_right(*one) for one in told]
+    assert steps == sorted(steps)
+    assert steps[0] < 0.01
+    assert 0.99 < steps[-1] < 1

@@ -6,6 +6,7 @@ evidence's consensus, stories are woven by `weaving.py`. Without evidence it kno
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ _ALIKE = 0.75
 """The cosine above which two sentences say the same."""
 _FOREIGN = 0.8
 """What a fact in another language than the question's weighs beside one in the same."""
+_RIGHT = (0.65, 2.35, 0.38, 0.09)
+"""Weights of what `how_likely_right` is told, and bias: fitted by `benchmarks/answers.py`."""
 _SAID = 0.75
 """The share of a question's words in a fact that makes the fact what is asked about."""
 
@@ -108,9 +111,12 @@ class ExtractiveGenerator(Generator):
         others = sorted(np.flatnonzero(agree[place]).tolist(), key=lambda i: -weights[i])
         agreeing = [best, *(candidates[i] for i in others if i != place)]
         cited = list(dict.fromkeys(c.hit.entry.id for c in agreeing))[:_MOST_CITATIONS]
-        confidence = evidence.known * sum(c.weight for c in agreeing)
+        agreed = sum(c.weight for c in agreeing)
+        given = evidence.known, agreed / weights.sum(), weights.sum()
+        trace |= {n: round(float(v), 4) for n, v in zip(("known", "agreement", "read well"), given, strict=True)}
         trace["line"] = agreeing[0].fact.line
-        return Answer(best.text, evidence.hits, tuple(cited), round(min(1.0, confidence), 4), False, trace)
+        confidence = how_likely_right(*given)
+        return Answer(best.text, evidence.hits, tuple(cited), round(confidence, 4), False, trace)
 
     def _agreement(self, candidates: Sequence[Candidate]) -> np.ndarray:
         """Which answers say the same, (n, n) of 0 and 1: equal words, or sentences of nearly one meaning."""
@@ -161,6 +167,22 @@ class ExtractiveGenerator(Generator):
         if not text:
             return abstain(request, "the evidence has no text")
         return Answer(text, request.evidence.hits, cited, round(agreement, 4), False, dict(request.evidence.trace))
+
+
+def how_likely_right(known: float, agreement: float, read_well: float) -> float:
+    """The confidence of an answer: how likely it is right.
+
+    `known`: how likely what is asked about is in the evidence; `agreement`: of all the weight that answers have, the
+    share of those that say the same; `read_well`: all that weight, 1 where every line read answers for sure.
+    """
+    score = sum(w * x for w, x in zip(_RIGHT, (*right_features(known, agreement, read_well), 1.0), strict=True))
+    return 1 / (1 + math.exp(-score))
+
+
+def right_features(known: float, agreement: float, read_well: float) -> list[float]:
+    """What the weights of `how_likely_right` are for, but the bias."""
+    known = min(max(known, 1e-3), 1 - 1e-3)
+    return [math.log(known / (1 - known)), agreement, math.log(min(max(read_well, 1e-3), 1.0))]
 
 
 def _bank(vectors: TextVectors) -> AspectBank:

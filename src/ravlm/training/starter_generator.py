@@ -28,6 +28,8 @@ from ravlm.training.fused import train_generator
 from ravlm.training.generator import GeneratorConfig
 from ravlm.training.language import read_language
 
+_LEAST_SURE = 0.55
+"""Of a model that was trained for a reward, which is surer of its words than one that was trained on them alone."""
 _EVIDENCE: dict[str, Any] = {"k": 8, "most": 12, "views": 4, "reads": "text", "folds": 5}
 
 
@@ -52,7 +54,11 @@ def train_starter_generator(data: Path, kb: KnowledgeBase, out: Path, work: Path
     pairs = list(read_pairs(data / "flickr8k" / "metadata.jsonl"))
     train, dev = ([p for p in pairs if p.metadata["split"] == split] for split in ("train", "dev"))
     generator = new_generator((text for pair in train for text in pair.texts), recipe)
-    generator.settings = replace(generator.settings, trained_on=("Flickr8k train: 6,000 photos, 30,000 captions",))
+    generator.settings = replace(
+        generator.settings,
+        least_sure=_LEAST_SURE if recipe.second else 0.0,
+        trained_on=("Flickr8k train: 6,000 photos, 30,000 captions",),
+    )
     train_generator(generator, train, kb, work, recipe.first, recipe.second, dev, print)
     generator.model.half()  # a way to store it: loading computes in single precision
     generator.save(out)
@@ -65,7 +71,7 @@ def new_generator(texts: Iterable[str], recipe: Recipe, language: str | Path | N
 
     `language`: a folder of `ravlm train language`; the decoder begins from it, with its words and its shape.
     """
-    settings = FusedSettings(beams=8, agreement=4.0, least_sure=0.55)
+    settings = FusedSettings(beams=8, agreement=4.0)
     if language is None:
         tokenizer, pretrained = train_words(texts, recipe.least), None
     else:
