@@ -3,7 +3,8 @@
 Captions of the 1,000 dev photos of flickr8k, the train photos and their captions being the knowledge: the generator
 without evidence and with 4 and 8 entries, its twin that was trained without any (`--twin FOLDER`), the nearest caption
 copied, and the consensus of the nearest entries' captions, found as the generator finds them and by pictures alone.
-`--agreement 0 1 2` measures what agreement of the beams with the evidence brings. BLEU-4 and CIDEr (times 100) over
+`--agreement 0 1 2` and `--least-sure 0` measure what agreement of the beams with the evidence brings, and what giving up
+guesses for what was found does. BLEU-4 and CIDEr (times 100) over
 words by [a-z0-9]+(?:'[a-z]+)?, paired 95 % intervals of what evidence gains, and the seconds a caption beside the
 closed book's in the same run: at first sight of the evidence, and again, when its encoding is in the cache.
 """
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--generator", default="starter")
     parser.add_argument("--twin", help="the generator that was trained without evidence")
     parser.add_argument("--agreement", type=float, nargs="*", default=[], help="weights to be tried, beside its own")
+    parser.add_argument("--least-sure", type=float, nargs="*", default=[], help="bounds to be tried, beside its own")
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", type=int, default=0, help="so many captions, to be read")
@@ -99,11 +101,12 @@ def main() -> None:
         arms.add("closed book (k = 0)", given.generator, 0)
         for k in (4, 8):
             arms.add(f"retrieved, k = {k}", given.generator, k)
-        for weight in given.agreement:
-            tried = load_generator(given.generator, kb)
-            assert isinstance(tried, FusedGenerator)
-            tried.settings = replace(tried.settings, agreement=weight)
-            arms.add(f"retrieved, k = 8, agreement {weight:g}", tried, 8)
+        for setting in ("agreement", "least_sure"):
+            for value in getattr(given, setting):
+                tried = load_generator(given.generator, kb)
+                assert isinstance(tried, FusedGenerator)
+                tried.settings = replace(tried.settings, **{setting: value})
+                arms.add(f"retrieved, k = 8, {setting.replace('_', ' ')} {value:g}", tried, 8)
         if given.twin:
             arms.add("closed-book twin", given.twin, 0)
         for reads in ("image", "text"):
