@@ -3,10 +3,10 @@
 Captions of the 1,000 dev photos of flickr8k, the train photos and their captions being the knowledge: the generator
 without evidence and with 4 and 8 entries, its twin that was trained without any (`--twin FOLDER`), the nearest caption
 copied, and the consensus of the nearest entries' captions, found as the generator finds them and by pictures alone.
-`--agreement 0 1 2` and `--least-sure 0` measure what agreement of the beams with the evidence brings, and what giving up
-guesses for what was found does. BLEU-4 and CIDEr (times 100) over
-words by [a-z0-9]+(?:'[a-z]+)?, paired 95 % intervals of what evidence gains, and the seconds a caption beside the
-closed book's in the same run: at first sight of the evidence, and again, when its encoding is in the cache.
+`--agreement 0 1 2` and `--least-sure 0` measure what agreement of the beams with the evidence brings, and what giving
+up guesses for what was found does. BLEU-4 and CIDEr (times 100) over words by [a-z0-9]+(?:'[a-z]+)?, paired 95 %
+intervals of what evidence gains, and the seconds a caption beside the closed book's in the same run: at first sight of
+the evidence, and again, when its encoding is in the cache.
 """
 
 from __future__ import annotations
