@@ -217,11 +217,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     ablation = Ablation(given.data, given.work, given.seeds)
-    ablation.members()
-    ablation.grid()
-    ablation.scratch()
-    ablation.whole()
-    report(ablation.rows, given.json)
+    for part in (ablation.members, ablation.whole, ablation.grid, ablation.scratch):
+        part()
+        report(ablation.rows, given.json)  # after each: a run that is stopped leaves what it has
 
 
 def recall_of(scores: np.ndarray, owner: np.ndarray) -> list[float]:
@@ -233,7 +231,7 @@ def recall_of(scores: np.ndarray, owner: np.ndarray) -> list[float]:
 
 
 def report(rows: dict[str, list[list[float]]], path: Path | None) -> None:
-    """The table, means over seeds with their spread."""
+    """The table so far, means over seeds with their spread."""
     found: list[Row] = []
     for name, runs in rows.items():
         mean, spread = np.mean(runs, 0), np.std(runs, 0, ddof=1) if len(runs) > 1 else np.zeros(6)
