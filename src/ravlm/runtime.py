@@ -107,6 +107,10 @@ def processes() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or group.is_initialized():
         yield
         return
+    # Its functions take the group of the time of their import as a default. torch's optimizers import it when they are
+    # made, and a group that is held so outlives its destruction: its threads then abort a process that is ending.
+    import torch.distributed.nn.functional
+
     group.init_process_group("nccl" if device().type == "cuda" else "gloo")
     try:
         yield
