@@ -109,7 +109,7 @@ def processes() -> Iterator[None]:
         return
     # Its functions take the group of the time of their import as a default. torch's optimizers import it when they are
     # made, and a group that is held so outlives its destruction: its threads then abort a process that is ending.
-    import torch.distributed.nn.functional
+    import torch.distributed.nn.functional  # noqa: F401
 
     group.init_process_group("nccl" if device().type == "cuda" else "gloo")
     try:

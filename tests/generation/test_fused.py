@@ -22,6 +22,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Entry, Hit, Part
 from ravlm.training.generator import GeneratorConfig
+from ravlm.training.language import LanguageConfig
 from ravlm.training.starter_generator import Recipe, new_model
 from tests.fakes import FakeEncoder
 from tests.generation.conftest import bird, birds, word_encoder  # noqa: F401 - fixtures
@@ -33,7 +34,8 @@ TEXTS = ["a red bird sits on a branch", "a green bird flies over the sea"]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with random weights: it writes nonsense, but the same nonsense each time."""
     tokenizer = train_words(TEXTS, least=1)
-    model = new_model(Recipe(width=64, layers=1, heads=2, first=GeneratorConfig(seed=1)), len(tokenizer), 2)
+    recipe = Recipe(LanguageConfig(width=64, layers=1, heads=2), first=GeneratorConfig(seed=1))
+    model = new_model(recipe, len(tokenizer), 2)
     settings = FusedSettings(image_size=64, most_words=6, beams=2)
     path = tmp_path_factory.mktemp("generators") / "fused"
     FusedGenerator(model, tokenizer, StarterSources(64), settings).save(path)

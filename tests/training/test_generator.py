@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FusedModel, Gener
     tokenizer = train_words(CAPTIONS, least=1)
     config = GeneratorConfig(epochs=100, batch=8, captions=1, k=1, most=1, dropped=0.2, unknown=0.0, average=0.0)
     config = replace(config, rate=3e-3, smoothing=0.0)
-    model = new_model(Recipe(width=64, layers=1, heads=2, mixing_layers=1), len(tokenizer), 2)
+    model = new_model(Recipe(LanguageConfig(width=64, layers=1, heads=2)), len(tokenizer), 2)
     made = data(tokenizer)
     step = GeneratorStep(model, made, config, made)
     fit(step, config.loop(8), tmp_path_factory.mktemp("first"))

@@ -107,7 +107,7 @@ def train_generator(options: Options) -> int:
     elif options.vision:
         generator = assemble(options.language, options.vision, options.text, options.fusion, seed=first.seed)
     else:
-        recipe = replace(Recipe(), first=first, least=options.least)
+        recipe = replace(Recipe(), first=first, language=replace(Recipe().language, least=options.least))
         generator = new_generator((text for pair in train for text in pair.texts), recipe, options.language)
     out = Path(options.out)
     kb = KnowledgeBase.open(options.kb) if options.kb else None

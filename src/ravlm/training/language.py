@@ -139,11 +139,15 @@ def train_language(
 def new_decoder(config: LanguageConfig, words: int) -> EvidenceDecoder:
     """Our decoder with random weights."""
     torch.manual_seed(config.seed)
-    shape = DecoderConfig(
+    return EvidenceDecoder(shape(config, words))
+
+
+def shape(config: LanguageConfig, words: int) -> DecoderConfig:
+    """The shape of a new decoder of so many words."""
+    return DecoderConfig(
         vocab_size=words, hidden_size=config.width, num_hidden_layers=config.layers,
         num_attention_heads=config.heads, max_position_embeddings=config.longest,
     )  # fmt: skip
-    return EvidenceDecoder(shape)
 
 
 def read_language(folder: str | Path) -> tuple[Any, EvidenceDecoder]:

@@ -1,8 +1,9 @@
 """The recipe of the starter generator: `python -m ravlm.training.starter_generator --data DATA --kb KB --out FOLDER`.
 
 Captions of flickr8k's train split, with the same split as knowledge (leakage guard on). `--closed-book` trains the
-twin that never sees evidence, for the same steps. Two stages: next-token loss, then self-critical training with CIDEr;
-each is resumable and kept in `--work`. Nothing looks at the dev split but the figures that are printed.
+twin that never sees evidence, for the same steps. Three stages: the decoder learns to speak from the captions alone,
+then to caption by next-token loss, then by self-critical training with CIDEr; each is resumable and kept in `--work`.
+Nothing looks at the dev split but the figures that are printed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from ravlm.data.readers import read_entries, read_pairs
 from ravlm.encoders import efficientnet
 from ravlm.encoders.starter import IMAGE_WIDTH, TEXT_WIDTH
-from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
+from ravlm.fusion.decoder import EvidenceDecoder
 from ravlm.generation.fused import FusedGenerator, FusedSettings
 from ravlm.generation.fused_model import FusedConfig, FusedModel
 from ravlm.generation.fused_sources import StarterSources
@@ -26,7 +27,7 @@ from ravlm.generation.vocabulary import train_words
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.training.fused import train_generator
 from ravlm.training.generator import GeneratorConfig
-from ravlm.training.language import read_language
+from ravlm.training.language import DONE, LanguageConfig, read_language, shape, train_language
 
 _LEAST_SURE = 0.55
 """Of a model that was trained for a reward, which is surer of its words than one that was trained on them alone."""
@@ -37,23 +38,23 @@ _EVIDENCE: dict[str, Any] = {"k": 8, "most": 12, "views": 4, "reads": "text", "f
 class Recipe:
     """All choices of the starter generator."""
 
-    width: int = 256
-    layers: int = 3
-    heads: int = 4
+    language: LanguageConfig = field(default_factory=lambda: LanguageConfig(longest=64))
+    """The decoder: its shape, its words, and how it learns to speak before it sees."""
     mixing_layers: int = 1
     first: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(**_EVIDENCE))
     second: GeneratorConfig | None = field(
         default_factory=lambda: GeneratorConfig(epochs=4, batch=64, rate=1e-4, average=0.98, **_EVIDENCE)
     )
-    least: int = 4
-    """How often a word must occur to be in the vocabulary."""
-
 
 def train_starter_generator(data: Path, kb: KnowledgeBase, out: Path, work: Path, recipe: Recipe) -> FusedGenerator:
     """The whole recipe. `work` keeps features and progress; a killed run goes on where it was."""
     pairs = list(read_pairs(data / "flickr8k" / "metadata.jsonl"))
     train, dev = ([p for p in pairs if p.metadata["split"] == split] for split in ("train", "dev"))
-    generator = new_generator((text for pair in train for text in pair.texts), recipe)
+    texts = [text for pair in train for text in pair.texts]
+    language = work / "language"
+    if not (language / DONE).exists():
+        train_language(texts, language, recipe.language, report=print)
+    generator = new_generator(texts, recipe, language)
     generator.settings = replace(
         generator.settings,
         least_sure=_LEAST_SURE if recipe.second else 0.0,
@@ -69,11 +70,11 @@ def train_starter_generator(data: Path, kb: KnowledgeBase, out: Path, work: Path
 def new_generator(texts: Iterable[str], recipe: Recipe, language: str | Path | None = None) -> FusedGenerator:
     """A generator on the starter's backbones, with the words of `texts` and random weights.
 
-    `language`: a folder of `ravlm train language`; the decoder begins from it, with its words and its shape.
+    `language`: a folder of `ravlm train language`; the decoder begins from it, with its words and its shape instead.
     """
     settings = FusedSettings(beams=8, agreement=4.0)
     if language is None:
-        tokenizer, pretrained = train_words(texts, recipe.least), None
+        tokenizer, pretrained = train_words(texts, recipe.language.least), None
     else:
         tokenizer, pretrained = read_language(language)
     model = new_model(recipe, len(tokenizer), (settings.image_size + 31) // 32, pretrained)
@@ -83,10 +84,7 @@ def new_generator(texts: Iterable[str], recipe: Recipe, language: str | Path | N
 def new_model(recipe: Recipe, words: int, edge: int, language: EvidenceDecoder | None = None) -> FusedModel:
     """The model with random weights; its decoder is `language`, where there is one."""
     special: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    decoder = language.config if language is not None else DecoderConfig(
-        vocab_size=words, hidden_size=recipe.width, num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads, max_position_embeddings=64, **special,
-    )  # fmt: skip
+    decoder = language.config if language is not None else shape(recipe.language, words)
     torch.manual_seed(recipe.first.seed)
     model = FusedModel(
         FusedConfig(
