@@ -1,5 +1,5 @@
 # `make demo` and `make test` first bring .venv up to date, whenever pyproject.toml, constraints.txt or this file
-# changed. `make demo` installs the core and the starter only. Another Python: make demo PYTHON=python3.12
+# changed. `make demo` installs the core, the starter and the server only. Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ PINS := pyproject.toml constraints.txt Makefile
 .PHONY: help demo test soak milvus lint $(VENV) constraints
 
 help:
-	@echo 'make demo         install the core and the starter into .venv, then run: ravlm demo'
+	@echo 'make demo         install the core, the starter and the server into .venv, then run: ravlm demo'
 	@echo 'make test         install everything into .venv, then run the tests'
 	@echo 'make soak         kill 200 processes that write to a knowledge base, and check after each that nothing was lost'
 	@echo 'make milvus       install a Milvus server into an environment of its own, and run its tests of the knowledge base'
@@ -53,8 +53,8 @@ $(VENV)/bin/python:
 	  || { rm -rf $(VENV); echo '"$(PYTHON)" could not make an environment; install its venv and pip packages (on Debian: apt install python3-venv).' >&2; exit 1; }
 
 $(STARTER): $(PINS) | $(VENV)/bin/python
-	@echo 'Installing ravlm with its starter into $(VENV): a few minutes, once.' >&2
-	@$(PIP) --editable '.[starter]'
+	@echo 'Installing ravlm with its starter and server into $(VENV): a few minutes, once.' >&2
+	@$(PIP) --editable '.[starter,serve]'
 	@touch $@
 
 $(ALL): $(PINS) | $(VENV)/bin/python

@@ -118,7 +118,7 @@ def test_a_missing_python_is_named(bare: Path) -> None:
 
 
 def test_the_environment_is_redone_when_pins_change(bare: Path) -> None:
-    """Stamps say what is installed; `make demo` asks for the starter only, `make test` for everything."""
+    """Stamps say what is installed; `make demo` asks for what it and README show, `make test` for everything."""
     python = bare / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\necho "$@" >> pip.log\n')
@@ -129,7 +129,7 @@ def test_the_environment_is_redone_when_pins_change(bare: Path) -> None:
     installs = (bare / "pip.log").read_text().splitlines()
     assert len(installs) == 1
     assert "--constraint constraints.txt" in installs[0]
-    assert installs[0].endswith(".[starter]")
+    assert installs[0].endswith(".[starter,serve]")
     make("demo", cwd=bare)
     assert len((bare / "pip.log").read_text().splitlines()) == 1
     make(".venv", cwd=bare)
