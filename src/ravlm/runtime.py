@@ -8,8 +8,9 @@ from __future__ import annotations
 import gc
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+_LONGEST_WAIT = timedelta(hours=24)
+"""Of a process for another one, which may be computing features of a large set."""
+_apart = False
 
 
 def cache_folder() -> Path:
@@ -99,9 +104,27 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def random_state() -> list[torch.Tensor]:
+    """The state of what dropout draws from: the CPU's generator, and the accelerator's where there is one."""
+    import torch
+
+    on = device()
+    return [torch.get_rng_state()] + ([torch.get_device_module(on).get_rng_state()] if on.type != "cpu" else [])
+
+
+def set_random_state(state: list[torch.Tensor]) -> None:
+    """Draw from there on what was drawn after `random_state` gave `state`."""
+    import torch
+
+    torch.set_rng_state(state[0])
+    for more in state[1:]:
+        torch.get_device_module(device()).set_rng_state(more)
+
+
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that torchrun started, for the time of the block; alone, nothing happens."""
+    """Join the processes that torchrun started, for the time of the block, each with a GPU of its own where there are
+    any; alone, nothing happens."""
     import torch.distributed as group
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or group.is_initialized():
@@ -109,9 +132,12 @@ def processes() -> Iterator[None]:
         return
     # Its functions take the group of the time of their import as a default. torch's optimizers import it when they are
     # made, and a group that is held so outlives its destruction: its threads then abort a process that is ending.
-    import torch.distributed.nn.functional  # noqa: F401
+    import torch.distributed.nn.functional
 
-    group.init_process_group("nccl" if device().type == "cuda" else "gloo")
+    cuda = device().type == "cuda"
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    group.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_LONGEST_WAIT)
     try:
         yield
     finally:
@@ -122,7 +148,42 @@ def rank() -> tuple[int, int]:
     """This process's number and how many there are: (0, 1) when alone."""
     import torch.distributed as group
 
-    return (group.get_rank(), group.get_world_size()) if group.is_initialized() else (0, 1)
+    together = group.is_initialized() and not _apart
+    return (group.get_rank(), group.get_world_size()) if together else (0, 1)
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """The first process does the block, then the others do, each as if it were alone: for what is kept on disk, which
+    the others then find there."""
+    global _apart
+    import torch.distributed as group
+
+    number, world = rank()
+    if world == 1:
+        yield
+        return
+    if number > 0:
+        group.barrier()
+    _apart = True
+    try:
+        yield
+    finally:
+        _apart = False
+    if number == 0:
+        group.barrier()
+
+
+def summed(values: Mapping[str, float]) -> dict[str, float]:
+    """The sum of each value over the processes, which all give the same names."""
+    import torch
+    import torch.distributed as group
+
+    if rank()[1] == 1:
+        return dict(values)
+    total = torch.tensor(list(values.values()), dtype=torch.float64)
+    group.all_reduce(total)
+    return dict(zip(values, total.tolist(), strict=True))
 
 
 def gather(mine: torch.Tensor) -> torch.Tensor:
@@ -155,11 +216,20 @@ def gather(mine: torch.Tensor) -> torch.Tensor:
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Give every process the mean of all processes' gradients; alone, nothing happens."""
+    """Give every process the mean of all processes' gradients; alone, nothing happens.
+
+    A parameter that one process had no use for counts as 0 there; one that none had stays without.
+    """
+    import torch
     import torch.distributed as group
 
-    if (world := rank()[1]) > 1:
-        for p in parameters:
-            if p.grad is not None:
-                group.all_reduce(p.grad)
-                p.grad /= world
+    if (world := rank()[1]) == 1:
+        return
+    every = list(parameters)
+    used = torch.tensor([p.grad is not None for p in every], dtype=torch.int32)
+    group.all_reduce(used)
+    for p, users in zip(every, used.tolist(), strict=True):
+        if users:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            group.all_reduce(p.grad)
+            p.grad /= world

@@ -201,7 +201,7 @@ def test_the_command_trains_one_on_the_starters_backbones(
     """Closed book, without a base; the folder that comes out writes captions, and goes on being trained."""
     home, _ = goats
     pairs, out = str(home / "pairs.jsonl"), tmp_path / "out"
-    few = ["--epochs", "1", "--batch", "4", "--least", "1", "--held-out", "0", "--json"]
+    few = ["--epochs", "1", "--batch", "4", "--accumulate", "2", "--least", "1", "--held-out", "0", "--json"]
     assert main(["train", "generator", "--pairs", pairs, "--out", str(out), *few]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["generator"] == str(out)
@@ -210,6 +210,7 @@ def test_the_command_trains_one_on_the_starters_backbones(
     again = ["--generator", str(out), "--critical-epochs", "1", *few]
     assert main(["train", "generator", "--pairs", pairs, "--out", str(tmp_path / "more"), *again]) == 0
     assert "reward" in (tmp_path / "more" / "critical" / "log.jsonl").read_text()
+    assert (tmp_path / "more" / "critical" / "curve.png").is_file()
     assert capsys.readouterr().err.count("it/s") == 0  # no bars of Transformers
     assert main(["train", "generator", "--pairs", pairs, "--out", str(out), "--vision", "vit"]) == 2
     assert "--language" in capsys.readouterr().err

@@ -1,17 +1,24 @@
-"""The commands that train: `ravlm train encoder | language | generator`. Parses, calls one library function, prints."""
+"""The commands that train: `ravlm train encoder`, `language`, `generator`, `retriever`. Parses, calls, prints."""
 
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from ravlm.cli.output import note, print_json
 from ravlm.cli.parser import Command, Options, UsageError, argument
 from ravlm.errors import MissingExtra
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def train(options: Options) -> int:
-    """`ravlm train KIND`."""
-    return KINDS[options.kind].run(options)
+    """`ravlm train KIND`, in each of the processes that torchrun started; the first one speaks."""
+    from ravlm import runtime
+
+    with runtime.processes():
+        return KINDS[options.kind].run(options)
 
 
 def train_encoder(options: Options) -> int:
@@ -23,8 +30,7 @@ def train_encoder(options: Options) -> int:
     from ravlm.encoders.towers import TowerEncoder
     from ravlm.training import encoder as training
     from ravlm.training.contrastive import ContrastiveConfig
-    from ravlm.training.curve import draw_curve
-    from ravlm.training.loop import LOG, last_figures
+    from ravlm.training.loop import last_figures
 
     given = {name: getattr(options, name) for name in ("epochs", "batch", "loss", "rate", "views", "seed")}
     config = replace(ContrastiveConfig(), **{name: value for name, value in given.items() if value is not None})
@@ -40,14 +46,10 @@ def train_encoder(options: Options) -> int:
         if not isinstance(encoder, TowerEncoder):
             raise UsageError(f'The encoder "{encoder.name}" has no towers to freeze; leave --freeze out.')
         encoder.model.freeze(image=options.freeze in ("image", "both"), text=options.freeze in ("text", "both"))
-    with runtime.processes():
-        trained = training.train_encoder(encoder, pairs, config, out, _figures)
-        if runtime.rank()[0] > 0:
-            return 0
-    try:
-        draw_curve(out / LOG, out / "curve.png")
-    except MissingExtra as error:
-        note(str(error))
+    trained = training.train_encoder(encoder, pairs, config, out, _figures)
+    if runtime.rank()[0] > 0:
+        return 0
+    _draw_curves(out)
     for refused in pairs.quarantine:
         note(f"refused: {refused.place}: {refused.reason}")
     last = last_figures(out)
@@ -68,13 +70,14 @@ def train_language(options: Options) -> int:
     from ravlm.training import language
     from ravlm.training.loop import last_figures
 
-    given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "seed", "width", "layers")}
+    names = ("epochs", "batch", "accumulate", "rate", "seed", "width", "layers")
+    given = {name: getattr(options, name) for name in names}
     config = replace(language.LanguageConfig(), **{name: value for name, value in given.items() if value is not None})
     out = Path(options.out)
-    with runtime.processes():
-        language.train_language(language.read_texts(options.texts), out, config, report=_figures)
-        if runtime.rank()[0] > 0:
-            return 0
+    language.train_language(language.read_texts(options.texts), out, config, report=_figures)
+    if runtime.rank()[0] > 0:
+        return 0
+    _draw_curves(out)
     if options.json:
         print_json(last_figures(out))
         return 0
@@ -87,7 +90,7 @@ def train_generator(options: Options) -> int:
     from dataclasses import replace
     from pathlib import Path
 
-    from ravlm import KnowledgeBase, read_pairs
+    from ravlm import KnowledgeBase, read_pairs, runtime
     from ravlm.generation.assembling import assemble
     from ravlm.generation.fused import FusedGenerator
     from ravlm.training import fused
@@ -99,7 +102,8 @@ def train_generator(options: Options) -> int:
         raise UsageError("Give --language (alone, or with --vision), or --generator, or none of them.")
     pairs = read_pairs(options.pairs, images=options.images)
     train, held_out = split(pairs, options.held_out)
-    given = {name: getattr(options, name) for name in ("epochs", "batch", "rate", "k", "reads", "folds", "seed")}
+    names = ("epochs", "batch", "accumulate", "rate", "k", "reads", "folds", "seed")
+    given = {name: getattr(options, name) for name in names}
     first = replace(Recipe().first, **{name: value for name, value in given.items() if value is not None})
     critical = replace(first, epochs=options.critical_epochs, rate=first.rate / 20) if options.critical_epochs else None
     if options.generator:
@@ -116,6 +120,9 @@ def train_generator(options: Options) -> int:
     finally:
         if kb is not None:
             kb.close()
+    if runtime.rank()[0] > 0:
+        return 0
+    _draw_curves(out / fused.FIRST, out / fused.SECOND)
     for refused in pairs.quarantine:
         note(f"refused: {refused.place}: {refused.reason}")
     if options.json:
@@ -131,7 +138,7 @@ def train_retriever(options: Options) -> int:
     from dataclasses import replace
     from pathlib import Path
 
-    from ravlm import KnowledgeBase, read_pairs
+    from ravlm import KnowledgeBase, read_pairs, runtime
     from ravlm.generation.fused import FusedGenerator
     from ravlm.training import retriever
     from ravlm.training.loop import last_figures
@@ -142,6 +149,9 @@ def train_retriever(options: Options) -> int:
     pairs = read_pairs(options.pairs, images=options.images)
     with KnowledgeBase.open(options.kb) as kb:
         retriever.train_retriever(generator, list(pairs), kb, out, config, _figures)
+    if runtime.rank()[0] > 0:
+        return 0
+    _draw_curves(out / "query")
     for refused in pairs.quarantine:
         note(f"refused: {refused.place}: {refused.reason}")
     if options.json:
@@ -149,6 +159,20 @@ def train_retriever(options: Options) -> int:
         return 0
     print(f'The generator, with a query of its own, is in "{out}". Use it: ravlm caption KB PICTURE --generator {out}')
     return 0
+
+
+def _draw_curves(*folders: Path) -> None:
+    """A picture of each log beside it."""
+    from ravlm.training.curve import draw_curve
+    from ravlm.training.loop import LOG
+
+    for folder in folders:
+        try:
+            if (folder / LOG).exists():
+                draw_curve(folder / LOG, folder / "curve.png")
+        except MissingExtra as error:
+            note(str(error))
+            return
 
 
 def _figures(line: str) -> None:
@@ -162,6 +186,7 @@ def _figures(line: str) -> None:
 
 
 _EPOCHS, _SEED = argument("--epochs", type=int, metavar="N"), argument("--seed", type=int, metavar="N")
+_ACCUMULATE = argument("--accumulate", type=int, metavar="N", help="parts of a batch, one by one, for less memory (1)")
 KINDS: dict[str, Command] = {
     "encoder": Command(
         "train an encoder on pairs of pictures and texts; goes on where it was stopped",
@@ -198,6 +223,7 @@ KINDS: dict[str, Command] = {
             argument("--layers", type=int, metavar="N", help="(default 3)"),
             _EPOCHS,
             argument("--batch", type=int, metavar="N", help="texts a step (default 256)"),
+            _ACCUMULATE,
             argument("--rate", type=float, metavar="R", help="highest learning rate (default 0.001)"),
             _SEED,
         ),
@@ -225,6 +251,7 @@ KINDS: dict[str, Command] = {
             _EPOCHS,
             argument("--critical-epochs", type=int, default=0, metavar="N", help="epochs rewarded by CIDEr (0)"),
             argument("--batch", type=int, metavar="N", help="pictures a step (default 64)"),
+            _ACCUMULATE,
             argument("--rate", type=float, metavar="R", help="highest learning rate (default 0.001)"),
             argument("--least", type=int, default=4, metavar="N", help="a new one knows words that occur N times (4)"),
             argument("--held-out", type=float, default=0.05, metavar="SHARE", help="of the pairs (default 0.05)"),

@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ravlm import runtime
+
 Chunk = TypeVar("Chunk")
 
 
@@ -25,25 +27,25 @@ def cached_backward(
     numbers both times. `loss_of` may have parameters of its own (a scale), which get their gradient too.
     """
     vectors: list[Tensor] = []
-    states: list[list[Tensor]] = []
+    states: list[list[list[Tensor]]] = []
     with torch.no_grad():
         for encode, chunks in towers:
             states.append([])
             encoded = []
             for chunk in chunks:
-                states[-1].append(torch.get_rng_state())
+                states[-1].append(runtime.random_state())
                 encoded.append(encode(chunk))
             vectors.append(torch.cat(encoded).requires_grad_())
     loss = loss_of(*vectors)
     loss.backward()
-    after = torch.get_rng_state()
+    after = runtime.random_state()
     for (encode, chunks), whole, state in zip(towers, vectors, states, strict=True):
         assert whole.grad is not None
         start = 0
         for chunk, at in zip(chunks, state, strict=True):
-            torch.set_rng_state(at)
+            runtime.set_random_state(at)
             again = encode(chunk)
             again.backward(whole.grad[start : start + len(again)])
             start += len(again)
-    torch.set_rng_state(after)
+    runtime.set_random_state(after)
     return loss.detach()

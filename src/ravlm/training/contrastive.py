@@ -20,7 +20,7 @@ from ravlm.encoders.losses import sigmoid_contrastive, softmax_contrastive
 from ravlm.errors import InvalidInput
 from ravlm.metrics.retrieval import CrossModalRecall, cross_modal_recall
 from ravlm.training.features import PairFeatures
-from ravlm.training.loop import LoopConfig, Step, batch_rows
+from ravlm.training.loop import LoopConfig, Step, batch_rows, shares
 from ravlm.training.negatives import mine, with_neighbours
 
 
@@ -180,14 +180,6 @@ class ContrastiveStep(Step):
         texts = self.heads.text(torch.from_numpy(np.asarray(self.held_out.texts))).numpy()
         recall = cross_modal_recall(images, texts, self.held_out.owner)
         return recall_figures(recall)
-
-
-def shares(rows: int) -> slice:
-    """Which of a batch's rows are this process's. Raises InvalidInput where they can't be shared evenly."""
-    number, world = runtime.rank()
-    if rows % world:
-        raise InvalidInput(f"{rows} rows of a batch can't be shared by {world} processes evenly; choose another batch.")
-    return slice(number * rows // world, (number + 1) * rows // world)
 
 
 def recall_figures(recall: CrossModalRecall) -> dict[str, float]:

@@ -56,8 +56,9 @@ def _train_heads(
     report: Callable[[str], None],
 ) -> DualEncoder:
     size = encoder.image_size
-    features = pair_features(train, size, config.views, folder / "features" / "train")
-    unseen = pair_features(held_out, size, 1, folder / "features" / "held-out") if held_out else None
+    with runtime.in_turn():
+        features = pair_features(train, size, config.views, folder / "features" / "train")
+        unseen = pair_features(held_out, size, 1, folder / "features" / "held-out") if held_out else None
     step = ContrastiveStep(features, replace(config, class_words=0), held_out=unseen)
     fit(step, config.loop(len(train)), folder, report)
     layout = replace(encoder.config, members=1, opened=False)

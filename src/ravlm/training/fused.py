@@ -69,11 +69,13 @@ def train_generator(
     loop = first.loop(len(pairs))
     generator.settings = replace(generator.settings, reads=first.reads)
     generator.model.to(runtime.device())
-    data = caption_data(generator, pairs, _evidence(kb, pairs, first, folder, report), folder / "train", first.views)
     unseen = None
-    if held_out:
-        found = _evidence(kb, held_out, replace(first, folds=0), folder, report)
-        unseen = caption_data(generator, held_out, found, folder / "held-out")
+    with runtime.in_turn():
+        found = _evidence(kb, pairs, first, folder, report)
+        data = caption_data(generator, pairs, found, folder / "train", first.views)
+        if held_out:
+            found = _evidence(kb, held_out, replace(first, folds=0), folder, report)
+            unseen = caption_data(generator, held_out, found, folder / "held-out")
     fit_once(GeneratorStep(generator.model, data, first, unseen), loop, folder / FIRST, report)
     if critical is not None:
         say = _speaker(generator.tokenizer)
@@ -82,8 +84,9 @@ def train_generator(
         step = SelfCriticalStep(generator.model, data, critical, spoken, frequencies, say, unseen)
         fit_once(step, critical.loop(len(pairs)), folder / SECOND, report)
     generator.model.to("cpu").eval()
-    generator.save(folder / "whole")
-    move_into(folder / "whole", folder)
+    if runtime.rank()[0] == 0:
+        generator.save(folder / "whole")
+        move_into(folder / "whole", folder)
     return generator
 
 

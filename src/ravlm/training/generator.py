@@ -20,7 +20,7 @@ from ravlm.generation.fused_model import FusedModel
 from ravlm.metrics.cider import CiderFrequencies, cider
 from ravlm.records import Modality
 from ravlm.training.generator_data import GeneratorData, first_texts, sampled
-from ravlm.training.loop import LoopConfig, Step, batch_rows
+from ravlm.training.loop import LoopConfig, PartedStep, batch_rows, parts
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class GeneratorConfig:
 
     epochs: int = 12
     batch: int = 64
+    accumulate: int = 1
+    """Parts that a batch is taken in, one after another: memory falls, the gradient stays."""
     captions: int = 5
     rate: float = 1e-3
     k: int = 4
@@ -62,6 +64,7 @@ class GeneratorConfig:
         """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill a batch."""
         if pictures < self.batch:
             raise InvalidInput(f"A batch of {self.batch} is larger than the data ({pictures} pictures); take fewer.")
+        parts(self.batch, self.accumulate)
         steps = self.epochs * (pictures // self.batch)
         return LoopConfig(
             steps=steps,
@@ -75,7 +78,7 @@ class GeneratorConfig:
         )
 
 
-class GeneratorStep(Step):
+class GeneratorStep(PartedStep):
     """Next-token loss of captions, given picture and evidence."""
 
     def __init__(
@@ -85,11 +88,12 @@ class GeneratorStep(Step):
         self._reads_scores = model.config.fusion.startswith("marginal")
         self.data, self.config, self.held_out = data, config, held_out
         self.device = model.device
+        self.batch, self.accumulate = config.batch, config.accumulate
 
     def rate_of(self, name: str) -> float:
         return self.config.stage_rate if name.startswith("encoder.stage.") else 1.0
 
-    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def part(self, index: int, generator: torch.Generator, rows: slice) -> tuple[dict[str, Tensor], float]:
         c, data = self.config, self.data
         random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         pictures = batch_rows(len(data), c.batch, index, c.seed).numpy()
@@ -98,30 +102,41 @@ class GeneratorStep(Step):
         shuffled = np.argsort(random.random(beyond.shape) + beyond)
         which = data.offsets[pictures][:, None] + shuffled[:, np.arange(c.captions) % counts.min()]
         labels = torch.from_numpy(data.words.padded(which.ravel(), -100))[:, : c.longest]
+        hidden = torch.rand(labels.shape, generator=generator) < c.unknown
+        mine = slice(rows.start * c.captions, rows.stop * c.captions)
+        lengths = (labels != -100).sum(1)
+        longest, weight = int(lengths[mine].max()), int(lengths[mine].sum()) / int(lengths.sum())
         with runtime.autocast(self.device):
-            return {"loss": self._loss(self._shown(data, pictures, random), labels, generator)}
+            shown = self._shown(data, pictures, random, rows)
+            return {"loss": self._loss(shown, labels[mine, :longest], hidden[mine, :longest])}, weight
 
-    def _loss(self, shown: dict[str, Tensor], labels: Tensor, generator: torch.Generator) -> Tensor:
+    def _loss(self, shown: dict[str, Tensor], labels: Tensor, hidden: Tensor) -> Tensor:
         labels = labels.to(self.device)
         words = self.fused.shifted(labels)
         if self.config.unknown_id is not None:
-            hidden = (torch.rand(words.shape, generator=generator) < self.config.unknown).to(self.device)
             hidden[:, 0] = False
-            words = words.masked_fill(hidden & (labels != -100), self.config.unknown_id)
+            words = words.masked_fill(hidden.to(self.device) & (labels != -100), self.config.unknown_id)
         loss = self.fused(**shown, labels=labels, decoder_input_ids=words, label_smoothing=self.config.smoothing).loss
         assert loss is not None
         return loss
 
     def _shown(
-        self, data: GeneratorData, pictures: np.ndarray, random: np.random.Generator | None
+        self,
+        data: GeneratorData,
+        pictures: np.ndarray,
+        random: np.random.Generator | None = None,
+        rows: slice = slice(None),
     ) -> dict[str, Tensor]:
-        """The model's inputs: in training (`random`) any view and sampled evidence, else as at inference."""
-        return {name: value.to(self.device) for name, value in self._gathered(data, pictures, random).items()}
+        """The model's inputs for some rows of the pictures: in training (`random`) in any view and with sampled
+        evidence, drawn for all of them, else as at inference."""
+        shown = self._gathered(data, pictures, random, rows)
+        return {name: value.to(self.device) for name, value in shown.items()}
 
     def _gathered(
-        self, data: GeneratorData, pictures: np.ndarray, random: np.random.Generator | None
+        self, data: GeneratorData, pictures: np.ndarray, random: np.random.Generator | None, rows: slice
     ) -> dict[str, Tensor]:
-        shown, c = data.pictures(pictures, random), self.config
+        views = None if random is None else random.integers(data.views, size=len(pictures))[rows]
+        shown, c = data.pictures(pictures[rows], views), self.config
         if data.near is None or c.dropped >= 1 or c.k == 0:
             return shown
         texts, scores = (
@@ -129,6 +144,7 @@ class GeneratorStep(Step):
             if random is None
             else sampled(data.near, pictures, c.k, c.dropped, random)
         )
+        texts, scores = texts[rows], scores[rows]
         if (texts < 0).all():
             return shown
         if self._reads_scores:
@@ -145,7 +161,7 @@ class GeneratorStep(Step):
         for start in range(0, len(data), c.batch):
             pictures = np.arange(start, min(start + c.batch, len(data)))
             labels = torch.from_numpy(data.words.padded(data.offsets[pictures], -100)).to(self.device)
-            shown = self._shown(data, pictures, None)
+            shown = self._shown(data, pictures)
             alone = {name: value for name, value in shown.items() if not name.startswith("evidence")}
             with runtime.autocast(self.device):
                 for name, given in (("held-out loss", shown), ("held-out loss, closed book", alone)):
@@ -172,11 +188,12 @@ class SelfCriticalStep(GeneratorStep):
         super().__init__(model, data, config, held_out)
         self.references, self.frequencies, self._say = references, frequencies, say
 
-    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def part(self, index: int, generator: torch.Generator, rows: slice) -> tuple[dict[str, Tensor], float]:
         c, data = self.config, self.data
         random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         pictures = batch_rows(len(data), c.batch, index, c.seed).numpy()
-        shown = self._shown(data, pictures, random)
+        shown = self._shown(data, pictures, random, rows)
+        pictures = pictures[rows]
         with runtime.autocast(self.device):
             self.fused.eval()
             drawn = self.fused.generate(
@@ -190,7 +207,7 @@ class SelfCriticalStep(GeneratorStep):
             said = self.fused(**shown, decoder_input_ids=self.fused.shifted(drawn)).logits
         likely = said.float().log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
         loss = -(better[:, None] * likely * counts).sum() / counts.sum()
-        return {"loss": loss, "reward": torch.tensor(rewards.mean())}
+        return {"loss": loss, "reward": torch.tensor(rewards.mean())}, len(pictures) / c.batch
 
     def _rewards(self, drawn: Tensor, pictures: np.ndarray) -> np.ndarray:
         """CIDEr (n * samples,) of what was drawn."""

@@ -107,9 +107,14 @@ class GeneratorData(ABC):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    @property
+    def views(self) -> int:
+        """How many views of each picture there are."""
+        return 1
+
     @abstractmethod
-    def pictures(self, rows: np.ndarray, random: np.random.Generator | None) -> dict[str, Tensor]:
-        """The model's inputs for the pictures `rows`; in training (`random`) in any view that there is."""
+    def pictures(self, rows: np.ndarray, views: np.ndarray | None = None) -> dict[str, Tensor]:
+        """The model's inputs for the pictures `rows`, each in a view (n,) of its own; None: as they are."""
 
     @abstractmethod
     def evidence(self, texts: np.ndarray) -> dict[str, Tensor]:
@@ -123,8 +128,12 @@ class StarterData(GeneratorData):
     grids: Sequence[np.ndarray]
     """A view each: (pictures, 208, g, g) in half precision."""
 
-    def pictures(self, rows: np.ndarray, random: np.random.Generator | None) -> dict[str, Tensor]:
-        views = np.zeros(len(rows), int) if random is None else random.integers(len(self.grids), size=len(rows))
+    @property
+    def views(self) -> int:
+        return len(self.grids)
+
+    def pictures(self, rows: np.ndarray, views: np.ndarray | None = None) -> dict[str, Tensor]:
+        views = np.zeros(len(rows), int) if views is None else views
         trunk = np.stack([self.grids[view][row] for view, row in zip(views, rows, strict=True)])
         return {"picture_states": torch.from_numpy(trunk).float().flatten(2).transpose(1, 2)}
 
@@ -142,7 +151,7 @@ class PictureData(GeneratorData):
     sources: ProcessorSources
     budget: int = 160
 
-    def pictures(self, rows: np.ndarray, random: np.random.Generator | None) -> dict[str, Tensor]:
+    def pictures(self, rows: np.ndarray, views: np.ndarray | None = None) -> dict[str, Tensor]:
         return self.sources.pictures([self.images[row] for row in rows])
 
     def evidence(self, texts: np.ndarray) -> dict[str, Tensor]:

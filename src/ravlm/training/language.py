@@ -24,7 +24,7 @@ from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
 from ravlm.generation.fused import load_model
 from ravlm.generation.vocabulary import train_words
 from ravlm.training.generator_data import Texts
-from ravlm.training.loop import LoopConfig, Step, batch_rows, fit
+from ravlm.training.loop import LoopConfig, PartedStep, batch_rows, fit, parts
 
 DONE = "model.safetensors"
 
@@ -35,6 +35,8 @@ class LanguageConfig:
 
     epochs: int = 5
     batch: int = 256
+    accumulate: int = 1
+    """Parts that a batch is taken in, one after another: memory falls, the gradient stays."""
     rate: float = 1e-3
     weight_decay: float = 0.01
     least: int = 4
@@ -51,6 +53,7 @@ class LanguageConfig:
         """The loop's configuration for so many texts. Raises InvalidInput when they do not fill a batch."""
         if texts < self.batch:
             raise InvalidInput(f"A batch of {self.batch} is larger than the data ({texts} texts); make it smaller.")
+        parts(self.batch, self.accumulate)
         steps = self.epochs * (texts // self.batch)
         return LoopConfig(
             steps=steps, rate=self.rate, warmup=min(200, steps // 5 + 1), weight_decay=self.weight_decay,
@@ -58,17 +61,19 @@ class LanguageConfig:
         )  # fmt: skip
 
 
-class LanguageStep(Step):
+class LanguageStep(PartedStep):
     """Next-token loss of a batch of texts."""
 
     def __init__(self, model: Any, texts: Texts, config: LanguageConfig, held_out: Texts | None = None) -> None:
         self.model = model
         self._language: Any = model
         self.texts, self.config, self.held_out = texts, config, held_out
+        self.batch, self.accumulate = config.batch, config.accumulate
 
-    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = batch_rows(len(self.texts.spans) - 1, self.config.batch, index, self.config.seed).numpy()
-        return {"loss": self._loss(self.texts, rows)}
+    def part(self, index: int, generator: torch.Generator, rows: slice) -> tuple[dict[str, Tensor], float]:
+        chosen = batch_rows(len(self.texts.spans) - 1, self.batch, index, self.config.seed).numpy()
+        told = np.diff(self.texts.spans)[chosen] - 1  # of the first word nothing is told
+        return {"loss": self._loss(self.texts, chosen[rows])}, told[rows].sum() / told.sum()
 
     def _loss(self, texts: Texts, rows: np.ndarray) -> Tensor:
         labels = torch.from_numpy(texts.padded(rows, -100)).to(self._language.device)

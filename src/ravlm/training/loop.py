@@ -6,6 +6,7 @@ same folder ends with the same weights as one that was not. Knows no model, no d
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -65,6 +66,52 @@ class Step(ABC):
         return {}
 
 
+class PartedStep(Step):
+    """A step whose loss is a mean over the rows of a batch, so that it can be taken in parts: by several processes, and
+    by each in `accumulate` parts one after another, which need less memory. The gradient stays that of the whole.
+    """
+
+    batch: int
+    accumulate: int = 1
+
+    @abstractmethod
+    def part(self, index: int, generator: torch.Generator, rows: slice) -> tuple[dict[str, Tensor], float]:
+        """The losses over some rows of the batch of step `index`, and the weight of these in the mean over the batch.
+
+        Whatever is random is drawn for the whole batch, so that all parts belong to the same one.
+        """
+
+    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return self.part(index, generator, slice(0, self.batch))[0]
+
+    def backward(self, index: int, generator: torch.Generator) -> dict[str, float]:
+        drawn, world, totals = generator.get_state(), runtime.rank()[1], dict[str, float]()
+        for rows in parts(self.batch, self.accumulate):
+            losses, weight = self.part(index, generator.set_state(drawn), rows)
+            (losses["loss"] * (weight * world)).backward()  # the mean over processes is taken later
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0.0) + weight * float(value.detach())
+        return runtime.summed(totals)
+
+
+def shares(rows: int) -> slice:
+    """Which of a batch's rows are this process's. Raises InvalidInput where they can't be shared evenly."""
+    number, world = runtime.rank()
+    if rows % world:
+        raise InvalidInput(f"{rows} rows of a batch can't be shared by {world} processes evenly; choose another batch.")
+    return slice(number * rows // world, (number + 1) * rows // world)
+
+
+def parts(batch: int, accumulate: int) -> list[slice]:
+    """This process's rows of a batch in so many parts. Raises InvalidInput where there are fewer rows than parts."""
+    mine = shares(batch)
+    rows = mine.stop - mine.start
+    if not 1 <= accumulate <= rows:
+        raise InvalidInput(f"accumulate is {accumulate}; {rows} rows of a batch can be taken in 1 to {rows} parts.")
+    cuts = [mine.start + i * rows // accumulate for i in range(accumulate + 1)]
+    return [slice(*ends) for ends in itertools.pairwise(cuts)]
+
+
 def fit(step: Step, config: LoopConfig, folder: str | Path, report: Callable[[str], None] = lambda line: None) -> None:
     """Train `step.model` in place. `folder` gets log.jsonl and a resumable checkpoint, removed at the end.
 
@@ -87,7 +134,9 @@ def fit_once(step: Step, config: LoopConfig, folder: Path, report: Callable[[str
         step.model.eval()
         return
     fit(step, config, folder, report)
-    save_checkpoint(done, to_mapping(config), {name: p.cpu().numpy() for name, p in step.model.state_dict().items()})
+    if runtime.rank()[0] == 0:
+        weights_now = {name: p.cpu().numpy() for name, p in step.model.state_dict().items()}
+        save_checkpoint(done, to_mapping(config), weights_now)
 
 
 def last_figures(folder: str | Path) -> dict[str, float]:

@@ -29,7 +29,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Pair
 from ravlm.training.fused import caption_data
 from ravlm.training.generator_data import GeneratorData, find_evidence, first_texts, picture_vectors, read_evidence
-from ravlm.training.loop import LoopConfig, Step, batch_rows, fit
+from ravlm.training.loop import LoopConfig, PartedStep, batch_rows, fit
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,19 @@ def marginal_loss(prior: Tensor, likelihood: Tensor) -> Tensor:
     return -torch.logsumexp(prior[:, None] + likelihood, dim=-1).mean()
 
 
-class RetrieverStep(Step):
+class RetrieverStep(PartedStep):
     """The marginal likelihood of texts, the generator's part being given."""
 
     def __init__(self, seen: Explained, config: RetrieverConfig, held_out: Explained | None = None) -> None:
         torch.manual_seed(config.seed)
         self.model = self.query = Query(seen.queries.shape[1], config)
         self.seen, self.config, self.held_out = seen, config, held_out
+        self.batch = config.batch
 
-    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
-        some = self.seen.rows(batch_rows(len(self.seen.queries), self.config.batch, index, self.config.seed))
-        return {"loss": marginal_loss(self.query(some), some.likelihood)}
+    def part(self, index: int, generator: torch.Generator, rows: slice) -> tuple[dict[str, Tensor], float]:
+        chosen = batch_rows(len(self.seen.queries), self.batch, index, self.config.seed)[rows]
+        some = self.seen.rows(chosen)
+        return {"loss": marginal_loss(self.query(some), some.likelihood)}, len(chosen) / self.batch
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -148,7 +150,8 @@ def train_retriever(
     loop = config.loop(len(pairs) - held_out)
     vectors = picture_vectors(kb, pairs)
     hits = find_evidence(kb, pairs, vectors, config.most)
-    data = caption_data(generator, pairs, read_evidence(hits, config.most), folder / "seen")
+    with runtime.in_turn():
+        data = caption_data(generator, pairs, read_evidence(hits, config.most), folder / "seen")
     stored = kb.image_vectors(list({hit.entry.id for some in hits for hit in some}))
     entries = np.zeros((len(pairs), config.most, vectors.shape[1]), np.float32)
     for row, some in enumerate(hits):
@@ -161,8 +164,9 @@ def train_retriever(
     step = RetrieverStep(explained.rows(order[held_out:]), config, unseen)
     fit(step, loop, folder / "query", report)
     generator.adapter = QueryAdapter(step.query.matrix().detach().numpy(), kb.encoder.fingerprint)
-    generator.save(folder / "whole")
-    move_into(folder / "whole", folder)
+    if runtime.rank()[0] == 0:
+        generator.save(folder / "whole")
+        move_into(folder / "whole", folder)
     return generator
 
 
@@ -178,7 +182,7 @@ def likelihoods(model: FusedModel, data: GeneratorData, config: RetrieverConfig,
         pictures = np.arange(start, min(start + batch, len(data)))
         which = data.offsets[pictures][:, None] + np.arange(counts)
         labels = torch.from_numpy(data.words.padded(which.ravel(), -100))
-        shown = {name: value.to(model.device) for name, value in data.pictures(pictures, None).items()}
+        shown = {name: value.to(model.device) for name, value in data.pictures(pictures).items()}
         texts, _ = first_texts(data.near, pictures, config.most)
         for z in range(texts.shape[1]):
             given = {**shown, **data.evidence(texts[:, z : z + 1]), "evidence_scores": torch.zeros(len(pictures), 1)}

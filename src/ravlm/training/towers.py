@@ -18,8 +18,8 @@ from ravlm.encoders.towers import TowerEncoder
 from ravlm.metrics.retrieval import cross_modal_recall
 from ravlm.records import Pair
 from ravlm.training.caching import cached_backward
-from ravlm.training.contrastive import ContrastiveConfig, recall_figures, shares
-from ravlm.training.loop import Step, batch_rows
+from ravlm.training.contrastive import ContrastiveConfig, recall_figures
+from ravlm.training.loop import Step, batch_rows, shares
 
 
 class TowersAndLoss(nn.Module):
@@ -41,6 +41,7 @@ class TowerStep(Step):
         self.encoder, self.pairs, self.config, self.held_out = encoder, pairs, config, held_out
         torch.manual_seed(config.seed)
         self.model = self.loss = TowersAndLoss(encoder.model, config).to(encoder.device)
+        self.dtype = runtime.inference_dtype(encoder.device)
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         raise TypeError("towers are trained by `backward`, chunk by chunk")
@@ -57,12 +58,14 @@ class TowerStep(Step):
 
         def images(rows: slice) -> Tensor:
             some = pixels[rows.start - mine.start : rows.stop - mine.start]
-            return towers.image_features(**self.encoder.pixels.batch(some, device, torch.float32))
+            with runtime.autocast(device, self.dtype):
+                return towers.image_features(**self.encoder.pixels.batch(some, device, torch.float32))
 
         def captions(rows: slice) -> Tensor:
             some = texts[rows]
             ((order, inputs),) = self.encoder.tokens.batches(some, len(some), device)
-            return towers.text_features(**inputs)[torch.from_numpy(np.argsort(order))]
+            with runtime.autocast(device, self.dtype):
+                return towers.text_features(**inputs)[torch.from_numpy(np.argsort(order))]
 
         def loss_of(a: Tensor, b: Tensor) -> Tensor:
             a, b = runtime.gather(a), runtime.gather(b)
