@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ravlm import runtime
 from ravlm.encoders.losses import softmax_contrastive
 from ravlm.training.caching import cached_backward
 
@@ -53,6 +57,34 @@ def test_both_passes_draw_the_same_dropout() -> None:
     first, second = seen[:3], seen[3:]
     for x, y in zip(first, second, strict=True):
         assert torch.equal(x, y.detach())
+
+
+def test_an_accelerators_dropout_is_drawn_again_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a generator of its own; with the processor's alone put back, the second pass drew other numbers."""
+
+    class Accelerator:
+        drawn = torch.zeros(1)
+
+        def get_rng_state(self) -> Tensor:
+            return self.drawn.clone()
+
+        def set_rng_state(self, state: Tensor) -> None:
+            self.drawn.copy_(state)
+
+    there, seen = Accelerator(), list[float]()
+    monkeypatch.setattr(runtime, "device", lambda: SimpleNamespace(type="accelerator"))
+    monkeypatch.setattr(torch, "get_device_module", lambda on: there)
+    image, text, scale = towers()
+
+    def encode(x: Tensor) -> Tensor:
+        there.drawn += 1
+        seen.append(there.drawn.item())
+        return image(x)
+
+    texts = (text, [torch.ones(6, 5)])
+    cached_backward([(encode, torch.ones(6, 6).split(2)), texts], lambda i, t: (i * t).sum() * scale)
+    assert seen == [1, 2, 3, 1, 2, 3]
+    assert there.drawn.item() == 3
 
 
 def test_no_graph_is_kept_for_more_than_a_chunk() -> None:
