@@ -34,7 +34,7 @@ TEXTS = ["a red bird sits on a branch", "a green bird flies over the sea"]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with random weights: it writes nonsense, but the same nonsense each time."""
     tokenizer = train_words(TEXTS, least=1)
-    recipe = Recipe(LanguageConfig(width=64, layers=1, heads=2), first=GeneratorConfig(seed=1))
+    recipe = Recipe(LanguageConfig(width=64, layers=1, heads=2, longest=64), first=GeneratorConfig(seed=1))
     model = new_model(recipe, len(tokenizer), 2)
     settings = FusedSettings(image_size=64, most_words=6, beams=2)
     path = tmp_path_factory.mktemp("generators") / "fused"
@@ -53,6 +53,7 @@ def test_a_folder_is_a_generator(folder: Path, birds: KnowledgeBase) -> None:  #
     pictures = [bird((200, 30, 30), 90), bird((30, 180, 40), 91)]
     together = model.caption(pictures)
     assert [answer.text for answer in together] == [model.caption(picture).text for picture in pictures]
+    assert model.writer.name == together[0].trace["generator"] == str(folder)
     assert all(answer.text.endswith(".") and answer.evidence for answer in together)
     assert model.ask("What is the name?", image=pictures[0]).citations  # the extractive generator answers
 

@@ -77,6 +77,7 @@ class Generator(ABC):
     """Images, words and evidence to text. Implementations are siblings beside this file."""
 
     name: str
+    """What it is found by again: a name, a folder or an address."""
     reads: Modality = "image"
     """What of its entries leads to the evidence on a picture that is to be described: pictures that look like it, or
     texts that describe it."""

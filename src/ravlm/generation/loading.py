@@ -44,7 +44,9 @@ def _remote(address: str) -> Generator:
 def _fused(folder: Path, name: str, kb: Base) -> Generator:
     from ravlm.generation.fused import FusedGenerator
 
-    return FusedGenerator.load(folder, others=extractive_over(kb))
+    generator = FusedGenerator.load(folder, others=extractive_over(kb))
+    generator.name = name
+    return generator
 
 
 def _starter(kb: Base) -> Generator:
