@@ -1,9 +1,8 @@
 """The recipe of the starter generator: `python -m ravlm.training.starter_generator --data DATA --kb KB --out FOLDER`.
 
 Captions of flickr8k's train split, with the same split as knowledge (leakage guard on). `--closed-book` trains the
-twin that never sees evidence, for the same steps. Three stages: the decoder learns to speak from the captions alone,
-then to caption by next-token loss, then by self-critical training with CIDEr; each is resumable and kept in `--work`.
-Nothing looks at the dev split but the figures that are printed.
+twin that never sees evidence, for the same steps. Two stages: next-token loss, then self-critical training with CIDEr;
+each is resumable and kept in `--work`. Nothing looks at the dev split but the figures that are printed.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from ravlm.generation.vocabulary import train_words
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.training.fused import train_generator
 from ravlm.training.generator import GeneratorConfig
-from ravlm.training.language import DONE, LanguageConfig, read_language, shape, train_language
+from ravlm.training.language import LanguageConfig, read_language, shape
 
 _LEAST_SURE = 0.55
 """Of a model that was trained for a reward, which is surer of its words than one that was trained on them alone."""
@@ -39,7 +38,7 @@ class Recipe:
     """All choices of the starter generator."""
 
     language: LanguageConfig = field(default_factory=lambda: LanguageConfig(longest=64))
-    """The decoder: its shape, its words, and how it learns to speak before it sees."""
+    """The shape of the decoder and its words; it begins from random weights."""
     mixing_layers: int = 1
     first: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(**_EVIDENCE))
     second: GeneratorConfig | None = field(
@@ -50,11 +49,7 @@ def train_starter_generator(data: Path, kb: KnowledgeBase, out: Path, work: Path
     """The whole recipe. `work` keeps features and progress; a killed run goes on where it was."""
     pairs = list(read_pairs(data / "flickr8k" / "metadata.jsonl"))
     train, dev = ([p for p in pairs if p.metadata["split"] == split] for split in ("train", "dev"))
-    texts = [text for pair in train for text in pair.texts]
-    language = work / "language"
-    if not (language / DONE).exists():
-        train_language(texts, language, recipe.language, report=print)
-    generator = new_generator(texts, recipe, language)
+    generator = new_generator((text for pair in train for text in pair.texts), recipe)
     generator.settings = replace(
         generator.settings,
         least_sure=_LEAST_SURE if recipe.second else 0.0,
