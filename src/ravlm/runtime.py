@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _LONGEST_WAIT = timedelta(hours=24)
 """Of a process for another one, which may be computing features of a large set."""
-_apart = False
+_APART = ContextVar("apart", default=False)
 
 
 def cache_folder() -> Path:
@@ -148,7 +149,7 @@ def rank() -> tuple[int, int]:
     """This process's number and how many there are: (0, 1) when alone."""
     import torch.distributed as group
 
-    together = group.is_initialized() and not _apart
+    together = group.is_initialized() and not _APART.get()
     return (group.get_rank(), group.get_world_size()) if together else (0, 1)
 
 
@@ -156,7 +157,6 @@ def rank() -> tuple[int, int]:
 def in_turn() -> Iterator[None]:
     """The first process does the block, then the others do, each as if it were alone: for what is kept on disk, which
     the others then find there."""
-    global _apart
     import torch.distributed as group
 
     number, world = rank()
@@ -165,11 +165,11 @@ def in_turn() -> Iterator[None]:
         return
     if number > 0:
         group.barrier()
-    _apart = True
+    before = _APART.set(True)
     try:
         yield
     finally:
-        _apart = False
+        _APART.reset(before)
     if number == 0:
         group.barrier()
 
