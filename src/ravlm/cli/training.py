@@ -70,7 +70,7 @@ def train_language(options: Options) -> int:
     from ravlm.training import language
     from ravlm.training.loop import last_figures
 
-    names = ("epochs", "batch", "accumulate", "rate", "seed", "width", "layers")
+    names = ("epochs", "batch", "accumulate", "rate", "seed", "width", "layers", "least")
     given = {name: getattr(options, name) for name in names}
     config = replace(language.LanguageConfig(), **{name: value for name, value in given.items() if value is not None})
     out = Path(options.out)
@@ -221,6 +221,7 @@ KINDS: dict[str, Command] = {
             argument("--out", required=True, metavar="DIR", help="folder of the model, its tokenizer and its log"),
             argument("--width", type=int, metavar="N", help="of its states (default 256)"),
             argument("--layers", type=int, metavar="N", help="(default 3)"),
+            argument("--least", type=int, metavar="N", help="it knows words that occur N times (default 4)"),
             _EPOCHS,
             argument("--batch", type=int, metavar="N", help="texts a step (default 256)"),
             _ACCUMULATE,

@@ -51,9 +51,11 @@ class ContrastiveConfig:
     seed: int = 0
 
     def loop(self, pairs: int) -> LoopConfig:
-        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill a batch."""
+        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill a batch, or the
+        processes can't share one."""
         if pairs < self.batch:
             raise InvalidInput(f"A batch of {self.batch} is larger than the data ({pairs} pictures); make it smaller.")
+        shares(self.batch)
         steps = self.epochs * (pairs // self.batch)
         return LoopConfig(
             steps=steps,

@@ -40,6 +40,8 @@ def train_encoder(
     if (folder / CONFIG).exists():
         raise InvalidInput(f'"{folder}" is a trained encoder already; choose another folder, or remove it.')
     train, held_out = split(pairs, config.held_out)
+    if not train:
+        raise InvalidInput("There is no pair to train on: each needs a picture and a text.")
     if isinstance(encoder, StarterEncoder):
         return _train_heads(encoder, train, held_out, config, folder, report)
     if isinstance(encoder, TowerEncoder):
@@ -55,12 +57,12 @@ def _train_heads(
     folder: Path,
     report: Callable[[str], None],
 ) -> DualEncoder:
-    size = encoder.image_size
+    loop, size = config.loop(len(train)), encoder.image_size
     with runtime.in_turn():
         features = pair_features(train, size, config.views, folder / "features" / "train")
         unseen = pair_features(held_out, size, 1, folder / "features" / "held-out") if held_out else None
     step = ContrastiveStep(features, replace(config, class_words=0), held_out=unseen)
-    fit(step, config.loop(len(train)), folder, report)
+    fit(step, loop, folder, report)
     layout = replace(encoder.config, members=1, opened=False)
     layout = replace(layout, aligned_dim=config.aligned_dim, hidden_dim=config.hidden_dim)
     heads = step.heads.image.arrays("image.0") | step.heads.text.arrays("text.0")

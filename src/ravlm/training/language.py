@@ -136,8 +136,9 @@ def train_language(
     step = LanguageStep(model, Texts.of(train, tokenizer), config, Texts.of(held_out, tokenizer))
     fit(step, loop, folder, report)
     if runtime.rank()[0] == 0:
-        tokenizer.save_pretrained(folder)
-        model.to("cpu").save_pretrained(folder)
+        with quiet():
+            tokenizer.save_pretrained(folder)
+            model.to("cpu").save_pretrained(folder)
     return model
 
 
