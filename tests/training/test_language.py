@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from ravlm.cli import main
 from ravlm.errors import InvalidInput
 from ravlm.fusion.decoder import EvidenceDecoder
 from ravlm.training.language import LanguageConfig, read_texts, train_language
@@ -42,6 +44,21 @@ def test_any_causal_model_of_transformers(tmp_path: Path) -> None:
     model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=16))
     train_language(texts(640), tmp_path / "gpt2", SMALL, model, tokenizer)
     assert last_figures(tmp_path / "gpt2")["held-out perplexity"] < 2.4
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of lines to a folder that holds model, tokenizer, log and curve; then it is not trained again."""
+    lines, out = tmp_path / "lines.txt", tmp_path / "lm"
+    lines.write_text("\n".join(texts(200)), encoding="utf-8")
+    shape = ["--width", "32", "--layers", "1", "--least", "1", "--batch", "64", "--accumulate", "2", "--epochs", "2"]
+    command = ["train", "language", "--texts", str(lines), "--out", str(out), *shape]
+    assert main([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["held-out perplexity"] > 1
+    assert "it/s" not in said.err
+    assert {"config.json", "curve.png", "log.jsonl", "model.safetensors"} <= {path.name for path in out.iterdir()}
+    assert main(command) == 1
+    assert "is a trained language model already" in capsys.readouterr().err
 
 
 def test_bad_input(tmp_path: Path) -> None:
