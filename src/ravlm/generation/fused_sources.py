@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ravlm import runtime
 from ravlm.data.batches import ahead
 from ravlm.data.images import load_image
 from ravlm.encoders.backbones import ImageBackbone, TextBackbone
@@ -66,7 +67,7 @@ class StarterSources(SourceReader):
             loaded = load_image(image, edge=self.size)
             return np.asarray(loaded.resize((self.size, self.size), resample=3))  # squashed, bicubic
 
-        ready = np.stack(list(ahead(pixels, images, workers=2, lookahead=8)))
+        ready = np.stack(list(ahead(pixels, images, workers=runtime.cpu_count(), lookahead=2 * runtime.cpu_count())))
         run = self._image.session.run
         trunk = np.concatenate([run(["trunk"], {"pixels": ready[i : i + 8]})[0] for i in range(0, len(ready), 8)])
         return {"picture_states": torch.from_numpy(trunk).flatten(2).transpose(1, 2)}
@@ -103,7 +104,7 @@ class ProcessorSources(SourceReader):
         self._tokenizer = tokenizer if reading is None else reading
 
     def pictures(self, images: Sequence[ImageSource]) -> dict[str, Tensor]:
-        loaded = [load_image(image) for image in images]
+        loaded = list(ahead(load_image, images, workers=runtime.cpu_count(), lookahead=2 * runtime.cpu_count()))
         return {"pixel_values": self.image_processor(images=loaded, return_tensors="pt")["pixel_values"]}
 
     def evidence(self, texts: Sequence[Sequence[str]], budget: int) -> dict[str, Tensor]:
