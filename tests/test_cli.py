@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import io
 import json
 import os
@@ -9,10 +11,11 @@ import signal
 import struct
 import subprocess
 import sys
+import termios
 import time
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -335,13 +338,24 @@ def test_a_reader_that_has_enough_is_no_error(kb: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def waiting_to_be_read(pipe: IO[str]) -> int:
+    """Bytes in a pipe."""
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
 def test_ctrl_c_is_130_and_a_sentence(tmp_path: Path) -> None:
     """Ctrl-C while a command waits for its input."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ravlm.cli", "remove", str(tmp_path), "-"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
     )  # fmt: skip
-    time.sleep(1.5)
+    assert process.stdin is not None
+    process.stdin.write("an-id\n")
+    process.stdin.flush()
+    while waiting_to_be_read(process.stdin):  # while it is still being loaded, Ctrl-C may fall into nobody's hands
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
