@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ravlm.generation.base import Evidence, Request, Task
@@ -106,6 +106,7 @@ def test_the_closed_book_leaves_brackets_alone() -> None:
 PARTS = ["[1]", "[2", "]", " ", "\n", ".", "。", "【3】", "fish", "<think>", "</think>", "-", ","]
 
 
+@example(["<think>", "</think>", "<think>"])
 @given(st.lists(st.sampled_from(PARTS)))
 def test_pieces_give_what_the_whole_gives(parts: list[str]) -> None:
     text = "".join(parts)

@@ -76,11 +76,11 @@ class Citing:
 
     def _thinking(self) -> bool:
         """Whether the model still thinks aloud; what it thought is dropped."""
-        start = self._held.lstrip()
-        if start.startswith(_THOUGHT):
+        while (start := self._held.lstrip()).startswith(_THOUGHT):
             _, ended, after = start.partition(_THOUGHT_ENDS)
-            self._held = after if ended else self._held
-            return not ended
+            if not ended:
+                return True
+            self._held = after
         return bool(start) and _THOUGHT.startswith(start)
 
     def _say(self, text: str) -> str:

@@ -173,7 +173,8 @@ class SelfCriticalStep(GeneratorStep):
     """Self-critical training (Rennie et al. 2017) with CIDEr as reward: several texts are drawn for each picture, and
     what is better than the mean of the others is made likelier (leave-one-out baseline; Luo 2020).
 
-    `references`: the captions of each picture, words apart by spaces; `say`: tokens to a text of that form."""
+    Taken in parts, each part is a mean over the words that were drawn in it. `references`: the captions of each
+    picture, words apart by spaces; `say`: tokens to a text of that form."""
 
     def __init__(
         self,
