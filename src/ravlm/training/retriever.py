@@ -29,7 +29,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Pair
 from ravlm.training.fused import caption_data
 from ravlm.training.generator_data import GeneratorData, find_evidence, first_texts, picture_vectors, read_evidence
-from ravlm.training.loop import LoopConfig, PartedStep, batch_rows, fit
+from ravlm.training.loop import LoopConfig, PartedStep, batch_rows, fit, shares
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,11 @@ class RetrieverConfig:
     seed: int = 0
 
     def loop(self, pictures: int) -> LoopConfig:
-        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill a batch."""
+        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill a batch, or the
+        processes can't share one."""
         if pictures < self.batch:
             raise InvalidInput(f"A batch of {self.batch} is larger than the data ({pictures} pictures); take fewer.")
+        shares(self.batch)
         steps = self.epochs * (pictures // self.batch)
         return LoopConfig(
             steps=steps, rate=self.rate, warmup=min(50, steps // 5 + 1), weight_decay=self.weight_decay,
