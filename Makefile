@@ -30,13 +30,13 @@ test: $(VENV)
 	$(VENV)/bin/python -m pytest
 
 soak: $(VENV)
-	$(VENV)/bin/python -m tests.knowledge.killing --kills 200
+	$(VENV)/bin/python -m tests.helpers.kill_writers --kills 200
 
 $(MILVUS):
 	@$(PYTHON) -m venv $(VENV)/milvus && $(VENV)/milvus/bin/python -m pip --disable-pip-version-check install --quiet milvus==2.3.5
 
 milvus: $(VENV) $(MILVUS)
-	$(VENV)/bin/python -m tests.knowledge.milvus_server $(MILVUS)
+	$(VENV)/bin/python -m tests.helpers.milvus_server $(MILVUS)
 
 lint: $(VENV)
 	$(VENV)/bin/ruff check

@@ -1,10 +1,11 @@
-"""Learns what abstention leans on in a small base, and measures it: python benchmarks/abstention.py [--write]
+"""Learns what abstention leans on in a small base, and measures it: python benchmarks/abstention.py
+[--write]
 
-Small bases of 4 to 16 things are drawn from train data: groceries (one to three photos each, asked with another photo),
-flags and flickr8k photos (one each, asked with changed copies); what is asked about is in the base or not. A sample of
-the features becomes the prior that comes with the package (`--write`). The table then shows, on bases drawn anew, how
-many of the present are refused and how many of the absent are answered.
-"""
+Small bases of 4 to 16 things are drawn from train data: groceries (one to three photos each, asked
+with another photo), flags and flickr8k photos (one each, asked with changed copies); what is asked
+about is in the base or not. A sample of the features becomes the prior that comes with the package
+(`--write`). The table then shows, on bases drawn anew, how many of the present are refused and how
+many of the absent are answered."""
 
 from __future__ import annotations
 
@@ -19,9 +20,9 @@ import numpy as np
 from answers import DATA, read_lines
 from ravlm import DualEncoder
 from ravlm.data.images import load_image
-from ravlm.generation.abstention import PRIOR, Laws, calibrate
-from ravlm.generation.acquaintance import changed_copy
-from ravlm.generation.recognition import Gallery, Metric, fit_metric, principal_axes, recognise
+from ravlm.retrieval.abstention import PRIOR, ScoreSamples, calibrate
+from ravlm.retrieval.calibration import changed_copy
+from ravlm.retrieval.visual_entities import Gallery, Metric, fit_metric, principal_axes, recognise
 
 KEPT = 90
 """Rows of each kind that come with the package."""
@@ -29,8 +30,8 @@ KEPT = 90
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures of a set, the thing each shows, and three changed copies of each: the first two for a base, the last to
-    ask with where a thing has no other picture."""
+    """Pictures of a set, the thing each shows, and three changed copies of each: the first two for
+    a base, the last to ask with where a thing has no other picture."""
 
     name: str
     vectors: np.ndarray
@@ -40,25 +41,46 @@ class Pool:
 
 
 def pools(data: Path, encoder: DualEncoder) -> list[Pool]:
-    grocery = [r for r in read_lines(data / "grocery_store" / "metadata.jsonl") if r["split"] == "train"]
+    grocery = [
+        r for r in read_lines(data / "grocery_store" / "metadata.jsonl") if r["split"] == "train"
+    ]
     flags = read_lines(data / "country_flags" / "metadata.jsonl")
-    photos = [r for r in read_lines(data / "flickr8k" / "metadata.jsonl") if r["split"] == "train"][:200]
+    photos = [r for r in read_lines(data / "flickr8k" / "metadata.jsonl") if r["split"] == "train"][
+        :200
+    ]
     return [
-        pool(encoder, data / "grocery_store", [r["image"] for r in grocery], [r["facts"]["entity"] for r in grocery]),
-        pool(encoder, data / "country_flags", [r["image"] for r in flags], [r["facts"]["entity"] for r in flags]),
-        pool(encoder, data / "flickr8k", [r["image"] for r in photos], [r["image"] for r in photos]),
+        pool(
+            encoder,
+            data / "grocery_store",
+            [r["image"] for r in grocery],
+            [r["facts"]["entity"] for r in grocery],
+        ),
+        pool(
+            encoder,
+            data / "country_flags",
+            [r["image"] for r in flags],
+            [r["facts"]["entity"] for r in flags],
+        ),
+        pool(
+            encoder, data / "flickr8k", [r["image"] for r in photos], [r["image"] for r in photos]
+        ),
     ]
 
 
 def pool(encoder: DualEncoder, folder: Path, images: Sequence[str], things: Sequence[str]) -> Pool:
     rng = np.random.default_rng(0)
     opened = [load_image(folder / image) for image in images]
-    copies = [encoder.encode_images([changed_copy(image, rng) for image in opened]) for _ in range(3)]
+    copies = [
+        encoder.encode_images([changed_copy(image, rng) for image in opened]) for _ in range(3)
+    ]
     return Pool(folder.name, encoder.encode_images(opened), np.array(things), np.stack(copies))
 
 
-def draw(pool: Pool, rng: np.random.Generator) -> tuple[Gallery, np.ndarray, np.ndarray, np.ndarray]:
-    """A small base, pictures to ask with (q, dim), the thing each shows, and whether that is in the base."""
+def draw(
+    pool: Pool, rng: np.random.Generator
+) -> tuple[Gallery, np.ndarray, np.ndarray, np.ndarray]:
+    """A small base, pictures to ask with (q, dim), the thing each shows, and whether that is in the
+    base."""
     count = int(rng.integers(4, 17))
     things = rng.permutation(np.unique(pool.things))
     inside, outside = things[:count], things[count : 2 * count]
@@ -75,7 +97,9 @@ def draw(pool: Pool, rng: np.random.Generator) -> tuple[Gallery, np.ndarray, np.
         asked.append(pool.vectors[own] if rng.random() < 0.5 else pool.copies[2, own])
         shown.append(thing)
     copies = np.concatenate([pool.copies[0, stored], pool.copies[1, stored]])
-    gallery = Gallery(pool.vectors[stored], pool.things[stored], copies, np.tile(np.arange(len(stored)), 2))
+    gallery = Gallery(
+        pool.vectors[stored], pool.things[stored], copies, np.tile(np.arange(len(stored)), 2)
+    )
     return gallery, np.array(asked), np.array(shown), np.isin(shown, inside)
 
 
@@ -86,29 +110,36 @@ def features(gallery: Gallery, metric: Metric, asked: np.ndarray) -> list[tuple[
     return [(one.features, one.entities[0]) for one in seen]
 
 
-def learn(pools: Sequence[Pool], bases: int = 60) -> Laws:
+def learn(pools: Sequence[Pool], bases: int = 60) -> ScoreSamples:
     """The features of present and of absent things in small bases, a sample."""
     rng = np.random.default_rng(0)
     present, absent = [], []
     for _ in range(bases):
         for some in pools:
             gallery, asked, _, inside = draw(some, rng)
-            metric = fit_metric(gallery, principal_axes(np.concatenate([gallery.vectors, gallery.copies])))
+            metric = fit_metric(
+                gallery, principal_axes(np.concatenate([gallery.vectors, gallery.copies]))
+            )
             for (row, _), known in zip(features(gallery, metric, asked), inside, strict=True):
                 (present if known else absent).append(row)
-    kept = [np.array(rows)[rng.permutation(len(rows))[:KEPT]].round(4) for rows in (present, absent)]
-    return Laws(kept[0], kept[1])
+    kept = [
+        np.array(rows)[rng.permutation(len(rows))[:KEPT]].round(4) for rows in (present, absent)
+    ]
+    return ScoreSamples(kept[0], kept[1])
 
 
-def measure(some: Pool, prior: Laws, bases: int = 40) -> dict[str, float]:
-    """Over bases drawn anew: the share of present things answered and answered rightly, and of absent ones answered."""
+def measure(some: Pool, prior: ScoreSamples, bases: int = 40) -> dict[str, float]:
+    """Over bases drawn anew: the share of present things answered and answered rightly, and of
+    absent ones answered."""
     rng = np.random.default_rng(1)
     rows = []
     for _ in range(bases):
         gallery, asked, shown, inside = draw(some, rng)
         metric, judge = calibrate(gallery, prior)
         assert metric is not None
-        for (row, entity), thing, known in zip(features(gallery, metric, asked), shown, inside, strict=True):
+        for (row, entity), thing, known in zip(
+            features(gallery, metric, asked), shown, inside, strict=True
+        ):
             rows.append((known, judge.known(row) >= judge.least, entity == thing))
     known, answered, right = (np.array(column) for column in zip(*rows, strict=True))
     return {
@@ -123,7 +154,9 @@ def measure(some: Pool, prior: Laws, bases: int = 40) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--write", action="store_true", help="replace the prior that comes with the package")
+    parser.add_argument(
+        "--write", action="store_true", help="replace the prior that comes with the package"
+    )
     options = parser.parse_args()
     drawn = pools(options.data, DualEncoder.load("starter"))
     prior = learn(drawn)

@@ -1,11 +1,11 @@
 """How many questions are answered right: the table of docs/answers.md, as text and JSON.
 
-    python benchmarks/answers.py [--data FOLDER] [--json FILE] [--only grocery flags butterflies absent words ...]
+    python benchmarks/answers.py [--data FOLDER] [--json FILE] [--only grocery flags butterflies
+    absent words ...]
 
-Bases are made of the real pictures as their README says; every row stands beside the closed book and the most frequent
-answer to the same question. An answer is right when, normalised, it contains one of the reference answers and is at
-most a dozen words longer. Only development data is read.
-"""
+Bases are made of the real pictures as their README says; every row stands beside the closed book
+and the most frequent answer to the same question. An answer is right when, normalised, it contains
+one of the reference answers and is at most a dozen words longer. Only development data is read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from ravlm import Answer, DualEncoder, Entry, KnowledgeBase, RetrievalAugmentedVLM
-from ravlm.generation.extractive import right_features
+from ravlm.generation.extractive.generator import right_features
 from ravlm.metrics import expected_calibration_error
 from ravlm.records import ImageSource
 
@@ -92,11 +92,15 @@ def said(value: Any) -> str:
 
 
 def grocery(data: Path) -> tuple[list[Entry], list[Item], list[Item]]:
-    """Entries (iconic and train photos), the questions about val photos, and those about train photos."""
+    """Entries (iconic and train photos), the questions about val photos, and those about train
+    photos."""
     folder = data / "grocery_store"
     products = {p["name"]: p for p in read_lines(folder / "entities.jsonl")}
     texts = {name: grocery_text(product) for name, product in products.items()}
-    entries = [Entry(f"icon-{n}", str(folder / p["image"]), (texts[n],), {"name": n}) for n, p in products.items()]
+    entries = [
+        Entry(f"icon-{n}", str(folder / p["image"]), (texts[n],), {"name": n})
+        for n, p in products.items()
+    ]
     for photo in read_lines(folder / "metadata.jsonl"):
         if photo["split"] == "train":
             name, image = photo["facts"]["entity"], folder / photo["image"]
@@ -105,7 +109,8 @@ def grocery(data: Path) -> tuple[list[Entry], list[Item], list[Item]]:
 
 
 def flags(data: Path) -> tuple[list[Entry], list[Item], list[Item]]:
-    """Entries (all countries), the questions about a quarter of them (pictures changed), and those about the rest."""
+    """Entries (all countries), the questions about a quarter of them (pictures changed), and those
+    about the rest."""
     folder = data / "country_flags"
     countries = read_lines(folder / "metadata.jsonl")
     entries = []
@@ -120,11 +125,16 @@ def flags(data: Path) -> tuple[list[Entry], list[Item], list[Item]]:
 
 def flag_text(facts: Mapping[str, Any]) -> str:
     """A country's facts, a line each; what it has none of is left out."""
-    return "\n".join(f"{key.replace('_', ' ')}: {said(facts[key])}" for key in FLAG_KEYS if said(facts.get(key, "")))
+    return "\n".join(
+        f"{key.replace('_', ' ')}: {said(facts[key])}"
+        for key in FLAG_KEYS
+        if said(facts.get(key, ""))
+    )
 
 
 def butterflies(data: Path) -> tuple[list[Entry], list[Item], list[Item]]:
-    """Entries (three quarters of the photos), the questions about the other quarter, and those about the entries."""
+    """Entries (three quarters of the photos), the questions about the other quarter, and those
+    about the entries."""
     folder = data / "leeds_butterflies"
     photos = read_lines(folder / "metadata.jsonl")
     dev = set(random.Random(0).sample(sorted(p["image"] for p in photos), len(photos) // 4))
@@ -143,7 +153,11 @@ def butterfly_text(facts: Mapping[str, Any]) -> str:
 
 
 def grocery_text(product: Mapping[str, Any]) -> str:
-    lines = (f"Name: {product['name']}", f"Kind: {product['coarse']}", f"Category: {product['kind']}")
+    lines = (
+        f"Name: {product['name']}",
+        f"Kind: {product['coarse']}",
+        f"Category: {product['kind']}",
+    )
     return "\n".join((*lines, product["description"], product["information"]))
 
 
@@ -156,7 +170,11 @@ def items(folder: Path, split: str, change: Callable[[Path], ImageSource] = str)
             if row["image"] not in changed:
                 changed[row["image"]] = change(folder / row["image"])
             answers = tuple(a for a in row["answers"] if a)
-            found.append(Item(row["question"], answers, changed[row["image"]], row["entity"], row["question"]))
+            found.append(
+                Item(
+                    row["question"], answers, changed[row["image"]], row["entity"], row["question"]
+                )
+            )
     return found
 
 
@@ -177,7 +195,9 @@ def normalised(text: str) -> str:
 def is_right(answer: str, references: Sequence[str]) -> bool:
     given = normalised(answer)
     wanted = [normalised(reference) for reference in references]
-    return any(f" {w} " in f" {given} " and len(given.split()) - len(w.split()) <= 12 for w in wanted if w)
+    return any(
+        f" {w} " in f" {given} " and len(given.split()) - len(w.split()) <= 12 for w in wanted if w
+    )
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -190,7 +210,8 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 def most_frequent(asked: Sequence[Item], seen: Sequence[Item]) -> float:
-    """The share right if every question got the answer that is most frequent for it among `seen`."""
+    """The share right if every question got the answer that is most frequent for it among
+    `seen`."""
     counts: dict[str, Counter[str]] = {}
     for item in seen:
         counts.setdefault(item.template, Counter()).update(item.answers)
@@ -199,16 +220,27 @@ def most_frequent(asked: Sequence[Item], seen: Sequence[Item]) -> float:
 
 
 def row_of(
-    name: str, asked: Sequence[Item], answers: Sequence[Answer], seconds: float, closed: Sequence[Answer], base: float
+    name: str,
+    asked: Sequence[Item],
+    answers: Sequence[Answer],
+    seconds: float,
+    closed: Sequence[Answer],
+    base: float,
 ) -> Row:
-    right = [is_right(a.text, i.answers) and not a.abstained for i, a in zip(asked, answers, strict=True)]
+    right = [
+        is_right(a.text, i.answers) and not a.abstained for i, a in zip(asked, answers, strict=True)
+    ]
     answered = sum(not a.abstained for a in answers)
-    without = sum(is_right(a.text, i.answers) for i, a in zip(asked, closed, strict=True)) / len(asked)
+    without = sum(is_right(a.text, i.answers) for i, a in zip(asked, closed, strict=True)) / len(
+        asked
+    )
     low, high = wilson(sum(right), len(asked))
     if not name.startswith(" "):
         group = name.split(", " if name.startswith("paraphrases") else ":")[0]
         JUDGED.setdefault(group, []).extend(
-            (a.confidence, sureness(a), r) for a, r in zip(answers, right, strict=True) if not a.abstained
+            (a.confidence, sureness(a), r)
+            for a, r in zip(answers, right, strict=True)
+            if not a.abstained
         )
     return Row(
         name, len(asked), sum(right) / len(asked), low, high, answered / len(asked),
@@ -223,10 +255,16 @@ def sureness(answer: Answer) -> list[float]:
 
 
 def refit(groups: Sequence[str]) -> np.ndarray:
-    """The weights of `how_likely_right` by logistic regression (Newton's method) on these groups, all of one weight."""
+    """The weights of `how_likely_right` by logistic regression (Newton's method) on these groups,
+    all of one weight."""
     rows = [(*features, 1.0) for group in groups for _, features, _ in JUDGED[group]]
-    x, y = np.array(rows), np.array([float(right) for group in groups for _, _, right in JUDGED[group]])
-    w = np.concatenate([np.full(len(JUDGED[group]), 1 / len(groups) / len(JUDGED[group])) for group in groups])
+    x, y = (
+        np.array(rows),
+        np.array([float(right) for group in groups for _, _, right in JUDGED[group]]),
+    )
+    w = np.concatenate(
+        [np.full(len(JUDGED[group]), 1 / len(groups) / len(JUDGED[group])) for group in groups]
+    )
     ridge = np.diag([1e-3] * (x.shape[1] - 1) + [1e-9])
     beta = np.zeros(x.shape[1])
     for _ in range(40):
@@ -237,9 +275,11 @@ def refit(groups: Sequence[str]) -> np.ndarray:
 
 
 def confidence_report() -> dict[str, Any]:
-    """How far confidence is from the share that is right, a group: as answered, and with weights that were fitted to
-    the other sets alone."""
-    found: dict[str, Any] = {"weights, fitted anew": [round(v, 3) for v in refit(list(JUDGED)).tolist()]}
+    """How far confidence is from the share that is right, a group: as answered, and with weights
+    that were fitted to the other sets alone."""
+    found: dict[str, Any] = {
+        "weights, fitted anew": [round(v, 3) for v in refit(list(JUDGED)).tolist()]
+    }
     for group, judged in JUDGED.items():
         others = [g for g in JUDGED if SET_OF[g] != SET_OF[group]]
         beta = refit(others)
@@ -283,27 +323,44 @@ def measure(name: str, made: Made, encoder: DualEncoder, folder: Path) -> list[R
         part = [asked[j] for j in at]
         share = seconds * len(at) / len(asked)
         base = most_frequent(part, seen)
-        rows.append(row_of(f"  {template}", part, [answers[j] for j in at], share, [closed[j] for j in at], base))
+        rows.append(
+            row_of(
+                f"  {template}",
+                part,
+                [answers[j] for j in at],
+                share,
+                [closed[j] for j in at],
+                base,
+            )
+        )
     return rows
 
 
 def measure_absent(data: Path, encoder: DualEncoder, folder: Path, draws: int = 4) -> list[Row]:
-    """Butterflies with three species taken out of the base: questions about those, and about the others."""
+    """Butterflies with three species taken out of the base: questions about those, and about the
+    others."""
     entries, asked, seen = butterflies(data)
     species = sorted({i.entity for i in asked})
     gone_rows: list[tuple[Item, Answer]] = []
     kept_rows: list[tuple[Item, Answer]] = []
     for draw in range(draws):
         gone = set(random.Random(draw).sample(species, 3))
-        kept = [e for e in entries if e.text.splitlines()[0].removeprefix("Common name: ") not in gone]
+        kept = [
+            e for e in entries if e.text.splitlines()[0].removeprefix("Common name: ") not in gone
+        ]
         with KnowledgeBase.build(folder / f"absent{draw}", kept, encoder=encoder) as kb:
             answers = ask(RetrievalAugmentedVLM(kb), asked)
         for item, answer in zip(asked, answers, strict=True):
             (gone_rows if item.entity in gone else kept_rows).append((item, answer))
     base = most_frequent(asked, seen)
     return [
-        row_of(name, [i for i, _ in some], [a for _, a in some], 0.0, [Answer("")] * len(some), base)
-        for name, some in (("absent: 3 species taken out", gone_rows), ("absent: the other species", kept_rows))
+        row_of(
+            name, [i for i, _ in some], [a for _, a in some], 0.0, [Answer("")] * len(some), base
+        )
+        for name, some in (
+            ("absent: 3 species taken out", gone_rows),
+            ("absent: the other species", kept_rows),
+        )
     ]
 
 
@@ -314,15 +371,21 @@ WORDED = (
 
 
 def measure_words(data: Path, encoder: DualEncoder, folder: Path) -> list[Row]:
-    """Questions without a picture, about countries that are in the base and about others; the last has no answer."""
+    """Questions without a picture, about countries that are in the base and about others; the last
+    has no answer."""
     countries = [row["facts"] for row in read_lines(data / "country_flags" / "metadata.jsonl")]
     random.Random(1).shuffle(countries)
     half = len(countries) // 2
-    entries = [Entry(f"c{i}", None, (flag_text(facts),)) for i, facts in enumerate(countries[:half])]
+    entries = [
+        Entry(f"c{i}", None, (flag_text(facts),)) for i, facts in enumerate(countries[:half])
+    ]
     rows = []
     with KnowledgeBase.build(folder / "words", entries, encoder=encoder) as kb:
         model = RetrievalAugmentedVLM(kb)
-        for name, some in (("in the base", countries[:half:3]), ("not in the base", countries[half::3])):
+        for name, some in (
+            ("in the base", countries[:half:3]),
+            ("not in the base", countries[half::3]),
+        ):
             for known in (True, False):
                 asked = [
                     Item(q.format(f["entity"]), tuple(f[key]) if key else (), "", f["entity"], q)
@@ -336,16 +399,26 @@ def measure_words(data: Path, encoder: DualEncoder, folder: Path) -> list[Row]:
     return rows
 
 
-def measure_paraphrases(data: Path, encoder: DualEncoder, folder: Path, pictures: int = 3) -> list[Row]:
+def measure_paraphrases(
+    data: Path, encoder: DualEncoder, folder: Path, pictures: int = 3
+) -> list[Row]:
     """Every paraphrase of `questions/` about a few pictures of its set."""
     rows = []
     written = read_lines(Path(__file__).parent / "questions" / "paraphrases.jsonl")
-    for name, maker in (("grocery_store", grocery), ("country_flags", flags), ("leeds_butterflies", butterflies)):
+    for name, maker in (
+        ("grocery_store", grocery),
+        ("country_flags", flags),
+        ("leeds_butterflies", butterflies),
+    ):
         entries, asked, seen = maker(data)
         items: dict[str, list[Item]] = {"en": [], "zh": []}
-        for row in (row for row in written if row["set"] == name and row["question"] not in TURNED_ROUND):
+        for row in (
+            row for row in written if row["set"] == name and row["question"] not in TURNED_ROUND
+        ):
             of_template = [item for item in asked if item.template == row["template"]]
-            for item in random.Random(row["question"]).sample(of_template, min(pictures, len(of_template))):
+            for item in random.Random(row["question"]).sample(
+                of_template, min(pictures, len(of_template))
+            ):
                 items[row["language"]].append(replace(item, question=row["question"]))
         with KnowledgeBase.build(folder / f"said-{name}", entries, encoder=encoder) as kb:
             model = RetrievalAugmentedVLM(kb)
@@ -355,7 +428,9 @@ def measure_paraphrases(data: Path, encoder: DualEncoder, folder: Path, pictures
                 seconds = time.perf_counter() - began
                 base = most_frequent(some, seen)
                 closed = ask(model, some, k=0)
-                rows.append(row_of(f"paraphrases: {name}, {language}", some, answers, seconds, closed, base))
+                rows.append(
+                    row_of(f"paraphrases: {name}, {language}", some, answers, seconds, closed, base)
+                )
     return rows
 
 
@@ -397,7 +472,10 @@ def main() -> int:
     for group, values in sure.items():
         print(group, values)
     if options.json:
-        about = {"encoder": encoder.fingerprint[:12], "machine": platform.processor() or platform.machine()}
+        about = {
+            "encoder": encoder.fingerprint[:12],
+            "machine": platform.processor() or platform.machine(),
+        }
         whole = {**about, "confidence": sure, "rows": [asdict(r) for r in rows]}
         options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return 0

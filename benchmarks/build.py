@@ -1,8 +1,9 @@
-"""What building a knowledge base costs: python benchmarks/build.py --data ../shared/data [--limit 7000]
+"""What building a knowledge base costs: python benchmarks/build.py --data ../shared/data [--limit
+7000]
 
-Builds a base of flickr8k's photos and captions with the starter in a fresh process each: pictures per second beside the
-bare image network on the same pictures in memory, peak memory, and the share of time in decoding, encoding, storing.
-"""
+Builds a base of flickr8k's photos and captions with the starter in a fresh process each: pictures
+per second beside the bare image network on the same pictures in memory, peak memory, and the share
+of time in decoding, encoding, storing."""
 
 from __future__ import annotations
 
@@ -23,10 +24,12 @@ import numpy as np
 def bare_network(photos: list[Path], size: int) -> float:
     """Pictures per second of the image network alone, decoded pictures given."""
     from ravlm.data.images import load_image
-    from ravlm.encoders.backbones import ImageBackbone
+    from ravlm.encoders.starter.backbones import ImageBackbone
 
     backbone = ImageBackbone()
-    pixels = np.stack([np.asarray(load_image(photo).resize((size, size), resample=3)) for photo in photos])
+    pixels = np.stack(
+        [np.asarray(load_image(photo).resize((size, size), resample=3)) for photo in photos]
+    )
     backbone.pooled(pixels[:8])
     start = time.perf_counter()
     for i in range(0, len(pixels), 8):
@@ -59,14 +62,17 @@ def build(data: Path, limit: int) -> dict[str, object]:
         "seconds": {name: round(value, 2) for name, value in report.seconds.items()},
         "share encoding": report.seconds["encode"] / report.seconds["total"],
         "share storing": report.seconds["store"] / report.seconds["total"],
-        "decoding in threads, seconds of them to seconds in all": report.seconds["decode"] / report.seconds["total"],
+        "decoding in threads, seconds of them to seconds in all": report.seconds["decode"]
+        / report.seconds["total"],
         "bytes on disk": info.bytes,
         "peak memory MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--limit", type=int, default=7000)
     parser.add_argument("--json", type=Path)
@@ -75,8 +81,18 @@ def main() -> None:
     if given.inside:
         print(json.dumps(build(given.data, given.limit)))
         return
-    command = [sys.executable, __file__, "--inside", "--data", str(given.data), "--limit", str(given.limit)]
-    figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    command = [
+        sys.executable,
+        __file__,
+        "--inside",
+        "--data",
+        str(given.data),
+        "--limit",
+        str(given.limit),
+    ]
+    figures = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
     for name, value in figures.items():
         print(f"{name:56} {value if not isinstance(value, float) else round(value, 3)}")
     if given.json:

@@ -1,13 +1,14 @@
-"""What evidence brings to a trained generator: python benchmarks/captions.py --data ../shared/data [--json FILE]
+"""What evidence brings to a trained generator: python benchmarks/captions.py --data ../shared/data
+[--json FILE]
 
-Captions of the 1,000 dev photos of flickr8k, the train photos and their captions being the knowledge: the generator
-without evidence and with 4 and 8 entries, its twin that was trained without any (`--twin FOLDER`), the nearest caption
-copied, and the consensus of the nearest entries' captions, found as the generator finds them and by pictures alone.
-`--agreement 0 1 2` and `--least-sure 0` measure what agreement of the beams with the evidence brings, and what giving
-up guesses for what was found does. BLEU-4 and CIDEr (times 100) over words by [a-z0-9]+(?:'[a-z]+)?, paired 95 %
-intervals of what evidence gains, and the seconds a caption beside the closed book's in the same run: at first sight of
-the evidence, and again, when its encoding is in the cache.
-"""
+Captions of the 1,000 dev photos of flickr8k, the train photos and their captions being the
+knowledge: the generator without evidence and with 4 and 8 entries, its twin that was trained
+without any (`--twin FOLDER`), the nearest caption copied, and the consensus of the nearest entries'
+captions, found as the generator finds them and by pictures alone. `--agreement 0 1 2` and
+`--least-sure 0` measure what agreement of the beams with the evidence brings, and what giving up
+guesses for what was found does. BLEU-4 and CIDEr (times 100) over words by [a-z0-9]+(?:'[a-z]+)?,
+paired 95 % intervals of what evidence gains, and the seconds a caption beside the closed book's in
+the same run: at first sight of the evidence, and again, when its encoding is in the cache."""
 
 from __future__ import annotations
 
@@ -21,11 +22,10 @@ from pathlib import Path
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, read_entries
 from ravlm.evaluation.baselines import CopyGenerator, MajorityGenerator
 from ravlm.evaluation.statistics import Paired
-from ravlm.generation.base import Evidence
-from ravlm.generation.fused import FusedGenerator
-from ravlm.generation.loading import GeneratorName, load_generator
+from ravlm.generation.auto import GeneratorName, load_generator
+from ravlm.generation.captioner.generator import CaptionerGenerator
 from ravlm.metrics import bleu, cider
-from ravlm.records import Entry, Score
+from ravlm.records import Entry, Evidence, Score
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 BATCH = 32
@@ -36,7 +36,11 @@ def spoken(text: str) -> str:
 
 
 def photos(data: Path, split: str) -> list[Entry]:
-    return [e for e in read_entries(data / "flickr8k" / "metadata.jsonl") if e.metadata["split"] == split]
+    return [
+        e
+        for e in read_entries(data / "flickr8k" / "metadata.jsonl")
+        if e.metadata["split"] == split
+    ]
 
 
 class Arms:
@@ -68,7 +72,9 @@ class Arms:
             for i in range(0, len(self.dev), BATCH):
                 pictures = [str(e.image) for e in self.dev[i : i + BATCH]]
                 given = found[i : i + BATCH] if found else None
-                texts += [spoken(answer.text) for answer in model.caption(pictures, k=k, evidence=given)]
+                texts += [
+                    spoken(answer.text) for answer in model.caption(pictures, k=k, evidence=given)
+                ]
             spent.append((time.perf_counter() - start) / len(self.dev))
         self.seconds[name], self.texts[name] = (spent[0], spent[1]), texts
 
@@ -84,13 +90,21 @@ class Arms:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--kb", type=Path, required=True, help="a base of the train split; made where there is none")
+    parser.add_argument(
+        "--kb", type=Path, required=True, help="a base of the train split; made where there is none"
+    )
     parser.add_argument("--generator", default="starter")
     parser.add_argument("--twin", help="the generator that was trained without evidence")
-    parser.add_argument("--agreement", type=float, nargs="*", default=[], help="weights to be tried, beside its own")
-    parser.add_argument("--least-sure", type=float, nargs="*", default=[], help="bounds to be tried, beside its own")
+    parser.add_argument(
+        "--agreement", type=float, nargs="*", default=[], help="weights to be tried, beside its own"
+    )
+    parser.add_argument(
+        "--least-sure", type=float, nargs="*", default=[], help="bounds to be tried, beside its own"
+    )
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", type=int, default=0, help="so many captions, to be read")
@@ -104,19 +118,24 @@ def main() -> None:
         for setting in ("agreement", "least_sure"):
             for value in getattr(given, setting):
                 tried = load_generator(given.generator, kb)
-                assert isinstance(tried, FusedGenerator)
+                assert isinstance(tried, CaptionerGenerator)
                 tried.settings = replace(tried.settings, **{setting: value})
                 arms.add(f"retrieved, k = 8, {setting.replace('_', ' ')} {value:g}", tried, 8)
         if given.twin:
             arms.add("closed-book twin", given.twin, 0)
         for reads in ("image", "text"):
-            for name, baseline in (("nearest caption copied", CopyGenerator()), ("consensus", MajorityGenerator())):
+            for name, baseline in (
+                ("nearest caption copied", CopyGenerator()),
+                ("consensus", MajorityGenerator()),
+            ):
                 baseline.reads = reads
                 arms.add(f"{name}, found by {reads}", baseline, 8)
         arms.add("extractive", "extractive", 8)
     report(arms, given.json)
     for i in range(given.show):
-        print(dev[i].image, *(f"  {name}: {texts[i]}" for name, texts in arms.texts.items()), sep="\n")
+        print(
+            dev[i].image, *(f"  {name}: {texts[i]}" for name, texts in arms.texts.items()), sep="\n"
+        )
 
 
 def report(arms: Arms, path: Path | None) -> None:
@@ -128,15 +147,27 @@ def report(arms: Arms, path: Path | None) -> None:
         scale = 100 if metric == "CIDEr" or scores[names[0]][metric].value < 1 else 1
         for i, name in enumerate(names):
             first, again = (a / arms.seconds[names[0]][1] for a in arms.seconds[name])
-            times = {"seconds beside closed book, evidence new": round(first, 2), "evidence cached": round(again, 2)}
+            times = {
+                "seconds beside closed book, evidence new": round(first, 2),
+                "evidence cached": round(again, 2),
+            }
             row = rows.setdefault(name, dict(times))
-            interval, gain = paired.interval(i), paired.difference(i, names.index("retrieved, k = 8"))
-            row[metric] = [round(scale * v, 2) for v in (interval.score, interval.low, interval.high)]
-            row[f"{metric}: k = 8 gains"] = [round(scale * v, 2) for v in (gain.difference, gain.low, gain.high)]
+            interval, gain = (
+                paired.interval(i),
+                paired.difference(i, names.index("retrieved, k = 8")),
+            )
+            row[metric] = [
+                round(scale * v, 2) for v in (interval.score, interval.low, interval.high)
+            ]
+            row[f"{metric}: k = 8 gains"] = [
+                round(scale * v, 2) for v in (gain.difference, gain.low, gain.high)
+            ]
     for name, row in rows.items():
         print(name, *(f"  {key}: {value}" for key, value in row.items()), sep="\n")
     if path:
-        path.write_text(json.dumps({"photos": len(arms.dev), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps({"photos": len(arms.dev), "rows": rows}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

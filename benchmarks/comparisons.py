@@ -1,10 +1,11 @@
-"""What retrieval brings, on the real pictures: python benchmarks/comparisons.py --data ../shared/data [--only NAME ...]
+"""What retrieval brings, on the real pictures: python benchmarks/comparisons.py --data
+../shared/data [--only NAME ...]
 
-Runs `compare` for captions (flickr8k dev, base of its train photos), knowledge questions (grocery products,
-butterflies, flags whose pictures were changed) and retrieval (flickr8k dev), with sweeps over k, size and noise, and
-keeps each report in benchmarks/results/compare-NAME.json. `--pages FOLDER` writes the pages too, `--limit` takes fewer
-examples. After the first run it tells compare's own share of the time, beside the bare model on the same examples.
-"""
+Runs `compare` for captions (flickr8k dev, base of its train photos), knowledge questions (grocery
+products, butterflies, flags whose pictures were changed) and retrieval (flickr8k dev), with sweeps
+over k, size and noise, and keeps each report in benchmarks/results/compare-NAME.json. `--pages
+FOLDER` writes the pages too, `--limit` takes fewer examples. After the first run it tells compare's
+own share of the time, beside the bare model on the same examples."""
 
 from __future__ import annotations
 
@@ -27,11 +28,18 @@ from ravlm.tasks import VQA, Captioning, Retrieval, Task
 
 RESULTS = Path(__file__).parent / "results"
 ARMS = ["closed-book", "retrieved", "random", "oracle", "copy", "majority"]
-SWEEPS = [f"retrieved@{setting}" for setting in ("k=1", "k=8", "size=0.1", "size=0.3", "noise=0.25", "noise=0.5")]
+SWEEPS = [
+    f"retrieved@{setting}"
+    for setting in ("k=1", "k=8", "size=0.1", "size=0.3", "noise=0.25", "noise=0.5")
+]
 
 
 def photos(data: Path, split: str) -> list[Entry]:
-    return [e for e in read_entries(data / "flickr8k" / "metadata.jsonl") if e.metadata["split"] == split]
+    return [
+        e
+        for e in read_entries(data / "flickr8k" / "metadata.jsonl")
+        if e.metadata["split"] == split
+    ]
 
 
 def questions(items: list[answers.Item], path: Path) -> Path:
@@ -46,19 +54,34 @@ def questions(items: list[answers.Item], path: Path) -> Path:
                     image.save(written[id(image)])
                 image = written[id(image)]
             image = str(Path(image).resolve())
-            row = {"image": image, "question": item.question, "answers": list(item.answers), "entity": item.entity}
+            row = {
+                "image": image,
+                "question": item.question,
+                "answers": list(item.answers),
+                "entity": item.entity,
+            }
             file.write(json.dumps(row) + "\n")
     return path
 
 
-def captioning(data: Path, folder: Path, limit: int | None) -> tuple[Task, KnowledgeBase, list[str]]:
+def captioning(
+    data: Path, folder: Path, limit: int | None
+) -> tuple[Task, KnowledgeBase, list[str]]:
     task = Captioning(data / "flickr8k" / "metadata.jsonl", where='split = "dev"', limit=limit)
-    return task, KnowledgeBase.build(folder / "flickr8k-train", photos(data, "train")), ARMS + SWEEPS
+    return (
+        task,
+        KnowledgeBase.build(folder / "flickr8k-train", photos(data, "train")),
+        ARMS + SWEEPS,
+    )
 
 
 def retrieval(data: Path, folder: Path, limit: int | None) -> tuple[Task, KnowledgeBase, list[str]]:
     task = Retrieval(data / "flickr8k" / "metadata.jsonl", where='split = "dev"', limit=limit)
-    return task, KnowledgeBase.build(folder / "flickr8k-dev", photos(data, "dev")), ["retrieved", "random"]
+    return (
+        task,
+        KnowledgeBase.build(folder / "flickr8k-dev", photos(data, "dev")),
+        ["retrieved", "random"],
+    )
 
 
 def asked(name: str) -> Callable[[Path, Path, int | None], tuple[Task, KnowledgeBase, list[str]]]:
@@ -90,7 +113,11 @@ def overhead(task: Task, model: RetrievalAugmentedVLM) -> dict[str, float]:
     began = time.perf_counter()
     compare(task, model, ["retrieved"], check_contamination=False)
     whole = time.perf_counter() - began
-    return {"bare": round(bare, 2), "compare": round(whole, 2), "overhead": round(whole / bare - 1, 3)}
+    return {
+        "bare": round(bare, 2),
+        "compare": round(whole, 2),
+        "overhead": round(whole / bare - 1, 3),
+    }
 
 
 def anonymous(report: Report, data: Path, name: str) -> Report:
@@ -99,15 +126,25 @@ def anonymous(report: Report, data: Path, name: str) -> Report:
     source = source if source.startswith("DATA") else Path(source).name
     command = f"python benchmarks/comparisons.py --data DATA --only {name}"
     return replace(
-        report, about={"command": command, **report.about, "source": source, "base": Path(report.about["base"]).name}
+        report,
+        about={
+            "command": command,
+            **report.about,
+            "source": source,
+            "base": Path(report.about["base"]).name,
+        },
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
-    parser.add_argument("--bases", type=Path, help="where bases are kept for the next time; else they are made anew")
+    parser.add_argument(
+        "--bases", type=Path, help="where bases are kept for the next time; else they are made anew"
+    )
     parser.add_argument("--pages", type=Path, help="write each report's page into this folder")
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()
@@ -118,10 +155,14 @@ def main() -> None:
             task, kb, arms = RUNS[name](options.data, folder, options.limit)
             with kb:
                 model = RetrievalAugmentedVLM(kb)
-                report = anonymous(compare(task, model, arms, cache=folder / "predictions"), options.data, name)
+                report = anonymous(
+                    compare(task, model, arms, cache=folder / "predictions"), options.data, name
+                )
                 print(f"\n# {name}\n{report}", flush=True)
                 RESULTS.mkdir(exist_ok=True)
-                (RESULTS / f"compare-{name}.json").write_text(report.to_json() + "\n", encoding="utf-8")
+                (RESULTS / f"compare-{name}.json").write_text(
+                    report.to_json() + "\n", encoding="utf-8"
+                )
                 if options.pages:
                     options.pages.mkdir(exist_ok=True)
                     report.to_html(options.pages / f"{name}.html")

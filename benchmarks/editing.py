@@ -1,11 +1,12 @@
 """How well pictures are edited: python benchmarks/editing.py --data DATA [--kb KB] [--json FILE]
 
-Masks were drawn by hand for 38 photos of Flickr8k's dev split, on which the thresholds were set, and for 18 chosen at
-random later, on which nothing was set but that a dog needs a dog's class (`regions/`). Printed for each set: how well a
-word's region is found (IoU, "?" left out), how often what is there is found and what is not there refused; how far a
-region's colour comes toward the one that was asked for, and what becomes of the rest of the picture. With --kb, a base
-of pictures (Flickr8k's train photos, say): "like a sunset" with what is retrieved, with random entries, and with none.
-"""
+Masks were drawn by hand for 38 photos of Flickr8k's dev split, on which the thresholds were set,
+and for 18 chosen at random later, on which nothing was set but that a dog needs a dog's class
+(`regions/`). Printed for each set: how well a word's region is found (IoU, "?" left out), how often
+what is there is found and what is not there refused; how far a region's colour comes toward the one
+that was asked for, and what becomes of the rest of the picture. With --kb, a base of pictures
+(Flickr8k's train photos, say): "like a sunset" with what is retrieved, with random entries, and
+with none."""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ from PIL import Image, ImageDraw
 from ravlm import Hit, KnowledgeBase
 from ravlm.data.images import load_image
 from ravlm.editing.base import EditRequest
-from ravlm.editing.colours import to_oklab
-from ravlm.editing.edges import resized
-from ravlm.editing.lexicon import COLOURS
-from ravlm.editing.local import LocalEditor
-from ravlm.editing.regions import Scene, Segmenter, StarterSegmenter
-from ravlm.editing.stuff import PARTS, WORDS
-from ravlm.metrics.images import image_l1, mask_iou
+from ravlm.editing.rule_based.editor import LocalEditor
+from ravlm.editing.rule_based.lexicon import COLOURS
+from ravlm.editing.rule_based.mask_refinement import resized
+from ravlm.editing.rule_based.oklab import to_oklab
+from ravlm.editing.rule_based.stuff import PARTS, WORDS
+from ravlm.editing.segmentation import Scene, Segmenter, StarterSegmenter
+from ravlm.metrics.image import image_l1, mask_iou
 
 Figures: TypeAlias = "dict[str, Any]"
 SETS = {"set on these": "flickr8k-dev.jsonl", "held out": "flickr8k-dev-held-out.jsonl"}
@@ -41,7 +42,8 @@ WISHED_SKIES = {
     "make the sky like a clear blue sky": ("blue sky", 1),
     "make the sky like a night sky": ("night", 1),
 }
-"""What is asked for, the words that captions of photos with such a sky have, and how many captions must have them."""
+"""What is asked for, the words that captions of photos with such a sky have, and how many captions
+must have them."""
 WISHES = ("red", "blue", "green", "yellow", "purple")
 
 
@@ -69,7 +71,8 @@ class Drawn:
 
 
 def read(path: Path, data: Path) -> Iterator[Drawn]:
-    """The photos of a file of masks: shapes in percent of the sides, later ones over earlier ones."""
+    """The photos of a file of masks: shapes in percent of the sides, later ones over earlier
+    ones."""
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         image = load_image(data / row["image"])
@@ -77,12 +80,17 @@ def read(path: Path, data: Path) -> Iterator[Drawn]:
         pen = ImageDraw.Draw(mask)
         for word, shape in row["shapes"]:
             points = np.array(shape).reshape(-1, 2) / 100 * image.size
-            pen.polygon([tuple(p) for p in points], fill=UNCLEAR if word == "?" else WORDS.index(word))
-        yield Drawn(image, np.asarray(mask), frozenset(row["also"]) | {word for word, _ in row["shapes"]})
+            pen.polygon(
+                [tuple(p) for p in points], fill=UNCLEAR if word == "?" else WORDS.index(word)
+            )
+        yield Drawn(
+            image, np.asarray(mask), frozenset(row["also"]) | {word for word, _ in row["shapes"]}
+        )
 
 
 def regions(drawn: Sequence[Drawn], scenes: Sequence[Scene]) -> Figures:
-    """How well regions are found, and what is refused; beside it how well the whole picture would do as a region."""
+    """How well regions are found, and what is refused; beside it how well the whole picture would
+    do as a region."""
     ours: dict[str, list[np.ndarray]] = {}
     theirs: dict[str, list[np.ndarray]] = {}
     whole: dict[str, list[np.ndarray]] = {}
@@ -109,7 +117,9 @@ def regions(drawn: Sequence[Drawn], scenes: Sequence[Scene]) -> Figures:
     return {
         "photos": len(drawn),
         "regions": overlap,
-        "stuff_but_sky_mean_of_means": float(np.mean([overlap[word]["iou"] for word in STUFF if word in overlap])),
+        "stuff_but_sky_mean_of_means": float(
+            np.mean([overlap[word]["iou"] for word in STUFF if word in overlap])
+        ),
         "there_and_found": {"share": float(np.mean(found)), "n": len(found)},
         "not_there_and_refused": {"share": float(np.mean(refused)), "n": len(refused)},
     }
@@ -128,10 +138,15 @@ def edits(drawn: Sequence[Drawn], editor: LocalEditor) -> Figures:
             inside = photo.mask(word)
             rest = (photo.places != UNCLEAR) & ~inside
             wanted = to_oklab(np.array(COLOURS[wish], np.uint8))[1:]
-            far = [np.linalg.norm(to_oklab(p[inside]).mean(axis=0)[1:] - wanted) for p in (before, after)]
+            far = [
+                np.linalg.norm(to_oklab(p[inside]).mean(axis=0)[1:] - wanted)
+                for p in (before, after)
+            ]
             toward.append(1 - far[1] / far[0])
             if rest.any():
-                outside.append(image_l1([edit.image], [photo.image], regions=[rest], where="inside").value)
+                outside.append(
+                    image_l1([edit.image], [photo.image], regions=[rest], where="inside").value
+                )
                 touched.append(float((before != after).any(axis=2)[rest].mean()))
     return {
         "of_the_way_to_the_colour": {"share": float(np.mean(toward)), "n": len(toward)},
@@ -155,9 +170,14 @@ class Remembering(Segmenter):
 
 
 def examples(
-    wish: str, daylight: Sequence[Sky], wanted: np.ndarray, base: KnowledgeBase, segmenter: Segmenter
+    wish: str,
+    daylight: Sequence[Sky],
+    wanted: np.ndarray,
+    base: KnowledgeBase,
+    segmenter: Segmenter,
 ) -> Figures:
-    """How near `wish` brings skies to the colours `wanted` (n, 3), with retrieved pictures, random ones, and none.
+    """How near `wish` brings skies to the colours `wanted` (n, 3), with retrieved pictures, random
+    ones, and none.
 
     Distances are in OKLab, from the mean of the sky as it is then to each of `wanted`, averaged."""
     editor = LocalEditor(segmenter)
@@ -172,9 +192,14 @@ def examples(
     figures: Figures = {"wanted": len(wanted), "n": len(daylight)}
     for name, evidence in arms.items():
         made = [editor.edit(EditRequest(sky.image, wish, evidence())) for sky in daylight]
-        colours = [to_oklab(np.asarray(e.image))[sky.mask].mean(axis=0) for e, sky in zip(made, daylight, strict=True)]
+        colours = [
+            to_oklab(np.asarray(e.image))[sky.mask].mean(axis=0)
+            for e, sky in zip(made, daylight, strict=True)
+        ]
         figures[name] = {
-            "distance": float(np.mean([np.linalg.norm(wanted - colour, axis=1).mean() for colour in colours])),
+            "distance": float(
+                np.mean([np.linalg.norm(wanted - colour, axis=1).mean() for colour in colours])
+            ),
             "edited": sum(edit.region is not None for edit in made),
         }
     return figures
@@ -196,17 +221,22 @@ class Sky:
 def skies(images: Iterable[Image.Image], segmenter: StarterSegmenter) -> list[Sky]:
     """Those of `images` in which a sky is found."""
     looked = ((image, segmenter.look(image).find("sky")) for image in images)
-    return [Sky(image, resized(share, image.size) > 0.5) for image, share in looked if share is not None]
+    return [
+        Sky(image, resized(share, image.size) > 0.5) for image, share in looked if share is not None
+    ]
 
 
 def steered(data: Path, kb: Path, daylight: Sequence[Sky], segmenter: StarterSegmenter) -> Figures:
-    """`examples` for each of `WISHED_SKIES`, against dev photos whose captions speak of such a sky."""
+    """`examples` for each of `WISHED_SKIES`, against dev photos whose captions speak of such a
+    sky."""
     lines = (data / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["split"] == "dev"]
     figures: Figures = {}
     with KnowledgeBase.open(kb) as base:
         for wish, (said, least) in WISHED_SKIES.items():
-            spoken = [row for row in rows if sum(said in text.lower() for text in row["texts"]) >= least]
+            spoken = [
+                row for row in rows if sum(said in text.lower() for text in row["texts"]) >= least
+            ]
             photos = (load_image(data / "flickr8k" / row["image"]) for row in spoken[:25])
             wanted = np.stack([sky.colour for sky in skies(photos, segmenter)])
             figures[wish] = examples(wish, daylight, wanted, base, Remembering(segmenter))
@@ -233,7 +263,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds flickr8k/")
     parser.add_argument("--kb", type=Path, help="a base whose pictures steer edits")
-    parser.add_argument("--skies", type=int, default=12, help="photos whose sky is changed like an example")
+    parser.add_argument(
+        "--skies", type=int, default=12, help="photos whose sky is changed like an example"
+    )
     parser.add_argument("--json", type=Path, help="where to keep the figures")
     options = parser.parse_args()
     segmenter, figures, both = StarterSegmenter(), {}, []
@@ -244,7 +276,9 @@ def main() -> None:
         show({name: figures[name]})
         both += drawn
     if options.kb:
-        daylight = skies([photo.image for photo in both if "sky" in photo.present()], segmenter)[: options.skies]
+        daylight = skies([photo.image for photo in both if "sky" in photo.present()], segmenter)[
+            : options.skies
+        ]
         figures["like an example"] = steered(options.data, options.kb, daylight, segmenter)
         show({"like an example": figures["like an example"]})
     if options.json:

@@ -1,10 +1,11 @@
-"""How good an encoder is, on dev splits of the real pictures: python benchmarks/encoder.py --data ../shared/data
+"""How good an encoder is, on dev splits of the real pictures: python benchmarks/encoder.py --data
+../shared/data
 
-Prints and writes as JSON: retrieval on 1,000 photos of flickr8k with 5,000 captions; the same photos found by 100
-captions put into Chinese by hand; nearest neighbours between pictures beside the raw backbone; between captions beside
-the raw text backbone; names of things that the training captions lack. All-MiniLM-L6-v2, the starter's text backbone,
-lists Flickr30k, which contains these photos' captions, among its training data.
-"""
+Prints and writes as JSON: retrieval on 1,000 photos of flickr8k with 5,000 captions; the same
+photos found by 100 captions put into Chinese by hand; nearest neighbours between pictures beside
+the raw backbone; between captions beside the raw text backbone; names of things that the training
+captions lack. All-MiniLM-L6-v2, the starter's text backbone, lists Flickr30k, which contains these
+photos' captions, among its training data."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ import numpy as np
 
 from ravlm.data.images import load_image
 from ravlm.data.readers import read_entries
-from ravlm.encoders.backbones import ImageBackbone, TextBackbone
 from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
 from ravlm.metrics.retrieval import cross_modal_recall
 from ravlm.records import Entry
 
@@ -47,11 +48,14 @@ def entries(data: Path, name: str) -> list[Entry]:
 
 
 def nearest(queries: np.ndarray, base: np.ndarray, wanted: list, labels: list, same: bool) -> float:
-    """Percent of queries whose nearest row of the base has the wanted label; `same`: a row is not its own neighbour."""
+    """Percent of queries whose nearest row of the base has the wanted label; `same`: a row is not
+    its own neighbour."""
     scores = queries @ base.T
     if same:
         np.fill_diagonal(scores, -np.inf)
-    return float(100 * np.mean([labels[i] == w for i, w in zip(scores.argmax(1), wanted, strict=True)]))
+    return float(
+        100 * np.mean([labels[i] == w for i, w in zip(scores.argmax(1), wanted, strict=True)])
+    )
 
 
 def rank_of(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -76,7 +80,9 @@ def photos_and_captions(encoder: DualEncoder, data: Path) -> dict[str, object]:
     return {
         "text to image R@1/5/10": list(recall.text_to_image.values()),
         "image to text R@1/5/10": list(recall.image_to_text.values()),
-        "Chinese captions R@10, English originals": [100 * float(np.mean(r < 10)) for r in (chinese, english)],
+        "Chinese captions R@10, English originals": [
+            100 * float(np.mean(r < 10)) for r in (chinese, english)
+        ],
         "caption to caption 1-NN, same photo; raw MiniLM": [
             nearest(v, v, list(owner), list(owner), same=True) for v in (texts, raw)
         ],
@@ -85,7 +91,11 @@ def photos_and_captions(encoder: DualEncoder, data: Path) -> dict[str, object]:
 
 def pictures(encoder: DualEncoder, data: Path) -> dict[str, object]:
     found: dict[str, object] = {}
-    label = {"grocery_store": "entity", "leeds_butterflies": "scientific_name", "ikea_products": "type"}
+    label = {
+        "grocery_store": "entity",
+        "leeds_butterflies": "scientific_name",
+        "ikea_products": "type",
+    }
     for name, key in label.items():
         rows = entries(data, name)
         labels = [e.metadata["facts"][key] for e in rows]
@@ -94,20 +104,34 @@ def pictures(encoder: DualEncoder, data: Path) -> dict[str, object]:
         query = [i for i, e in enumerate(rows) if e.metadata["split"] != "train"] or base
         vectors = encoder.encode_images([e.image for e in rows])
         found[f"{name} 1-NN; raw backbone"] = [
-            nearest(v[query], v[base], [labels[i] for i in query], [labels[i] for i in base], query is base)
+            nearest(
+                v[query],
+                v[base],
+                [labels[i] for i in query],
+                [labels[i] for i in base],
+                query is base,
+            )
             for v in (vectors, raw)
         ]
         kinds = sorted(set(labels))
         names = encoder.encode_texts([f"a photo of {kind}" for kind in kinds])
-        named = [kinds[i] == label for i, label in zip((vectors @ names.T).argmax(1), labels, strict=True)]
-        found[f"{name} named among {len(kinds)}, by chance"] = [100 * float(np.mean(named)), 100 / len(kinds)]
+        named = [
+            kinds[i] == label
+            for i, label in zip((vectors @ names.T).argmax(1), labels, strict=True)
+        ]
+        found[f"{name} named among {len(kinds)}, by chance"] = [
+            100 * float(np.mean(named)),
+            100 / len(kinds),
+        ]
     return found
 
 
 def raw_images(images: list, size: int) -> np.ndarray:
     backbone = ImageBackbone()
     rows = [
-        backbone.pooled(np.asarray(load_image(image, edge=size).resize((size, size), resample=3))[None])
+        backbone.pooled(
+            np.asarray(load_image(image, edge=size).resize((size, size), resample=3))[None]
+        )
         for image in images
     ]
     pooled = np.concatenate(rows)
@@ -118,7 +142,10 @@ def things(encoder: DualEncoder) -> dict[str, object]:
     import skimage
 
     home = Path(skimage.__file__).parent.parent
-    scores = encoder.encode_images([home / path for path in THINGS]) @ encoder.encode_texts(list(THINGS.values())).T
+    scores = (
+        encoder.encode_images([home / path for path in THINGS])
+        @ encoder.encode_texts(list(THINGS.values())).T
+    )
     right = np.arange(len(THINGS))
     return {
         f"{len(THINGS)} things, photo to name, name to photo": [
@@ -128,13 +155,17 @@ def things(encoder: DualEncoder) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--encoder", default="starter")
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = parser.parse_args()
     encoder = DualEncoder.load(given.encoder)
-    figures = photos_and_captions(encoder, given.data) | pictures(encoder, given.data) | things(encoder)
+    figures = (
+        photos_and_captions(encoder, given.data) | pictures(encoder, given.data) | things(encoder)
+    )
     for name, values in figures.items():
         print(f"{name:55} {' / '.join(f'{v:.1f}' for v in values)}")
     if given.json:

@@ -1,10 +1,11 @@
-"""Files on disk to vectors: python benchmarks/encoder_speed.py [--data ../shared/data] [--photos 96]
+"""Files on disk to vectors: python benchmarks/encoder_speed.py [--data ../shared/data] [--photos
+96]
 
-A CLIP of the shape of ViT-B/32 with random weights, made here with Transformers' own classes: ravlm beside
-sentence-transformers and plain Transformers on the same weights and files, at fp32 and at the dtype that ravlm picks;
-then the starter beside plain PyTorch on its two backbones. Every figure is a rate of one run on one machine: compare
-them with each other only. The order of the candidates is turned in each round; the median of each one's rounds counts.
-"""
+A CLIP of the shape of ViT-B/32 with random weights, made here with Transformers' own classes: ravlm
+beside sentence-transformers and plain Transformers on the same weights and files, at fp32 and at
+the dtype that ravlm picks; then the starter beside plain PyTorch on its two backbones. Every figure
+is a rate of one run on one machine: compare them with each other only. The order of the candidates
+is turned in each round; the median of each one's rounds counts."""
 
 from __future__ import annotations
 
@@ -29,13 +30,22 @@ ROUNDS = 5
 
 
 def make_clip(folder: Path) -> Path:
-    """A checkpoint of the shape of openai/clip-vit-base-patch32, weights at random, its tokenizer of single bytes."""
+    """A checkpoint of the shape of openai/clip-vit-base-patch32, weights at random, its tokenizer
+    of single bytes."""
     from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessorPil,
+        CLIPModel,
+        CLIPProcessor,
+        CLIPTokenizer,
+    )
 
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
+    tokenizer = CLIPTokenizer(
+        vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77
+    )
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     torch.manual_seed(0)
     model = CLIPModel(CLIPConfig(text_config={"vocab_size": len(tokenizer), **ends}))
@@ -73,7 +83,7 @@ def starter(photos: list[Path], captions: list[str]) -> dict[str, dict[str, floa
     from PIL import Image
     from sentence_transformers import SentenceTransformer
 
-    from ravlm.encoders import efficientnet, minilm
+    from ravlm.encoders.starter import efficientnet, minilm
 
     encoder = DualEncoder.load("starter")
     network = efficientnet.load_network(efficientnet.weights_file())
@@ -83,14 +93,22 @@ def starter(photos: list[Path], captions: list[str]) -> dict[str, dict[str, floa
     def plain() -> None:
         with torch.inference_mode():
             for i in range(0, len(photos), 16):
-                pixels = [np.asarray(Image.open(p).convert("RGB").resize((size, size), 3)) for p in photos[i : i + 16]]
+                pixels = [
+                    np.asarray(Image.open(p).convert("RGB").resize((size, size), 3))
+                    for p in photos[i : i + 16]
+                ]
                 network(torch.from_numpy(np.stack(pixels))).mean((2, 3))
 
     encoder.encode_images(photos[:8])
     encoder.encode_texts(captions[:8])
-    images = rates({"ravlm": lambda: encoder.encode_images(photos), "plain PyTorch": plain}, len(photos))
+    images = rates(
+        {"ravlm": lambda: encoder.encode_images(photos), "plain PyTorch": plain}, len(photos)
+    )
     texts = rates(
-        {"ravlm": lambda: encoder.encode_texts(captions), "sentence-transformers": lambda: sentence.encode(captions)},
+        {
+            "ravlm": lambda: encoder.encode_texts(captions),
+            "sentence-transformers": lambda: sentence.encode(captions),
+        },
         len(captions),
     )
     return {"starter, photos a second": images, "starter, captions a second": texts}
@@ -114,7 +132,11 @@ def clip(folder: Path, photos: list[Path]) -> dict[str, dict[str, float]]:
                 opened = [Image.open(photo).convert("RGB") for photo in photos[i : i + 32]]
                 inputs = processor(images=opened, return_tensors="pt")
                 found = model.get_image_features(**inputs)
-                rows.append(torch.nn.functional.normalize(getattr(found, "pooler_output", found), dim=1).numpy())
+                rows.append(
+                    torch.nn.functional.normalize(
+                        getattr(found, "pooler_output", found), dim=1
+                    ).numpy()
+                )
         return np.concatenate(rows)
 
     def bare(dtype: torch.dtype) -> Callable[[], object]:
@@ -133,7 +155,9 @@ def clip(folder: Path, photos: list[Path]) -> dict[str, dict[str, float]]:
         f"ravlm, {picked}": lambda: encoder.encode_images(photos),
         f"bare forward pass, {picked}": bare(picked),
         "plain Transformers, float32": plain,
-        "sentence-transformers, its default": lambda: sentence.encode([Image.open(p) for p in photos], batch_size=32),
+        "sentence-transformers, its default": lambda: sentence.encode(
+            [Image.open(p) for p in photos], batch_size=32
+        ),
     }
     if picked != torch.float32:
         with mock.patch.object(runtime, "inference_dtype", return_value=torch.float32):
@@ -148,13 +172,17 @@ def clip(folder: Path, photos: list[Path]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--photos", type=int, default=96)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(runtime.cpu_count())
-    entries = list(itertools.islice(read_entries(given.data / "flickr8k" / "metadata.jsonl"), given.photos))
+    entries = list(
+        itertools.islice(read_entries(given.data / "flickr8k" / "metadata.jsonl"), given.photos)
+    )
     photos = [Path(str(e.image)) for e in entries]
     captions = [text for e in entries for text in e.texts]
     figures: dict[str, object] = {"processor": processor_rate()}
@@ -163,7 +191,9 @@ def main() -> None:
     for what, values in figures.items():
         print(what)
         for name, value in values.items():  # type: ignore[attr-defined]
-            print(f"  {name:45} {value:.4g}" if isinstance(value, float) else f"  {name:45} {value}")
+            print(
+                f"  {name:45} {value:.4g}" if isinstance(value, float) else f"  {name:45} {value}"
+            )
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

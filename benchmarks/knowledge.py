@@ -1,13 +1,14 @@
-"""What a knowledge base costs beside bare Faiss and others: python benchmarks/knowledge.py [--rows 100000] [--others]
+"""What a knowledge base costs beside bare Faiss and others: python benchmarks/knowledge.py [--rows
+100000] [--others]
 
-On clustered unit vectors of 512 dimensions with captions and metadata, in one run on one thread: durable ingest beside
-bare sqlite3 inserts of equal rows, index building, opening, searches one by one and in batches beside bare Faiss with
-the very same index, filters, keywords. `--others`: hnswlib, usearch, LanceDB and Milvus Lite, as far as installed
-(pip install hnswlib usearch lancedb).
+On clustered unit vectors of 512 dimensions with captions and metadata, in one run on one thread:
+durable ingest beside bare sqlite3 inserts of equal rows, index building, opening, searches one by
+one and in batches beside bare Faiss with the very same index, filters, keywords. `--others`:
+hnswlib, usearch, LanceDB and Milvus Lite, as far as installed (pip install hnswlib usearch
+lancedb).
 
-`--real ../shared/data`: photos and captions of Flickr8k through the starter instead, encoded once and kept in
-`--base`; a sample of them is looked for, in the other modality and its own.
-"""
+`--real ../shared/data`: photos and captions of Flickr8k through the starter instead, encoded once
+and kept in `--base`; a sample of them is looked for, in the other modality and its own."""
 
 from __future__ import annotations
 
@@ -30,12 +31,12 @@ import faiss
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.fakes import FakeEncoder
+from tests.helpers.fakes import FakeEncoder
 
-from ravlm.knowledge import indexes
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.knowledge.index import faiss_index
 from ravlm.records import Entry, Modality
-from ravlm.retrieval.options import SearchOptions
+from ravlm.search.options import SearchOptions
 
 DIM, TOP, QUERIES, BATCH, CHUNK = 512, 10, 640, 64, 20_000
 
@@ -70,7 +71,10 @@ class Data:
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     def captions(self, n: int) -> list[str]:
-        return [" ".join(row) for row in self.words[self.rng.choice(len(self.words), (n, 11), p=self.weights)]]
+        return [
+            " ".join(row)
+            for row in self.words[self.rng.choice(len(self.words), (n, 11), p=self.weights)]
+        ]
 
     def chunks(self) -> Iterator[tuple[list[Entry], np.ndarray]]:
         for start in range(0, self.rows, CHUNK):
@@ -78,7 +82,12 @@ class Data:
             tags = self.rng.integers(0, 1000, n).tolist()
             self.tags += tags
             entries = [
-                Entry(f"e{start + i}", None, (text,), {"tag": tags[i], "kind": "abc"[i % 3], "year": 1900 + i % 120})
+                Entry(
+                    f"e{start + i}",
+                    None,
+                    (text,),
+                    {"tag": tags[i], "kind": "abc"[i % 3], "year": 1900 + i % 120},
+                )
                 for i, text in enumerate(self.captions(n))
             ]
             yield entries, self.vectors(n)
@@ -91,16 +100,26 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def bare_sqlite(source: sqlite3.Connection, file: Path, first: int, last: int) -> float:
-    """Seconds in which plain sqlite3 inserts the rows of the entries `first` to `last` into equal tables."""
+    """Seconds in which plain sqlite3 inserts the rows of the entries `first` to `last` into equal
+    tables."""
     fresh = not file.exists()
     db = sqlite3.connect(file, isolation_level=None)
-    for pragma in ("page_size = 8192", "journal_mode = WAL", "synchronous = FULL", "cache_size = -65536"):
+    for pragma in (
+        "page_size = 8192",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "cache_size = -65536",
+    ):
         db.execute(f"PRAGMA {pragma}")
     if fresh:
-        for (sql,) in source.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'sqlite_%'"):
+        for (sql,) in source.execute(
+            "SELECT sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'sqlite_%'"
+        ):
             db.execute(sql)
     rows = {
-        table: source.execute(f"SELECT * FROM {table} WHERE {column} BETWEEN ? AND ?", (first, last)).fetchall()
+        table: source.execute(
+            f"SELECT * FROM {table} WHERE {column} BETWEEN ? AND ?", (first, last)
+        ).fetchall()
         for table, column in (("entry", "number"), ("part", "entry"), ("facet", "entry"))
     }
     rows["facet"].sort(key=lambda row: row[3])
@@ -110,7 +129,9 @@ def bare_sqlite(source: sqlite3.Connection, file: Path, first: int, last: int) -
         for table, some in rows.items():
             each = len(some) // (last - first + 1)
             marks = ", ".join("?" * len(some[0]))
-            db.executemany(f"INSERT INTO {table} VALUES ({marks})", some[at * each : (at + 4096) * each])
+            db.executemany(
+                f"INSERT INTO {table} VALUES ({marks})", some[at * each : (at + 4096) * each]
+            )
         db.execute("COMMIT")
     seconds = time.perf_counter() - start
     db.close()
@@ -118,16 +139,22 @@ def bare_sqlite(source: sqlite3.Connection, file: Path, first: int, last: int) -
 
 
 def ingest(data: Data, folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """Build the base; rates are medians over chunks of 20,000, and the bare inserts take turns with ravlm's."""
+    """Build the base; rates are medians over chunks of 20,000, and the bare inserts take turns with
+    ravlm's."""
     ours, bare, vectors = [], [], []
     with KnowledgeBase.build(folder / "kb", [], encoder=Encoder()) as base:
         source = sqlite3.connect(folder / "kb" / "store.sqlite")
         for at, (entries, rows) in enumerate(data.chunks()):
-            seconds, _ = timed(lambda entries=entries, rows=rows: base.add(entries, vectors={"text": rows}))
+            seconds, _ = timed(
+                lambda entries=entries, rows=rows: base.add(entries, vectors={"text": rows})
+            )
             ours.append(len(entries) / seconds)
             if at < 5:
                 first = at * CHUNK + 1
-                bare.append(len(entries) / bare_sqlite(source, folder / "bare.sqlite", first, first + len(entries) - 1))
+                bare.append(
+                    len(entries)
+                    / bare_sqlite(source, folder / "bare.sqlite", first, first + len(entries) - 1)
+                )
             vectors.append(rows)
         source.close()
         seconds, _ = timed(base.optimize)
@@ -142,7 +169,11 @@ def ingest(data: Data, folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def share_found(found: Sequence[list[Any]], truth: np.ndarray) -> float:
-    return float(np.mean([len(set(some) & set(best.tolist())) / len(best) for some, best in zip(found, truth)]))  # noqa: B905
+    return float(
+        np.mean(
+            [len(set(some) & set(best.tolist())) / len(best) for some, best in zip(found, truth)]
+        )
+    )  # noqa: B905
 
 
 def numbers(hits: list[Any]) -> list[int]:
@@ -157,15 +188,23 @@ def names(rows: np.ndarray) -> np.ndarray:
 def searches(
     base: KnowledgeBase, queries: np.ndarray, truth: np.ndarray, modality: Modality = "text"
 ) -> dict[str, Any]:
-    """One by one and in batches, turn by turn with the same index in bare Faiss. `truth`: ids of the ten best."""
+    """One by one and in batches, turn by turn with the same index in bare Faiss. `truth`: ids of
+    the ten best."""
     made = base._backend.live.fresh().of[modality].blocks[0].made
-    index, limit = made.shortcut or made.rows, indexes.parameters(made, TOP) if made.shortcut else None
+    index, limit = (
+        made.shortcut or made.rows,
+        faiss_index.parameters(made, TOP) if made.shortcut else None,
+    )
     one: dict[str, list[float]] = {"bare": [], "ravlm": []}
     many: dict[str, list[float]] = {"bare": [], "ravlm": []}
     found: list[list[str]] = []
     for query in queries[:400]:
-        one["bare"].append(timed(lambda query=query: index.search(query[None], TOP, params=limit))[0])
-        one["ravlm"].append(timed(lambda query=query: base.search(vector=query, k=TOP, modality=modality))[0])
+        one["bare"].append(
+            timed(lambda query=query: index.search(query[None], TOP, params=limit))[0]
+        )
+        one["ravlm"].append(
+            timed(lambda query=query: base.search(vector=query, k=TOP, modality=modality))[0]
+        )
     for _ in range(3):
         found = []
         for start in range(0, len(queries), BATCH):
@@ -187,27 +226,35 @@ def searches(
     }  # fmt: skip
 
 
-def filtered(base: KnowledgeBase, queries: np.ndarray, vectors: np.ndarray, tag: np.ndarray) -> dict[str, Any]:
+def filtered(
+    base: KnowledgeBase, queries: np.ndarray, vectors: np.ndarray, tag: np.ndarray
+) -> dict[str, Any]:
     """Recall and time of searches with a filter, and of the filter alone."""
     rows: dict[str, Any] = {}
     for name, where, mask in (
         ("10 %", "tag < 100", tag < 100), ("1 %", "tag < 10", tag < 10), ("0.1 %", "tag = 7", tag == 7),
     ):  # fmt: skip
         kept = np.flatnonzero(mask)
-        truth = kept[faiss.knn(queries[:50], vectors[kept], TOP, metric=faiss.METRIC_INNER_PRODUCT)[1]]
+        truth = kept[
+            faiss.knn(queries[:50], vectors[kept], TOP, metric=faiss.METRIC_INNER_PRODUCT)[1]
+        ]
         base.search(vector=queries[0], k=TOP, where=where)
         times, found = [], []
         for query in queries[:50]:
-            seconds, hits = timed(lambda query=query, where=where: base.search(vector=query, k=TOP, where=where))
+            seconds, hits = timed(
+                lambda query=query, where=where: base.search(vector=query, k=TOP, where=where)
+            )
             times.append(1e3 * seconds)
             found.append(numbers(hits))
         rows[name] = {"recall@10": share_found(found, truth), "p50 ms": statistics.median(times)}
-    from ravlm.retrieval.filter_syntax import read_filter
+    from ravlm.search.filter_parser import read_filter
 
     tree = read_filter('tag < 500 and (kind in ["a", "b"] or not year >= 1950)')
     assert tree is not None
     facets = base._backend.live.facets()
-    rows["filter alone, ms"] = 1e3 * statistics.median(timed(lambda: facets.passes(tree))[0] for _ in range(15))
+    rows["filter alone, ms"] = 1e3 * statistics.median(
+        timed(lambda: facets.passes(tree))[0] for _ in range(15)
+    )
     return rows
 
 
@@ -215,8 +262,15 @@ def keywords(base: KnowledgeBase, data: Data) -> dict[str, Any]:
     options = SearchOptions(method="keyword")
     asked = data.captions(200)
     first, _ = timed(lambda: base.search(text=asked[0], options=options))
-    times = [1e3 * timed(lambda text=text: base.search(text=text, k=TOP, options=options))[0] for text in asked]
-    return {"first ms": 1e3 * first, "p50 ms": statistics.median(times), "p99 ms": float(np.percentile(times, 99))}
+    times = [
+        1e3 * timed(lambda text=text: base.search(text=text, k=TOP, options=options))[0]
+        for text in asked
+    ]
+    return {
+        "first ms": 1e3 * first,
+        "p50 ms": statistics.median(times),
+        "p99 ms": float(np.percentile(times, 99)),
+    }
 
 
 def measure(rows: int, folder: Path) -> tuple[dict[str, Any], Data, np.ndarray]:
@@ -232,7 +286,10 @@ def measure(rows: int, folder: Path) -> tuple[dict[str, Any], Data, np.ndarray]:
 
     opening, base = timed(first)
     with base:
-        figures |= {"open and search once, seconds": opening, **searches(base, queries, names(truth))}
+        figures |= {
+            "open and search once, seconds": opening,
+            **searches(base, queries, names(truth)),
+        }
         faiss.omp_set_num_threads(2)
         figures["two threads"] = searches(base, queries, names(truth))
         faiss.omp_set_num_threads(1)
@@ -243,21 +300,31 @@ def measure(rows: int, folder: Path) -> tuple[dict[str, Any], Data, np.ndarray]:
 
 
 def real(data: Path, folder: Path) -> dict[str, Any]:
-    """Photos and captions of Flickr8k: a thousand captions look for photos, and a thousand photos for captions."""
+    """Photos and captions of Flickr8k: a thousand captions look for photos, and a thousand photos
+    for captions."""
     from ravlm.data.readers import read_entries
 
     figures: dict[str, Any] = {}
-    with KnowledgeBase.build(folder, read_entries(data / "flickr8k" / "metadata.jsonl"), encoder="starter") as base:
+    with KnowledgeBase.build(
+        folder, read_entries(data / "flickr8k" / "metadata.jsonl"), encoder="starter"
+    ) as base:
         seconds, _ = timed(base.optimize)
         info = base.info()
-        figures |= {"entries": info.entries, "parts": dict(info.parts), "dim": info.dim, "optimize, seconds": seconds}
+        figures |= {
+            "entries": info.entries,
+            "parts": dict(info.parts),
+            "dim": info.dim,
+            "optimize, seconds": seconds,
+        }
         every = {m: base.sample(10**6, m) for m in ("image", "text")}
         for source, modality in (("text", "image"), ("text", "text"), ("image", "text")):
             queries = np.array([vector for _, _, vector in every[source][:QUERIES]])
             vectors = np.array([vector for _, _, vector in every[modality]])
             owners = np.array([entry.id for entry, _, _ in every[modality]])
             best = faiss.knn(queries, vectors, 8 * TOP, metric=faiss.METRIC_INNER_PRODUCT)[1]
-            truth = np.array([list(dict.fromkeys(owners[row]))[:TOP] for row in best])  # an entry has five captions
+            truth = np.array(
+                [list(dict.fromkeys(owners[row]))[:TOP] for row in best]
+            )  # an entry has five captions
             figures[f"{source} to {modality}"] = searches(base, queries, truth, modality)
     return figures
 
@@ -314,10 +381,18 @@ def _lancedb(vectors: np.ndarray, folder: Path) -> Ask:
     import pyarrow as pa
 
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), DIM)
-    table = lancedb.connect(folder / "lance").create_table("t", pa.table({"id": range(len(vectors)), "vector": column}))
+    table = lancedb.connect(folder / "lance").create_table(
+        "t", pa.table({"id": range(len(vectors)), "vector": column})
+    )
     table.create_index(metric="cosine", num_partitions=256, num_sub_vectors=128)
     return lambda query: [
-        row["id"] for row in table.search(query).nprobes(20).refine_factor(4).select(["id"]).limit(TOP).to_list()
+        row["id"]
+        for row in table.search(query)
+        .nprobes(20)
+        .refine_factor(4)
+        .select(["id"])
+        .limit(TOP)
+        .to_list()
     ]
 
 
@@ -333,11 +408,15 @@ def _milvus(vectors: np.ndarray, folder: Path) -> Ask:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--others", action="store_true")
     parser.add_argument("--real", type=Path, metavar="DATA")
-    parser.add_argument("--base", type=Path, default=Path("runs/bench-flickr8k"), help="where --real keeps its base")
+    parser.add_argument(
+        "--base", type=Path, default=Path("runs/bench-flickr8k"), help="where --real keeps its base"
+    )
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()

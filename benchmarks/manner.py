@@ -1,11 +1,12 @@
-"""Captions speak as the base does: python benchmarks/manner.py --data ../shared/data --kb KB [--generator G]
+"""Captions speak as the base does: python benchmarks/manner.py --data ../shared/data --kb KB
+[--generator G]
 
-The same 200 product photos of ikea_products are described with three bases: a catalogue (the other products, with name
-and description), captions of Flickr8k's train photos (`--kb`, made where there is none), and headlines (the catalogue's
-own pictures, each with the first words of its description as a headline). Of each caption it is asked whose manner it
-has, by which of three models of single words it is likeliest, each made of texts that no base holds (the headlines' in
-capitals); and of those from the catalogue how much they share with the product's own texts.
-"""
+The same 200 product photos of ikea_products are described with three bases: a catalogue (the other
+products, with name and description), captions of Flickr8k's train photos (`--kb`, made where there
+is none), and headlines (the catalogue's own pictures, each with the first words of its description
+as a headline). Of each caption it is asked whose manner it has, by which of three models of single
+words it is likeliest, each made of texts that no base holds (the headlines' in capitals); and of
+those from the catalogue how much they share with the product's own texts."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ class Manner:
     """How likely texts are, word by word, beside each other."""
 
     def __init__(self, texts: dict[str, list[str]]) -> None:
-        self.counts = {name: Counter(w for text in some for w in _WORD.findall(text)) for name, some in texts.items()}
+        self.counts = {
+            name: Counter(w for text in some for w in _WORD.findall(text))
+            for name, some in texts.items()
+        }
         self.words = len(set().union(*self.counts.values())) + 1
 
     def of(self, text: str) -> str:
@@ -46,10 +50,19 @@ class Manner:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--kb", type=Path, required=True, help="a base of the train photos; made where there is none")
-    parser.add_argument("--work", type=Path, default=Path("runs/manner"), help="where the other two bases are kept")
+    parser.add_argument(
+        "--kb",
+        type=Path,
+        required=True,
+        help="a base of the train photos; made where there is none",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/manner"), help="where the other two bases are kept"
+    )
     parser.add_argument("--generator", default="extractive")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", type=int, default=0, help="so many captions, to be read")
@@ -62,7 +75,10 @@ def main() -> None:
     bases = {
         "catalogue": (given.work / "catalogue", [Entry(p.id, p.image, p.texts) for p in kept]),
         "photo captions": (given.kb, train),
-        "headlines": (given.work / "headlines", [Entry(p.id, p.image, (headline(p),)) for p in kept]),
+        "headlines": (
+            given.work / "headlines",
+            [Entry(p.id, p.image, (headline(p),)) for p in kept],
+        ),
     }
     unseen = {
         "catalogue": [text for p in asked for text in p.texts],
@@ -76,12 +92,18 @@ def main() -> None:
             said[name] = [answer.text for answer in model.caption([str(p.image) for p in asked])]
     report = {
         name: {
-            "manner, %": {m: 100 * sum(manner.of(t) == m for t in texts) / len(texts) for m in bases},
-            "token F1 with the product's own texts": token_f1(texts, [list(p.texts) for p in asked]).value,
+            "manner, %": {
+                m: 100 * sum(manner.of(t) == m for t in texts) / len(texts) for m in bases
+            },
+            "token F1 with the product's own texts": token_f1(
+                texts, [list(p.texts) for p in asked]
+            ).value,
         }
         for name, texts in said.items()
     }
-    text = json.dumps({"generator": given.generator, "asked": len(asked), "bases": report}, indent=1)
+    text = json.dumps(
+        {"generator": given.generator, "asked": len(asked), "bases": report}, indent=1
+    )
     print(text)
     if given.json:
         given.json.write_text(text + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
 """How long the caption metrics take: python benchmarks/metrics.py --data ../shared/data
 
-Scores 5,000 captions against five references each, from the captions of flickr8k or, without them, from drawn words.
-Prints the processor's seconds (one core; other work beside it doesn't count) of each metric alone and of all together.
-"""
+Scores 5,000 captions against five references each, from the captions of flickr8k or, without them,
+from drawn words. Prints the processor's seconds (one core; other work beside it doesn't count) of
+each metric alone and of all together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def captions(data: Path | None) -> list[list[str]]:
         return [json.loads(line)["texts"] for line in lines][:NUMBER]
     rng = random.Random(0)
     words = [f"word{int(rng.paretovariate(0.8)) % 3000}" for _ in range(200_000)]
-    return [[" ".join(rng.choices(words, k=rng.randint(8, 14))) for _ in range(REFERENCES)] for _ in range(NUMBER)]
+    return [
+        [" ".join(rng.choices(words, k=rng.randint(8, 14))) for _ in range(REFERENCES)]
+        for _ in range(NUMBER)
+    ]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -36,7 +39,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="the folder that holds flickr8k")
     references = captions(parser.parse_args().data)
     candidates = [texts[0] for texts in references[1:] + references[:1]]
@@ -45,7 +50,10 @@ def main() -> None:
         "AVX-512": "avx512f" in processor_flags(),
         "captions": len(candidates),
         "references": REFERENCES,
-        **{f.__name__: seconds(lambda f=f: f(candidates, references)) for f in (bleu, rouge_l, cider, meteor)},
+        **{
+            f.__name__: seconds(lambda f=f: f(candidates, references))
+            for f in (bleu, rouge_l, cider, meteor)
+        },
         "all together": seconds(lambda: caption_scores(candidates, references)),
     }
     print(json.dumps(result, indent=2))

@@ -1,12 +1,13 @@
-"""Fits the reader's weights and reports how well it reads: seen templates, unseen ones, paraphrases, other questions.
+"""Fits the reader's weights and reports how well it reads: seen templates, unseen ones,
+paraphrases, other questions.
 
     python benchmarks/reader.py [--data FOLDER] [--json FILE] [--write]
 
-It learns from made-up entries (random keys of the bank with random values; a third of the time the bank does not know
-what is asked) and from the questions of flags and groceries (their 13 templates and the paraphrases in questions/).
-"Unseen" leaves a template out of the fit with its paraphrases, and what it asks for out of the bank. Butterflies are
-never learnt from. The right entity is given here; `answers.py` finds it by picture. `--write` replaces the weights.
-"""
+It learns from made-up entries (random keys of the bank with random values; a third of the time the
+bank does not know what is asked) and from the questions of flags and groceries (their 13 templates
+and the paraphrases in questions/). "Unseen" leaves a template out of the fit with its paraphrases,
+and what it asks for out of the bank. Butterflies are never learnt from. The right entity is given
+here; `answers.py` finds it by picture. `--write` replaces the weights."""
 
 from __future__ import annotations
 
@@ -20,14 +21,28 @@ from typing import Any
 
 import numpy as np
 
-from answers import DATA, TURNED_ROUND, butterfly_text, flag_text, grocery_text, is_right, read_lines, wilson
+from answers import (
+    DATA,
+    TURNED_ROUND,
+    butterfly_text,
+    flag_text,
+    grocery_text,
+    is_right,
+    read_lines,
+    wilson,
+)
 from ravlm import DualEncoder, Entry
-from ravlm.generation.aspects import NAME, Aspect, AspectBank, read_aspects
-from ravlm.generation.facts import Fact, read_facts
-from ravlm.generation.phrasing import phrase
-from ravlm.generation.questions import understand
-from ravlm.generation.reader import FEATURES, WEIGHTS, Reader
-from ravlm.generation.vectors import TextVectors
+from ravlm.data.facts import Fact, read_facts
+from ravlm.generation.extractive.answer_text import phrase
+from ravlm.generation.extractive.embedding_cache import EmbeddingCache
+from ravlm.generation.extractive.question_types import (
+    NAME,
+    QuestionType,
+    QuestionTypeBank,
+    read_aspects,
+)
+from ravlm.generation.extractive.questions import understand
+from ravlm.generation.extractive.reader import FEATURES, WEIGHTS, Reader
 
 QUESTIONS = Path(__file__).parent / "questions"
 LEARNT_FROM = ("grocery_store", "country_flags")
@@ -51,7 +66,8 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Example:
-    """Features (facts, features) of one question on one entity, and which facts answer (none: nothing does)."""
+    """Features (facts, features) of one question on one entity, and which facts answer (none:
+    nothing does)."""
 
     features: np.ndarray
     right: tuple[int, ...]
@@ -72,8 +88,8 @@ class Lab:
     """Everything that fitting and reporting share."""
 
     def __init__(self, encoder: DualEncoder, data: Path) -> None:
-        self.encoder, self.vectors = encoder, TextVectors(encoder, kept=200_000)
-        self.bank = AspectBank(read_aspects(), self.vectors)
+        self.encoder, self.vectors = encoder, EmbeddingCache(encoder, kept=200_000)
+        self.bank = QuestionTypeBank(read_aspects(), self.vectors)
         self.blank = Reader(self.vectors, self.bank, dict.fromkeys((*FEATURES, "none"), 0.0))
         self.facts: dict[tuple[str, str], list[Fact]] = {}
         self.answers: dict[tuple[str, str], dict[str, list[str]]] = {}
@@ -83,11 +99,15 @@ class Lab:
             for row in read_lines(data / dataset / "qa.jsonl"):
                 right = [answer for answer in row["answers"] if answer]
                 self.answers.setdefault((dataset, row["question"]), {})[row["entity"]] = right
-        self.asked = [Asked(dataset, template, template, "template") for dataset, template in self.answers]
+        self.asked = [
+            Asked(dataset, template, template, "template") for dataset, template in self.answers
+        ]
         for row in read_lines(QUESTIONS / "paraphrases.jsonl"):
             kind = f"paraphrase, {row['language']}"
             self.asked.append(Asked(row["set"], row["template"], row["question"], kind))
-        groceries = [facts for (dataset, _), facts in self.facts.items() if dataset == "grocery_store"]
+        groceries = [
+            facts for (dataset, _), facts in self.facts.items() if dataset == "grocery_store"
+        ]
         self.prose = [fact.value for facts in groceries for fact in facts if not fact.key]
         photos = read_lines(data / "flickr8k" / "metadata.jsonl")
         self.captions = [row for row in photos if row["split"] == "train"][:400]
@@ -100,7 +120,12 @@ class Lab:
         return np.isin(self.bank.owner, owners)
 
     def example(
-        self, text: str, facts: Sequence[Fact], right: Sequence[int], skip: np.ndarray | None, template: str
+        self,
+        text: str,
+        facts: Sequence[Fact],
+        right: Sequence[int],
+        skip: np.ndarray | None,
+        template: str,
     ) -> Example:
         question = understand(text, self.blank.units, self.encoder.gloss(text))
         about = self.blank.about(question, skip)
@@ -126,7 +151,11 @@ def made_up(lab: Lab, n: int, seed: int = 0) -> list[Example]:
     for _ in range(n):
         target = rng.randrange(len(aspects))
         asked = str(questions[rng.choice(np.flatnonzero(lab.bank.owner == target).tolist())])
-        others = [i for i, a in enumerate(aspects) if i != target and not set(a.keys) & set(aspects[target].keys)]
+        others = [
+            i
+            for i, a in enumerate(aspects)
+            if i != target and not set(a.keys) & set(aspects[target].keys)
+        ]
         rows = rng.sample(others, rng.randint(3, 11)) + ([target] if rng.random() > 1 / 6 else [])
         rng.shuffle(rows)
         rows.sort(key=lambda i: i != 0)  # the name comes first
@@ -137,50 +166,82 @@ def made_up(lab: Lab, n: int, seed: int = 0) -> list[Example]:
         skip = questions == asked
         if rng.random() < 0.3:
             skip |= lab.bank.owner == target
-        found.append(lab.example(asked, facts, [j for j, i in enumerate(rows) if i == target], skip, "made up"))
+        found.append(
+            lab.example(
+                asked, facts, [j for j, i in enumerate(rows) if i == target], skip, "made up"
+            )
+        )
     return found
 
 
 def made_up_captions(lab: Lab, n: int, seed: int = 0) -> list[Example]:
-    """Questions on entries that are nothing but captions: a name is answered by any of them, other things by none."""
+    """Questions on entries that are nothing but captions: a name is answered by any of them, other
+    things by none."""
     rng = random.Random(seed)
     questions = np.array(lab.bank.questions)
     captions = [row["texts"] for row in lab.captions]
-    other = [i for i, a in enumerate(lab.bank.aspects) if a.answer in ("place", "person", "number", "time", "yes/no")]
+    other = [
+        i
+        for i, a in enumerate(lab.bank.aspects)
+        if a.answer in ("place", "person", "number", "time", "yes/no")
+    ]
     names = [i for i, a in enumerate(lab.bank.aspects) if a.name_will_do or i == NAME]
     found = []
     for _ in range(n):
         target = rng.choice(names if rng.random() < 0.5 else other)
         asked = str(questions[rng.choice(np.flatnonzero(lab.bank.owner == target).tolist())])
-        facts = [Fact("", text.strip(" .")) for text in rng.sample(rng.choice(captions), rng.randint(1, 3))]
+        facts = [
+            Fact("", text.strip(" ."))
+            for text in rng.sample(rng.choice(captions), rng.randint(1, 3))
+        ]
         right = range(len(facts)) if target in names else ()
         found.append(lab.example(asked, facts, tuple(right), questions == asked, "captions"))
     return found
 
 
-def made_up_fact(aspect: Aspect, rng: random.Random) -> Fact:
+def made_up_fact(aspect: QuestionType, rng: random.Random) -> Fact:
     """A line or a sentence that states an aspect with a value of its type."""
     key = rng.choice([key for key in aspect.keys if key.isascii()])
     measured = aspect.answer == "number" or bool(aspect.dimension)
-    value = rng.choice((QUANTITIES[aspect.dimension] if measured else VALUES[aspect.answer]).split("|"))
-    prose = {"text": 0.6, "number": 0.5 if aspect.dimension else 0.15, "yes/no": 0.0}.get(aspect.answer, 0.15)
+    value = rng.choice(
+        (QUANTITIES[aspect.dimension] if measured else VALUES[aspect.answer]).split("|")
+    )
+    prose = {"text": 0.6, "number": 0.5 if aspect.dimension else 0.15, "yes/no": 0.0}.get(
+        aspect.answer, 0.15
+    )
     if rng.random() > prose:
         return Fact(key.capitalize() if rng.random() < 0.5 else key, value)
-    forms = [f"The {key} is {value}.", f"Its {key} is {value}.", f"{key.capitalize()} {value}.", f"{value} ({key})."]
+    forms = [
+        f"The {key} is {value}.",
+        f"Its {key} is {value}.",
+        f"{key.capitalize()} {value}.",
+        f"{value} ({key}).",
+    ]
     if aspect.dimension:
         forms = [*forms[:2], f"{value}.", f"About {value}.", f"{value} ({value})."]
     return Fact("", rng.choice(forms))
 
 
-def beside_the_point(aspect: Aspect, rng: random.Random) -> str:
+def beside_the_point(aspect: QuestionType, rng: random.Random) -> str:
     """A sentence that speaks of what is asked and does not tell it."""
     key = rng.choice([key for key in aspect.keys if key.isascii()])
-    end = rng.choice(["long and narrow", "well known", "often spoken of", "not always the same", "small but fine"])
-    return rng.choice([f"{key.capitalize()} {end}.", f"The {key} is {end}.", f"It has a {key} that is {end}."])
+    end = rng.choice(
+        [
+            "long and narrow",
+            "well known",
+            "often spoken of",
+            "not always the same",
+            "small but fine",
+        ]
+    )
+    return rng.choice(
+        [f"{key.capitalize()} {end}.", f"The {key} is {end}.", f"It has a {key} that is {end}."]
+    )
 
 
 def real(lab: Lab, entities: int = 8, without: str = "") -> list[Example]:
-    """The sets' questions and paraphrases on a few entities each, with the bank's knowledge and without."""
+    """The sets' questions and paraphrases on a few entities each, with the bank's knowledge and
+    without."""
     rng = random.Random(1)
     found = []
     for asked in lab.asked:
@@ -202,11 +263,17 @@ def real(lab: Lab, entities: int = 8, without: str = "") -> list[Example]:
 
 def stating(facts: Sequence[Fact], answers: Sequence[str]) -> list[int]:
     """The facts that state one of the answers; those with a key, if there are any."""
-    found = [i for i, fact in enumerate(facts) if any(is_right(fact.value, [a]) or a in fact.value for a in answers)]
+    found = [
+        i
+        for i, fact in enumerate(facts)
+        if any(is_right(fact.value, [a]) or a in fact.value for a in answers)
+    ]
     return [i for i in found if facts[i].key] or found
 
 
-def fit(examples: Sequence[Example], weights: Sequence[float], ridge: float = 1e-3) -> dict[str, float]:
+def fit(
+    examples: Sequence[Example], weights: Sequence[float], ridge: float = 1e-3
+) -> dict[str, float]:
     """A softmax over the facts and "none", by L-BFGS; several right facts share the credit."""
     import torch
 
@@ -226,7 +293,9 @@ def fit(examples: Sequence[Example], weights: Sequence[float], ridge: float = 1e
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        scores = torch.cat([x @ beta[:-1], beta[-1].expand(len(examples), 1)], 1).masked_fill(~there, -1e9)
+        scores = torch.cat([x @ beta[:-1], beta[-1].expand(len(examples), 1)], 1).masked_fill(
+            ~there, -1e9
+        )
         credit = torch.logsumexp(torch.log_softmax(scores, 1).masked_fill(~right, -1e9), 1)
         value = -(share * credit).sum() + ridge * (beta[:-1] ** 2).sum()
         value.backward()
@@ -242,7 +311,9 @@ def fitted(lab: Lab, invented: Sequence[Example], examples: Sequence[Example]) -
     return Reader(lab.vectors, lab.bank, fit([*invented, *examples], weights))
 
 
-def score(lab: Lab, reader: Reader, asked: Asked, skip: np.ndarray | None = None, entities: int = 10) -> list[bool]:
+def score(
+    lab: Lab, reader: Reader, asked: Asked, skip: np.ndarray | None = None, entities: int = 10
+) -> list[bool]:
     """Whether the answers to one question on up to ten entities are right."""
     answers = lab.answers[asked.dataset, asked.template]
     names = sorted(answers)
@@ -253,13 +324,18 @@ def score(lab: Lab, reader: Reader, asked: Asked, skip: np.ndarray | None = None
     for name in names[:entities]:
         read = reader.read(question, lab.facts[asked.dataset, name], about)
         text = phrase(question, read.fact, about, reader) if read.fact else ""
-        found.append(is_right(text, answers[name]) or is_turned_round(asked.text, text, answers[name]))
+        found.append(
+            is_right(text, answers[name]) or is_turned_round(asked.text, text, answers[name])
+        )
     return found
 
 
 def is_turned_round(question: str, text: str, answers: Sequence[str]) -> bool:
-    """Paraphrases of "landlocked?" that ask for the opposite ("access to the sea"): there the other answer is right."""
-    return question in TURNED_ROUND and {"yes": "no", "no": "yes"}.get(answers[0], "") in text.split()
+    """Paraphrases of "landlocked?" that ask for the opposite ("access to the sea"): there the other
+    answer is right."""
+    return (
+        question in TURNED_ROUND and {"yes": "no", "no": "yes"}.get(answers[0], "") in text.split()
+    )
 
 
 def others(lab: Lab, reader: Reader, entities: int = 10) -> dict[str, list[bool]]:
@@ -276,22 +352,32 @@ def others(lab: Lab, reader: Reader, entities: int = 10) -> dict[str, list[bool]
             if wanted and len(found.get(f"{row['question']}", [])) < entities:
                 read = reader.read(question, facts, about)
                 text = phrase(question, read.fact, about, reader) if read.fact else ""
-                count = str(len(wanted[0].value.split(", "))) if row["field"].startswith("count:") else ""
+                count = (
+                    str(len(wanted[0].value.split(", ")))
+                    if row["field"].startswith("count:")
+                    else ""
+                )
                 right = text.split(" ")[0] == count if count else read.fact in wanted
                 found.setdefault(row["question"], []).append(right)
     return found
 
 
 def states(fact: Fact, field: str) -> bool:
-    """Whether a fact is the one that a question of `unasked.jsonl` asks for: its key, or words of its sentence."""
+    """Whether a fact is the one that a question of `unasked.jsonl` asks for: its key, or words of
+    its sentence."""
     kind, _, words = field.rpartition(":")
     if kind == "sentence":
         return not fact.key and any(word in fact.value.lower() for word in words.split("|"))
-    return fact.key.lower() == words.replace("_", " ").lower() or (not fact.key and words in fact.value.split())
+    return fact.key.lower() == words.replace("_", " ").lower() or (
+        not fact.key and words in fact.value.split()
+    )
 
 
-def report(lab: Lab, invented: Sequence[Example], examples: Sequence[Example], reader: Reader) -> list[dict[str, Any]]:
-    """Rows of the table: kind of question, set, n, share right with its interval, how many questions are read well."""
+def report(
+    lab: Lab, invented: Sequence[Example], examples: Sequence[Example], reader: Reader
+) -> list[dict[str, Any]]:
+    """Rows of the table: kind of question, set, n, share right with its interval, how many
+    questions are read well."""
     rows: dict[tuple[str, str], list[list[bool]]] = {}
     for asked in lab.asked:
         rows.setdefault((asked.kind, asked.dataset), []).append(score(lab, reader, asked))
@@ -302,7 +388,9 @@ def report(lab: Lab, invented: Sequence[Example], examples: Sequence[Example], r
             kind = f"{asked.kind}; fitted without it"
             rows.setdefault((kind, dataset), []).append(score(lab, other, asked))
             kind = f"{asked.kind}; unknown to the bank too"
-            rows.setdefault((kind, dataset), []).append(score(lab, other, asked, lab.hidden(template)))
+            rows.setdefault((kind, dataset), []).append(
+                score(lab, other, asked, lab.hidden(template))
+            )
     for question, right in others(lab, reader).items():
         rows.setdefault(("asked by no template", "all"), []).append(right)
         if np.mean(right) < 0.9:
@@ -320,8 +408,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--write", action="store_true", help="replace the weights that come with the package")
-    parser.add_argument("--verbose", action="store_true", help="print the questions that are read badly")
+    parser.add_argument(
+        "--write", action="store_true", help="replace the weights that come with the package"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="print the questions that are read badly"
+    )
     options = parser.parse_args()
     lab = Lab(DualEncoder.load("starter"), options.data)
     invented, examples = made_up(lab, 2500) + made_up_captions(lab, 250), real(lab)

@@ -1,10 +1,11 @@
-"""Trains the model that finds sky, grass, sea ... in a photo: python benchmarks/regions.py --data DATA [--write]
+"""Trains the model that finds sky, grass, sea ... in a photo: python benchmarks/regions.py --data
+DATA [--write]
 
-71 photos of Flickr8k's train split are labelled by hand, a letter for each of 8 x 8 places (`regions/`). A first model
-learns from these alone. It then reads further train photos, held to their captions: snow, sea, sand, dogs and people
-are only where a caption speaks of them; places that it is sure of join what the second model learns from. No dev photo
-is looked at; `benchmarks/editing.py` measures on those. `--write` keeps the weights in the package.
-"""
+71 photos of Flickr8k's train split are labelled by hand, a letter for each of 8 x 8 places
+(`regions/`). A first model learns from these alone. It then reads further train photos, held to
+their captions: snow, sea, sand, dogs and people are only where a caption speaks of them; places
+that it is sure of join what the second model learns from. No dev photo is looked at;
+`benchmarks/editing.py` measures on those. `--write` keeps the weights in the package."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ from torch.nn import functional as F
 
 from ravlm.checkpoint import save_checkpoint
 from ravlm.data.images import load_image
-from ravlm.editing.stuff import GRID, HOME, WIDTH, WORDS, StuffModel, log_shares
-from ravlm.encoders.backbones import ImageBackbone
+from ravlm.editing.rule_based.stuff import GRID, REGIONS, WIDTH, WORDS, StuffModel, log_shares
+from ravlm.encoders.starter.backbones import ImageBackbone
 
 LABELS = Path(__file__).parent / "regions" / "flickr8k-train.jsonl"
 LETTERS = dict(zip("sgwanrbftkhcdo", WORDS, strict=True))
@@ -86,7 +87,9 @@ def sure_places(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places of photos with captions that `model` is sure of, and what it takes them for."""
     x, y = [], []
-    for row, places in zip(rows, looked_at(data, [f"flickr8k/{row['image']}" for row in rows]), strict=True):
+    for row, places in zip(
+        rows, looked_at(data, [f"flickr8k/{row['image']}" for row in rows]), strict=True
+    ):
         places = places.reshape(-1, WIDTH)
         shares = log_shares(model(places) + spoken_of(row["texts"]))
         sure = rng.permutation(np.flatnonzero(shares.max(axis=1) > np.log(SURE)))[:PLACES]
@@ -112,7 +115,12 @@ def fit(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarr
         return loss
 
     optimiser.step(closure)
-    found = {"mean": mean, "deviation": deviation, "weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
+    found = {
+        "mean": mean,
+        "deviation": deviation,
+        "weight": weight.detach().numpy(),
+        "bias": bias.detach().numpy(),
+    }
     return {name: array.astype(np.float32) for name, array in found.items()}
 
 
@@ -125,7 +133,9 @@ def evened(y: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds flickr8k/")
-    parser.add_argument("--photos", type=int, default=1600, help="train photos that are read with their captions")
+    parser.add_argument(
+        "--photos", type=int, default=1600, help="train photos that are read with their captions"
+    )
     parser.add_argument("--write", action="store_true", help="keep the weights in the package")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -133,16 +143,23 @@ def main() -> None:
     print("labelled places:", dict(zip(WORDS, np.bincount(y).tolist(), strict=True)))
     first = StuffModel(fit(x, y, evened(y)), ImageBackbone())
     lines = (options.data / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [r for r in map(json.loads, lines) if r["split"] == "train" and f"flickr8k/{r['image']}" not in used]
+    rows = [
+        r
+        for r in map(json.loads, lines)
+        if r["split"] == "train" and f"flickr8k/{r['image']}" not in used
+    ]
     some = [rows[i] for i in rng.permutation(len(rows))[: options.photos]]
     more, read = sure_places(first, options.data, some, rng)
-    print("places by captions:", dict(zip(WORDS, np.bincount(read, minlength=len(WORDS)).tolist(), strict=True)))
+    print(
+        "places by captions:",
+        dict(zip(WORDS, np.bincount(read, minlength=len(WORDS)).tolist(), strict=True)),
+    )
     both = np.concatenate([evened(y), evened(read)])
     weights = fit(np.concatenate([x, more]), np.concatenate([y, read]), both)
     if options.write:
         halves = {name: array.astype(np.float16) for name, array in weights.items()}
-        save_checkpoint(HOME, {"architecture": "starter-regions", "words": list(WORDS)}, halves)
-        print(f"written to {HOME}")
+        save_checkpoint(REGIONS, {"architecture": "starter-regions", "words": list(WORDS)}, halves)
+        print(f"written to {REGIONS}")
 
 
 if __name__ == "__main__":

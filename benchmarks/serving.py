@@ -1,12 +1,13 @@
-"""The server beside the bare library: python benchmarks/serving.py [--seconds 5] [--load 60] [--kb FOLDER]
+"""The server beside the bare library: python benchmarks/serving.py [--seconds 5] [--load 60] [--kb
+FOLDER]
 
-A base of the demo's photos (or `--kb`) with the starter is served by a process of its own. For search, embeddings and
-questions: the calls of the library in this process, one after another; then requests over HTTP by 1, 8 and 32 clients
-that each send the next one when the last is answered. Beside the time on the clock stands the processor's, which other
-work on the machine leaves alone: of this process for the library's calls, of the server's for requests. No words are
-asked twice. `--load`: 50 clients for so many seconds, all verbs mixed; what was lost, and the server's memory at each
-tenth of the time. Clients and server share the machine.
-"""
+A base of the demo's photos (or `--kb`) with the starter is served by a process of its own. For
+search, embeddings and questions: the calls of the library in this process, one after another; then
+requests over HTTP by 1, 8 and 32 clients that each send the next one when the last is answered.
+Beside the time on the clock stands the processor's, which other work on the machine leaves alone:
+of this process for the library's calls, of the server's for requests. No words are asked twice.
+`--load`: 50 clients for so many seconds, all verbs mixed; what was lost, and the server's memory at
+each tenth of the time. Clients and server share the machine."""
 
 from __future__ import annotations
 
@@ -33,8 +34,23 @@ import psutil
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 
 CLIENTS = (1, 8, 32)
-QUESTIONS = ("What colour is it?", "What is it?", "Where is it?", "Who made it?", "What kind of thing is it?")
-PLACES = ("at night", "in the rain", "on a table", "by the sea", "in a garden", "from above", "in winter", "up close")
+QUESTIONS = (
+    "What colour is it?",
+    "What is it?",
+    "Where is it?",
+    "Who made it?",
+    "What kind of thing is it?",
+)
+PLACES = (
+    "at night",
+    "in the rain",
+    "on a table",
+    "by the sea",
+    "in a garden",
+    "from above",
+    "in winter",
+    "up close",
+)
 ROUNDS = 50
 Call = tuple[str, dict[str, Any]]
 
@@ -51,10 +67,20 @@ def calls(kb: Path) -> dict[str, tuple[list[Call], list[Callable[[], object]]]]:
     base = KnowledgeBase.open(kb)
     model = RetrievalAugmentedVLM(base)
     entries = base.page(200).entries
-    names = [text.splitlines()[0].partition(":")[2].strip() for entry in entries for text in entry.texts[:1]]
+    names = [
+        text.splitlines()[0].partition(":")[2].strip()
+        for entry in entries
+        for text in entry.texts[:1]
+    ]
     rounds = list(product(range(ROUNDS), PLACES, QUESTIONS, filter(None, names)))
-    words = [f"{name} {place}, photo {number}" for number, place, question, name in rounds[:: len(QUESTIONS)]]
-    asked = [f"{question[:-1]}: the {name} {place} of photo {number}?" for number, place, question, name in rounds]
+    words = [
+        f"{name} {place}, photo {number}"
+        for number, place, question, name in rounds[:: len(QUESTIONS)]
+    ]
+    asked = [
+        f"{question[:-1]}: the {name} {place} of photo {number}?"
+        for number, place, question, name in rounds
+    ]
     pictures = [Path(str(entry.image)).read_bytes() for entry in entries if entry.image is not None]
     urls = [f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" for data in pictures]
     encoder = base.encoder
@@ -99,7 +125,8 @@ def served(kb: Path) -> Iterator[tuple[int, psutil.Process]]:
 
 
 class Client:
-    """One connection that is kept open; sends bytes that are ready, so that it costs little beside the server."""
+    """One connection that is kept open; sends bytes that are ready, so that it costs little beside
+    the server."""
 
     async def ask(self, port: int, request: bytes) -> int:
         """The status of the answer; the body is read to its end."""
@@ -107,7 +134,9 @@ class Client:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
         self.writer.write(request)
         head = await self.reader.readuntil(b"\r\n\r\n")
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        length = next(
+            line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+        )
         await self.reader.readexactly(int(length.split(b":")[1]))
         return int(head[9:12])
 
@@ -119,7 +148,9 @@ def as_bytes(call: Call) -> bytes:
     return f"{head}\r\n\r\n".encode() + data
 
 
-async def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> tuple[list[float], Counter[int]]:
+async def drive(
+    port: int, requests: Sequence[bytes], clients: int, seconds: float
+) -> tuple[list[float], Counter[int]]:
     """Latencies and statuses of all that was asked in so many seconds."""
     numbers, latencies, statuses = count(), [], Counter[int]()
     end = time.perf_counter() + seconds
@@ -140,8 +171,8 @@ async def drive(port: int, requests: Sequence[bytes], clients: int, seconds: flo
 
 
 def figures(latencies: Sequence[float], seconds: float, spent: float) -> dict[str, float]:
-    """Median and 95th percentile in milliseconds, how many a second, and the processor's milliseconds for each, of
-    `spent` seconds."""
+    """Median and 95th percentile in milliseconds, how many a second, and the processor's
+    milliseconds for each, of `spent` seconds."""
     cuts, done = statistics.quantiles(latencies, n=20), len(latencies)
     return {
         "p50": round(statistics.median(latencies) * 1e3, 2),
@@ -170,21 +201,29 @@ def bare(work: Sequence[Callable[[], object]], seconds: float) -> dict[str, floa
     return figures(latencies, time.perf_counter() - began, time.process_time() - spent)
 
 
-def load(port: int, process: psutil.Process, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
+def load(
+    port: int, process: psutil.Process, requests: Sequence[bytes], seconds: float
+) -> dict[str, Any]:
     """50 clients: what was lost, and the memory at each tenth of the time."""
     latencies: list[float] = []
     statuses, memory, spent = Counter[int](), [], spent_by(process)
     for tenth in range(10):
         start = tenth * len(requests) // 10
-        found, more = asyncio.run(drive(port, [*requests[start:], *requests[:start]], 50, seconds / 10))
+        found, more = asyncio.run(
+            drive(port, [*requests[start:], *requests[:start]], 50, seconds / 10)
+        )
         latencies += found
         statuses += more
         memory.append(round(process.memory_info().rss / 2**20))
-    return {"statuses": dict(statuses), "MiB": memory} | figures(latencies, seconds, spent_by(process) - spent)
+    return {"statuses": dict(statuses), "MiB": memory} | figures(
+        latencies, seconds, spent_by(process) - spent
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kb", type=Path)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--load", type=float, default=60)
@@ -203,7 +242,9 @@ def main() -> None:
                 asyncio.run(drive(port, requests[-100:], 4, 1))
                 for place, clients in enumerate(CLIENTS):
                     start, spent = place * len(requests) // len(CLIENTS), spent_by(process)
-                    latencies, statuses = asyncio.run(drive(port, requests[start:], clients, options.seconds))
+                    latencies, statuses = asyncio.run(
+                        drive(port, requests[start:], clients, options.seconds)
+                    )
                     assert set(statuses) == {200}, statuses
                     spent = spent_by(process) - spent
                     found[verb][f"{clients} clients"] = figures(latencies, options.seconds, spent)
@@ -211,7 +252,11 @@ def main() -> None:
                     cells = "  ".join(f"{what} {value:8.1f}" for what, value in row.items())
                     print(f"{verb:20} {name:12} {cells}", flush=True)
             if options.load:
-                mixed = list(chain.from_iterable(islice(zip(*map(cycle, ready.values()), strict=True), 5_000)))
+                mixed = list(
+                    chain.from_iterable(
+                        islice(zip(*map(cycle, ready.values()), strict=True), 5_000)
+                    )
+                )
                 found["load of 50 clients"] = load(port, process, mixed, options.load)
                 print(f"load of 50 clients for {options.load:g} s: {found['load of 50 clients']}")
         if options.json:

@@ -2,9 +2,8 @@
 
     python examples/ask_your_pictures.py FOLDER PICTURE "What is this?"
 
-FOLDER: pictures, each with what is known of it in a .txt file of the same name. PICTURE may be another photo of one of
-the same things.
-"""
+FOLDER: pictures, each with what is known of it in a .txt file of the same name. PICTURE may be
+another photo of one of the same things."""
 
 import sys
 from pathlib import Path

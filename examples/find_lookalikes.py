@@ -1,6 +1,6 @@
 """Find pictures in a folder that look nearly the same.
 
-    python examples/find_lookalikes.py FOLDER [LEAST_COSINE]
+python examples/find_lookalikes.py FOLDER [LEAST_COSINE]
 """
 
 import sys

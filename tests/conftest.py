@@ -1,4 +1,5 @@
-"""Fixtures of every room: where the shared data lies, pictures drawn on the spot, a cache folder of our own."""
+"""Fixtures of every room: where the shared data lies, pictures drawn on the spot, a cache folder of
+our own."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.fakes import FakeEncoder
+from tests.helpers.fakes import FakeEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -33,10 +34,15 @@ def fake_encoder() -> FakeEncoder:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with four small drawn pictures: red, green and blue ones, and a white disc on black."""
+    """A folder with four small drawn pictures: red, green and blue ones, and a white disc on
+    black."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for name, colour in {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}.items():
+    for name, colour in {
+        "red": (220, 30, 30),
+        "green": (30, 200, 40),
+        "blue": (30, 40, 220),
+    }.items():
         Image.new("RGB", (64, 48), colour).save(folder / f"{name}.png")
     disc = Image.new("RGB", (64, 64))
     ImageDraw.Draw(disc).ellipse((12, 12, 52, 52), fill=(255, 255, 255))
@@ -46,7 +52,8 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def made_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """`ravlm demo` carried out once with the real starter: its folder, and what it printed with --json."""
+    """`ravlm demo` carried out once with the real starter: its folder, and what it printed with
+    --json."""
     folder = tmp_path_factory.mktemp("newcomer") / "demo"
     command = [sys.executable, "-m", "ravlm.cli", "demo", "--json", "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)

@@ -1,4 +1,5 @@
-"""The command line: each verb on a small base, `--json`, `-`, exit codes, and a clear sentence for every bad input."""
+"""The command line: each verb on a small base, `--json`, `-`, exit codes, and a clear sentence for
+every bad input."""
 
 from __future__ import annotations
 
@@ -22,19 +23,20 @@ import pytest
 from ravlm.cli import main
 from ravlm.cli.commands import COMMANDS
 from ravlm.cli.output import shorten, wrap
-from tests.fakes import FakeEncoder
+from tests.helpers.fakes import FakeEncoder
 
 Ran = tuple[int, str, str]
 
 
 @pytest.fixture(autouse=True)
 def fake_starter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ "starter" is the fake encoder here, "other" one that gives other vectors; folders load as they do."""
-    from ravlm.encoders import loading
+    """ "starter" is the fake encoder here, "other" one that gives other vectors; folders load as
+    they do."""
+    from ravlm.encoders import auto
 
-    real = loading.load_encoder
+    real = auto.load_encoder
     fakes = {"starter": FakeEncoder("starter"), "other": FakeEncoder("other", seed=7)}
-    monkeypatch.setattr(loading, "load_encoder", lambda name: fakes.get(str(name)) or real(name))
+    monkeypatch.setattr(auto, "load_encoder", lambda name: fakes.get(str(name)) or real(name))
 
 
 @pytest.fixture
@@ -61,7 +63,9 @@ def source(pictures: Path) -> Path:
         {"id": "笔记", "text": "一只毛茸茸的橘猫"},
     ]
     path = pictures / "entries.jsonl"
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
     return path
 
 
@@ -92,16 +96,23 @@ def test_search_by_words_picture_and_filter(ravlm: Any, kb: Path, pictures: Path
     code, out, _ = ravlm("search", kb, "--text", "red", "--modality", "image", "-k", 2)
     assert code == 0
     assert [line.split()[3] for line in out.splitlines()] == ["red", "blue"]
-    code, out, _ = ravlm("search", kb, "--image", pictures / "blue.png", "--where", "year >= 2000", "--json")
+    code, out, _ = ravlm(
+        "search", kb, "--image", pictures / "blue.png", "--where", "year >= 2000", "--json"
+    )
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["blue"]
     assert json.loads(out)["metadata"] == {"year": 2020}
     assert json.loads(out)["image"] == str(pictures / "blue.png")
 
 
 def test_searches_from_stdin(ravlm: Any, kb: Path, pictures: Path) -> None:
-    code, out, _ = ravlm("search", kb, "--text", "-", "-k", 1, "--json", stdin="fluffy cat\n\n毛茸茸的橘猫\n")
+    code, out, _ = ravlm(
+        "search", kb, "--text", "-", "-k", 1, "--json", stdin="fluffy cat\n\n毛茸茸的橘猫\n"
+    )
     assert code == 0
-    assert [json.loads(line)["query"] for line in out.splitlines()] == ["fluffy cat", "毛茸茸的橘猫"]
+    assert [json.loads(line)["query"] for line in out.splitlines()] == [
+        "fluffy cat",
+        "毛茸茸的橘猫",
+    ]
     picture = (pictures / "red.png").read_bytes()
     code, out, _ = ravlm("search", kb, "--image", "-", "-k", 1, "--json", stdin=picture)
     assert json.loads(out)["id"] == "red"
@@ -129,7 +140,10 @@ def test_optimize_compact_reencode(ravlm: Any, kb: Path) -> None:
     assert json.loads(out)["bytes"] <= json.loads(out)["bytes_before"]
     code, out, _ = ravlm("reencode", kb, "--encoder", "other", "--json")
     assert (code, json.loads(out)["encoder"], json.loads(out)["entries"]) == (0, "other", 3)
-    assert [json.loads(line)["id"] for line in ravlm("search", kb, "--text", "red", "-k", 1, "--json")[1].splitlines()]
+    assert [
+        json.loads(line)["id"]
+        for line in ravlm("search", kb, "--text", "red", "-k", 1, "--json")[1].splitlines()
+    ]
 
 
 def test_export_and_import_into_a_new_base(ravlm: Any, kb: Path, tmp_path: Path) -> None:
@@ -158,19 +172,25 @@ def test_ask_caption_tell_chat(ravlm: Any, kb: Path, pictures: Path) -> None:
     assert code == 0
     assert {"text", "citations", "confidence", "abstained", "evidence", "trace"} <= set(answer)
     assert answer["evidence"][0]["id"] == "red"
-    code, out, _ = ravlm("ask", kb, "-", "--image", red, "--json", stdin="What is it?\n它是什么？\n")
+    code, out, _ = ravlm(
+        "ask", kb, "-", "--image", red, "--json", stdin="What is it?\n它是什么？\n"
+    )
     assert (code, len(out.splitlines())) == (0, 2)
     code, out, _ = ravlm("caption", kb, red, blue)
     assert code == 0
     assert [line.split(": ")[0] for line in out.splitlines()] == [str(red), str(blue)]
     assert ravlm("tell", kb, blue)[0] == 0
-    code, out, _ = ravlm("chat", kb, blue, "--json", stdin="What is it?\nAnd what kind is it?\n\nnever read\n")
+    code, out, _ = ravlm(
+        "chat", kb, blue, "--json", stdin="What is it?\nAnd what kind is it?\n\nnever read\n"
+    )
     assert (code, len(out.splitlines())) == (0, 2)
 
 
 def test_closed_book_is_allowed(ravlm: Any, kb: Path, pictures: Path) -> None:
     """k = 0 is the closed book on the same path: an answer without evidence, and no error."""
-    code, out, _ = ravlm("ask", kb, "What is it?", "--image", pictures / "red.png", "-k", 0, "--json")
+    code, out, _ = ravlm(
+        "ask", kb, "What is it?", "--image", pictures / "red.png", "-k", 0, "--json"
+    )
     assert (code, json.loads(out)["evidence"]) == (0, [])
 
 
@@ -180,7 +200,9 @@ def test_k_larger_than_the_base_returns_all(ravlm: Any, kb: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_with_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0
@@ -231,9 +253,13 @@ def test_bad_searches(ravlm: Any, kb: Path, tmp_path: Path) -> None:
 
 def huge_png() -> bytes:
     """A PNG that says it has 20,000 x 20,000 pixels."""
-    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(bytes(1000))]
+    chunks = [
+        b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0),
+        b"IDAT" + zlib.compress(bytes(1000)),
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in chunks
     )
 
 
@@ -259,18 +285,24 @@ def test_a_bad_picture_alone_makes_no_base(ravlm: Any, tmp_path: Path, name: str
 
 def test_an_empty_folder_stays_when_nothing_could_be_stored(ravlm: Any, tmp_path: Path) -> None:
     (tmp_path / "kb").mkdir()
-    refused(ravlm("build", tmp_path / "kb", "-", stdin='{"image": "nowhere.png"}\n'), "no base was made")
+    refused(
+        ravlm("build", tmp_path / "kb", "-", stdin='{"image": "nowhere.png"}\n'), "no base was made"
+    )
     assert list((tmp_path / "kb").iterdir()) == []
 
 
-def test_bad_pictures_beside_good_ones_are_named_and_counted(ravlm: Any, pictures: Path, tmp_path: Path) -> None:
+def test_bad_pictures_beside_good_ones_are_named_and_counted(
+    ravlm: Any, pictures: Path, tmp_path: Path
+) -> None:
     for name, (content, _) in BAD_PICTURES.items():
         (pictures / name).write_bytes(content)
     code, out, _ = ravlm("build", tmp_path / "kb", pictures, "--json")
     report = json.loads(out)
     assert (code, report["added"], len(report["quarantined"])) == (0, 4, 4)
     for name in BAD_PICTURES:
-        assert any(name in item["place"] or name in item["reason"] for item in report["quarantined"])
+        assert any(
+            name in item["place"] or name in item["reason"] for item in report["quarantined"]
+        )
     assert "4 in quarantine" in ravlm("build", tmp_path / "kb", pictures)[1]
 
 
@@ -299,7 +331,11 @@ def test_a_failed_source_leaves_the_base_as_it_was(ravlm: Any, kb: Path, tmp_pat
 
 
 def test_duplicate_ids_go_to_quarantine(ravlm: Any, tmp_path: Path) -> None:
-    rows = [{"id": "a", "text": "the first"}, {"id": "a", "text": "the second"}, {"id": "b", "text": "another"}]
+    rows = [
+        {"id": "a", "text": "the first"},
+        {"id": "a", "text": "the second"},
+        {"id": "b", "text": "another"},
+    ]
     source = "".join(json.dumps(row) + "\n" for row in rows)
     code, out, _ = ravlm("build", tmp_path / "kb", "-", "--json", stdin=source)
     report = json.loads(out)
@@ -317,7 +353,9 @@ def test_encoders_that_do_not_fit(ravlm: Any, kb: Path, source: Path, tmp_path: 
     assert not (tmp_path / "new").exists()
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(ravlm: Any, source: Path, tmp_path: Path) -> None:
+def test_a_folder_with_something_else_in_it_is_left_alone(
+    ravlm: Any, source: Path, tmp_path: Path
+) -> None:
     precious = tmp_path / "mine"
     precious.mkdir()
     (precious / "diary.txt").write_text("dear diary")
@@ -354,7 +392,9 @@ def test_ctrl_c_is_130_and_a_sentence(tmp_path: Path) -> None:
     assert process.stdin is not None
     process.stdin.write("an-id\n")
     process.stdin.flush()
-    while waiting_to_be_read(process.stdin):  # while it is still being loaded, Ctrl-C may fall into nobody's hands
+    while waiting_to_be_read(
+        process.stdin
+    ):  # while it is still being loaded, Ctrl-C may fall into nobody's hands
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)

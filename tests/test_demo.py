@@ -17,11 +17,11 @@ from PIL import Image
 
 from ravlm.cli import main
 from ravlm.data.images import load_image
-from ravlm.data.words import is_chinese
+from ravlm.data.text import is_chinese
 from ravlm.demo import run_demo
 from ravlm.demo.photos import CONTENT, changed_copy, package_file
 from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
-from tests.fakes import FakeEncoder
+from tests.helpers.fakes import FakeEncoder
 
 ROWS = [json.loads(line) for line in CONTENT.read_text(encoding="utf-8").splitlines()]
 PAGE_BYTES = 1_500_000
@@ -47,7 +47,8 @@ class Tags(HTMLParser):
 
 
 def test_content_is_whole() -> None:
-    """Each picture lies in its package, decodes, and is described in both languages; half of the rest is Chinese."""
+    """Each picture lies in its package, decodes, and is described in both languages; half of the
+    rest is Chinese."""
     pictured = [row for row in ROWS if "image" in row]
     loose = [row for row in ROWS if "image" not in row]
     assert len({row["id"] for row in ROWS}) == len(ROWS)
@@ -163,7 +164,11 @@ def test_the_page_holds_everything_itself(made_demo: tuple[Path, list[dict[str, 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if chromium is None:
         pytest.skip("there is no chromium here; install it to look at the page")
     from playwright.sync_api import sync_playwright
@@ -175,7 +180,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_the_page_in_a_browser(made_demo: tuple[Path, list[dict[str, Any]]], browser: Any, width: int) -> None:
+def test_the_page_in_a_browser(
+    made_demo: tuple[Path, list[dict[str, Any]]], browser: Any, width: int
+) -> None:
     """Nothing sticks out at either side, nothing is fetched, and dark is dark."""
     paper = {}
     for scheme in ("light", "dark"):
@@ -186,7 +193,9 @@ def test_the_page_in_a_browser(made_demo: tuple[Path, list[dict[str, Any]]], bro
         page.goto((made_demo[0] / "index.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-        assert [url for url in asked if not url.startswith("data:")] == [(made_demo[0] / "index.html").as_uri()]
+        assert [url for url in asked if not url.startswith("data:")] == [
+            (made_demo[0] / "index.html").as_uri()
+        ]
         assert errors == []
         paper[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
         page.close()
@@ -210,12 +219,20 @@ def test_a_folder_of_pictures_alone(pictures: Path, tmp_path: Path) -> None:
 
 def test_pictures_with_texts_and_twice_into_the_same_folder(pictures: Path, tmp_path: Path) -> None:
     for name in ("red", "green", "blue"):
-        (pictures / f"{name}.txt").write_text(f"Name: {name} <b>square</b>\nA {name} square on a wall.")
+        (pictures / f"{name}.txt").write_text(
+            f"Name: {name} <b>square</b>\nA {name} square on a wall."
+        )
     out = tmp_path / "out"
     for _ in range(2):
         shown = []
         page = run_demo(out, pictures, encoder=FakeEncoder(), on_exhibit=shown.append)
-        assert {exhibit.step.verb for exhibit in shown} == {"search", "ask", "caption", "tell", "chat"}
+        assert {exhibit.step.verb for exhibit in shown} == {
+            "search",
+            "ask",
+            "caption",
+            "tell",
+            "chat",
+        }
     assert "<b>square" not in page.read_text(encoding="utf-8")
 
 
@@ -234,9 +251,9 @@ def test_sources_that_can_not_be_shown(tmp_path: Path) -> None:
 
 def test_the_terminal_shows_it_short(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    from ravlm.encoders import loading
+    from ravlm.encoders import auto
 
-    monkeypatch.setattr(loading, "load_encoder", lambda name: FakeEncoder("starter"))
+    monkeypatch.setattr(auto, "load_encoder", lambda name: FakeEncoder("starter"))
     assert main(["demo", "--data", str(pictures), "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert out.count("\n") < 40

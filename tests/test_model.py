@@ -1,4 +1,5 @@
-"""The whole model over a small base: one conformance test for every generator, and what the model itself does."""
+"""The whole model over a small base: one conformance test for every generator, and what the model
+itself does."""
 
 from __future__ import annotations
 
@@ -11,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ravlm.data.facts import entity_name
 from ravlm.errors import BrokenData, InvalidInput, NotFound
-from ravlm.generation.facts import entity_name
-from ravlm.generation.prompts import Limits, prompt
+from ravlm.generation.chat.prompts import PromptBudget, prompt
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer
-from tests.generation import checkpoints, endpoints
 from tests.generation.conftest import BIRDS, bird, birds, word_encoder  # noqa: F401 - fixtures
+from tests.helpers import chat_checkpoints, endpoints
 
 ABSENT = "not in the knowledge base"
 RED, GREEN = BIRDS["Ruby Finch"][0], BIRDS["Leaf Parrot"][0]
@@ -28,7 +29,6 @@ def strange() -> Image.Image:
     """A picture like none of the birds: patches of many colours."""
     patches = np.random.default_rng(5).integers(0, 255, (4, 4, 3)).astype(np.uint8)
     return Image.fromarray(patches).resize((64, 48), Image.Resampling.NEAREST)
-
 
 
 @pytest.fixture
@@ -57,14 +57,20 @@ def extractive(birds: KnowledgeBase, folder: Path, tidy: ExitStack) -> str:  # n
 def chat(birds: KnowledgeBase, folder: Path, tidy: ExitStack) -> str:  # noqa: F811
     """A tiny LLaVA that was taught, within seconds, what to say of two birds."""
     model = RetrievalAugmentedVLM(birds)
-    requests = [*model._asked("What is the name?", PICTURES, None, None), *model._captioned(PICTURES, None, None)]
+    requests = [
+        *model._asked("What is the name?", PICTURES, None, None),
+        *model._captioned(PICTURES, None, None),
+    ]
     requests += model._told(PICTURES, None, None, None)
     names = [entity_name(request.evidence.hits[0].entry) for request in requests[:2]]
     said = [f"{name} [1]" for name in names] + [f"A {name}" for name in names]
     said += [f"It is a {name} [1]. It is a bird [1]." for name in names]
-    told = [prompt(request, Limits(100_000), count=lambda turns: 0, measure=len) for request in requests]
-    checkpoints.llava(folder, [turn.text for turns in told for turn in turns] + said)
-    checkpoints.teach(folder, list(zip(told, said, strict=True)))
+    told = [
+        prompt(request, PromptBudget(100_000), count=lambda turns: 0, measure=len)
+        for request in requests
+    ]
+    chat_checkpoints.llava(folder, [turn.text for turns in told for turn in turns] + said)
+    chat_checkpoints.teach(folder, list(zip(told, said, strict=True)))
     return str(folder)
 
 
@@ -79,10 +85,12 @@ def test_every_generator_keeps_the_contract(
     birds: KnowledgeBase,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    """Whatever the generator: answers in order, citations from the evidence, streams that equal the answer, and
-    abstention in words."""
+    """Whatever the generator: answers in order, citations from the evidence, streams that equal the
+    answer, and abstention in words."""
     with ExitStack() as tidy:
-        keeps_the_contract(RetrievalAugmentedVLM(birds, generator=make(birds, tmp_path / "generator", tidy)))
+        keeps_the_contract(
+            RetrievalAugmentedVLM(birds, generator=make(birds, tmp_path / "generator", tidy))
+        )
 
 
 def keeps_the_contract(model: RetrievalAugmentedVLM) -> None:
@@ -120,7 +128,11 @@ def keeps_the_contract(model: RetrievalAugmentedVLM) -> None:
 
 @pytest.mark.parametrize(
     ("question", "answer"),
-    [("What is the name?", "Leaf Parrot"), ("What is the country?", "Brazil"), ("What is the length, in cm?", "30 cm")],
+    [
+        ("What is the name?", "Leaf Parrot"),
+        ("What is the country?", "Brazil"),
+        ("What is the length, in cm?", "30 cm"),
+    ],
 )
 def test_answers_about_a_picture(model: RetrievalAugmentedVLM, question: str, answer: str) -> None:
     found = only(model.ask(question, image=bird(GREEN, 93)))
@@ -129,7 +141,9 @@ def test_answers_about_a_picture(model: RetrievalAugmentedVLM, question: str, an
     assert found.trace["found by"] == "picture"
 
 
-def test_one_question_for_several_pictures_and_several_for_one(model: RetrievalAugmentedVLM) -> None:
+def test_one_question_for_several_pictures_and_several_for_one(
+    model: RetrievalAugmentedVLM,
+) -> None:
     names = several(model.ask("What is the name?", image=[bird(GREEN, 94), bird(RED, 95)]))
     assert [a.text for a in names] == ["Leaf Parrot", "Ruby Finch"]
     facts = several(model.ask(["What is the name?", "What is the country?"], image=bird(RED, 96)))
@@ -168,23 +182,36 @@ def test_the_closed_book_knows_nothing(model: RetrievalAugmentedVLM) -> None:
 def test_k_and_where_reach_the_search(model: RetrievalAugmentedVLM) -> None:
     assert len(only(model.ask("What is the name?", image=bird(RED, 1), k=2)).evidence) == 2
     assert len(only(model.caption(bird(RED, 1), k=100)).evidence) == 5
-    assert only(model.ask("What is the name?", image=bird(RED, 1), where={"kind": "fish"})).abstained
-    assert only(model.ask("What is the country of the Sea Heron?", where={"kind": "fish"})).abstained
+    assert only(
+        model.ask("What is the name?", image=bird(RED, 1), where={"kind": "fish"})
+    ).abstained
+    assert only(
+        model.ask("What is the country of the Sea Heron?", where={"kind": "fish"})
+    ).abstained
 
 
 def test_a_talk_keeps_to_its_picture(model: RetrievalAugmentedVLM) -> None:
     talk = [{"role": "user", "content": "What is the name?"}]
     assert only(model.chat(talk, image=bird(GREEN, 2))).text == "Leaf Parrot"
-    talk += [{"role": "assistant", "content": "Leaf Parrot"}, {"role": "user", "content": "And the country?"}]
+    talk += [
+        {"role": "assistant", "content": "Leaf Parrot"},
+        {"role": "user", "content": "And the country?"},
+    ]
     assert only(model.chat(talk, image=bird(GREEN, 2))).text == "Brazil"
 
 
 def test_a_talk_keeps_to_what_was_named_until_another_is(model: RetrievalAugmentedVLM) -> None:
     talk = [{"role": "user", "content": "What is the country of the Snow Owl?"}]
     assert only(model.chat(talk)).text == "Canada"
-    talk += [{"role": "assistant", "content": "Canada"}, {"role": "user", "content": "And what is its length?"}]
+    talk += [
+        {"role": "assistant", "content": "Canada"},
+        {"role": "user", "content": "And what is its length?"},
+    ]
     assert only(model.chat(talk)).text == "60 cm"
-    talk += [{"role": "assistant", "content": "60 cm"}, {"role": "user", "content": "And the length of the Coal Crow?"}]
+    talk += [
+        {"role": "assistant", "content": "60 cm"},
+        {"role": "user", "content": "And the length of the Coal Crow?"},
+    ]
     assert only(model.chat(talk)).text == "45 cm"
     both = several(model.chat([talk[:1], talk]))
     assert [answer.text for answer in both] == ["Canada", "45 cm"]
@@ -199,7 +226,9 @@ def test_a_story_from_words_alone(model: RetrievalAugmentedVLM) -> None:
 def test_stricter_abstention_answers_less(birds: KnowledgeBase) -> None:  # noqa: F811
     near = Image.blend(bird(RED, 3), bird((0, 0, 0), 4), 0.3)
     usual = only(RetrievalAugmentedVLM(birds).ask("What is the name?", image=near))
-    strict = only(RetrievalAugmentedVLM(birds, max_false_answers=0.0).ask("What is the name?", image=near))
+    strict = only(
+        RetrievalAugmentedVLM(birds, max_false_answers=0.0).ask("What is the name?", image=near)
+    )
     assert strict.trace["least"] >= usual.trace["least"]
     assert strict.trace["known"] == usual.trace["known"]
 
@@ -247,9 +276,9 @@ def test_the_command_line_takes_an_address(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from ravlm.cli import main
-    from ravlm.encoders import loading
+    from ravlm.encoders import auto
 
-    monkeypatch.setattr(loading, "load_encoder", lambda name: birds.encoder)
+    monkeypatch.setattr(auto, "load_encoder", lambda name: birds.encoder)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     question = ["ask", str(birds.path), "What is the country of the Sea Heron?", "--generator"]
     with endpoints.Server([endpoints.bird_watcher]) as server:

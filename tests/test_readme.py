@@ -1,4 +1,5 @@
-"""Both READMEs, run as a newcomer would run them after `make demo`: commands, snippets, data lines, links."""
+"""Both READMEs, run as a newcomer would run them after `make demo`: commands, snippets, data lines,
+links."""
 
 from __future__ import annotations
 
@@ -34,7 +35,13 @@ def after_demo(made_demo: tuple[Path, Any], tmp_path: Path) -> Path:
 def run(command: list[str], where: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, cwd=where, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False, timeout=600
+        command,
+        cwd=where,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
     return done.stdout
@@ -105,5 +112,7 @@ def test_examples_run(pictures: Path) -> None:
     }
     assert {example.stem for example in examples} == set(arguments)
     for example in examples:
-        out = run([sys.executable, str(example), *map(str, arguments[example.stem])], pictures.parent)
+        out = run(
+            [sys.executable, str(example), *map(str, arguments[example.stem])], pictures.parent
+        )
         assert "red" in out

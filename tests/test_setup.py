@@ -17,11 +17,23 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "transformers", "faiss", "onnxruntime", "pyarrow", "lindera", "skimage", "sklearn", "numpy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "faiss",
+    "onnxruntime",
+    "pyarrow",
+    "lindera",
+    "skimage",
+    "sklearn",
+    "numpy",
+)
 
 
 def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize(
@@ -35,16 +47,21 @@ def run_python(code: str) -> str:
     ids=["import", "commands", "help", "unknown command"],
 )
 def test_light_things_import_nothing_heavy(code: str) -> None:
-    loaded = run_python(f"{code}\nimport sys\nprint('loaded:', *(m for m in {HEAVY!r} if m in sys.modules))")
+    loaded = run_python(
+        f"{code}\nimport sys\nprint('loaded:', *(m for m in {HEAVY!r} if m in sys.modules))"
+    )
     assert loaded.splitlines()[-1].strip() == "loaded:"
 
 
 def test_help_is_quick() -> None:
-    """Under 0.3 s on a fast machine; the best of five, and five times that here, for machines that do other work."""
+    """Under 0.3 s on a fast machine; the best of five, and five times that here, for machines that
+    do other work."""
     times = []
     for _ in range(5):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "ravlm.cli", "--help"], capture_output=True, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "ravlm.cli", "--help"], capture_output=True, check=True
+        )
         times.append(time.perf_counter() - began)
     assert min(times) < 1.5
 
@@ -59,14 +76,20 @@ def test_public_names_resolve_and_unknown_ones_say_so() -> None:
 
 
 def test_everything_that_is_installed_is_pinned() -> None:
-    """What dependencies ask for counts too: a package that came along with one of them once had no pin."""
+    """What dependencies ask for counts too: a package that came along with one of them once had no
+    pin."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
-    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^+\s]+", pin) for pin in pins), "a pin names one public version"
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^+\s]+", pin) for pin in pins), (
+        "a pin names one public version"
+    )
     pinned = {canonicalize_name(pin.partition("==")[0]) for pin in pins}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *(each for extra in extras.values() for each in extra if "ravlm[" not in each)]
+    asked = [
+        *project["dependencies"],
+        *(each for extra in extras.values() for each in extra if "ravlm[" not in each),
+    ]
     missing = needed(map(Requirement, asked)) - pinned
     assert not missing, f"not pinned: {sorted(missing)}; run: make constraints"
 
@@ -74,7 +97,9 @@ def test_everything_that_is_installed_is_pinned() -> None:
 def needed(asked: Iterable[Requirement]) -> set[str]:
     """The names of packages that `asked` bring along here, themselves included."""
     found: set[str] = set()
-    waiting = [(requirement.name, extra) for requirement in asked for extra in ("", *requirement.extras)]
+    waiting = [
+        (requirement.name, extra) for requirement in asked for extra in ("", *requirement.extras)
+    ]
     seen = set(waiting)
     while waiting:
         name, extra = waiting.pop()
@@ -89,7 +114,9 @@ def needed(asked: Iterable[Requirement]) -> set[str]:
 
 
 def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["make", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture
@@ -102,7 +129,9 @@ def bare(tmp_path: Path) -> Path:
 
 def test_a_python_that_does_not_fit_is_refused(bare: Path) -> None:
     old = bare / "python-old"
-    old.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 9, 2)\n$1"\n')
+    old.write_text(
+        f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 9, 2)\n$1"\n'
+    )
     old.chmod(0o755)
     done = make("demo", f"PYTHON={old}", cwd=bare)
     assert done.returncode != 0
@@ -118,7 +147,8 @@ def test_a_missing_python_is_named(bare: Path) -> None:
 
 
 def test_the_environment_is_redone_when_pins_change(bare: Path) -> None:
-    """Stamps say what is installed; `make demo` asks for what it and README show, `make test` for everything."""
+    """Stamps say what is installed; `make demo` asks for what it and README show, `make test` for
+    everything."""
     python = bare / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\necho "$@" >> pip.log\n')

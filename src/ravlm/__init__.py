@@ -23,7 +23,7 @@ _HOME = {
     "RavlmError": "ravlm.errors",
     "RetrievalAugmentedVLM": "ravlm.model",
     "Score": "ravlm.records",
-    "SearchOptions": "ravlm.retrieval.options",
+    "SearchOptions": "ravlm.search.options",
     "compare": "ravlm.evaluation.compare",
     "metrics": "ravlm.metrics",
     "read_entries": "ravlm.data.readers",
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ravlm.knowledge.base import KnowledgeBase
     from ravlm.model import RetrievalAugmentedVLM
     from ravlm.records import Answer, Edit, Entry, Hit, Pair, Part, Score
-    from ravlm.retrieval.options import SearchOptions
+    from ravlm.search.options import SearchOptions
 
 
 def __getattr__(name: str) -> Any:

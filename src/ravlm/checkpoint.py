@@ -1,4 +1,4 @@
-"""A model on disk is a folder: config.json + model.safetensors, written aside and renamed into place.
+"""A model on disk is a folder: config.json + model.safetensors, written atomically.
 
 Knows no model: it moves a mapping of values and a mapping of arrays. Loading is strict or raises.
 """
@@ -9,63 +9,43 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ravlm.errors import BrokenData, Mismatch, NotFound
+from ravlm.files import atomic_write
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
 
-@contextmanager
-def written_aside(target: str | Path) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; at a clean end it is synced and renamed onto `target`.
-
-    After a crash or an exception `target` is what it was, and what was written aside is removed (or, after a kill,
-    left under a name that begins with ".aside-").
-    """
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=target.parent))
-    try:
-        yield aside / target.name
-        written = aside / target.name
-        for path in [written, *written.rglob("*")] if written.is_dir() else [written]:
-            _sync(path)
-        if target.is_dir():
-            os.replace(target, aside / "replaced")
-        os.replace(written, target)
-        _sync(target.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def save_checkpoint(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
+def save_checkpoint(
+    folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]
+) -> None:
     """Write `config` and `weights` (name -> array) as the folder `folder`, whole or not at all."""
-    with written_aside(folder) as aside:
+    with atomic_write(folder) as aside:
         aside.mkdir()
         (aside / CONFIG).write_text(_text(config), encoding="utf-8")
         (aside / WEIGHTS).write_bytes(_packed(weights))
 
 
-def finish_checkpoint(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
-    """Make a checkpoint of a folder that holds other things too, a training's log say; config.json comes last, so a
-    folder that has one is whole."""
-    with written_aside(Path(folder) / WEIGHTS) as aside:
+def finish_checkpoint(
+    folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]
+) -> None:
+    """Make a checkpoint of a folder that holds other things too, a training's log say; config.json
+    comes last, so a folder that has one is whole."""
+    with atomic_write(Path(folder) / WEIGHTS) as aside:
         aside.write_bytes(_packed(weights))
-    with written_aside(Path(folder) / CONFIG) as aside:
+    with atomic_write(Path(folder) / CONFIG) as aside:
         aside.write_text(_text(config), encoding="utf-8")
 
 
 def move_into(whole: Path, folder: Path) -> None:
-    """Move a checkpoint's files from the folder `whole` into `folder`, which holds other things too; config.json comes
-    last, so a checkpoint that has one is complete."""
+    """Move a checkpoint's files from the folder `whole` into `folder`, which holds other things
+    too; config.json comes last, so a checkpoint that has one is complete."""
     for path in sorted(whole.iterdir(), key=lambda path: path.name == CONFIG):
         if path.is_dir() and (folder / path.name).is_dir():
             shutil.rmtree(folder / path.name)
@@ -91,23 +71,33 @@ def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
 
     path = Path(folder) / WEIGHTS
     if not path.is_file():
-        raise NotFound(f'The checkpoint "{folder}" has no weights: {WEIGHTS} is missing; save or download it again.')
+        raise NotFound(
+            f'The checkpoint "{folder}" has no weights: {WEIGHTS} is missing; save or download it again.'
+        )
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise BrokenData(f'The weights "{path}" are damaged ({error}); save or download them again.') from error
+        raise BrokenData(
+            f'The weights "{path}" are damaged ({error}); save or download them again.'
+        ) from error
 
 
-def check_names(found: Mapping[str, Any], needed: Mapping[str, tuple[int, ...]], where: str) -> None:
+def check_names(
+    found: Mapping[str, Any], needed: Mapping[str, tuple[int, ...]], where: str
+) -> None:
     """Raise Mismatch unless `found` has exactly the arrays of `needed` (name -> shape)."""
     missing, extra = sorted(needed.keys() - found.keys()), sorted(found.keys() - needed.keys())
     if missing or extra:
         faults = (("missing", missing), ("unknown", extra))
         parts = [f"{what}: {', '.join(names[:5])}" for what, names in faults if names]
-        raise Mismatch(f'The weights of "{where}" do not fit the model ({"; ".join(parts)}); nothing was loaded.')
+        raise Mismatch(
+            f'The weights of "{where}" do not fit the model ({"; ".join(parts)}); nothing was loaded.'
+        )
     for name, shape in needed.items():
         if tuple(found[name].shape) != tuple(shape):
-            raise Mismatch(f'"{name}" of "{where}" has the shape {tuple(found[name].shape)}; {tuple(shape)} is needed.')
+            raise Mismatch(
+                f'"{name}" of "{where}" has the shape {tuple(found[name].shape)}; {tuple(shape)} is needed.'
+            )
 
 
 def hash_file(path: str | Path) -> str:
@@ -124,15 +114,3 @@ def _packed(weights: Mapping[str, np.ndarray]) -> bytes:
 
 def _text(config: Mapping[str, Any]) -> str:
     return json.dumps(dict(config), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-
-
-def _sync(path: Path) -> None:
-    flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) if path.is_dir() else os.O_RDONLY
-    try:
-        descriptor = os.open(path, flags)
-    except OSError:  # Windows can't open folders
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -24,12 +24,16 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configu
     Raises InvalidInput for an unknown key, a missing one, or a value of another type.
     """
     if not isinstance(values, Mapping):
-        raise InvalidInput(f"{where} must be an object with named values, not {type(values).__name__}.")
+        raise InvalidInput(
+            f"{where} must be an object with named values, not {type(values).__name__}."
+        )
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
             allowed = ", ".join(fields)
-            raise InvalidInput(f'{where} has the unknown key "{key}".{nearest(key, fields)} Allowed: {allowed}.')
+            raise InvalidInput(
+                f'{where} has the unknown key "{key}".{nearest(key, fields)} Allowed: {allowed}.'
+            )
     hints = typing.get_type_hints(kind)
     built = {}
     for name, f in fields.items():
@@ -66,7 +70,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value not in args:
             allowed = ", ".join(repr(a) for a in args)
-            raise InvalidInput(f"{where} is {value!r}; allowed: {allowed}.{nearest(str(value), map(str, args))}")
+            raise InvalidInput(
+                f"{where} is {value!r}; allowed: {allowed}.{nearest(str(value), map(str, args))}"
+            )
         return value
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type, hint), value, where)
@@ -76,7 +82,10 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         inner = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
         if len(inner) != len(value):
             raise InvalidInput(f"{where} has {len(value)} values; {len(inner)} are needed.")
-        return tuple(_convert(v, a, f"{where}[{i}]") for i, (v, a) in enumerate(zip(value, inner, strict=True)))
+        return tuple(
+            _convert(v, a, f"{where}[{i}]")
+            for i, (v, a) in enumerate(zip(value, inner, strict=True))
+        )
     plain = origin or hint
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

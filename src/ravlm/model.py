@@ -1,8 +1,8 @@
-"""RetrievalAugmentedVLM: a knowledge base, a generator and an editor put together. It only delegates.
+"""RetrievalAugmentedVLM: a knowledge base, a generator and an editor put together. It only
+delegates.
 
-`Finder` finds the evidence and a generator writes from it; here lists are spread out, arguments are checked, and what
-is not in the base is abstained from before any generator is asked.
-"""
+`Retriever` finds the evidence and a generator writes from it; here lists are spread out, arguments
+are checked, and what is not in the base is abstained from before any generator is asked."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
 
-from ravlm.data.words import is_chinese
+from ravlm.data.text import is_chinese
+from ravlm.editing.auto import EditorName, load_editor
 from ravlm.editing.base import Editor, EditRequest
-from ravlm.editing.loading import EditorName, load_editor
 from ravlm.errors import InvalidInput
 from ravlm.generation.arguments import (
     Found,
@@ -28,26 +28,27 @@ from ravlm.generation.arguments import (
     is_list,
     spread,
 )
-from ravlm.generation.base import CLOSED_BOOK, Evidence, Message, Request, abstain
-from ravlm.generation.finding import Finder
-from ravlm.generation.loading import GeneratorName, extractive_over, load_generator
-from ravlm.generation.talk import picture_of, read_messages
+from ravlm.generation.auto import GeneratorName, extractive_over, load_generator
+from ravlm.generation.base import Request, abstain
+from ravlm.generation.messages import picture_of, read_messages
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Answer, Edit, Hit, ImageSource
-from ravlm.retrieval.filter_syntax import Where
+from ravlm.records import CLOSED_BOOK, Answer, Edit, Evidence, Hit, ImageSource, Message
+from ravlm.retrieval.retriever import Retriever
+from ravlm.search.filter_parser import Where
 
 
 class RetrievalAugmentedVLM:
     """Answers, captions, stories and talk that rest on the entries of a knowledge base.
 
     `generator`: "extractive", a preset ("small", ...), a folder, a hub name, an endpoint's address
-    (http://host:port/v1#model), or a `Generator`. `k`: how many entries it reads; 0 is the closed book.
-    `editor`: "local", a pipeline of diffusers by folder or hub name, or an `Editor`; it is loaded when first asked.
-    `max_false_answers`: the share of questions about absent things that may be answered; by default as few as leaves
-    nine in ten of those about present things answered. A list in gives a list out, in order.
+    (http://host:port/v1#model), or a `Generator`. `k`: how many entries it reads; 0 is the closed
+    book. `editor`: "local", a pipeline of diffusers by folder or hub name, or an `Editor`; it is
+    loaded when first asked. `max_false_answers`: the share of questions about absent things that
+    may be answered; by default as few as leaves nine in ten of those about present things answered.
+    A list in gives a list out, in order.
 
-    Methods raise InvalidInput for what is not allowed, NotFound and BrokenData for a picture that can't be read.
-    """
+    Methods raise InvalidInput for what is not allowed, NotFound and BrokenData for a picture that
+    can't be read."""
 
     def __init__(
         self,
@@ -58,11 +59,17 @@ class RetrievalAugmentedVLM:
         editor: EditorName = "local",
     ) -> None:
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
-            raise InvalidInput(f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed.")
-        self._kb, self.k, self.max_false_answers = kb, checked_k(k) if kb is not None else 0, max_false_answers
+            raise InvalidInput(
+                f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed."
+            )
+        self._kb, self.k, self.max_false_answers = (
+            kb,
+            checked_k(k) if kb is not None else 0,
+            max_false_answers,
+        )
         self.writer = load_generator(generator, kb)
         """The `Generator`: requests with their evidence in, answers out."""
-        self._finder: Finder | None = None
+        self._finder: Retriever | None = None
         self._editor_name = editor
 
     @staticmethod
@@ -75,24 +82,29 @@ class RetrievalAugmentedVLM:
     ) -> RetrievalAugmentedVLM:
         """A model to be trained, of parts of Transformers by folder or hub name.
 
-        `language`: GPT-2, Llama, Qwen ..., or BERT run as a decoder, which writes; `vision`: ViT, DINOv2 ..., which
-        sees; `text`: BERT ..., which reads the evidence. `fusion`: "cross_attention", "prompt", "marginal" or
-        "marginal_prompt"; by default cross-attention where the language model has it. What is new is named in a
-        warning. `.generator` is then a PreTrainedModel: `generator(pixel_values=, labels=).loss`,
+        `language`: GPT-2, Llama, Qwen ..., or BERT run as a decoder, which writes; `vision`: ViT,
+        DINOv2 ..., which sees; `text`: BERT ..., which reads the evidence. `fusion`:
+        "cross_attention", "prompt", "marginal" or "marginal_prompt"; by default cross-attention
+        where the language model has it. What is new is named in a warning. `.generator` is then a
+        PreTrainedModel: `generator(pixel_values=, labels=).loss`,
         `generator.generate(pixel_values=)`. Without `kb` only k = 0 works.
 
         Raises NotFound, BrokenData or Mismatch for a part that can't serve.
         """
-        from ravlm.generation.assembling import assemble
+        from ravlm.generation.captioner.from_backbones import assemble
 
         reads = None if text is None else str(text)
-        return RetrievalAugmentedVLM(kb, assemble(str(language), str(vision), reads, fusion, extractive_over(kb)))
+        return RetrievalAugmentedVLM(
+            kb, assemble(str(language), str(vision), reads, fusion, extractive_over(kb))
+        )
 
     @property
     def kb(self) -> KnowledgeBase:
         """The base. Raises InvalidInput where there is none."""
         if self._kb is None:
-            raise InvalidInput("This model has no knowledge base: give kb= when it is made, or ask with k=0.")
+            raise InvalidInput(
+                "This model has no knowledge base: give kb= when it is made, or ask with k=0."
+            )
         return self._kb
 
     @property
@@ -106,26 +118,41 @@ class RetrievalAugmentedVLM:
         return load_editor(self._editor_name)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the generator as a folder that `generator=` takes again. Raises InvalidInput for one that is not
-        trained here."""
+        """Write the generator as a folder that `generator=` takes again. Raises InvalidInput for
+        one that is not trained here."""
         save = getattr(self.writer, "save", None)
         if save is None:
-            raise InvalidInput(f'The generator "{self.writer.name}" has no weights of its own to save.')
+            raise InvalidInput(
+                f'The generator "{self.writer.name}" has no weights of its own to save.'
+            )
         save(folder)
 
     @overload
     def ask(
-        self, question: str, image: ImageSource | None = ..., k: int | None = ..., where: Where = ...,
+        self,
+        question: str,
+        image: ImageSource | None = ...,
+        k: int | None = ...,
+        where: Where = ...,
         evidence: Found = ...,
     ) -> Answer: ...
     @overload
     def ask(
-        self, question: TextList, image: Pictures | None = ..., k: int | None = ..., where: Where = ...,
+        self,
+        question: TextList,
+        image: Pictures | None = ...,
+        k: int | None = ...,
+        where: Where = ...,
         evidence: Found = ...,
     ) -> list[Answer]: ...
     @overload
     def ask(
-        self, question: str, image: PictureList, k: int | None = ..., where: Where = ..., evidence: Found = ...
+        self,
+        question: str,
+        image: PictureList,
+        k: int | None = ...,
+        where: Where = ...,
+        evidence: Found = ...,
     ) -> list[Answer]: ...
     def ask(
         self,
@@ -135,7 +162,8 @@ class RetrievalAugmentedVLM:
         where: Where = None,
         evidence: Found = None,
     ) -> Answer | list[Answer]:
-        """Answer a question, about a picture or in words alone, or say that the base does not have the answer.
+        """Answer a question, about a picture or in words alone, or say that the base does not have
+        the answer.
 
         `evidence`: what is read instead of what a search finds, one for each question.
         """
@@ -156,20 +184,34 @@ class RetrievalAugmentedVLM:
         where: Where = None,
         evidence: Found = None,
     ) -> Answer | list[Answer]:
-        """Describe a picture in a sentence, as the pictures like it are described. `evidence` as in `ask`."""
+        """Describe a picture in a sentence, as the pictures like it are described. `evidence` as in
+        `ask`."""
         return self._written(self._captioned(image, k, where, evidence), image)
 
     @overload
     def tell(
-        self, image: ImageSource | None = ..., prompt: str | None = ..., k: int | None = ..., where: Where = ...
+        self,
+        image: ImageSource | None = ...,
+        prompt: str | None = ...,
+        k: int | None = ...,
+        where: Where = ...,
     ) -> Answer: ...
     @overload
     def tell(
-        self, image: PictureList, prompt: Words | None = ..., k: int | None = ..., where: Where = ...
+        self,
+        image: PictureList,
+        prompt: Words | None = ...,
+        k: int | None = ...,
+        where: Where = ...,
     ) -> list[Answer]: ...
     @overload
     def tell(
-        self, image: ImageSource | None = ..., *, prompt: TextList, k: int | None = ..., where: Where = ...
+        self,
+        image: ImageSource | None = ...,
+        *,
+        prompt: TextList,
+        k: int | None = ...,
+        where: Where = ...,
     ) -> list[Answer]: ...
     def tell(
         self,
@@ -178,7 +220,8 @@ class RetrievalAugmentedVLM:
         k: int | None = None,
         where: Where = None,
     ) -> Answer | list[Answer]:
-        """Tell a short story about a picture, or about what the prompt names, each sentence with its evidence [1].
+        """Tell a short story about a picture, or about what the prompt names, each sentence with
+        its evidence [1].
 
         A prompt in Chinese is answered in Chinese.
         """
@@ -186,13 +229,19 @@ class RetrievalAugmentedVLM:
 
     @overload
     def chat(
-        self, messages: Sequence[Mapping[str, Any]], image: ImageSource | None = ..., k: int | None = ...,
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        image: ImageSource | None = ...,
+        k: int | None = ...,
         where: Where = ...,
     ) -> Answer: ...
     @overload
     def chat(
-        self, messages: Sequence[Sequence[Mapping[str, Any]]], image: ImageSource | None = ...,
-        k: int | None = ..., where: Where = ...,
+        self,
+        messages: Sequence[Sequence[Mapping[str, Any]]],
+        image: ImageSource | None = ...,
+        k: int | None = ...,
+        where: Where = ...,
     ) -> list[Answer]: ...
     def chat(
         self,
@@ -201,8 +250,8 @@ class RetrievalAugmentedVLM:
         k: int | None = None,
         where: Where = None,
     ) -> Answer | list[Answer]:
-        """Answer the last message of a talk in the OpenAI form. What the talk is about is kept from turn to turn: the
-        picture that came last (or `image`), else what was named last."""
+        """Answer the last message of a talk in the OpenAI form. What the talk is about is kept from
+        turn to turn: the picture that came last (or `image`), else what was named last."""
         if messages and isinstance(messages[0], Sequence) and not isinstance(messages[0], str):
             talks = [read_messages(talk) for talk in messages]  # type: ignore[arg-type]
             return self._write([self._talked(talk, image, k, where) for talk in talks])
@@ -210,26 +259,42 @@ class RetrievalAugmentedVLM:
 
     @overload
     def edit(
-        self, image: ImageSource, instruction: str, k: int | None = ..., seed: int = ...,
+        self,
+        image: ImageSource,
+        instruction: str,
+        k: int | None = ...,
+        seed: int = ...,
         evidence: Evidence | None = ...,
     ) -> Edit: ...
     @overload
     def edit(
-        self, image: PictureList, instruction: Words, k: int | None = ..., seed: int = ...,
+        self,
+        image: PictureList,
+        instruction: Words,
+        k: int | None = ...,
+        seed: int = ...,
         evidence: Evidence | None = ...,
     ) -> list[Edit]: ...
     @overload
     def edit(
-        self, image: ImageSource, instruction: TextList, k: int | None = ..., seed: int = ...,
+        self,
+        image: ImageSource,
+        instruction: TextList,
+        k: int | None = ...,
+        seed: int = ...,
         evidence: Evidence | None = ...,
     ) -> list[Edit]: ...
     def edit(
-        self, image: Pictures, instruction: Words, k: int | None = None, seed: int = 0,
+        self,
+        image: Pictures,
+        instruction: Words,
+        k: int | None = None,
+        seed: int = 0,
         evidence: Evidence | None = None,
     ) -> Edit | list[Edit]:
-        """Change a picture as the instruction says, English or Chinese. Where an example is wanted ("like a sunset"),
-        the `k` pictures of the base that fit it best steer the edit (by default twice as many as are read for an
-        answer); `evidence`: those to look at instead.
+        """Change a picture as the instruction says, English or Chinese. Where an example is wanted
+        ("like a sunset"), the `k` pictures of the base that fit it best steer the edit (by default
+        twice as many as are read for an answer); `evidence`: those to look at instead.
 
         What is not understood, or not there, is not done: the edit's `understood` says why.
         """
@@ -264,7 +329,11 @@ class RetrievalAugmentedVLM:
         return self.kb.search(*args, **options)
 
     def stream_ask(
-        self, question: str, image: ImageSource | None = None, k: int | None = None, where: Where = None
+        self,
+        question: str,
+        image: ImageSource | None = None,
+        k: int | None = None,
+        where: Where = None,
     ) -> Stream[str, None, Answer]:
         """`ask`, in pieces of text as they come; returns the Answer."""
         return self._stream(self._asked(question, image, k, where)[0])
@@ -320,10 +389,14 @@ class RetrievalAugmentedVLM:
         if image is None:
             raise InvalidInput("There is no picture to describe; give image=.")
         _, images = spread("", image)
-        found = given(evidence, len(images)) or self._found([""] * len(images), images, self._k(k), where)
+        found = given(evidence, len(images)) or self._found(
+            [""] * len(images), images, self._k(k), where
+        )
         return [Request("caption", "", i, e) for i, e in zip(images, found, strict=True)]
 
-    def _told(self, image: Pictures | None, prompt: Words | None, k: int | None, where: Where) -> list[Request]:
+    def _told(
+        self, image: Pictures | None, prompt: Words | None, k: int | None, where: Where
+    ) -> list[Request]:
         if image is None and prompt is None:
             raise InvalidInput("There is nothing to tell about; give image=, prompt= or both.")
         prompts, images = spread("" if prompt is None else prompt, image)
@@ -335,17 +408,29 @@ class RetrievalAugmentedVLM:
             for text, picture, evidence in zip(prompts, images, found, strict=True)
         ]
 
-    def _talked(self, messages: tuple[Message, ...], image: ImageSource | None, k: int | None, where: Where) -> Request:
+    def _talked(
+        self, messages: tuple[Message, ...], image: ImageSource | None, k: int | None, where: Where
+    ) -> Request:
         picture = image if image is not None else picture_of(messages)
         said = messages[-1].text
         n = self._k(k)
-        evidence = self._finding.of_talk([m.text for m in messages], picture, n, where) if n else CLOSED_BOOK
+        evidence = (
+            self._finding.of_talk([m.text for m in messages], picture, n, where)
+            if n
+            else CLOSED_BOOK
+        )
         return Request("chat", said, picture, evidence, messages, is_chinese(said))
 
     def _found(
-        self, texts: Sequence[str], images: Sequence[ImageSource | None], k: int, where: Where, lenient: bool = False
+        self,
+        texts: Sequence[str],
+        images: Sequence[ImageSource | None],
+        k: int,
+        where: Where,
+        lenient: bool = False,
     ) -> list[Evidence]:
-        """The evidence for each pair of words and picture; `lenient`: what is nearest, if nothing fits."""
+        """The evidence for each pair of words and picture; `lenient`: what is nearest, if nothing
+        fits."""
         if k == 0:
             return [CLOSED_BOOK] * len(texts)
         pictures = [image for image in images if image is not None]
@@ -356,7 +441,11 @@ class RetrievalAugmentedVLM:
         found = []
         for text, image in zip(texts, images, strict=True):
             shown = next(seen) if image is not None else None
-            evidence = shown if lenient and shown and shown.enough else self._finding.asked(text, shown, k, where)
+            evidence = (
+                shown
+                if lenient and shown and shown.enough
+                else self._finding.asked(text, shown, k, where)
+            )
             if not evidence.hits and lenient:
                 evidence = self._finding.by_likeness(text, k, where)
             found.append(evidence)
@@ -370,7 +459,9 @@ class RetrievalAugmentedVLM:
 
     def _write(self, requests: Sequence[Request]) -> list[Answer]:
         answers: list[Answer | None] = [self._refused(request) for request in requests]
-        asked = [request for request, answer in zip(requests, answers, strict=True) if answer is None]
+        asked = [
+            request for request, answer in zip(requests, answers, strict=True) if answer is None
+        ]
         written = iter(self.writer.generate(asked))
         return [answer if answer is not None else next(written) for answer in answers]
 
@@ -389,9 +480,9 @@ class RetrievalAugmentedVLM:
         return None
 
     @property
-    def _finding(self) -> Finder:
+    def _finding(self) -> Retriever:
         if self._finder is None:
-            self._finder = Finder(self.kb, self.max_false_answers)
+            self._finder = Retriever(self.kb, self.max_false_answers)
         return self._finder
 
     def _k(self, k: int | None) -> int:

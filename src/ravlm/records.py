@@ -1,8 +1,7 @@
 """The records that cross layers: small frozen dataclasses, nothing else.
 
-Knows no file format, no encoder and no store. An image is a path (`str` or `Path`), bytes or a PIL image,
-everywhere; it is opened by `ravlm.data.images` only.
-"""
+Knows no file format, no encoder and no store. An image is a path (`str` or `Path`), bytes or a PIL
+image, everywhere; it is opened by `ravlm.data.images` only."""
 
 from __future__ import annotations
 
@@ -39,8 +38,8 @@ class Pair:
 class Entry:
     """A record of a knowledge base: a picture, texts, or both, and metadata (JSON types).
 
-    The metadata key `group` names what belongs together: the leakage guard never shows an entry to its own group.
-    """
+    The metadata key `group` names what belongs together: the leakage guard never shows an entry to
+    its own group."""
 
     id: str
     image: ImageSource | None = None
@@ -66,11 +65,48 @@ class Part:
 
 @dataclass(frozen=True)
 class Hit:
-    """An entry that a search found. `score`: higher is better; a cosine for a dense search, else the last stage's."""
+    """An entry that a search found. `score`: higher is better; a cosine for a dense search, else
+    the last stage's."""
 
     entry: Entry
     score: float
     part: Part
+
+
+@dataclass(frozen=True)
+class Message:
+    """A turn of a talk: what was said, and the picture that came with it."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    image: ImageSource | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The hits that a generator is given, best first, and how far they are to be trusted."""
+
+    hits: tuple[Hit, ...] = ()
+    weights: tuple[float, ...] = ()
+    """How likely each hit is about what is asked about, of all that were found (they sum to at most
+    1)."""
+    known: float = 1.0
+    """How likely what is asked about is in the base at all, 0 to 1."""
+    least: float = 0.0
+    """`known` below this is a reason to abstain."""
+    subject: str = ""
+    """The name in the question that the hits were found by; empty where a picture led to them."""
+    trace: Mapping[str, Any] = field(default_factory=dict)
+    searched: bool = True
+    """False for the closed book: nothing was looked for."""
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is something to answer from."""
+        return bool(self.hits) and self.known >= self.least
+
+
+CLOSED_BOOK = Evidence(searched=False)
 
 
 @dataclass(frozen=True)
@@ -90,7 +126,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Edit:
-    """A picture changed by an instruction; `image` equals the input, upright, where nothing was done."""
+    """A picture changed by an instruction; `image` equals the input, upright, where nothing was
+    done."""
 
     image: Image.Image
     region: np.ndarray | None = None
@@ -127,6 +164,8 @@ class Score:
     items: tuple[float, ...]
     """The same for each item alone, in order."""
     signature: str
-    """What was computed and how: metric, tokenisation, version. Equal signatures may be compared."""
+    """What was computed and how: metric, tokenisation, version. Equal signatures may be
+    compared."""
     counts: np.ndarray | None = None
-    """Of a metric that is no mean of its items: a row of counts an item; the value is computed from their sum."""
+    """Of a metric that is no mean of its items: a row of counts an item; the value is computed from
+    their sum."""

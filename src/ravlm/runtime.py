@@ -26,7 +26,8 @@ _APART = ContextVar("apart", default=False)
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for derived files: `RAVLM_CACHE`, `$XDG_CACHE_HOME/ravlm` or `~/.cache/ravlm`."""
+    """The user's cache folder for derived files: `RAVLM_CACHE`, `$XDG_CACHE_HOME/ravlm` or
+    `~/.cache/ravlm`."""
     if chosen := os.environ.get("RAVLM_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -43,8 +44,9 @@ def cpu_count() -> int:
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """No pass of the garbage collector while many records are made, none of which refers to another in a circle: each
-    few hundred of them would set one off, a quarter of the time. Counting references goes on."""
+    """No pass of the garbage collector while many records are made, none of which refers to another
+    in a circle: each few hundred of them would set one off, a quarter of the time. Counting
+    references goes on."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -60,7 +62,9 @@ def processor_flags() -> frozenset[str]:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return frozenset()
-    return frozenset(next((line.split(":", 1)[1] for line in lines if line.startswith("flags")), "").split())
+    return frozenset(
+        next((line.split(":", 1)[1] for line in lines if line.startswith("flags")), "").split()
+    )
 
 
 def device() -> torch.device:
@@ -75,7 +79,8 @@ def device() -> torch.device:
 
 
 def autocast(on: torch.device, dtype: torch.dtype | None = None) -> torch.autocast:
-    """A context in which a model there computes in `dtype`, or the fastest that is safe; fp32 is left as it is."""
+    """A context in which a model there computes in `dtype`, or the fastest that is safe; fp32 is
+    left as it is."""
     import torch
 
     dtype = inference_dtype(on) if dtype is None else dtype
@@ -85,12 +90,16 @@ def autocast(on: torch.device, dtype: torch.dtype | None = None) -> torch.autoca
 def inference_dtype(on: torch.device) -> torch.dtype:
     """The fastest dtype that is safe for inference: bf16 only where the processor computes in it.
 
-    Without `avx512_bf16` or `amx_bf16` bf16 was a hundred times slower than fp32, so it is never a constant.
-    """
+    Without `avx512_bf16` or `amx_bf16` bf16 was a hundred times slower than fp32, so it is never a
+    constant."""
     import torch
 
     if on.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float16
+        )
     if on.type == "cpu" and processor_flags() & {"avx512_bf16", "amx_bf16"}:
         return torch.bfloat16
     return torch.float32
@@ -106,11 +115,14 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state() -> list[torch.Tensor]:
-    """The state of what dropout draws from: the CPU's generator, and the accelerator's where there is one."""
+    """The state of what dropout draws from: the CPU's generator, and the accelerator's where there
+    is one."""
     import torch
 
     on = device()
-    return [torch.get_rng_state()] + ([torch.get_device_module(on).get_rng_state()] if on.type != "cpu" else [])
+    return [torch.get_rng_state()] + (
+        [torch.get_device_module(on).get_rng_state()] if on.type != "cpu" else []
+    )
 
 
 def set_random_state(state: list[torch.Tensor]) -> None:
@@ -124,15 +136,16 @@ def set_random_state(state: list[torch.Tensor]) -> None:
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that torchrun started, for the time of the block, each with a GPU of its own where there are
-    any; alone, nothing happens."""
+    """Join the processes that torchrun started, for the time of the block, each with a GPU of its
+    own where there are any; alone, nothing happens."""
     import torch.distributed as group
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or group.is_initialized():
         yield
         return
-    # Its functions take the group of the time of their import as a default. torch's optimizers import it when they are
-    # made, and a group that is held so outlives its destruction: its threads then abort a process that is ending.
+    # Its functions take the group of the time of their import as a default. torch's optimizers
+    # import it when they are made, and a group that is held so outlives its destruction: its
+    # threads then abort a process that is ending.
     import torch.distributed.nn.functional
 
     cuda = device().type == "cuda"
@@ -155,8 +168,8 @@ def rank() -> tuple[int, int]:
 
 @contextmanager
 def in_turn() -> Iterator[None]:
-    """The first process does the block, then the others do, each as if it were alone: for what is kept on disk, which
-    the others then find there."""
+    """The first process does the block, then the others do, each as if it were alone: for what is
+    kept on disk, which the others then find there."""
     import torch.distributed as group
 
     number, world = rank()
@@ -187,10 +200,11 @@ def summed(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def gather(mine: torch.Tensor) -> torch.Tensor:
-    """The rows of every process (equally many each), by rank, with gradient: (n, dim) -> (processes x n, dim).
+    """The rows of every process (equally many each), by rank, with gradient: (n, dim) -> (processes
+    x n, dim).
 
-    Its gradient is the sum of what all processes want of these rows; with `average_gradients` after the backward pass
-    a loss over all rows then has the gradient that one process alone would get.
+    Its gradient is the sum of what all processes want of these rows; with `average_gradients` after
+    the backward pass a loss over all rows then has the gradient that one process alone would get.
     """
     import torch
     import torch.distributed as group

@@ -22,7 +22,9 @@ def notebook_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> readers.
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
     assert len(code.splitlines()) < 60
     (tmp_path / "notebook.py").write_text(code, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("ravlm_example_notebook", tmp_path / "notebook.py")
+    spec = importlib.util.spec_from_file_location(
+        "ravlm_example_notebook", tmp_path / "notebook.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -45,11 +47,15 @@ def test_example(notebook_reader: readers.Reader, pictures: Path) -> None:
         Entry("red.png", str(pictures / "red.png"), ("A red picture, flat.", "Red all over.")),
         Entry("blue.png", str(pictures / "blue.png"), ("A blue picture.",)),
     ]
-    assert [refused.place for refused in stream.quarantine] == [f"{path}, line {number}" for number in (5, 9)]
+    assert [refused.place for refused in stream.quarantine] == [
+        f"{path}, line {number}" for number in (5, 9)
+    ]
     assert [pair.id for pair in read_pairs(path)] == ["red.png", "blue.png"]
 
 
-def test_example_leaves_other_sources_alone(notebook_reader: readers.Reader, tmp_path: Path) -> None:
+def test_example_leaves_other_sources_alone(
+    notebook_reader: readers.Reader, tmp_path: Path
+) -> None:
     path = tmp_path / "rows.tsv"
     path.write_text("id\ttext\n1\tone\n2\ttwo\n")
     assert not notebook_reader.recognises(path, path.read_bytes())

@@ -17,12 +17,15 @@ from tests.data.test_images import encoded, is_red, photo
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """A server of our own: /red.png, /moved, /slow, /endless, /elsewhere (a redirect to a file), nothing else."""
+    """A server of our own: /red.png, /moved, /slow, /endless, /elsewhere (a redirect to a file),
+    nothing else."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             moved = {"/moved": "/red.png", "/elsewhere": "file:///etc/hostname"}
-            self.send_response(302 if self.path in moved else 404 if self.path == "/nothing" else 200)
+            self.send_response(
+                302 if self.path in moved else 404 if self.path == "/nothing" else 200
+            )
             if self.path in moved:
                 self.send_header("Location", moved[self.path])
             self.end_headers()
@@ -60,7 +63,12 @@ def test_address_is_bounded_in_size_and_time(address: str) -> None:
 
 
 def test_only_http_is_fetched(address: str) -> None:
-    for other in ("ftp://a.example/b.png", "file:///etc/hostname", "data:image/png;base64,AAAA", "s3://bucket/key"):
+    for other in (
+        "ftp://a.example/b.png",
+        "file:///etc/hostname",
+        "data:image/png;base64,AAAA",
+        "s3://bucket/key",
+    ):
         with pytest.raises(InvalidInput, match="allowed: http, https, or a path"):
             load_image(other)
     with pytest.raises(RavlmError):

@@ -18,7 +18,9 @@ from ravlm.data.images import ImageLimits, image_bytes, load_image
 from ravlm.errors import BrokenData, InvalidInput, NotFound, RavlmError
 from tests.data.test_images import FORMATS, encoded, photo
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning"
+)
 
 
 def test_missing_picture(tmp_path: Path) -> None:
@@ -66,7 +68,13 @@ def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and ends after the claim."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     end = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + end
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + end
+    )
 
 
 def test_bomb_is_refused_by_its_header() -> None:
@@ -116,7 +124,9 @@ def test_damaged_pictures_raise_nothing_else(data: st.DataObject) -> None:
     """Any file, cut or with bytes changed, either decodes or is refused by a RavlmError."""
     content = bytearray(encoded(photo(64, 64), data.draw(st.sampled_from(FORMATS))))
     for _ in range(data.draw(st.integers(0, 8))):
-        content[data.draw(st.integers(0, min(len(content) - 1, 200)))] = data.draw(st.integers(0, 255))
+        content[data.draw(st.integers(0, min(len(content) - 1, 200)))] = data.draw(
+            st.integers(0, 255)
+        )
     content = content[: data.draw(st.integers(1, len(content)))]
     with suppress(RavlmError):
         assert load_image(bytes(content), limits=ImageLimits(max_pixels=1_000_000)).mode == "RGB"

@@ -102,7 +102,8 @@ def test_lab() -> None:
 
 
 def test_transparency_lies_on_white() -> None:
-    """Product pictures with an alpha channel came out on black, whatever lay under the transparent pixels."""
+    """Product pictures with an alpha channel came out on black, whatever lay under the transparent
+    pixels."""
     rgba = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     rgba.paste((255, 0, 0, 255), (0, 0, 4, 4))
     rgba.paste((0, 0, 0, 128), (4, 4, 8, 8))
@@ -126,7 +127,11 @@ def test_sixteen_bits_are_scaled() -> None:
     """Pillow's own conversion clips at 255: a 16-bit picture became white."""
     values = np.array([[0, 32896, 65535]], np.uint16)
     for data in (encoded(Image.fromarray(values), "PNG"), encoded(Image.fromarray(values), "TIFF")):
-        assert [load_image(data).getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (128, 128, 128), (255, 255, 255)]
+        assert [load_image(data).getpixel((x, 0)) for x in range(3)] == [
+            (0, 0, 0),
+            (128, 128, 128),
+            (255, 255, 255),
+        ]
     pgm = b"P5 3 1 65535\n" + values.astype(">u2").tobytes()
     assert load_image(pgm).getpixel((1, 0)) == (128, 128, 128)
 
@@ -163,7 +168,10 @@ def test_edge_keeps_the_shorter_side_and_the_picture() -> None:
         small = load_image(data, edge=224)
         assert 224 <= min(small.size) < min(size)
         full = np.asarray(load_image(data).resize((32, 32), Image.Resampling.BOX), float)
-        assert np.abs(full - np.asarray(small.resize((32, 32), Image.Resampling.BOX), float)).mean() < 3
+        assert (
+            np.abs(full - np.asarray(small.resize((32, 32), Image.Resampling.BOX), float)).mean()
+            < 3
+        )
     assert load_image(encoded(photo(300, 230), "JPEG"), edge=224).size == (300, 230)
     with pytest.raises(InvalidInput, match="edge is 0"):
         load_image(data, edge=0)
@@ -178,16 +186,21 @@ def test_edge_with_orientation() -> None:
 
 
 def test_twelve_megapixels_for_a_small_edge_cost_a_fraction() -> None:
-    """For a 224-pixel network a JPEG is decoded at 1/8: 22 ms against 88 where measured; here half is asked for."""
+    """For a 224-pixel network a JPEG is decoded at 1/8: 22 ms against 88 where measured; here half
+    is asked for."""
     noise = np.random.default_rng(0).integers(0, 255, (150, 200, 3), dtype=np.uint8)
-    data = encoded(Image.fromarray(noise).resize((4000, 3000), Image.Resampling.BILINEAR), "JPEG", quality=88)
+    data = encoded(
+        Image.fromarray(noise).resize((4000, 3000), Image.Resampling.BILINEAR), "JPEG", quality=88
+    )
 
     def seconds(edge: int | None) -> float:
         start = time.perf_counter()
         load_image(data, edge=edge)
         return time.perf_counter() - start
 
-    pairs = [(seconds(224), seconds(None)) for _ in range(3)]  # side by side: both feel the same neighbours
+    pairs = [
+        (seconds(224), seconds(None)) for _ in range(3)
+    ]  # side by side: both feel the same neighbours
     assert min(small for small, _ in pairs) * 2 < min(full for _, full in pairs)
 
 

@@ -1,4 +1,5 @@
-"""What holds for every source: ids, missing pictures, wrong names, bad sources, and that nothing is held in memory."""
+"""What holds for every source: ids, missing pictures, wrong names, bad sources, and that nothing is
+held in memory."""
 
 from __future__ import annotations
 
@@ -45,17 +46,21 @@ def test_ids(tmp_path: Path) -> None:
 
 
 def test_derived_id_follows_the_content(tmp_path: Path) -> None:
-    """The same row has the same id in any file and folder; another text, picture or fact gives another."""
+    """The same row has the same id in any file and folder; another text, picture or fact gives
+    another."""
     rows = [{"text": "a", "kind": "x"}, {"text": "a", "kind": "y"}, {"text": "b", "kind": "x"}]
     (tmp_path / "other").mkdir()
     first = [entry.id for entry in read_entries(lines(tmp_path / "a.jsonl", *rows))]
-    second = [entry.id for entry in read_entries(lines(tmp_path / "other" / "b.jsonl", *reversed(rows)))]
+    second = [
+        entry.id for entry in read_entries(lines(tmp_path / "other" / "b.jsonl", *reversed(rows)))
+    ]
     assert len(set(first)) == 3
     assert first == second[::-1]
 
 
 def test_duplicate_ids(tmp_path: Path) -> None:
-    """The first row with an id is kept, also where "7" and 7 meet; a row that was refused holds no id."""
+    """The first row with an id is kept, also where "7" and 7 meet; a row that was refused holds no
+    id."""
     path = lines(
         tmp_path / "rows.jsonl",
         {"id": 7, "text": "first"},
@@ -113,7 +118,14 @@ def test_texts(tmp_path: Path) -> None:
 
 
 def test_metadata_keeps_its_types(tmp_path: Path) -> None:
-    data = {"year": 1990, "share": 0.5, "ok": True, "none": None, "facts": {"a": [1, "x"]}, "名": "字"}
+    data = {
+        "year": 1990,
+        "share": 0.5,
+        "ok": True,
+        "none": None,
+        "facts": {"a": [1, "x"]},
+        "名": "字",
+    }
     (entry,) = read_entries(lines(tmp_path / "rows.jsonl", {"text": "a", **data}))
     assert entry.metadata == data
 
@@ -132,7 +144,11 @@ def test_metadata_keeps_its_types(tmp_path: Path) -> None:
 def test_wrong_column_names(keys: list[str], hint: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"rows.{suffix}"
     if suffix == "csv":
-        path.write_text(",".join([*keys, "n"]) + "\n" + "".join(",".join("x" * len(keys)) + ",1\n" for _ in range(30)))
+        path.write_text(
+            ",".join([*keys, "n"])
+            + "\n"
+            + "".join(",".join("x" * len(keys)) + ",1\n" for _ in range(30))
+        )
     else:
         lines(path, *[dict.fromkeys(keys, "x")] * 30)
     with pytest.raises(InvalidInput) as raised:
@@ -177,7 +193,9 @@ def test_sources_of_no_known_kind(tmp_path: Path) -> None:
     (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "letter.txt").write_text("Dear Sir\nthis is a letter\n")
     for name in ("noise.csv", "letter.txt"):
-        with pytest.raises(InvalidInput, match="folder of pictures, Parquet, COCO captions, JSON lines"):
+        with pytest.raises(
+            InvalidInput, match="folder of pictures, Parquet, COCO captions, JSON lines"
+        ):
             read_entries(tmp_path / name)
     (tmp_path / "wide.csv").write_text("image,text\n", encoding="utf-16")
     with pytest.raises(InvalidInput, match="UTF-16; save it as UTF-8"):
@@ -192,7 +210,9 @@ def test_source_that_may_not_be_read(tmp_path: Path) -> None:
         read_entries(path)
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.jsonl", ""), ("a.csv", "id,text\n"), ("a.json", "[]")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.jsonl", ""), ("a.csv", "id,text\n"), ("a.json", "[]")]
+)
 def test_source_without_rows_says_so(name: str, content: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
     stream = read_entries(tmp_path / name)
@@ -221,7 +241,11 @@ def test_rows_are_not_held(suffix: str, tmp_path: Path) -> None:
             file.write("id,text\n")
         for number in range(5_000):
             text = f"{number} " + "x" * 2_000
-            file.write(f'{{"id": {number}, "text": "{text}"}}\n' if suffix == "jsonl" else f"{number},{text}\n")
+            file.write(
+                f'{{"id": {number}, "text": "{text}"}}\n'
+                if suffix == "jsonl"
+                else f"{number},{text}\n"
+            )
     tracemalloc.start()
     count = sum(1 for _ in read_entries(path))
     peak = tracemalloc.get_traced_memory()[1]

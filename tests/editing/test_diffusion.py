@@ -1,4 +1,5 @@
-"""Pipelines of diffusers as editors: seed, progress, preview, references, and what is no pipeline that edits."""
+"""Pipelines of diffusers as editors: seed, progress, preview, references, and what is no pipeline
+that edits."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ravlm.editing.auto import load_editor
 from ravlm.editing.base import EditRequest
 from ravlm.editing.diffusion import DiffusionEditor, DiffusionOptions
-from ravlm.editing.loading import load_editor
 from ravlm.errors import InvalidInput, Mismatch, MissingExtra
 from ravlm.records import Entry, Hit, Part
-from tests.editing.fakes import landscape
-from tests.editing.pipelines import instruct_pix2pix, text_to_image
+from tests.helpers.diffusion_pipelines import instruct_pix2pix, text_to_image
+from tests.helpers.editors import landscape
 
 SMALL = DiffusionOptions(steps=2, edge=64)
 
@@ -37,7 +38,9 @@ def test_seed_words_and_guidance_reach_the_pipeline(pipeline: str) -> None:
     assert made("make it red", 1) == made("make it red", 1)
     assert made("make it red", 1) != made("make it red", 2)
     assert made("make it red", 1) != made("a cat", 1)
-    stricter = DiffusionEditor(pipeline, DiffusionOptions(steps=2, edge=64, guidance=30.0, faithfulness=5.0))
+    stricter = DiffusionEditor(
+        pipeline, DiffusionOptions(steps=2, edge=64, guidance=30.0, faithfulness=5.0)
+    )
     assert made("make it red", 1) != made("make it red", 1, stricter)
 
 
@@ -102,7 +105,9 @@ def test_what_is_no_pipeline_that_edits(pipeline: str, tmp_path: Path) -> None:
     request = EditRequest(landscape(), "make it red")
     with pytest.raises(Mismatch, match=r"no model_index\.json"):
         load_editor(tmp_path).edit(request)
-    with pytest.raises(Mismatch, match="StableDiffusionPipeline, which does not change a picture by words"):
+    with pytest.raises(
+        Mismatch, match="StableDiffusionPipeline, which does not change a picture by words"
+    ):
         load_editor(text_to_image(pipeline, tmp_path / "drawing")).edit(request)
     with pytest.raises(InvalidInput, match="takes no strength"):
         DiffusionEditor(pipeline, DiffusionOptions(strength=0.5)).edit(request)
@@ -138,7 +143,9 @@ def test_a_region_is_where_a_channel_changed() -> None:
             pixels = np.asarray(image, int)
             half = pixels.shape[1] // 2
             pixels = np.concatenate([pixels[:, :half] - 30, pixels[:, half:] - 5], axis=1)
-            return SimpleNamespace(images=[Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))])
+            return SimpleNamespace(
+                images=[Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))]
+            )
 
     editor = DiffusionEditor("owner/model")
     editor.__dict__["pipeline"] = Dim()

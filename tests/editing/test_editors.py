@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ravlm.editing.auto import load_editor
 from ravlm.editing.base import Editor, EditRequest
 from ravlm.editing.diffusion import DiffusionEditor, DiffusionOptions
-from ravlm.editing.loading import load_editor
-from ravlm.editing.local import LocalEditor
+from ravlm.editing.rule_based.editor import LocalEditor
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.records import Edit, Entry, Hit, Part
-from tests.editing.fakes import ByColour, landscape, truth
-from tests.editing.pipelines import instruct_pix2pix
+from tests.helpers.diffusion_pipelines import instruct_pix2pix
+from tests.helpers.editors import ByColour, landscape, truth
 
 
 def local(folder: Path) -> Editor:
@@ -27,13 +27,16 @@ def local(folder: Path) -> Editor:
 
 def diffusion(folder: Path) -> Editor:
     pytest.importorskip("diffusers", reason='the diffusion editor needs: pip install "ravlm[edit]"')
-    return DiffusionEditor(instruct_pix2pix(folder / "pipeline"), DiffusionOptions(steps=2, edge=64))
+    return DiffusionEditor(
+        instruct_pix2pix(folder / "pipeline"), DiffusionOptions(steps=2, edge=64)
+    )
 
 
 @pytest.mark.parametrize("make", [local, diffusion])
 def test_every_editor_keeps_the_contract(make: Callable[[Path], Editor], tmp_path: Path) -> None:
-    """Whatever the editor: the picture's size and transparency stay, the region is the picture's, the same seed gives
-    the same picture, two pictures get two edits, and neither input is touched."""
+    """Whatever the editor: the picture's size and transparency stay, the region is the picture's,
+    the same seed gives the same picture, two pictures get two edits, and neither input is
+    touched."""
     editor = make(tmp_path)
     clear = landscape(80, 60, seed=1)
     clear.putalpha(Image.linear_gradient("L").resize((80, 60)))
@@ -67,7 +70,13 @@ def test_only_the_named_thing_changes() -> None:
     found = edit(image, "make the sky red and the grass darker")
     before, after = np.asarray(image, int), np.asarray(found.image, int)
     person = truth(image, "person")
-    inner = person & np.roll(person, 14, 0) & np.roll(person, -14, 0) & np.roll(person, 14, 1) & np.roll(person, -14, 1)
+    inner = (
+        person
+        & np.roll(person, 14, 0)
+        & np.roll(person, -14, 0)
+        & np.roll(person, 14, 1)
+        & np.roll(person, -14, 1)
+    )
     assert np.array_equal(after[inner], before[inner])
     sky, grass = truth(image, "sky"), truth(image, "grass")
     assert (after[sky] - before[sky]).mean(axis=0)[0] > 30
@@ -80,7 +89,10 @@ def test_only_the_named_thing_changes() -> None:
 @pytest.mark.parametrize(
     ("instruction", "words"),
     [
-        ("make the sky red and the sea blue", r"don't see the water .* What I see: the sky, the grass, the person"),
+        (
+            "make the sky red and the sea blue",
+            r"don't see the water .* What I see: the sky, the grass, the person",
+        ),
         ("把大海变成红色", "没有找到“水面”.*我看到的有：天空、草地、人"),
         ("make the boat red", 'don\'t see "boat"'),
         ("make the sky like a sunset", "0 pictures were retrieved"),
@@ -89,7 +101,8 @@ def test_only_the_named_thing_changes() -> None:
     ],
 )
 def test_what_cannot_be_done_leaves_the_picture_as_it_is(instruction: str, words: str) -> None:
-    """Nothing by half: the sky that is there stays blue where the sea that is asked for is not there."""
+    """Nothing by half: the sky that is there stays blue where the sea that is asked for is not
+    there."""
     for image in (landscape(), landscape().convert("L"), landscape().convert("P")):
         found = edit(image, instruction)
         assert image.mode != "RGB" or re.search(words, found.understood)
@@ -140,7 +153,9 @@ def test_the_example_that_agrees_with_the_others_lends_its_colours(tmp_path: Pat
     class Anything(ByColour):
         def look(self, image: Image.Image):  # type: ignore[no-untyped-def]
             scene = super().look(image)
-            scene.find = lambda word: np.ones((4, 4), np.float32) if image.size == (64, 48) else truth(image, word)  # type: ignore[method-assign]
+            scene.find = lambda word: (
+                np.ones((4, 4), np.float32) if image.size == (64, 48) else truth(image, word)
+            )  # type: ignore[method-assign]
             return scene
 
     hits = [
@@ -151,7 +166,9 @@ def test_the_example_that_agrees_with_the_others_lends_its_colours(tmp_path: Pat
     ]
     gone = hit("gone", str(tmp_path / "gone.png"))
     request = EditRequest(
-        landscape(), "make the sky like a sunset", (*hits, gone, Hit(Entry("words"), 0.1, Part("text")))
+        landscape(),
+        "make the sky like a sunset",
+        (*hits, gone, Hit(Entry("words"), 0.1, Part("text"))),
     )
     editor = LocalEditor(Anything())
     assert editor.wanted(request.instruction) == "a sunset sky"

@@ -11,11 +11,11 @@ from PIL import Image
 
 from ravlm import Edit, Entry, KnowledgeBase, RetrievalAugmentedVLM
 from ravlm.editing.base import Editor, EditRequest
-from ravlm.editing.local import LocalEditor
+from ravlm.editing.rule_based.editor import LocalEditor
 from ravlm.errors import InvalidInput
-from ravlm.generation.base import Evidence
-from tests.editing.fakes import ByColour, landscape
-from tests.fakes import FakeEncoder
+from ravlm.records import Evidence
+from tests.helpers.editors import ByColour, landscape
+from tests.helpers.fakes import FakeEncoder
 
 
 class Recorder(Editor):
@@ -31,13 +31,23 @@ class Recorder(Editor):
 
     def edit(self, request: EditRequest) -> Edit:
         self.requests.append(request)
-        return Edit(Image.new("RGB", (2, 2), "white"), np.ones((2, 2), bool), request.evidence, request.instruction)
+        return Edit(
+            Image.new("RGB", (2, 2), "white"),
+            np.ones((2, 2), bool),
+            request.evidence,
+            request.instruction,
+        )
 
 
 @pytest.fixture
 def base(pictures: Path, tmp_path: Path, fake_encoder: FakeEncoder) -> KnowledgeBase:
-    entries = [Entry(name, str(pictures / f"{name}.png"), (f"a {name} picture",)) for name in ("red", "green", "blue")]
-    return KnowledgeBase.build(tmp_path / "kb", [*entries, Entry("words", None, ("a red text",))], encoder=fake_encoder)
+    entries = [
+        Entry(name, str(pictures / f"{name}.png"), (f"a {name} picture",))
+        for name in ("red", "green", "blue")
+    ]
+    return KnowledgeBase.build(
+        tmp_path / "kb", [*entries, Entry("words", None, ("a red text",))], encoder=fake_encoder
+    )
 
 
 def test_the_base_is_searched_only_where_the_editor_wants_an_example(base: KnowledgeBase) -> None:
@@ -57,7 +67,9 @@ def test_the_base_is_searched_only_where_the_editor_wants_an_example(base: Knowl
 def test_evidence_that_is_given_is_taken_instead(base: KnowledgeBase) -> None:
     editor = Recorder()
     hits = tuple(base.search(text="blue", k=1, modality="image"))
-    edit = RetrievalAugmentedVLM(base, editor=editor).edit(landscape(), "like red", evidence=Evidence(hits))
+    edit = RetrievalAugmentedVLM(base, editor=editor).edit(
+        landscape(), "like red", evidence=Evidence(hits)
+    )
     assert [hit.entry.id for hit in edit.evidence] == ["blue"]
 
 
@@ -65,7 +77,10 @@ def test_lists_in_lists_out(base: KnowledgeBase) -> None:
     model = RetrievalAugmentedVLM(base, editor=LocalEditor(ByColour()))
     wishes = ["make the sky red", "make the grass blue"]
     two = model.edit(landscape(), wishes)
-    assert [edit.understood for edit in two] == ["Understood: the sky red.", "Understood: the grass blue."]
+    assert [edit.understood for edit in two] == [
+        "Understood: the sky red.",
+        "Understood: the grass blue.",
+    ]
     assert not np.array_equal(two[0].image, two[1].image)
     assert [edit.understood for edit in model.edit([landscape(), landscape(seed=1)], wishes)] == [
         edit.understood for edit in two
@@ -98,7 +113,9 @@ def test_a_retrieved_example_steers(base: KnowledgeBase) -> None:
         (landscape(), "make it darker", {"k": -1}, "k is -1"),
     ],
 )
-def test_bad_arguments(base: KnowledgeBase, image: Any, instruction: Any, options: dict[str, Any], words: str) -> None:
+def test_bad_arguments(
+    base: KnowledgeBase, image: Any, instruction: Any, options: dict[str, Any], words: str
+) -> None:
     model = RetrievalAugmentedVLM(base, editor=LocalEditor(ByColour()))
     with pytest.raises(InvalidInput, match=words):
         model.edit(image, instruction, **options)

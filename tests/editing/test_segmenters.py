@@ -1,4 +1,5 @@
-"""Segmenters behind one interface: the starter's, those of Transformers; what they find, and what they refuse."""
+"""Segmenters behind one interface: the starter's, those of Transformers; what they find, and what
+they refuse."""
 
 from __future__ import annotations
 
@@ -13,19 +14,19 @@ import torch
 from PIL import Image
 
 from ravlm.editing import segmenters
+from ravlm.editing.auto import load_editor, load_segmenter
 from ravlm.editing.base import EditRequest
-from ravlm.editing.edges import enlarged, resized
-from ravlm.editing.loading import load_editor, load_segmenter
-from ravlm.editing.local import LocalEditor
-from ravlm.editing.regions import Scene, Segmenter, StarterSegmenter, by_colour, margin
-from ravlm.editing.stuff import GRID, PARTS, WORDS, squashed
-from ravlm.editing.things import ThingFinder
-from ravlm.encoders.backbones import ImageBackbone
-from ravlm.encoders.efficientnet import MIDDLE, load_network, weights_file
+from ravlm.editing.rule_based.editor import LocalEditor
+from ravlm.editing.rule_based.mask_refinement import enlarged, resized
+from ravlm.editing.rule_based.stuff import GRID, PARTS, WORDS, squashed
+from ravlm.editing.rule_based.things import ThingFinder
+from ravlm.editing.segmentation import Scene, Segmenter, StarterSegmenter, by_colour, margin
+from ravlm.encoders.starter.backbones import ImageBackbone
+from ravlm.encoders.starter.efficientnet import MIDDLE, load_network, weights_file
 from ravlm.errors import Mismatch, NotFound
-from tests.editing.fakes import ByColour, landscape, truth
-from tests.editing.segmenting import clipseg, owlvit
-from tests.encoders import checkpoints
+from tests.helpers import encoder_checkpoints
+from tests.helpers.editors import ByColour, landscape, truth
+from tests.helpers.segmenters import clipseg, owlvit
 
 
 def photo(name: str) -> Image.Image:
@@ -59,9 +60,11 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("make", [fake, starter, drawing, framing])
 @pytest.mark.usefixtures("lenient")
-def test_every_segmenter_keeps_the_contract(make: Callable[[Path], Segmenter], tmp_path: Path) -> None:
-    """Whatever the segmenter: a map of shares or None, words that it can find, each photo a scene of its own, looked at
-    twice the same."""
+def test_every_segmenter_keeps_the_contract(
+    make: Callable[[Path], Segmenter], tmp_path: Path
+) -> None:
+    """Whatever the segmenter: a map of shares or None, words that it can find, each photo a scene
+    of its own, looked at twice the same."""
     segmenter = make(tmp_path / "checkpoint")
     upright = photo("astronaut").resize((96, 72))
     for image in (landscape(), upright, Image.new("RGB", (1, 1))):
@@ -78,7 +81,9 @@ def test_every_segmenter_keeps_the_contract(make: Callable[[Path], Segmenter], t
                 again = segmenter.look(image).find(word)
                 assert again is not None
                 assert np.array_equal(share, again)
-    one, two = (segmenter.look(image).find("sky") for image in (landscape(), landscape().rotate(180)))
+    one, two = (
+        segmenter.look(image).find("sky") for image in (landscape(), landscape().rotate(180))
+    )
     assert one is None or two is None or not np.array_equal(one, two)
 
 
@@ -107,15 +112,19 @@ class Frames:
             return {"pixels": images}
         logits = torch.full((1, 3, 1), -9.0)
         logits[0, 1] = 2.0 if word == "a photo of water" else -4.0
-        return SimpleNamespace(logits=logits, pred_boxes=torch.tensor([[(0.0,) * 4, self.box, (0.5,) * 4]]))
+        return SimpleNamespace(
+            logits=logits, pred_boxes=torch.tensor([[(0.0,) * 4, self.box, (0.5,) * 4]])
+        )
 
 
 @pytest.mark.parametrize(
-    ("kind", "box"), [("owlvit", (0.42, 0.5, 0.25, 0.6)), ("owlv2", (0.42, 0.375, 0.25, 0.45))], ids=["owlvit", "owlv2"]
+    ("kind", "box"),
+    [("owlvit", (0.42, 0.5, 0.25, 0.6)), ("owlv2", (0.42, 0.375, 0.25, 0.45))],
+    ids=["owlvit", "owlv2"],
 )
 def test_a_frame_is_drawn_to_what_is_in_it(kind: str, box: tuple[float, ...]) -> None:
-    """OWL-ViT only frames a thing; what has the frame's colours and not those around it is the thing. OWLv2 pads a
-    picture to a square below, and its frames are parts of that square."""
+    """OWL-ViT only frames a thing; what has the frame's colours and not those around it is the
+    thing. OWLv2 pads a picture to a square below, and its frames are parts of that square."""
     image = landscape(800, 600)
     model = Frames(kind, box)
     scene = segmenters.HubSegmenter(model, (model, model), segmenters._framed).look(image)
@@ -137,8 +146,10 @@ def test_what_a_model_is_not_sure_of_is_not_there(tmp_path: Path) -> None:
 
 
 def test_checkpoints_that_are_no_segmenters(tmp_path: Path) -> None:
-    with pytest.raises(Mismatch, match=r'kind "clip"; one that finds regions is: clipseg, owlvit, owlv2'):
-        load_segmenter(checkpoints.clip(tmp_path / "clip"))
+    with pytest.raises(
+        Mismatch, match=r'kind "clip"; one that finds regions is: clipseg, owlvit, owlv2'
+    ):
+        load_segmenter(encoder_checkpoints.clip(tmp_path / "clip"))
     folder = Path(clipseg(tmp_path / "clipseg"))
     (folder / "model.safetensors").unlink()
     with pytest.raises(NotFound):
@@ -160,7 +171,10 @@ def test_the_starter_finds_the_sky_of_a_photo() -> None:
 
 def test_the_starter_refuses_what_is_not_there() -> None:
     segmenter = StarterSegmenter()
-    for name, words in {"chelsea": ("sky", "sea", "grass", "person", "boat"), "coffee": ("sky", "dog", "snow")}.items():
+    for name, words in {
+        "chelsea": ("sky", "sea", "grass", "person", "boat"),
+        "coffee": ("sky", "dog", "snow"),
+    }.items():
         scene = segmenter.look(photo(name))
         assert [word for word in words if scene.find(word) is not None] == []
 
@@ -171,12 +185,15 @@ def test_things_of_the_classes_are_found_in_two_languages() -> None:
     assert english is not None
     assert chinese is not None
     assert np.array_equal(english, chinese)
-    assert (english > 0.5).mean() > 0.4  # measured against its best place, only the cat's cheeks were of the cat
+    assert (
+        english > 0.5
+    ).mean() > 0.4  # measured against its best place, only the cat's cheeks were of the cat
     assert scene.find("xyzzy") is None
 
 
 def test_kinds_go_before_names() -> None:
-    """A heron was no bird: the names of a hummingbird and a blackbird end in the word, and a heron's does not."""
+    """A heron was no bird: the names of a hummingbird and a blackbird end in the word, and a
+    heron's does not."""
     finder = ThingFinder()
     named = ThingFinder()._names
     assert 131 in finder.classes("bird")
@@ -188,7 +205,8 @@ def test_kinds_go_before_names() -> None:
 
 
 def test_what_lies_outside_the_feathered_region_of_a_photo_stays_exactly() -> None:
-    """The whole way on a photo: the sky turns red, and no pixel changes that the feathered mask does not hold."""
+    """The whole way on a photo: the sky turns red, and no pixel changes that the feathered mask
+    does not hold."""
     image = photo("rocket")
     edit = LocalEditor().edit(EditRequest(image, "把天空变成红色"))
     before, after = np.asarray(image, int), np.asarray(edit.image, int)

@@ -1,4 +1,5 @@
-"""What every encoder must do: an implementation subclasses `Conformance` and says how to make one."""
+"""What every encoder must do: an implementation subclasses `Conformance` and says how to make
+one."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ TEXTS = (
     "",
     "x",
 )
-LONG = " ".join(f"Sentence number {i} tells of one more thing, and of its colour." for i in range(90))
+LONG = " ".join(
+    f"Sentence number {i} tells of one more thing, and of its colour." for i in range(90)
+)
 SAME = 0.9995
 """Cosine of one item's vectors in two batches, bfloat16 included."""
 
@@ -32,7 +35,10 @@ def drawn(width: int, height: int, seed: int) -> Image.Image:
 
 def pictures() -> list[Image.Image]:
     """Wide, high, small, and one as a pen stroke is."""
-    return [drawn(*size, seed) for seed, size in enumerate([(200, 120), (90, 300), (20, 20), (1200, 30), (301, 301)])]
+    return [
+        drawn(*size, seed)
+        for seed, size in enumerate([(200, 120), (90, 300), (20, 20), (1200, 30), (301, 301)])
+    ]
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -43,7 +49,10 @@ class Conformance:
     """Subclasses give the fixture `encoder`."""
 
     def test_vectors_are_unit_float32(self, encoder: DualEncoder) -> None:
-        for vectors, n in ((encoder.encode_images(pictures()), 5), (encoder.encode_texts(TEXTS), len(TEXTS))):
+        for vectors, n in (
+            (encoder.encode_images(pictures()), 5),
+            (encoder.encode_texts(TEXTS), len(TEXTS)),
+        ):
             assert vectors.dtype == np.float32
             assert vectors.shape == (n, encoder.dim)
             assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
@@ -54,7 +63,8 @@ class Conformance:
         assert encoder.encode_images([]).dtype == encoder.encode_texts(()).dtype == np.float32
 
     def test_two_items_get_two_vectors_and_one_item_one(self, encoder: DualEncoder) -> None:
-        """A tower of zeros, or one whose batch leaks from row to row, would pass every other test."""
+        """A tower of zeros, or one whose batch leaks from row to row, would pass every other
+        test."""
         images = encoder.encode_images(pictures())
         texts = encoder.encode_texts(TEXTS)
         assert (np.triu(images @ images.T, 1) < 0.9999).all()
@@ -63,7 +73,8 @@ class Conformance:
         assert texts[0] @ texts[3] > SAME
 
     def test_order_and_batches_change_nothing(self, encoder: DualEncoder) -> None:
-        """Texts are batched by length: a permutation that is not undone gives each a vector of another."""
+        """Texts are batched by length: a permutation that is not undone gives each a vector of
+        another."""
         images, texts = pictures(), list(TEXTS)
         together, apart = encoder.encode_images(images), encoder.encode_images(images, batch_size=2)
         alone = np.concatenate([encoder.encode_images([image]) for image in images])
@@ -76,7 +87,9 @@ class Conformance:
         for other in (apart, alone, turned):
             assert cosines(together, other).min() > SAME
 
-    def test_an_image_is_a_path_bytes_or_a_picture(self, encoder: DualEncoder, tmp_path: Path) -> None:
+    def test_an_image_is_a_path_bytes_or_a_picture(
+        self, encoder: DualEncoder, tmp_path: Path
+    ) -> None:
         drawn(150, 100, 7).save(tmp_path / "a.png")
         drawn(100, 150, 8).convert("L").save(tmp_path / "b.png")
         paths = [tmp_path / "a.png", str(tmp_path / "b.png")]
@@ -106,7 +119,9 @@ class Conformance:
     def test_passages_fit_and_lose_nothing(self, encoder: DualEncoder) -> None:
         for text in (LONG, LONG.replace(".", ","), "长" * 900, "今天天气很好。" * 150):
             passages = encoder.passages(text)
-            assert len(passages) > 1 or "长" in text or "天" in text  # one run of unknown characters may be one piece
+            assert (
+                len(passages) > 1 or "长" in text or "天" in text
+            )  # one run of unknown characters may be one piece
             assert "".join("".join(passages).split()) == "".join(text.split())
             for passage in (passages[0], passages[-1]):
                 assert encoder.passages(passage) == [passage]
@@ -119,13 +134,21 @@ class Conformance:
         whole, begun, other = encoder.encode_texts([LONG, first, "a cat"])
         assert whole @ begun > whole @ other
 
-    def test_save_and_load_keep_vectors_and_fingerprint(self, encoder: DualEncoder, tmp_path: Path) -> None:
+    def test_save_and_load_keep_vectors_and_fingerprint(
+        self, encoder: DualEncoder, tmp_path: Path
+    ) -> None:
         encoder.save(tmp_path / "mine")
         again = DualEncoder.load(tmp_path / "mine")
         assert type(again) is type(encoder)
         assert again.fingerprint == encoder.fingerprint
-        assert (again.dim, again.languages, again.name) == (encoder.dim, encoder.languages, str(tmp_path / "mine"))
+        assert (again.dim, again.languages, again.name) == (
+            encoder.dim,
+            encoder.languages,
+            str(tmp_path / "mine"),
+        )
         assert cosines(again.encode_texts(TEXTS), encoder.encode_texts(TEXTS)).min() > SAME
-        assert cosines(again.encode_images(pictures()), encoder.encode_images(pictures())).min() > SAME
+        assert (
+            cosines(again.encode_images(pictures()), encoder.encode_images(pictures())).min() > SAME
+        )
         again.save(tmp_path / "mine")  # onto what it was read from
         assert DualEncoder.load(tmp_path / "mine").fingerprint == encoder.fingerprint

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from ravlm.encoders.base import DualEncoder
-from tests.encoders import checkpoints
 from tests.encoders.conformance import Conformance
+from tests.helpers import encoder_checkpoints
 
 
 def paired(folder: Path) -> DualEncoder:
-    image, text = checkpoints.dinov2(folder / "image"), checkpoints.roberta(folder / "text")
+    image, text = (
+        encoder_checkpoints.dinov2(folder / "image"),
+        encoder_checkpoints.roberta(folder / "text"),
+    )
     return DualEncoder.from_backbones(image, text, dim=24)
 
 
@@ -23,14 +26,16 @@ def load(write: Callable[[Path], Path]) -> Callable[[Path], DualEncoder]:
 
 KINDS: dict[str, Callable[[Path], DualEncoder]] = {
     "starter": lambda folder: DualEncoder.load("starter"),
-    **{name: load(write) for name, write in checkpoints.DUAL.items()},
+    **{name: load(write) for name, write in encoder_checkpoints.DUAL.items()},
     "paired": paired,
-    "sentence-transformers": load(checkpoints.sentence),
+    "sentence-transformers": load(encoder_checkpoints.sentence),
 }
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DualEncoder:
+def encoder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> DualEncoder:
     return KINDS[request.param](tmp_path_factory.mktemp(request.param))
 
 

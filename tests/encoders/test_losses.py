@@ -17,13 +17,20 @@ def test_softmax_on_paper() -> None:
     """Scores 2 x [[1, .6], [0, .8]]: each row and column is a two-way softmax."""
     rows = (math.log(1 + math.exp(1.2 - 2)) + math.log(1 + math.exp(0 - 1.6))) / 2
     columns = (math.log(1 + math.exp(0 - 2)) + math.log(1 + math.exp(1.2 - 1.6))) / 2
-    assert math.isclose(softmax_contrastive(A, B, torch.tensor(2.0)).item(), (rows + columns) / 2, rel_tol=1e-6)
+    assert math.isclose(
+        softmax_contrastive(A, B, torch.tensor(2.0)).item(), (rows + columns) / 2, rel_tol=1e-6
+    )
 
 
 def test_softmax_with_the_diagonal_as_positives_is_the_plain_loss() -> None:
-    image, text = (F.normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(s)), dim=1) for s in (0, 1))
+    image, text = (
+        F.normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(s)), dim=1)
+        for s in (0, 1)
+    )
     plain = softmax_contrastive(image, text, torch.tensor(10.0))
-    assert torch.allclose(plain, softmax_contrastive(image, text, torch.tensor(10.0), torch.eye(5, dtype=torch.bool)))
+    assert torch.allclose(
+        plain, softmax_contrastive(image, text, torch.tensor(10.0), torch.eye(5, dtype=torch.bool))
+    )
 
 
 def test_softmax_spreads_the_target_over_several_positives() -> None:
@@ -38,7 +45,9 @@ def test_softmax_spreads_the_target_over_several_positives() -> None:
 
 
 def test_sigmoid_on_paper() -> None:
-    """Logits 2 x score - 1; positives on the diagonal, every other pair a no; the sum over 2 images."""
+    """Logits 2 x score - 1; positives on the diagonal, every other pair a no; the sum over 2
+    images."""
+
     def no(z: float) -> float:
         return math.log(1 + math.exp(z))
 

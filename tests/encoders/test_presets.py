@@ -11,7 +11,7 @@ from ravlm.encoders.base import DualEncoder
 from ravlm.encoders.presets import PRESETS
 from ravlm.errors import NotFound
 from tests.conftest import REPOSITORY
-from tests.encoders import checkpoints
+from tests.helpers import encoder_checkpoints
 
 PAGE = (REPOSITORY / "docs" / "choosing.md").read_text(encoding="utf-8")
 
@@ -41,12 +41,14 @@ def test_sizes_are_those_of_the_shapes() -> None:
     assert model.config.projection_dim == small.dim
 
 
-def test_a_preset_is_fetched_by_its_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_is_fetched_by_its_hub_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def snapshot(name: str, **options: Any) -> str:
         asked.append(name)
-        return str(checkpoints.clip(tmp_path / "clip"))
+        return str(encoder_checkpoints.clip(tmp_path / "clip"))
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     assert DualEncoder.load("small").name == PRESETS["small"].hub_name == asked[0]

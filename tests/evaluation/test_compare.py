@@ -1,4 +1,5 @@
-"""compare on a base of four colours: every arm, statistics, resuming, contamination, report, command line."""
+"""compare on a base of four colours: every arm, statistics, resuming, contamination, report,
+command line."""
 
 from __future__ import annotations
 
@@ -15,16 +16,16 @@ from ravlm.errors import InvalidInput
 from ravlm.evaluation.arms import EvidenceSource, read_arms
 from ravlm.evaluation.compare import compare
 from ravlm.evaluation.contamination import check
+from ravlm.evaluation.kb_subset import KnowledgeBaseSubset
 from ravlm.evaluation.knowledge_edit import edit_knowledge
 from ravlm.evaluation.report import Report
-from ravlm.evaluation.shares import Share
 from ravlm.generation.base import Request
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer, Entry
 from ravlm.tasks import VQA, Captioning, Retrieval
-from tests.fakes import COLOURS, FakeEncoder
-from tests.tasks.fakes import FirstLine
+from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.tasks import FirstLine
 
 ARMS = ("closed-book", "retrieved", "random", "oracle", "copy", "majority")
 SHADES = 4
@@ -32,7 +33,8 @@ SHADES = 4
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """For each colour four pictures of nearly that colour to ask about, and four others for the base."""
+    """For each colour four pictures of nearly that colour to ask about, and four others for the
+    base."""
     for name, (red, green, blue) in COLOURS.items():
         for shade in range(2 * SHADES):
             image = Image.new("RGB", (32, 32), (red, green, blue))
@@ -44,7 +46,11 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def kb(folder: Path) -> KnowledgeBase:
     entries = [
-        Entry(f"{name}{shade}", str(folder / f"{name}{shade}.png"), (f"Name: {name}\nKind: colour", f"it is {name}"))
+        Entry(
+            f"{name}{shade}",
+            str(folder / f"{name}{shade}.png"),
+            (f"Name: {name}\nKind: colour", f"it is {name}"),
+        )
         for name in COLOURS
         for shade in range(SHADES)
     ]
@@ -56,7 +62,10 @@ class Reader(FirstLine):
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         found = super().generate(requests)
-        return [replace(answer, text=answer.text.split("\n")[0].removeprefix("Name: ")) for answer in found]
+        return [
+            replace(answer, text=answer.text.split("\n")[0].removeprefix("Name: "))
+            for answer in found
+        ]
 
 
 @pytest.fixture
@@ -67,7 +76,13 @@ def model(kb: KnowledgeBase) -> RetrievalAugmentedVLM:
 @pytest.fixture
 def questions(folder: Path) -> Path:
     rows = [
-        {"id": f"q {name} {s}", "image": f"{name}{s}.png", "question": "Which?", "answers": [name], "entity": name}
+        {
+            "id": f"q {name} {s}",
+            "image": f"{name}{s}.png",
+            "question": "Which?",
+            "answers": [name],
+            "entity": name,
+        }
         for name in COLOURS
         for s in range(SHADES, 2 * SHADES)
     ]
@@ -81,15 +96,24 @@ def value(report: Report, arm: str, metric: str = "accuracy") -> float:
 
 
 def test_every_arm_on_the_same_examples(model: RetrievalAugmentedVLM, questions: Path) -> None:
-    """The guess is right for one colour of five; what is retrieved is right always, and so is the oracle."""
+    """The guess is right for one colour of five; what is retrieved is right always, and so is the
+    oracle."""
     report = compare(VQA(questions), model, ARMS, resamples=500)
     assert value(report, "closed-book") == pytest.approx(1 / len(COLOURS))
     assert value(report, "retrieved") == value(report, "oracle") == value(report, "majority") == 1.0
     assert value(report, "copy") == 1.0
     assert value(report, "random") < 0.6
     assert {s.n for s in report.scores} == {len(COLOURS) * SHADES}
-    first = next(c for c in report.contrasts if c.contrast == ("closed-book", "retrieved") and c.metric == "accuracy")
-    assert (first.difference, first.gain, first.harm) == (pytest.approx(0.8), pytest.approx(0.8), 0.0)
+    first = next(
+        c
+        for c in report.contrasts
+        if c.contrast == ("closed-book", "retrieved") and c.metric == "accuracy"
+    )
+    assert (first.difference, first.gain, first.harm) == (
+        pytest.approx(0.8),
+        pytest.approx(0.8),
+        0.0,
+    )
     assert first.p < 0.05
     assert first.p >= first.p_uncorrected
     assert len([c for c in report.contrasts if c.metric == "accuracy"]) == 15
@@ -110,12 +134,15 @@ def test_sweeps_are_arms_with_settings(model: RetrievalAugmentedVLM, questions: 
     assert value(report, "retrieved@noise=1") <= value(report, "retrieved@k=1@noise=0.5") < 1.0
     assert report.about["k"] == [1, 3]
     pairs = {c.contrast for c in report.contrasts}
-    assert pairs == {("retrieved", arm) for arm in arms[1:]}, "a sweep is tested against its own arm only"
+    assert pairs == {("retrieved", arm) for arm in arms[1:]}, (
+        "a sweep is tested against its own arm only"
+    )
 
 
 def test_a_share_is_a_smaller_base_and_a_part_of_the_larger(kb: KnowledgeBase) -> None:
-    """Hits once were filtered behind the search, one an entity: entities went whose other entries had stayed."""
-    small, large = Share(kb, 0.3), Share(kb, 0.8)
+    """Hits once were filtered behind the search, one an entity: entities went whose other entries
+    had stayed."""
+    small, large = KnowledgeBaseSubset(kb, 0.3), KnowledgeBaseSubset(kb, 0.8)
     found = [{h.entry.id for h in each.search(text="it is red", k=20)} for each in (small, large)]
     assert found[0] < found[1] < {h.entry.id for h in kb.search(text="it is red", k=20)}
     few = small.search_many([{"text": "red"}, {"text": "blue"}], 2, "text")
@@ -129,17 +156,24 @@ def test_a_share_is_a_smaller_base_and_a_part_of_the_larger(kb: KnowledgeBase) -
         small.add([])
 
 
-def test_evidence_is_the_same_in_each_run_and_batch(model: RetrievalAugmentedVLM, questions: Path) -> None:
+def test_evidence_is_the_same_in_each_run_and_batch(
+    model: RetrievalAugmentedVLM, questions: Path
+) -> None:
     examples = VQA(questions).examples()
     for arm in read_arms(["random", "retrieved@noise=0.5", "oracle"], 3, ARMS):
         whole = EvidenceSource(VQA(questions), model, 3).of(arm, examples)
         single = [EvidenceSource(VQA(questions), model, 3).of(arm, [e])[0] for e in examples]
-        assert [[h.entry.id for h in e.hits] for e in whole] == [[h.entry.id for h in e.hits] for e in single]
+        assert [[h.entry.id for h in e.hits] for e in whole] == [
+            [h.entry.id for h in e.hits] for e in single
+        ]
 
 
 def test_an_example_never_reads_its_own_entry(model: RetrievalAugmentedVLM, folder: Path) -> None:
-    """Pictures of the base itself are captioned: copying the own entry would be perfect, and is no retrieval."""
-    rows = [{"id": f"{name}0", "image": f"{name}0.png", "texts": [f"it is {name}"]} for name in COLOURS]
+    """Pictures of the base itself are captioned: copying the own entry would be perfect, and is no
+    retrieval."""
+    rows = [
+        {"id": f"{name}0", "image": f"{name}0.png", "texts": [f"it is {name}"]} for name in COLOURS
+    ]
     path = folder / "captions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = Captioning(path)
@@ -164,20 +198,27 @@ def test_contamination_tells_equal_from_alike(kb: KnowledgeBase, folder: Path) -
         {"id": "new", "image": None, "question": "Is it new?"},
     ]
     path = folder / "q.jsonl"
-    path.write_text("".join(json.dumps({"question": "What?", "answers": ["x"], **row}) + "\n" for row in rows))
+    path.write_text(
+        "".join(json.dumps({"question": "What?", "answers": ["x"], **row}) + "\n" for row in rows)
+    )
     found = check(VQA(path).examples(), kb)
     assert (found.n, found.exact, found.perceptual, found.embedding) == (4, 2, 1, 0)
     assert set(found.ids) == {"same", "larger", "words"}
 
 
-def test_a_run_that_was_cut_off_goes_on(model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path) -> None:
-    """Only what is missing is asked again, a line that was cut in the middle included; the numbers are the same."""
+def test_a_run_that_was_cut_off_goes_on(
+    model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path
+) -> None:
+    """Only what is missing is asked again, a line that was cut in the middle included; the numbers
+    are the same."""
     reader = model.writer
     assert isinstance(reader, Reader)
     reader.fingerprint = "reader 1"  # type: ignore[attr-defined]
     steps: list[tuple[int, int]] = []
     cache = tmp_path / "cache"
-    first = compare(VQA(questions), model, resamples=200, cache=cache, progress=lambda *step: steps.append(step))
+    first = compare(
+        VQA(questions), model, resamples=200, cache=cache, progress=lambda *step: steps.append(step)
+    )
     n = len(COLOURS) * SHADES
     assert steps[-1] == (2 * n, 2 * n)
     assert reader.asked == 2 * n
@@ -203,7 +244,9 @@ def test_a_generator_without_a_name_of_its_own_is_not_kept(
 
 
 def test_several_models_side_by_side(kb: KnowledgeBase, questions: Path) -> None:
-    models = {name: RetrievalAugmentedVLM(kb, Reader(guess=name), k=2) for name in ("red", "nothing")}
+    models = {
+        name: RetrievalAugmentedVLM(kb, Reader(guess=name), k=2) for name in ("red", "nothing")
+    }
     report = compare(VQA(questions), models, resamples=200)
     names = {c.contrast for c in report.contrasts}
     assert ("red/closed-book", "nothing/closed-book") in names
@@ -213,7 +256,9 @@ def test_several_models_side_by_side(kb: KnowledgeBase, questions: Path) -> None
 
 
 def test_retrieval_is_compared_with_chance(model: RetrievalAugmentedVLM, folder: Path) -> None:
-    rows = [{"id": f"{name}0", "image": f"{name}0.png", "texts": [f"{name} {name}"]} for name in COLOURS]
+    rows = [
+        {"id": f"{name}0", "image": f"{name}0.png", "texts": [f"{name} {name}"]} for name in COLOURS
+    ]
     path = folder / "retrieval.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = compare(Retrieval(path), model, ["retrieved", "random"], resamples=200)
@@ -223,7 +268,9 @@ def test_retrieval_is_compared_with_chance(model: RetrievalAugmentedVLM, folder:
         compare(Retrieval(path), model, ["copy"])
 
 
-def test_the_report_as_text_json_and_page(model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path) -> None:
+def test_the_report_as_text_json_and_page(
+    model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path
+) -> None:
     report = compare(VQA(questions), model, ["closed-book", "retrieved", "random"], resamples=300)
     text = str(report)
     assert "closed-book" in text
@@ -247,12 +294,21 @@ def test_the_report_as_text_json_and_page(model: RetrievalAugmentedVLM, question
     assert {case.kind for case in report.cases} == {"won", "lost"}
 
 
-def test_text_of_others_is_escaped_on_the_page(kb: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
-    rows = [{"id": i, "image": "red4.png", "question": f"<b>{i}?", "answers": ["<i>x"]} for i in range(3)]
+def test_text_of_others_is_escaped_on_the_page(
+    kb: KnowledgeBase, folder: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {"id": i, "image": "red4.png", "question": f"<b>{i}?", "answers": ["<i>x"]}
+        for i in range(3)
+    ]
     path = folder / "q.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     model = RetrievalAugmentedVLM(kb, Reader(guess="<script>alert(1)</script>"))
-    page = compare(VQA(path), model, resamples=200).to_html(tmp_path / "r.html").read_text(encoding="utf-8")
+    page = (
+        compare(VQA(path), model, resamples=200)
+        .to_html(tmp_path / "r.html")
+        .read_text(encoding="utf-8")
+    )
     assert "<b>" not in page
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -267,7 +323,9 @@ def test_an_answer_follows_the_base(model: RetrievalAugmentedVLM, folder: Path) 
     assert (found.before.text, found.during.text, found.after.text) == ("red", "crimson", "red")
     assert found.changed
     assert found.restored
-    new = edit_knowledge(model, Entry("extra", picture, ("Name: scarlet",)), "Which colour?", picture)
+    new = edit_knowledge(
+        model, Entry("extra", picture, ("Name: scarlet",)), "Which colour?", picture
+    )
     assert new.during.text in ("red", "scarlet")
     assert new.restored
     assert model.kb.get("extra") == []
@@ -309,17 +367,25 @@ def test_the_command_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from ravlm.cli import main
-    from ravlm.encoders import loading
-    from ravlm.generation.loading import GENERATORS
+    from ravlm.encoders import auto
+    from ravlm.generation.auto import GENERATORS
 
-    monkeypatch.setattr(loading, "load_encoder", lambda name: FakeEncoder(name))
+    monkeypatch.setattr(auto, "load_encoder", lambda name: FakeEncoder(name))
     monkeypatch.setitem(GENERATORS, "reader", lambda kb: Reader())
     monkeypatch.setenv("RAVLM_CACHE", str(tmp_path / "cache"))
     kb.close()
     fixed: list[Any] = ["compare", "vqa", "--data", questions, "--kb", kb.path, "--resamples", 200]
     fixed += ["--generator", "reader"]
     written = ["--html", tmp_path / "page.html", "--report", tmp_path / "report.json"]
-    assert main([str(a) for a in [*fixed, "--arms", "closed-book, retrieved,random", "--json", *written]]) == 0
+    assert (
+        main(
+            [
+                str(a)
+                for a in [*fixed, "--arms", "closed-book, retrieved,random", "--json", *written]
+            ]
+        )
+        == 0
+    )
     out, err = capsys.readouterr()
     lines = [json.loads(line) for line in out.splitlines()]
     assert {line.get("arm") for line in lines} == {"closed-book", "retrieved", "random", None}
@@ -332,10 +398,17 @@ def test_the_command_line(
     assert 'Did you mean "oracle"?' in capsys.readouterr().err
     assert main([str(a) for a in [*fixed, "--generator", "reader"]]) == 2
     assert main([str(a) for a in [*fixed, "--kb", kb.path]]) == 2
-    with KnowledgeBase.build(tmp_path / "other", [Entry("one", None, ("Name: white",))], FakeEncoder()):
+    with KnowledgeBase.build(
+        tmp_path / "other", [Entry("one", None, ("Name: white",))], FakeEncoder()
+    ):
         pass
     capsys.readouterr()
-    assert main([str(a) for a in [*fixed, "--kb", tmp_path / "other", "--arms", "retrieved", "--json"]]) == 0
+    assert (
+        main(
+            [str(a) for a in [*fixed, "--kb", tmp_path / "other", "--arms", "retrieved", "--json"]]
+        )
+        == 0
+    )
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     swapped = next(line for line in lines if "contrast" in line and line["metric"] == "accuracy")
     assert [name.split(" on ")[0] for name in swapped["contrast"]] == ["reader", "reader"]
@@ -343,5 +416,7 @@ def test_the_command_line(
     assert main(["compare", "vqa", "--data", str(questions)]) == 2
     assert main(["compare", "quiz", "--data", str(questions), "--kb", str(kb.path)]) == 2
     capsys.readouterr()
-    assert main(["compare", "vqa", "--data", str(tmp_path / "none.jsonl"), "--kb", str(kb.path)]) == 1
+    assert (
+        main(["compare", "vqa", "--data", str(tmp_path / "none.jsonl"), "--kb", str(kb.path)]) == 1
+    )
     assert "none.jsonl" in capsys.readouterr().err

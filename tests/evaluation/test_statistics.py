@@ -26,7 +26,8 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
 
 
 def test_pairing_sees_what_separate_intervals_hide() -> None:
-    """Arms that share most of their items differ by little, and surely: 12 of 300 items change, all for the better."""
+    """Arms that share most of their items differ by little, and surely: 12 of 300 items change, all
+    for the better."""
     rng = np.random.default_rng(1)
     first = (rng.random(300) < 0.5).astype(float)
     second = first.copy()
@@ -39,7 +40,11 @@ def test_pairing_sees_what_separate_intervals_hide() -> None:
     assert found.p < 0.001
     assert paired.interval(0).high > paired.interval(1).low
     back = paired.difference(1, 0)
-    assert (back.difference, back.gain, back.harm) == (pytest.approx(-0.04), 0.0, pytest.approx(0.04))
+    assert (back.difference, back.gain, back.harm) == (
+        pytest.approx(-0.04),
+        0.0,
+        pytest.approx(0.04),
+    )
 
 
 def test_permutation_p_equals_the_exact_sign_test() -> None:
@@ -54,7 +59,8 @@ def test_p_of_equal_arms_is_uniform() -> None:
     """A test that cried wolf would call more than one in twenty of these different."""
     rng = np.random.default_rng(2)
     p = [
-        Paired([score(rng.random(60)), score(rng.random(60))], 400, seed).difference(0, 1).p for seed in range(120)
+        Paired([score(rng.random(60)), score(rng.random(60))], 400, seed).difference(0, 1).p
+        for seed in range(120)
     ]
     assert 0.3 < np.mean(p) < 0.7
     assert np.mean(np.array(p) < 0.05) < 0.11
@@ -68,11 +74,14 @@ def test_no_change_is_no_difference() -> None:
 
 
 def test_a_corpus_metric_is_resampled_from_its_counts() -> None:
-    """The mean of sentence BLEU is not corpus BLEU: an interval of the former need not even hold the latter."""
+    """The mean of sentence BLEU is not corpus BLEU: an interval of the former need not even hold
+    the latter."""
     rng = np.random.default_rng(3)
     words = "a the dog cat runs on grass red man".split()  # noqa: SIM905
     references = [[" ".join(rng.choice(words, 8)) for _ in range(2)] for _ in range(80)]
-    good = [texts[0] if i % 2 else " ".join(rng.choice(words, 8)) for i, texts in enumerate(references)]
+    good = [
+        texts[0] if i % 2 else " ".join(rng.choice(words, 8)) for i, texts in enumerate(references)
+    ]
     bad = [" ".join(rng.choice(words, 8)) for _ in references]
     scores = [bleu(texts, references, 2) for texts in (bad, good)]
     paired = Paired(scores, 2000)

@@ -14,12 +14,13 @@ from ravlm.fusion.build import checked_fusion
 from ravlm.fusion.cross_attention import gate_cross_attention
 from ravlm.fusion.decoder import Attention
 from ravlm.fusion.marginal import mixed_words, sequence_likelihood
-from ravlm.fusion.prompt import fair_share
-from tests.fusion.models import batch, model, words
+from ravlm.fusion.prefix import fair_share
+from tests.helpers.fusion_models import batch, model, words
 
 
 def test_attention_on_paper() -> None:
-    """One head of width 1: scores 0 and log 3 give shares 1/4 and 3/4; and two heads against a plain loop."""
+    """One head of width 1: scores 0 and log 3 give shares 1/4 and 3/4; and two heads against a
+    plain loop."""
     one = Attention(1, 1)
     with torch.no_grad():
         for layer in (one.query, one.key, one.value, one.out):
@@ -34,7 +35,9 @@ def test_attention_on_paper() -> None:
         q, k, v = two.query(w), two.key(m), two.value(m)
         heads = []
         for c in (slice(0, 3), slice(3, 6)):
-            scores = (q[..., c] @ k[..., c].transpose(1, 2) / math.sqrt(3)).masked_fill(~there[:, None], -torch.inf)
+            scores = (q[..., c] @ k[..., c].transpose(1, 2) / math.sqrt(3)).masked_fill(
+                ~there[:, None], -torch.inf
+            )
             heads.append(scores.softmax(-1) @ v[..., c])
         wanted = two.out(torch.cat(heads, -1))
         torch.testing.assert_close(two(w, *two.keys_values(m), there[:, None, None]), wanted)
@@ -42,14 +45,19 @@ def test_attention_on_paper() -> None:
 
 def test_words_are_mixed_by_how_likely_each_entry_is() -> None:
     """Two entries, two words: 0.25 x 0.9 + 0.75 x 0.2 = 0.375."""
-    logits = torch.tensor([[[[0.9, 0.1]], [[0.2, 0.8]]]]).log() + 7.0  # a constant is no matter to logits
+    logits = (
+        torch.tensor([[[[0.9, 0.1]], [[0.2, 0.8]]]]).log() + 7.0
+    )  # a constant is no matter to logits
     mixed = mixed_words(logits, torch.tensor([[0.25, 0.75]]).log()).exp()
     torch.testing.assert_close(mixed, torch.tensor([[[0.375, 0.625]]]))
 
 
 def test_a_sequence_is_mixed_as_a_whole() -> None:
-    """0.25 x (0.9 x 0.5) + 0.75 x (0.2 x 0.4) = 0.1725; mixed word by word it would be 0.375 x 0.425 = 0.159."""
-    logits = torch.tensor([[[[0.9, 0.1], [0.5, 0.5], [1.0, 1.0]], [[0.2, 0.8], [0.6, 0.4], [1.0, 1.0]]]]).log()
+    """0.25 x (0.9 x 0.5) + 0.75 x (0.2 x 0.4) = 0.1725; mixed word by word it would be 0.375 x
+    0.425 = 0.159."""
+    logits = torch.tensor(
+        [[[[0.9, 0.1], [0.5, 0.5], [1.0, 1.0]], [[0.2, 0.8], [0.6, 0.4], [1.0, 1.0]]]]
+    ).log()
     labels = torch.tensor([[0, 1, -100]])
     prior = torch.tensor([[0.25, 0.75]]).log().requires_grad_()
     found = sequence_likelihood(logits, labels, prior)
@@ -60,9 +68,14 @@ def test_a_sequence_is_mixed_as_a_whole() -> None:
 
 
 def test_the_loss_of_a_marginal_model_is_that_of_its_entries_apart() -> None:
-    """Against a plain loop over entries, with the gradient that reaches the scores, and so a query encoder."""
+    """Against a plain loop over entries, with the gradient that reaches the scores, and so a query
+    encoder."""
     made, given, labels = model("own", "marginal"), batch(), words()
-    scores = given["evidence_scores"].masked_fill(torch.isinf(given["evidence_scores"]), 0.1).requires_grad_()
+    scores = (
+        given["evidence_scores"]
+        .masked_fill(torch.isinf(given["evidence_scores"]), 0.1)
+        .requires_grad_()
+    )
     given["evidence_mask"][1, 1] = True
     loss = made(**given | {"evidence_scores": scores}, labels=labels).loss
     loss.backward()
@@ -74,11 +87,17 @@ def test_the_loss_of_a_marginal_model_is_that_of_its_entries_apart() -> None:
         for row in range(2):
             apart = []
             for entry in range(2):
-                one = {n: given[n][row : row + 1, entry : entry + 1] for n in ("evidence_states", "evidence_mask")}
+                one = {
+                    n: given[n][row : row + 1, entry : entry + 1]
+                    for n in ("evidence_states", "evidence_mask")
+                }
                 one |= {"picture_states": given["picture_states"][row : row + 1]}
                 one |= {"evidence_scores": torch.zeros(1, 1)}
                 said = made(**one, decoder_input_ids=made.shifted(labels)[row : row + 1]).logits
-                apart.append(prior[row, entry] + said.log_softmax(-1).gather(-1, labels[row][None, :, None]).sum())
+                apart.append(
+                    prior[row, entry]
+                    + said.log_softmax(-1).gather(-1, labels[row][None, :, None]).sum()
+                )
             whole -= float(torch.logsumexp(torch.stack(apart), 0))
     assert float(loss.detach()) == pytest.approx(whole / labels.numel(), rel=1e-4)
 
@@ -98,13 +117,16 @@ def test_behind_a_closed_gate_nothing_is_seen(kind: str) -> None:
 
 
 def test_a_picture_is_looked_at_by_all_its_captions() -> None:
-    """Five captions of a photo share its states: they are not repeated, and nothing else changes."""
+    """Five captions of a photo share its states: they are not repeated, and nothing else
+    changes."""
     made, given = model("own", "cross_attention"), batch()
     twice = words().repeat_interleave(2, 0)
     twice[1::2, 1:] += 1
     with torch.no_grad():
         shared = made(**given, decoder_input_ids=twice).logits
-        apart = made(**{n: t.repeat_interleave(2, 0) for n, t in given.items()}, decoder_input_ids=twice).logits
+        apart = made(
+            **{n: t.repeat_interleave(2, 0) for n, t in given.items()}, decoder_input_ids=twice
+        ).logits
     torch.testing.assert_close(shared, apart, atol=1e-5, rtol=1e-4)
 
 
@@ -128,5 +150,7 @@ def test_a_budget_is_shared_fairly(lengths: list[int], budget: int) -> None:
     assert all(0 <= k <= n for k, n in zip(kept, lengths, strict=True))
     assert sum(kept) == min(budget, sum(lengths))
     cut = [k for k, n in zip(kept, lengths, strict=True) if k < n]
-    if cut:  # nobody who was cut has less than another has, but for the one that does not come out even
+    if (
+        cut
+    ):  # nobody who was cut has less than another has, but for the one that does not come out even
         assert max(kept) - min(cut) <= 1

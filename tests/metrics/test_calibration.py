@@ -11,20 +11,25 @@ from ravlm.metrics import calibration_from_counts, expected_calibration_error
 
 
 def test_on_paper() -> None:
-    """Two at 0.9 of which one is right (a gap of 0.4), two at 0.25 and 0.35, of which none is, in bins of their own."""
+    """Two at 0.9 of which one is right (a gap of 0.4), two at 0.25 and 0.35, of which none is, in
+    bins of their own."""
     score = expected_calibration_error([0.9, 0.9, 0.25, 0.35], [1, 0, 0, 0])
     assert score.value == pytest.approx((2 * 0.4 + 0.25 + 0.35) / 4)
     assert score.items == pytest.approx((0.1, 0.9, 0.25, 0.35))
     assert score.counts is not None
     assert calibration_from_counts(score.counts.sum(0)) == pytest.approx(score.value)
     assert expected_calibration_error([1.0, 0.0], [1, 0]).value == 0
-    assert expected_calibration_error([0.9, 0.9, 0.25, 0.35], [1, 0, 0, 0], bins=1).value == pytest.approx(1.4 / 4)
+    assert expected_calibration_error(
+        [0.9, 0.9, 0.25, 0.35], [1, 0, 0, 0], bins=1
+    ).value == pytest.approx(1.4 / 4)
 
 
 def test_its_interval_is_that_of_resampled_bins() -> None:
     rng = np.random.default_rng(0)
     sure = rng.random(2000)
-    score = expected_calibration_error(sure.tolist(), (rng.random(2000) < sure).astype(float).tolist())
+    score = expected_calibration_error(
+        sure.tolist(), (rng.random(2000) < sure).astype(float).tolist()
+    )
     assert score.value < 0.03
     interval = Paired([score], resamples=500).interval(0)
     assert interval.low < score.value + 0.02

@@ -28,9 +28,13 @@ def test_rankings_on_paper() -> None:
     assert recall_at(RANKED, RELEVANT, 2).items == (0.5, 0.5, 0.0)
     assert precision_at(RANKED, RELEVANT, 2).items == (0.5, 0.5, 0.0)
     assert mean_reciprocal_rank(RANKED, RELEVANT).items == (0.5, 1.0, 0.0)
-    assert mean_average_precision(RANKED, RELEVANT).items == pytest.approx((0.25, (1 + 2 / 3) / 2, 0.0))
+    assert mean_average_precision(RANKED, RELEVANT).items == pytest.approx(
+        (0.25, (1 + 2 / 3) / 2, 0.0)
+    )
     best = 1 + 1 / np.log2(3)
-    assert ndcg_at(RANKED, RELEVANT, 3).items == pytest.approx((1 / np.log2(3) / best, (1 + 0.5) / best, 0.0))
+    assert ndcg_at(RANKED, RELEVANT, 3).items == pytest.approx(
+        (1 / np.log2(3) / best, (1 + 0.5) / best, 0.0)
+    )
     assert mean_reciprocal_rank(RANKED, RELEVANT).value == 0.5
     assert recall_at(RANKED, RELEVANT, 2).signature.startswith("recall@2|")
 
@@ -40,9 +44,13 @@ def test_equal_to_trec_eval() -> None:
     rng = random.Random(0)
     ids = [f"d{i}" for i in range(60)]
     ranked = [rng.sample(ids, rng.randint(1, 40)) for _ in range(80)]
-    relevant = [{d: rng.randint(1, 3) for d in rng.sample(ids, rng.randint(1, 12))} for _ in range(80)]
+    relevant = [
+        {d: rng.randint(1, 3) for d in rng.sample(ids, rng.randint(1, 12))} for _ in range(80)
+    ]
     names = ("recall_10", "P_10", "recip_rank", "map", "ndcg_cut_10")
-    scored = {f"q{i}": {d: float(-place) for place, d in enumerate(each)} for i, each in enumerate(ranked)}
+    scored = {
+        f"q{i}": {d: float(-place) for place, d in enumerate(each)} for i, each in enumerate(ranked)
+    }
     wanted = {f"q{i}": each for i, each in enumerate(relevant)}
     theirs = pytrec_eval.RelevanceEvaluator(wanted, names).evaluate(scored)
     ours = (
@@ -53,7 +61,9 @@ def test_equal_to_trec_eval() -> None:
         ndcg_at(ranked, relevant, 10),
     )
     for name, score in zip(names, ours, strict=True):
-        assert score.items == pytest.approx([theirs[f"q{i}"][name] for i in range(80)], abs=1e-6), name
+        assert score.items == pytest.approx([theirs[f"q{i}"][name] for i in range(80)], abs=1e-6), (
+            name
+        )
 
 
 def test_an_irrelevant_gain_counts_for_nothing() -> None:
@@ -94,7 +104,8 @@ def test_k_must_be_positive() -> None:
 
 
 def test_citations_on_paper() -> None:
-    """Outputs that cite nothing weigh nothing in the precision, but all that they should have cited in the recall."""
+    """Outputs that cite nothing weigh nothing in the precision, but all that they should have cited
+    in the recall."""
     cited, right = [["a", "b", "b"], [], ["c"]], [["a"], ["d"], []]
     precision, recall = citation_precision(cited, right), citation_recall(cited, right)
     assert (precision.value, precision.items) == (pytest.approx(1 / 3), (0.5, 0.0, 0.0))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.running import Running, build, running
+from tests.helpers.servers import Running, build, running
 
 
 @pytest.fixture(scope="session")

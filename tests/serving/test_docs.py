@@ -1,4 +1,5 @@
-"""The snippet of docs/serving.md, run against a server; the paths, flags and metrics that the page names exist."""
+"""The snippet of docs/serving.md, run against a server; the paths, flags and metrics that the page
+names exist."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.fakes import COLOURS
-from tests.serving.running import Running
+from tests.helpers.fakes import COLOURS
+from tests.helpers.servers import Running
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 
@@ -23,7 +24,9 @@ def test_the_snippet_runs(server: Running, tmp_path: Path) -> None:
     code = snippet.replace("http://127.0.0.1:8000", server.address)
     assert code != snippet
     code = code.replace("What is the animal in the picture?", "What size is it?")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "12 cm"
@@ -33,8 +36,12 @@ def test_the_snippet_runs(server: Running, tmp_path: Path) -> None:
 
 
 def test_what_is_named_exists(server: Running) -> None:
-    paths = {path.replace("{id}", "ID") for path in server.client.get("/openapi.json").json()["paths"]}
-    named = set(re.findall(r"(/v1/[a-z/]+(?:ID)?|/health|/ready|/metrics)", re.sub(r"http://\S+", "", DOCS)))
+    paths = {
+        path.replace("{id}", "ID") for path in server.client.get("/openapi.json").json()["paths"]
+    }
+    named = set(
+        re.findall(r"(/v1/[a-z/]+(?:ID)?|/health|/ready|/metrics)", re.sub(r"http://\S+", "", DOCS))
+    )
     assert named - {"/v1/"} <= paths
     metrics = server.client.get("/metrics").text
     assert set(re.findall(r"`(ravlm_\w+)`", DOCS)) <= set(re.findall(r"TYPE (\w+)", metrics))

@@ -12,8 +12,8 @@ from PIL import Image
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.serving import schemas
-from tests.fakes import COLOURS, FakeEncoder
-from tests.serving.running import Running, png, running, url_of
+from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.servers import Running, png, running, url_of
 
 
 @pytest.fixture
@@ -24,7 +24,12 @@ def server(kb: Path) -> Any:
 
 def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
     rows = [
-        {"id": "white", "image": url_of("white"), "texts": ["a white wall"], "metadata": {"year": 1999, "in": [1, 2]}},
+        {
+            "id": "white",
+            "image": url_of("white"),
+            "texts": ["a white wall"],
+            "metadata": {"year": 1999, "in": [1, 2]},
+        },
         {"id": "a/b c?", "text": "slashes, spaces and 中文"},
         {"texts": ["an entry without an id"]},
     ]
@@ -35,11 +40,18 @@ def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
     assert (again["unchanged"], again["ids"]) == (1, added["ids"][2:])
     got = server.client.get("/v1/entries/white").json()
     assert (got["texts"], got["metadata"]) == (["a white wall"], {"year": 1999, "in": [1, 2]})
-    assert server.client.get(f"/v1/entries/{quote('a/b c?', safe='')}").json()["texts"] == ["slashes, spaces and 中文"]
+    assert server.client.get(f"/v1/entries/{quote('a/b c?', safe='')}").json()["texts"] == [
+        "slashes, spaces and 中文"
+    ]
     assert server.client.get(f"/v1/entries/{quote('笔记/一', safe='')}").json()["id"] == "笔记/一"
     first = server.client.get("/v1/entries", params={"limit": 5}).json()
     rest = server.client.get("/v1/entries", params={"limit": 5, "after": first["next"]}).json()
-    assert (first["total"], len(first["entries"]), len(rest["entries"]), rest["next"]) == (8, 5, 3, None)
+    assert (first["total"], len(first["entries"]), len(rest["entries"]), rest["next"]) == (
+        8,
+        5,
+        3,
+        None,
+    )
     assert schemas.EntryPage.model_validate(first, strict=True).next == first["next"]
     some = server.client.get("/v1/entries", params={"where": "year < 2000"}).json()
     assert {entry["id"] for entry in some["entries"]} == {"white", "red"}
@@ -48,7 +60,9 @@ def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
     assert server.client.delete("/v1/entries/white").json() == {"removed": 1}
     assert server.client.delete("/v1/entries/white").status_code == 404
     assert server.client.get("/v1/entries/white").status_code == 404
-    assert server.post("/v1/entries/remove", ids=["red", "blue", "nowhere"]).json() == {"removed": 2}
+    assert server.post("/v1/entries/remove", ids=["red", "blue", "nowhere"]).json() == {
+        "removed": 2
+    }
     assert server.post("/v1/search", image=url_of("red"), k=9).json()["hits"][0]["id"] != "red"
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         assert base.count() == 5
@@ -61,7 +75,12 @@ def test_a_base_may_begin_empty(tmp_path: Path) -> None:
         assert server.post("/v1/search", text="red").json() == {"hits": []}
         assert server.post("/v1/ask", question="What is red?").json()["abstained"] is True
         assert server.client.get("/v1/entries").json() == {"entries": [], "total": 0, "next": None}
-        assert server.post("/v1/entries", id="red", image=url_of("red"), text="Name: red square").json()["added"] == 1
+        assert (
+            server.post(
+                "/v1/entries", id="red", image=url_of("red"), text="Name: red square"
+            ).json()["added"]
+            == 1
+        )
         assert server.post("/v1/caption", image=url_of("red")).json()["citations"] == ["red"]
 
 
@@ -82,7 +101,9 @@ def test_change_what_is_given_and_nothing_else(server: Running, kb: Path, tmp_pa
     assert server.client.patch("/v1/entries/nowhere", json={"texts": ["x"]}).status_code == 404
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         kept = base.get("green")[0].image
-        assert str(kept).startswith(str(kb))  # and still relative in the store: the base may be moved
+        assert str(kept).startswith(
+            str(kb)
+        )  # and still relative in the store: the base may be moved
     server.client.patch("/v1/entries/green", json={"metadata": {}})
     server.server.should_exit = True
     moved = kb.rename(tmp_path / "moved")
@@ -91,16 +112,22 @@ def test_change_what_is_given_and_nothing_else(server: Running, kb: Path, tmp_pa
 
 
 def test_upload_a_picture(server: Running) -> None:
-    put = server.client.put("/v1/images/photo", content=png(COLOURS["white"]), headers={"content-type": "image/png"})
+    put = server.client.put(
+        "/v1/images/photo", content=png(COLOURS["white"]), headers={"content-type": "image/png"}
+    )
     assert put.json()["added"] == 1
     server.client.patch("/v1/entries/photo", json={"texts": ["a wall"]})
-    put = server.client.put("/v1/images/photo", content=png(COLOURS["black"]), headers={"content-type": "image/png"})
+    put = server.client.put(
+        "/v1/images/photo", content=png(COLOURS["black"]), headers={"content-type": "image/png"}
+    )
     assert put.json()["updated"] == 1
     assert server.client.get("/v1/entries/photo").json()["texts"] == ["a wall"]
     got = server.client.get("/v1/images/photo")
     with Image.open(io.BytesIO(got.content)) as image:
         assert image.convert("RGB").getpixel((5, 5)) == (0, 0, 0)
-    refused = server.client.put("/v1/images/other", content=b"GIF89a no picture", headers={"content-type": "image/gif"})
+    refused = server.client.put(
+        "/v1/images/other", content=b"GIF89a no picture", headers={"content-type": "image/gif"}
+    )
     assert refused.status_code == 400
     assert server.client.get("/v1/entries/other").status_code == 404
 
@@ -122,7 +149,11 @@ def test_an_upload_is_encoded_anew(server: Running, kb: Path) -> None:
 
 
 def test_the_rest_of_a_bulk_is_stored(server: Running) -> None:
-    rows = [{"id": "twice", "text": "one"}, {"id": "twice", "text": "two"}, {"id": "fine", "text": "three"}]
+    rows = [
+        {"id": "twice", "text": "one"},
+        {"id": "twice", "text": "two"},
+        {"id": "fine", "text": "three"},
+    ]
     added = server.post("/v1/entries", entries=rows).json()
     assert added["added"] == 2
     assert added["ids"] == ["twice", "fine"]
@@ -155,7 +186,9 @@ def test_entries_that_are_refused(server: Running, body: dict[str, Any]) -> None
     import json
 
     refused = server.client.post(
-        "/v1/entries", content=json.dumps(body).encode(), headers={"content-type": "application/json"}
+        "/v1/entries",
+        content=json.dumps(body).encode(),
+        headers={"content-type": "application/json"},
     )
     assert refused.status_code == 400, refused.text
     assert refused.json()["error"]["message"]

@@ -1,4 +1,5 @@
-"""Search, questions, captions, stories, edits and proof over HTTP, against what the library says itself."""
+"""Search, questions, captions, stories, edits and proof over HTTP, against what the library says
+itself."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from PIL import Image
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from tests.fakes import COLOURS, FakeEncoder
-from tests.serving.running import Running, png, running, url_of
+from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.servers import Running, png, running, url_of
 
 
 def test_search_gives_what_the_library_gives(server: Running, built: Path) -> None:
@@ -35,7 +36,9 @@ def test_search_gives_what_the_library_gives(server: Running, built: Path) -> No
             assert found.status_code == 200, found.text
             hits = kb.search(**query, **more)  # type: ignore[arg-type]
             assert [hit["id"] for hit in found.json()["hits"]] == [hit.entry.id for hit in hits]
-            assert [hit["score"] for hit in found.json()["hits"]] == pytest.approx([h.score for h in hits], abs=1e-3)
+            assert [hit["score"] for hit in found.json()["hits"]] == pytest.approx(
+                [h.score for h in hits], abs=1e-3
+            )
             for hit, expected in zip(found.json()["hits"], hits, strict=True):
                 assert set(hit) == {"id", "score", "part", "texts", "metadata", "image_url"}
                 assert hit["part"]["modality"] == expected.part.modality
@@ -76,7 +79,9 @@ def test_ask_caption_tell_are_what_the_library_says(server: Running, built: Path
             assert said["text"] == expected.text, path
             assert tuple(said["citations"]) == expected.citations
             assert said["abstained"] == expected.abstained
-            assert [hit["id"] for hit in said["evidence"]] == [hit.entry.id for hit in expected.evidence]
+            assert [hit["id"] for hit in said["evidence"]] == [
+                hit.entry.id for hit in expected.evidence
+            ]
             events = streamed(server, f"/v1/{path}", body)
             assert "".join(event["piece"] for event in events[:-1]) == expected.text
             assert events[-1]["answer"]["citations"] == list(expected.citations)
@@ -90,7 +95,8 @@ def streamed(server: Running, path: str, body: dict[str, Any]) -> list[dict[str,
 
 
 def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The contract of `model.edit`: a picture, where it changed, what was understood, what it rests on."""
+    """The contract of `model.edit`: a picture, where it changed, what was understood, what it rests
+    on."""
 
     def edit(self: Any, image: Image.Image, instruction: str, k: int | None, seed: int) -> Any:
         region = np.zeros((image.height, image.width), bool)
@@ -98,15 +104,22 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pixels = np.asarray(image).copy()
         pixels[region] = (30, 40, 220)
         if "nothing" in instruction:
-            return SimpleNamespace(image=image, region=None, evidence=(), understood="Nothing is to be done.")
+            return SimpleNamespace(
+                image=image, region=None, evidence=(), understood="Nothing is to be done."
+            )
         hits = tuple(self.kb.search(text=instruction, k=k))
         return SimpleNamespace(
-            image=Image.fromarray(pixels), region=region, evidence=hits, understood="Make the sky blue."
+            image=Image.fromarray(pixels),
+            region=region,
+            evidence=hits,
+            understood="Make the sky blue.",
         )
 
     monkeypatch.setattr(RetrievalAugmentedVLM, "edit", edit, raising=False)
     with running(kb) as server:
-        done = server.post("/v1/edit", image=url_of("red"), instruction="make the sky blue", k=2, seed=7).json()
+        done = server.post(
+            "/v1/edit", image=url_of("red"), instruction="make the sky blue", k=2, seed=7
+        ).json()
         assert picture(done["image"]).getpixel((3, 3)) == (30, 40, 220)
         assert picture(done["image"]).getpixel((3, 40)) == COLOURS["red"]
         assert picture(done["image"]).size == (64, 48)
@@ -119,7 +132,10 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_edit_by_the_editor_itself(server: Running) -> None:
-    for colour, instruction, brighter in (("red", "make it brighter", True), ("blue", "让画面更暗", False)):
+    for colour, instruction, brighter in (
+        ("red", "make it brighter", True),
+        ("blue", "让画面更暗", False),
+    ):
         done = server.post("/v1/edit", image=url_of(colour), instruction=instruction).json()
         change = np.asarray(picture(done["image"]), float).mean() - np.mean(COLOURS[colour])
         assert (change > 3) if brighter else (change < -3)
@@ -174,11 +190,12 @@ def test_what_is_refused(server: Running, path: str, body: dict[str, Any], words
 
 
 def test_a_batch_with_a_bad_one_loses_only_that(kb: Path) -> None:
-    """Requests that go together once failed together: a filter that can't be read took its neighbours along."""
+    """Requests that go together once failed together: a filter that can't be read took its
+    neighbours along."""
     import asyncio
 
     from ravlm.errors import InvalidInput
-    from ravlm.serving.lanes import Lane
+    from ravlm.serving.batching import DynamicBatcher
     from ravlm.serving.metrics import Metrics
 
     def halves(key: object, items: list[int]) -> list[float]:
@@ -187,8 +204,10 @@ def test_a_batch_with_a_bad_one_loses_only_that(kb: Path) -> None:
         return [item / 2 for item in items]
 
     async def ask() -> list[Any]:
-        lane = Lane("test", halves, 8, 50, Metrics())
-        found = await asyncio.gather(*(lane.run("all", n) for n in range(11, 16)), return_exceptions=True)
+        lane = DynamicBatcher("test", halves, 8, 50, Metrics())
+        found = await asyncio.gather(
+            *(lane.run("all", n) for n in range(11, 16)), return_exceptions=True
+        )
         lane.close()
         return found
 
@@ -200,24 +219,33 @@ def test_a_batch_with_a_bad_one_loses_only_that(kb: Path) -> None:
 
 def test_a_base_changed_by_another_process_is_served_as_it_is(kb: Path) -> None:
     """New entries at the next search; and another encoder's vectors without a restart."""
-    from ravlm.encoders import loading
+    from ravlm.encoders import auto
     from ravlm.records import Entry
 
     other = FakeEncoder("other", seed=7)
     with running(kb) as server:
         with KnowledgeBase.open(kb, FakeEncoder()) as writer:
-            writer.add([Entry("white", png(COLOURS["white"])), Entry("black", png(COLOURS["black"]))])
-        assert server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
+            writer.add(
+                [Entry("white", png(COLOURS["white"])), Entry("black", png(COLOURS["black"]))]
+            )
+        assert (
+            server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
+        )
         with KnowledgeBase.open(kb, FakeEncoder()) as writer:
             writer.reencode(other)
-        real = loading.load_encoder
-        loading.load_encoder = lambda name: other  # type: ignore[assignment]
+        real = auto.load_encoder
+        auto.load_encoder = lambda name: other  # type: ignore[assignment]
         try:
             for colour in ("black", "red"):
                 found = server.post("/v1/search", image=url_of(colour), k=1)
                 assert found.json()["hits"][0]["id"] == colour, found.text
-            assert server.post("/v1/ask", question="What size is it?", image=url_of("red")).json()["text"] == "12 cm"
+            assert (
+                server.post("/v1/ask", question="What size is it?", image=url_of("red")).json()[
+                    "text"
+                ]
+                == "12 cm"
+            )
         finally:
-            loading.load_encoder = real
+            auto.load_encoder = real
         vectors = server.post("/v1/embeddings", model="ravlm", input=["red"]).json()["data"]
         assert np.allclose(vectors[0]["embedding"], other.encode_texts(["red"])[0], atol=1e-6)

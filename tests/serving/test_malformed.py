@@ -10,8 +10,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode, checks
 
-from tests.serving.fuzzing import fuzz
-from tests.serving.running import Running, running
+from tests.helpers.http_fuzzing import fuzz
+from tests.helpers.servers import Running, running
 
 _THOROUGHLY = settings(
     max_examples=2, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
@@ -32,7 +32,8 @@ def test_malformed_requests_are_no_fault_of_the_server(kb: Path) -> None:
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_answers_are_what_is_described(server: Running, mode: GenerationMode) -> None:
-    """Each operation, with requests that fit its schema; and with such as don't, where it takes more than an id."""
+    """Each operation, with requests that fit its schema; and with such as don't, where it takes
+    more than an id."""
     described = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
     operations = [found.ok() for found in described.get_all_operations()]
     assert len(operations) > 20
@@ -50,6 +51,9 @@ def test_answers_are_what_is_described(server: Running, mode: GenerationMode) ->
 
 
 def can_be_wrong(operation: dict[str, Any]) -> bool:
-    """Whether it takes a JSON body or a query: of any string as an id, or any bytes as a picture, nothing is wrong."""
+    """Whether it takes a JSON body or a query: of any string as an id, or any bytes as a picture,
+    nothing is wrong."""
     bodies = operation.get("requestBody", {}).get("content", {})
-    return "application/json" in bodies or any(one["in"] == "query" for one in operation.get("parameters", ()))
+    return "application/json" in bodies or any(
+        one["in"] == "query" for one in operation.get("parameters", ())
+    )

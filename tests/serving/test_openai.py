@@ -1,4 +1,5 @@
-"""The server asked by the real `openai` client: models, chat with pictures, streams, embeddings, errors."""
+"""The server asked by the real `openai` client: models, chat with pictures, streams, embeddings,
+errors."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import numpy as np
 import openai
 import pytest
 
-from tests.fakes import COLOURS, FakeEncoder
-from tests.serving.running import Running, png, url_of
+from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.servers import Running, png, url_of
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,9 @@ def test_models(client: openai.OpenAI) -> None:
 
 def test_chat_about_two_pictures(client: openai.OpenAI) -> None:
     for colour, other in (("red", "blue"), ("blue", "red")):
-        done = client.chat.completions.create(model="ravlm", messages=[about("What size is it?", colour)])
+        done = client.chat.completions.create(
+            model="ravlm", messages=[about("What size is it?", colour)]
+        )
         said = done.choices[0].message
         assert said.content == {"red": "12 cm", "blue": "20 cm"}[colour]
         assert done.choices[0].finish_reason == "stop"
@@ -58,9 +61,15 @@ def test_a_talk_keeps_its_picture(client: openai.OpenAI) -> None:
         {"role": "assistant", "content": "green"},
         {"role": "user", "content": "What size is it?"},
     ]
-    assert client.chat.completions.create(model="ravlm", messages=talk).choices[0].message.content == "15 cm"
+    assert (
+        client.chat.completions.create(model="ravlm", messages=talk).choices[0].message.content
+        == "15 cm"
+    )
     talk[-1] = about("And the size of this?", "blue")
-    assert client.chat.completions.create(model="ravlm", messages=talk).choices[0].message.content == "20 cm"
+    assert (
+        client.chat.completions.create(model="ravlm", messages=talk).choices[0].message.content
+        == "20 cm"
+    )
 
 
 def test_stream_is_what_is_said_at_once(client: openai.OpenAI) -> None:
@@ -71,7 +80,11 @@ def test_stream_is_what_is_said_at_once(client: openai.OpenAI) -> None:
             model="ravlm", messages=messages, stream=True, stream_options={"include_usage": True}
         )
     )
-    said = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+    said = [
+        chunk.choices[0].delta.content
+        for chunk in chunks
+        if chunk.choices and chunk.choices[0].delta.content
+    ]
     assert len(said) > 1
     assert "".join(said) == whole.choices[0].message.content
     assert chunks[0].choices[0].delta.role == "assistant"
@@ -89,12 +102,18 @@ def test_closed_book_and_absent_things(client: openai.OpenAI) -> None:
     assert "not in the knowledge base" in str(closed.choices[0].message.content)
     assert closed.model_extra is not None
     assert closed.model_extra["evidence"] == []
-    absent = client.chat.completions.create(model="ravlm", messages=[{"role": "user", "content": "巴黎有多少居民？"}])
+    absent = client.chat.completions.create(
+        model="ravlm", messages=[{"role": "user", "content": "巴黎有多少居民？"}]
+    )
     assert "知识库中没有" in str(absent.choices[0].message.content)
 
 
 def test_words_are_cut_off_where_the_client_wants(client: openai.OpenAI) -> None:
-    ask: dict[str, Any] = {"model": "ravlm", "messages": [about("What size is it?", "red")], "max_tokens": 1}
+    ask: dict[str, Any] = {
+        "model": "ravlm",
+        "messages": [about("What size is it?", "red")],
+        "max_tokens": 1,
+    }
     whole = client.chat.completions.create(**ask)
     assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("12 ", "length")
     chunks = list(client.chat.completions.create(**ask, stream=True))
@@ -113,7 +132,10 @@ def test_embeddings_of_texts_and_pictures_lie_in_one_space(client: openai.OpenAI
         found = client.embeddings.create(model="ravlm", input=parts, encoding_format=form)  # type: ignore[arg-type]
         rows = np.array([unpacked(each.embedding) for each in found.data], np.float32)
         encoder = FakeEncoder()
-        texts, images = encoder.encode_texts(["red", "blue"]), encoder.encode_images([png(COLOURS["blue"])])
+        texts, images = (
+            encoder.encode_texts(["red", "blue"]),
+            encoder.encode_images([png(COLOURS["blue"])]),
+        )
         assert np.allclose(rows[[0, 3]], texts, atol=1e-6)
         assert np.allclose(rows[1], images[0], atol=1e-3)
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
@@ -152,9 +174,16 @@ def unpacked(value: Any) -> Any:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
-def test_chats_that_are_refused(client: openai.OpenAI, change: dict[str, Any], words: str, stream: bool) -> None:
-    """The status stands before the stream begins, so that clients see an error and not an empty answer."""
-    ask: Any = {"model": "ravlm", "messages": [{"role": "user", "content": "What is red?"}], "stream": stream}
+def test_chats_that_are_refused(
+    client: openai.OpenAI, change: dict[str, Any], words: str, stream: bool
+) -> None:
+    """The status stands before the stream begins, so that clients see an error and not an empty
+    answer."""
+    ask: Any = {
+        "model": "ravlm",
+        "messages": [{"role": "user", "content": "What is red?"}],
+        "stream": stream,
+    }
     with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(**{**ask, "extra_body": change})
     assert words.lower() in error.value.message.lower()
@@ -172,10 +201,15 @@ def test_chats_that_are_refused(client: openai.OpenAI, change: dict[str, Any], w
         ({"input": "x" * 20_001}, "20000"),
         ({"dimensions": 7}, "64"),
         ({"encoding_format": "int8"}, "encoding_format"),
-        ({"input": [{"type": "image_url", "image_url": {"url": url_of(b"no picture")}}]}, "formats"),
+        (
+            {"input": [{"type": "image_url", "image_url": {"url": url_of(b"no picture")}}]},
+            "formats",
+        ),
     ],
 )
-def test_embeddings_that_are_refused(client: openai.OpenAI, change: dict[str, Any], words: str) -> None:
+def test_embeddings_that_are_refused(
+    client: openai.OpenAI, change: dict[str, Any], words: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as error:
         client.embeddings.create(model="ravlm", input="red", extra_body=change)
     assert words in error.value.message
@@ -185,11 +219,17 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="text-embedding-3-small", input="red")
     with pytest.raises(openai.NotFoundError):
-        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}])
+        client.chat.completions.create(
+            model="gpt-4o", messages=[{"role": "user", "content": "hello"}]
+        )
 
 
 def test_the_event_stream_is_as_the_protocol_says(server: Running) -> None:
-    body = {"model": "ravlm", "stream": True, "messages": [{"role": "user", "content": "What is the red square?"}]}
+    body = {
+        "model": "ravlm",
+        "stream": True,
+        "messages": [{"role": "user", "content": "What is the red square?"}],
+    }
     with server.client.stream("POST", "/v1/chat/completions", json=body) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in response.iter_lines() if line]

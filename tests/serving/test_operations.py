@@ -21,11 +21,11 @@ import pytest
 
 from ravlm.generation.base import Generator, Request
 from ravlm.records import Answer
-from ravlm.serving.lanes import Lane
+from ravlm.serving.batching import DynamicBatcher
 from ravlm.serving.metrics import Metrics
 from ravlm.serving.settings import Settings
-from tests.generation import endpoints
-from tests.serving.running import Running, running, url_of
+from tests.helpers import endpoints
+from tests.helpers.servers import Running, running, url_of
 
 
 class Slow(Generator):
@@ -109,7 +109,9 @@ def test_metrics_count_requests_and_stages(kb: Path) -> None:
     assert more('ravlm_batch_requests_count{lane="encode"}') == 2
     assert after["ravlm_ready"] == 1
     buckets = [
-        value for name, value in after.items() if name.startswith('ravlm_request_seconds_bucket{route="/v1/ask"')
+        value
+        for name, value in after.items()
+        if name.startswith('ravlm_request_seconds_bucket{route="/v1/ask"')
     ]
     assert buckets == sorted(buckets)
     assert buckets[-1] == after['ravlm_request_seconds_count{route="/v1/ask"}']
@@ -122,13 +124,16 @@ def test_stages_within_stages_are_counted_once() -> None:
         with metrics.stage("encode"):
             time.sleep(0.05)
     text = metrics.text()
-    encode, generate = (float(re.search(rf'sum{{stage="{n}"}} (.*)', text)[1]) for n in ("encode", "generate"))  # type: ignore[index]
+    encode, generate = (
+        float(re.search(rf'sum{{stage="{n}"}} (.*)', text)[1]) for n in ("encode", "generate")
+    )  # type: ignore[index]
     assert 0.05 <= encode < 0.2
     assert 0.02 <= generate < encode
 
 
 def test_what_waits_goes_together() -> None:
-    """While one batch is worked on, the next gathers; keys don't mix, order stays, one alone is not delayed."""
+    """While one batch is worked on, the next gathers; keys don't mix, order stays, one alone is not
+    delayed."""
     seen: list[tuple[str, list[int]]] = []
 
     def work(key: str, items: list[int]) -> list[int]:
@@ -137,7 +142,7 @@ def test_what_waits_goes_together() -> None:
         return [item * 2 for item in items]
 
     async def ask() -> list[int]:
-        lane: Lane[int, int] = Lane("test", work, 4, 50, Metrics())
+        lane: DynamicBatcher[int, int] = DynamicBatcher("test", work, 4, 50, Metrics())
         first = asyncio.create_task(lane.run("a", 0))
         await asyncio.sleep(0.01)
         rest = [lane.run("b" if n == 3 else "a", n) for n in range(1, 8)]
@@ -153,8 +158,8 @@ def test_words_are_encoded_together_ahead_of_those_who_ask() -> None:
     """Sixteen questions at once once went through the encoder one by one."""
     import numpy as np
 
-    from ravlm.serving.library import REMEMBERED, WatchedEncoder
-    from tests.fakes import FakeEncoder
+    from ravlm.serving.state import REMEMBERED, WatchedEncoder
+    from tests.helpers.fakes import FakeEncoder
 
     class Counting(FakeEncoder):
         seen: list[list[str]] = []  # noqa: RUF012 - one instance
@@ -167,7 +172,9 @@ def test_words_are_encoded_together_ahead_of_those_who_ask() -> None:
     watched = WatchedEncoder(encoder, Metrics())
     watched.remember(["red", "blue"])
     assert np.array_equal(watched.encode_texts(["blue"]), FakeEncoder().encode_texts(["blue"]))
-    assert np.array_equal(watched.encode_texts(["blue", "red"]), FakeEncoder().encode_texts(["blue", "red"]))
+    assert np.array_equal(
+        watched.encode_texts(["blue", "red"]), FakeEncoder().encode_texts(["blue", "red"])
+    )
     assert encoder.seen == [["red", "blue"]]
     assert watched.encode_texts(["red", "green"]).shape == (2, 64)
     assert watched.encode_texts([]).shape == (0, 64)
@@ -186,7 +193,7 @@ def test_one_that_gave_up_is_not_worked_on() -> None:
         return items
 
     async def ask() -> None:
-        lane: Lane[int, int] = Lane("test", work, 1, 50, Metrics())
+        lane: DynamicBatcher[int, int] = DynamicBatcher("test", work, 1, 50, Metrics())
         first = asyncio.create_task(lane.run("a", 1))
         await asyncio.sleep(0.01)
         with pytest.raises(TimeoutError):
@@ -203,7 +210,9 @@ def test_a_client_that_goes_away_ends_its_stream(kb: Path) -> None:
     with running(kb, None, Endless()) as server:
         body = {"question": "What is the red square?", "stream": True}
         with server.client.stream("POST", "/v1/ask", json=body) as response:
-            lines = response.iter_lines()  # kept: with the iterator, the client would go away already
+            lines = (
+                response.iter_lines()
+            )  # kept: with the iterator, the client would go away already
             next(lines)
             assert server.engine.streams.live == 1
         for _ in range(300):
@@ -228,9 +237,9 @@ def test_streams_end_with_a_sentence_when_the_server_stops(kb: Path) -> None:
 
 STARTED = """
 import sys
-from tests.fakes import FakeEncoder
-from ravlm.encoders import loading
-loading.load_encoder = lambda name: FakeEncoder()
+from tests.helpers.fakes import FakeEncoder
+from ravlm.encoders import auto
+auto.load_encoder = lambda name: FakeEncoder()
 from ravlm.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -257,8 +266,14 @@ def test_sigterm_in_mid_stream_ends_cleanly(kb: Path) -> None:
     words = ["a ", "red ", "square ", "with ", "four ", "corners"]
     with endpoints.Server([endpoints.stream(words, pause=0.3)]) as endpoint:
         process, address = started(kb, "--generator", f"{endpoint.address}#tiny")
-        body = {"model": "ravlm", "stream": True, "messages": [{"role": "user", "content": "What is the red square?"}]}
-        with httpx2.stream("POST", f"{address}/v1/chat/completions", json=body, timeout=30) as response:
+        body = {
+            "model": "ravlm",
+            "stream": True,
+            "messages": [{"role": "user", "content": "What is the red square?"}],
+        }
+        with httpx2.stream(
+            "POST", f"{address}/v1/chat/completions", json=body, timeout=30
+        ) as response:
             lines = (line for line in response.iter_lines() if line)
             said = [next(lines), next(lines)]
             process.send_signal(signal.SIGTERM)
@@ -267,7 +282,9 @@ def test_sigterm_in_mid_stream_ends_cleanly(kb: Path) -> None:
     assert process.returncode == 0, err
     assert said[-1] == "data: [DONE]"
     chunks = [json.loads(line[6:]) for line in said[:-1]]
-    assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks).strip() == "".join(words)
+    assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks).strip() == "".join(
+        words
+    )
     assert "Traceback" not in err
     logged = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
     assert logged[-1]["event"] == "stopped"
@@ -280,15 +297,15 @@ def test_a_taken_port_and_a_base_that_is_not_there(kb: Path, tmp_path: Path, cap
     with listen(Settings(port=0)) as taken:
         taken.listen()
         port = str(taken.getsockname()[1])
-        from ravlm.encoders import loading
-        from tests.fakes import FakeEncoder
+        from ravlm.encoders import auto
+        from tests.helpers.fakes import FakeEncoder
 
-        real = loading.load_encoder
-        loading.load_encoder = lambda name: FakeEncoder()  # type: ignore[assignment]
+        real = auto.load_encoder
+        auto.load_encoder = lambda name: FakeEncoder()  # type: ignore[assignment]
         try:
             assert main(["serve", str(kb), "--port", port]) == 1
         finally:
-            loading.load_encoder = real
+            auto.load_encoder = real
     assert f"port {port}" in capsys.readouterr().err
     assert main(["serve", str(tmp_path / "nowhere")]) == 1
     assert "no knowledge base" in capsys.readouterr().err
@@ -303,6 +320,8 @@ def test_a_missing_extra_is_named(kb: Path, monkeypatch: pytest.MonkeyPatch, cap
     from ravlm.cli import main
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "fastapi" else real(name, *a))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "fastapi" else real(name, *a)
+    )
     assert main(["serve", str(kb)]) == 1
     assert 'pip install "ravlm[serve]"' in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""The page in a real browser: each tab carried out, by mouse, keyboard and drag and drop, in both languages."""
+"""The page in a real browser: each tab carried out, by mouse, keyboard and drag and drop, in both
+languages."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Entry
 from ravlm.serving.settings import Settings
-from tests.fakes import COLOURS, FakeEncoder
-from tests.serving.running import Running, png, running
+from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.servers import Running, png, running
 
 HOSTILE = "Name: <img src=x onerror=\"document.title='broken into'\">\nColour: white"
 TABS = ("search", "ask", "caption", "tell", "edit", "entries")
@@ -26,7 +27,11 @@ TABS = ("search", "ask", "caption", "tell", "edit", "entries")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if chromium is None:
         pytest.skip("there is no chromium here; install it to look at the page")
     from playwright.sync_api import sync_playwright
@@ -48,7 +53,8 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
 
 @pytest.fixture
 def visit(browser: Any, served: Running) -> Iterator[Callable[..., Any]]:
-    """Opens the page; at the end nothing was written to the console and nothing asked of another host."""
+    """Opens the page; at the end nothing was written to the console and nothing asked of another
+    host."""
     contexts, wrong = [], []
 
     def open_page(server: Running = served, path: str = "/", **options: Any) -> Any:
@@ -56,10 +62,17 @@ def visit(browser: Any, served: Running) -> Iterator[Callable[..., Any]]:
         contexts.append(browser.new_context(**{"viewport": size, "locale": "en-US", **options}))
         page = contexts[-1].new_page()
         page.set_default_timeout(20_000)
-        page.on("console", lambda message: wrong.append(message.text) if "status of 40" not in message.text else None)
+        page.on(
+            "console",
+            lambda message: (
+                wrong.append(message.text) if "status of 40" not in message.text else None
+            ),
+        )
         page.on("pageerror", lambda error: wrong.append(str(error)))
         here = ("data:", "blob:", server.address)
-        page.on("request", lambda asked: None if asked.url.startswith(here) else wrong.append(asked.url))
+        page.on(
+            "request", lambda asked: None if asked.url.startswith(here) else wrong.append(asked.url)
+        )
         page.goto(f"{server.address}{path}")
         page.wait_for_selector("[role=tab]")
         return page
@@ -71,7 +84,9 @@ def visit(browser: Any, served: Running) -> Iterator[Callable[..., Any]]:
 
 
 def files(*colours: str) -> list[dict[str, Any]]:
-    return [{"name": f"{c}.png", "mimeType": "image/png", "buffer": png(COLOURS[c])} for c in colours]
+    return [
+        {"name": f"{c}.png", "mimeType": "image/png", "buffer": png(COLOURS[c])} for c in colours
+    ]
 
 
 def count_is(page: Any, selector: str, n: int) -> None:
@@ -150,7 +165,9 @@ def test_edit_before_and_after(visit: Callable[..., Any], monkeypatch: pytest.Mo
         region = np.zeros((image.height, image.width), bool)
         region[:10] = True
         changed = Image.new("RGB", image.size, (30, 40, 220))
-        return SimpleNamespace(image=changed, region=region, evidence=(), understood=f"To do: {instruction}.")
+        return SimpleNamespace(
+            image=changed, region=region, evidence=(), understood=f"To do: {instruction}."
+        )
 
     monkeypatch.setattr(RetrievalAugmentedVLM, "edit", edit, raising=False)
     page = visit(path="/#edit")
@@ -192,7 +209,9 @@ def test_entries_by_drag_and_drop(visit: Callable[..., Any], served: Running) ->
     page.click("#view-entries button.main")
     count_is(page, "#view-entries .tile", before + 1)
     assert "black square" in page.inner_text("#view-entries .gallery")
-    assert served.post("/v1/search", text="black square", k=1).json()["hits"][0]["texts"] == ["Name: black square"]
+    assert served.post("/v1/search", text="black square", k=1).json()["hits"][0]["texts"] == [
+        "Name: black square"
+    ]
     page.click("#view-entries .tile >> nth=-1")
     page.wait_for_selector("dialog[open] .danger")
     page.once("dialog", lambda dialog: dialog.accept())
@@ -237,22 +256,30 @@ PAPER = {"light": "rgb(246, 244, 238)", "dark": "rgb(21, 20, 18)"}
 
 @pytest.mark.parametrize(
     ("width", "locale", "scheme"),
-    [(360, "en-US", "light"), (360, "zh-CN", "dark"), (820, "zh-CN", "light"), (1280, "en-US", "dark")],
+    [
+        (360, "en-US", "light"),
+        (360, "zh-CN", "dark"),
+        (820, "zh-CN", "light"),
+        (1280, "en-US", "dark"),
+    ],
 )
 def test_every_tab_fits_and_every_control_has_a_name(
     visit: Callable[..., Any], width: int, locale: str, scheme: str
 ) -> None:
     """On a phone too nothing sticks out; what a screen reader says of each control is not empty."""
     page = visit(locale=locale, color_scheme=scheme, viewport={"width": width, "height": 800})
-    assert page.evaluate("document.documentElement.lang") == {"en-US": "en", "zh-CN": "zh-CN"}[locale]
+    assert (
+        page.evaluate("document.documentElement.lang") == {"en-US": "en", "zh-CN": "zh-CN"}[locale]
+    )
     assert page.get_by_role("tab").count() == len(TABS)
     for tab in TABS:
         page.click(f"#tab-{tab}")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
         unnamed = page.evaluate(
-            """() => [...document.querySelectorAll('main button, main input, main select, main textarea')]
-                .filter((e) => !(e.ariaLabel || e.textContent.trim() || e.labels?.[0]?.textContent.trim()))
-                .map((e) => e.outerHTML)"""
+            """() => [...document.querySelectorAll('main button, main input, main select, main
+            textarea')]
+                .filter((e) => !(e.ariaLabel || e.textContent.trim() ||
+                e.labels?.[0]?.textContent.trim())) .map((e) => e.outerHTML)"""
         )
         assert unnamed == []
     text = page.inner_text("body")
@@ -282,7 +309,9 @@ def test_keyboard_language_and_theme(visit: Callable[..., Any]) -> None:
 def test_the_words_of_both_languages_are_the_same_ones() -> None:
     import re
 
-    text = (Path(__file__).parents[2] / "src/ravlm/serving/page/words.js").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "src/ravlm/serving/page/words.js").read_text(
+        encoding="utf-8"
+    )
     english, chinese = text.split("  zh: {")
     keys = [
         re.findall(r"(?:^|[ {,])(\w+): (?=[\"`(])", part.split("export")[0], re.MULTILINE)
@@ -306,7 +335,9 @@ def test_a_token_is_asked_for_once(visit: Callable[..., Any], kb: Path) -> None:
         page.close()
 
 
-def test_the_page_of_the_api_shows_an_example_of_each(visit: Callable[..., Any], served: Running) -> None:
+def test_the_page_of_the_api_shows_an_example_of_each(
+    visit: Callable[..., Any], served: Running
+) -> None:
     page = visit()
     page.goto(f"{served.address}/docs")
     page.wait_for_selector(".operation")

@@ -1,4 +1,5 @@
-"""Tasks: examples from a file, how a model is asked, scores, and a sentence for all that won't do."""
+"""Tasks: examples from a file, how a model is asked, scores, and a sentence for all that won't
+do."""
 
 from __future__ import annotations
 
@@ -16,13 +17,15 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer, Entry
 from ravlm.tasks import TASKS, VQA, Captioning, Editing, Prediction, Retrieval
-from tests.fakes import FakeEncoder
-from tests.tasks.fakes import FirstLine
+from tests.helpers.fakes import FakeEncoder
+from tests.helpers.tasks import FirstLine
 
 
 def written(folder: Path, rows: Sequence[Mapping[str, Any] | str]) -> Path:
     path = folder / "task.jsonl"
-    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
+    path.write_text(
+        "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8"
+    )
     return path
 
 
@@ -53,13 +56,20 @@ def test_captions_are_asked_for_and_scored(model: RetrievalAugmentedVLM, picture
 
 
 def test_chinese_references_are_cut_into_chinese_words(pictures: Path) -> None:
-    task = Captioning(written(pictures, [{"id": "a", "image": "red.png", "texts": ["一只红色的猫", "红猫"]}]))
+    task = Captioning(
+        written(pictures, [{"id": "a", "image": "red.png", "texts": ["一只红色的猫", "红猫"]}])
+    )
     assert "tokenize:zh" in task.score([Prediction("a", "红色的猫")])["bleu-4"].signature
 
 
 def test_questions_are_asked_and_scored(model: RetrievalAugmentedVLM, pictures: Path) -> None:
     rows = [
-        {"id": 1, "image": "red.png", "question": "What is it?", "answers": ["square", "Red Square"]},
+        {
+            "id": 1,
+            "image": "red.png",
+            "question": "What is it?",
+            "answers": ["square", "Red Square"],
+        },
         {"id": 2, "question": "Which is blue?", "answers": ["something blue"]},
     ]
     task = VQA(written(pictures, rows))
@@ -67,7 +77,9 @@ def test_questions_are_asked_and_scored(model: RetrievalAugmentedVLM, pictures: 
         ("1", "What is it?", False),
         ("2", "Which is blue?", True),
     ]
-    scores = task.score([Prediction("1", "It is a red square."), Prediction("2", "something blue", abstained=True)])
+    scores = task.score(
+        [Prediction("1", "It is a red square."), Prediction("2", "something blue", abstained=True)]
+    )
     assert scores["accuracy"].items == (1.0, 0.0), "an answer that abstains is never right"
     assert scores["exact-match"].items == (0.0, 0.0)
     assert "vqa-accuracy" not in scores
@@ -75,17 +87,27 @@ def test_questions_are_asked_and_scored(model: RetrievalAugmentedVLM, pictures: 
 
 
 def test_the_answers_of_ten_people_give_soft_accuracy(pictures: Path) -> None:
-    task = VQA(written(pictures, [{"id": "q", "question": "What?", "answers": ["cat"] * 9 + ["dog"]}]))
+    task = VQA(
+        written(pictures, [{"id": "q", "question": "What?", "answers": ["cat"] * 9 + ["dog"]}])
+    )
     assert task.score([Prediction("q", "a cat")])["vqa-accuracy"].value == 1.0
 
 
-def test_each_text_finds_its_picture_and_the_picture_its_texts(model: RetrievalAugmentedVLM, pictures: Path) -> None:
+def test_each_text_finds_its_picture_and_the_picture_its_texts(
+    model: RetrievalAugmentedVLM, pictures: Path
+) -> None:
     rows = [
         {"id": "red", "image": "red.png", "texts": ["red", "very red"]},
         {"id": "blue", "image": "blue.png", "texts": ["green"]},
     ]
     task = Retrieval(written(pictures, rows))
-    assert [e.id for e in task.examples()] == ["red text 1", "red text 2", "red image", "blue text 1", "blue image"]
+    assert [e.id for e in task.examples()] == [
+        "red text 1",
+        "red text 2",
+        "red image",
+        "blue text 1",
+        "blue image",
+    ]
     assert all((e.image is None) != (e.text == "") for e in task.examples())
     scores = task.score(task.predict(model, task.examples()))
     assert scores["recall@1"].items == (1.0, 1.0, 1.0, 0.0, 1.0)
@@ -127,10 +149,15 @@ def test_edits_are_compared_with_the_mask_and_the_edited_picture(pictures: Path)
 
 
 def test_filter_and_limit_choose_the_same_examples_each_time(pictures: Path) -> None:
-    rows = [{"id": i, "question": f"{i}?", "answers": ["x"], "split": "dev" if i % 2 else "train"} for i in range(40)]
+    rows = [
+        {"id": i, "question": f"{i}?", "answers": ["x"], "split": "dev" if i % 2 else "train"}
+        for i in range(40)
+    ]
     path = written(pictures, rows)
     dev = VQA(path, where={"split": "dev"}, limit=5).examples()
-    assert [e.id for e in dev] == [e.id for e in VQA(path, where='split = "dev"', limit=5).examples()]
+    assert [e.id for e in dev] == [
+        e.id for e in VQA(path, where='split = "dev"', limit=5).examples()
+    ]
     assert len(dev) == 5
     assert all(int(e.id) % 2 for e in dev)
     assert [e.id for e in dev] == sorted((e.id for e in dev), key=int)
@@ -142,16 +169,56 @@ def test_filter_and_limit_choose_the_same_examples_each_time(pictures: Path) -> 
 
 
 BAD_ROWS = {
-    "no texts": (Captioning, {"image": "red.png"}, BrokenData, 'line 1: The row has no "texts"; captioning needs'),
-    "a text for texts": (Captioning, {"image": "red.png", "texts": "red"}, BrokenData, '"texts" .*list of'),
-    "empty references": (Captioning, {"image": "red.png", "texts": [" "]}, BrokenData, '"texts" is empty'),
+    "no texts": (
+        Captioning,
+        {"image": "red.png"},
+        BrokenData,
+        'line 1: The row has no "texts"; captioning needs',
+    ),
+    "a text for texts": (
+        Captioning,
+        {"image": "red.png", "texts": "red"},
+        BrokenData,
+        '"texts" .*list of',
+    ),
+    "empty references": (
+        Captioning,
+        {"image": "red.png", "texts": [" "]},
+        BrokenData,
+        '"texts" is empty',
+    ),
     "a number": (Captioning, {"image": "red.png", "texts": [3]}, BrokenData, "3"),
-    "a missing picture": (Captioning, {"image": "gone.png", "texts": ["x"]}, NotFound, r"gone\.png.*drop the row"),
-    "no question": (VQA, {"answers": ["x"]}, BrokenData, 'no "question"; vqa needs "question" and "answers"'),
+    "a missing picture": (
+        Captioning,
+        {"image": "gone.png", "texts": ["x"]},
+        NotFound,
+        r"gone\.png.*drop the row",
+    ),
+    "no question": (
+        VQA,
+        {"answers": ["x"]},
+        BrokenData,
+        'no "question"; vqa needs "question" and "answers"',
+    ),
     "no answers": (VQA, {"question": "x?", "answers": []}, BrokenData, 'no "answers"'),
-    "a question in a list": (VQA, {"question": ["x?"], "answers": ["x"]}, BrokenData, '"question" is'),
-    "no reference": (Editing, {"image": "red.png", "instruction": "x"}, BrokenData, 'neither "edited_image"'),
-    "a missing mask": (Editing, {"image": "red.png", "instruction": "x", "mask": "m.png"}, NotFound, r"m\.png"),
+    "a question in a list": (
+        VQA,
+        {"question": ["x?"], "answers": ["x"]},
+        BrokenData,
+        '"question" is',
+    ),
+    "no reference": (
+        Editing,
+        {"image": "red.png", "instruction": "x"},
+        BrokenData,
+        'neither "edited_image"',
+    ),
+    "a missing mask": (
+        Editing,
+        {"image": "red.png", "instruction": "x", "mask": "m.png"},
+        NotFound,
+        r"m\.png",
+    ),
     "no JSON": (VQA, "what?", BrokenData, "line 1: The line is not JSON"),
     "no object": (VQA, "[1]", BrokenData, "."),
 }
@@ -175,7 +242,9 @@ def test_files_that_will_not_do(pictures: Path) -> None:
 
 
 def test_predictions_that_do_not_match_are_refused(pictures: Path) -> None:
-    task = VQA(written(pictures, [{"id": i, "question": f"{i}?", "answers": ["x"]} for i in range(3)]))
+    task = VQA(
+        written(pictures, [{"id": i, "question": f"{i}?", "answers": ["x"]} for i in range(3)])
+    )
     given = [Prediction(str(i), "x") for i in range(3)]
     with pytest.raises(InvalidInput, match='missing for 2 of 3 examples, "0" for one'):
         task.score(given[1:2])
@@ -188,7 +257,12 @@ def test_predictions_that_do_not_match_are_refused(pictures: Path) -> None:
 def test_an_answer_becomes_a_prediction(model: RetrievalAugmentedVLM, pictures: Path) -> None:
     (example,) = VQA(written(pictures, [{"question": "x?", "answers": ["x"]}])).examples()
     found = Prediction.of(example, Answer("x", citations=("red",), confidence=0.5))
-    assert (found.id, found.text, found.citations, found.confidence) == (example.id, "x", ("red",), 0.5)
+    assert (found.id, found.text, found.citations, found.confidence) == (
+        example.id,
+        "x",
+        ("red",),
+        0.5,
+    )
 
 
 def test_every_task_has_a_name() -> None:

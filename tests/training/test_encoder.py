@@ -17,8 +17,8 @@ from ravlm.records import Pair
 from ravlm.training.contrastive import ContrastiveConfig, ContrastiveStep
 from ravlm.training.encoder import split, train_encoder
 from ravlm.training.features import PairFeatures
-from ravlm.training.loop import fit
-from ravlm.training.negatives import mine, with_neighbours
+from ravlm.training.hard_negatives import mine, with_neighbours
+from ravlm.training.trainer import fit
 
 SMALL = ContrastiveConfig(
     epochs=30, batch=8, rate=3e-3, aligned_dim=16, hidden_dim=32, views=2, held_out=0.0, dropout=0.0
@@ -37,14 +37,21 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
             (draw.ellipse if shape == "disc" else draw.rectangle)((20, 20, 76, 76), fill=colour)
             path = folder / f"{colour}-{shape}.png"
             image.save(path)
-            found.append(Pair(path, (f"a {colour} {shape}", f"there is a {shape} in {colour}"), id=path.stem))
+            found.append(
+                Pair(path, (f"a {colour} {shape}", f"there is a {shape} in {colour}"), id=path.stem)
+            )
     return found
 
 
 def test_training_finds_each_pictures_text(pairs: list[Pair], tmp_path: Path) -> None:
     lines: list[str] = []
-    trained = train_encoder(DualEncoder.load("starter"), pairs, SMALL, tmp_path / "mine", lines.append)
-    scores = trained.encode_texts([p.text for p in pairs]) @ trained.encode_images([p.image for p in pairs]).T
+    trained = train_encoder(
+        DualEncoder.load("starter"), pairs, SMALL, tmp_path / "mine", lines.append
+    )
+    scores = (
+        trained.encode_texts([p.text for p in pairs])
+        @ trained.encode_images([p.image for p in pairs]).T
+    )
     assert np.mean(scores.argmax(1) == np.arange(12)) >= 0.8
     log = [json.loads(line) for line in (tmp_path / "mine" / "log.jsonl").read_text().splitlines()]
     assert log[-2]["loss"] < log[0]["loss"] / 2
@@ -84,8 +91,12 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, change: di
 
 
 def test_a_batch_larger_than_the_data_is_refused(pairs: list[Pair], tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"A batch of 500 is larger than the data \(12 pictures\)"):
-        train_encoder(DualEncoder.load("starter"), pairs, replace(SMALL, batch=500), tmp_path / "mine")
+    with pytest.raises(
+        InvalidInput, match=r"A batch of 500 is larger than the data \(12 pictures\)"
+    ):
+        train_encoder(
+            DualEncoder.load("starter"), pairs, replace(SMALL, batch=500), tmp_path / "mine"
+        )
 
 
 def test_no_pairs_are_refused(tmp_path: Path) -> None:

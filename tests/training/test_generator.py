@@ -1,4 +1,5 @@
-"""Training a fused generator: what evidence it is shown, that it learns to read it, and that rewards are followed."""
+"""Training a fused generator: what evidence it is shown, that it learns to read it, and that
+rewards are followed."""
 
 from __future__ import annotations
 
@@ -11,54 +12,61 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from recipes.starter_generator import TEXT_WIDTH, Recipe, new_generator, new_model
 
 from ravlm.cli import main
 from ravlm.data.readers import read_entries, read_pairs
 from ravlm.errors import InvalidInput
-from ravlm.generation.assembling import assemble
-from ravlm.generation.fused import FusedGenerator
-from ravlm.generation.fused_model import FusedModel
-from ravlm.generation.vocabulary import sentence, train_words
+from ravlm.generation.captioner.from_backbones import assemble
+from ravlm.generation.captioner.generator import CaptionerGenerator
+from ravlm.generation.captioner.modeling import CaptionerModel
+from ravlm.generation.captioner.tokenizer import sentence, train_words
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.metrics.cider import cider_frequencies
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Entry, Pair
-from ravlm.training.fused import train_generator
-from ravlm.training.generator import GeneratorConfig, GeneratorStep, SelfCriticalStep
-from ravlm.training.generator_data import (
+from ravlm.training.caption_dataset import (
     EvidenceStates,
     GeneratorData,
-    Near,
+    Neighbors,
     StarterData,
     Texts,
     find_evidence,
     first_texts,
     sampled,
 )
-from ravlm.training.language import LanguageConfig, train_language
-from ravlm.training.loop import fit
-from ravlm.training.starter_generator import TEXT_WIDTH, Recipe, new_generator, new_model
-from tests.encoders.checkpoints import vit
-from tests.fakes import FakeEncoder
-from tests.generation.test_assembling import gpt2
+from ravlm.training.captioning_steps import GeneratorConfig, GeneratorStep, SelfCriticalStep
+from ravlm.training.generator import train_generator
+from ravlm.training.language_model import LanguageConfig, train_language
+from ravlm.training.trainer import fit
+from tests.generation.captioner.test_from_backbones import gpt2
+from tests.helpers.encoder_checkpoints import vit
+from tests.helpers.fakes import FakeEncoder
 
 NOUNS = ("dog", "cat", "bird", "horse", "fish", "goat", "lion", "bear")
 CAPTIONS = [f"a {noun} runs over the grass" for noun in NOUNS]
 
 
 def data(tokenizer: object, n: int = 8) -> GeneratorData:
-    """Pictures that all look the same; only the evidence (one entry each, a state a noun) tells them apart."""
+    """Pictures that all look the same; only the evidence (one entry each, a state a noun) tells
+    them apart."""
     grids = np.zeros((n, 208, 2, 2), np.float16)
     states = np.random.default_rng(0).normal(size=(n, TEXT_WIDTH)).astype(np.float16)
     near, scores = np.arange(n)[:, None], np.ones((n, 1), np.float32)
     evidence = EvidenceStates(near, scores, np.arange(n + 1), states, np.arange(n + 1))
-    return StarterData(Texts.to_write(CAPTIONS[:n], tokenizer, 2), np.arange(n + 1), evidence, [grids])
+    return StarterData(
+        Texts.to_write(CAPTIONS[:n], tokenizer, 2), np.arange(n + 1), evidence, [grids]
+    )
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FusedModel, GeneratorData, GeneratorConfig]:
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[CaptionerModel, GeneratorData, GeneratorConfig]:
     tokenizer = train_words(CAPTIONS, least=1)
-    config = GeneratorConfig(epochs=100, batch=8, captions=1, k=1, most=1, dropped=0.2, unknown=0.0, average=0.0)
+    config = GeneratorConfig(
+        epochs=100, batch=8, captions=1, k=1, most=1, dropped=0.2, unknown=0.0, average=0.0
+    )
     config = replace(config, rate=3e-3, smoothing=0.0)
     model = new_model(Recipe(LanguageConfig(width=64, layers=1, heads=2)), len(tokenizer), 2)
     made = data(tokenizer)
@@ -68,19 +76,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FusedModel, Gener
 
 
 def test_it_reads_the_evidence_and_does_without(
-    trained: tuple[FusedModel, GeneratorData, GeneratorConfig],
+    trained: tuple[CaptionerModel, GeneratorData, GeneratorConfig],
 ) -> None:
-    """The pictures are alike, so the closed book can't beat guessing one noun of eight; the evidence tells it."""
+    """The pictures are alike, so the closed book can't beat guessing one noun of eight; the
+    evidence tells it."""
     model, made, config = trained
     figures = GeneratorStep(model, made, config, made).evaluate()
     assert figures["held-out loss"] < 0.1
-    assert figures["held-out loss, closed book"] > np.log(8) / 7  # seven words and an end, one of them unknown
+    assert (
+        figures["held-out loss, closed book"] > np.log(8) / 7
+    )  # seven words and an end, one of them unknown
 
 
 def test_rewards_are_followed(
-    trained: tuple[FusedModel, GeneratorData, GeneratorConfig], tmp_path: Path
+    trained: tuple[CaptionerModel, GeneratorData, GeneratorConfig], tmp_path: Path
 ) -> None:
-    """Shown no evidence it says any noun; rewarded for "dog" whatever the picture, it comes to say dog."""
+    """Shown no evidence it says any noun; rewarded for "dog" whatever the picture, it comes to say
+    dog."""
     model, made, _ = trained
     tokenizer = train_words(CAPTIONS, least=1)
     references = [[CAPTIONS[0]]] * 8
@@ -98,10 +110,17 @@ def test_rewards_are_followed(
 
 
 def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> None:
-    """By id, by group, by path and by look: a copy of the picture under another id was once its own evidence."""
+    """By id, by group, by path and by look: a copy of the picture under another id was once its own
+    evidence."""
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 255, (6, 6, 3)).astype(np.uint8)).resize((48, 48)) for _ in range(6)]
-    entries = [Entry(f"e{i}", picture, (f"text {i}",), {"group": i // 2}) for i, picture in enumerate(pictures)]
+    pictures = [
+        Image.fromarray(rng.integers(0, 255, (6, 6, 3)).astype(np.uint8)).resize((48, 48))
+        for _ in range(6)
+    ]
+    entries = [
+        Entry(f"e{i}", picture, (f"text {i}",), {"group": i // 2})
+        for i, picture in enumerate(pictures)
+    ]
     entries.append(Entry("copy", pictures[0], ("the same picture",)))
     encoder = FakeEncoder()
     pairs = [Pair(pictures[i], (f"text {i}",), f"e{i}", {"group": i // 2}) for i in (0, 3)]
@@ -113,7 +132,9 @@ def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> No
         assert [{hit.entry.id for hit in hits} for hits in by_text] == ids
     assert ids == [{"e2", "e3", "e4", "e5"}, {"e0", "e1", "e4", "e5", "copy"}]
     with (
-        KnowledgeBase.build(tmp_path / "words", [Entry("w", None, ("a text",))], encoder=encoder) as words,
+        KnowledgeBase.build(
+            tmp_path / "words", [Entry("w", None, ("a text",))], encoder=encoder
+        ) as words,
         pytest.raises(InvalidInput, match="has no images; evidence for captions is found by image"),
     ):
         find_evidence(words, pairs, np.zeros((2, encoder.dim)), 8)
@@ -123,7 +144,7 @@ def test_sampling_of_evidence() -> None:
     """k of the list in its order, a text of the right entry each, nothing for the dropped."""
     near = np.array([[4, 2, 0, -1], [1, 3, -1, -1]])
     scores = np.where(near < 0, -np.inf, 0.1 * near).astype(np.float32)
-    evidence = Near(near, scores, np.arange(0, 21, 4))
+    evidence = Neighbors(near, scores, np.arange(0, 21, 4))
     random = np.random.default_rng(0)
     for _ in range(50):
         texts, near_by = sampled(evidence, np.array([0, 1]), 2, 0.0, random)
@@ -135,9 +156,9 @@ def test_sampling_of_evidence() -> None:
     assert (texts == -1).all()
     assert np.isneginf(near_by).all()
     assert first_texts(evidence, np.array([0, 1]), 3)[0].tolist() == [[16, 8, 0], [4, 12, -1]]
-    states, mask = EvidenceStates(near, scores, near[0], np.arange(12).reshape(6, 2), np.array([0, 1, 4, 6])).padded(
-        np.array([[1, -1], [0, 2]])
-    )
+    states, mask = EvidenceStates(
+        near, scores, near[0], np.arange(12).reshape(6, 2), np.array([0, 1, 4, 6])
+    ).padded(np.array([[1, -1], [0, 2]]))
     assert mask.sum(-1).tolist() == [[3, 0], [1, 2]]
     assert states[0, 0].tolist() == [[2, 3], [4, 5], [6, 7]]
     assert states[1, 1].tolist() == [[8, 9], [10, 11], [0, 0]]
@@ -164,17 +185,24 @@ def goats(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KnowledgeBase
     for i, caption in enumerate(CAPTIONS):
         block = Image.fromarray(rng.integers(0, 255, (4, 4, 3)).astype(np.uint8)).resize((64, 64))
         block.save(home / f"{i}.png")
-        lines.append(json.dumps({"id": f"p{i}", "image": f"{i}.png", "texts": [caption, caption + " again"]}))
+        lines.append(
+            json.dumps({"id": f"p{i}", "image": f"{i}.png", "texts": [caption, caption + " again"]})
+        )
     (home / "pairs.jsonl").write_text("\n".join(lines) + "\n")
     kb = KnowledgeBase.build(home / "kb", read_entries(home / "pairs.jsonl"), encoder=FakeEncoder())
     return home, kb
 
 
-def test_a_generator_of_parts_is_trained_with_evidence(goats: tuple[Path, KnowledgeBase], tmp_path: Path) -> None:
-    """Marginal fusion, which reads how near each entry is; the folder is a generator, and is trained once only."""
+def test_a_generator_of_parts_is_trained_with_evidence(
+    goats: tuple[Path, KnowledgeBase], tmp_path: Path
+) -> None:
+    """Marginal fusion, which reads how near each entry is; the folder is a generator, and is
+    trained once only."""
     home, kb = goats
     with pytest.warns(UserWarning, match="not yet trained"):
-        generator = assemble(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"), fusion="marginal_prompt")
+        generator = assemble(
+            gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"), fusion="marginal_prompt"
+        )
     pairs = list(read_pairs(home / "pairs.jsonl"))
     config = GeneratorConfig(epochs=6, batch=4, captions=2, k=2, most=3, rate=1e-3)
     lines: list[str] = []
@@ -184,7 +212,7 @@ def test_a_generator_of_parts_is_trained_with_evidence(goats: tuple[Path, Knowle
     losses = [json.loads(line) for line in (out / "first" / "log.jsonl").read_text().splitlines()]
     assert losses[-1]["held-out loss"] < losses[0]["loss"]
     assert "reward" in (out / "critical" / "log.jsonl").read_text()
-    assert FusedGenerator.load(out).model.config.fusion == "marginal_prompt"
+    assert CaptionerGenerator.load(out).model.config.fusion == "marginal_prompt"
     with pytest.raises(InvalidInput, match="is a trained generator already"):
         train_generator(generator, pairs, kb, out, config)
     with pytest.raises(InvalidInput, match=r"A batch of 64 is larger than the data \(8 pictures\)"):
@@ -198,17 +226,32 @@ def test_a_generator_of_parts_is_trained_with_evidence(goats: tuple[Path, Knowle
 def test_the_command_trains_one_on_the_starters_backbones(
     goats: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Closed book, without a base; the folder that comes out writes captions, and goes on being trained."""
+    """Closed book, without a base; the folder that comes out writes captions, and goes on being
+    trained."""
     home, _ = goats
     pairs, out = str(home / "pairs.jsonl"), tmp_path / "out"
-    few = ["--epochs", "1", "--batch", "4", "--accumulate", "2", "--least", "1", "--held-out", "0", "--json"]
+    few = [
+        "--epochs",
+        "1",
+        "--batch",
+        "4",
+        "--accumulate",
+        "2",
+        "--least",
+        "1",
+        "--held-out",
+        "0",
+        "--json",
+    ]
     assert main(["train", "generator", "--pairs", pairs, "--out", str(out), *few]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["generator"] == str(out)
     assert told["step"] == 2
     assert RetrievalAugmentedVLM(None, generator=out).caption(home / "0.png").text
     again = ["--generator", str(out), "--critical-epochs", "1", *few]
-    assert main(["train", "generator", "--pairs", pairs, "--out", str(tmp_path / "more"), *again]) == 0
+    assert (
+        main(["train", "generator", "--pairs", pairs, "--out", str(tmp_path / "more"), *again]) == 0
+    )
     assert "reward" in (tmp_path / "more" / "critical" / "log.jsonl").read_text()
     assert (tmp_path / "more" / "critical" / "curve.png").is_file()
     assert capsys.readouterr().err.count("it/s") == 0  # no bars of Transformers
@@ -219,20 +262,38 @@ def test_the_command_trains_one_on_the_starters_backbones(
 def test_the_decoder_begins_from_a_language_model(
     goats: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its weights and its words; what was not trained by it (the sight of pictures and evidence) is new."""
+    """Its weights and its words; what was not trained by it (the sight of pictures and evidence) is
+    new."""
     home, _ = goats
     config = LanguageConfig(epochs=1, batch=8, width=32, layers=1, heads=2, least=1, held_out=0)
     language = train_language(CAPTIONS * 2, tmp_path / "language", config)
     generator = new_generator([], Recipe(), tmp_path / "language")
     assert len(generator.tokenizer) == 4 + 5 + len(NOUNS)
-    torch.testing.assert_close(generator.model.decoder.layers[0].feed[0].weight, language.layers[0].feed[0].weight)
-    pairs = ["--pairs", str(home / "pairs.jsonl"), "--out", str(tmp_path / "out"), "--batch", "4", "--epochs", "1"]
+    torch.testing.assert_close(
+        generator.model.decoder.layers[0].feed[0].weight, language.layers[0].feed[0].weight
+    )
+    pairs = [
+        "--pairs",
+        str(home / "pairs.jsonl"),
+        "--out",
+        str(tmp_path / "out"),
+        "--batch",
+        "4",
+        "--epochs",
+        "1",
+    ]
     assert main(["train", "generator", *pairs, "--language", str(tmp_path / "language")]) == 0
-    assert FusedGenerator.load(tmp_path / "out").tokenizer.get_vocab() == generator.tokenizer.get_vocab()
+    assert (
+        CaptionerGenerator.load(tmp_path / "out").tokenizer.get_vocab()
+        == generator.tokenizer.get_vocab()
+    )
     with pytest.warns(UserWarning, match="not yet trained"):
         assemble(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"))
     capsys.readouterr()
     assert main(["train", "generator", *pairs, "--language", str(tmp_path / "gpt2")]) == 1
-    assert 'a model of type "gpt2", which can\'t see by itself; name an image model too' in capsys.readouterr().err
+    assert (
+        'a model of type "gpt2", which can\'t see by itself; name an image model too'
+        in capsys.readouterr().err
+    )
     assert main(["train", "generator", *pairs, "--language", str(tmp_path / "none")]) == 1
     assert "make one: ravlm train language" in capsys.readouterr().err

@@ -19,7 +19,8 @@ HERE = Path(__file__).resolve()
 
 
 def test_two_processes_equal_one(
-    goats: tuple[Path, KnowledgeBase], tmp_path: Path  # noqa: F811
+    goats: tuple[Path, KnowledgeBase],
+    tmp_path: Path,  # noqa: F811
 ) -> None:
     """The steps of every kind of training, and a command, which says what it has to say once."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREADS": "1"}
@@ -33,7 +34,10 @@ def test_two_processes_equal_one(
         run = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-4000:]
         said.append(run.stdout.replace(str(folder), ""))
-        found.append(dict(np.load(folder / "found.npz")) | load_file(folder / "generator-2" / "model.safetensors"))
+        found.append(
+            dict(np.load(folder / "found.npz"))
+            | load_file(folder / "generator-2" / "model.safetensors")
+        )
     assert said[0] == said[1]
     assert found[0].keys() == found[1].keys()
     for key in found[0]:

@@ -1,4 +1,5 @@
-"""A generator's own query: its loss on paper, that it finds a hidden rule, and that a generator takes it along."""
+"""A generator's own query: its loss on paper, that it finds a hidden rule, and that a generator
+takes it along."""
 
 from __future__ import annotations
 
@@ -12,15 +13,14 @@ import torch
 from ravlm.cli import main
 from ravlm.data.readers import read_pairs
 from ravlm.errors import BrokenData, InvalidInput
-from ravlm.generation.assembling import assemble
-from ravlm.generation.fused import FusedGenerator
-from ravlm.generation.fused_model import FusedModel
-from ravlm.generation.querying import FILE
+from ravlm.generation.captioner.from_backbones import assemble
+from ravlm.generation.captioner.generator import CaptionerGenerator
+from ravlm.generation.captioner.modeling import CaptionerModel
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.training.generator import GeneratorConfig
-from ravlm.training.generator_data import GeneratorData, picture_vectors
-from ravlm.training.loop import fit, last_figures
+from ravlm.retrieval.query_adapter import FILE
+from ravlm.training.caption_dataset import GeneratorData, picture_vectors
+from ravlm.training.captioning_steps import GeneratorConfig
 from ravlm.training.retriever import (
     Explained,
     RetrieverConfig,
@@ -29,16 +29,18 @@ from ravlm.training.retriever import (
     marginal_loss,
     train_retriever,
 )
-from tests.encoders.checkpoints import vit
-from tests.generation.test_assembling import gpt2
+from ravlm.training.trainer import fit, last_figures
+from tests.generation.captioner.test_from_backbones import gpt2
+from tests.helpers.encoder_checkpoints import vit
 from tests.training.test_generator import goats, trained  # noqa: F401 fixtures
 
 SMALL = RetrieverConfig(epochs=10, batch=4, most=3, captions=2, rank=4, rate=0.1, held_out=0.25)
 
 
 def test_the_loss_and_its_gradient_on_paper() -> None:
-    """Two entries, p(z|x) 1/4 and 3/4, that give the text 0.2 and 0.4: p(y|x) = 0.35; the gradient by the prior's
-    logits is prior less posterior, the posterior being (0.05, 0.3) / 0.35. A third entry is not there."""
+    """Two entries, p(z|x) 1/4 and 3/4, that give the text 0.2 and 0.4: p(y|x) = 0.35; the gradient
+    by the prior's logits is prior less posterior, the posterior being (0.05, 0.3) / 0.35. A third
+    entry is not there."""
     logits = torch.tensor([[0.0, np.log(3.0), -torch.inf]], requires_grad=True)
     likelihood = torch.tensor([[[0.2, 0.4, 0.0]]]).log()
     loss = marginal_loss(logits.log_softmax(-1), likelihood)
@@ -49,8 +51,8 @@ def test_the_loss_and_its_gradient_on_paper() -> None:
 
 
 def test_it_finds_a_hidden_rule(tmp_path: Path) -> None:
-    """Texts are explained by the entries that lie where the picture's vector turns to: on held-out pictures most of
-    what there is to gain is gained."""
+    """Texts are explained by the entries that lie where the picture's vector turns to: on held-out
+    pictures most of what there is to gain is gained."""
     rng = np.random.default_rng(0)
 
     def units(*shape: int) -> np.ndarray:
@@ -71,13 +73,16 @@ def test_it_finds_a_hidden_rule(tmp_path: Path) -> None:
 
 
 def test_the_entry_that_explains_a_text_is_the_likeliest(
-    trained: tuple[FusedModel, GeneratorData, GeneratorConfig],  # noqa: F811
+    trained: tuple[CaptionerModel, GeneratorData, GeneratorConfig],  # noqa: F811
 ) -> None:
-    """Of eight entries the one that tells the caption's noun; where there is no entry, there is no likelihood."""
+    """Of eight entries the one that tells the caption's noun; where there is no entry, there is no
+    likelihood."""
     model, data, _ = trained
     order = np.stack([np.roll(np.arange(8), -i - 3) for i in range(8)])
     assert data.near is not None
-    near = replace(data.near, near=np.where(order == 7, -1, order), scores=np.zeros((8, 8), np.float32))
+    near = replace(
+        data.near, near=np.where(order == 7, -1, order), scores=np.zeros((8, 8), np.float32)
+    )
     found = likelihoods(model, replace(data, near=near), RetrieverConfig(most=8, captions=2))
     assert found.shape == (8, 1, 8)
     assert (found[:, 0].isneginf().numpy() == (order == 7)).all()
@@ -94,15 +99,17 @@ def test_a_generator_takes_its_query_along(
     with pytest.warns(UserWarning, match="not yet trained"):
         assemble(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit")).save(tmp_path / "plain")
     pairs, out = list(read_pairs(home / "pairs.jsonl")), tmp_path / "out"
-    taught = train_retriever(FusedGenerator.load(tmp_path / "plain"), pairs, kb, out, SMALL)
-    again = FusedGenerator.load(out)
+    taught = train_retriever(CaptionerGenerator.load(tmp_path / "plain"), pairs, kb, out, SMALL)
+    again = CaptionerGenerator.load(out)
     vectors = picture_vectors(kb, pairs)
     moved = again.query(vectors, kb.encoder.fingerprint)
     np.testing.assert_allclose(moved, taught.query(vectors, kb.encoder.fingerprint), atol=2e-3)
     assert np.abs(moved - vectors).max() > 0.01
     assert (again.query(vectors, "another encoder") == vectors).all()
     found = RetrievalAugmentedVLM(kb, generator=again).evidence("", str(home / "0.png"), k=8)[0]
-    plain = RetrievalAugmentedVLM(kb, generator="extractive").evidence("", str(home / "0.png"), k=8)[0]
+    plain = RetrievalAugmentedVLM(kb, generator="extractive").evidence(
+        "", str(home / "0.png"), k=8
+    )[0]
     assert [hit.score for hit in found.hits] != [hit.score for hit in plain.hits]
     with pytest.raises(InvalidInput, match="is a trained generator already"):
         train_retriever(taught, pairs, kb, out, SMALL)
@@ -110,14 +117,26 @@ def test_a_generator_takes_its_query_along(
         train_retriever(taught, pairs, kb, tmp_path / "other")
     (out / FILE).write_bytes(b"no weights")
     with pytest.raises(BrokenData, match="Train the retriever again"):
-        FusedGenerator.load(out)
-    asked = ["--pairs", str(home / "pairs.jsonl"), "--kb", str(kb.path), "--generator", str(tmp_path / "plain")]
+        CaptionerGenerator.load(out)
+    asked = [
+        "--pairs",
+        str(home / "pairs.jsonl"),
+        "--kb",
+        str(kb.path),
+        "--generator",
+        str(tmp_path / "plain"),
+    ]
     capsys.readouterr()
-    assert main(["train", "retriever", *asked, "--out", str(tmp_path / "b"), "--batch", "4", "--json"]) == 1
+    assert (
+        main(["train", "retriever", *asked, "--out", str(tmp_path / "b"), "--batch", "4", "--json"])
+        == 1
+    )
     assert "encoder" in capsys.readouterr().err  # the base was made with the tests' own
 
 
-def test_vectors_of_pictures_that_the_base_holds_are_taken_from_there(goats: tuple[Path, KnowledgeBase]) -> None:  # noqa: F811
+def test_vectors_of_pictures_that_the_base_holds_are_taken_from_there(
+    goats: tuple[Path, KnowledgeBase],
+) -> None:  # noqa: F811
     home, kb = goats
     pairs = list(read_pairs(home / "pairs.jsonl"))
     mixed = [pairs[1], replace(pairs[0], image=pairs[2].image), pairs[3]]

@@ -1,8 +1,7 @@
 """The command line: one command a verb. Parses, calls one library function, prints.
 
-Exit codes: 0 done, 1 refused or failed (one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
-Nothing heavy is imported here: each command imports what it needs when it runs.
-"""
+Exit codes: 0 done, 1 refused or failed (one sentence on stderr), 2 wrong usage, 130 stopped by
+Ctrl-C. Nothing heavy is imported here: each command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +16,8 @@ from ravlm.errors import RavlmError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; `argv` is the command line without the program's name."""
+    """Run one command and return its exit code; `argv` is the command line without the program's
+    name."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -39,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f' ("{error.filename}")' if error.filename else ""
         return _fail(f"{error.strerror or error}{place}; mend that and run the command again.", 1)
     except KeyboardInterrupt:
-        return _fail("Stopped. What was stored until now stays stored; the same command goes on from there.", 130)
+        return _fail(
+            "Stopped. What was stored until now stays stored; the same command goes on from there.",
+            130,
+        )
 
 
 def _fail(sentence: str, code: int) -> int:

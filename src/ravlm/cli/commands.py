@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ravlm.cli import answers, bases, comparing, editing, serving, show, training
+from ravlm.cli import compare, demo, edit, knowledge, query, serve, train
 from ravlm.cli.parser import Command
 
 COMMANDS: dict[str, Command] = {
-    **show.COMMANDS,
-    **bases.COMMANDS,
-    **answers.COMMANDS,
-    **editing.COMMANDS,
-    **comparing.COMMANDS,
-    **training.COMMANDS,
-    **serving.COMMANDS,
+    **demo.COMMANDS,
+    **knowledge.COMMANDS,
+    **query.COMMANDS,
+    **edit.COMMANDS,
+    **compare.COMMANDS,
+    **train.COMMANDS,
+    **serve.COMMANDS,
 }

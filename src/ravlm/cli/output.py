@@ -1,4 +1,5 @@
-"""What the commands print: for people by default, one JSON object a line with `--json`; progress to stderr.
+"""What the commands print: for people by default, one JSON object a line with `--json`; progress to
+stderr.
 
 Knows the records, and nothing of how they came about.
 """
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from ravlm.knowledge.reports import AddReport
 
 
-_UNBROKEN = re.compile(r"[\u2e80-\uffef][，。！？、；：”’）]*(?:\[\d+\])?\s*|[^\s\u2e80-\uffef]+\s*|\s+")
-"""What stays on one line: a word, or a Chinese character with the punctuation and the mark [1] that follow it."""
+_UNBROKEN = re.compile(
+    r"[\u2e80-\uffef][，。！？、；：”’）]*(?:\[\d+\])?\s*|[^\s\u2e80-\uffef]+\s*|\s+"
+)
+"""What stays on one line: a word, or a Chinese character with the punctuation and the mark [1] that
+follow it."""
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -83,7 +87,8 @@ def picture_path(entry: Entry) -> str | None:
 
 
 class Progress:
-    """Shows on a terminal's stderr how far a long work is, once a second; the library calls it after each batch."""
+    """Shows on a terminal's stderr how far a long work is, once a second; the library calls it
+    after each batch."""
 
     def __init__(self, what: str, count: Callable[[], int] | None = None) -> None:
         """`count` tells how many there are in all; it is asked only where somebody looks."""
@@ -107,7 +112,12 @@ class Progress:
             of = f" of {total:,}" if total else ""
             rate = done / (now - self.began)
             left = f", {_duration((total - done) / rate)} left" if total >= done > 0 else ""
-            print(f"\r{done:,}{of} {self.what}, {rate:.0f} a second{left}   ", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{done:,}{of} {self.what}, {rate:.0f} a second{left}   ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def __exit__(self, *error: object) -> None:
         if self.shown > self.began:
@@ -130,10 +140,14 @@ def shorten(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """`text` in lines of at most `columns` terminal columns, broken at spaces or beside a Chinese character."""
+    """`text` in lines of at most `columns` terminal columns, broken at spaces or beside a Chinese
+    character."""
     lines, used = [""], 0
     for piece in _UNBROKEN.findall(text):
-        width = sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in piece.rstrip())
+        width = sum(
+            2 if unicodedata.east_asian_width(character) in "WF" else 1
+            for character in piece.rstrip()
+        )
         if used + width > columns and lines[-1]:
             lines, used = [*lines, ""], 0
         lines[-1] += piece

@@ -31,12 +31,14 @@ class Command:
     examples: str
     """Command lines, one a line, shown below the options."""
     kinds: Mapping[str, Command] = field(default_factory=dict)
-    """Where the verb has kinds (train encoder ...): each with its own arguments; `options.kind` names it."""
+    """Where the verb has kinds (train encoder ...): each with its own arguments; `options.kind`
+    names it."""
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument as argparse takes it: names or flags, and what `add_argument` is told about it."""
+    """One argument as argparse takes it: names or flags, and what `add_argument` is told about
+    it."""
 
     flags: tuple[str, ...]
     settings: Mapping[str, Any]
@@ -53,8 +55,16 @@ SOURCE = argument(
     metavar="SOURCE",
     help="pictures in a folder, JSON lines, CSV, TSV, Parquet, COCO, WebDataset ...; - reads JSON lines from stdin",
 )
-WHERE = argument("--where", metavar="W", help="only such entries: 'year >= 1990 and kind in [\"bird\"]'")
-K = argument("-k", type=int, default=4, metavar="N", help="entries to read as evidence (default 4; 0: closed book)")
+WHERE = argument(
+    "--where", metavar="W", help="only such entries: 'year >= 1990 and kind in [\"bird\"]'"
+)
+K = argument(
+    "-k",
+    type=int,
+    default=4,
+    metavar="N",
+    help="entries to read as evidence (default 4; 0: closed book)",
+)
 GENERATOR = argument(
     "--generator",
     default="extractive",
@@ -98,7 +108,8 @@ def _add(verbs: Any, name: str, command: Command) -> argparse.ArgumentParser:
         name,
         help=command.summary,
         description=f"{command.summary[:1].upper()}{command.summary[1:]}.",
-        epilog="examples:\n" + "\n".join(f"  {line.strip()}" for line in command.examples.strip().splitlines()),
+        epilog="examples:\n"
+        + "\n".join(f"  {line.strip()}" for line in command.examples.strip().splitlines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for each in command.arguments if command.kinds else (*command.arguments, JSON):

@@ -1,9 +1,10 @@
-"""Chinese text in words with their English meanings, by the CC-CEDICT dictionary of lindera-python-cc-cedict.
+"""Chinese text in words with their English meanings, by the CC-CEDICT dictionary of
+lindera-python-cc-cedict.
 
-The package's own segmentation knows no word frequencies and takes the fewest words (图片|中的, 国|家的). Here the
-dictionary is only asked which words there are; the split is the cheapest path over them, with a price for words that
-end in a particle, a discount for grammatical characters, and measure words only behind a number. Knows no encoder.
-"""
+The package's own segmentation knows no word frequencies and takes the fewest words (图片|中的, 国|家的).
+Here the dictionary is only asked which words there are; the split is the cheapest path over them,
+with a price for words that end in a particle, a discount for grammatical characters, and measure
+words only behind a number. Knows no encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +14,16 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from ravlm.data.readings import AMOUNTS, COUNTS, FUNCTION, LEXICAL, MEASURES, PARTICLES, RARE, usual_readings
+from ravlm.data.chinese_lexicon import (
+    AMOUNTS,
+    COUNTS,
+    FUNCTION,
+    LEXICAL,
+    MEASURES,
+    PARTICLES,
+    RARE,
+    usual_readings,
+)
 from ravlm.errors import MissingExtra
 
 HAN = r"\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
@@ -24,9 +34,11 @@ _NO_MEANING = re.compile(
     r"\(?(?:CL:|(?:\w+ )?variants? of|surname |see |also written|also pr\.|used in|Taiwan pr\.|Kangxi radical"
     r"|abbr\. for|erhua variant)|.* (?:township|county|district|prefecture)\b.* (?:in|of) "
 )
-"""Senses that say nothing about the word's meaning in a text, and places so small that they are seldom meant."""
+"""Senses that say nothing about the word's meaning in a text, and places so small that they are
+seldom meant."""
 _LONGEST = 8  # characters of a word; longer ones in the dictionary are names and proverbs
-# Costs of a word in the path: negative logarithms of how likely it is, set by hand on phrases about pictures.
+# Costs of a word in the path: negative logarithms of how likely it is, set by hand on phrases about
+# pictures.
 _WORD, _PER_CHARACTER, _CHARACTER, _UNKNOWN = 5.0, 0.2, 6.0, 9.0
 _USUAL, _FUNCTION, _PARTICLE, _MEASURE = 5.0, 2.7, 1.0, 1.0
 _LEXICAL, _RARE = 3.0, 9.0
@@ -64,7 +76,8 @@ class ChineseDictionary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hexadecimal hash that names the dictionary's version, the readings before it, and what is skipped."""
+        """Hexadecimal hash that names the dictionary's version, the readings before it, and what is
+        skipped."""
         from importlib.metadata import PackageNotFoundError, version
 
         try:
@@ -76,7 +89,8 @@ class ChineseDictionary:
         return hashlib.sha256(repr((found, _NO_MEANING.pattern, *tables)).encode()).hexdigest()
 
     def segment(self, text: str) -> list[ChineseWord]:
-        """`text` in words, in order; spaces are dropped, numbers, foreign words and marks stay whole.
+        """`text` in words, in order; spaces are dropped, numbers, foreign words and marks stay
+        whole.
 
         Raises MissingExtra where the dictionary's package is not installed.
         """
@@ -91,7 +105,8 @@ class ChineseDictionary:
         return found
 
     def _lookup(self, word: str) -> tuple[str, tuple[tuple[str, str], ...]] | None:
-        """The simplified form and the meanings of `word`; None if the dictionary has no such word."""
+        """The simplified form and the meanings of `word`; None if the dictionary has no such
+        word."""
         if word in self._usual:
             simplified, (pinyin, meanings) = word, self._usual[word]
         else:
@@ -104,11 +119,14 @@ class ChineseDictionary:
         return simplified, tuple((pinyin, s) for s in senses if s and not _NO_MEANING.match(s))
 
     def _segment_run(self, run: str, counted: bool) -> list[ChineseWord]:
-        """The cheapest path through `run`; a state is where a word ends and whether a measure word may follow."""
+        """The cheapest path through `run`; a state is where a word ends and whether a measure word
+        may follow."""
         paths: list[dict[bool, tuple[float, tuple[Any, ...]]]] = [{} for _ in range(len(run) + 1)]
         paths[0][counted] = (0.0, ())
         for end in range(1, len(run) + 1):
-            for start in range(max(0, end - _LONGEST), end):  # the longest last word first: it wins a draw
+            for start in range(
+                max(0, end - _LONGEST), end
+            ):  # the longest last word first: it wins a draw
                 known = self.lookup(run[start:end])
                 if known is None and end - start > 1:
                     continue
@@ -127,7 +145,11 @@ class ChineseDictionary:
         while path:
             path, start, measure = path
             form, glosses = self.lookup(run[start:end]) or (run[start:end], ())
-            particle = (measure and form not in AMOUNTS) or form in PARTICLES or (form == "地" and before_verb)
+            particle = (
+                (measure and form not in AMOUNTS)
+                or form in PARTICLES
+                or (form == "地" and before_verb)
+            )
             found.append(ChineseWord(run[start:end], () if particle else glosses, particle))
             end, before_verb = start, bool(glosses) and glosses[0][1].startswith("to ")
         return found[::-1]

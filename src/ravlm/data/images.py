@@ -1,8 +1,7 @@
 """Pictures from anywhere to upright RGB: paths, bytes, PIL images, http(s) addresses.
 
-The only place that opens a picture. Sizes are checked in the header, before anything is decoded, and no global setting
-of Pillow is touched. Knows nothing of encoders and entries.
-"""
+The only place that opens a picture. Sizes are checked in the header, before anything is decoded,
+and no global setting of Pillow is touched. Knows nothing of encoders and entries."""
 
 from __future__ import annotations
 
@@ -36,7 +35,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow's decoders were seen to raise on damaged files, found by feeding them random and cut ones.
+# What Pillow's decoders were seen to raise on damaged files, found by feeding them random and cut
+# ones.
 _DECODING = (
     OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError, ArithmeticError,
     RuntimeError, AssertionError, MemoryError, BufferError, struct.error, zlib.error,
@@ -68,28 +68,37 @@ def is_address(source: object) -> bool:
 
 
 def load_image(
-    source: ImageSource, *, edge: int | None = None, limits: ImageLimits = DEFAULT_LIMITS, form: Form = "rgb"
+    source: ImageSource,
+    *,
+    edge: int | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    form: Form = "rgb",
 ) -> Image.Image:
-    """Decode `source` to an upright RGB image of its own; the first frame of an animation, transparency over white.
+    """Decode `source` to an upright RGB image of its own; the first frame of an animation,
+    transparency over white.
 
-    `form`: "alpha" gives a picture that has transparency as RGBA instead, its colours as stored; "own" leaves every
-    picture in its own mode (grey, palette ...).
-    `edge`: the length in pixels that the shorter side must keep; a JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-    size where that suffices, several times cheaper. Without it, and in other formats, the full size is returned.
-    A PIL image is left as it was (its current frame is taken). 16-bit values are scaled from 0..65535; floats from
-    0..1, 0..255 or else their own range.
+    `form`: "alpha" gives a picture that has transparency as RGBA instead, its colours as stored;
+    "own" leaves every picture in its own mode (grey, palette ...). `edge`: the length in pixels
+    that the shorter side must keep; a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where
+    that suffices, several times cheaper. Without it, and in other formats, the full size is
+    returned. A PIL image is left as it was (its current frame is taken). 16-bit values are scaled
+    from 0..65535; floats from 0..1, 0..255 or else their own range.
 
-    Raises NotFound for what isn't there, BrokenData (with the reason) for what can't be decoded or is too large.
-    """
+    Raises NotFound for what isn't there, BrokenData (with the reason) for what can't be decoded or
+    is too large."""
     if edge is not None and edge < 1:
-        raise InvalidInput(f"edge is {edge}; a number of pixels from 1 on is needed, or None for the full size.")
+        raise InvalidInput(
+            f"edge is {edge}; a number of pixels from 1 on is needed, or None for the full size."
+        )
     if isinstance(source, Image.Image):
         return _decode(source, "the PIL image", None, limits, owned=False, form=form)
     name, data = _name(source), image_bytes(source, limits)
     try:
         image = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BrokenData(f"{name} has too many pixels to be safe: {str(error).rstrip('.')}; make it smaller.") from None
+        raise BrokenData(
+            f"{name} has too many pixels to be safe: {str(error).rstrip('.')}; make it smaller."
+        ) from None
     except _DECODING:
         start = bytes(data[:12])
         raise BrokenData(
@@ -100,7 +109,8 @@ def load_image(
 
 
 def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """The encoded picture as it lies in the file or at the address; a PIL image as a PNG of its RGB form.
+    """The encoded picture as it lies in the file or at the address; a PIL image as a PNG of its RGB
+    form.
 
     Raises NotFound, or BrokenData for an empty or too large one; the content is not looked at.
     """
@@ -121,7 +131,9 @@ def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> by
     if not data:
         raise BrokenData(f"{_name(source)} is empty (0 bytes); put the picture there again.")
     if len(data) > limits.max_bytes:
-        raise BrokenData(f"{_name(source)} has {len(data):,} bytes; at most {limits.max_bytes:,} are read.")
+        raise BrokenData(
+            f"{_name(source)} has {len(data):,} bytes; at most {limits.max_bytes:,} are read."
+        )
     return data
 
 
@@ -142,7 +154,9 @@ def _decode(
             f"{name} has {width:,} x {height:,} pixels; at most {limits.max_pixels:,} are decoded: make it smaller."
         )
     if image.format == "EPS":
-        raise BrokenData(f"{name} is PostScript, a program and not a picture; convert it to PNG or JPEG.")
+        raise BrokenData(
+            f"{name} is PostScript, a program and not a picture; convert it to PNG or JPEG."
+        )
     try:
         if edge is not None and owned:
             image.draft("RGB", (edge, edge))
@@ -151,7 +165,9 @@ def _decode(
         result = upright if form == "own" else _to_rgb(upright, keep_alpha=form == "alpha")
     except _DECODING as error:
         kind = image.format or image.mode
-        raise BrokenData(f"{name} can't be decoded as {kind}: {str(error) or type(error).__name__}.") from error
+        raise BrokenData(
+            f"{name} can't be decoded as {kind}: {str(error) or type(error).__name__}."
+        ) from error
     return result.copy() if result is image else result
 
 
@@ -163,7 +179,12 @@ def _upright(image: Image.Image) -> Image.Image:
     if orientation not in _UPRIGHT:
         return image
     upright = image.transpose(_UPRIGHT[orientation])
-    for note in ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"):  # each may say to turn it once more
+    for note in (
+        "exif",
+        "Raw profile type exif",
+        "xmp",
+        "XML:com.adobe.xmp",
+    ):  # each may say to turn it once more
         upright.info.pop(note, None)
     return upright
 
@@ -222,9 +243,13 @@ def _read(path: Path, limits: ImageLimits) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise BrokenData(f'"{path}" is not a file but a folder or device; name a picture in it.')
+            raise BrokenData(
+                f'"{path}" is not a file but a folder or device; name a picture in it.'
+            )
         if status.st_size > limits.max_bytes:
-            raise BrokenData(f'"{path}" has {status.st_size:,} bytes; at most {limits.max_bytes:,} are read.')
+            raise BrokenData(
+                f'"{path}" has {status.st_size:,} bytes; at most {limits.max_bytes:,} are read.'
+            )
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)
     except (FileNotFoundError, NotADirectoryError):
@@ -238,7 +263,9 @@ def _fetch(address: str, limits: ImageLimits) -> bytes:
     assert match is not None
     scheme = (match[1] or match[2]).lower()
     if scheme not in ("http", "https"):
-        raise InvalidInput(f'{_name(address)} has the scheme "{scheme}"; allowed: http, https, or a path.')
+        raise InvalidInput(
+            f'{_name(address)} has the scheme "{scheme}"; allowed: http, https, or a path.'
+        )
     import http.client
     import urllib.error
     import urllib.request as net
@@ -257,12 +284,20 @@ def _fetch(address: str, limits: ImageLimits) -> bytes:
             while piece := response.read1(65536):
                 received += piece
                 if len(received) > limits.max_bytes:
-                    raise BrokenData(f"{_name(address)} sends more than the {limits.max_bytes:,} bytes allowed.")
+                    raise BrokenData(
+                        f"{_name(address)} sends more than the {limits.max_bytes:,} bytes allowed."
+                    )
                 if time.monotonic() > deadline:
-                    raise BrokenData(f"{_name(address)} was not received within {limits.seconds:g} seconds.")
+                    raise BrokenData(
+                        f"{_name(address)} was not received within {limits.seconds:g} seconds."
+                    )
     except urllib.error.HTTPError as error:
-        raise NotFound(f"{_name(address)} answered {error.code} {error.reason}; check the address.") from None
+        raise NotFound(
+            f"{_name(address)} answered {error.code} {error.reason}; check the address."
+        ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise NotFound(f"{_name(address)} can't be fetched: {reason}; check the address and the network.") from error
+        raise NotFound(
+            f"{_name(address)} can't be fetched: {reason}; check the address and the network."
+        ) from error
     return bytes(received)

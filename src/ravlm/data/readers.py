@@ -1,8 +1,7 @@
 """Sources to streams of entries or pairs: which reader takes a source, duplicate ids, quarantine.
 
-Knows no file format itself: those are in sources/, one module each, named in `READERS`. To add one, see
-docs/adding-a-reader.md.
-"""
+Knows no file format itself: those are in sources/, one module each, named in `READERS`. To add one,
+see docs/adding-a-reader.md."""
 
 from __future__ import annotations
 
@@ -14,16 +13,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from ravlm.data.formats import (
+    coco,
+    csv,
+    flickr,
+    hf_dataset,
+    image_folder,
+    jsonl,
+    parquet,
+    webdataset,
+)
 from ravlm.data.rows import CONTENT, Quarantined, Row, to_entry, to_pair, wrong_keys
-from ravlm.data.sources import coco, folder, json_lines, parquet, saved_dataset, table, token, webdataset
 from ravlm.errors import BrokenData, InvalidInput, NotFound, RavlmError
 from ravlm.records import Entry, Pair
 
-__all__ = ["READERS", "EntryStream", "PairStream", "Quarantined", "Reader", "Row", "read_entries", "read_pairs"]
+__all__ = [
+    "READERS",
+    "EntryStream",
+    "PairStream",
+    "Quarantined",
+    "Reader",
+    "Row",
+    "read_entries",
+    "read_pairs",
+]
 
 Record = TypeVar("Record", Entry, Pair)
 _HEAD = 65536  # bytes of a file that a reader may look at to recognise it
-_ROWS_WITHOUT_KEYS = 20  # so many rows at the start without any known key: the names are wrong, not the rows
+_ROWS_WITHOUT_KEYS = (
+    20  # so many rows at the start without any known key: the names are wrong, not the rows
+)
 
 
 @dataclass(frozen=True)
@@ -36,35 +55,41 @@ class Reader:
     """path -> its rows, and what of it was refused; anew at each call."""
 
 
-READERS: dict[str, Reader] = {  # the first that recognises a source takes it: the particular before the general
-    "saved dataset (Hugging Face)": Reader(saved_dataset.recognises, saved_dataset.rows),
+READERS: dict[
+    str, Reader
+] = {  # the first that recognises a source takes it: the particular before the general
+    "saved dataset (Hugging Face)": Reader(hf_dataset.recognises, hf_dataset.rows),
     "WebDataset shards": Reader(webdataset.recognises, webdataset.rows),
-    "folder of pictures": Reader(folder.recognises, folder.rows),
+    "folder of pictures": Reader(image_folder.recognises, image_folder.rows),
     "Parquet": Reader(parquet.recognises, parquet.rows),
     "COCO captions": Reader(coco.recognises, coco.rows),
-    "JSON lines": Reader(json_lines.recognises, json_lines.rows),
-    "Flickr token file": Reader(token.recognises, token.rows),
-    "CSV or TSV with named columns": Reader(table.recognises, table.rows),
+    "JSON lines": Reader(jsonl.recognises, jsonl.rows),
+    "Flickr token file": Reader(flickr.recognises, flickr.rows),
+    "CSV or TSV with named columns": Reader(csv.recognises, csv.rows),
 }
 
 
-def read_entries(source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> EntryStream:
-    """The entries of a source: what it is, is found out from its content (`READERS`); "-" is JSON lines from the input.
+def read_entries(
+    source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
+) -> EntryStream:
+    """The entries of a source: what it is, is found out from its content (`READERS`); "-" is JSON
+    lines from the input.
 
-    `images` is the folder where relative pictures start; without it they start where the source lies, and those of a
-    COCO or token file are looked for in the folders in and beside it.
+    `images` is the folder where relative pictures start; without it they start where the source
+    lies, and those of a COCO or token file are looked for in the folders in and beside it.
 
-    Nothing is held: each iteration reads the source anew ("-", standard input, can be read once). `.quarantine` lists
-    what the running iteration refused, with reason and place: a row that can't be read, whose picture is missing, or
-    whose id came before. Pictures are not decoded here.
+    Nothing is held: each iteration reads the source anew ("-", standard input, can be read once).
+    `.quarantine` lists what the running iteration refused, with reason and place: a row that can't
+    be read, whose picture is missing, or whose id came before. Pictures are not decoded here.
 
-    Raises NotFound for a source that isn't there or a folder without pictures, InvalidInput for one that no reader
-    recognises or whose rows have none of the keys image, text, texts.
-    """
+    Raises NotFound for a source that isn't there or a folder without pictures, InvalidInput for one
+    that no reader recognises or whose rows have none of the keys image, text, texts."""
     return EntryStream(source, images)
 
 
-def read_pairs(source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> PairStream:
+def read_pairs(
+    source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
+) -> PairStream:
     """Like `read_entries`; each row needs a picture and a text, or goes to quarantine."""
     return PairStream(source, images)
 
@@ -72,7 +97,9 @@ def read_pairs(source: str | os.PathLike[str], images: str | os.PathLike[str] | 
 class _Stream(Generic[Record]):
     _make: Callable[[Row], Record]
 
-    def __init__(self, source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
+    ) -> None:
         if not isinstance(source, str | os.PathLike) or not os.fspath(source):
             raise InvalidInput(f'A source is the path of a folder or file, or "-", not {source!r}.')
         self.source = "-" if os.fspath(source) == "-" else Path(source)
@@ -117,9 +144,11 @@ class _Stream(Generic[Record]):
                 return iter(())
             return self._reader.rows(self.source)
         if self._taken:
-            raise InvalidInput("Standard input can be read once; save it to a file to read it again.")
+            raise InvalidInput(
+                "Standard input can be read once; save it to a file to read it again."
+            )
         self._taken = True
-        return json_lines.rows_of_lines(sys.stdin.buffer, "standard input", Path.cwd())
+        return jsonl.rows_of_lines(sys.stdin.buffer, "standard input", Path.cwd())
 
 
 class EntryStream(_Stream[Entry]):
@@ -147,12 +176,16 @@ def _recognise(path: Path) -> Reader | None:
             return None
     elif not path.exists():
         raise NotFound(f'There is no file or folder "{path}"; check the path.')
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and not folder.begins_like_a_picture(head):
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and not image_folder.begins_like_a_picture(head):
         raise InvalidInput(f'"{path}" is text in UTF-16; save it as UTF-8.')
     for reader in READERS.values():
         if reader.recognises(path, head):
             return reader
-    hint = " It is a picture: name the folder it lies in." if folder.begins_like_a_picture(head) else ""
+    hint = (
+        " It is a picture: name the folder it lies in."
+        if image_folder.begins_like_a_picture(head)
+        else ""
+    )
     raise InvalidInput(f'"{path}" is no source that can be read: {", ".join(READERS)}.{hint}')
 
 

@@ -1,7 +1,8 @@
-"""A row of any source to an Entry or a Pair: ids, texts, where the picture lies, and what is refused, with the reason.
+"""A row of any source to an Entry or a Pair: ids, texts, where the picture lies, and what is
+refused, with the reason.
 
-Knows no file format (see sources/) and opens no picture: that a file is there is checked, what is in it is not.
-"""
+Knows no file format (see sources/) and opens no picture: that a file is there is checked, what is
+in it is not."""
 
 from __future__ import annotations
 
@@ -23,7 +24,18 @@ CONTENT = KEYS[1:]
 """Those that make an entry: a row needs one of them."""
 # What other tools call them: named in the error, not accepted.
 _ELSEWHERE = {
-    "image": ("picture", "photo", "img", "file", "file_name", "filename", "filepath", "path", "image_path", "url"),
+    "image": (
+        "picture",
+        "photo",
+        "img",
+        "file",
+        "file_name",
+        "filename",
+        "filepath",
+        "path",
+        "image_path",
+        "url",
+    ),
     "text": ("caption", "description", "sentence", "title", "label", "alt"),
     "texts": ("captions", "descriptions", "sentences"),
 }
@@ -31,7 +43,8 @@ _ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a source: `id`, `image`, `text` or `texts`, and metadata (JSON types) under every other key."""
+    """One row of a source: `id`, `image`, `text` or `texts`, and metadata (JSON types) under every
+    other key."""
 
     place: str
     """Where it stands, for people: "photos.jsonl, line 3"."""
@@ -52,7 +65,8 @@ class Quarantined:
 
 
 def to_entry(row: Row) -> Entry:
-    """The entry of a row. Raises BrokenData, InvalidInput or NotFound with the reason to refuse it."""
+    """The entry of a row. Raises BrokenData, InvalidInput or NotFound with the reason to refuse
+    it."""
     values = row.values
     texts = _texts(values)
     image = _image(values.get("image"), row.folder)
@@ -60,7 +74,9 @@ def to_entry(row: Row) -> Entry:
         raise BrokenData(f"The row has neither a picture nor a text.{_hint(values)}")
     metadata = {key: value for key, value in values.items() if key not in KEYS}
     try:
-        content = json.dumps([_reference(values.get("image")), texts, metadata], ensure_ascii=False, sort_keys=True)
+        content = json.dumps(
+            [_reference(values.get("image")), texts, metadata], ensure_ascii=False, sort_keys=True
+        )
         digest = hashlib.sha256(content.encode()).hexdigest()
         identity = _id(values.get("id")) or digest[:32]
         identity.encode()
@@ -74,7 +90,9 @@ def to_pair(row: Row) -> Pair:
     entry = to_entry(row)
     if entry.image is None or not entry.texts:
         lacking = "picture" if entry.image is None else "text"
-        raise BrokenData(f"A pair needs a picture and a text, and the row has no {lacking}.{_hint(row.values)}")
+        raise BrokenData(
+            f"A pair needs a picture and a text, and the row has no {lacking}.{_hint(row.values)}"
+        )
     return Pair(entry.image, entry.texts, entry.id, entry.metadata)
 
 
@@ -108,7 +126,13 @@ def _texts(values: Mapping[str, Any]) -> tuple[str, ...]:
     found: list[str] = []
     for key in ("text", "texts"):
         value = values.get(key)
-        several = value if key == "texts" and isinstance(value, list | tuple) else [] if value is None else [value]
+        several = (
+            value
+            if key == "texts" and isinstance(value, list | tuple)
+            else []
+            if value is None
+            else [value]
+        )
         for text in several:
             if not isinstance(text, str):
                 allowed = "a string" if key == "text" else "a list of strings"

@@ -1,8 +1,8 @@
-"""English words to their stems: Porter's algorithm of 1980 ("An algorithm for suffix stripping", Program 14, 130-137).
+"""English words to their stems: Porter's algorithm of 1980 ("An algorithm for suffix stripping",
+Program 14, 130-137).
 
-A stem is no word ("poni", "happi"): it only is the same for forms of one word. Knows no other language; what has a
-character outside a to z stays as it is.
-"""
+A stem is no word ("poni", "happi"): it only is the same for forms of one word. Knows no other
+language; what has a character outside a to z stays as it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ _STEP_2 = {
     "entli": "ent", "eli": "e", "ousli": "ous", "ization": "ize", "ation": "ate", "ator": "ate", "alism": "al",
     "iveness": "ive", "fulness": "ful", "ousness": "ous", "aliti": "al", "iviti": "ive", "biliti": "ble",
 }  # fmt: skip
-_STEP_3 = {"icate": "ic", "ative": "", "alize": "al", "iciti": "ic", "ical": "ic", "ful": "", "ness": ""}
+_STEP_3 = {
+    "icate": "ic",
+    "ative": "",
+    "alize": "al",
+    "iciti": "ic",
+    "ical": "ic",
+    "ful": "",
+    "ness": "",
+}
 _STEP_4 = (
     "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion", "ou", "ism", "ate", "iti",
     "ous", "ive", "ize",
@@ -64,7 +72,8 @@ def _plural_and_past(word: str) -> str:
 
 
 def _replaced(word: str, endings: dict[str, str]) -> str:
-    """Steps 2 and 3: the longest ending that fits, replaced where what stands before it has a measure above 0."""
+    """Steps 2 and 3: the longest ending that fits, replaced where what stands before it has a
+    measure above 0."""
     for ending in sorted(endings, key=len, reverse=True):
         if word.endswith(ending):
             start = word[: -len(ending)]
@@ -73,7 +82,8 @@ def _replaced(word: str, endings: dict[str, str]) -> str:
 
 
 def _longest(word: str) -> str:
-    """Step 4: the longest ending that fits, dropped where what stands before it has a measure above 1."""
+    """Step 4: the longest ending that fits, dropped where what stands before it has a measure above
+    1."""
     for ending in sorted(_STEP_4, key=len, reverse=True):
         if word.endswith(ending):
             start = word[: -len(ending)]

@@ -1,4 +1,5 @@
-"""What `ravlm demo` shows: a knowledge base of real photos, searched, asked and told about, on one page.
+"""What `ravlm demo` shows: a knowledge base of real photos, searched, asked and told about, on one
+page.
 
 Knows the public face of ravlm only: what it does, any program can do.
 """
@@ -39,7 +40,8 @@ class Exhibit:
     """What a search found, or the evidence of an answer."""
     answer: Answer | None
     gloss: str
-    """What the text tower was given instead of the words, where a dictionary stood in between; else empty."""
+    """What the text tower was given instead of the words, where a dictionary stood in between; else
+    empty."""
     seconds: float
 
 
@@ -65,13 +67,13 @@ def run_demo(
     on_built: Callable[[Built], None] = lambda built: None,
     on_exhibit: Callable[[Exhibit], None] = lambda exhibit: None,
 ) -> Path:
-    """Build `folder`/kb of the demo's own photos or of `data`, carry out the plan, write `folder`/index.html
-    and the first photo that was asked about beside it.
+    """Build `folder`/kb of the demo's own photos or of `data`, carry out the plan, write
+    `folder`/index.html and the first photo that was asked about beside it.
 
-    `data`: anything that `read_entries` takes. `on_built` and `on_exhibit` are told as soon as there is something to
-    show. Returns the page's path. Raises InvalidInput for a folder that something else is in, BrokenData where `data`
-    holds no picture that can be used, and what the library raises.
-    """
+    `data`: anything that `read_entries` takes. `on_built` and `on_exhibit` are told as soon as
+    there is something to show. Returns the page's path. Raises InvalidInput for a folder that
+    something else is in, BrokenData where `data` holds no picture that can be used, and what the
+    library raises."""
     from ravlm.demo.page import write_page
 
     folder = Path(folder).resolve()
@@ -89,15 +91,24 @@ def run_demo(
 
 
 def _make_room(folder: Path) -> None:
-    """Make the folder, without an earlier demo's base. Raises InvalidInput where anything else is in it."""
-    if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput(f'"{folder}" is there and no earlier demo made it; name another: ravlm demo --out NEW')
+    """Make the folder, without an earlier demo's base. Raises InvalidInput where anything else is
+    in it."""
+    if (
+        folder.exists()
+        and not (folder / MARK).is_file()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
+        raise InvalidInput(
+            f'"{folder}" is there and no earlier demo made it; name another: ravlm demo --out NEW'
+        )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()
     shutil.rmtree(folder / "kb", ignore_errors=True)
 
 
-def _build(folder: Path, data: str | Path | None, encoder: DualEncoder | None) -> tuple[Built, KnowledgeBase]:
+def _build(
+    folder: Path, data: str | Path | None, encoder: DualEncoder | None
+) -> tuple[Built, KnowledgeBase]:
     from ravlm import DualEncoder, KnowledgeBase, read_entries
 
     if data is None:
@@ -114,10 +125,14 @@ def _build(folder: Path, data: str | Path | None, encoder: DualEncoder | None) -
     if not any(entry.image is not None for entry in entries):
         kb.close()
         why = f" ({refused[0]})" if refused else ""
-        raise BrokenData(f'"{data}" has no picture that can be used{why}; name a folder with pictures.')
+        raise BrokenData(
+            f'"{data}" has no picture that can be used{why}; name a folder with pictures.'
+        )
     parts = sum(kb.info().parts.values())
     done = time.perf_counter()
-    return Built(Path(kb.path), entries, parts, encoder.name, refused, loaded - began, done - loaded), kb
+    return Built(
+        Path(kb.path), entries, parts, encoder.name, refused, loaded - began, done - loaded
+    ), kb
 
 
 def _carry_out(steps: Sequence[Step], kb: KnowledgeBase) -> Iterator[Exhibit]:

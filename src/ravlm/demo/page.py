@@ -1,7 +1,8 @@
-"""The demo's page: one file, pictures inside as data URLs, nothing fetched from anywhere, no script.
+"""The demo's page: one file, pictures inside as data URLs, nothing fetched from anywhere, no
+script.
 
-Knows the exhibits and how they look; not how they came about. Layout and colours stand in page.html.
-"""
+Knows the exhibits and how they look; not how they came about. Layout and colours stand in
+page.html."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from ravlm.checkpoint import written_aside
-from ravlm.data.words import is_chinese
+from ravlm.data.text import is_chinese
 from ravlm.demo.pictures import Pictures
+from ravlm.files import atomic_write
 from ravlm.records import Entry, Hit
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ _MOST_SHOWN = 48
 
 
 def write_page(path: Path, built: Built, exhibits: Sequence[Exhibit], own: bool) -> Path:
-    """Write the page to `path` and return it. `own`: whether the demo brought the pictures along."""
+    """Write the page to `path` and return it. `own`: whether the demo brought the pictures
+    along."""
     page = _Page(built, exhibits, own)
     parts = [page.photo(), page.search(), page.questions(), page.talk(), page.absent(), page.base()]
     text = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
@@ -37,13 +39,14 @@ def write_page(path: Path, built: Built, exhibits: Sequence[Exhibit], own: bool)
         sections="\n".join(part for part in parts if part),
         footer=page.footer(),
     )
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
     return path
 
 
 class _Page:
-    """The parts of the page, each a piece of HTML; an empty string where there is nothing to show."""
+    """The parts of the page, each a piece of HTML; an empty string where there is nothing to
+    show."""
 
     def __init__(self, built: Built, exhibits: Sequence[Exhibit], own: bool) -> None:
         self.built, self.exhibits, self.own = built, exhibits, own
@@ -62,11 +65,17 @@ class _Page:
         """The first picture: asked, matched with texts or pictures, told about."""
         shown = self._of("photo")
         picture = self.pictures.tag(shown[0].step.picture, 900, "The photo that is asked about")
-        first = "".join(self._qa(e) for e in shown if e.step.verb == "ask") or self._searched(shown[0])
+        first = "".join(self._qa(e) for e in shown if e.step.verb == "ask") or self._searched(
+            shown[0]
+        )
         texts = "".join(self._searched(e) for e in shown if e.step.find == "text")
         captions = "".join(self._told(e) for e in shown if e.step.verb == "caption")
         stories = "".join(self._told(e) for e in shown if e.step.verb == "tell")
-        pair = f'<div class="pair"><div>{texts}{captions}</div><div>{stories}</div></div>' if stories else ""
+        pair = (
+            f'<div class="pair"><div>{texts}{captions}</div><div>{stories}</div></div>'
+            if stories
+            else ""
+        )
         return f"""<section aria-labelledby="photo">
 <h2 id="photo">{"One photo, asked in two languages" if stories else "One photo, found again"}</h2>
 <p class="lead">The photo is mirrored, cropped and darker than the one in the base.</p>
@@ -75,7 +84,10 @@ class _Page:
 </section>"""
 
     def search(self) -> str:
-        cards = "".join(f'<article class="card">{self._searched(e, asked=True)}</article>' for e in self._of("search"))
+        cards = "".join(
+            f'<article class="card">{self._searched(e, asked=True)}</article>'
+            for e in self._of("search")
+        )
         return f"""<section aria-labelledby="search">
 <h2 id="search">Search in every direction</h2>
 <p class="lead">Words, Chinese words, a picture, or a picture with words. The numbers are cosines: higher is nearer.</p>
@@ -130,8 +142,12 @@ a keyword score for words.</p>
             f"<small>{escape(str(entry.metadata.get('credit', '')))}</small></li>"
             for entry in pictured[:_MOST_SHOWN]
         )
-        notes = "".join(f"<li{_lang(e.text)}>{escape(_brief(e.text))}</li>" for e in loose[:_MOST_SHOWN])
-        hidden = len(self.built.entries) - min(len(pictured), _MOST_SHOWN) - min(len(loose), _MOST_SHOWN)
+        notes = "".join(
+            f"<li{_lang(e.text)}>{escape(_brief(e.text))}</li>" for e in loose[:_MOST_SHOWN]
+        )
+        hidden = (
+            len(self.built.entries) - min(len(pictured), _MOST_SHOWN) - min(len(loose), _MOST_SHOWN)
+        )
         more = f'<p class="lead">And {hidden:,} more.</p>' if hidden else ""
         explained = "Each picture comes with what is known of it; the texts have none, and some are about nothing here."
         return f"""<section aria-labelledby="base">
@@ -179,7 +195,8 @@ ravlm demo --data FOLDER --out my-demo</pre>"""
         return f'<article class="{kind}">{label}<div class="with-photo">{picture}{self._qa(exhibit)}</div></article>'
 
     def _evidence(self, exhibit: Exhibit) -> str:
-        """What the answer rests on; for the first photo and where it abstained, also what else was looked at."""
+        """What the answer rests on; for the first photo and where it abstained, also what else was
+        looked at."""
         answer = exhibit.answer
         assert answer is not None
         cited = [hit for hit in exhibit.hits if hit.entry.id in answer.citations]
@@ -196,7 +213,9 @@ ravlm demo --data FOLDER --out my-demo</pre>"""
 
     @staticmethod
     def _shows_all(exhibit: Exhibit) -> bool:
-        return exhibit.step.section == "absent" or (exhibit.step.section == "photo" and exhibit.step.verb == "ask")
+        return exhibit.step.section == "absent" or (
+            exhibit.step.section == "photo" and exhibit.step.verb == "ask"
+        )
 
     def _chip(self, hit: Hit) -> str:
         score, text = f'<b class="score">{hit.score:.2f}</b>', hit.entry.text

@@ -1,7 +1,7 @@
 """The demo's pictures: where the packages that ship them put them, and changed copies to ask about.
 
-Imports neither scikit-image nor scikit-learn: it only looks where they lie. Knows no knowledge base.
-"""
+Imports neither scikit-image nor scikit-learn: it only looks where they lie. Knows no knowledge
+base."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
 def write_entries(target: Path) -> None:
-    """Write the demo's own entries to `target` as JSON lines, with the absolute paths of the packages' pictures.
+    """Write the demo's own entries to `target` as JSON lines, with the absolute paths of the
+    packages' pictures.
 
     Raises MissingExtra where a package that ships one is not installed.
     """
@@ -33,7 +34,8 @@ def write_entries(target: Path) -> None:
 
 
 def package_file(name: str) -> Path:
-    """The file `name` ("skimage/data/coffee.png") of an installed package, which is not imported."""
+    """The file `name` ("skimage/data/coffee.png") of an installed package, which is not
+    imported."""
     package, _, inside = name.partition("/")
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -42,7 +44,8 @@ def package_file(name: str) -> Path:
 
 
 def changed_copy(picture: ImageSource) -> Image.Image:
-    """The picture mirrored, cropped to its middle 80 % and a fifth darker, so that finding it is not trivial."""
+    """The picture mirrored, cropped to its middle 80 % and a fifth darker, so that finding it is
+    not trivial."""
     image = ImageOps.mirror(load_image(picture))
     width, height = image.size
     x, y = width // 10, height // 10

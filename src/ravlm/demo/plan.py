@@ -32,12 +32,14 @@ class Step:
     find: Modality | Literal["any"] = "any"
     """What a search may match."""
     subject: str = ""
-    """The id of what the picture shows, where that is known: then one can say which hits are right."""
+    """The id of what the picture shows, where that is known: then one can say which hits are
+    right."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to show, in order; `photo` is the picture that the steps of the section "photo" are about."""
+    """What to show, in order; `photo` is the picture that the steps of the section "photo" are
+    about."""
 
     photo: Image.Image
     steps: tuple[Step, ...]
@@ -61,26 +63,52 @@ def own_plan(entries: Sequence[Entry]) -> Plan:
         Step("search", "search", "words to pictures", "a red motorcycle in a garage", find="image"),
         Step("search", "search", "Chinese to pictures", "湖边的高塔", find="image"),
         Step("search", "search", "picture to pictures", "", copies["dahlia"], "image"),
-        Step("search", "search", "picture and words to pictures", "a flower in a garden", tower, "image"),
-        Step("search", "search", "picture to texts", "", copies["coffee"], "text", subject="coffee"),
+        Step(
+            "search",
+            "search",
+            "picture and words to pictures",
+            "a flower in a garden",
+            tower,
+            "image",
+        ),
+        Step(
+            "search", "search", "picture to texts", "", copies["coffee"], "text", subject="coffee"
+        ),
         Step("search", "search", "words to texts", "傍晚的火箭", find="text"),
         Step("questions", "ask", "with a photo", "When was the launch?", copies["rocket"]),
-        Step("questions", "ask", "with a photo, in Chinese", "它的制造商是谁？", copies["motorcycle"]),
+        Step(
+            "questions", "ask", "with a photo, in Chinese", "它的制造商是谁？", copies["motorcycle"]
+        ),
         Step("questions", "ask", "with words only", "Where were the Greek coins found?"),
         Step("talk", "chat", "first turn", "What is the building in the picture?", tower),
         Step("talk", "chat", "second turn", "And how tall is it?", tower),
-        Step("absent", "ask", "a photo of something else", "What is in the picture?", package_file(ABSENT)),
+        Step(
+            "absent",
+            "ask",
+            "a photo of something else",
+            "What is in the picture?",
+            package_file(ABSENT),
+        ),
         Step("absent", "ask", "words about something else", "Which language is spoken in Brazil?"),
     ]
     return Plan(cat, tuple(steps))
 
 
 def plan_for(entries: Sequence[Entry]) -> Plan:
-    """The steps for anybody's pictures: `entries` are some of the base, at least one of them with a picture."""
+    """The steps for anybody's pictures: `entries` are some of the base, at least one of them with a
+    picture."""
     pictured = [entry for entry in entries if entry.image is not None]
     worded = [entry for entry in entries if entry.texts]
-    copy, other = (changed_copy(entry.image) for entry in (pictured[0], pictured[-1]) if entry.image is not None)
-    steps = _asked(copy) if worded else [Step("photo", "search", "pictures like this one", "", copy, "image")]
+    copy, other = (
+        changed_copy(entry.image)
+        for entry in (pictured[0], pictured[-1])
+        if entry.image is not None
+    )
+    steps = (
+        _asked(copy)
+        if worded
+        else [Step("photo", "search", "pictures like this one", "", copy, "image")]
+    )
     words = " ".join(worded[-1].text.split()[:12]) if worded else "a photo taken outdoors"
     steps += [
         Step("search", "search", "picture to pictures", "", other, "image"),
@@ -92,7 +120,13 @@ def plan_for(entries: Sequence[Entry]) -> Plan:
             Step("search", "search", "words to texts", words, find="text"),
             Step("talk", "chat", "first turn", "What is in the picture?", other),
             Step("talk", "chat", "second turn", "Tell me more about it.", other),
-            Step("absent", "ask", "a photo of something else", "What is in the picture?", package_file(ABSENT)),
+            Step(
+                "absent",
+                "ask",
+                "a photo of something else",
+                "What is in the picture?",
+                package_file(ABSENT),
+            ),
         ]
     return Plan(copy, tuple(steps))
 

@@ -1,4 +1,5 @@
-"""What every editor is given and gives: a picture, an instruction and retrieved pictures in, a picture out.
+"""What every editor is given and gives: a picture, an instruction and retrieved pictures in, a
+picture out.
 
 The model retrieves, the editor edits. Knows no knowledge base.
 """
@@ -27,21 +28,22 @@ class EditRequest:
 
 
 class Editor(ABC):
-    """Pictures, instructions and evidence to pictures. Implementations are siblings beside this file."""
+    """Pictures, instructions and evidence to pictures. Implementations are siblings beside this
+    file."""
 
     name: str
 
     @abstractmethod
     def wanted(self, instruction: str) -> str:
-        """The words to search pictures by that would steer this edit; empty where none are needed."""
+        """The words to search pictures by that would steer this edit; empty where none are
+        needed."""
 
     @abstractmethod
     def edit(self, request: EditRequest) -> Edit:
         """The changed picture, of the upright input's size (a crop's apart), with its transparency.
 
-        Nothing that can't be done is done by half: then the image equals the input, the region is None, and
-        `understood` says why and what can be asked.
-        """
+        Nothing that can't be done is done by half: then the image equals the input, the region is
+        None, and `understood` says why and what can be asked."""
 
 
 def refused(request: EditRequest, sentence: str) -> Edit:

@@ -1,9 +1,9 @@
-"""Editors of diffusers: any pipeline that changes a picture by an instruction, by folder or hub name.
+"""Editors of diffusers: any pipeline that changes a picture by an instruction, by folder or hub
+name.
 
-InstructPix2Pix, Flux Kontext, Qwen-Image-Edit and their like. Retrieved pictures go along where the pipeline takes more
-than one. Nothing of a checkpoint is run, and weights must be safetensors. Knows no regions: what was changed is read
-off.
-"""
+InstructPix2Pix, Flux Kontext, Qwen-Image-Edit and their like. Retrieved pictures go along where the
+pipeline takes more than one. Nothing of a checkpoint is run, and weights must be safetensors. Knows
+no regions: what was changed is read off."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from PIL import Image
 from ravlm import runtime
 from ravlm.data.images import load_image
 from ravlm.editing.base import Editor, EditRequest, refused
-from ravlm.editing.edges import reduced
+from ravlm.editing.rule_based.mask_refinement import reduced
 from ravlm.encoders.hub_files import find_folder
 from ravlm.errors import InvalidInput, Mismatch, MissingExtra
 from ravlm.records import Edit, Hit
@@ -50,12 +50,17 @@ class DiffusionOptions:
     faithfulness: float | None = None
     """How strictly the picture is kept (InstructPix2Pix's `image_guidance_scale`)."""
     edge: int = 768
-    """Longer side in pixels of what it works on; the result is brought back to the picture's size."""
+    """Longer side in pixels of what it works on; the result is brought back to the picture's
+    size."""
     references: int = 2
     """Retrieved pictures that go along, at most, where the pipeline takes some."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (("steps", 1, 1000), ("edge", _MULTIPLE, 4096), ("references", 0, 16)):
+        for name, low, high in (
+            ("steps", 1, 1000),
+            ("edge", _MULTIPLE, 4096),
+            ("references", 0, 16),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; allowed: {low} to {high}.")
         if self.strength is not None and not 0 < self.strength <= 1:
@@ -63,8 +68,9 @@ class DiffusionOptions:
 
 
 class DiffusionEditor(Editor):
-    """A pipeline of diffusers. `progress(done, steps)` is called after each step, and `preview(image)`, where it is
-    given and the pipeline's state can be looked at, with the picture as it is then."""
+    """A pipeline of diffusers. `progress(done, steps)` is called after each step, and
+    `preview(image)`, where it is given and the pipeline's state can be looked at, with the picture
+    as it is then."""
 
     def __init__(
         self,
@@ -78,23 +84,35 @@ class DiffusionEditor(Editor):
 
     @cached_property
     def pipeline(self) -> Any:
-        """The pipeline, loaded. Raises MissingExtra, NotFound, or Mismatch for one that does not edit."""
+        """The pipeline, loaded. Raises MissingExtra, NotFound, or Mismatch for one that does not
+        edit."""
         try:
             from diffusers import DiffusionPipeline
         except ImportError:
             raise MissingExtra("diffusers", "edit", f'The editor "{self.name}"') from None
         folder, device = find_folder(self.name), runtime.device()
         if not (folder / "model_index.json").is_file():
-            raise Mismatch(f'"{self.name}" is no pipeline of diffusers: there is no model_index.json in it.')
+            raise Mismatch(
+                f'"{self.name}" is no pipeline of diffusers: there is no model_index.json in it.'
+            )
         try:
             loaded = DiffusionPipeline.from_pretrained(
-                str(folder), dtype=runtime.inference_dtype(device), local_files_only=True, use_safetensors=True
+                str(folder),
+                dtype=runtime.inference_dtype(device),
+                local_files_only=True,
+                use_safetensors=True,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise Mismatch(f'The pipeline "{self.name}" can\'t be loaded: {reason.rstrip(".")}.') from None
+            raise Mismatch(
+                f'The pipeline "{self.name}" can\'t be loaded: {reason.rstrip(".")}.'
+            ) from None
         takes = inspect.signature(type(loaded).__call__).parameters
-        if "prompt" not in takes or "mask_image" in takes or not {"image", "input_images"} & set(takes):
+        if (
+            "prompt" not in takes
+            or "mask_image" in takes
+            or not {"image", "input_images"} & set(takes)
+        ):
             raise Mismatch(
                 f'"{self.name}" is a {type(loaded).__name__}, which does not change a picture by words; take one that '
                 "does, an InstructPix2Pix say."
@@ -103,7 +121,9 @@ class DiffusionEditor(Editor):
         return loaded.to(device)
 
     def wanted(self, instruction: str) -> str:
-        return instruction if self.options.references and type(self.pipeline).__name__ in MANY else ""
+        return (
+            instruction if self.options.references and type(self.pipeline).__name__ in MANY else ""
+        )
 
     def edit(self, request: EditRequest) -> Edit:
         import torch
@@ -114,10 +134,16 @@ class DiffusionEditor(Editor):
         argument = MANY.get(type(self.pipeline).__name__)
         shown = [hit for hit in request.evidence if hit.entry.image is not None] if argument else []
         used = tuple(shown[: self.options.references])
-        given = [small, *(_fitting(_picture(hit), self.options.edge) for hit in used)] if argument else small
+        given = (
+            [small, *(_fitting(_picture(hit), self.options.edge) for hit in used)]
+            if argument
+            else small
+        )
         with torch.no_grad():
             made = self.pipeline(
-                **{argument or "image": given}, **self._settings(small, request.seed), prompt=request.instruction
+                **{argument or "image": given},
+                **self._settings(small, request.seed),
+                prompt=request.instruction,
             ).images[0]
         after = made.convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
         difference = np.abs(np.asarray(after, np.int16) - np.asarray(colours, np.int16)).max(axis=2)
@@ -146,16 +172,26 @@ class DiffusionEditor(Editor):
         }
         takes = inspect.signature(type(self.pipeline).__call__).parameters
         if o.strength is not None and "strength" not in takes:
-            raise InvalidInput(f"{type(self.pipeline).__name__} takes no strength; leave it at None.")
-        return {name: value for name, value in wished.items() if value is not None and name in takes}
+            raise InvalidInput(
+                f"{type(self.pipeline).__name__} takes no strength; leave it at None."
+            )
+        return {
+            name: value for name, value in wished.items() if value is not None and name in takes
+        }
 
-    def _after_step(self, pipeline: Any, step: int, time: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def _after_step(
+        self, pipeline: Any, step: int, time: Any, values: dict[str, Any]
+    ) -> dict[str, Any]:
         if self._progress:
             self._progress(step + 1, pipeline.num_timesteps)
         latents = values.get("latents")
         if self._preview and latents is not None and latents.ndim == 4:
-            decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)[0]
-            self._preview(pipeline.image_processor.postprocess(decoded.detach(), output_type="pil")[0])
+            decoded = pipeline.vae.decode(
+                latents / pipeline.vae.config.scaling_factor, return_dict=False
+            )[0]
+            self._preview(
+                pipeline.image_processor.postprocess(decoded.detach(), output_type="pil")[0]
+            )
         return values
 
 

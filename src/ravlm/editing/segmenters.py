@@ -1,8 +1,9 @@
-"""Segmenters of Transformers: models that find any words in a photo. CLIPSeg draws them, OWL-ViT and OWLv2 frame them.
+"""Segmenters of Transformers: models that find any words in a photo. CLIPSeg draws them, OWL-ViT
+and OWLv2 frame them.
 
-By folder or hub name; weights must be safetensors and complete, and code that comes with a checkpoint is not run. Words
-are given to the model as they stand, the starter's own in plain English. Knows no edits.
-"""
+By folder or hub name; weights must be safetensors and complete, and code that comes with a
+checkpoint is not run. Words are given to the model as they stand, the starter's own in plain
+English. Knows no edits."""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 from ravlm.checkpoint import read_checkpoint_config
-from ravlm.editing.colours import to_oklab
-from ravlm.editing.edges import drawn, reduced, resized
-from ravlm.editing.regions import Scene, Segmenter, by_colour
-from ravlm.editing.stuff import WORDS
-from ravlm.encoders.hub import read_model, read_part
+from ravlm.editing.rule_based.mask_refinement import drawn, reduced, resized
+from ravlm.editing.rule_based.oklab import to_oklab
+from ravlm.editing.rule_based.stuff import WORDS
+from ravlm.editing.segmentation import Scene, Segmenter, by_colour
+from ravlm.encoders.clip import read_model, read_part
 from ravlm.encoders.hub_files import find_folder
 from ravlm.errors import Mismatch
 
@@ -34,10 +35,14 @@ _INSIDE, _OUTSIDE = 0.6, 0.02
 
 
 class HubSegmenter(Segmenter):
-    """`find` is given the model, its processor, a picture and a word, and gives a map of shares or None."""
+    """`find` is given the model, its processor, a picture and a word, and gives a map of shares or
+    None."""
 
     def __init__(
-        self, model: Any, processor: Any, find: Callable[[Any, Any, Image.Image, str], np.ndarray | None]
+        self,
+        model: Any,
+        processor: Any,
+        find: Callable[[Any, Any, Image.Image, str], np.ndarray | None],
     ) -> None:
         self._model, self._processor, self._find = model, processor, find
 
@@ -60,21 +65,28 @@ class _HubScene(Scene):
 
 
 def load_hub_segmenter(name: str | os.PathLike[str]) -> HubSegmenter:
-    """The segmenter of a checkpoint. Raises NotFound, BrokenData, or Mismatch for a model of another kind."""
+    """The segmenter of a checkpoint. Raises NotFound, BrokenData, or Mismatch for a model of
+    another kind."""
     import torch
     import transformers
 
     folder = find_folder(Path(name) if isinstance(name, os.PathLike) else name)
     kind = read_checkpoint_config(folder).get("model_type", "")
     if kind not in _KINDS:
-        raise Mismatch(f'"{name}" is a model of the kind "{kind}"; one that finds regions is: {", ".join(_KINDS)}.')
+        raise Mismatch(
+            f'"{name}" is a model of the kind "{kind}"; one that finds regions is: {", ".join(_KINDS)}.'
+        )
     head, find = _KINDS[kind]
     model, told = read_model(folder, torch.float32, getattr(transformers, head))
     if told["missing_keys"] or told["mismatched_keys"]:
         raise Mismatch(f'The checkpoint "{name}" lacks weights of its model; download it again.')
     words = read_part(transformers.AutoTokenizer.from_pretrained, folder, str(name), "tokenizer")
     pixels = read_part(
-        transformers.AutoImageProcessor.from_pretrained, folder, str(name), "image processor", backend="pil"
+        transformers.AutoImageProcessor.from_pretrained,
+        folder,
+        str(name),
+        "image processor",
+        backend="pil",
     )
     return HubSegmenter(model.eval(), (words, pixels), find)
 
@@ -82,7 +94,13 @@ def load_hub_segmenter(name: str | os.PathLike[str]) -> HubSegmenter:
 def _inputs(processor: Any, image: Image.Image, word: str) -> dict[str, Any]:
     words, pixels = processor
     longest = words.model_max_length if words.model_max_length < 1000 else 16
-    told = words([f"a photo of {word}"], padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
+    told = words(
+        [f"a photo of {word}"],
+        padding="max_length",
+        max_length=longest,
+        truncation=True,
+        return_tensors="pt",
+    )
     return {**told, **pixels(images=[image], return_tensors="pt")}
 
 
@@ -96,7 +114,8 @@ def _clipseg(model: Any, processor: Any, image: Image.Image, word: str) -> np.nd
 
 
 def _framed(model: Any, processor: Any, image: Image.Image, word: str) -> np.ndarray | None:
-    """The best frames of the model, and in them what has the colours that they hold more than what is around."""
+    """The best frames of the model, and in them what has the colours that they hold more than what
+    is around."""
     import torch
 
     with torch.no_grad():
@@ -105,10 +124,14 @@ def _framed(model: Any, processor: Any, image: Image.Image, word: str) -> np.nda
     if scores.max() < LEAST_FRAMED:
         return None
     small = reduced(image)
-    side = max(image.size) if model.config.model_type == "owlv2" else None  # OWLv2 pads to a square first
+    side = (
+        max(image.size) if model.config.model_type == "owlv2" else None
+    )  # OWLv2 pads to a square first
     scale = np.array([side, side] if side else image.size) * small.width / image.width
     share = np.full((small.height, small.width), _OUTSIDE, np.float32)
-    for x, y, width, height in found.pred_boxes[0].numpy()[scores >= max(LEAST_FRAMED, scores.max() / 2)]:
+    for x, y, width, height in found.pred_boxes[0].numpy()[
+        scores >= max(LEAST_FRAMED, scores.max() / 2)
+    ]:
         left, right = (np.array([x - width / 2, x + width / 2]) * scale[0]).astype(int)
         top, bottom = (np.array([y - height / 2, y + height / 2]) * scale[1]).astype(int)
         share[max(0, top) : max(0, bottom + 1), max(0, left) : max(0, right + 1)] = _INSIDE

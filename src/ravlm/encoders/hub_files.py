@@ -1,4 +1,5 @@
-"""Checkpoint folders as Hugging Face writes them: found by path or hub name, read, hashed. Knows no model class."""
+"""Checkpoint folders as Hugging Face writes them: found by path or hub name, read, hashed. Knows no
+model class."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _SMALL = (".json", ".txt", ".model", ".jinja")
 _FETCHED = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
 _LEFT_OUT = ["onnx/*", "openvino/*", "open_clip*", "*.fp16.safetensors", "*.msgpack"]
 _CONVERTER = "SFconvertbot"
-"""Hugging Face's own account, which offers the safetensors of checkpoints that have none as a pull request."""
+"""Hugging Face's own account, which offers the safetensors of checkpoints that have none as a pull
+request."""
 
 
 def is_hub_name(name: str) -> bool:
@@ -36,7 +38,9 @@ def find_folder(name_or_folder: str | Path) -> Path:
         return folder.resolve()
     name = str(name_or_folder)
     if not is_hub_name(name):
-        raise NotFound(f'There is no folder "{name}", and it is no hub name (owner/model); check it.')
+        raise NotFound(
+            f'There is no folder "{name}", and it is no hub name (owner/model); check it.'
+        )
     return _fetch(name)
 
 
@@ -48,7 +52,11 @@ def _fetch(name: str) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=_FETCHED, ignore_patterns=_LEFT_OUT))
         if not any(folder.rglob("*.safetensors")):
             for request in get_repo_discussions(name):
-                if request.is_pull_request and request.status == "open" and request.author == _CONVERTER:
+                if (
+                    request.is_pull_request
+                    and request.status == "open"
+                    and request.author == _CONVERTER
+                ):
                     revision = f"refs/pr/{request.num}"
                     return Path(snapshot_download(name, revision=revision, allow_patterns=_FETCHED))
     except (OSError, ValueError, HTTPError, EntryNotFoundError) as error:
@@ -61,23 +69,33 @@ def _fetch(name: str) -> Path:
 
 
 def small_files(folder: Path) -> dict[str, bytes]:
-    """What a checkpoint has beside its weights: configuration, tokenizer, image processor; by name."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in _SMALL}
+    """What a checkpoint has beside its weights: configuration, tokenizer, image processor; by
+    name."""
+    return {
+        path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in _SMALL
+    }
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint. Raises NotFound where there are none, or a part of them is missing."""
+    """The safetensors files of a checkpoint. Raises NotFound where there are none, or a part of
+    them is missing."""
     index = folder / f"{WEIGHTS}.index.json"
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            names = sorted(
+                set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            )
         except (ValueError, KeyError, AttributeError) as error:
-            raise BrokenData(f'"{index}" is no index of weights ({error}); download it again.') from None
+            raise BrokenData(
+                f'"{index}" is no index of weights ({error}); download it again.'
+            ) from None
         for name in names:
             if not (folder / name).is_file():
-                raise NotFound(f'The checkpoint "{folder}" lacks "{name}", a part of its weights; download it again.')
+                raise NotFound(
+                    f'The checkpoint "{folder}" lacks "{name}", a part of its weights; download it again.'
+                )
         return [folder / name for name in names]
     pickled = next((path.name for path in folder.glob("*.bin")), None)
     if pickled:
@@ -85,11 +103,14 @@ def weight_files(folder: Path) -> list[Path]:
             f'The checkpoint "{folder}" has its weights as a pickle only ("{pickled}"), which is not read: it may run '
             "programs. Convert it: transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)."
         )
-    raise NotFound(f'The checkpoint "{folder}" has no weights: {WEIGHTS} is missing; save or download it again.')
+    raise NotFound(
+        f'The checkpoint "{folder}" has no weights: {WEIGHTS} is missing; save or download it again.'
+    )
 
 
 def hash_weights(weights: Sequence[Path] | Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, however they are spread over files or lie in memory."""
+    """SHA-256 over names, types, shapes and values, however they are spread over files or lie in
+    memory."""
     tensors = _in_memory(weights) if isinstance(weights, Mapping) else _in_files(weights)
     each = sorted((name, kind, list(shape), digest) for name, kind, shape, digest in tensors)
     return hashlib.sha256(json.dumps(each).encode()).hexdigest()
@@ -102,11 +123,17 @@ def _in_memory(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, Sequen
         content = save({"x": tensor.detach().cpu().contiguous()})
         size = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + size])["x"]
-        yield name, header["dtype"], header["shape"], hashlib.sha256(content[8 + size :]).hexdigest()
+        yield (
+            name,
+            header["dtype"],
+            header["shape"],
+            hashlib.sha256(content[8 + size :]).hexdigest(),
+        )
 
 
 def _in_files(paths: Sequence[Path]) -> Iterator[tuple[str, str, Sequence[int], str]]:
-    """Reads the format itself: a length, a JSON header, the values. https://github.com/huggingface/safetensors"""
+    """Reads the format itself: a length, a JSON header, the values.
+    https://github.com/huggingface/safetensors"""
     for path in paths:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -124,7 +151,8 @@ def _in_files(paths: Sequence[Path]) -> Iterator[tuple[str, str, Sequence[int], 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Transformers without progress bars and warnings: what matters about a checkpoint is raised, not printed."""
+    """Transformers without progress bars and warnings: what matters about a checkpoint is raised,
+    not printed."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,8 +1,7 @@
 """Contrastive losses as pure functions of unit vectors. Know no encoder and no training.
 
-`image` and `text` are (n, dim) and (m, dim) of length 1; `positives` (n, m) is true where a text describes an image,
-the diagonal when left out.
-"""
+`image` and `text` are (n, dim) and (m, dim) of length 1; `positives` (n, m) is true where a text
+describes an image, the diagonal when left out."""
 
 from __future__ import annotations
 
@@ -11,8 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def softmax_contrastive(image: Tensor, text: Tensor, scale: Tensor, positives: Tensor | None = None) -> Tensor:
-    """CLIP's loss: cross-entropy over texts and over images, averaged (Radford et al. 2021, arXiv:2103.00020).
+def softmax_contrastive(
+    image: Tensor, text: Tensor, scale: Tensor, positives: Tensor | None = None
+) -> Tensor:
+    """CLIP's loss: cross-entropy over texts and over images, averaged (Radford et al. 2021,
+    arXiv:2103.00020).
 
     With several positives in a row the target is spread evenly over them. Returns a scalar.
     """
@@ -29,7 +31,8 @@ def softmax_contrastive(image: Tensor, text: Tensor, scale: Tensor, positives: T
 def sigmoid_contrastive(
     image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, positives: Tensor | None = None
 ) -> Tensor:
-    """SigLIP's loss: each pair a yes or no, summed over all, per image (Zhai et al. 2023, arXiv:2303.15343)."""
+    """SigLIP's loss: each pair a yes or no, summed over all, per image (Zhai et al. 2023,
+    arXiv:2303.15343)."""
     logits = scale * image @ text.T + bias
     if positives is None:
         positives = torch.eye(len(logits), dtype=torch.bool, device=logits.device)

@@ -1,4 +1,5 @@
-"""Arms: the conditions of a comparison. Each gives the evidence that the one model then reads on the one code path.
+"""Arms: the conditions of a comparison. Each gives the evidence that the one model then reads on
+the one code path.
 
     closed-book   nothing (k = 0)
     retrieved     what the model finds
@@ -7,9 +8,9 @@
     copy          what the model finds, its nearest text said as it is
     majority      what the model finds, said as most of it says
 
-Behind the name may stand settings: `retrieved@k=8`, `retrieved@noise=0.5` (so much of the evidence is replaced by
-random entries), `retrieved@size=0.1` (only so much of the base is there). Knows no scores.
-"""
+Behind the name may stand settings: `retrieved@k=8`, `retrieved@noise=0.5` (so much of the evidence
+is replaced by random entries), `retrieved@size=0.1` (only so much of the base is there). Knows no
+scores."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ravlm.data.facts import entity_key
 from ravlm.errors import InvalidInput, nearest
 from ravlm.evaluation.baselines import CopyGenerator, MajorityGenerator
-from ravlm.evaluation.shares import Share
-from ravlm.generation.base import CLOSED_BOOK, Evidence, Generator
-from ravlm.generation.facts import entity_key
-from ravlm.records import Example, Hit, Modality
-from ravlm.retrieval.options import SearchOptions
+from ravlm.evaluation.kb_subset import KnowledgeBaseSubset
+from ravlm.generation.base import Generator
+from ravlm.records import CLOSED_BOOK, Evidence, Example, Hit, Modality
+from ravlm.search.options import SearchOptions
 
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
@@ -81,7 +82,8 @@ class Arm:
 
 
 def read_arms(names: Sequence[str], k: int, allowed: Sequence[str]) -> list[Arm]:
-    """Arms from their names. Raises InvalidInput for an unknown one, a wrong setting, or one that comes twice."""
+    """Arms from their names. Raises InvalidInput for an unknown one, a wrong setting, or one that
+    comes twice."""
     arms = [_read_arm(name, k, allowed) for name in names]
     if not arms:
         raise InvalidInput(f"There are no arms to compare; choose from {', '.join(allowed)}.")
@@ -94,25 +96,36 @@ def read_arms(names: Sequence[str], k: int, allowed: Sequence[str]) -> list[Arm]
 def _read_arm(name: str, k: int, allowed: Sequence[str]) -> Arm:
     kind, *settings = name.split("@")
     if kind not in allowed:
-        raise InvalidInput(f'There is no arm "{kind}" here; allowed: {", ".join(allowed)}.{nearest(kind, allowed)}')
+        raise InvalidInput(
+            f'There is no arm "{kind}" here; allowed: {", ".join(allowed)}.{nearest(kind, allowed)}'
+        )
     values: dict[str, float] = {"k": k, "noise": 0.0, "size": 1.0}
     for setting in settings:
         key, _, value = setting.partition("=")
         if key not in values:
-            raise InvalidInput(f'The arm "{name}" has the setting "{key}"; allowed: k, noise, size.')
+            raise InvalidInput(
+                f'The arm "{name}" has the setting "{key}"; allowed: k, noise, size.'
+            )
         try:
             values[key] = float(value)
         except ValueError:
-            raise InvalidInput(f'The arm "{name}" sets {key} to "{value}"; a number is needed.') from None
+            raise InvalidInput(
+                f'The arm "{name}" sets {key} to "{value}"; a number is needed.'
+            ) from None
     if values["k"] < 0 or values["k"] != int(values["k"]):
-        raise InvalidInput(f'The arm "{name}" has k = {values["k"]:g}; a whole number from 0 on is needed.')
+        raise InvalidInput(
+            f'The arm "{name}" has k = {values["k"]:g}; a whole number from 0 on is needed.'
+        )
     if not 0 <= values["noise"] <= 1 or not 0 < values["size"] <= 1:
-        raise InvalidInput(f'The arm "{name}": noise is a share from 0 to 1, size one above 0 and up to 1.')
+        raise InvalidInput(
+            f'The arm "{name}": noise is a share from 0 to 1, size one above 0 and up to 1.'
+        )
     return Arm(name, kind, int(values["k"]), values["noise"], values["size"])
 
 
 class EvidenceSource:
-    """The evidence of each arm for a model's examples; what several arms read is looked for once."""
+    """The evidence of each arm for a model's examples; what several arms read is looked for
+    once."""
 
     def __init__(self, task: Task, model: RetrievalAugmentedVLM, k: int, seed: int = 0) -> None:
         """`k`: the most that any arm reads; the others read the first of the same."""
@@ -132,13 +145,20 @@ class EvidenceSource:
             return [_trusted(self._gold(example, arm.k)) for example in examples]
         found = self._retrieved(examples, arm)
         if arm.noise:
-            found = [self._noisy(evidence, e, arm.noise) for evidence, e in zip(found, examples, strict=True)]
-        return found if GENERATORS[arm.kind] is None else [replace(each, least=0.0) for each in found]
+            found = [
+                self._noisy(evidence, e, arm.noise)
+                for evidence, e in zip(found, examples, strict=True)
+            ]
+        return (
+            found if GENERATORS[arm.kind] is None else [replace(each, least=0.0) for each in found]
+        )
 
     def _retrieved(self, examples: Sequence[Example], arm: Arm) -> list[Evidence]:
         new = [e for e in examples if (e.id, arm.size) not in self._found]
         if new:
-            for example, evidence in zip(new, self.task.evidence(self._model(arm), new, self.depth), strict=True):
+            for example, evidence in zip(
+                new, self.task.evidence(self._model(arm), new, self.depth), strict=True
+            ):
                 self._found[example.id, arm.size] = evidence
         found = []
         for example in examples:
@@ -146,7 +166,9 @@ class EvidenceSource:
             own = [self.task.guarded and is_own(example, hit) for hit in evidence.hits]
             kept = [i for i, guarded in enumerate(own) if not guarded][: arm.k]
             weights = tuple(evidence.weights[i] for i in kept) if evidence.weights else ()
-            found.append(replace(evidence, hits=tuple(evidence.hits[i] for i in kept), weights=weights))
+            found.append(
+                replace(evidence, hits=tuple(evidence.hits[i] for i in kept), weights=weights)
+            )
         return found
 
     def _model(self, arm: Arm) -> RetrievalAugmentedVLM:
@@ -154,7 +176,7 @@ class EvidenceSource:
         if arm.size == 1:
             return self.model
         if arm.size not in self._shares:
-            share: Any = Share(self.model.kb, arm.size)
+            share: Any = KnowledgeBaseSubset(self.model.kb, arm.size)
             self._shares[arm.size] = type(self.model)(
                 share, self.model.writer, self.model.k, self.model.max_false_answers
             )
@@ -163,8 +185,12 @@ class EvidenceSource:
     def _random(self, example: Example, k: int) -> list[Hit]:
         if self._pool is None:
             modality: Modality = "text" if self.task.name != "retrieval" else "image"
-            drawn = self.model.kb.sample(_POOL, modality, self.seed) or self.model.kb.sample(_POOL, "image", self.seed)
-            self._pool = list({entry.id: Hit(entry, 0.0, part) for entry, part, _ in drawn}.values())
+            drawn = self.model.kb.sample(_POOL, modality, self.seed) or self.model.kb.sample(
+                _POOL, "image", self.seed
+            )
+            self._pool = list(
+                {entry.id: Hit(entry, 0.0, part) for entry, part, _ in drawn}.values()
+            )
         rng = np.random.default_rng([self.seed, zlib.crc32(example.id.encode())])
         order = rng.permutation(len(self._pool))[: k + 1]
         hits = [self._pool[i] for i in order]
@@ -179,7 +205,8 @@ class EvidenceSource:
         return replace(evidence, hits=tuple(hits), weights=evidence.weights[: len(hits)])
 
     def _gold(self, example: Example, k: int) -> list[Hit]:
-        """Entries of the entity that is asked about; where none bears its name, those whose texts say what is right."""
+        """Entries of the entity that is asked about; where none bears its name, those whose texts
+        say what is right."""
         query = self.task.gold_query(example)
         kb, many = self.model.kb, 4 * k + 16
         named = kb.search(text=query, k=many, modality="text", options=SearchOptions("keyword"))
@@ -198,4 +225,6 @@ def is_own(example: Example, hit: Hit) -> bool:
 
 def _trusted(hits: Sequence[Hit]) -> Evidence:
     """Evidence that is read whatever it is: no abstaining beforehand."""
-    return Evidence(tuple(hits), (1 / len(hits),) * len(hits) if hits else (), trace={"found by": "arm"})
+    return Evidence(
+        tuple(hits), (1 / len(hits),) * len(hits) if hits else (), trace={"found by": "arm"}
+    )

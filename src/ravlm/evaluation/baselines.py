@@ -1,4 +1,5 @@
-"""What every model must beat: the nearest entry's text copied, and what most of the entries found agree on.
+"""What every model must beat: the nearest entry's text copied, and what most of the entries found
+agree on.
 
 They are generators, so that they run on the same code path. Know their evidence only.
 """
@@ -8,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from ravlm.data.facts import entity_name
 from ravlm.generation.base import Generator, Request, abstain
-from ravlm.generation.facts import entity_name
 from ravlm.metrics import token_f1
 from ravlm.records import Answer, Hit
 
@@ -27,7 +28,8 @@ class CopyGenerator(Generator):
 
 
 class MajorityGenerator(Generator):
-    """Asked, it answers the name that most entries bear; else of all their texts the one most like the others."""
+    """Asked, it answers the name that most entries bear; else of all their texts the one most like
+    the others."""
 
     name = "majority"
 
@@ -40,7 +42,9 @@ def _copied(request: Request) -> Answer:
     hits = [hit for hit in request.evidence.hits if _text(hit)]
     if not hits:
         return abstain(request, "the evidence has no text")
-    return Answer(_text(hits[0]), request.evidence.hits, (hits[0].entry.id,), request.evidence.known)
+    return Answer(
+        _text(hits[0]), request.evidence.hits, (hits[0].entry.id,), request.evidence.known
+    )
 
 
 def _voted(request: Request) -> Answer:

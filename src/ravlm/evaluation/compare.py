@@ -1,4 +1,5 @@
-"""compare: the same model, examples and seeds in every arm, on the same code path; what differs is the evidence.
+"""compare: the same model, examples and seeds in every arm, on the same code path; what differs is
+the evidence.
 
 Composes: evidence is the arms', asking and scoring the task's, intervals and tests the statistics'.
 """
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ravlm.data.batches import batched
+from ravlm.data.parallel import batched
 from ravlm.errors import InvalidInput
 from ravlm.evaluation import contamination
 from ravlm.evaluation.arms import GENERATORS, OF_RETRIEVAL, Arm, EvidenceSource, read_arms
-from ravlm.evaluation.kept import Kept, code_fingerprint
+from ravlm.evaluation.prediction_cache import PredictionCache, code_fingerprint
 from ravlm.evaluation.report import ArmScore, Case, Contrast, Cost, Report, Risk, Said, label
 from ravlm.evaluation.statistics import Difference, Paired, holm
 from ravlm.generation.base import Generator
@@ -62,14 +63,15 @@ def compare(
 ) -> Report:
     """Compare arms of one model, or of several by name, on a task.
 
-    `arms`: names as in `ravlm.evaluation.arms`; every pair is tested, and a sweep against its own arm. `k`: entries
-    read, by default the model's own. Models may differ in the generator or in the base.
-    `cache`: a folder where predictions are kept as they come, so that a run that was cut off goes on; a generator that
-    is given as an object needs a `fingerprint` for it. `progress` is called with the predictions done and wanted.
-    `check_contamination` compares the examples with the base (their pictures are encoded once more).
+    `arms`: names as in `ravlm.evaluation.arms`; every pair is tested, and a sweep against its own
+    arm. `k`: entries read, by default the model's own. Models may differ in the generator or in the
+    base. `cache`: a folder where predictions are kept as they come, so that a run that was cut off
+    goes on; a generator that is given as an object needs a `fingerprint` for it. `progress` is
+    called with the predictions done and wanted. `check_contamination` compares the examples with
+    the base (their pictures are encoded once more).
 
-    Raises InvalidInput for arms, numbers or models that are not allowed, and whatever the task's file raises.
-    """
+    Raises InvalidInput for arms, numbers or models that are not allowed, and whatever the task's
+    file raises."""
     began = time.perf_counter()
     models = dict(model) if isinstance(model, Mapping) else {model.writer.name: model}
     if not models:
@@ -86,9 +88,15 @@ def compare(
     _predict(task, runs, sources, None if cache is None else Path(cache), progress)
     for run in runs:
         run.scores = task.score(run.predictions.values())
-        run.predictions = {p.id: p for p in task.matched(run.predictions.values())}  # in the order of the scores' items
+        run.predictions = {
+            p.id: p for p in task.matched(run.predictions.values())
+        }  # in the order of the scores' items
     first = next(iter(models.values()))
-    found = contamination.check(task.examples(), first.kb) if check_contamination and task.guarded else None
+    found = (
+        contamination.check(task.examples(), first.kb)
+        if check_contamination and task.guarded
+        else None
+    )
     scores, contrasts = _statistics(runs, resamples)
     return Report(
         task=task.name,
@@ -110,11 +118,16 @@ def _predict(
     cache: Path | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Fill in the predictions of all runs: what is kept is read, the rest computed batch by batch."""
+    """Fill in the predictions of all runs: what is kept is read, the rest computed batch by
+    batch."""
     examples = task.examples()
     done, wanted = 0, len(examples) * len(runs)
     for run in runs:
-        kept = Kept(cache, _key(task, run)) if cache is not None and _is_named(run.model.writer) else None
+        kept = (
+            PredictionCache(cache, _key(task, run))
+            if cache is not None and _is_named(run.model.writer)
+            else None
+        )
         known = {} if kept is None else kept.read()
         run.predictions = {e.id: known[e.id] for e in examples if e.id in known}
         missing = [e for e in examples if e.id not in run.predictions]
@@ -165,9 +178,19 @@ def _statistics(runs: Sequence[_Run], resamples: int) -> tuple[list[ArmScore], l
         for place, run in enumerate(runs):
             interval = paired.interval(place)
             scores.append(
-                ArmScore(run.arm.name, run.generator, metric, paired.n, interval.score, interval.low, interval.high)
+                ArmScore(
+                    run.arm.name,
+                    run.generator,
+                    metric,
+                    paired.n,
+                    interval.score,
+                    interval.low,
+                    interval.high,
+                )
             )
-        pairs = [(a, b) for a, b in combinations(range(len(runs)), 2) if _comparable(runs[a], runs[b])]
+        pairs = [
+            (a, b) for a, b in combinations(range(len(runs)), 2) if _comparable(runs[a], runs[b])
+        ]
         found = [paired.difference(a, b) for a, b in pairs]
         for (a, b), each, corrected in zip(pairs, found, holm([d.p for d in found]), strict=True):
             contrasts.append(_contrast(runs[a], runs[b], several, metric, each, corrected))
@@ -175,19 +198,23 @@ def _statistics(runs: Sequence[_Run], resamples: int) -> tuple[list[ArmScore], l
 
 
 def _comparable(one: _Run, other: _Run) -> bool:
-    """Whether a pair is tested: the same arm of two models, two arms of one model; an arm with settings only beside the
-    same arm without, so that a sweep does not weaken the tests."""
+    """Whether a pair is tested: the same arm of two models, two arms of one model; an arm with
+    settings only beside the same arm without, so that a sweep does not weaken the tests."""
     if one.generator != other.generator:
         return one.arm.name == other.arm.name
     plain = one.arm.is_plain and other.arm.is_plain
     return plain or (one.arm.kind == other.arm.kind and (one.arm.is_plain or other.arm.is_plain))
 
 
-def _contrast(one: _Run, other: _Run, several: bool, metric: str, found: Difference, p: float) -> Contrast:
+def _contrast(
+    one: _Run, other: _Run, several: bool, metric: str, found: Difference, p: float
+) -> Contrast:
     names = tuple(label(run.arm.name, run.generator, several) for run in (one, other))
     return Contrast(
         contrast=(names[0], names[1]),
-        generator=one.generator if one.generator == other.generator else f"{one.generator}, {other.generator}",
+        generator=one.generator
+        if one.generator == other.generator
+        else f"{one.generator}, {other.generator}",
         metric=metric,
         n=found.n,
         difference=found.difference,
@@ -222,9 +249,12 @@ def _cost(run: _Run) -> Cost:
 
 
 def _risk(run: _Run, chief: str) -> Risk:
-    """Answers in the order of their confidence; those that abstain come last and are never right."""
+    """Answers in the order of their confidence; those that abstain come last and are never
+    right."""
     answered = list(run.predictions.values())
-    order = sorted(range(len(answered)), key=lambda i: (answered[i].abstained, -answered[i].confidence))
+    order = sorted(
+        range(len(answered)), key=lambda i: (answered[i].abstained, -answered[i].confidence)
+    )
     right = np.array([run.scores[chief].items[i] for i in order])
     willing = sum(not p.abstained for p in answered)
     steps = np.unique(np.linspace(1, willing, _STEPS).astype(int)) if willing else np.array([], int)
@@ -240,17 +270,25 @@ def _risk(run: _Run, chief: str) -> Risk:
 
 
 def _cases(task: Task, runs: Sequence[_Run]) -> list[Case]:
-    """The examples that retrieval won, harmed and lost most clearly, beside the closed book; with several arms of each,
-    the first of them."""
+    """The examples that retrieval won, harmed and lost most clearly, beside the closed book; with
+    several arms of each, the first of them."""
     kinds = {run.arm.kind: run for run in reversed(runs)}
-    shown = [kinds[kind] for kind in ("closed-book", "retrieved", "oracle", "random") if kind in kinds]
+    shown = [
+        kinds[kind] for kind in ("closed-book", "retrieved", "oracle", "random") if kind in kinds
+    ]
     if "retrieved" not in kinds or task.name not in ("captioning", "vqa"):
         return []
     chief = _chief(task, runs)
     own = np.array(kinds["retrieved"].scores[chief].items)
-    other = np.array(kinds["closed-book"].scores[chief].items) if "closed-book" in kinds else np.zeros(len(own))
+    other = (
+        np.array(kinds["closed-book"].scores[chief].items)
+        if "closed-book" in kinds
+        else np.zeros(len(own))
+    )
     change = own - other
-    order = np.random.default_rng(0).permutation(len(own))  # so that equals come from anywhere in the file
+    order = np.random.default_rng(0).permutation(
+        len(own)
+    )  # so that equals come from anywhere in the file
     chosen = {
         "won": [i for i in sorted(order, key=lambda i: -change[i])[:_CASES] if change[i] > 0],
         "harmed": [i for i in sorted(order, key=lambda i: change[i])[:_CASES] if change[i] < 0],
@@ -272,7 +310,11 @@ def _said(run: _Run, id_: str, score: float) -> Said:
 
 
 def _about(
-    task: Task, models: Mapping[str, RetrievalAugmentedVLM], runs: Sequence[_Run], resamples: int, seconds: float
+    task: Task,
+    models: Mapping[str, RetrievalAugmentedVLM],
+    runs: Sequence[_Run],
+    resamples: int,
+    seconds: float,
 ) -> dict[str, Any]:
     info = next(iter(models.values())).kb.info()
     return {
@@ -283,7 +325,9 @@ def _about(
         "base": info.path,
         "entries": info.entries,
         "encoder": f"{info.encoder} {info.fingerprint[:12]}",
-        "generators": {name: getattr(m.writer, "fingerprint", m.writer.name) for name, m in models.items()},
+        "generators": {
+            name: getattr(m.writer, "fingerprint", m.writer.name) for name, m in models.items()
+        },
         "k": sorted({run.arm.k for run in runs if not run.arm.is_closed}),
         "resamples": resamples,
         "signatures": sorted({score.signature for score in runs[0].scores.values()}),

@@ -1,7 +1,8 @@
-"""Whether the base holds what is tested: the same picture, one that looks the same, one very near to it.
+"""Whether the base holds what is tested: the same picture, one that looks the same, one very near
+to it.
 
-Looks at the nearest entries of each example only: whatever is the same is among them. Knows no arm and no score.
-"""
+Looks at the nearest entries of each example only: whatever is the same is among them. Knows no arm
+and no score."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ravlm.data.batches import batched
 from ravlm.data.images import image_bytes, load_image
+from ravlm.data.parallel import batched
 from ravlm.errors import RavlmError
-from ravlm.knowledge.duplicates import BITS, SHADES, look_of
+from ravlm.knowledge.dedup import BITS, SHADES, look_of
 from ravlm.records import Example, ImageSource
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ def check(examples: Sequence[Example], kb: KnowledgeBase) -> Contamination:
     found = {example.id: kind for example, kind in _kinds(examples, kb) if kind}
     kinds = list(found.values())
     return Contamination(
-        len(examples), kinds.count("exact"), kinds.count("perceptual"), kinds.count("embedding"), tuple(found)
+        len(examples),
+        kinds.count("exact"),
+        kinds.count("perceptual"),
+        kinds.count("embedding"),
+        tuple(found),
     )
 
 
@@ -61,7 +66,11 @@ def _kinds(examples: Sequence[Example], kb: KnowledgeBase) -> Iterator[tuple[Exa
     pictured = [e for e in examples if e.image is not None]
     by_picture: dict[str | int, str] = {}
     for some in batched(pictured, _BATCH):
-        new = {_name(e.image): e.image for e in some if e.image is not None and _name(e.image) not in by_picture}
+        new = {
+            _name(e.image): e.image
+            for e in some
+            if e.image is not None and _name(e.image) not in by_picture
+        }
         if new:
             vectors = kb.encoder.encode_images(list(new.values()))
             near = kb.search_many([{"vector": v} for v in vectors], _LOOKED_AT, "image")
@@ -71,7 +80,9 @@ def _kinds(examples: Sequence[Example], kb: KnowledgeBase) -> Iterator[tuple[Exa
     for example in examples:
         if example.image is None:
             hits = kb.search(text=example.text, k=_LOOKED_AT, modality="text")
-            same = any(example.text.casefold() in map(str.casefold, hit.entry.texts) for hit in hits)
+            same = any(
+                example.text.casefold() in map(str.casefold, hit.entry.texts) for hit in hits
+            )
             yield example, "exact" if same else ""
 
 

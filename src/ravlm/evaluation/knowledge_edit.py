@@ -1,4 +1,5 @@
-"""Whether an answer follows the base: a fact is put in and the answer changes; taken out, it goes back.
+"""Whether an answer follows the base: a fact is put in and the answer changes; taken out, it goes
+back.
 
 Writes to the base and leaves it as it was. Knows no task.
 """
@@ -37,7 +38,8 @@ class KnowledgeEdit:
 def edit_knowledge(
     model: RetrievalAugmentedVLM, entry: Entry, question: str, image: ImageSource | None = None
 ) -> KnowledgeEdit:
-    """Ask, add `entry` to the model's base (in the place of the one with its id), ask, put things back, ask."""
+    """Ask, add `entry` to the model's base (in the place of the one with its id), ask, put things
+    back, ask."""
     kb = model.kb
     there = kb.get([entry.id])
     before = model.ask(question, image)
@@ -52,4 +54,3 @@ def edit_knowledge(
         else:
             kb.remove(entry.id)
     return KnowledgeEdit(before, during, model.ask(question, image))
-

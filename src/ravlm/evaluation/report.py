@@ -1,4 +1,5 @@
-"""What a comparison found: records, a table for the terminal, JSON. Knows no model; the page stands in `page.py`."""
+"""What a comparison found: records, a table for the terminal, JSON. Knows no model; the page stands
+in `page.py`."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class ArmScore:
 
 @dataclass(frozen=True)
 class Contrast:
-    """How the second of two arms differs from the first in a metric: difference, 95 % interval, p."""
+    """How the second of two arms differs from the first in a metric: difference, 95 % interval,
+    p."""
 
     contrast: tuple[str, str]
     generator: str
@@ -44,7 +46,8 @@ class Contrast:
     harm: float
     """Shares of the items that the second scores higher, and lower."""
     smallest: float
-    """The smallest difference that so many items would have shown in 8 of 10 repetitions; 0 where no item varies."""
+    """The smallest difference that so many items would have shown in 8 of 10 repetitions; 0 where
+    no item varies."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Risk:
-    """Risk against coverage of an arm: of the share answered with most confidence, how much is wrong."""
+    """Risk against coverage of an arm: of the share answered with most confidence, how much is
+    wrong."""
 
     arm: str
     generator: str
@@ -107,7 +111,8 @@ class Report:
     chief: str
     """The metric that is shown first."""
     about: Mapping[str, Any]
-    """What was compared on what: source, hash of the examples, base, encoder, k, resamples, seconds."""
+    """What was compared on what: source, hash of the examples, base, encoder, k, resamples,
+    seconds."""
     scores: tuple[ArmScore, ...]
     contrasts: tuple[Contrast, ...]
     costs: tuple[Cost, ...]
@@ -138,12 +143,14 @@ class Report:
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write the page, one file that needs nothing else, and return its path."""
-        from ravlm.evaluation.page import write_page
+        from ravlm.evaluation.html_report import write_page
 
         return write_page(self, Path(path))
 
     def __str__(self) -> str:
-        return "\n".join([*self._head(), "", *self._scores(), "", *self._contrasts(), "", *self._costs()])
+        return "\n".join(
+            [*self._head(), "", *self._scores(), "", *self._contrasts(), "", *self._costs()]
+        )
 
     def _head(self) -> list[str]:
         n = max(score.n for score in self.scores)
@@ -158,8 +165,12 @@ class Report:
         rows: dict[str, dict[str, str]] = {}
         for s in self.scores:
             interval = f" [{s.low:.3f}, {s.high:.3f}]" if s.metric == self.chief else ""
-            rows.setdefault(self.label(s.arm, s.generator), {})[s.metric] = f"{s.score:.3f}{interval}"
-        body = [[label, *(cells.get(metric, "") for metric in metrics)] for label, cells in rows.items()]
+            rows.setdefault(self.label(s.arm, s.generator), {})[s.metric] = (
+                f"{s.score:.3f}{interval}"
+            )
+        body = [
+            [label, *(cells.get(metric, "") for metric in metrics)] for label, cells in rows.items()
+        ]
         return table([["arm", *metrics], *body])
 
     def _contrasts(self) -> list[str]:
@@ -186,8 +197,14 @@ class Report:
 
 
 def verdict_cells(c: Contrast) -> tuple[str, ...]:
-    """What a contrast's test says: p, gain, harm, and the smallest difference that could have been seen."""
-    return f"{c.p:.4f}", f"{c.gain:.1%}", f"{c.harm:.1%}", f"{c.smallest:.3f}" if c.smallest else "-"
+    """What a contrast's test says: p, gain, harm, and the smallest difference that could have been
+    seen."""
+    return (
+        f"{c.p:.4f}",
+        f"{c.gain:.1%}",
+        f"{c.harm:.1%}",
+        f"{c.smallest:.3f}" if c.smallest else "-",
+    )
 
 
 COST_HEAD = ("computed", "s finding", "s writing", "words", "abstained", "parameters", "peak MB")
@@ -210,7 +227,11 @@ def _rows(value: Any) -> str:
     """JSON, a list of objects with a line for each."""
     if not isinstance(value, list) or not value:
         return json.dumps(value, ensure_ascii=False, default=str)
-    return "[\n " + ",\n ".join(json.dumps(row, ensure_ascii=False, default=str) for row in value) + "\n]"
+    return (
+        "[\n "
+        + ",\n ".join(json.dumps(row, ensure_ascii=False, default=str) for row in value)
+        + "\n]"
+    )
 
 
 def label(arm: str, generator: str, several: bool) -> str:
@@ -223,6 +244,9 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
         lines.append("  ".join(cells).rstrip())
     return lines

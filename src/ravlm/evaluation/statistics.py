@@ -1,8 +1,8 @@
-"""What paired scores prove: bootstrap intervals, permutation tests, Holm's correction, the effect that could be seen.
+"""What paired scores prove: bootstrap intervals, permutation tests, Holm's correction, the effect
+that could be seen.
 
-Items of several arms are resampled together. A metric that is no mean of its items (BLEU, METEOR) is computed anew from
-the summed counts of each resample. Knows scores, and no model.
-"""
+Items of several arms are resampled together. A metric that is no mean of its items (BLEU, METEOR)
+is computed anew from the summed counts of each resample. Knows scores, and no model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics import bleu_from_counts, calibration_from_counts, meteor_from_counts, share_from_counts
+from ravlm.metrics import (
+    bleu_from_counts,
+    calibration_from_counts,
+    meteor_from_counts,
+    share_from_counts,
+)
 from ravlm.records import Score
 
 _FROM_COUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -60,11 +65,16 @@ class Paired:
     """The scores of several arms on the same items, by one metric."""
 
     def __init__(self, scores: Sequence[Score], resamples: int = 10_000, seed: int = 0) -> None:
-        """`scores`: one an arm, with as many items each. Raises InvalidInput where they can't be paired."""
+        """`scores`: one an arm, with as many items each. Raises InvalidInput where they can't be
+        paired."""
         if len({len(score.items) for score in scores}) != 1 or not scores[0].items:
-            raise InvalidInput(f"The scores have {[len(s.items) for s in scores]} items; paired ones have as many.")
+            raise InvalidInput(
+                f"The scores have {[len(s.items) for s in scores]} items; paired ones have as many."
+            )
         if len({score.signature for score in scores}) != 1:
-            raise InvalidInput(f"The scores were computed differently: {', '.join({s.signature for s in scores})}.")
+            raise InvalidInput(
+                f"The scores were computed differently: {', '.join({s.signature for s in scores})}."
+            )
         if resamples < 100:
             raise InvalidInput(f"resamples is {resamples}; at least 100 are needed.")
         self.scores, self.resamples, self.seed = scores, resamples, seed
@@ -102,8 +112,14 @@ class Paired:
         for size in self._chunks():
             places = rng.integers(0, self.n, (size, self.n))
             places += np.arange(size)[:, None] * self.n
-            weights = np.bincount(places.ravel(), minlength=size * self.n).reshape(size, self.n).astype(np.float64)
-            drawn.append(np.stack([self._value(weights @ counts) for counts in self._counts], axis=1))
+            weights = (
+                np.bincount(places.ravel(), minlength=size * self.n)
+                .reshape(size, self.n)
+                .astype(np.float64)
+            )
+            drawn.append(
+                np.stack([self._value(weights @ counts) for counts in self._counts], axis=1)
+            )
         return np.concatenate(drawn)
 
     def _permutation(self, first: int, second: int, observed: float) -> float:
@@ -113,7 +129,9 @@ class Paired:
         extreme = 0
         for size in self._chunks():
             swapped = rng.integers(0, 2, (size, self.n)).astype(np.float64) @ (other - one)
-            values = self._value(other.sum(axis=0) - swapped) - self._value(one.sum(axis=0) + swapped)
+            values = self._value(other.sum(axis=0) - swapped) - self._value(
+                one.sum(axis=0) + swapped
+            )
             extreme += int(np.sum(np.abs(values) >= abs(observed) - 1e-12))
         return (1 + extreme) / (1 + self.resamples)
 
@@ -133,7 +151,9 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def _countable(scores: Sequence[Score]) -> tuple[list[np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+def _countable(
+    scores: Sequence[Score],
+) -> tuple[list[np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """What is summed up for each arm (items, columns), and from its sum to the value."""
     from_counts = _FROM_COUNTS.get(re.split("[-|]", scores[0].signature)[0])
     if from_counts is not None and all(score.counts is not None for score in scores):

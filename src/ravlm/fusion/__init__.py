@@ -1,1 +1,2 @@
-"""How evidence enters a decoder: by prompt, by cross-attention, or by marginalising over the entries."""
+"""How evidence enters a decoder: by prompt, by cross-attention, or by marginalising over the
+entries."""

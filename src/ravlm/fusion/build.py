@@ -9,7 +9,7 @@ from ravlm.errors import InvalidInput, nearest
 from ravlm.fusion.base import Fusion
 from ravlm.fusion.cross_attention import CrossAttentionFusion
 from ravlm.fusion.marginal import MarginalFusion
-from ravlm.fusion.prompt import PromptFusion
+from ravlm.fusion.prefix import PromptFusion
 
 FUSIONS: dict[str, Callable[[Any], Fusion]] = {
     "prompt": PromptFusion,
@@ -22,5 +22,7 @@ FUSIONS: dict[str, Callable[[Any], Fusion]] = {
 def checked_fusion(name: str) -> str:
     """`name`, if it is one of FUSIONS; else raises InvalidInput."""
     if name not in FUSIONS:
-        raise InvalidInput(f'The fusion is "{name}"; allowed: {", ".join(FUSIONS)}.{nearest(name, FUSIONS)}')
+        raise InvalidInput(
+            f'The fusion is "{name}"; allowed: {", ".join(FUSIONS)}.{nearest(name, FUSIONS)}'
+        )
     return name

@@ -1,9 +1,9 @@
 """Our own decoder: a small language model that looks at a picture, and at evidence through a gate.
 
-Each layer: the words so far, the picture, the evidence (times tanh of a gate that begins at 0, so that without
-evidence and at the beginning of training the model is the closed book), a feed-forward net. Embeddings are tied.
-After "Attention Is All You Need" (Vaswani et al., 2017) and "Flamingo" (Alayrac et al., 2022: gated cross-attention).
-"""
+Each layer: the words so far, the picture, the evidence (times tanh of a gate that begins at 0, so
+that without evidence and at the beginning of training the model is the closed book), a feed-forward
+net. Embeddings are tied. After "Attention Is All You Need" (Vaswani et al., 2017) and "Flamingo"
+(Alayrac et al., 2022: gated cross-attention)."""
 
 from __future__ import annotations
 
@@ -51,12 +51,15 @@ class Attention(nn.Module):
         return self._split(self.key(states)), self._split(self.value(states))
 
     def forward(self, words: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """Words (n, t, d) look at keys of n rows, or of fewer rows that n is a multiple of: then neighbouring words'
-        rows share one, and it is not repeated. `mask` (rows, 1, 1 or t, s), True where one may look."""
+        """Words (n, t, d) look at keys of n rows, or of fewer rows that n is a multiple of: then
+        neighbouring words' rows share one, and it is not repeated. `mask` (rows, 1, 1 or t, s),
+        True where one may look."""
         n, t, d = words.shape
         rows = keys.shape[0]
         queries = self._split(self.query(words).reshape(rows, n // rows * t, d))
-        if mask is not None:  # a softmax over nothing is not a number; what it sees then counts nowhere
+        if (
+            mask is not None
+        ):  # a softmax over nothing is not a number; what it sees then counts nowhere
             mask = mask | ~mask.any(-1, keepdim=True)
         seen = attend(queries, keys, values, mask)
         return self.out(seen.transpose(1, 2).reshape(n, t, d))
@@ -66,9 +69,9 @@ class Attention(nn.Module):
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k / sqrt(width)) v for queries (n, heads, t, width) and keys (n, heads, s, width); `mask`: where one
-    may look. Written out where gradients are wanted of a CPU: the fused kernel's backward took six times as long there.
-    """
+    """softmax(q k / sqrt(width)) v for queries (n, heads, t, width) and keys (n, heads, s, width);
+    `mask`: where one may look. Written out where gradients are wanted of a CPU: the fused kernel's
+    backward took six times as long there."""
     if queries.device.type != "cpu" or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
@@ -84,7 +87,9 @@ class MixingLayer(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
         self.own = Attention(width, heads)
-        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.feed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         normed = self.norms[0](states)
@@ -101,9 +106,11 @@ class Layer(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(4)])
         self.own, self.picture, self.evidence = (Attention(width, heads) for _ in range(3))
         self.gate = nn.Parameter(torch.zeros(1))
-        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.feed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
-    def forward(self, words: Tensor, mask: Tensor | None, looked: Looked) -> Tensor:
+    def forward(self, words: Tensor, mask: Tensor | None, looked: AttentionInputs) -> Tensor:
         normed = self.norms[0](words)
         keys, values = self.own.keys_values(normed)
         if looked.cache is not None:
@@ -119,8 +126,9 @@ class Layer(nn.Module):
         return words + self.feed(self.norms[3](words))
 
 
-class Looked:
-    """What the layers look at, and the cache in which its keys and values are kept from word to word."""
+class AttentionInputs:
+    """What the layers look at, and the cache in which its keys and values are kept from word to
+    word."""
 
     def __init__(
         self,
@@ -132,7 +140,9 @@ class Looked:
     ) -> None:
         self.picture, self.evidence, self.cache = picture, evidence, cache
         self.picture_mask = None if picture_mask is None else picture_mask[:, None, None, :].bool()
-        self.evidence_mask = None if evidence_mask is None else evidence_mask[:, None, None, :].bool()
+        self.evidence_mask = (
+            None if evidence_mask is None else evidence_mask[:, None, None, :].bool()
+        )
 
     def where_evidence(self, seen: Tensor) -> Tensor:
         """What was seen (n, t, d) in the evidence, 0 in rows that have none."""
@@ -149,7 +159,9 @@ class Looked:
             layer = self.cache.cross_attention_cache.layers[place]
             return layer.keys, layer.values
         layers = self.cache.cross_attention_cache.layers
-        layers.extend(DynamicLayer() for _ in range(place + 1 - len(layers)))  # two places a layer of the decoder
+        layers.extend(
+            DynamicLayer() for _ in range(place + 1 - len(layers))
+        )  # two places a layer of the decoder
         self.cache.is_updated[place] = True
         return self.cache.cross_attention_cache.update(*attention.keys_values(states), place)
 
@@ -168,7 +180,9 @@ class EvidenceDecoder(PreTrainedModel, GenerationMixin):
         width = config.hidden_size
         self.embeddings = nn.Embedding(config.vocab_size, width)
         self.positions = nn.Embedding(config.max_position_embeddings, width)
-        layers = [Layer(width, config.num_attention_heads, i) for i in range(config.num_hidden_layers)]
+        layers = [
+            Layer(width, config.num_attention_heads, i) for i in range(config.num_hidden_layers)
+        ]
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.vocab_size, bias=False)
@@ -198,10 +212,9 @@ class EvidenceDecoder(PreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithCrossAttentions:
         """Logits (n, t, vocabulary) after words (n, t).
 
-        `looked_at`: `encoder_hidden_states` (the picture; m rows that n is a multiple of), `encoder_attention_mask`,
-        `evidence_hidden_states`, `evidence_attention_mask`. `labels` (n, t) are the words themselves, -100 where none
-        counts: the loss is that of the next one.
-        """
+        `looked_at`: `encoder_hidden_states` (the picture; m rows that n is a multiple of),
+        `encoder_attention_mask`, `evidence_hidden_states`, `evidence_attention_mask`. `labels` (n,
+        t) are the words themselves, -100 where none counts: the loss is that of the next one."""
         words = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         cache = past_key_values
         if use_cache and not isinstance(cache, EncoderDecoderCache):
@@ -209,7 +222,7 @@ class EvidenceDecoder(PreTrainedModel, GenerationMixin):
         past = 0 if cache is None else cache.get_seq_length()
         positions, mask = self._seen(attention_mask, past, words)
         words = words + self.positions(positions)
-        looked = Looked(
+        looked = AttentionInputs(
             looked_at.get("encoder_hidden_states"),
             looked_at.get("encoder_attention_mask"),
             looked_at.get("evidence_hidden_states"),
@@ -221,13 +234,20 @@ class EvidenceDecoder(PreTrainedModel, GenerationMixin):
         logits = self.head(self.norm(words))
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
+            loss = F.cross_entropy(
+                logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100
+            )
         return CausalLMOutputWithCrossAttentions(loss=loss, logits=logits, past_key_values=cache)
 
-    def _seen(self, attention_mask: Tensor | None, past: int, words: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Positions (n or 1, t), and which words each may look at (n or 1, 1, t, past + t); None for one word alone."""
+    def _seen(
+        self, attention_mask: Tensor | None, past: int, words: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Positions (n or 1, t), and which words each may look at (n or 1, 1, t, past + t); None
+        for one word alone."""
         t = words.shape[1]
-        whole = torch.ones((t, past + t), dtype=torch.bool, device=words.device).tril(past)[None, None]
+        whole = torch.ones((t, past + t), dtype=torch.bool, device=words.device).tril(past)[
+            None, None
+        ]
         if attention_mask is None or bool(attention_mask.all()):
             positions = torch.arange(past, past + t, device=words.device)[None]
             return positions, None if t == 1 else whole

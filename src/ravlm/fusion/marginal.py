@@ -1,10 +1,9 @@
 """Fusion by marginalising over the entries: p(y|x) = sum over z of p(z|x) p(y|x,z).
 
-Each entry is read apart and what follows is mixed by how likely the entry is the right one: word by word while
-decoding, over the whole sequence as the loss of training and for rescoring, with gradient to the prior and so to
-whatever made it (a query encoder). After RAG-Token and RAG-Sequence of "Retrieval-Augmented Generation" (Lewis et al.,
-2020).
-"""
+Each entry is read apart and what follows is mixed by how likely the entry is the right one: word by
+word while decoding, over the whole sequence as the loss of training and for rescoring, with
+gradient to the prior and so to whatever made it (a query encoder). After RAG-Token and RAG-Sequence
+of "Retrieval-Augmented Generation" (Lewis et al., 2020)."""
 
 from __future__ import annotations
 
@@ -15,16 +14,18 @@ from transformers import Cache, DynamicCache, EncoderDecoderCache
 
 from ravlm.errors import InvalidInput
 from ravlm.fusion.base import Decoded, Fusion
-from ravlm.fusion.sources import Sources
+from ravlm.fusion.inputs import FusionInputs
 
 
 def mixed_words(logits: Tensor, prior: Tensor) -> Tensor:
-    """log p of the next word (n, t, v), from logits (n, k, t, v) of each entry and log p(z|x) (n, k)."""
+    """log p of the next word (n, t, v), from logits (n, k, t, v) of each entry and log p(z|x) (n,
+    k)."""
     return torch.logsumexp(F.log_softmax(logits.float(), dim=-1) + prior[:, :, None, None], dim=1)
 
 
 def sequence_likelihood(logits: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
-    """log p(y|x) (n,) of sequences `labels` (n, t; -100 counts nowhere), from logits (n, k, t, v) and log p(z|x)."""
+    """log p(y|x) (n,) of sequences `labels` (n, t; -100 counts nowhere), from logits (n, k, t, v)
+    and log p(z|x)."""
     counts = labels != -100
     wanted = labels.clamp(min=0)[:, None, :, None].expand(-1, logits.shape[1], -1, 1)
     words = F.log_softmax(logits.float(), dim=-1).gather(-1, wanted)[..., 0] * counts[:, None]
@@ -39,7 +40,12 @@ class MarginalFusion(Fusion):
         self.inner = inner
 
     def __call__(
-        self, ids: Tensor, mask: Tensor | None, sources: Sources, cache: Cache | None = None, use_cache: bool = False
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        sources: FusionInputs,
+        cache: Cache | None = None,
+        use_cache: bool = False,
     ) -> Decoded:
         if sources.evidence is None:
             return self.inner(ids, mask, sources, cache, use_cache)
@@ -50,26 +56,32 @@ class MarginalFusion(Fusion):
         said = self._each(ids, mask, sources, k, cache, use_cache)
         return Decoded(mixed_words(said, prior), cache)
 
-    def loss(self, ids: Tensor, labels: Tensor, sources: Sources, smoothing: float = 0.0) -> Tensor:
+    def loss(
+        self, ids: Tensor, labels: Tensor, sources: FusionInputs, smoothing: float = 0.0
+    ) -> Tensor:
         """The mean over all words of -log p(y|x); labels are not smoothed."""
         if sources.evidence is None:
             return self.inner.loss(ids, labels, sources, smoothing)
         prior = _prior(sources, ids.shape[0])
-        likelihood = sequence_likelihood(self._each(ids, None, sources, prior.shape[1]), labels, prior)
+        likelihood = sequence_likelihood(
+            self._each(ids, None, sources, prior.shape[1]), labels, prior
+        )
         return -likelihood.sum() / (labels != -100).sum()
 
     def _each(
         self,
         ids: Tensor,
         mask: Tensor | None,
-        sources: Sources,
+        sources: FusionInputs,
         k: int,
         cache: Cache | None = None,
         use_cache: bool = False,
     ) -> Tensor:
         """Logits (n, k, t, v) with each entry alone."""
         times = ids.shape[0] // sources.picture.shape[0]
-        apart = Sources(**{n: t.repeat_interleave(times, 0) for n, t in sources.items()}).one_each()
+        apart = FusionInputs(
+            **{n: t.repeat_interleave(times, 0) for n, t in sources.items()}
+        ).one_each()
         each_mask = None if mask is None else mask.repeat_interleave(k, 0)
         said = self.inner(ids.repeat_interleave(k, 0), each_mask, apart, cache, use_cache)
         return said.logits.unflatten(0, (ids.shape[0], k))
@@ -87,8 +99,10 @@ class _EntriesCache(EncoderDecoderCache):
         super().reorder_cache(rows.flatten())
 
 
-def _prior(sources: Sources, rows: int) -> Tensor:
+def _prior(sources: FusionInputs, rows: int) -> Tensor:
     """log p(z|x) (rows, k). Raises InvalidInput where there is none."""
     if sources.prior is None:
-        raise InvalidInput("Marginal fusion needs how likely each entry is; give evidence_scores (n, k).")
+        raise InvalidInput(
+            "Marginal fusion needs how likely each entry is; give evidence_scores (n, k)."
+        )
     return sources.prior.repeat_interleave(rows // sources.prior.shape[0], 0)

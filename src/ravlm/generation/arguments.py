@@ -1,4 +1,5 @@
-"""What callers of the model give, checked and spread out into pairs of words and picture. Knows no model."""
+"""What callers of the model give, checked and spread out into pairs of words and picture. Knows no
+model."""
 
 from __future__ import annotations
 
@@ -7,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from ravlm.errors import InvalidInput
-from ravlm.generation.base import Evidence
-from ravlm.records import ImageSource
+from ravlm.records import Evidence, ImageSource
 
 TextList: TypeAlias = "list[str] | tuple[str, ...]"
 PictureList: TypeAlias = "list[Any] | tuple[Any, ...]"
@@ -26,7 +26,9 @@ def checked_k(k: int) -> int:
 def given(evidence: Found, n: int) -> list[Evidence]:
     """Evidence that a caller brings, one for each request; empty where there is none."""
     if evidence is not None and len(evidence) != n:
-        raise InvalidInput(f"There is evidence for {len(evidence)} of {n} requests; give one for each.")
+        raise InvalidInput(
+            f"There is evidence for {len(evidence)} of {n} requests; give one for each."
+        )
     return list(evidence or ())
 
 
@@ -38,15 +40,20 @@ def checked_words(text: Any, what: str, advice: str = "write what you want to kn
 
 
 def is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | os.PathLike)
+    return isinstance(value, Sequence) and not isinstance(
+        value, str | bytes | bytearray | os.PathLike
+    )
 
 
 def spread(words: Words, image: Pictures | None) -> tuple[list[str], list[ImageSource | None]]:
-    """Words and pictures in pairs; one of either goes with all of the other. Raises InvalidInput for unequal lists."""
+    """Words and pictures in pairs; one of either goes with all of the other. Raises InvalidInput
+    for unequal lists."""
     texts: list[Any] = list(words) if is_list(words) else [words]
     images: list[Any] = list(image) if is_list(image) else [image]  # type: ignore[arg-type]
     if is_list(words) and is_list(image) and len(texts) != len(images):
-        raise InvalidInput(f"There are {len(texts)} texts and {len(images)} pictures; give as many, or one for all.")
+        raise InvalidInput(
+            f"There are {len(texts)} texts and {len(images)} pictures; give as many, or one for all."
+        )
     if len(texts) == 1:
         texts *= len(images)
     elif len(images) == 1:

@@ -1,8 +1,7 @@
 """Generators of the hub under short names: what `generator="small"` fetches. See docs/choosing.md.
 
-None of them was run here, where there is no hub; tiny checkpoints of the same classes are, in the tests. Sizes are
-counted from the published shapes. Knows no loader.
-"""
+None of them was run here, where there is no hub; tiny checkpoints of the same classes are, in the
+tests. Sizes are counted from the published shapes. Knows no loader."""
 
 from __future__ import annotations
 

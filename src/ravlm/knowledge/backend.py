@@ -1,7 +1,8 @@
-"""What a knowledge base lies in, as one interface: its rows, a state of them that is searched, and their upkeep.
+"""What a knowledge base lies in, as one interface: its rows, a state of them that is searched, and
+their upkeep.
 
-A folder (`local`) and a Milvus server (`milvus`) implement it; `KnowledgeBase` is the same over both. Knows neither.
-"""
+A folder (`local`) and a Milvus server (`milvus`) implement it; `KnowledgeBase` is the same over
+both. Knows neither."""
 
 from __future__ import annotations
 
@@ -13,17 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ravlm.knowledge.rankings import Ranking
+from ravlm.knowledge.candidates import Ranking
+from ravlm.knowledge.local.schema import EntryRow, Identity
 from ravlm.knowledge.reports import Info, Page, Trial, TuneReport, VerifyReport
-from ravlm.knowledge.schema import EntryRow, Identity
 from ravlm.records import Entry, Modality, Part
-from ravlm.retrieval.filters import Filter
+from ravlm.search.filters import Filter
 
 if TYPE_CHECKING:
     import os
 
     from ravlm.encoders.base import DualEncoder
-    from ravlm.knowledge.tuning import Wishes
+    from ravlm.knowledge.index.tuning import Requirements
 
 Limit: TypeAlias = Any
 """Which entries may be found, in a back end's own form; None where all may."""
@@ -38,7 +39,8 @@ class Candidates(NamedTuple):
 
 
 class Rows(ABC):
-    """The truth: entries with their parts and vectors. A method sees one state, or makes one change."""
+    """The truth: entries with their parts and vectors. A method sees one state, or makes one
+    change."""
 
     @abstractmethod
     def canaries(self) -> dict[Modality, np.ndarray]:
@@ -58,8 +60,8 @@ class Rows(ABC):
 
     @abstractmethod
     def page(self, n: int, after: str, where: Filter | None) -> Page:
-        """The first n entries that pass `where` after the place `after` (empty: the beginning), in an order of the back
-        end's own that stays. Raises InvalidInput for a place that is none."""
+        """The first n entries that pass `where` after the place `after` (empty: the beginning), in
+        an order of the back end's own that stays. Raises InvalidInput for a place that is none."""
 
     @abstractmethod
     def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
@@ -90,7 +92,8 @@ class Rows(ABC):
 
 
 class View(ABC):
-    """One state of a base, for one search. Parts and entries are numbers that mean something within it alone."""
+    """One state of a base, for one search. Parts and entries are numbers that mean something within
+    it alone."""
 
     most: int | None = None
     """Candidates that it gives at most; None where it gives all."""
@@ -113,7 +116,9 @@ class View(ABC):
         """The same without these entries."""
 
     @abstractmethod
-    def nearest(self, modality: Modality, vectors: np.ndarray, n: int, limit: Limit) -> list[Candidates]:
+    def nearest(
+        self, modality: Modality, vectors: np.ndarray, n: int, limit: Limit
+    ) -> list[Candidates]:
         """The n best parts for each vector (q, dim): cosines, best first."""
 
     @abstractmethod
@@ -148,7 +153,8 @@ class Backend(ABC):
     @staticmethod
     @abstractmethod
     def is_there(path: str | os.PathLike[str]) -> bool:
-        """Whether there is a base that was made whole. Raises InvalidInput for a path that is none."""
+        """Whether there is a base that was made whole. Raises InvalidInput for a path that is
+        none."""
 
     @classmethod
     @abstractmethod
@@ -158,9 +164,12 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def create(
-        cls, path: str | os.PathLike[str], identity: Callable[[], tuple[Identity, dict[Modality, np.ndarray]]]
+        cls,
+        path: str | os.PathLike[str],
+        identity: Callable[[], tuple[Identity, dict[Modality, np.ndarray]]],
     ) -> Backend:
-        """An empty base; whose vectors it will hold, and their canaries, are asked for when the place proved free.
+        """An empty base; whose vectors it will hold, and their canaries, are asked for when the
+        place proved free.
 
         Raises InvalidInput where something else is there; nothing is left behind when it fails.
         """
@@ -193,14 +202,15 @@ class Backend(ABC):
 
     @abstractmethod
     def draw(self, n: int, modality: Modality, seed: int) -> Drawn:
-        """Up to n parts of a modality, drawn at random, with their entries and stored vectors (dim,)."""
+        """Up to n parts of a modality, drawn at random, with their entries and stored vectors
+        (dim,)."""
 
     @abstractmethod
     def optimize(self) -> None:
         """Bring the indexes up to date; returns when searches use them."""
 
     @abstractmethod
-    def tune(self, wishes: Wishes, told: Callable[[Trial], None]) -> TuneReport:
+    def tune(self, wishes: Requirements, told: Callable[[Trial], None]) -> TuneReport:
         """Measure kinds of index on the base's own vectors and keep the best."""
 
     @abstractmethod
@@ -218,7 +228,8 @@ class Backend(ABC):
         canaries: dict[Modality, np.ndarray],
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Let the encoder's vectors take the place of all present ones, at once; goes on where it stopped."""
+        """Let the encoder's vectors take the place of all present ones, at once; goes on where it
+        stopped."""
 
     @abstractmethod
     def close(self) -> None:
@@ -226,4 +237,5 @@ class Backend(ABC):
 
     @abstractmethod
     def take_back(self) -> bool:
-        """Close a base that `create` made, and remove it unless it has entries; tells whether it was removed."""
+        """Close a base that `create` made, and remove it unless it has entries; tells whether it
+        was removed."""

@@ -1,8 +1,7 @@
 """KnowledgeBase: entries that are searched, in a folder or on a Milvus server.
 
-It composes: rows and indexes are the back end's, the way from entry to row is ingest's, from query to hits
-searching's. Knows no generator, and not where a base lies.
-"""
+It composes: rows and indexes are the back end's, the way from entry to row is ingest's, from query
+to hits searching's. Knows no generator, and not where a base lies."""
 
 from __future__ import annotations
 
@@ -17,20 +16,28 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ravlm.errors import InvalidInput, Mismatch
-from ravlm.knowledge import canaries, exporting, importing
+from ravlm.knowledge import canaries, export, import_
 from ravlm.knowledge.backend import Backend
-from ravlm.knowledge.duplicates import Deduplicate
-from ravlm.knowledge.exporting import Form
+from ravlm.knowledge.dedup import Deduplicate
+from ravlm.knowledge.export import Form
+from ravlm.knowledge.index.tuning import RECALL, Requirements
 from ravlm.knowledge.ingest import Ingestion, checked_vectors
-from ravlm.knowledge.places import backend_of
+from ravlm.knowledge.local.schema import Identity
 from ravlm.knowledge.queries import check_search, read_queries
-from ravlm.knowledge.reports import AddReport, ExportReport, Info, Page, Trial, TuneReport, VerifyReport
-from ravlm.knowledge.schema import Identity
-from ravlm.knowledge.searching import Searching
-from ravlm.knowledge.tuning import RECALL, Wishes
+from ravlm.knowledge.registry import backend_of
+from ravlm.knowledge.reports import (
+    AddReport,
+    ExportReport,
+    Info,
+    Page,
+    Trial,
+    TuneReport,
+    VerifyReport,
+)
+from ravlm.knowledge.search import Searching
 from ravlm.records import Entry, Hit, ImageSource, Modality, Part
-from ravlm.retrieval.filter_syntax import Where, read_filter
-from ravlm.retrieval.options import SearchOptions
+from ravlm.search.filter_parser import Where, read_filter
+from ravlm.search.options import SearchOptions
 
 if TYPE_CHECKING:
     import os
@@ -43,11 +50,11 @@ DEFAULT_OPTIONS = SearchOptions()
 
 
 class KnowledgeBase:
-    """Entries in a folder or on a server. Make one with `build`, or `open` one; any number of handles may.
+    """Entries in a folder or on a server. Make one with `build`, or `open` one; any number of
+    handles may.
 
-    Methods raise NotFound, InvalidInput, Mismatch, BrokenData or Busy, each with a sentence that says what to do.
-    A handle may be used by several threads.
-    """
+    Methods raise NotFound, InvalidInput, Mismatch, BrokenData or Busy, each with a sentence that
+    says what to do. A handle may be used by several threads."""
 
     def __init__(self, backend: Backend, encoder: DualEncoder | None) -> None:
         """Used by `build` and `open`."""
@@ -67,13 +74,13 @@ class KnowledgeBase:
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
     ) -> KnowledgeBase:
-        """Make the base in the folder or at the address `path` and add `entries`, or go on with one that is there.
+        """Make the base in the folder or at the address `path` and add `entries`, or go on with one
+        that is there.
 
-        What is stored by its id stays as it is. `encoder`: one, or a name for `DualEncoder.load`; where None, that of
-        the base that is there, else "starter". `progress` is called after each batch; `deduplicate` as in
-        `add`. `.report` and `.quarantine` tell what was done and refused. A new base whose building fails before
-        anything was stored is not left behind.
-        """
+        What is stored by its id stays as it is. `encoder`: one, or a name for `DualEncoder.load`;
+        where None, that of the base that is there, else "starter". `progress` is called after each
+        batch; `deduplicate` as in `add`. `.report` and `.quarantine` tell what was done and
+        refused. A new base whose building fails before anything was stored is not left behind."""
         from ravlm.encoders.base import DualEncoder
 
         kind = backend_of(path)
@@ -86,7 +93,9 @@ class KnowledgeBase:
 
                 def identity() -> tuple[Identity, dict[Modality, np.ndarray]]:
                     found.append(loaded or DualEncoder.load("starter"))
-                    new = Identity(uuid.uuid4().hex, found[0].name, found[0].fingerprint, found[0].dim)
+                    new = Identity(
+                        uuid.uuid4().hex, found[0].name, found[0].fingerprint, found[0].dim
+                    )
                     return new, canaries.encode(found[0])
 
                 base = cls(kind.create(path, identity), None)
@@ -97,12 +106,14 @@ class KnowledgeBase:
         return base
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], encoder: DualEncoder | None = None) -> KnowledgeBase:
-        """Open the base in the folder or at the address `path`. Its encoder is loaded only when something must be
-        encoded.
+    def open(
+        cls, path: str | os.PathLike[str], encoder: DualEncoder | None = None
+    ) -> KnowledgeBase:
+        """Open the base in the folder or at the address `path`. Its encoder is loaded only when
+        something must be encoded.
 
-        Raises NotFound where there is none, Mismatch where `encoder` is not the one it was built with.
-        """
+        Raises NotFound where there is none, Mismatch where `encoder` is not the one it was built
+        with."""
         backend = backend_of(path).open(path)
         try:
             return cls(backend, encoder)
@@ -139,7 +150,8 @@ class KnowledgeBase:
 
     @property
     def encoder(self) -> DualEncoder:
-        """The encoder the base was built with, loaded and proved on first use. Raises Mismatch where it is another."""
+        """The encoder the base was built with, loaded and proved on first use. Raises Mismatch
+        where it is another."""
         from ravlm.encoders.base import DualEncoder
 
         with self._lock:
@@ -191,14 +203,15 @@ class KnowledgeBase:
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
     ) -> AddReport:
-        """Add entries, batch by batch; one whose id is stored is replaced, or passed over where nothing differs.
+        """Add entries, batch by batch; one whose id is stored is replaced, or passed over where
+        nothing differs.
 
-        `vectors={"image": (n, dim), "text": (n, dim)}` gives them ready-made for a list of n entries, one a modality
-        and entry (a text vector then stands for all of the entry's texts); what isn't given is encoded. A batch that
-        was stored stays stored, whatever happens to the next one. `deduplicate="exact"` leaves out, before anything is
-        encoded, an entry with the same picture (or without one, the same texts) as another; `"near"` also one whose
-        picture looks the same. The report names them.
-        """
+        `vectors={"image": (n, dim), "text": (n, dim)}` gives them ready-made for a list of n
+        entries, one a modality and entry (a text vector then stands for all of the entry's texts);
+        what isn't given is encoded. A batch that was stored stays stored, whatever happens to the
+        next one. `deduplicate="exact"` leaves out, before anything is encoded, an entry with the
+        same picture (or without one, the same texts) as another; `"near"` also one whose picture
+        looks the same. The report names them."""
         given = checked_vectors(vectors, entries, self._backend.identity.dim)
         return self._add(entries, given, progress, deduplicate, keep=False)
 
@@ -210,7 +223,9 @@ class KnowledgeBase:
         deduplicate: Deduplicate | None,
         keep: bool,
     ) -> AddReport:
-        ingestion = Ingestion(self._backend.rows, self._backend.identity, lambda: self.encoder, keep, deduplicate)
+        ingestion = Ingestion(
+            self._backend.rows, self._backend.identity, lambda: self.encoder, keep, deduplicate
+        )
         try:
             ingestion.run(entries, given, progress)
         finally:
@@ -218,8 +233,9 @@ class KnowledgeBase:
         return self.report
 
     def remove(self, ids: str | Iterable[str]) -> int:
-        """Remove entries; returns how many there were. No search finds them any more; `compact` clears the disk."""
-        from ravlm.data.batches import batched
+        """Remove entries; returns how many there were. No search finds them any more; `compact`
+        clears the disk."""
+        from ravlm.data.parallel import batched
 
         wanted = dict.fromkeys(str(id_) for id_ in ([ids] if isinstance(ids, str) else ids))
         return sum(self._backend.rows.remove(some) for some in batched(wanted, 1000))
@@ -231,13 +247,17 @@ class KnowledgeBase:
         return [found[id_] for id_ in wanted if id_ in found]
 
     def page(self, n: int = 100, after: str = "", where: Where = None) -> Page:
-        """Entries of the base without a search, n at a time: `after` is the `next` of the page before."""
+        """Entries of the base without a search, n at a time: `after` is the `next` of the page
+        before."""
         if n < 1:
             raise InvalidInput(f"n is {n}; a number of entries from 1 on is needed.")
         return self._backend.rows.page(n, after, read_filter(where))
 
-    def sample(self, n: int, modality: Modality, seed: int = 0) -> list[tuple[Entry, Part, np.ndarray]]:
-        """Up to n parts of a modality, drawn at random, with their entries and stored vectors (dim,) float32."""
+    def sample(
+        self, n: int, modality: Modality, seed: int = 0
+    ) -> list[tuple[Entry, Part, np.ndarray]]:
+        """Up to n parts of a modality, drawn at random, with their entries and stored vectors
+        (dim,) float32."""
         return self._backend.draw(n, modality, seed)
 
     def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
@@ -256,12 +276,13 @@ class KnowledgeBase:
         where: Where = None,
         options: SearchOptions = DEFAULT_OPTIONS,
     ) -> list[Hit]:
-        """The k best entries for a text, a picture, both, or a vector (dim,); all where there are fewer, best first.
+        """The k best entries for a text, a picture, both, or a vector (dim,); all where there are
+        fewer, best first.
 
-        `modality` says which parts are looked at. In a search over both the cosines with the other modality than the
-        query's are mapped to the scale of its own (`ravlm.retrieval.scale`), so that texts don't always win; a bare
-        vector is compared as it is. `where`: the filter language.
-        """
+        `modality` says which parts are looked at. In a search over both the cosines with the other
+        modality than the query's are mapped to the scale of its own
+        (`ravlm.search.score_calibration`), so that texts don't always win; a bare vector is
+        compared as it is. `where`: the filter language."""
         query = {"text": text, "image": image, "vector": vector}
         return self.search_many([query], k, modality, where, options)[0]
 
@@ -273,9 +294,12 @@ class KnowledgeBase:
         where: Where = None,
         options: SearchOptions = DEFAULT_OPTIONS,
     ) -> list[list[Hit]]:
-        """The hits of each query, a mapping with `text`, `image` (or both) or `vector`; as `search`, but together."""
+        """The hits of each query, a mapping with `text`, `image` (or both) or `vector`; as
+        `search`, but together."""
         modalities, tree = check_search(k, modality), read_filter(where)
-        read = read_queries(queries, options, modalities, self._backend.identity.dim, lambda: self.encoder)
+        read = read_queries(
+            queries, options, modalities, self._backend.identity.dim, lambda: self.encoder
+        )
         with self._backend.viewing() as view:
             return Searching(view, modalities, options).hits(read, k, tree)
 
@@ -284,9 +308,9 @@ class KnowledgeBase:
     def optimize(self) -> None:
         """Bring the indexes up to date, on disk; returns when searches use them.
 
-        In a folder, vectors up to 30,000 of a modality are compared one by one. More get an index of cells, with what a
-        query spends set to a recall of 0.95 on the base's own vectors; `tune` chooses otherwise.
-        """
+        In a folder, vectors up to 30,000 of a modality are compared one by one. More get an index
+        of cells, with what a query spends set to a recall of 0.95 on the base's own vectors; `tune`
+        chooses otherwise."""
         self._backend.optimize()
 
     def tune(
@@ -296,30 +320,34 @@ class KnowledgeBase:
         latency: float | None = None,
         progress: Callable[[Trial], None] | None = None,
     ) -> TuneReport:
-        """Measure the kinds of vector index on the base's own vectors, and keep the fastest that does what is wished.
+        """Measure the kinds of vector index on the base's own vectors, and keep the fastest that
+        does what is wished.
 
-        `recall`: share of the ten best that are found; `memory`: bytes for all vectors of the modality with the most;
-        `latency`: seconds a search (median). `progress` is called with each kind that was measured. The choice stays
-        for later `optimize`.
-        """
-        return self._backend.tune(Wishes(recall, memory, latency), progress or (lambda trial: None))
+        `recall`: share of the ten best that are found; `memory`: bytes for all vectors of the
+        modality with the most; `latency`: seconds a search (median). `progress` is called with each
+        kind that was measured. The choice stays for later `optimize`."""
+        return self._backend.tune(
+            Requirements(recall, memory, latency), progress or (lambda trial: None)
+        )
 
     def compact(self) -> None:
-        """Clear from the disk what was removed: rows, keywords, vectors, pictures that the base kept."""
+        """Clear from the disk what was removed: rows, keywords, vectors, pictures that the base
+        kept."""
         self._backend.compact()
 
     def verify(self, sample: int = 16) -> VerifyReport:
-        """Prove the base: file, counts, checksums, index, pictures, and id -> row -> vector by encoding `sample`
-        entries again. Writes nothing."""
+        """Prove the base: file, counts, checksums, index, pictures, and id -> row -> vector by
+        encoding `sample` entries again. Writes nothing."""
         return self._backend.verify(lambda: self.encoder, sample)
 
     def reencode(
         self, encoder: DualEncoder | str | Path, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Let another encoder's vectors take the place of the present ones, all at once; goes on where it stopped.
+        """Let another encoder's vectors take the place of the present ones, all at once; goes on
+        where it stopped.
 
-        `progress` is called with the entries done and their number. Other handles must open the base again.
-        """
+        `progress` is called with the entries done and their number. Other handles must open the
+        base again."""
         from ravlm.encoders.base import DualEncoder
 
         new = DualEncoder.load(encoder) if isinstance(encoder, str | Path) else encoder
@@ -328,20 +356,23 @@ class KnowledgeBase:
             self._encoder, self._proved = new, True
 
     def export_to(
-        self, path: str | os.PathLike[str], form: Form = "files", shard: int = exporting.SHARD
+        self, path: str | os.PathLike[str], form: Form = "files", shard: int = export.SHARD
     ) -> ExportReport:
-        """Write all entries, pictures and vectors into the new folder `path`: as JSON lines and picture files, or, with
-        `form="webdataset"`, as tar files of `shard` entries each."""
-        return exporting.export(self._backend.rows, self._backend.identity, Path(path).absolute(), form, shard)
+        """Write all entries, pictures and vectors into the new folder `path`: as JSON lines and
+        picture files, or, with `form="webdataset"`, as tar files of `shard` entries each."""
+        return export.export(
+            self._backend.rows, self._backend.identity, Path(path).absolute(), form, shard
+        )
 
     def import_from(self, path: str | os.PathLike[str]) -> AddReport:
-        """Add what `export_to` wrote; ids that are there are replaced. From a base of another encoder it is encoded.
+        """Add what `export_to` wrote; ids that are there are replaced. From a base of another
+        encoder it is encoded.
 
-        Pictures are copied into the base. Raises InvalidInput for any other source, which `add` takes.
-        """
-        source = importing.Exported(Path(path).absolute())
+        Pictures are copied into the base. Raises InvalidInput for any other source, which `add`
+        takes."""
+        source = import_.Exported(Path(path).absolute())
         if source.fingerprint == self._backend.identity.fingerprint:
-            added, updated = importing.imported(self._backend.rows, self._backend.identity, source)
+            added, updated = import_.imported(self._backend.rows, self._backend.identity, source)
             self.report = AddReport(added, updated)
             return self.report
         if source.has_given:
@@ -358,14 +389,17 @@ class KnowledgeBase:
         self._backend.close()
 
     def discard(self) -> bool:
-        """Close the base, and take it back if `build` made it through this handle and it has no entries; tells whether
-        it was."""
+        """Close the base, and take it back if `build` made it through this handle and it has no
+        entries; tells whether it was."""
         return self._backend.take_back()
 
     def __enter__(self) -> KnowledgeBase:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()

@@ -26,8 +26,12 @@ def pictures() -> list[Image.Image]:
     y, x = np.mgrid[0:96, 0:96] / 95.0
     slopes = np.stack([x, y, 1 - (x + y) / 2], axis=-1)
     rings = np.cos(12 * np.hypot(x - 0.4, y - 0.6))[..., None] * np.array([0.5, 0.3, -0.4]) + 0.5
-    board = np.where(((x * 6).astype(int) + (y * 6).astype(int)) % 2, 0.9, 0.15)[..., None] * np.array([1.0, 0.8, 0.3])
-    return [Image.fromarray((np.clip(p, 0, 1) * 255).astype(np.uint8)) for p in (slopes, rings, board)]
+    board = np.where(((x * 6).astype(int) + (y * 6).astype(int)) % 2, 0.9, 0.15)[
+        ..., None
+    ] * np.array([1.0, 0.8, 0.3])
+    return [
+        Image.fromarray((np.clip(p, 0, 1) * 255).astype(np.uint8)) for p in (slopes, rings, board)
+    ]
 
 
 def encode(encoder: DualEncoder) -> dict[Modality, np.ndarray]:
@@ -36,7 +40,8 @@ def encode(encoder: DualEncoder) -> dict[Modality, np.ndarray]:
 
 
 def worst_cosine(encoder: DualEncoder, stored: dict[Modality, np.ndarray]) -> float:
-    """The least cosine of the encoder's vectors of the canaries with the stored ones; -1 where shapes differ."""
+    """The least cosine of the encoder's vectors of the canaries with the stored ones; -1 where
+    shapes differ."""
     cosines = [1.0]
     for modality, now in encode(encoder).items():
         if now.shape != stored[modality].shape:

@@ -1,7 +1,7 @@
 """From a stream of entries to rows of the store: checked, decoded, encoded, stored batch by batch.
 
-Pictures are decoded in threads, one batch ahead of the encoder. What can't be used goes to quarantine with its reason
-and place, whole; what is stored already is passed over. Knows no search.
+Pictures are decoded in threads, one batch ahead of the encoder. What can't be used goes to
+quarantine with its reason and place, whole; what is stored already is passed over. Knows no search.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ravlm.data.batches import ahead, batched
 from ravlm.data.images import image_bytes, is_address
+from ravlm.data.parallel import ahead, batched
 from ravlm.data.rows import Quarantined
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, nearest
 from ravlm.knowledge.backend import Rows
-from ravlm.knowledge.duplicates import Deduplicate, Duplicates, check_deduplicate, look_of
-from ravlm.knowledge.encoding import Item, encode
-from ravlm.knowledge.pictures import locate, opened
+from ravlm.knowledge.dedup import Deduplicate, Duplicates, check_deduplicate, look_of
+from ravlm.knowledge.embed import Item, encode
+from ravlm.knowledge.local.images import locate, opened
+from ravlm.knowledge.local.schema import Identity
 from ravlm.knowledge.reports import AddReport
-from ravlm.knowledge.schema import Identity
 from ravlm.records import MODALITIES, Entry, Modality
-from ravlm.retrieval.filters import facets
 from ravlm.runtime import cpu_count
+from ravlm.search.filters import facets
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import DualEncoder
 
 BATCH, GIVEN_BATCH = 64, 4096
-"""Entries stored in one transaction: where they are encoded, and where their vectors came ready-made."""
+"""Entries stored in one transaction: where they are encoded, and where their vectors came
+ready-made."""
 _NO_PICTURE = '["", ""]'
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 class Ingestion:
-    """One run over one source. `keep`: entries whose id is stored stay as they are, whatever their content."""
+    """One run over one source. `keep`: entries whose id is stored stay as they are, whatever their
+    content."""
 
     def __init__(
         self, store: Rows, identity: Identity, encoder: Callable[[], DualEncoder], keep: bool = False,
@@ -62,7 +64,8 @@ class Ingestion:
         given: Mapping[Modality, np.ndarray],
         progress: Callable[[AddReport], None] | None = None,
     ) -> AddReport:
-        """Add all of `entries`; `given` as `checked_vectors` returns it. A batch that was stored stays stored."""
+        """Add all of `entries`; `given` as `checked_vectors` returns it. A batch that was stored
+        stays stored."""
         if self.deduplicate is not None:
             self.duplicates = Duplicates(self.deduplicate, self.store.contents())
         size = GIVEN_BATCH if given else BATCH
@@ -90,14 +93,18 @@ class Ingestion:
 
     # in the thread that called
 
-    def _items(self, entries: Iterable[Entry], given: Mapping[Modality, np.ndarray], size: int) -> Iterator[Item]:
+    def _items(
+        self, entries: Iterable[Entry], given: Mapping[Modality, np.ndarray], size: int
+    ) -> Iterator[Item]:
         """Entries with what is known of them, each id once."""
         seen: set[str] = set()
         for batch in batched(enumerate(entries), size):
             items = []
             for position, entry in batch:
                 if not isinstance(entry, Entry):
-                    raise InvalidInput(f"Item {position + 1} to add is a {type(entry).__name__}; an Entry is needed.")
+                    raise InvalidInput(
+                        f"Item {position + 1} to add is a {type(entry).__name__}; an Entry is needed."
+                    )
                 item = Item(entry, f"entry {position + 1}", given, position)
                 self._identify(item, seen)
                 items.append(item)
@@ -121,13 +128,19 @@ class Ingestion:
         except UnicodeEncodeError:
             item.refused = "A text or the id of it is not valid Unicode (half of a surrogate pair)."
         except (TypeError, ValueError, RavlmError) as error:
-            item.refused = str(error) if isinstance(error, RavlmError) else f"Its metadata is not JSON: {error}."
+            item.refused = (
+                str(error)
+                if isinstance(error, RavlmError)
+                else f"Its metadata is not JSON: {error}."
+            )
         else:
             if id_ != entry.id or texts != entry.texts:
                 item.entry = Entry(id_, entry.image, texts, entry.metadata)
             item.place = f'{item.place}, "{id_}"'
             if id_ in seen:
-                item.refused = f'The id "{id_}" stands in this source twice; the first one was taken.'
+                item.refused = (
+                    f'The id "{id_}" stands in this source twice; the first one was taken.'
+                )
             seen.add(id_)
 
     def _take(self, batch: list[Item], source: Iterable[Entry]) -> None:
@@ -153,14 +166,19 @@ class Ingestion:
         refused = _quarantine_of(source)
         for item in batch:
             if item.refused:
-                (self.refused if refused is None else refused).append(Quarantined(item.place, item.refused))
+                (self.refused if refused is None else refused).append(
+                    Quarantined(item.place, item.refused)
+                )
 
     def _new(self, items: list[Item]) -> list[Item]:
-        """Those that repeat nothing; an entry whose id is stored is its new form, and never left out."""
+        """Those that repeat nothing; an entry whose id is stored is its new form, and never left
+        out."""
         if self.duplicates is not None:
             for item in items:
                 if item.stored is None:
-                    found = self.duplicates.of(item.entry.id, item.image_hash, item.texts, item.look)
+                    found = self.duplicates.of(
+                        item.entry.id, item.image_hash, item.texts, item.look
+                    )
                     if found is not None:
                         item.repeats, item.pixels = found, None
                         self.repeated.append((item.entry.id, found))
@@ -188,7 +206,11 @@ class Ingestion:
         source = entry.image
         if source is not None:
             found = locate(source)
-            item.image, item.image_hash, item.picture = found.image, found.hash, found.data if found.keep else None
+            item.image, item.image_hash, item.picture = (
+                found.image,
+                found.hash,
+                found.data if found.keep else None,
+            )
         elif not item.given and not any(text.strip() for text in entry.texts):
             raise InvalidInput("It has neither a picture nor a text.")
         content = f"{_NO_PICTURE if source is None else json_texts([item.image or '', item.image_hash or ''])}\n"
@@ -210,11 +232,15 @@ def checked_vectors(
     if vectors is None:
         return {}
     if not isinstance(entries, Sequence):
-        raise InvalidInput("With vectors=, entries must be a list: row i of the vectors belongs to entry i.")
+        raise InvalidInput(
+            "With vectors=, entries must be a list: row i of the vectors belongs to entry i."
+        )
     checked: dict[Modality, np.ndarray] = {}
     for name, rows in vectors.items():
         if name not in MODALITIES:
-            raise InvalidInput(f'vectors= has the key "{name}"; allowed: image, text.{nearest(str(name), MODALITIES)}')
+            raise InvalidInput(
+                f'vectors= has the key "{name}"; allowed: image, text.{nearest(str(name), MODALITIES)}'
+            )
         array = np.asarray(rows, np.float32)
         if array.ndim != 2 or len(array) != len(entries):
             raise InvalidInput(

@@ -1,19 +1,19 @@
-"""Metrics as plain functions of texts, ids, vectors or pixels, each giving a `Score`. No Java, no download, no model.
+"""Metrics as plain functions of texts, ids, vectors or pixels, each giving a `Score`. No Java, no
+download, no model.
 
 `docs/metrics.md` says for each what it equals and where it differs.
 """
 
-from ravlm.metrics.answers import containment, exact_match, normalise_answer, token_f1, vqa_accuracy
 from ravlm.metrics.bleu import bleu, bleu_from_counts
 from ravlm.metrics.calibration import calibration_from_counts, expected_calibration_error
-from ravlm.metrics.captions import caption_scores
+from ravlm.metrics.caption import caption_scores
 from ravlm.metrics.cider import CiderFrequencies, cider, cider_frequencies
-from ravlm.metrics.citations import citation_precision, citation_recall, share_from_counts
+from ravlm.metrics.citation import citation_precision, citation_recall, share_from_counts
+from ravlm.metrics.clip_score import clip_score, directional_similarity, ref_clip_score
 from ravlm.metrics.diversity import copy_rate, distinct_n
-from ravlm.metrics.images import image_l1, image_l2, mask_iou, psnr, ssim
-from ravlm.metrics.likeness import clip_score, directional_similarity, ref_clip_score
+from ravlm.metrics.image import image_l1, image_l2, mask_iou, psnr, ssim
 from ravlm.metrics.meteor import meteor, meteor_from_counts
-from ravlm.metrics.penn import PennTokens
+from ravlm.metrics.ptb_tokenizer import PennTokens
 from ravlm.metrics.retrieval import (
     cross_modal_recall,
     mean_average_precision,
@@ -23,6 +23,7 @@ from ravlm.metrics.retrieval import (
     recall_at,
 )
 from ravlm.metrics.rouge import rouge, rouge_l
+from ravlm.metrics.vqa import containment, exact_match, normalise_answer, token_f1, vqa_accuracy
 
 __all__ = [
     "CiderFrequencies",

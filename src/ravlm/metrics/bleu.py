@@ -1,7 +1,8 @@
-"""BLEU of a corpus with several references, as the caption tools count it. Knows n-grams, and no task.
+"""BLEU of a corpus with several references, as the caption tools count it. Knows n-grams, and no
+task.
 
-Papineni, Roukos, Ward and Zhu 2002; the constants and the closest reference length are pycocoevalcap's `Bleu`.
-"""
+Papineni, Roukos, Ward and Zhu 2002; the constants and the closest reference length are
+pycocoevalcap's `Bleu`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics.texts import Grams, Texts, Tokenize
+from ravlm.metrics.tokenization import Grams, Texts, Tokenize
 from ravlm.records import Score
 
 _TINY, _SMALL = 1e-15, 1e-9
@@ -18,13 +19,17 @@ _ORDERS = 4
 
 
 def bleu(
-    candidates: Sequence[str], references: Sequence[Sequence[str]], n: int = 4, tokenize: Tokenize = "ptb"
+    candidates: Sequence[str],
+    references: Sequence[Sequence[str]],
+    n: int = 4,
+    tokenize: Tokenize = "ptb",
 ) -> Score:
-    """BLEU-`n` (1 to 4) of the whole corpus, 0 to 1; `items` hold each sentence's own, and are not averaged.
+    """BLEU-`n` (1 to 4) of the whole corpus, 0 to 1; `items` hold each sentence's own, and are not
+    averaged.
 
-    `counts` (items, 2 + 2 n): words, words of the closest reference, n-grams a candidate has and those that are right,
-    for n from 1 on; `bleu_from_counts` makes the value of their sum, and so of any resample.
-    """
+    `counts` (items, 2 + 2 n): words, words of the closest reference, n-grams a candidate has and
+    those that are right, for n from 1 on; `bleu_from_counts` makes the value of their sum, and so
+    of any resample."""
     return bleu_of(Texts(candidates, references, tokenize), n)
 
 
@@ -37,7 +42,13 @@ def bleu_of(texts: Texts, n: int = 4) -> Score:
 
 def bleus_of(texts: Texts) -> list[Score]:
     """BLEU-1 to BLEU-4 of texts that are tokenised, counted once."""
-    rows = zip(texts.candidate_grams, texts.candidates, texts.reference_grams, texts.references, strict=True)
+    rows = zip(
+        texts.candidate_grams,
+        texts.candidates,
+        texts.reference_grams,
+        texts.references,
+        strict=True,
+    )
     counts = np.array(
         [
             _counts(candidate, len(words), grams, [len(reference) for reference in references])
@@ -71,7 +82,10 @@ def bleu_from_counts(counts: np.ndarray) -> np.ndarray:
 def _counts(candidate: Grams, words: int, references: list[Grams], lengths: list[int]) -> list[int]:
     closest = min((abs(length - words), length) for length in lengths)[1]
     right = [
-        sum(min(count, max(r[order].get(gram, 0) for r in references)) for gram, count in candidate[order].items())
+        sum(
+            min(count, max(r[order].get(gram, 0) for r in references))
+            for gram, count in candidate[order].items()
+        )
         for order in range(_ORDERS)
     ]
     return [words, closest, *(max(0, words - order) for order in range(_ORDERS)), *right]

@@ -1,7 +1,8 @@
-"""CIDEr-D: how near a caption comes to what people agree on, n-grams weighed by how seldom they are.
+"""CIDEr-D: how near a caption comes to what people agree on, n-grams weighed by how seldom they
+are.
 
-Vedantam, Zitnick and Parikh 2015, as in pycocoevalcap's `Cider`: clipped, with a penalty on the length. Knows no task.
-"""
+Vedantam, Zitnick and Parikh 2015, as in pycocoevalcap's `Cider`: clipped, with a penalty on the
+length. Knows no task."""
 
 from __future__ import annotations
 
@@ -13,7 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics.texts import Grams, Texts, Tokenize, check_references, count_grams, tokenizer
+from ravlm.metrics.tokenization import (
+    Grams,
+    Texts,
+    Tokenize,
+    check_references,
+    count_grams,
+    tokenizer,
+)
 from ravlm.records import Score
 
 _SIGMA = 6.0
@@ -22,18 +30,24 @@ _ORDERS = 4
 
 @dataclass(frozen=True)
 class CiderFrequencies:
-    """In how many items' references each n-gram occurs, of how many items: what an n-gram's weight is made of."""
+    """In how many items' references each n-gram occurs, of how many items: what an n-gram's weight
+    is made of."""
 
     items: int
     tokenize: Tokenize
     counts: Counter[tuple[str, ...]] = field(repr=False)
 
 
-def cider_frequencies(references: Sequence[Sequence[str]], tokenize: Tokenize = "ptb") -> CiderFrequencies:
-    """The frequencies of a whole set, kept so that one item or a subset scores as it does in the whole."""
+def cider_frequencies(
+    references: Sequence[Sequence[str]], tokenize: Tokenize = "ptb"
+) -> CiderFrequencies:
+    """The frequencies of a whole set, kept so that one item or a subset scores as it does in the
+    whole."""
     line = tokenizer(tokenize)
     wanted = check_references(references, len(references))
-    return _frequencies([[count_grams(line(t).split()) for t in texts] for texts in wanted], tokenize)
+    return _frequencies(
+        [[count_grams(line(t).split()) for t in texts] for texts in wanted], tokenize
+    )
 
 
 def cider(
@@ -44,13 +58,14 @@ def cider(
 ) -> Score:
     """CIDEr-D, 0 to 10: the mean of the items. `frequencies` default to those of `references`.
 
-    With its own frequencies a single item scores 0: every n-gram occurs in all items. Papers print it times 100.
-    """
+    With its own frequencies a single item scores 0: every n-gram occurs in all items. Papers print
+    it times 100."""
     return cider_of(Texts(candidates, references, tokenize), frequencies)
 
 
 def cider_of(texts: Texts, frequencies: CiderFrequencies | None = None) -> Score:
-    """`cider` of texts that are tokenised. Raises InvalidInput for frequencies of another tokenisation."""
+    """`cider` of texts that are tokenised. Raises InvalidInput for frequencies of another
+    tokenisation."""
     frozen = frequencies is not None
     frequencies = frequencies or _frequencies(texts.reference_grams, texts.tokenize)
     if frequencies.tokenize != texts.tokenize:
@@ -62,7 +77,11 @@ def cider_of(texts: Texts, frequencies: CiderFrequencies | None = None) -> Score
     weigh = _Weights(frequencies)
     for candidate, references in zip(texts.candidate_grams, texts.reference_grams, strict=True):
         ours = weigh(candidate)
-        items.append(10 * sum(_likeness(ours, weigh(reference)) for reference in references) / len(references))
+        items.append(
+            10
+            * sum(_likeness(ours, weigh(reference)) for reference in references)
+            / len(references)
+        )
     source = f"frequencies:{'frozen' if frozen else 'own'}-{frequencies.items}"
     return Score(float(np.mean(items)), tuple(items), texts.signature("cider-d", source))
 
@@ -84,8 +103,13 @@ class _Weights:
 
     def __call__(self, grams: Grams) -> _Weighted:
         rarity, unknown = self.rarity, self.unknown
-        vectors = tuple({gram: count * rarity.get(gram, unknown) for gram, count in order.items()} for order in grams)
-        norms = tuple(math.sqrt(sum(weight * weight for weight in vector.values())) for vector in vectors)
+        vectors = tuple(
+            {gram: count * rarity.get(gram, unknown) for gram, count in order.items()}
+            for order in grams
+        )
+        norms = tuple(
+            math.sqrt(sum(weight * weight for weight in vector.values())) for vector in vectors
+        )
         return _Weighted(vectors, norms, grams[1].total())
 
 
@@ -97,10 +121,16 @@ def _frequencies(references: Sequence[Sequence[Grams]], tokenize: Tokenize) -> C
 
 
 def _likeness(ours: _Weighted, theirs: _Weighted) -> float:
-    """The mean over n of the clipped cosines, less for another length (counted in pairs of words, as the reference)."""
+    """The mean over n of the clipped cosines, less for another length (counted in pairs of words,
+    as the reference)."""
     total = 0.0
-    for vector, other, norm, other_norm in zip(ours.vectors, theirs.vectors, ours.norms, theirs.norms, strict=True):
+    for vector, other, norm, other_norm in zip(
+        ours.vectors, theirs.vectors, ours.norms, theirs.norms, strict=True
+    ):
         if norm and other_norm:
-            common = sum(min(vector[gram], other[gram]) * other[gram] for gram in vector.keys() & other.keys())
+            common = sum(
+                min(vector[gram], other[gram]) * other[gram]
+                for gram in vector.keys() & other.keys()
+            )
             total += common / (norm * other_norm)
     return total / _ORDERS * math.exp(-((ours.length - theirs.length) ** 2) / (2 * _SIGMA**2))

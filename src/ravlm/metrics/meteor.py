@@ -1,8 +1,9 @@
-"""METEOR in the form of its version 1.5: words aligned by themselves and by their stems, function words weighed down.
+"""METEOR in the form of its version 1.5: words aligned by themselves and by their stems, function
+words weighed down.
 
-Denkowski and Lavie 2014. With their function words it equals their program with the modules "exact stem", but for the
-few captions where that leaves an ambiguous stem unmatched. Its synonyms and paraphrases need data that no light package
-brings; scores are lower than with them. Knows no task.
+Denkowski and Lavie 2014. With their function words it equals their program with the modules "exact
+stem", but for the few captions where that leaves an ambiguous stem unmatched. Its synonyms and
+paraphrases need data that no light package brings; scores are lower than with them. Knows no task.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ravlm.data.readings import FUNCTION, PARTICLES
-from ravlm.metrics.texts import Texts, Tokenize
+from ravlm.data.chinese_lexicon import FUNCTION, PARTICLES
+from ravlm.metrics.tokenization import Texts, Tokenize
 from ravlm.records import Score
 
 FUNCTION_WORDS = frozenset(
@@ -33,7 +34,8 @@ FUNCTION_WORDS = frozenset(
 
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
 _TENTHS = (10, 6)
-"""What a word counts that is matched as it is, and by its stem; whole numbers, so that sums compare exactly."""
+"""What a word counts that is matched as it is, and by its stem; whole numbers, so that sums compare
+exactly."""
 _BEAM = 40
 
 
@@ -43,18 +45,22 @@ def meteor(
     tokenize: Tokenize = "ptb",
     function_words: Iterable[str] | None = None,
 ) -> Score:
-    """METEOR of the whole corpus, 0 to 1, from summed counts as in the program; `items` hold each text's own.
+    """METEOR of the whole corpus, 0 to 1, from summed counts as in the program; `items` hold each
+    text's own.
 
-    `function_words` replaces the built-in list. `counts` (items, 13): words of the candidate and of its best reference,
-    each as content and function words; matched ones likewise, of each stage; chunks. `meteor_from_counts` makes the
-    value of their sum, and so of any resample.
-    """
+    `function_words` replaces the built-in list. `counts` (items, 13): words of the candidate and of
+    its best reference, each as content and function words; matched ones likewise, of each stage;
+    chunks. `meteor_from_counts` makes the value of their sum, and so of any resample."""
     return meteor_of(Texts(candidates, references, tokenize), function_words)
 
 
 def meteor_of(texts: Texts, function_words: Iterable[str] | None = None) -> Score:
     """`meteor` of texts that are tokenised."""
-    function = frozenset(function_words) if function_words is not None else FUNCTION_WORDS | FUNCTION | PARTICLES
+    function = (
+        frozenset(function_words)
+        if function_words is not None
+        else FUNCTION_WORDS | FUNCTION | PARTICLES
+    )
     known: dict[str, str] = {}
     stem = _english_stem()
 
@@ -74,7 +80,9 @@ def meteor_of(texts: Texts, function_words: Iterable[str] | None = None) -> Scor
         value=float(meteor_from_counts(table.sum(axis=0))),
         items=tuple(meteor_from_counts(table).tolist()),
         signature=texts.signature(
-            "meteor-1.5-form", "exact+stem", f"function:{'own' if function_words is None else 'given'}-{len(function)}"
+            "meteor-1.5-form",
+            "exact+stem",
+            f"function:{'own' if function_words is None else 'given'}-{len(function)}",
         ),
         counts=table,
     )
@@ -120,15 +128,16 @@ def _counts(pair: _Pair, function: frozenset[str]) -> list[int]:
 
 
 _Path = tuple[int, int, int, int, tuple[tuple[int, int], ...]]
-"""Part of an alignment, smaller is better: minus the weights matched, chunks, how far apart the matched places are; the
-bits of the reference's words that are matched; the links."""
+"""Part of an alignment, smaller is better: minus the weights matched, chunks, how far apart the
+matched places are; the bits of the reference's words that are matched; the links."""
 
 
 def _align(pair: _Pair) -> tuple[tuple[int, int], ...]:
-    """The places that match, in the candidate's order: as much as can be, in few chunks, at like places.
+    """The places that match, in the candidate's order: as much as can be, in few chunks, at like
+    places.
 
-    Only words of one stem compete with each other, so a word is left out only where the candidate has it more often.
-    """
+    Only words of one stem compete with each other, so a word is left out only where the candidate
+    has it more often."""
     places: dict[str, list[int]] = {}
     for place, stem in enumerate(pair.reference_stems):
         places.setdefault(stem, []).append(place)
@@ -139,7 +148,9 @@ def _align(pair: _Pair) -> tuple[tuple[int, int], ...]:
             continue
         grown: dict[tuple[int, tuple[int, int]], _Path] = {}
         for path in paths:
-            for longer in _extensions(path, pair, ours, places[stem], more[stem] > len(places[stem])):
+            for longer in _extensions(
+                path, pair, ours, places[stem], more[stem] > len(places[stem])
+            ):
                 state = (longer[3], longer[4][-1])
                 if state not in grown or longer < grown[state]:
                     grown[state] = longer
@@ -149,7 +160,9 @@ def _align(pair: _Pair) -> tuple[tuple[int, int], ...]:
     return min(paths)[4][1:]
 
 
-def _extensions(path: _Path, pair: _Pair, ours: int, options: list[int], may_skip: bool) -> list[_Path]:
+def _extensions(
+    path: _Path, pair: _Pair, ours: int, options: list[int], may_skip: bool
+) -> list[_Path]:
     unlike, chunks, distance, taken, links = path
     follows = (links[-1][0] + 1, links[-1][1] + 1)
     found = [path] if may_skip else []
@@ -158,7 +171,15 @@ def _extensions(path: _Path, pair: _Pair, ours: int, options: list[int], may_ski
             tenths = _TENTHS[pair.candidate[ours] != pair.reference[theirs]]
             link = (ours, theirs)
             torn = chunks + (link != follows)
-            found.append((unlike - tenths, torn, distance + abs(ours - theirs), taken | 1 << theirs, (*links, link)))
+            found.append(
+                (
+                    unlike - tenths,
+                    torn,
+                    distance + abs(ours - theirs),
+                    taken | 1 << theirs,
+                    (*links, link),
+                )
+            )
     return found
 
 

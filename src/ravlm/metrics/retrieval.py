@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics.texts import signature
+from ravlm.metrics.tokenization import signature
 from ravlm.records import Score
 
 Ranked = Sequence[Sequence[str]]
@@ -19,7 +19,8 @@ Relevant = Sequence[Collection[str]]
 
 @dataclass(frozen=True)
 class CrossModalRecall:
-    """Recall at k in percent, both ways: a text finds its image; an image finds any of its texts."""
+    """Recall at k in percent, both ways: a text finds its image; an image finds any of its
+    texts."""
 
     text_to_image: dict[int, float]
     image_to_text: dict[int, float]
@@ -37,8 +38,8 @@ def cross_modal_recall(
 ) -> CrossModalRecall:
     """Recall of exact search among unit vectors `images` (n, dim) and `texts` (m, dim).
 
-    `owner` (m,) is the image that each text describes; every image needs a text. Ties count against the right one.
-    """
+    `owner` (m,) is the image that each text describes; every image needs a text. Ties count against
+    the right one."""
     scores = texts @ images.T
     right = scores[np.arange(len(texts)), owner]
     text_ranks = (scores >= right[:, None]).sum(axis=1) - 1
@@ -48,23 +49,34 @@ def cross_modal_recall(
         best = by_image[image, owner == image].max()
         image_ranks[image] = (by_image[image, owner != image] >= best).sum()
     return CrossModalRecall(
-        {k: float(100 * np.mean(text_ranks < k)) for k in ks}, {k: float(100 * np.mean(image_ranks < k)) for k in ks}
+        {k: float(100 * np.mean(text_ranks < k)) for k in ks},
+        {k: float(100 * np.mean(image_ranks < k)) for k in ks},
     )
 
 
 def recall_at(ranked: Ranked, relevant: Relevant, k: int) -> Score:
     """The share of what is relevant that is among the first `k`; the mean over the queries."""
-    return _mean(ranked, relevant, lambda hits, gains: sum(hits[:k]) / len(gains), f"recall@{_positive(k)}")
+    return _mean(
+        ranked, relevant, lambda hits, gains: sum(hits[:k]) / len(gains), f"recall@{_positive(k)}"
+    )
 
 
 def precision_at(ranked: Ranked, relevant: Relevant, k: int) -> Score:
-    """The share of the first `k` places (not of what was found) that is relevant; the mean over the queries."""
-    return _mean(ranked, relevant, lambda hits, gains: sum(hits[:k]) / k, f"precision@{_positive(k)}")
+    """The share of the first `k` places (not of what was found) that is relevant; the mean over the
+    queries."""
+    return _mean(
+        ranked, relevant, lambda hits, gains: sum(hits[:k]) / k, f"precision@{_positive(k)}"
+    )
 
 
 def mean_reciprocal_rank(ranked: Ranked, relevant: Relevant) -> Score:
     """One over the rank of the first relevant hit, 0 without one; the mean over the queries."""
-    return _mean(ranked, relevant, lambda hits, gains: 1 / (hits.index(True) + 1) if True in hits else 0.0, "mrr")
+    return _mean(
+        ranked,
+        relevant,
+        lambda hits, gains: 1 / (hits.index(True) + 1) if True in hits else 0.0,
+        "mrr",
+    )
 
 
 def mean_average_precision(ranked: Ranked, relevant: Relevant) -> Score:
@@ -78,7 +90,8 @@ def mean_average_precision(ranked: Ranked, relevant: Relevant) -> Score:
 
 
 def ndcg_at(ranked: Ranked, relevant: Relevant, k: int) -> Score:
-    """Discounted gain of the first `k` over the best that could be (Järvelin and Kekäläinen 2002); the mean.
+    """Discounted gain of the first `k` over the best that could be (Järvelin and Kekäläinen 2002);
+    the mean.
 
     Gains count as they are, as in trec_eval.
     """
@@ -94,11 +107,16 @@ def ndcg_at(ranked: Ranked, relevant: Relevant, k: int) -> Score:
 
 
 def _mean(
-    ranked: Ranked, relevant: Relevant, item: Callable[[list[bool], Mapping[str, float]], float], name: str
+    ranked: Ranked,
+    relevant: Relevant,
+    item: Callable[[list[bool], Mapping[str, float]], float],
+    name: str,
 ) -> Score:
     _check(ranked, relevant)
     wanted = [_gains(right) for right in relevant]
-    items = [item([id in right for id in ids], right) for ids, right in zip(ranked, wanted, strict=True)]
+    items = [
+        item([id in right for id in ids], right) for ids, right in zip(ranked, wanted, strict=True)
+    ]
     return Score(float(np.mean(items)), tuple(float(i) for i in items), signature(name))
 
 
@@ -111,7 +129,9 @@ def _gains(right: Collection[str]) -> Mapping[str, float]:
 
 def _check(ranked: Ranked, relevant: Relevant) -> None:
     if not len(ranked) == len(relevant) > 0:
-        raise InvalidInput(f"There are {len(ranked)} rankings and {len(relevant)} sets of relevant ids.")
+        raise InvalidInput(
+            f"There are {len(ranked)} rankings and {len(relevant)} sets of relevant ids."
+        )
     for place, (ids, right) in enumerate(zip(ranked, relevant, strict=True)):
         if isinstance(ids, str) or isinstance(right, str):
             raise InvalidInput(f"Query {place} has a text where a list of ids is needed.")

@@ -1,8 +1,9 @@
-"""ROUGE: the overlap with a reference as recall and precision. COCO's ROUGE-L, and ROUGE-1, -2 and -L of rouge-score.
+"""ROUGE: the overlap with a reference as recall and precision. COCO's ROUGE-L, and ROUGE-1, -2 and
+-L of rouge-score.
 
-Lin 2004. The two are told apart because their numbers differ: COCO takes the best recall and the best precision of any
-reference and weighs recall (beta 1.2); rouge-score takes the reference of the best F1. Knows no task.
-"""
+Lin 2004. The two are told apart because their numbers differ: COCO takes the best recall and the
+best precision of any reference and weighs recall (beta 1.2); rouge-score takes the reference of the
+best F1. Knows no task."""
 
 from __future__ import annotations
 
@@ -13,14 +14,16 @@ from typing import Literal
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics.texts import Texts, Tokenize, count_grams
+from ravlm.metrics.tokenization import Texts, Tokenize, count_grams
 from ravlm.records import Score
 
 _BETA = 1.2
 _LETTERS = re.compile("[a-z0-9]+")
 
 
-def rouge_l(candidates: Sequence[str], references: Sequence[Sequence[str]], tokenize: Tokenize = "ptb") -> Score:
+def rouge_l(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], tokenize: Tokenize = "ptb"
+) -> Score:
     """COCO's ROUGE-L, 0 to 1: the mean of the items. Equal to pycocoevalcap's `Rouge`."""
     return rouge_l_of(Texts(candidates, references, tokenize))
 
@@ -29,12 +32,17 @@ def rouge_l_of(texts: Texts) -> Score:
     """`rouge_l` of texts that are tokenised."""
     items = []
     for line, lines in zip(texts.candidate_lines, texts.reference_lines, strict=True):
-        # Single spaces part the words here, as in the reference: no word at all counts as one empty word.
+        # Single spaces part the words here, as in the reference: no word at all counts as one empty
+        # word.
         candidate, references = line.split(" "), [reference.split(" ") for reference in lines]
         common = [common_subsequence(candidate, reference) for reference in references]
         precision = max(common) / len(candidate)
         recall = max(c / len(reference) for c, reference in zip(common, references, strict=True))
-        items.append((1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision) if precision else 0.0)
+        items.append(
+            (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision)
+            if precision
+            else 0.0
+        )
     return Score(float(np.mean(items)), tuple(items), texts.signature("rouge-l", f"beta:{_BETA}"))
 
 
@@ -44,7 +52,8 @@ def rouge(
     kind: Literal["1", "2", "L"] = "L",
     tokenize: Tokenize | Literal["rouge"] = "rouge",
 ) -> Score:
-    """F1 of ROUGE-1, -2 or -L, 0 to 1: of the best reference, mean of the items. Equal to rouge-score without stemming.
+    """F1 of ROUGE-1, -2 or -L, 0 to 1: of the best reference, mean of the items. Equal to
+    rouge-score without stemming.
 
     `tokenize` "rouge" takes the runs of a to z and digits, as that package does.
     """
@@ -61,12 +70,15 @@ def rouge(
     for line, lines in zip(texts.candidate_lines, texts.reference_lines, strict=True):
         candidate = read(line)
         items.append(max(_f1(*overlap(candidate, read(reference))) for reference in lines))
-    signature = texts.signature(f"rouge-{kind.lower()}", "f1").replace("tokenize:none", f"tokenize:{tokenize}")
+    signature = texts.signature(f"rouge-{kind.lower()}", "f1").replace(
+        "tokenize:none", f"tokenize:{tokenize}"
+    )
     return Score(float(np.mean(items)), tuple(items), signature)
 
 
 def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
-    """The length of the longest common subsequence; a row of the table is the bits of one number (Hyyrö 2004)."""
+    """The length of the longest common subsequence; a row of the table is the bits of one number
+    (Hyyrö 2004)."""
     places: dict[str, int] = {}
     for place, word in enumerate(one):
         places[word] = places.get(word, 0) | 1 << place

@@ -22,14 +22,14 @@ from starlette.staticfiles import StaticFiles
 
 from ravlm.errors import RavlmError
 from ravlm.serving.engine import Engine
-from ravlm.serving.entry_routes import entry_routes
-from ravlm.serving.gates import Body, Door, Notes
-from ravlm.serving.knowledge_routes import knowledge_routes
-from ravlm.serving.library import Library
-from ravlm.serving.openai_routes import openai_routes
-from ravlm.serving.operation_routes import PAGE, operation_routes
-from ravlm.serving.refusals import FAULT, refusal, refusal_of, told
+from ravlm.serving.errors import FAULT, refusal, refusal_of, told
+from ravlm.serving.middleware import AccessLog, Auth, BodyLimit
+from ravlm.serving.routers.entries import entry_routes
+from ravlm.serving.routers.health import PAGE, operation_routes
+from ravlm.serving.routers.knowledge import knowledge_routes
+from ravlm.serving.routers.openai import openai_routes
 from ravlm.serving.settings import Settings
+from ravlm.serving.state import ServedModel
 
 _ABOUT = (
     "Search, questions and pictures over a knowledge base, with evidence. Pictures in bodies are data URLs. "
@@ -38,9 +38,9 @@ _ABOUT = (
 _DEFAULT = Settings()
 
 
-def create_app(library: Library, settings: Settings = _DEFAULT) -> FastAPI:
-    """The application over `library`; its engine is `app.state.engine`. It is warm some seconds after it was started,
-    see `/ready`."""
+def create_app(library: ServedModel, settings: Settings = _DEFAULT) -> FastAPI:
+    """The application over `library`; its engine is `app.state.engine`. It is warm some seconds
+    after it was started, see `/ready`."""
     engine = Engine(library, settings)
 
     @asynccontextmanager
@@ -50,7 +50,7 @@ def create_app(library: Library, settings: Settings = _DEFAULT) -> FastAPI:
         warming.cancel()
         engine.close()
 
-    middleware = [Middleware(Notes, engine=engine)]
+    middleware = [Middleware(AccessLog, engine=engine)]
     if settings.origins:
         middleware.append(
             Middleware(
@@ -58,7 +58,7 @@ def create_app(library: Library, settings: Settings = _DEFAULT) -> FastAPI:
                 allow_headers=["authorization", "content-type"],
             )
         )  # fmt: skip
-    middleware += [Middleware(Door, settings=settings), Middleware(Body, engine=engine)]
+    middleware += [Middleware(Auth, settings=settings), Middleware(BodyLimit, engine=engine)]
     app = FastAPI(
         title="ravlm", version=version("ravlm"), description=_ABOUT, lifespan=lifespan, middleware=middleware,
         docs_url=None, redoc_url=None, redirect_slashes=False,
@@ -86,11 +86,16 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
-        sentences = {404: "There is nothing at this path; see /docs.", 405: "This path takes other methods; see /docs."}
+        sentences = {
+            404: "There is nothing at this path; see /docs.",
+            405: "This path takes other methods; see /docs.",
+        }
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = ", ".join(_methods(request))
-        return refusal(error.status_code, sentences.get(error.status_code, f"{error.detail}."), headers=headers)
+        return refusal(
+            error.status_code, sentences.get(error.status_code, f"{error.detail}."), headers=headers
+        )
 
     @app.exception_handler(Exception)
     async def by_fault(request: Request, error: Exception) -> Response:
@@ -108,10 +113,13 @@ def _methods(request: Request) -> list[str]:
 
 
 def _openapi(app: FastAPI, guarded: bool) -> dict[str, Any]:
-    """The OpenAPI description; a body that is not allowed is answered by 400 here, not by FastAPI's 422."""
+    """The OpenAPI description; a body that is not allowed is answered by 400 here, not by FastAPI's
+    422."""
     if app.openapi_schema:
         return app.openapi_schema
-    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schema = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
     for operations in schema["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)

@@ -1,8 +1,9 @@
-"""What the server does, apart from how it is asked over HTTP: each verb as a coroutine over lanes of work.
+"""What the server does, apart from how it is asked over HTTP: each verb as a coroutine over lanes
+of work.
 
-Pictures are decoded in threads; searches and embeddings go through one lane together, answers through another, changes
-of the base through a third; streamed answers have threads of their own. Knows the library, and no request or response.
-"""
+Pictures are decoded in threads; searches and embeddings go through one lane together, answers
+through another, changes of the base through a third; streamed answers have threads of their own.
+Knows the library, and no request or response."""
 
 from __future__ import annotations
 
@@ -19,13 +20,13 @@ from PIL import Image
 from ravlm.errors import RavlmError
 from ravlm.records import Answer, Edit, Entry, Hit
 from ravlm.runtime import cpu_count
-from ravlm.serving.fetching import Fetcher
-from ravlm.serving.lanes import Lane
-from ravlm.serving.library import Library, Opened
-from ravlm.serving.pictures import PictureReader
-from ravlm.serving.refusals import Refusal
+from ravlm.serving.batching import DynamicBatcher
+from ravlm.serving.errors import HttpError
+from ravlm.serving.images import PictureReader
+from ravlm.serving.safe_fetch import Fetcher
 from ravlm.serving.settings import Settings
-from ravlm.serving.streams import Streams, Words
+from ravlm.serving.state import ServedModel, Session
+from ravlm.serving.streaming import Streams, Words
 
 T = TypeVar("T")
 
@@ -75,17 +76,26 @@ class Asked:
 
 
 class Engine:
-    """Carries out requests over a library, under the limits of `settings`. Used within one event loop."""
+    """Carries out requests over a library, under the limits of `settings`. Used within one event
+    loop."""
 
-    def __init__(self, library: Library, settings: Settings) -> None:
+    def __init__(self, library: ServedModel, settings: Settings) -> None:
         self.library, self.settings, self.metrics = library, settings, library.metrics
         self.limits = limits = settings.limits
         fetch = Fetcher(limits.image_bytes) if settings.fetch_images else None
         self.pictures = PictureReader(limits, fetch)
-        self._encoding: Lane[Any, Any] = Lane("encode", self._encode, limits.batch, limits.waiting, self.metrics)
-        self._writing: Lane[Asked, Answer] = Lane("generate", self._write, limits.batch, limits.waiting, self.metrics)
-        self._changing: Lane[Any, Any] = Lane("change", self._change, 1, limits.waiting, self.metrics)
-        self._editing: Lane[Any, Any] = Lane("edit", self._change, 1, limits.waiting, self.metrics)
+        self._encoding: DynamicBatcher[Any, Any] = DynamicBatcher(
+            "encode", self._encode, limits.batch, limits.waiting, self.metrics
+        )
+        self._writing: DynamicBatcher[Asked, Answer] = DynamicBatcher(
+            "generate", self._write, limits.batch, limits.waiting, self.metrics
+        )
+        self._changing: DynamicBatcher[Any, Any] = DynamicBatcher(
+            "change", self._change, 1, limits.waiting, self.metrics
+        )
+        self._editing: DynamicBatcher[Any, Any] = DynamicBatcher(
+            "edit", self._change, 1, limits.waiting, self.metrics
+        )
         self._lanes = (self._encoding, self._writing, self._changing, self._editing)
         self.streams = Streams(limits, self.metrics)
         self._decoders = ThreadPoolExecutor(cpu_count(), thread_name_prefix="ravlm-decode")
@@ -106,7 +116,9 @@ class Engine:
         """Search and answer once, so that the first request finds everything loaded."""
         try:
             await self.search("ravlm", None, 1)
-            await self.answer(Asked("ask", "What is in the picture?", Image.new("RGB", (64, 64), "grey")))
+            await self.answer(
+                Asked("ask", "What is in the picture?", Image.new("RGB", (64, 64), "grey"))
+            )
         except RavlmError as error:
             self.cold_reason = str(error)
         else:
@@ -145,7 +157,9 @@ class Engine:
             if kind == "image":
                 values = await asyncio.gather(*map(self._prepared, values))
             if values:
-                rows.update(zip(places, await self._timed(self._encoding.run(kind, values)), strict=True))
+                rows.update(
+                    zip(places, await self._timed(self._encoding.run(kind, values)), strict=True)
+                )
         return np.stack([rows[place] for place in range(len(inputs))])
 
     async def answer(self, asked: Asked) -> Answer:
@@ -153,24 +167,25 @@ class Engine:
         return await self._timed(self._writing.run(asked.key, asked))
 
     def stream(self, asked: Asked) -> AsyncIterator[str | Answer]:
-        """The answer's words as they come, and at last the Answer. Raises Refusal before anything is given."""
+        """The answer's words as they come, and at last the Answer. Raises Refusal before anything
+        is given."""
         return self.streams.run(lambda: self._streamed(asked))
 
     async def edit(self, image: str, instruction: str, k: int | None, seed: int) -> Edit:
         """A picture changed by an instruction."""
         pixels = await self.decode(lambda: self.pictures.pixels(self.pictures.bytes_of(image)))
 
-        def work(opened: Opened) -> Edit:
+        def work(opened: Session) -> Edit:
             with self.metrics.stage("edit"):
                 return opened.model.edit(pixels, instruction, k=k, seed=seed)
 
         return await self._timed(self._editing.run("", work))
 
-    async def change(self, work: Callable[[Opened], T]) -> T:
+    async def change(self, work: Callable[[Session], T]) -> T:
         """What `work` gives for the open base; one such work at a time."""
         return await self._timed(self._changing.run("", work))
 
-    async def read(self, work: Callable[[Opened], T]) -> T:
+    async def read(self, work: Callable[[Session], T]) -> T:
         """The same for quick looks into the base, which wait for nothing."""
         return await self._timed(asyncio.to_thread(self.library.run, work))
 
@@ -193,21 +208,27 @@ class Engine:
         """The picture of a URL, shrunk to what the encoder looks at."""
         encoder = self.library.now.encoder
         return await self.decode(
-            lambda: encoder.prepare(self.pictures.pixels(self.pictures.bytes_of(url), encoder.image_size))
+            lambda: encoder.prepare(
+                self.pictures.pixels(self.pictures.bytes_of(url), encoder.image_size)
+            )
         )
 
     async def _timed(self, waited: Awaitable[T]) -> T:
         try:
             return await asyncio.wait_for(waited, self.limits.seconds)
         except TimeoutError:
-            raise Refusal(504, f"It took longer than {self.limits.seconds:g} seconds and was given up.") from None
+            raise HttpError(
+                504, f"It took longer than {self.limits.seconds:g} seconds and was given up."
+            ) from None
 
     # in the lanes' threads
 
     def _encode(self, key: SearchKey | str, items: list[Any]) -> Sequence[Any]:
         if isinstance(key, SearchKey):
             where = json.loads(key.where)
-            return self.library.run(lambda opened: opened.kb.search_many(items, key.k, key.modality, where))
+            return self.library.run(
+                lambda opened: opened.kb.search_many(items, key.k, key.modality, where)
+            )
         flat = [value for item in items for value in item]
         encoder = self.library.now.encoder
         rows = encoder.encode_images(flat) if key == "image" else encoder.encode_texts(flat)
@@ -219,7 +240,7 @@ class Engine:
         images: list[Any] = [asked.image for asked in items]
         texts = [asked.text or "" for asked in items]
 
-        def work(opened: Opened) -> list[Answer]:
+        def work(opened: Session) -> list[Answer]:
             model = opened.model
             if len(items) > 1:
                 opened.encoder.remember([asked.words for asked in items if asked.words])
@@ -237,9 +258,10 @@ class Engine:
             return self.library.run(work)
 
     def _streamed(self, asked: Asked) -> Words:
-        """The model's stream for one thing asked; its evidence is found at once, its words when they are asked for."""
+        """The model's stream for one thing asked; its evidence is found at once, its words when
+        they are asked for."""
 
-        def work(opened: Opened) -> Words:
+        def work(opened: Session) -> Words:
             model = opened.model
             if asked.task == "chat":
                 return model.stream_chat(asked.messages, None, asked.k, asked.where)
@@ -251,13 +273,17 @@ class Engine:
 
         return self.library.run(work)
 
-    def _change(self, key: Any, items: list[Callable[[Opened], Any]]) -> list[Any]:
+    def _change(self, key: Any, items: list[Callable[[Session], Any]]) -> list[Any]:
         return [self.library.run(work) for work in items]
 
 
-def entry_of(identity: str, image: bytes | None, texts: Sequence[str], metadata: dict[str, Any]) -> Entry:
+def entry_of(
+    identity: str, image: bytes | None, texts: Sequence[str], metadata: dict[str, Any]
+) -> Entry:
     """An entry as a base takes it; an id of its content where none was given."""
     from ravlm.knowledge.ingest import content_id
 
     entry = Entry(identity, image, tuple(texts), metadata)
-    return entry if identity else Entry(content_id(entry, entry.texts), image, entry.texts, metadata)
+    return (
+        entry if identity else Entry(content_id(entry, entry.texts), image, entry.texts, metadata)
+    )

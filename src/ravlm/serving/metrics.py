@@ -58,7 +58,9 @@ class Histogram:
 
     kind = "histogram"
 
-    def __init__(self, name: str, told: str, labels: Labels, bounds: tuple[float, ...] = SECONDS) -> None:
+    def __init__(
+        self, name: str, told: str, labels: Labels, bounds: tuple[float, ...] = SECONDS
+    ) -> None:
         self.name, self.told, self.labels, self.bounds = name, told, labels, bounds
         self._rows: dict[Labels, list[float]] = {}
         self._alone = threading.Lock()
@@ -76,7 +78,9 @@ class Histogram:
             found = sorted((values, list(row)) for values, row in self._rows.items())
         for values, row in found:
             counts = list(accumulate(row[:-1]))
-            for bound, count in zip((*map("{:g}".format, self.bounds), "+Inf"), counts, strict=True):
+            for bound, count in zip(
+                (*map("{:g}".format, self.bounds), "+Inf"), counts, strict=True
+            ):
                 yield f"{self.name}_bucket{_braces((*self.labels, 'le'), (*values, bound))} {count:g}"
             yield f"{self.name}_sum{_braces(self.labels, values)} {row[-1]:.6f}"
             yield f"{self.name}_count{_braces(self.labels, values)} {counts[-1]:g}"
@@ -86,12 +90,20 @@ class Metrics:
     """Everything that is counted."""
 
     def __init__(self) -> None:
-        self.requests = Counter("ravlm_requests_total", "Requests answered.", ("method", "route", "status"))
-        self.seconds = Histogram("ravlm_request_seconds", "From a request to the end of its answer.", ("route",))
-        self.stages = Histogram(
-            "ravlm_stage_seconds", "Time of a stage without the stages within it; a batch counts once.", ("stage",)
+        self.requests = Counter(
+            "ravlm_requests_total", "Requests answered.", ("method", "route", "status")
         )
-        self.batches = Histogram("ravlm_batch_requests", "Requests that went together.", ("lane",), SIZES)
+        self.seconds = Histogram(
+            "ravlm_request_seconds", "From a request to the end of its answer.", ("route",)
+        )
+        self.stages = Histogram(
+            "ravlm_stage_seconds",
+            "Time of a stage without the stages within it; a batch counts once.",
+            ("stage",),
+        )
+        self.batches = Histogram(
+            "ravlm_batch_requests", "Requests that went together.", ("lane",), SIZES
+        )
         self.gauges: list[Gauge] = []
         self._inside = threading.local()
 
@@ -101,7 +113,8 @@ class Metrics:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; what another stage within it takes, in the same thread, is counted there."""
+        """Time a stage; what another stage within it takes, in the same thread, is counted
+        there."""
         stack: list[float] = self._inside.__dict__.setdefault("stack", [])
         stack.append(0.0)
         began = time.perf_counter()
@@ -116,14 +129,29 @@ class Metrics:
     def text(self) -> str:
         """All of it, in Prometheus's text format 0.0.4."""
         lines: list[str] = []
-        families: list[Counter | Histogram | Gauge] = [self.requests, self.seconds, self.stages, self.batches]
+        families: list[Counter | Histogram | Gauge] = [
+            self.requests,
+            self.seconds,
+            self.stages,
+            self.batches,
+        ]
         for each in (*families, *self.gauges):
-            lines += [f"# HELP {each.name} {each.told}", f"# TYPE {each.name} {each.kind}", *each.lines()]
+            lines += [
+                f"# HELP {each.name} {each.told}",
+                f"# TYPE {each.name} {each.kind}",
+                *each.lines(),
+            ]
         return "\n".join(lines) + "\n"
 
 
 def _braces(names: Labels, values: Labels) -> str:
     if not names:
         return ""
-    escaped = (value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") for value in values)
-    return "{" + ",".join(f'{name}="{value}"' for name, value in zip(names, escaped, strict=True)) + "}"
+    escaped = (
+        value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") for value in values
+    )
+    return (
+        "{"
+        + ",".join(f'{name}="{value}"' for name, value in zip(names, escaped, strict=True))
+        + "}"
+    )

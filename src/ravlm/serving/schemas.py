@@ -1,8 +1,7 @@
 """The bodies of requests and responses, as they are checked and as the OpenAPI page shows them.
 
-Our own are strict: no unknown key, no number in quotes. Those in OpenAI's form take every key that its clients send,
-and refuse what would be promised and not done. Knows no model.
-"""
+Our own are strict: no unknown key, no number in quotes. Those in OpenAI's form take every key that
+its clients send, and refuse what would be promised and not done. Knows no model."""
 
 from __future__ import annotations
 
@@ -10,7 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-MOST_TEXT, MOST_K, MOST_INPUTS, MOST_MESSAGES, MOST_PAGE, MOST_TOKENS = 20_000, 100, 64, 100, 200, 4096
+MOST_TEXT, MOST_K, MOST_INPUTS, MOST_MESSAGES, MOST_PAGE, MOST_TOKENS = (
+    20_000,
+    100,
+    64,
+    100,
+    200,
+    4096,
+)
 MOST_ID = 500
 PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAQAAAAECAIAAAAmkwkpAAAAFElEQVR4nG"
@@ -19,12 +25,18 @@ PICTURE = (
 """A tiny orange picture, for examples."""
 
 Words = Annotated[str, Field(min_length=1, max_length=MOST_TEXT, pattern=r"\S")]
-ImageUrl = Annotated[str, Field(min_length=5, description="A data URL of a picture: data:image/jpeg;base64,...")]
-K = Annotated[int, Field(ge=0, le=MOST_K, description="Entries to read as evidence; 0: closed book.")]
+ImageUrl = Annotated[
+    str, Field(min_length=5, description="A data URL of a picture: data:image/jpeg;base64,...")
+]
+K = Annotated[
+    int, Field(ge=0, le=MOST_K, description="Entries to read as evidence; 0: closed book.")
+]
 Identity = Annotated[str, Field(min_length=1, max_length=MOST_ID, pattern=r"\S")]
 Where = Annotated[
     str | dict[str, JsonValue] | None,
-    Field(description='Only such entries: {"split": "train"} or "year >= 1990 and kind in [\\"bird\\"]".'),
+    Field(
+        description='Only such entries: {"split": "train"} or "year >= 1990 and kind in [\\"bird\\"]".'
+    ),
 ]
 
 
@@ -71,7 +83,9 @@ class Reading(Strict):
 class AskBody(Reading):
     """A question, about a picture or in words alone."""
 
-    model_config = example({"question": "What is the animal in the picture?", "image": PICTURE, "k": 4})
+    model_config = example(
+        {"question": "What is the animal in the picture?", "image": PICTURE, "k": 4}
+    )
     question: Words
     image: ImageUrl | None = None
 
@@ -119,14 +133,18 @@ class EntryBody(Strict):
 class NewEntry(EntryBody):
     """An entry to add; without an id it gets one of its content."""
 
-    model_config = example({"id": "cat", "texts": ["a fluffy orange cat"], "metadata": {"year": 2011}})
+    model_config = example(
+        {"id": "cat", "texts": ["a fluffy orange cat"], "metadata": {"year": 2011}}
+    )
     id: Identity | None = None
 
 
 class EntriesBody(Strict):
     """Entries to add, up to 64; an id that is there is replaced."""
 
-    model_config = example({"entries": [{"id": "cat", "texts": ["a fluffy orange cat"], "metadata": {"year": 2011}}]})
+    model_config = example(
+        {"entries": [{"id": "cat", "texts": ["a fluffy orange cat"], "metadata": {"year": 2011}}]}
+    )
     entries: Annotated[list[NewEntry], Field(min_length=1, max_length=MOST_INPUTS)]
 
 
@@ -183,7 +201,11 @@ class ChatMessage(Lenient):
     """A turn of a talk."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, Field(max_length=MOST_TEXT)] | Annotated[list[Part], Field(max_length=32)] | None = None
+    content: (
+        Annotated[str, Field(max_length=MOST_TEXT)]
+        | Annotated[list[Part], Field(max_length=32)]
+        | None
+    ) = None
 
 
 class StreamOptions(Lenient):
@@ -223,7 +245,9 @@ class ChatBody(Lenient):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = 1
-    tools: Annotated[list[Any], Field(max_length=0, description="This server calls no tools.")] | None = None
+    tools: (
+        Annotated[list[Any], Field(max_length=0, description="This server calls no tools.")] | None
+    ) = None
     response_format: ResponseFormat | None = None
     k: K | None = None
     where: Where = None
@@ -327,7 +351,8 @@ class Added(BaseModel):
 
 
 class EntryPage(BaseModel):
-    """Entries in the order in which they came; `next` is the `after` of the next page, null at the end."""
+    """Entries in the order in which they came; `next` is the `after` of the next page, null at the
+    end."""
 
     entries: list[EntryFound]
     total: int

@@ -1,7 +1,8 @@
-"""The server as a process: uvicorn over the application, JSON logs, and an end that lets answers finish.
+"""The server as a process: uvicorn over the application, JSON logs, and an end that lets answers
+finish.
 
-SIGTERM or Ctrl-C: no new connection, answers under way have the time of grace, then the process ends with code 0.
-"""
+SIGTERM or Ctrl-C: no new connection, answers under way have the time of grace, then the process
+ends with code 0."""
 
 from __future__ import annotations
 
@@ -19,9 +20,9 @@ from fastapi import FastAPI
 from ravlm.errors import Busy
 from ravlm.serving.app import create_app
 from ravlm.serving.engine import Engine
-from ravlm.serving.library import Library
 from ravlm.serving.logs import log, start_logging
 from ravlm.serving.settings import Settings
+from ravlm.serving.state import ServedModel
 
 _KEPT_ALIVE = 30
 _OPEN_CONNECTIONS = 2048
@@ -60,7 +61,9 @@ def address_of(settings: Settings, port: int) -> str:
 def listen(settings: Settings) -> socket.socket:
     """A socket at the host and port. Raises Busy where the port is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio leaves small packets waiting
+    found = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # else asyncio leaves small packets waiting
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((settings.host.strip("[]"), settings.port))
@@ -73,13 +76,17 @@ def listen(settings: Settings) -> socket.socket:
     return found
 
 
-def serve(library: Library, settings: Settings, started: Callable[[str], None]) -> None:
-    """Serve until a signal comes; `started` is told the address as soon as connections are taken."""
+def serve(library: ServedModel, settings: Settings, started: Callable[[str], None]) -> None:
+    """Serve until a signal comes; `started` is told the address as soon as connections are
+    taken."""
     with listen(settings) as listening:
         start_logging()
         server = Server(create_app(library, settings), settings)
         address = address_of(settings, listening.getsockname()[1])
-        for kind in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again at the end: code 0 is wanted then
+        for kind in (
+            signal.SIGTERM,
+            signal.SIGINT,
+        ):  # uvicorn raises them again at the end: code 0 is wanted then
             signal.signal(kind, lambda *_: setattr(server, "should_exit", True))
         started(address)
         asyncio.run(server.serve(sockets=[listening]))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from ravlm.data.facts import entity_name
 from ravlm.generation.base import pieces
-from ravlm.generation.facts import entity_name
 from ravlm.records import Answer, Entry, Hit
 
 _MARK = re.compile(r"\[(\d{1,3})\]")
@@ -27,7 +27,9 @@ def entry_json(entry: Entry, base: str) -> dict[str, Any]:
 def hit_json(hit: Hit, base: str) -> dict[str, Any]:
     """A hit: its entry, its score, and the part that matched."""
     part = {"modality": hit.part.modality, "index": hit.part.index, "text": hit.part.text}
-    return {"id": hit.entry.id, "score": round(float(hit.score), 6), "part": part} | entry_json(hit.entry, base)
+    return {"id": hit.entry.id, "score": round(float(hit.score), 6), "part": part} | entry_json(
+        hit.entry, base
+    )
 
 
 def hits_json(hits: Sequence[Hit], base: str) -> list[dict[str, Any]]:
@@ -53,8 +55,8 @@ def citation_urls(answer: Answer, base: str) -> list[str]:
 
 
 def annotations_of(answer: Answer, base: str) -> list[dict[str, Any]]:
-    """The citations as OpenAI's clients show them: a mark [1] points to the first cited entry; a text without marks
-    rests on all of them."""
+    """The citations as OpenAI's clients show them: a mark [1] points to the first cited entry; a
+    text without marks rests on all of them."""
     entries = {hit.entry.id: hit.entry for hit in answer.evidence}
     urls = citation_urls(answer, base)
     names = [entity_name(entries[i]) or i if i in entries else i for i in answer.citations]
@@ -64,12 +66,18 @@ def annotations_of(answer: Answer, base: str) -> list[dict[str, Any]]:
     return [
         {
             "type": "url_citation",
-            "url_citation": {"url": urls[place], "title": names[place], "start_index": start, "end_index": end},
+            "url_citation": {
+                "url": urls[place],
+                "title": names[place],
+                "start_index": start,
+                "end_index": end,
+            },
         }
         for place, start, end in places
     ]
 
 
 def count_tokens(text: str) -> int:
-    """Words and Chinese characters: what stands in `usage`, whatever the generator's own tokens are."""
+    """Words and Chinese characters: what stands in `usage`, whatever the generator's own tokens
+    are."""
     return len(pieces(text))

@@ -1,4 +1,5 @@
-"""Editing: a picture is changed by an instruction; the reference is the edited picture or a mask of the change."""
+"""Editing: a picture is changed by an instruction; the reference is the edited picture or a mask of
+the change."""
 
 from __future__ import annotations
 
@@ -14,9 +15,8 @@ from PIL import Image
 from ravlm.data.images import load_image
 from ravlm.data.rows import Row, to_entry
 from ravlm.errors import BrokenData
-from ravlm.generation.base import Evidence
 from ravlm.metrics import image_l1, image_l2, mask_iou, psnr, ssim
-from ravlm.records import Example, ImageSource, Score
+from ravlm.records import Evidence, Example, ImageSource, Score
 from ravlm.tasks.base import Prediction, Task
 
 if TYPE_CHECKING:
@@ -27,14 +27,18 @@ _CHANGED = 0.05
 
 
 class Editing(Task):
-    """Rows of `image`, `instruction`, and `edited_image`, `mask` (white where the picture should change) or both."""
+    """Rows of `image`, `instruction`, and `edited_image`, `mask` (white where the picture should
+    change) or both."""
 
     name: ClassVar[str] = "editing"
     needs: ClassVar[tuple[str, ...]] = ("image", "instruction")
     chief: ClassVar[str] = "mask-iou"
 
     def predict(
-        self, model: RetrievalAugmentedVLM, examples: Sequence[Example], evidence: Sequence[Evidence] | None = None
+        self,
+        model: RetrievalAugmentedVLM,
+        examples: Sequence[Example],
+        evidence: Sequence[Evidence] | None = None,
     ) -> list[Prediction]:
         found = []
         for place, example in enumerate(examples):
@@ -48,14 +52,20 @@ class Editing(Task):
             found.append(Prediction(example.id, evidence=used, picture=picture, region=region))
         return found
 
-    def _scores(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, Score]:
+    def _scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
         scores: dict[str, Score] = {}
-        masked = [(p, e.mask) for e, p in zip(examples, predictions, strict=True) if e.mask is not None]
+        masked = [
+            (p, e.mask) for e, p in zip(examples, predictions, strict=True) if e.mask is not None
+        ]
         if masked:
             right = [np.asarray(load_image(mask).convert("L")) > 127 for _, mask in masked]
             found = [_mask(p.region, m.shape) for (p, _), m in zip(masked, right, strict=True)]
             scores["mask-iou"] = mask_iou(found, right)
-        edited = [(p, e) for e, p in zip(examples, predictions, strict=True) if e.edited_image is not None]
+        edited = [
+            (p, e) for e, p in zip(examples, predictions, strict=True) if e.edited_image is not None
+        ]
         if edited:
             scores |= _compared(edited)
         return scores
@@ -63,7 +73,9 @@ class Editing(Task):
     def _examples(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
         edited, mask = self._picture(values.get("edited_image")), self._picture(values.get("mask"))
         if edited is None and mask is None:
-            raise BrokenData('The row has neither "edited_image" nor "mask"; editing needs one of them.')
+            raise BrokenData(
+                'The row has neither "edited_image" nor "mask"; editing needs one of them.'
+            )
         yield replace(example, text=str(values["instruction"]), edited_image=edited, mask=mask)
 
     def _picture(self, name: str | None) -> ImageSource | None:
@@ -73,7 +85,8 @@ class Editing(Task):
 
 
 def _compared(edited: Sequence[tuple[Prediction, Example]]) -> dict[str, Score]:
-    """How near edits come to the pictures they should have given, and how far they left alone what should stay."""
+    """How near edits come to the pictures they should have given, and how far they left alone what
+    should stay."""
     wanted = [load_image(e.edited_image) for _, e in edited if e.edited_image is not None]
     found = [_picture(p.picture).resize(w.size) for (p, _), w in zip(edited, wanted, strict=True)]
     begun = [load_image(e.image) for _, e in edited if e.image is not None]
@@ -109,4 +122,9 @@ def _picture(text: str) -> Image.Image:
 
 
 def _mask(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    return np.asarray(_picture(text).convert("L").resize((shape[1], shape[0]), Image.Resampling.NEAREST)) > 127
+    return (
+        np.asarray(
+            _picture(text).convert("L").resize((shape[1], shape[0]), Image.Resampling.NEAREST)
+        )
+        > 127
+    )

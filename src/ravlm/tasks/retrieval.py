@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ravlm.generation.base import Evidence
 from ravlm.metrics import mean_reciprocal_rank, ndcg_at, recall_at
-from ravlm.records import Example, Score
+from ravlm.records import Evidence, Example, Score
 from ravlm.tasks.base import Prediction, Task, strings
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ _DEPTH = 10
 class Retrieval(Task):
     """Rows of `image` and `texts`, whose entries are in the base under the same ids.
 
-    A row gives a query for each text (it looks for pictures), and one for the picture (it looks for texts).
-    """
+    A row gives a query for each text (it looks for pictures), and one for the picture (it looks for
+    texts)."""
 
     name: ClassVar[str] = "retrieval"
     needs: ClassVar[tuple[str, ...]] = ("image", "texts")
@@ -30,12 +29,20 @@ class Retrieval(Task):
     guarded: ClassVar[bool] = False
 
     def predict(
-        self, model: RetrievalAugmentedVLM, examples: Sequence[Example], evidence: Sequence[Evidence] | None = None
+        self,
+        model: RetrievalAugmentedVLM,
+        examples: Sequence[Example],
+        evidence: Sequence[Evidence] | None = None,
     ) -> list[Prediction]:
-        rankings = [[hit.entry.id for hit in each.hits] for each in evidence or self.evidence(model, examples, _DEPTH)]
+        rankings = [
+            [hit.entry.id for hit in each.hits]
+            for each in evidence or self.evidence(model, examples, _DEPTH)
+        ]
         return [Prediction(e.id, ids=tuple(ids)) for e, ids in zip(examples, rankings, strict=True)]
 
-    def evidence(self, model: RetrievalAugmentedVLM, examples: Sequence[Example], k: int) -> list[Evidence]:
+    def evidence(
+        self, model: RetrievalAugmentedVLM, examples: Sequence[Example], k: int
+    ) -> list[Evidence]:
         found: dict[str, Evidence] = {}
         for modality, some in (
             ("image", [e for e in examples if e.text]),
@@ -46,12 +53,23 @@ class Retrieval(Task):
             found |= {e.id: Evidence(tuple(each)) for e, each in zip(some, hits, strict=True)}
         return [found[e.id] for e in examples]
 
-    def _scores(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, Score]:
+    def _scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
         ranked, relevant = [p.ids for p in predictions], [e.references for e in examples]
         found = {f"recall@{k}": recall_at(ranked, relevant, k) for k in (1, 5, 10)}
-        return found | {"mrr": mean_reciprocal_rank(ranked, relevant), "ndcg@10": ndcg_at(ranked, relevant, 10)}
+        return found | {
+            "mrr": mean_reciprocal_rank(ranked, relevant),
+            "ndcg@10": ndcg_at(ranked, relevant, 10),
+        }
 
     def _examples(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
         for place, text in enumerate(strings(values, "texts"), 1):
-            yield replace(example, id=f"{example.id} text {place}", text=text, image=None, references=(example.id,))
+            yield replace(
+                example,
+                id=f"{example.id} text {place}",
+                text=text,
+                image=None,
+                references=(example.id,),
+            )
         yield replace(example, id=f"{example.id} image", references=(example.id,))

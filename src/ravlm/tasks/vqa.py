@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ravlm.errors import BrokenData
-from ravlm.generation.base import Evidence
 from ravlm.metrics import containment, exact_match, token_f1, vqa_accuracy
-from ravlm.records import Example, Score
+from ravlm.records import Evidence, Example, Score
 from ravlm.tasks.base import Prediction, Task, answers, strings
 
 if TYPE_CHECKING:
@@ -21,23 +20,33 @@ _WORDS_MORE = 12
 
 
 class VQA(Task):
-    """Rows of `question`, `answers`, and `image` where there is one; `entity` names the entry that has the answer."""
+    """Rows of `question`, `answers`, and `image` where there is one; `entity` names the entry that
+    has the answer."""
 
     name: ClassVar[str] = "vqa"
     needs: ClassVar[tuple[str, ...]] = ("question", "answers")
     chief: ClassVar[str] = "accuracy"
 
     def predict(
-        self, model: RetrievalAugmentedVLM, examples: Sequence[Example], evidence: Sequence[Evidence] | None = None
+        self,
+        model: RetrievalAugmentedVLM,
+        examples: Sequence[Example],
+        evidence: Sequence[Evidence] | None = None,
     ) -> list[Prediction]:
         questions, images = [e.text for e in examples], [e.image for e in examples]
         return answers(examples, model.ask(questions, images, evidence=evidence))
 
     def gold_query(self, example: Example) -> str:
         entity = example.metadata.get("entity")
-        return entity if isinstance(entity, str) and entity else f"{example.text} {example.references[0]}"
+        return (
+            entity
+            if isinstance(entity, str) and entity
+            else f"{example.text} {example.references[0]}"
+        )
 
-    def _scores(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, Score]:
+    def _scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
         texts = ["" if p.abstained else p.text for p in predictions]
         references = [e.references for e in examples]
         found = {

@@ -1,8 +1,8 @@
-"""Contrastive training of the starter's heads on features of the frozen backbones, which are computed once.
+"""Contrastive training of the starter's heads on features of the frozen backbones, which are
+computed once.
 
-Knows the heads' arithmetic in torch (`ravlm.encoders.starter.head` is the same in NumPy) and the losses; where the
-features come from is `features.py`'s business.
-"""
+Knows the heads' arithmetic in torch (`ravlm.encoders.starter.encoder.head` is the same in NumPy)
+and the losses; where the features come from is `features.py`'s business."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from ravlm.encoders.losses import sigmoid_contrastive, softmax_contrastive
 from ravlm.errors import InvalidInput
 from ravlm.metrics.retrieval import CrossModalRecall, cross_modal_recall
 from ravlm.training.features import PairFeatures
-from ravlm.training.loop import LoopConfig, Step, batch_rows, shares
-from ravlm.training.negatives import mine, with_neighbours
+from ravlm.training.hard_negatives import mine, with_neighbours
+from ravlm.training.trainer import LoopConfig, Step, batch_rows, shares
 
 
 @dataclass(frozen=True)
 class ContrastiveConfig:
-    """How heads are trained. `batch` pairs stand against each other; each epoch shows one text of each picture."""
+    """How heads are trained. `batch` pairs stand against each other; each epoch shows one text of
+    each picture."""
 
     epochs: int = 40
     batch: int = 2000
@@ -40,21 +41,26 @@ class ContrastiveConfig:
     hidden_dim: int = 1024
     temperature: float = 0.05
     class_words: int = 250
-    """Classifier rows put in as pictures of their class names, a batch: they teach words that the pairs lack."""
+    """Classifier rows put in as pictures of their class names, a batch: they teach words that the
+    pairs lack."""
     hard_negatives: int = 0
     """Neighbours of each picture to draw half of every batch from; 0: batches are drawn evenly."""
     views: int = 2
-    """Views of each picture that features are computed of: as it is, mirrored, then random crops."""
+    """Views of each picture that features are computed of: as it is, mirrored, then random
+    crops."""
     held_out: float = 0.05
-    """The share of the pairs that is not trained on, and that the recall in the log is measured with."""
+    """The share of the pairs that is not trained on, and that the recall in the log is measured
+    with."""
     average: float = 0.0
     seed: int = 0
 
     def loop(self, pairs: int) -> LoopConfig:
-        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill a batch, or the
-        processes can't share one."""
+        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill
+        a batch, or the processes can't share one."""
         if pairs < self.batch:
-            raise InvalidInput(f"A batch of {self.batch} is larger than the data ({pairs} pictures); make it smaller.")
+            raise InvalidInput(
+                f"A batch of {self.batch} is larger than the data ({pairs} pictures); make it smaller."
+            )
         shares(self.batch)
         steps = self.epochs * (pairs // self.batch)
         return LoopConfig(
@@ -69,7 +75,8 @@ class ContrastiveConfig:
 
 
 class Head(nn.Module):
-    """Backbone features (n, width) to unit vectors (n, aligned_dim): a linear map plus two layers with ReLU."""
+    """Backbone features (n, width) to unit vectors (n, aligned_dim): a linear map plus two layers
+    with ReLU."""
 
     mean: Tensor
     deviation: Tensor
@@ -89,7 +96,7 @@ class Head(nn.Module):
         return F.normalize(self.linear(x) + self.outer(inner), dim=-1)
 
     def arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        """The weights as `ravlm.encoders.starter.head` names them."""
+        """The weights as `ravlm.encoders.starter.encoder.head` names them."""
         found = {
             "mean": self.mean,
             "deviation": self.deviation,
@@ -107,7 +114,9 @@ class Heads(nn.Module):
 
     def __init__(self, features: PairFeatures, config: ContrastiveConfig) -> None:
         super().__init__()
-        images, texts = (torch.from_numpy(np.asarray(x)) for x in (features.images[0], features.texts))
+        images, texts = (
+            torch.from_numpy(np.asarray(x)) for x in (features.images[0], features.texts)
+        )
         self.image = Head(images.mean(0), images.std(0) + 1e-3, config)
         self.text = Head(texts.mean(0), texts.std(0) + 1e-6, config)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))
@@ -116,7 +125,8 @@ class Heads(nn.Module):
 
 @dataclass(frozen=True)
 class ClassWords:
-    """The classifier's rows as directions (1000, 1280) of the pooled features, and their names' features.
+    """The classifier's rows as directions (1000, 1280) of the pooled features, and their names'
+    features.
 
     `names` is (phrasings, 1000, 384).
     """
@@ -125,7 +135,8 @@ class ClassWords:
     names: np.ndarray
 
     def draw(self, photos: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n pseudo-pictures, features of photos moved far along the row of a class, and its name in some phrasing."""
+        """n pseudo-pictures, features of photos moved far along the row of a class, and its name in
+        some phrasing."""
         classes = torch.randperm(len(self.rows), generator=generator)[:n]
         rows = F.normalize(torch.from_numpy(self.rows)[classes], dim=1)
         base = photos[torch.randint(len(photos), (n,), generator=generator)]
@@ -146,14 +157,24 @@ class ContrastiveStep(Step):
         class_words: ClassWords | None = None,
         held_out: PairFeatures | None = None,
     ) -> None:
-        self.features, self.config, self.class_words, self.held_out = features, config, class_words, held_out
+        self.features, self.config, self.class_words, self.held_out = (
+            features,
+            config,
+            class_words,
+            held_out,
+        )
         torch.manual_seed(config.seed)
         self.model = self.heads = Heads(features, config)
-        self._images, self._texts = torch.from_numpy(features.images), torch.from_numpy(features.texts)
+        self._images, self._texts = (
+            torch.from_numpy(features.images),
+            torch.from_numpy(features.texts),
+        )
         self._counts = torch.from_numpy(np.diff(features.offsets))
         self._starts = torch.from_numpy(features.offsets[:-1])
         alike = features.images[0] / np.linalg.norm(features.images[0], axis=1, keepdims=True)
-        self._neighbours = torch.from_numpy(mine(alike, config.hard_negatives)) if config.hard_negatives else None
+        self._neighbours = (
+            torch.from_numpy(mine(alike, config.hard_negatives)) if config.hard_negatives else None
+        )
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         c, n = self.config, len(self._counts)

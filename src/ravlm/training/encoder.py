@@ -14,14 +14,14 @@ from pathlib import Path
 from ravlm import runtime
 from ravlm.checkpoint import CONFIG, finish_checkpoint, move_into
 from ravlm.encoders.base import DualEncoder
-from ravlm.encoders.starter import StarterEncoder
-from ravlm.encoders.towers import TowerEncoder
+from ravlm.encoders.starter.encoder import StarterEncoder
+from ravlm.encoders.torch_encoder import TowerEncoder
 from ravlm.errors import InvalidInput
 from ravlm.records import Pair
 from ravlm.training.contrastive import ContrastiveConfig, ContrastiveStep
 from ravlm.training.features import pair_features
-from ravlm.training.loop import fit
-from ravlm.training.towers import TowerStep
+from ravlm.training.torch_towers import TowerStep
+from ravlm.training.trainer import fit
 
 
 def train_encoder(
@@ -33,12 +33,14 @@ def train_encoder(
 ) -> DualEncoder:
     """Train `encoder` on `pairs` and return the trained one; `encoder` itself is left as it is.
 
-    `folder` becomes the trained encoder's checkpoint and keeps log.jsonl and cached features; a run that was killed
-    goes on there. `report` gets a line of figures now and then. Raises InvalidInput for data that can't be trained on.
-    """
+    `folder` becomes the trained encoder's checkpoint and keeps log.jsonl and cached features; a run
+    that was killed goes on there. `report` gets a line of figures now and then. Raises InvalidInput
+    for data that can't be trained on."""
     folder = Path(folder)
     if (folder / CONFIG).exists():
-        raise InvalidInput(f'"{folder}" is a trained encoder already; choose another folder, or remove it.')
+        raise InvalidInput(
+            f'"{folder}" is a trained encoder already; choose another folder, or remove it.'
+        )
     train, held_out = split(pairs, config.held_out)
     if not train:
         raise InvalidInput("There is no pair to train on: each needs a picture and a text.")
@@ -46,7 +48,9 @@ def train_encoder(
         return _train_heads(encoder, train, held_out, config, folder, report)
     if isinstance(encoder, TowerEncoder):
         return _train_towers(copy.deepcopy(encoder), train, held_out, config, folder, report)
-    raise InvalidInput(f'The encoder "{encoder.name}" can\'t be trained; begin from "starter" or from two backbones.')
+    raise InvalidInput(
+        f'The encoder "{encoder.name}" can\'t be trained; begin from "starter" or from two backbones.'
+    )
 
 
 def _train_heads(
@@ -60,7 +64,9 @@ def _train_heads(
     loop, size = config.loop(len(train)), encoder.image_size
     with runtime.in_turn():
         features = pair_features(train, size, config.views, folder / "features" / "train")
-        unseen = pair_features(held_out, size, 1, folder / "features" / "held-out") if held_out else None
+        unseen = (
+            pair_features(held_out, size, 1, folder / "features" / "held-out") if held_out else None
+        )
     step = ContrastiveStep(features, replace(config, class_words=0), held_out=unseen)
     fit(step, loop, folder, report)
     layout = replace(encoder.config, members=1, opened=False)
@@ -90,7 +96,8 @@ def _train_towers(
 
 
 def split(pairs: Iterable[Pair], share: float) -> tuple[list[Pair], list[Pair]]:
-    """Pairs to train on, and about `share` of them held out: which ones depends on each picture's name alone."""
+    """Pairs to train on, and about `share` of them held out: which ones depends on each picture's
+    name alone."""
     train: list[Pair] = []
     held_out: list[Pair] = []
     for pair in pairs:

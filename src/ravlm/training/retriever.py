@@ -1,11 +1,11 @@
 """`train_retriever`: the query of a generator, taught by what the generator writes best from.
 
-The generator stays as it is. How likely it finds each text of a picture with each near entry alone, p(y|x,z), is
-computed once; then the matrix by which the picture's vector is moved is trained on the marginal likelihood
-p(y|x) = sum over z of p(z|x) p(y|x,z), p(z|x) being the softmax of the moved query's cosines. Its gradient draws the
-prior to the posterior p(z|x,y): the entries that explained the text ("Retrieval-Augmented Generation", Lewis et al.,
-2020; with the generator frozen as in "REPLUG", Shi et al., 2023). Knows how a generator is fed, not what it is.
-"""
+The generator stays as it is. How likely it finds each text of a picture with each near entry alone,
+p(y|x,z), is computed once; then the matrix by which the picture's vector is moved is trained on the
+marginal likelihood p(y|x) = sum over z of p(z|x) p(y|x,z), p(z|x) being the softmax of the moved
+query's cosines. Its gradient draws the prior to the posterior p(z|x,y): the entries that explained
+the text ("Retrieval-Augmented Generation", Lewis et al., 2020; with the generator frozen as in
+"REPLUG", Shi et al., 2023). Knows how a generator is fed, not what it is."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ from ravlm import runtime
 from ravlm.checkpoint import move_into
 from ravlm.errors import InvalidInput
 from ravlm.fusion.marginal import sequence_likelihood
-from ravlm.generation.fused import SETTINGS, FusedGenerator
-from ravlm.generation.fused_model import FusedModel
-from ravlm.generation.querying import QueryAdapter
+from ravlm.generation.captioner.generator import SETTINGS, CaptionerGenerator
+from ravlm.generation.captioner.modeling import CaptionerModel
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Pair
-from ravlm.training.fused import caption_data
-from ravlm.training.generator_data import GeneratorData, find_evidence, first_texts, picture_vectors, read_evidence
-from ravlm.training.loop import LoopConfig, PartedStep, batch_rows, fit, shares
+from ravlm.retrieval.query_adapter import QueryAdapter
+from ravlm.training.caption_dataset import (
+    GeneratorData,
+    find_evidence,
+    first_texts,
+    picture_vectors,
+    read_evidence,
+)
+from ravlm.training.generator import caption_data
+from ravlm.training.trainer import LoopConfig, PartedStep, batch_rows, fit, shares
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,12 @@ class RetrieverConfig:
     seed: int = 0
 
     def loop(self, pictures: int) -> LoopConfig:
-        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill a batch, or the
-        processes can't share one."""
+        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill
+        a batch, or the processes can't share one."""
         if pictures < self.batch:
-            raise InvalidInput(f"A batch of {self.batch} is larger than the data ({pictures} pictures); take fewer.")
+            raise InvalidInput(
+                f"A batch of {self.batch} is larger than the data ({pictures} pictures); take fewer."
+            )
         shares(self.batch)
         steps = self.epochs * (pictures // self.batch)
         return LoopConfig(
@@ -100,20 +108,25 @@ class Query(nn.Module):
 
 
 def marginal_loss(prior: Tensor, likelihood: Tensor) -> Tensor:
-    """The mean of -log p(y|x) over texts, from log p(z|x) (n, most) and log p(y|x,z) (n, captions, most)."""
+    """The mean of -log p(y|x) over texts, from log p(z|x) (n, most) and log p(y|x,z) (n, captions,
+    most)."""
     return -torch.logsumexp(prior[:, None] + likelihood, dim=-1).mean()
 
 
 class RetrieverStep(PartedStep):
     """The marginal likelihood of texts, the generator's part being given."""
 
-    def __init__(self, seen: Explained, config: RetrieverConfig, held_out: Explained | None = None) -> None:
+    def __init__(
+        self, seen: Explained, config: RetrieverConfig, held_out: Explained | None = None
+    ) -> None:
         torch.manual_seed(config.seed)
         self.model = self.query = Query(seen.queries.shape[1], config)
         self.seen, self.config, self.held_out = seen, config, held_out
         self.batch = config.batch
 
-    def part(self, index: int, generator: torch.Generator, rows: slice) -> tuple[dict[str, Tensor], float]:
+    def part(
+        self, index: int, generator: torch.Generator, rows: slice
+    ) -> tuple[dict[str, Tensor], float]:
         chosen = batch_rows(len(self.seen.queries), self.batch, index, self.config.seed)[rows]
         some = self.seen.rows(chosen)
         return {"loss": marginal_loss(self.query(some), some.likelihood)}, len(chosen) / self.batch
@@ -132,21 +145,24 @@ class RetrieverStep(PartedStep):
 
 
 def train_retriever(
-    generator: FusedGenerator,
+    generator: CaptionerGenerator,
     pairs: Sequence[Pair],
     kb: KnowledgeBase,
     folder: str | Path,
     config: RetrieverConfig = RetrieverConfig(),
     report: Callable[[str], None] = lambda line: None,
-) -> FusedGenerator:
-    """Give `generator` a query of its own for the base's encoder, learnt on `pairs`, and write it all to `folder`.
+) -> CaptionerGenerator:
+    """Give `generator` a query of its own for the base's encoder, learnt on `pairs`, and write it
+    all to `folder`.
 
-    A pair's own entry is never among those it learns from. `folder` keeps features and the log; a run that was killed
-    goes on there. Raises InvalidInput for data that can't be trained on, or a folder that is trained already.
-    """
+    A pair's own entry is never among those it learns from. `folder` keeps features and the log; a
+    run that was killed goes on there. Raises InvalidInput for data that can't be trained on, or a
+    folder that is trained already."""
     folder = Path(folder)
     if (folder / SETTINGS).exists():
-        raise InvalidInput(f'"{folder}" is a trained generator already; choose another folder, or remove it.')
+        raise InvalidInput(
+            f'"{folder}" is a trained generator already; choose another folder, or remove it.'
+        )
     pairs = [pair for pair in pairs if pair.texts]
     held_out = int(config.held_out * len(pairs))
     loop = config.loop(len(pairs) - held_out)
@@ -159,7 +175,9 @@ def train_retriever(
     for row, some in enumerate(hits):
         entries[row, : len(some)] = [stored[hit.entry.id] for hit in some]
     explained = Explained(
-        torch.from_numpy(vectors), torch.from_numpy(entries), likelihoods(generator.model, data, config)
+        torch.from_numpy(vectors),
+        torch.from_numpy(entries),
+        likelihoods(generator.model, data, config),
     )
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(config.seed))
     unseen = explained.rows(order[:held_out]) if held_out else None
@@ -173,9 +191,11 @@ def train_retriever(
 
 
 @torch.no_grad()
-def likelihoods(model: FusedModel, data: GeneratorData, config: RetrieverConfig, batch: int = 64) -> Tensor:
-    """log p(y|x,z) (pictures, captions, most) of each picture's first texts, given each of its entries alone; -inf
-    where there is no entry."""
+def likelihoods(
+    model: CaptionerModel, data: GeneratorData, config: RetrieverConfig, batch: int = 64
+) -> Tensor:
+    """log p(y|x,z) (pictures, captions, most) of each picture's first texts, given each of its
+    entries alone; -inf where there is no entry."""
     model.eval()
     assert data.near is not None
     counts = min(config.captions, int(np.diff(data.offsets).min()))
@@ -187,12 +207,18 @@ def likelihoods(model: FusedModel, data: GeneratorData, config: RetrieverConfig,
         shown = {name: value.to(model.device) for name, value in data.pictures(pictures).items()}
         texts, _ = first_texts(data.near, pictures, config.most)
         for z in range(texts.shape[1]):
-            given = {**shown, **data.evidence(texts[:, z : z + 1]), "evidence_scores": torch.zeros(len(pictures), 1)}
+            given = {
+                **shown,
+                **data.evidence(texts[:, z : z + 1]),
+                "evidence_scores": torch.zeros(len(pictures), 1),
+            }
             if not model.config.fusion.startswith("marginal"):
                 del given["evidence_scores"]
             with runtime.autocast(model.device):
                 logits = model(**given, decoder_input_ids=model.shifted(labels)).logits
-            one = sequence_likelihood(logits[:, None], labels, torch.zeros(len(labels), 1)).reshape(-1, counts)
+            one = sequence_likelihood(logits[:, None], labels, torch.zeros(len(labels), 1)).reshape(
+                -1, counts
+            )
             there = torch.from_numpy(texts[:, z] >= 0)[:, None]
             found[pictures, :, z] = torch.where(there, one, -torch.inf)
     return found

@@ -1,1 +1,2 @@
-"""A knowledge base on a Milvus server, or in a file of Milvus Lite: the back end for more than one machine holds."""
+"""A knowledge base on a Milvus server, or in a file of Milvus Lite: the back end for more than one
+machine holds."""

@@ -1,8 +1,7 @@
 """Addresses of knowledge bases on Milvus, read and checked. Knows no client.
 
-    milvus://[user:password@]host[:19530]/name[?consistency=session&files=/shared/folder]      milvuss:// over TLS
-    milvus-lite://file.db/name      milvus-lite:///absolute/path/file.db/name
-"""
+milvus://[user:password@]host[:19530]/name[?consistency=session&files=/shared/folder]
+milvuss:// over TLS milvus-lite://file.db/name      milvus-lite:///absolute/path/file.db/name"""
 
 from __future__ import annotations
 
@@ -15,13 +14,15 @@ from ravlm.errors import InvalidInput, nearest
 
 PORT = 19530
 CONSISTENCY = {"strong": "Strong", "session": "Session", "bounded": "Bounded"}
-"""What a reader waits for: all that was acknowledged to anybody; what was acknowledged to itself; nothing."""
+"""What a reader waits for: all that was acknowledged to anybody; what was acknowledged to itself;
+nothing."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a base is. `uri`: what the client connects to, a server's address or a file of Milvus Lite."""
+    """Where a base is. `uri`: what the client connects to, a server's address or a file of Milvus
+    Lite."""
 
     uri: str
     name: str
@@ -31,7 +32,8 @@ class Address:
     password: str = ""
     consistency: str = "Strong"
     files: Path | None = None
-    """A folder for pictures that come as bytes; all who read the base must see it under this path."""
+    """A folder for pictures that come as bytes; all who read the base must see it under this
+    path."""
     lite: bool = False
 
 
@@ -46,7 +48,11 @@ def read_address(address: str) -> Address:
                 f'"{address}" names no file of Milvus Lite; write milvus-lite://file.db/name, with the ending .db.'
             )
         return Address(
-            str(path), _checked(name, address), address, files=path.with_name(f"{path.name}.files"), lite=True
+            str(path),
+            _checked(name, address),
+            address,
+            files=path.with_name(f"{path.name}.files"),
+            lite=True,
         )
     found = urlsplit(address)
     try:
@@ -59,7 +65,9 @@ def read_address(address: str) -> Address:
     for key in options:
         if key not in ("consistency", "files"):
             hint = nearest(key, ("consistency", "files"))
-            raise InvalidInput(f'The address "{address}" has the option "{key}"; allowed: consistency, files.{hint}')
+            raise InvalidInput(
+                f'The address "{address}" has the option "{key}"; allowed: consistency, files.{hint}'
+            )
     consistency = options.get("consistency", "strong").lower()
     if consistency not in CONSISTENCY:
         raise InvalidInput(

@@ -1,4 +1,5 @@
-"""A base on a Milvus server, or in a file of Milvus Lite, behind the interface that a folder has too."""
+"""A base on a Milvus server, or in a file of Milvus Lite, behind the interface that a folder has
+too."""
 
 from __future__ import annotations
 
@@ -14,19 +15,19 @@ import numpy as np
 
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.backend import Backend, Drawn
-from ravlm.knowledge.milvus import layout, upkeep
+from ravlm.knowledge.local.schema import Identity, part_of
+from ravlm.knowledge.milvus import maintenance, schema
 from ravlm.knowledge.milvus.address import read_address
-from ravlm.knowledge.milvus.connection import KEYS, Connection
-from ravlm.knowledge.milvus.rows import FORMAT, Kept, MilvusRows, read_kept, write_kept
-from ravlm.knowledge.milvus.view import MilvusView
+from ravlm.knowledge.milvus.client import KEYS, Connection
+from ravlm.knowledge.milvus.search import MilvusView
+from ravlm.knowledge.milvus.store import FORMAT, Kept, MilvusRows, read_kept, write_kept
 from ravlm.knowledge.reports import Info, Trial, TuneReport, VerifyReport
-from ravlm.knowledge.schema import Identity, part_of
 from ravlm.records import MODALITIES, Modality
 from ravlm.runtime import cache_folder
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import DualEncoder
-    from ravlm.knowledge.tuning import Wishes
+    from ravlm.knowledge.index.tuning import Requirements
 
 SAMPLE, SAMPLE_AGE = 512, 10.0
 """Vectors that stand for a modality, and seconds for which they do."""
@@ -64,21 +65,27 @@ class MilvusBackend(Backend):
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], identity: Callable[[], tuple[Identity, dict[Modality, np.ndarray]]]
+        cls,
+        path: str | os.PathLike[str],
+        identity: Callable[[], tuple[Identity, dict[Modality, np.ndarray]]],
     ) -> MilvusBackend:
         """An empty base; what was left of one that was not made whole is replaced."""
         connection = Connection(read_address(str(path)))
         address = connection.address
         try:
             whose, canaries = identity()
-            kept = Kept(whose, worded=connection.worded, files=None if address.files is None else str(address.files))
+            kept = Kept(
+                whose,
+                worded=connection.worded,
+                files=None if address.files is None else str(address.files),
+            )
             try:
-                connection.make(layout.entry_collection(address.name), layout.ENTRY_FIELDS)
+                connection.make(schema.entry_collection(address.name), schema.ENTRY_FIELDS)
                 for modality in MODALITIES:
-                    fields = layout.part_fields(whose.dim, connection.worded and modality == "text")
-                    connection.make(layout.part_collection(address.name, modality, 1), fields)
-                connection.make(layout.base_collection(address.name), layout.BASE_FIELDS)
-                connection.load(layout.base_collection(address.name))
+                    fields = schema.part_fields(whose.dim, connection.worded and modality == "text")
+                    connection.make(schema.part_collection(address.name, modality, 1), fields)
+                connection.make(schema.base_collection(address.name), schema.BASE_FIELDS)
+                connection.load(schema.base_collection(address.name))
                 write_kept(connection, kept, canaries)
                 return cls(MilvusRows(connection), made=True)
             except BaseException:
@@ -96,7 +103,9 @@ class MilvusBackend(Backend):
     @property
     def derived(self) -> Path:
         """A folder of this machine: what is in it may be lost."""
-        return cache_folder() / "bases" / hashlib.sha256(self.identity.base.encode()).hexdigest()[:16]
+        return (
+            cache_folder() / "bases" / hashlib.sha256(self.identity.base.encode()).hexdigest()[:16]
+        )
 
     def change(self) -> int:
         """When the last change was committed, in nanoseconds since 1970."""
@@ -112,16 +121,29 @@ class MilvusBackend(Backend):
         yield MilvusView(self.rows, self._sample)
 
     def _sample(self, modality: Modality) -> np.ndarray:
-        """Canaries and vectors of parts, drawn anew after a change of this handle, or some seconds."""
+        """Canaries and vectors of parts, drawn anew after a change of this handle, or some
+        seconds."""
         made, writes, vectors = self._samples.get(modality, (0.0, -1, np.zeros(0)))
         if writes != self.rows.writes or time.monotonic() - made > SAMPLE_AGE:
-            drawn = [np.asarray(row["vector"], np.float32) for row in self._drawn(SAMPLE, modality, 0, ("vector",))]
-            vectors = np.concatenate([self.rows.canaries()[modality], np.array(drawn).reshape(-1, self.identity.dim)])
-            self._samples[modality] = time.monotonic(), self.rows.writes, np.asarray(vectors, np.float32)
+            drawn = [
+                np.asarray(row["vector"], np.float32)
+                for row in self._drawn(SAMPLE, modality, 0, ("vector",))
+            ]
+            vectors = np.concatenate(
+                [self.rows.canaries()[modality], np.array(drawn).reshape(-1, self.identity.dim)]
+            )
+            self._samples[modality] = (
+                time.monotonic(),
+                self.rows.writes,
+                np.asarray(vectors, np.float32),
+            )
         return self._samples[modality][2]
 
-    def _drawn(self, n: int, modality: Modality, seed: int, fields: tuple[str, ...]) -> list[dict[str, object]]:
-        """Rows of up to n parts: keys are hashes, so those from any place on are drawn at random."""
+    def _drawn(
+        self, n: int, modality: Modality, seed: int, fields: tuple[str, ...]
+    ) -> list[dict[str, object]]:
+        """Rows of up to n parts: keys are hashes, so those from any place on are drawn at
+        random."""
         collection = self.rows.collections[modality]
         total = self.connection.count(collection)
         if not total or n < 1:
@@ -143,7 +165,10 @@ class MilvusBackend(Backend):
         return Info(
             path=self.name,
             entries=self.rows.count(),
-            parts={modality: self.connection.count(name) for modality, name in self.rows.collections.items()},
+            parts={
+                modality: self.connection.count(name)
+                for modality, name in self.rows.collections.items()
+            },
             encoder=kept.identity.encoder,
             fingerprint=kept.identity.fingerprint,
             dim=kept.identity.dim,
@@ -157,21 +182,26 @@ class MilvusBackend(Backend):
         """Up to n parts of a modality, drawn at random."""
         rows = self._drawn(n, modality, seed, ("entry", "version", "position", "passage", "vector"))
         keys = {str(row["entry"]) for row in rows}
-        entries = {row["key"]: row for row in self.rows.by_key(self.rows.entry, keys, ("key", "version", "body"))}
+        entries = {
+            row["key"]: row
+            for row in self.rows.by_key(self.rows.entry, keys, ("key", "version", "body"))
+        }
         found = []
         for row in rows:
             kept = entries.get(row["entry"])
             if kept is not None and kept["version"] == row["version"]:
                 entry = self.rows.entry_of(self.rows.body_of(kept))
-                part = part_of(entry, modality, int(str(row["position"])), str(row["passage"]) or None)
+                part = part_of(
+                    entry, modality, int(str(row["position"])), str(row["passage"]) or None
+                )
                 found.append((entry, part, np.asarray(row["vector"], np.float32)))
         return found
 
     def optimize(self) -> None:
         """Seal what came lately; returns when the server has indexed it."""
-        upkeep.optimize(self.rows)
+        maintenance.optimize(self.rows)
 
-    def tune(self, wishes: Wishes, told: Callable[[Trial], None]) -> TuneReport:
+    def tune(self, wishes: Requirements, told: Callable[[Trial], None]) -> TuneReport:
         """Refused: the server indexes by itself."""
         raise InvalidInput(
             f'"{self.name}" lies on a Milvus server, which builds its indexes itself (HNSW); tune measures those of a '
@@ -179,12 +209,13 @@ class MilvusBackend(Backend):
         )
 
     def compact(self) -> None:
-        """Remove what doesn't count, and ask the server to clear its disk, which it does in its own time."""
-        upkeep.compact(self.rows)
+        """Remove what doesn't count, and ask the server to clear its disk, which it does in its own
+        time."""
+        maintenance.compact(self.rows)
 
     def verify(self, encoder: Callable[[], DualEncoder], sample: int) -> VerifyReport:
         """Rows, checksums, pictures, meaning."""
-        return upkeep.Verification(self.rows, encoder, sample).run()
+        return maintenance.Verification(self.rows, encoder, sample).run()
 
     def reencode(
         self,
@@ -193,7 +224,7 @@ class MilvusBackend(Backend):
         progress: Callable[[int, int], None] | None,
     ) -> None:
         """New collections of parts, that one row lets count."""
-        upkeep.reencode(self.rows, encoder, canaries, progress)
+        maintenance.reencode(self.rows, encoder, canaries, progress)
         self.identity, self._samples = self.rows.kept.identity, {}
 
     def close(self) -> None:
@@ -212,9 +243,9 @@ class MilvusBackend(Backend):
 def _drop(connection: Connection) -> None:
     name = connection.address.name
     for collection in (
-        layout.base_collection(name),  # first: without it there is no base
-        layout.entry_collection(name),
-        *(layout.part_collection(name, modality, 1) for modality in MODALITIES),
+        schema.base_collection(name),  # first: without it there is no base
+        schema.entry_collection(name),
+        *(schema.part_collection(name, modality, 1) for modality in MODALITIES),
     ):
         connection.drop(collection)
 

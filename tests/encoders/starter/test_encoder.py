@@ -1,0 +1,111 @@
+"""The starter as its users see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.starter.encoder import StarterEncoder
+from ravlm.errors import BrokenData, Mismatch, NotFound
+
+
+@pytest.fixture(scope="module")
+def starter() -> StarterEncoder:
+    encoder = DualEncoder.load("starter")
+    assert isinstance(encoder, StarterEncoder)
+    return encoder
+
+
+def photo(name: str) -> Path:
+    import skimage
+
+    return Path(skimage.__file__).parent / "data" / name
+
+
+def test_vectors_are_unit_float32_in_input_order(starter: StarterEncoder) -> None:
+    files = [photo("chelsea.png"), photo("coffee.png"), photo("rocket.jpg")]
+    together = starter.encode_images(files, batch_size=2)
+    assert together.dtype == np.float32
+    assert together.shape == (3, starter.dim)
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    alone = np.concatenate([starter.encode_images([f]) for f in files])
+    assert np.abs(together - alone).max() < 1e-4
+    texts = ["a cat", "a longer text about a cup of coffee on a table", "火箭"]
+    assert (
+        np.abs(
+            starter.encode_texts(texts) - np.concatenate([starter.encode_texts([t]) for t in texts])
+        ).max()
+        < 1e-5
+    )
+
+
+def test_nothing_in_nothing_out(starter: StarterEncoder) -> None:
+    assert starter.encode_images([]).shape == (0, starter.dim)
+    assert starter.encode_texts([]).shape == (0, starter.dim)
+
+
+def test_words_find_their_photos_in_english_and_chinese(starter: StarterEncoder) -> None:
+    """Neither rocket nor coffee cup is a thing of the captions that the heads were trained on."""
+    images = starter.encode_images([photo("chelsea.png"), photo("coffee.png"), photo("rocket.jpg")])
+    for texts in (
+        ["a fluffy orange cat", "a cup of coffee"],
+        ["一只毛茸茸的橘猫", "一杯咖啡"],
+    ):
+        scores = images @ starter.encode_texts(texts).T
+        assert scores.argmax(0).tolist() == [0, 1], scores
+    names = images @ starter.encode_texts(["a cat", "a cup of coffee", "a rocket"]).T
+    assert names.argmax(1).tolist() == [0, 1, 2], names
+
+
+def test_long_texts_are_split_into_passages_that_fit(starter: StarterEncoder) -> None:
+    text = " ".join(f"Sentence number {i} tells of one more thing." for i in range(60))
+    passages = starter.passages(text)
+    assert len(passages) > 1
+    assert " ".join(passages) == text
+    assert starter.passages("short") == ["short"]
+    endless = "长" * 900
+    assert "".join(starter.passages(endless)) == endless
+    assert len(starter.passages(endless)) > 1
+
+
+def test_save_and_load_keep_vectors_and_fingerprint(
+    starter: StarterEncoder, tmp_path: Path
+) -> None:
+    starter.save(tmp_path / "mine")
+    again = DualEncoder.load(tmp_path / "mine")
+    assert again.fingerprint == starter.fingerprint
+    assert again.name == str(tmp_path / "mine")
+    texts = ["a dog", "two boats"]
+    assert np.abs(again.encode_texts(texts) - starter.encode_texts(texts)).max() < 1e-6
+
+
+def test_a_missing_weight_is_an_error_never_a_random_tower(
+    starter: StarterEncoder, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    starter.save(tmp_path / "mine")
+    weights = load_file(tmp_path / "mine" / "model.safetensors")
+    del weights["text.0.linear"]
+    save_file(weights, tmp_path / "mine" / "model.safetensors")
+    with pytest.raises(Mismatch, match=r"missing: text\.0\.linear"):
+        DualEncoder.load(tmp_path / "mine")
+
+
+def test_names_that_are_no_encoder(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match='Did you mean "starter"'):
+        DualEncoder.load("startr")
+    (tmp_path / "config.json").write_text('{"architecture": "gpt2"}')
+    with pytest.raises(Mismatch, match="architecture 'gpt2'"):
+        DualEncoder.load(tmp_path)
+
+
+def test_a_broken_picture_among_good_ones_is_named(starter: StarterEncoder, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    with pytest.raises(BrokenData, match=r"bad\.jpg"):
+        starter.encode_images([Image.new("RGB", (9, 9)), bad])

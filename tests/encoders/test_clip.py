@@ -1,0 +1,448 @@
+"""Checkpoints of Transformers: the same numbers as its own classes give, whatever the model, and
+nothing random."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ravlm import runtime
+from ravlm.encoders import hub_files
+from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.clip import HubEncoder
+from ravlm.encoders.hub_files import hash_weights, weight_files
+from ravlm.errors import BrokenData, Mismatch, MissingExtra, NotFound
+from tests.encoders.conformance import LONG, TEXTS, cosines, drawn
+from tests.helpers import encoder_checkpoints
+
+SEEN = [drawn(150, 100, 1), drawn(70, 200, 2), drawn(32, 32, 3)]
+READ = [*TEXTS, LONG]
+PROJECTION = "visual_projection.weight"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    top = tmp_path_factory.mktemp("dual")
+    return {name: write(top / name) for name, write in encoder_checkpoints.DUAL.items()}
+
+
+@pytest.fixture
+def clip(folders: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the tiny CLIP, to be damaged."""
+    for path in folders["clip"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def in_dtype(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(runtime, "inference_dtype", lambda on: dtype)
+
+
+def plainly(folder: Path, padding: str) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of `SEEN` and `READ` as a user of Transformers makes them, in fp32, one item at a
+    time."""
+    from transformers import AutoModel, AutoProcessor
+
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    limit = min(
+        processor.tokenizer.model_max_length, model.config.text_config.max_position_embeddings
+    )
+    rows: tuple[list[Any], list[Any]] = ([], [])
+    with torch.no_grad():
+        for image in SEEN:
+            rows[0].append(
+                model.get_image_features(
+                    **processor(images=image, return_tensors="pt")
+                ).pooler_output
+            )
+        for text in READ:
+            pieces = processor(
+                text=text, padding=padding, truncation=True, max_length=limit, return_tensors="pt"
+            )
+            rows[1].append(model.get_text_features(**pieces).pooler_output)
+    image, text = (torch.nn.functional.normalize(torch.cat(row)).numpy() for row in rows)
+    return image, text
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", encoder_checkpoints.DUAL)
+def test_numbers_are_those_of_transformers(
+    name: str, dtype: torch.dtype, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_dtype(monkeypatch, dtype)
+    encoder = DualEncoder.load(folders[name])
+    image, text = plainly(folders[name], "max_length" if name.startswith("siglip") else "longest")
+    found = encoder.encode_images(SEEN, batch_size=2), encoder.encode_texts(READ, batch_size=3)
+    if dtype == torch.float32:
+        assert np.abs(found[0] - image).max() < 5e-6
+        assert np.abs(found[1] - text).max() < 5e-6
+    assert cosines(found[0], image).min() >= 0.999
+    assert cosines(found[1], text).min() >= 0.999
+
+
+def test_siglip_reads_its_padding(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padded to the longest of the batch only, a text's vector had a cosine of 0.4 to the right
+    one."""
+    in_dtype(monkeypatch, torch.float32)
+    encoder = DualEncoder.load(folders["siglip"])
+    assert isinstance(encoder, HubEncoder)
+    right = encoder.encode_texts(["a cat"])
+    encoder.tokens.full = False
+    assert cosines(right, encoder.encode_texts(["a cat"])).max() < 0.95
+
+
+def test_the_quick_way_to_pixels_is_taken_and_proved(folders: dict[str, Path]) -> None:
+    quick = {}
+    for name, folder in folders.items():
+        encoder = DualEncoder.load(folder)
+        assert isinstance(encoder, HubEncoder)
+        pixels = encoder.pixels
+        quick[name] = pixels._plan is not None
+        slow = pixels._processed(SEEN[1])
+        for key, x in pixels.batch(
+            [pixels.arrays(SEEN[1])], torch.device("cpu"), torch.float32
+        ).items():
+            assert np.abs(x[0].numpy() - slow[key]).max() < 1e-4
+    assert quick == {"clip": True, "chinese_clip": True, "siglip": True, "siglip2": False}
+
+
+def test_a_checkpoint_of_the_first_years(folders: dict[str, Path], clip: Path) -> None:
+    """Its processor was called a feature extractor, sizes were plain numbers, and words lay in two
+    files."""
+    from transformers import AutoTokenizer
+
+    new = json.loads((clip / "processor_config.json").read_text())["image_processor"]
+    names = ("do_center_crop", "do_normalize", "do_resize", "image_mean", "image_std", "resample")
+    kept = {name: new[name] for name in names}
+    old = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32, **kept}
+    (clip / "processor_config.json").unlink()
+    (clip / "preprocessor_config.json").write_text(json.dumps(old))
+    (clip / "vocab.json").write_text(json.dumps(AutoTokenizer.from_pretrained(clip).get_vocab()))
+    (clip / "merges.txt").write_text("#version: 0.2\n")
+    (clip / "tokenizer.json").unlink()
+    (clip / "tokenizer_config.json").write_text(
+        '{"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}'
+    )
+    found, want = DualEncoder.load(clip), DualEncoder.load(folders["clip"])
+    assert cosines(found.encode_images(SEEN), want.encode_images(SEEN)).min() > 0.9999
+    assert cosines(found.encode_texts(READ), want.encode_texts(READ)).min() > 0.9999
+
+
+def test_texts_from_many_threads(folders: dict[str, Path]) -> None:
+    """A server's threads share an encoder, and a tokenizer keeps its truncation as a state: calls
+    must not mix."""
+    encoder = DualEncoder.load(folders["clip"])
+    want, passages = encoder.encode_texts(READ), encoder.passages(LONG)
+    with ThreadPoolExecutor(4) as pool:
+        vectors = [pool.submit(encoder.encode_texts, READ) for _ in range(12)]
+        pieces = [pool.submit(encoder.passages, LONG) for _ in range(12)]
+        assert all(cosines(each.result(), want).min() > 0.9999 for each in vectors)
+        assert all(each.result() == passages for each in pieces)
+
+
+def test_a_picture_as_thin_as_a_thread(folders: dict[str, Path]) -> None:
+    """Its shorter edge brought to 32 pixels, this one took 0.7 GB."""
+    encoder = DualEncoder.load(folders["clip"])
+    thread = Image.new("RGB", (1, 230_000), "red")
+    assert encoder.prepare(thread).size == (1, 16)
+    middle = Image.new("RGB", (1, 16), "red")
+    assert cosines(encoder.encode_images([thread]), encoder.encode_images([middle])).min() > 0.9999
+
+
+def test_languages_are_those_that_the_tokenizer_spells(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import BertTokenizer
+
+    assert DualEncoder.load(folders["clip"]).languages == ("en",)
+    assert DualEncoder.load(folders["chinese_clip"]).languages == ("en",)  # few characters
+    for path in folders["chinese_clip"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *"今天气很好，孩子们在公园里玩一只猫睡桌上",
+    ]
+    BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(tmp_path)
+    assert DualEncoder.load(tmp_path).languages == ("en", "zh")
+
+
+def test_training_the_model_changes_what_is_encoded_and_saved(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`model` is in fp32 whatever the dtype of inference; what is done to it must not be lost."""
+    in_dtype(monkeypatch, torch.bfloat16)
+    encoder = DualEncoder.load(folders["clip"])
+    assert isinstance(encoder, HubEncoder)
+    before, name = encoder.encode_texts(TEXTS), encoder.fingerprint
+    weights = dict(encoder.model.named_parameters())
+    assert {p.dtype for p in weights.values()} == {torch.float32}
+    assert encoder.fingerprint == name  # looked at, not changed
+    optimiser = torch.optim.SGD(encoder.model.parameters(), lr=1.0)
+    encoder.model.train()
+    _, pieces = next(encoder.tokens.batches(["a dog"], 1, encoder.device))
+    encoder.model.text_features(**pieces)[:, 0].sum().backward()
+    optimiser.step()
+    after = encoder.encode_texts(TEXTS)
+    assert encoder.model.training
+    assert cosines(before, after).min() < 0.999
+    assert encoder.fingerprint != name
+    encoder.save(tmp_path / "trained")
+    again = DualEncoder.load(tmp_path / "trained")
+    assert again.fingerprint == encoder.fingerprint
+    assert cosines(again.encode_texts(TEXTS), after).min() > 0.9999
+
+
+def test_a_tower_can_be_frozen(folders: dict[str, Path]) -> None:
+    for name, folder in folders.items():
+        encoder = DualEncoder.load(folder)
+        assert isinstance(encoder, HubEncoder)
+        encoder.model.freeze(image=True, text=False)
+        trained = {key for key, p in encoder.model.named_parameters() if p.requires_grad}
+        assert any("text_model" in key for key in trained), name
+        assert not any("vis" in key for key in trained), name
+        encoder.model.train()
+        assert encoder.model.network.text_model.training
+        assert not encoder.model.network.vision_model.training
+
+
+def test_the_fingerprint_names_weights_and_preprocessing(clip: Path) -> None:
+    first = DualEncoder.load(clip).fingerprint
+    assert DualEncoder.load(clip).fingerprint == first
+    weights = load_file(clip / "model.safetensors")
+    save_file(
+        dict(reversed(weights.items())),
+        clip / "model.safetensors",
+        metadata={"format": "pt", "of": "today"},
+    )
+    assert DualEncoder.load(clip).fingerprint == first, (
+        "the order of the weights in the file is none of its business"
+    )
+    weights["visual_projection.weight"][0, 0] += 1e-6
+    save_file(weights, clip / "model.safetensors", metadata={"format": "pt"})
+    second = DualEncoder.load(clip).fingerprint
+    processor = json.loads((clip / "processor_config.json").read_text())
+    processor["image_processor"]["image_mean"] = [0.5, 0.5, 0.5]
+    (clip / "processor_config.json").write_text(json.dumps(processor))
+    assert len({first, second, DualEncoder.load(clip).fingerprint}) == 3
+
+
+def test_weights_in_several_files(folders: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    whole = DualEncoder.load(folders["clip"])
+    for path in folders["clip"].glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    AutoModel.from_pretrained(folders["clip"]).save_pretrained(tmp_path, max_shard_size="60KB")
+    files = weight_files(tmp_path)
+    assert len(files) > 1
+    encoder = DualEncoder.load(tmp_path)
+    assert hash_weights(files) == hash_weights(weight_files(folders["clip"]))
+    assert cosines(encoder.encode_texts(TEXTS), whole.encode_texts(TEXTS)).min() > 0.9999
+    encoder.save(tmp_path / "copy")
+    assert DualEncoder.load(tmp_path / "copy").fingerprint == encoder.fingerprint
+    files[1].unlink()
+    with pytest.raises(NotFound, match="a part of its weights"):
+        DualEncoder.load(tmp_path)
+
+
+# What is refused
+
+
+def without(name: str) -> Callable[[dict[str, torch.Tensor]], Any]:
+    return lambda weights: weights.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            without("text_model.encoder.layers.1.mlp.fc1.weight"),
+            r"missing: text_model\.encoder\.layers\.1\.mlp\.fc1",
+        ),
+        (without(PROJECTION), rf"missing: {PROJECTION}"),
+        (lambda w: w.update(extra=torch.zeros(2)), "unknown: extra"),
+        (lambda w: w.update({PROJECTION: torch.zeros(3, 32)}), rf"of another shape: {PROJECTION}"),
+    ],
+    ids=["a layer", "a projection", "one too many", "a shape"],
+)
+def test_weights_that_do_not_fit(
+    change: Callable[[dict[str, torch.Tensor]], Any], told: str, clip: Path
+) -> None:
+    """Transformers draws what is missing at random, and says so in a warning."""
+    weights = load_file(clip / "model.safetensors")
+    change(weights)
+    save_file(weights, clip / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Mismatch, match=told):
+        DualEncoder.load(clip)
+
+
+@pytest.mark.parametrize("tower", ["text", "vision"])
+def test_a_tower_without_its_weights(tower: str, clip: Path) -> None:
+    weights = load_file(clip / "model.safetensors")
+    kept = {name: x for name, x in weights.items() if not name.startswith(f"{tower}_model")}
+    save_file(kept, clip / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Mismatch, match=rf"missing: {tower}_model.*\.\.\."):
+        DualEncoder.load(clip)
+
+
+def test_a_tower_alone(folders: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import CLIPTextModel, CLIPVisionModel
+
+    CLIPTextModel.from_pretrained(folders["clip"]).save_pretrained(tmp_path / "text")
+    CLIPVisionModel.from_pretrained(folders["clip"]).save_pretrained(tmp_path / "image")
+    with pytest.raises(
+        Mismatch, match=r"is CLIPTextModel, .* no image tower.*from_backbones\(text="
+    ):
+        DualEncoder.load(tmp_path / "text")
+    with pytest.raises(
+        Mismatch, match=r"is CLIPVisionModel, .* no text tower.*from_backbones\(image="
+    ):
+        DualEncoder.load(tmp_path / "image")
+    with pytest.raises(Mismatch, match=r"is BertModel, .* no image tower.*from_backbones\(text="):
+        DualEncoder.load(encoder_checkpoints.bert(tmp_path / "bert"))
+
+
+def test_other_architectures(tmp_path: Path) -> None:
+    for config, told in (
+        ('{"model_type": "gpt2"}', r"is GPT2Model, .* no image tower"),
+        ('{"model_type": "clap"}', "is ClapModel, .* no image tower"),
+        ('{"model_type": "perpetuum"}', "perpetuum"),
+        ('{"layers": 3}', "architecture None"),
+    ):
+        (tmp_path / "config.json").write_text(config)
+        with pytest.raises(Mismatch, match=told):
+            DualEncoder.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(BrokenData, match="not valid JSON"):
+        DualEncoder.load(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(NotFound, match="not a checkpoint"):
+        DualEncoder.load(tmp_path)
+
+
+@pytest.mark.parametrize("lacking", ["processor_config.json", "tokenizer.json"])
+def test_a_checkpoint_without_preprocessing(lacking: str, clip: Path) -> None:
+    (clip / lacking).unlink()
+    if lacking.startswith("tokenizer"):
+        (clip / "tokenizer_config.json").unlink()
+    with pytest.raises(Mismatch, match=r"no usable (image processor|tokenizer)"):
+        DualEncoder.load(clip)
+
+
+def test_a_tokenizer_that_needs_sentencepiece(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*found: Any, **options: Any) -> None:
+        raise ImportError(
+            "SiglipTokenizer requires the SentencePiece library but it was not found."
+        )
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", refuse)
+    with pytest.raises(MissingExtra, match=r'needs the package "sentencepiece".*"ravlm\[hub\]"'):
+        DualEncoder.load(folders["siglip"])
+
+
+def test_damaged_and_pickled_weights(clip: Path) -> None:
+    content = (clip / "model.safetensors").read_bytes()
+    (clip / "model.safetensors").write_bytes(content[:5000])
+    with pytest.raises(BrokenData, match="damaged"):
+        DualEncoder.load(clip)
+    (clip / "model.safetensors").rename(clip / "pytorch_model.bin")
+    with pytest.raises(NotFound, match="as a pickle only"):
+        DualEncoder.load(clip)
+    (clip / "pytorch_model.bin").unlink()
+    with pytest.raises(NotFound, match=r"model\.safetensors is missing"):
+        DualEncoder.load(clip)
+
+
+def test_pictures_of_a_size_that_the_tower_does_not_take(clip: Path) -> None:
+    processor = json.loads((clip / "processor_config.json").read_text())
+    processor["image_processor"]["crop_size"] = {"height": 24, "width": 24}
+    (clip / "processor_config.json").write_text(json.dumps(processor))
+    with pytest.raises(Mismatch, match="do not fit its image processor"):
+        DualEncoder.load(clip)
+
+
+# The hub
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nobody/nothing",
+        "a/b/c",
+        "../no-such-encoder",
+        "no-such-folder",
+        "https://x.example/x",
+        "a b/c",
+    ],
+)
+def test_names_that_cannot_be_had(name: str) -> None:
+    """Asked in a process of its own, since huggingface_hub reads the environment once; no call
+    waits for a network."""
+    code = f"from ravlm.encoders.base import DualEncoder\nDualEncoder.load({name!r})"
+    environment = {"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HF_HOME": "/nonexistent"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    told = done.stderr.strip().splitlines()[-1]
+    assert told.startswith("ravlm.errors.NotFound: There is no")
+    assert ("HF_HUB_OFFLINE" in told) == (name == "nobody/nothing"), told
+    assert name in told
+
+
+def test_a_hub_name_is_fetched_once_and_kept_as_its_name(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def snapshot(name: str, **options: Any) -> str:
+        asked.append((name, options.get("revision")))
+        return str(folders["clip"])
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    encoder = DualEncoder.load("owner/tiny-clip")
+    assert encoder.name == "owner/tiny-clip"
+    assert asked == [("owner/tiny-clip", None)]
+    assert encoder.fingerprint == DualEncoder.load(folders["clip"]).fingerprint
+
+
+def test_weights_as_safetensors_from_the_hubs_own_request(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of the first CLIP checkpoints have a pickle on the main branch, and safetensors in such
+    a request only."""
+
+    class Request:
+        def __init__(self, number: int, author: str) -> None:
+            self.num, self.author, self.status, self.is_pull_request = number, author, "open", True
+
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download",
+        lambda name, revision=None, **options: str(
+            folders["clip"] if revision == "refs/pr/7" else tmp_path
+        ),
+    )
+    requests = [Request(5, "somebody"), Request(7, "SFconvertbot")]
+    monkeypatch.setattr("huggingface_hub.get_repo_discussions", lambda name: iter(requests))
+    assert hub_files.find_folder("owner/pickled") == folders["clip"]
+    requests.pop()
+    assert hub_files.find_folder("owner/pickled") == tmp_path

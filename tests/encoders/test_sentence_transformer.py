@@ -1,0 +1,110 @@
+"""Models of sentence-transformers: the numbers of its own package, or of `hub` where that gives the
+same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.clip import HubEncoder
+from ravlm.encoders.sentence_transformer import SentenceEncoder
+from ravlm.errors import BrokenData, Mismatch, MissingExtra
+from tests.encoders.conformance import TEXTS, cosines, drawn
+from tests.helpers import encoder_checkpoints
+
+SEEN = [drawn(150, 100, 1), drawn(70, 200, 2), drawn(32, 32, 3)]
+
+sentence_transformers = pytest.importorskip(
+    "sentence_transformers", reason="sentence-transformers is not installed"
+)
+
+
+def compare(encoder: DualEncoder, folder: Path) -> None:
+    model = sentence_transformers.SentenceTransformer(str(folder))
+    model.max_seq_length = 24
+    for found, want in (
+        (encoder.encode_images(SEEN), model.encode(SEEN, normalize_embeddings=True)),
+        (encoder.encode_texts(TEXTS), model.encode(list(TEXTS), normalize_embeddings=True)),
+    ):
+        assert found.shape == want.shape
+        assert cosines(found, want).min() >= 0.999
+
+
+def test_a_model_of_several_modules(tmp_path: Path) -> None:
+    folder = encoder_checkpoints.sentence(tmp_path / "model")
+    encoder = DualEncoder.load(folder)
+    assert isinstance(encoder, SentenceEncoder)
+    assert encoder.dim == 12
+    compare(encoder, folder)
+
+
+@pytest.mark.parametrize("place", ["", "0_CLIPModel"])
+def test_a_clip_model_and_no_more_is_run_as_such(place: str, tmp_path: Path) -> None:
+    """Models of the years before 2026 keep their CLIP in a folder of its own."""
+    from sentence_transformers import SentenceTransformer
+
+    SentenceTransformer(str(encoder_checkpoints.clip(tmp_path / "clip"))).save(
+        str(tmp_path / "model"), create_model_card=False
+    )
+    if place:
+        (tmp_path / "model" / place).mkdir()
+        for path in encoder_checkpoints.clip(tmp_path / "clip").iterdir():
+            (tmp_path / "model" / path.name).unlink()
+            shutil.copy(path, tmp_path / "model" / place)
+        modules = json.loads((tmp_path / "model" / "modules.json").read_text())
+        modules[0] |= {"path": place, "type": "sentence_transformers.models.CLIPModel"}
+        (tmp_path / "model" / "modules.json").write_text(json.dumps(modules))
+    encoder = DualEncoder.load(tmp_path / "model")
+    assert isinstance(encoder, HubEncoder)
+    compare(encoder, tmp_path / "model")
+    encoder.save(tmp_path / "copy")
+    assert DualEncoder.load(tmp_path / "copy").fingerprint == encoder.fingerprint
+
+
+def test_a_model_that_reads_texts_only(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    reader = Transformer(str(encoder_checkpoints.bert(tmp_path / "bert")))
+    SentenceTransformer(modules=[reader, Pooling(32)]).save(
+        str(tmp_path / "model"), create_model_card=False
+    )
+    with pytest.raises(Mismatch, match="reads text only"):
+        DualEncoder.load(tmp_path / "model")
+
+
+def test_a_missing_weight(tmp_path: Path) -> None:
+    """sentence-transformers itself goes on with random weights."""
+    from safetensors.torch import load_file, save_file
+
+    folder = encoder_checkpoints.sentence(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    del weights["text_projection.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Mismatch, match=r"missing: text_projection\.weight"):
+        DualEncoder.load(folder)
+
+
+def test_damaged_modules(tmp_path: Path) -> None:
+    folder = encoder_checkpoints.sentence(tmp_path / "model")
+    (folder / "1_Dense" / "model.safetensors").unlink()
+    with pytest.raises(Mismatch, match="can't be loaded by sentence-transformers"):
+        DualEncoder.load(folder)
+    (folder / "modules.json").write_text("[]")
+    with pytest.raises(BrokenData, match="no list of modules"):
+        DualEncoder.load(folder)
+
+
+def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = encoder_checkpoints.sentence(tmp_path / "model")
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(
+        MissingExtra, match=r'needs the package "sentence-transformers".*"ravlm\[hub\]"'
+    ):
+        DualEncoder.load(folder)

@@ -1,0 +1,236 @@
+"""Two backbones and their heads: any image model, any text model, one checkpoint folder,
+trainable."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.losses import softmax_contrastive
+from ravlm.encoders.vision_text_dual import VisionTextDualEncoder
+from ravlm.errors import InvalidInput, Mismatch, NotFound
+from tests.encoders.conformance import LONG, cosines, drawn
+from tests.helpers import encoder_checkpoints
+
+SEEN = [drawn(150, 100, 1), drawn(70, 200, 2), drawn(32, 32, 3)]
+READ = ["a cat", "two children build a castle of sand", LONG]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    top = tmp_path_factory.mktemp("backbones")
+    return {
+        name: write(top / name)
+        for name, write in (encoder_checkpoints.IMAGE | encoder_checkpoints.TEXT).items()
+    }
+
+
+def paired(
+    folders: dict[str, Path], image: str = "vit", text: str = "bert", **options: int
+) -> VisionTextDualEncoder:
+    encoder = DualEncoder.from_backbones(folders[image], folders[text], **options)
+    assert isinstance(encoder, VisionTextDualEncoder)
+    return encoder
+
+
+def image_inputs(encoder: VisionTextDualEncoder) -> dict[str, torch.Tensor]:
+    return encoder.pixels.batch(
+        [encoder.pixels.arrays(image) for image in SEEN], encoder.device, torch.float32
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "text"), [("vit", "bert"), ("dinov2", "roberta"), ("convnext", "modernbert")]
+)
+def test_features_are_what_the_backbones_give(
+    image: str, text: str, folders: dict[str, Path]
+) -> None:
+    """As it makes sense: ViT came without its pooler, DINOv2 pools by its class token, ConvNeXt
+    over its grid."""
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+    encoder = paired(folders, image, text, dim=24)
+    eye, reader = (AutoModel.from_pretrained(folders[name]).eval() for name in (image, text))
+    processor = AutoImageProcessor.from_pretrained(folders[image], backend="pil")
+    tokenizer = AutoTokenizer.from_pretrained(folders[text])
+    with torch.no_grad():
+        seen = eye(**processor(images=SEEN, return_tensors="pt"))
+        pooled = seen.last_hidden_state.mean(1) if image == "vit" else seen.pooler_output
+        assert (
+            np.abs(
+                encoder.model.image_pooled(**image_inputs(encoder)).numpy() - pooled.numpy()
+            ).max()
+            < 1e-4
+        )
+        want = torch.nn.functional.normalize(encoder.model.image_head(pooled), dim=1)
+        assert cosines(encoder.encode_images(SEEN), want.numpy()).min() > 0.999
+        for row, limit in zip(encoder.encode_texts(READ), [encoder.tokens.limit] * 3, strict=True):
+            assert np.linalg.norm(row) == pytest.approx(1, abs=1e-5)
+            assert limit == {"bert": 40, "roberta": 28, "modernbert": 60}[text]
+        pieces = tokenizer(
+            READ[1], return_tensors="pt", truncation=True, max_length=encoder.tokens.limit
+        )
+        states = reader(**pieces).last_hidden_state[0]
+        want = torch.nn.functional.normalize(encoder.model.text_head(states.mean(0)), dim=0)
+        assert encoder.encode_texts(READ)[1] @ want.numpy() > 0.999
+
+
+def test_the_seed_decides_the_heads(folders: dict[str, Path]) -> None:
+    first, again, other = (paired(folders, dim=8, seed=seed) for seed in (1, 1, 2))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert (first.encode_texts(READ) == again.encode_texts(READ)).all()
+    assert first.dim == 8
+
+
+def test_frozen_towers_stay_and_heads_learn(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A frozen tower in training mode drops states at random, so its features can't be kept."""
+    encoder = paired(folders, dim=16)
+    model = encoder.model.train()
+    assert model.training
+    assert not model.image.training
+    heads = {"image_head.weight", "text_head.weight"}
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == heads
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    _, pieces = next(encoder.tokens.batches(READ, 3, encoder.device))
+    losses = []
+    for _ in range(60):
+        image, text = model.image_features(**image_inputs(encoder)), model.text_features(**pieces)
+        loss = softmax_contrastive(image, text, torch.tensor(10.0))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.1 * losses[0]
+    changed = {name for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
+    assert changed == heads
+    rows = next(encoder.tokens.batches(READ, 3, encoder.device))[0]
+    scores = encoder.encode_images(SEEN) @ encoder.encode_texts([READ[row] for row in rows]).T
+    assert scores.argmax(1).tolist() == [0, 1, 2]
+    encoder.save(tmp_path / "trained")
+    again = DualEncoder.load(tmp_path / "trained")
+    assert again.fingerprint == encoder.fingerprint
+    assert np.abs(again.encode_texts(READ) - encoder.encode_texts(READ)).max() < 1e-6
+
+
+def test_towers_can_be_opened(folders: dict[str, Path]) -> None:
+    model = paired(folders).model
+    model.freeze(image=True, text=False)
+    model.train()
+    assert model.text.training
+    assert not model.image.training
+    assert all(p.requires_grad for p in model.text.parameters())
+    assert not any(p.requires_grad for p in model.image.parameters())
+
+
+def test_the_checkpoint_needs_no_backbone_beside_it(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    for name in ("dinov2", "roberta"):
+        shutil.copytree(folders[name], tmp_path / name)
+    encoder = DualEncoder.from_backbones(str(tmp_path / "dinov2"), tmp_path / "roberta", dim=12)
+    for name in ("dinov2", "roberta"):
+        shutil.rmtree(tmp_path / name)
+    encoder.save(tmp_path / "mine")
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "config.json", "image", "model.safetensors", "text",
+    ]  # fmt: skip
+    again = DualEncoder.load(tmp_path / "mine")
+    assert np.abs(again.encode_images(SEEN) - encoder.encode_images(SEEN)).max() < 1e-6
+
+
+def test_towers_of_a_dual_encoder_are_backbones_too(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """As the refusal of a lone tower advises."""
+    from transformers import CLIPTextModel, CLIPVisionModel
+
+    clip = encoder_checkpoints.clip(tmp_path / "clip")
+    for kind, part in ((CLIPVisionModel, "image"), (CLIPTextModel, "text")):
+        shutil.copytree(
+            clip, tmp_path / part, ignore=shutil.ignore_patterns("config.json", "*.safetensors")
+        )
+        kind.from_pretrained(clip).save_pretrained(tmp_path / part)
+    encoder = DualEncoder.from_backbones(tmp_path / "image", tmp_path / "text", dim=12)
+    assert encoder.encode_images(SEEN).shape == encoder.encode_texts(READ).shape == (3, 12)
+
+
+# What is refused
+
+
+def damaged(source: Path, folder: Path, drop: str | None = None, add: str | None = None) -> Path:
+    shutil.copytree(source, folder)
+    weights = load_file(folder / "model.safetensors")
+    if drop:
+        del weights[drop]
+    if add:
+        weights[add] = torch.zeros(3)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "drop", "add", "told"),
+    [
+        ("vit", "vit.layernorm.weight", None, r"missing: layernorm\.weight"),
+        ("vit", None, "vit.layers.7.output.bias", r"unknown: vit\.layers\.7\.output\.bias"),
+        ("dinov2", None, "classifier.weight", r"unknown: classifier\.weight"),
+        ("bert", "bert.encoder.layer.1.output.dense.weight", None, r"missing: encoder\.layer\.1"),
+        ("roberta", None, "encoder.layer.2.output.dense.bias", r"unknown: encoder\.layer\.2"),
+    ],
+)
+def test_backbones_whose_weights_do_not_fit(
+    name: str,
+    drop: str | None,
+    add: str | None,
+    told: str,
+    folders: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    """A head for some task is left out; a layer that the configuration does not know is no head."""
+    folder = damaged(folders[name], tmp_path / name, drop, add)
+    parts = (
+        (folder, folders["bert"]) if name in encoder_checkpoints.IMAGE else (folders["vit"], folder)
+    )
+    with pytest.raises(Mismatch, match=told):
+        DualEncoder.from_backbones(*parts)
+
+
+def test_backbones_of_the_wrong_kind(folders: dict[str, Path], tmp_path: Path) -> None:
+    clip = encoder_checkpoints.clip(tmp_path / "clip")
+    for image, text, told in (
+        (folders["bert"], folders["bert"], '"bert", which can\'t be the image tower'),
+        (folders["vit"], folders["vit"], '"vit", which can\'t be the text tower'),
+        (clip, folders["bert"], '"clip", which can\'t be the image tower'),
+    ):
+        with pytest.raises(Mismatch, match=told):
+            DualEncoder.from_backbones(image, text)
+    with pytest.raises(NotFound, match="no hub name"):
+        DualEncoder.from_backbones(tmp_path / "nowhere", folders["bert"])
+    for dim in (0, 2.5):
+        with pytest.raises(InvalidInput, match="dim is"):
+            DualEncoder.from_backbones(folders["vit"], folders["bert"], dim=dim)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("drop", "add", "told"),
+    [
+        ("text_head.weight", None, r"missing: text_head\.weight"),
+        (None, "third_head.weight", r"unknown: third_head"),
+    ],
+)
+def test_a_saved_pair_is_loaded_strictly(
+    drop: str | None, add: str | None, told: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    paired(folders).save(tmp_path / "mine")
+    with pytest.raises(Mismatch, match=told):
+        DualEncoder.load(damaged(tmp_path / "mine", tmp_path / "damaged", drop, add))
+    shutil.rmtree(tmp_path / "mine" / "text")
+    with pytest.raises(Mismatch, match='lacks its folder "text"'):
+        DualEncoder.load(tmp_path / "mine")

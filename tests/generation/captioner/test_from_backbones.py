@@ -1,0 +1,196 @@
+"""Generators put together from parts of Transformers: they learn, generate, save and load; what is
+new is said."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from ravlm.errors import InvalidInput, Mismatch
+from ravlm.generation.captioner.modeling import CaptionerModel
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.model import RetrievalAugmentedVLM
+from tests.generation.conftest import bird, birds, word_encoder  # noqa: F401 - fixtures
+from tests.helpers import encoder_checkpoints as parts
+from tests.helpers.chat_checkpoints import tokenizer
+
+WIDTH = 32
+RED, GREEN = bird((200, 30, 30), 1), bird((30, 180, 40), 2)
+
+
+def gpt2(folder: Path) -> Path:
+    """GPT-2 with a tokenizer of bytes that knows an end and no beginning."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    words = tokenizer(["<|endoftext|>"])
+    config = GPT2Config(vocab_size=len(words), n_embd=WIDTH, n_layer=2, n_head=2, n_positions=96)
+    for part in (parts.spread(GPT2LMHeadModel(config)), words):
+        part.save_pretrained(folder)
+    return folder
+
+
+def llama(folder: Path) -> Path:
+    """Llama, which has no cross-attention."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = tokenizer(["<pad>", "<s>", "</s>"], bos_token="<s>")
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=200,
+    )  # fmt: skip
+    for part in (parts.spread(LlamaForCausalLM(config)), words):
+        part.save_pretrained(folder)
+    return folder
+
+
+LANGUAGES = {"bert": parts.bert, "gpt2": gpt2, "llama": llama}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    home = tmp_path_factory.mktemp("parts")
+    made = {name: make(home / name) for name, make in LANGUAGES.items()}
+    return made | {"vit": parts.vit(home / "vit"), "convnext": parts.convnext(home / "convnext")}
+
+
+def built(folders: dict[str, Path], language: str, **options: Any) -> RetrievalAugmentedVLM:
+    with pytest.warns(UserWarning, match="New and not yet trained"):
+        return RetrievalAugmentedVLM.from_backbones(
+            folders[language], options.pop("vision", folders["vit"]), **options
+        )
+
+
+def pixels(model: RetrievalAugmentedVLM) -> torch.Tensor:
+    return model.writer.sources.pictures([RED, GREEN])["pixel_values"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_it_learns_what_two_pictures_show(
+    folders: dict[str, Path], language: str, tmp_path: Path
+) -> None:
+    """Two names suffice. The loss falls, each picture is given its own words, and what was saved
+    says the same."""
+    model = built(folders, language)
+    network = model.generator
+    assert isinstance(network, CaptionerModel)
+    words = model.writer.tokenizer  # type: ignore[attr-defined]
+    end = network.generation_config.eos_token_id
+    labels = torch.tensor(
+        [words(text, add_special_tokens=False)["input_ids"] + [end] for text in ("red", "sea")]
+    )
+    shown = pixels(model)
+    first = network(pixel_values=shown, labels=labels).loss.item()
+    optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], 5e-3)
+    network.train()
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss = network(pixel_values=shown, labels=labels).loss
+        loss.backward()
+        optimiser.step()
+    network.eval()
+    assert loss.item() < 0.3 < first
+    said = network.generate(pixel_values=shown, max_new_tokens=8, num_beams=2)
+    texts = words.batch_decode(said, skip_special_tokens=True)
+    assert [text.replace(" ", "") for text in texts] == ["red", "sea"]
+    network.save_pretrained(tmp_path / "network")
+    again = CaptionerModel.from_pretrained(tmp_path / "network").eval()
+    assert torch.equal(again.generate(pixel_values=shown, max_new_tokens=8, num_beams=2), said)
+    model.save(tmp_path / "whole")
+    other = RetrievalAugmentedVLM(None, generator=tmp_path / "whole")
+    captions = [answer.text for answer in other.caption([RED, GREEN])]
+    assert captions == [answer.text for answer in model.caption([RED, GREEN], k=0)]
+    assert len(set(captions)) == 2
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("bert", "bert"), ("gpt2", "bert"), ("llama", None), ("gpt2", None)]
+)
+def test_evidence_enters_with_and_without_a_text_tower(
+    folders: dict[str, Path],
+    birds: KnowledgeBase,
+    language: str,
+    text: str | None,
+    tmp_path: Path,  # noqa: F811
+) -> None:
+    """Read by the text tower, or by the language model's own embeddings; it changes what is said of
+    how likely words are as soon as the gates open, and a saved model reads it the same way."""
+    model = built(
+        folders, language, text=text and folders[text], kb=birds, vision=folders["convnext"]
+    )
+    network = model.generator
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("gate"):
+                parameter.fill_(1.0)
+            elif "crossattention" in name and parameter.ndim > 1:
+                parameter.mul_(10)
+    sources = model.writer.sources  # type: ignore[attr-defined]
+    given = sources.pictures([RED, GREEN])
+    labels = torch.tensor([[5, 6, 7], [7, 6, 5]])
+    alone = network(**given, labels=labels).loss.item()
+    read = [
+        network(**given, **sources.evidence([[words], [words]], 40), labels=labels).loss.item()
+        for words in ("a red bird", "a tall tree")
+    ]
+    assert len({round(loss, 6) for loss in (alone, *read)}) == 3
+    answers = model.caption([RED, GREEN], k=2)
+    assert [len(answer.evidence) for answer in answers] == [2, 2]
+    model.save(tmp_path / "whole")
+    again = RetrievalAugmentedVLM(birds, generator=tmp_path / "whole")
+    assert [a.text for a in again.caption([RED, GREEN], k=2)] == [a.text for a in answers]
+    assert again.ask("What is the name?", image=RED).evidence  # the extractive generator answers
+
+
+def test_what_is_new_is_named_once(folders: dict[str, Path]) -> None:
+    """A BERT decoder's cross-attention is drawn at random; nobody was told once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        RetrievalAugmentedVLM.from_backbones(folders["bert"], folders["vit"])
+    ours = [str(w.message) for w in caught if "not yet trained" in str(w.message)]
+    assert len(ours) == 1
+    assert "cross-attention in BertLMHeadModel" in ours[0]
+    assert "projections of picture" in ours[0]
+    assert "language head" not in ours[0]  # BERT's own head that guesses masked words is there
+
+
+def test_without_a_base_only_the_closed_book_works(folders: dict[str, Path]) -> None:
+    model = built(folders, "gpt2")
+    assert model.caption(Image.new("RGB", (40, 40), "red")).evidence == ()
+    with pytest.raises(InvalidInput, match="no knowledge base: give kb="):
+        model.caption(RED, k=2)
+    with pytest.raises(InvalidInput, match="no knowledge base"):
+        model.search(text="a bird")
+    with pytest.raises(InvalidInput, match="writes captions only"):
+        model.ask("What is it?", image=RED)
+
+
+def test_parts_that_do_not_fit_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(Mismatch, match="can't write"):
+        RetrievalAugmentedVLM.from_backbones(folders["vit"], folders["vit"])
+    with pytest.raises(Mismatch, match="can't be the image tower"):
+        RetrievalAugmentedVLM.from_backbones(folders["gpt2"], folders["gpt2"])
+    with pytest.raises(
+        InvalidInput, match='no cross-attention, so the fusion can\'t be "marginal"'
+    ):
+        RetrievalAugmentedVLM.from_backbones(folders["llama"], folders["vit"], fusion="marginal")
+    with pytest.raises(
+        InvalidInput, match=r'The fusion is "cross_atention".*Did you mean "cross_attention"'
+    ):
+        RetrievalAugmentedVLM.from_backbones(
+            folders["gpt2"], folders["vit"], fusion="cross_atention"
+        )
+    broken = gpt2(tmp_path / "broken")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(broken / "model.safetensors")
+    weights.pop("transformer.h.1.mlp.c_fc.weight")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Mismatch, match=r"missing: transformer\.h\.1\.mlp"):
+        RetrievalAugmentedVLM.from_backbones(broken, folders["vit"])
+    with pytest.raises(InvalidInput, match="no weights of its own"):
+        RetrievalAugmentedVLM(None, generator="http://localhost:1/v1#m").save(tmp_path / "x")

@@ -1,0 +1,213 @@
+"""The fused generator as people use it: saved, loaded by its folder, captions with evidence, the
+rest by another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from recipes.starter_generator import Recipe, new_model
+from safetensors.numpy import load_file, save_file
+
+from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.generation.base import Request
+from ravlm.generation.captioner.generator import CaptionerGenerator, CaptionerSettings, told
+from ravlm.generation.captioner.processing import StarterSources, packed
+from ravlm.generation.captioner.tokenizer import train_words
+from ravlm.generation.extractive.generator import ExtractiveGenerator
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.model import RetrievalAugmentedVLM
+from ravlm.records import CLOSED_BOOK, Entry, Evidence, Hit, Part
+from ravlm.retrieval.retriever import Retriever
+from ravlm.training.captioning_steps import GeneratorConfig
+from ravlm.training.language_model import LanguageConfig
+from tests.generation.conftest import bird, birds, word_encoder  # noqa: F401 - fixtures
+from tests.helpers.fakes import FakeEncoder
+
+TEXTS = ["a red bird sits on a branch", "a green bird flies over the sea"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with random weights: it writes nonsense, but the same nonsense each time."""
+    tokenizer = train_words(TEXTS, least=1)
+    recipe = Recipe(
+        LanguageConfig(width=64, layers=1, heads=2, longest=64), first=GeneratorConfig(seed=1)
+    )
+    model = new_model(recipe, len(tokenizer), 2)
+    settings = CaptionerSettings(image_size=64, most_words=6, beams=2)
+    path = tmp_path_factory.mktemp("generators") / "fused"
+    CaptionerGenerator(model, tokenizer, StarterSources(64), settings).save(path)
+    return path
+
+
+def request(colour: tuple[int, int, int], *texts: str, task: str = "caption") -> Request:
+    hits = tuple(
+        Hit(Entry(f"e{i}", None, (text,)), 0.5, Part("image")) for i, text in enumerate(texts)
+    )
+    evidence = Evidence(hits, (0.5,) * len(hits)) if hits else CLOSED_BOOK
+    return Request(task, "", bird(colour, 1), evidence)  # type: ignore[arg-type]
+
+
+def test_a_folder_is_a_generator(folder: Path, birds: KnowledgeBase) -> None:  # noqa: F811
+    model = RetrievalAugmentedVLM(birds, generator=str(folder))
+    pictures = [bird((200, 30, 30), 90), bird((30, 180, 40), 91)]
+    together = model.caption(pictures)
+    assert [answer.text for answer in together] == [
+        model.caption(picture).text for picture in pictures
+    ]
+    assert model.writer.name == str(folder)
+    assert all(answer.text.endswith(".") and answer.evidence for answer in together)
+    assert model.ask(
+        "What is the name?", image=pictures[0]
+    ).citations  # the extractive generator answers
+
+
+def test_batches_evidence_and_the_closed_book(folder: Path) -> None:
+    """Evidence of unlike length in one batch; a request without any is written as alone."""
+    generator = CaptionerGenerator.load(folder)
+    requests = [request((200, 0, 0), *TEXTS), request((0, 200, 0), TEXTS[1]), request((0, 0, 200))]
+    together = [answer.text for answer in generator.generate(requests)]
+    assert together == [generator.generate([one])[0].text for one in requests]
+    assert len(together[0].split()) <= 6
+    assert generator.generate([]) == []
+
+
+def test_what_it_does_not_write_is_said(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match='captions only, and was asked to "ask"'):
+        CaptionerGenerator.load(folder).generate([request((9, 9, 9), task="ask")])
+    alone = CaptionerGenerator.load(folder).generate([Request("caption", "", None)])[0]
+    assert alone.abstained
+
+
+def test_a_checkpoint_without_a_weight_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Transformers would draw it at random, and only log it."""
+    weights = load_file(folder / "model.safetensors")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in folder.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    gone = weights.pop("encoder.picture_in.1.weight")
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BrokenData, match=r"missing keys encoder\.picture_in\.1\.weight"):
+        CaptionerGenerator.load(broken)
+    more = weights | {"encoder.picture_in.1.weight": gone, "extra": gone[:1].copy()}
+    save_file(more, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BrokenData, match="unexpected keys extra"):
+        CaptionerGenerator.load(broken)
+    (broken / "generator.json").write_text(json.dumps({"beems": 3}))
+    with pytest.raises(Exception, match="beems"):
+        CaptionerGenerator.load(broken)
+    (broken / "generator.json").unlink()
+    with pytest.raises(NotFound, match="is no fused generator"):
+        CaptionerGenerator.load(broken)
+
+
+def test_states_are_cut_to_the_budget_and_kept_in_a_bounded_memory() -> None:
+    sources = StarterSources(64, kept=2)
+    given = sources.evidence([[*TEXTS, "a cat"], ["a dog"]], budget=9)
+    assert given["evidence_states"].shape[:2] == (2, 3)
+    assert given["evidence_mask"].sum((1, 2)).tolist() == [9, 4]  # a dog: 2 words and 2 marks
+    assert len(sources._memory) == 2
+    assert sources.evidence([[], []], 9) == {}
+    shown = sources.pictures([Image.new("RGB", (90, 40), "red"), Image.new("L", (30, 80))])
+    assert tuple(shown["picture_states"].shape) == (2, 4, 208)
+    one, two = sources.states(["a dog", "a red cat"])
+    mask = packed([[one, two], [two]])["evidence_mask"]
+    assert mask.sum(-1).tolist() == [[4, 5], [5, 0]]
+
+
+def test_a_base_of_another_manner_is_left_to_the_other_generator(
+    folder: Path,
+    birds: KnowledgeBase,  # noqa: F811
+) -> None:
+    """A model of "a red bird sits" has no words for a shop's catalogue, nor for Chinese: its
+    captions of such a base were the nearest thing it could spell."""
+    generator = CaptionerGenerator.load(folder, others=ExtractiveGenerator(birds.encoder))
+    own, shop, chinese = generator.generate(
+        [
+            request((200, 0, 0), *TEXTS),
+            request(
+                (200, 0, 0),
+                "EKTORP sofa with washable cover and three cushions",
+                "STRANDMON wing chair",
+            ),
+            request((200, 0, 0), "一只红色的鸟", "树上的鸟"),
+        ]
+    )
+    assert own.trace["generator"] == "fused"
+    assert "cover" in shop.text or "wing" in shop.text
+    assert "鸟" in chinese.text
+    assert (
+        CaptionerGenerator.load(folder)
+        .generate([request((200, 0, 0), "EKTORP sofa")])[0]
+        .trace["generator"]
+        == "fused"
+    )
+
+
+def test_evidence_is_read_by_what_the_generator_reads(tmp_path: Path) -> None:
+    """A red picture that is called blue: by pictures it is the nearest to red, by texts the other
+    one is."""
+    red, blue = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
+    entries = [
+        Entry("red", red, ("the blue one", "a thing")),
+        Entry("blue", blue, ("a thing", "the red one")),
+    ]
+    with KnowledgeBase.build(tmp_path / "kb", entries, encoder=FakeEncoder()) as kb:
+        finder = Retriever(kb)
+        by_picture = finder.by_pictures([red], 2)[0].hits
+        by_text = finder.by_pictures([red], 2, reads="text")[0].hits
+        assert [hit.entry.id for hit in by_picture] == ["red", "blue"]
+        assert [told(hit)[0] for hit in by_picture] == ["the blue one", "a thing"]
+        assert by_text[0].entry.id == "blue"
+        assert told(by_text[0]) == ["the red one"]  # the text that was found, not the first
+    with KnowledgeBase.build(
+        tmp_path / "mute", [Entry("red", red, ())], encoder=FakeEncoder()
+    ) as mute:
+        assert (
+            Retriever(mute).by_pictures([red], 2, reads="text")[0].hits[0].entry.id == "red"
+        )  # no text: by pictures
+
+
+def test_of_the_beams_that_one_is_taken_which_the_evidence_agrees_with(folder: Path) -> None:
+    generator = CaptionerGenerator.load(folder)
+    asked = request((200, 0, 0), "a green bird flies over the sea", "a green bird over the sea")
+    beams = [("A red bird sits.", -1.0), ("A green bird flies over the sea.", -1.1)]
+    assert generator._chosen(asked, beams)[0] == "A red bird sits."
+    generator.settings = replace(generator.settings, agreement=1.0)
+    assert generator._chosen(asked, beams) == beams[1]
+    assert (
+        generator._chosen(request((200, 0, 0)), beams) == beams[0]
+    )  # closed book: nothing to agree with
+
+
+def test_a_guess_gives_way_to_what_was_found(folder: Path) -> None:
+    generator = CaptionerGenerator.load(folder)
+    generator.settings = replace(generator.settings, least_sure=0.55)
+    asked = request((200, 0, 0), "A striped cat sleeps.", "A bird sits.")
+    sure, guess = (
+        generator._answer(asked, "A bird sits.", 0.6),
+        generator._answer(asked, "A bird sits.", 0.5),
+    )
+    assert (sure.text, sure.citations) == ("A bird sits.", ("e1",))
+    assert (guess.text, guess.citations) == ("A striped cat sleeps.", ("e0",))
+    assert guess.trace["unsure; it would write"] == "A bird sits."
+    assert (
+        generator._answer(request((200, 0, 0)), "A bird sits.", 0.5).text == "A bird sits."
+    )  # nothing was found
+
+
+def test_no_word_is_written_that_the_model_lacks(folder: Path) -> None:
+    """ "A closeup of a cat looking at a.": the last word was <unk>, which was left out when the
+    text was made."""
+    generator = CaptionerGenerator.load(folder)
+    bias = torch.zeros(len(generator.tokenizer))
+    bias[generator.tokenizer.unk_token_id] = 100.0
+    generator.model.decoder.head.bias = torch.nn.Parameter(bias)
+    given = generator.sources.pictures([bird((200, 0, 0), 1)])
+    assert all(text for text, _ in generator.write(given)[0])

@@ -1,0 +1,137 @@
+"""From a model's words to an answer: marks, their numbers, abstention; the same however the text
+comes in pieces."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ravlm.generation.base import Request, Task
+from ravlm.generation.chat.citations import CitationParser
+from ravlm.records import Answer, Entry, Evidence, Hit, Part
+
+HITS = tuple(
+    Hit(Entry(name, None, (text,)), 0.5, Part("text"))
+    for name, text in (
+        ("a", "The finch sings at dawn"),
+        ("b", "The parrot cracks nuts"),
+        ("c", "A heron eats fish"),
+    )
+)
+EVIDENCE = Evidence(HITS, (0.5, 0.3, 0.2), known=0.8)
+
+
+def told(
+    text: str,
+    task: Task = "ask",
+    chinese: bool = False,
+    evidence: Evidence = EVIDENCE,
+    at_once: int = 3,
+) -> Answer:
+    """The answer made of `text` in pieces, after proof that they come out whole."""
+    citing = CitationParser(Request(task, "What?", evidence=evidence, chinese=chinese))
+    pieces = [citing.feed(text[i : i + at_once]) for i in range(0, len(text), at_once)]
+    last, answer = citing.finish(0.5)
+    assert "".join([*pieces, last]) == answer.text
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("task", "said", "text", "cited"),
+    [
+        ("ask", "A finch [1]", "A finch", ("a",)),
+        ("ask", "A finch. [1]", "A finch.", ("a",)),
+        (
+            "ask",
+            "A parrot [2]. It cracks nuts [1].",
+            "A parrot [1]. It cracks nuts [2].",
+            ("b", "a"),
+        ),
+        ("tell", "Fish [3][2]. Nuts [2].", "Fish [1][2]. Nuts [2].", ("c", "b")),
+        ("tell", "Fish [3, 1].", "Fish [1][2].", ("c", "a")),
+        ("chat", "Fish [1-3].", "Fish [1][2][3].", ("a", "b", "c")),
+        ("chat", "鱼【3】。", "鱼[1]。", ("c",)),
+        ("caption", "A heron [3] on ice", "A heron on ice", ("c",)),
+        ("chat", "In [2024] it sang [1] [ok]", "In [2024] it sang [1] [ok]", ("a",)),
+        ("ask", "<think>It is [2].</think>\n A finch [1]", "A finch", ("a",)),
+    ],
+)
+def test_marks_become_citations(task: Task, said: str, text: str, cited: tuple[str, ...]) -> None:
+    """[1] in a finished text is the first of its citations, whatever its number in the evidence
+    was."""
+    for at_once in (1, 3, 1000):
+        answer = told(said, task, at_once=at_once)
+        assert (answer.text, answer.citations) == (text, cited)
+    assert answer.trace["cited by"] == "marks"
+    weights = dict(zip("abc", EVIDENCE.weights, strict=True))
+    assert answer.confidence == round(0.8 * sum(weights[name] for name in cited) * 0.5, 4)
+
+
+def test_a_mark_of_no_entry_is_no_citation() -> None:
+    """A made-up [9] once stood in the text as if it were evidence."""
+    answer = told("The finch sings [9] at dawn [1] and so on.")
+    assert answer.text == "The finch sings at dawn [1] and so on."
+    assert answer.citations == ("a",)
+    assert answer.trace["marks of no entry"] == "[9]"
+
+
+def test_without_marks_the_words_tell_the_source() -> None:
+    answer = told("A parrot that cracks nuts")
+    assert answer.citations == ("b",)
+    assert answer.trace["cited by"] == "words"
+    nothing = told("A submarine under way")
+    assert nothing.citations == ()
+    assert (nothing.confidence, nothing.abstained) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "That is not in the knowledge base.",
+        "知识库中没有这方面的内容。",
+        "Not in the knowledge base [1]",
+    ],
+)
+def test_saying_that_it_is_not_there_is_an_abstention(said: str) -> None:
+    answer = told(said)
+    assert answer.abstained
+    assert (answer.citations, answer.confidence) == ((), 0.2)
+
+
+def test_what_is_known_is_no_abstention_for_what_is_not() -> None:
+    answer = told("It is a finch [1]. Its weight is not in the knowledge base.")
+    assert not answer.abstained
+    assert answer.citations == ("a",)
+
+
+def test_a_chinese_question_gets_a_chinese_refusal() -> None:
+    answer = told("It is not in the knowledge base.", chinese=True)
+    assert answer.abstained
+    assert "知识库中没有" in answer.text
+
+
+def test_silence_is_an_abstention() -> None:
+    for said in ("", " \n ", "<think>Let me see", "<think></think>"):
+        answer = told(said)
+        assert answer.abstained
+        assert "not in the knowledge base" in answer.text
+
+
+def test_the_closed_book_leaves_brackets_alone() -> None:
+    answer = told("A finch [1].", evidence=Evidence(searched=False))
+    assert (answer.text, answer.citations, answer.confidence) == ("A finch [1].", (), 0.5)
+
+
+PARTS = ["[1]", "[2", "]", " ", "\n", ".", "。", "【3】", "fish", "<think>", "</think>", "-", ","]
+
+
+@example(["<think>", "</think>", "<think>"])
+@given(st.lists(st.sampled_from(PARTS)))
+def test_pieces_give_what_the_whole_gives(parts: list[str]) -> None:
+    text = "".join(parts)
+    whole = told(text, "chat", at_once=10_000)
+    for at_once in (1, 2, 5):
+        cut = told(text, "chat", at_once=at_once)
+        assert (cut.text, cut.citations) == (whole.text, whole.citations)
+    assert all(1 <= int(n) <= len(whole.citations) for n in "123" if f"[{n}]" in whole.text)

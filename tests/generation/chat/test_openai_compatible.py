@@ -1,0 +1,372 @@
+"""Endpoints that speak as OpenAI's, over real HTTP: what is sent, what comes back, and everything
+that goes wrong."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Iterator, Sequence
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ravlm.errors import BrokenData, Busy, InvalidInput, NotFound, RavlmError
+from ravlm.generation.base import Request
+from ravlm.generation.chat.openai_client import Endpoint, RetryPolicy
+from ravlm.generation.chat.openai_compatible import RemoteGenerator
+from ravlm.records import Answer, Entry, Evidence, Hit, Message, Part
+from tests.helpers import endpoints
+from tests.helpers.endpoints import (
+    Reply,
+    Server,
+    drop,
+    event,
+    message,
+    refusal,
+    silence,
+    silence_after,
+    stream,
+    whole,
+)
+
+KEY = "sk-secret-0123456789"
+QUICK = RetryPolicy(connect=1, quiet=0.3, whole=2, tries=3, backoff=0.02, most_bytes=20_000)
+HITS = (
+    Hit(
+        Entry("finch", Image.new("RGB", (900, 500), "red"), ("Name: Ruby Finch",)),
+        0.9,
+        Part("image"),
+    ),
+    Hit(Entry("heron", None, ("Name: Sea Heron",)), 0.5, Part("text")),
+)
+REQUEST = Request(
+    "ask", "What is it?", Image.new("RGB", (2000, 1000), "red"), Evidence(HITS, (0.8, 0.2), 0.9)
+)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    running: list[Server] = []
+
+    def start(*replies: Reply, models: Sequence[str] = ("tiny",)) -> Server:
+        running.append(Server(replies, models).__enter__())
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.__exit__()
+
+
+def answer(server: Server, request: Request = REQUEST, patience: RetryPolicy = QUICK) -> Answer:
+    return RemoteGenerator(f"{server.address}#tiny", patience=patience).generate([request])[0]
+
+
+def refused(kind: type[RavlmError], server: Server, patience: RetryPolicy = QUICK) -> str:
+    """The one sentence that an error says, proved free of the key."""
+    with pytest.raises(kind) as raised:
+        answer(server, patience=patience)
+    said = str(raised.value)
+    assert KEY not in said
+    assert "\n" not in said
+    assert len(said) < 700
+    assert server.address in said
+    return said
+
+
+def test_what_is_sent(serve: Any) -> None:
+    server = serve(stream(["Ruby ", "Finch [", "1]"]))
+    found = answer(server)
+    assert (found.text, found.citations, found.confidence) == ("Ruby Finch", ("finch",), 0.72)
+    ((path, headers, body),) = server.seen
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert (body["model"], body["stream"], body["temperature"], body["seed"]) == (
+        "tiny",
+        True,
+        0,
+        0,
+    )
+    system, user = body["messages"]
+    assert isinstance(system["content"], str)
+    urls = [part["image_url"]["url"] for part in user["content"] if part["type"] == "image_url"]
+    sizes = []
+    for url in urls:
+        head, _, data = url.partition(",")
+        assert head == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            sizes.append(image.size)
+    assert sizes == [(384, 213), (768, 384)]
+    assert "[1] (80% likely)" in user["content"][0]["text"] + user["content"][1]["text"]
+
+
+def test_words_alone_are_sent_as_a_string(serve: Any) -> None:
+    server = serve(message("Sea Heron [2]"))
+    talk = (
+        Message("user", "Hello"),
+        Message("assistant", "Good day"),
+        Message("user", "Which bird is blue?"),
+    )
+    request = Request("chat", "Which bird is blue?", None, Evidence((HITS[1], HITS[1])), talk)
+    assert answer(server, request).citations == ("heron",)
+    sent = server.seen[0][2]["messages"]
+    assert [m["role"] for m in sent] == ["system", "user", "assistant", "user"]
+    assert all(isinstance(m["content"], str) for m in sent)
+    blind = RemoteGenerator(
+        f"{server.address}#tiny", pictures=False, describe=lambda _: "A red bird"
+    )
+    blind.generate([REQUEST])
+    assert "described as: A red bird" in server.seen[1][2]["messages"][-1]["content"]
+
+
+def test_without_a_key_none_is_sent(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    server = serve(message("Yes"))
+    answer(server)
+    assert "Authorization" not in server.seen[0][1]
+
+
+def test_the_model_is_asked_for_where_none_is_named(serve: Any) -> None:
+    server = serve(message("Yes"), models=["only-one"])
+    generator = RemoteGenerator(server.address, patience=QUICK)
+    generator.generate([REQUEST, REQUEST])
+    assert [path for path, _, _ in server.seen].count("/v1/models") == 1
+    assert {body["model"] for path, _, body in server.seen if path != "/v1/models"} == {"only-one"}
+    assert generator.name == f"{server.address}#only-one"
+    for models, told in (
+        (["a", "b"], r"serves 2 models \(a, b\); name one .*#a"),
+        ([], r"serves 0 models \(none\)"),
+    ):
+        with pytest.raises(InvalidInput, match=told):
+            RemoteGenerator(serve(message("Yes"), models=models).address).generate([REQUEST])
+
+
+def test_pieces_come_as_they_are_sent(serve: Any) -> None:
+    server = serve(stream(["One ", "two ", "three"], pause=0.1))
+    words = RemoteGenerator(f"{server.address}#tiny").stream(REQUEST)
+    began = time.monotonic()
+    assert next(words).strip() == "One"
+    assert time.monotonic() - began < 0.25, "the first piece came with the last"
+    assert "".join(words).strip() == "two three"
+
+
+def test_requests_in_order_several_at_once(serve: Any) -> None:
+    server = serve(endpoints.bird_watcher)
+    requests = [Request("ask", f"Question {n}", None, Evidence((HITS[n % 2],))) for n in range(9)]
+    found = RemoteGenerator(f"{server.address}#tiny").generate(requests)
+    assert [a.text for a in found] == [
+        "Ruby Finch" if n % 2 == 0 else "Sea Heron" for n in range(9)
+    ]
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [refusal(429, "slow down"), refusal(500, "oops"), refusal(503, "loading"), drop],
+    ids=["429", "500", "503", "cut"],
+)
+def test_asked_again_where_that_may_help(fault: Reply, serve: Any) -> None:
+    server = serve(fault, fault, message("Yes"))
+    assert answer(server).text == "Yes"
+    assert len(server.seen) == 3
+
+
+def test_not_for_ever(serve: Any) -> None:
+    server = serve(refusal(429, "slow down"))
+    assert "429: slow down" in refused(Busy, server)
+    assert len(server.seen) == QUICK.tries
+    assert "500: out of memory" in refused(Busy, serve(refusal(500, "out of memory")))
+    assert "can't be reached" in refused(NotFound, serve(drop))
+
+
+def test_it_waits_as_long_as_it_is_asked_to(serve: Any) -> None:
+    server = serve(refusal(429, "wait", Retry_After="1"), message("Yes"))
+    began = time.monotonic()
+    assert answer(server).text == "Yes"
+    assert 1.0 <= time.monotonic() - began < 1.9
+    date = formatdate(time.time() + 3600, usegmt=True)
+    for wait in ("3600", date):
+        server = serve(refusal(429, "come back tomorrow", Retry_After=wait), message("Yes"))
+        refused(Busy, server)
+        assert len(server.seen) == 1, "longer than there is time for"
+    assert answer(serve(refusal(503, "x", Retry_After="soon"), message("Yes"))).text == "Yes"
+
+
+def test_an_endpoint_that_hangs(serve: Any) -> None:
+    for hanging in (silence, silence_after("One ")):
+        server = serve(hanging)
+        began = time.monotonic()
+        assert "did not answer within 0.3 seconds" in refused(Busy, server)
+        assert time.monotonic() - began < 1.5
+        assert len(server.seen) == 1
+    dripping = serve(stream(["drop "] * 100, pause=0.05))
+    patience = RetryPolicy(quiet=0.5, whole=0.4, tries=1)
+    assert "within 0.4 seconds" in refused(Busy, dripping, patience)
+
+
+def test_an_endpoint_that_cuts_the_stream(serve: Any) -> None:
+    """What had come before the cut was once given as the whole answer."""
+    assert "cut its reply off after 8 characters" in refused(
+        BrokenData, serve(stream(["One ", "two "], ended=False))
+    )
+    half = event("One ")[:-9]
+
+    def promise(handler: endpoints.Handler) -> None:
+        handler.begin(200, "text/event-stream", Content_Length="5000")
+        handler.wfile.write(half)
+
+    assert "cut its reply off" in refused(BrokenData, serve(promise))
+    words = RemoteGenerator(f"{serve(stream(['One ', 'two '], ended=False)).address}#tiny").stream(
+        REQUEST
+    )
+    assert next(words) == "One"
+    with pytest.raises(BrokenData, match="cut its reply off"):
+        list(words)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        whole(b"<html><body>Welcome to nginx!</body></html>"),
+        whole(b""),
+        whole([]),
+        whole({"choices": []}),
+        whole({"choices": [{"message": {"content": 7}}]}),
+        whole({"choices": [{"message": None}]}),
+        whole(b"data: {\n\n"),
+        whole(b"data: [1, 2]\n\n"),
+        whole(b'data: {"choices": [{"delta": {"content": [1]}}]}\n\n'),
+        whole(b"[" * 15_000),
+        whole(b"data: " + b"[" * 15_000 + b"\n\n"),
+        whole(b"\xff\xfe\x00" * 50),
+    ],
+)
+def test_an_endpoint_that_answers_nonsense(nonsense: Reply, serve: Any) -> None:
+    told = refused(BrokenData, serve(nonsense))
+    assert (
+        "does not answer in the OpenAI format" in told
+        or "cut its reply off after 0 characters" in told
+    )
+
+
+def test_a_list_of_models_that_is_none(serve: Any) -> None:
+    server = serve(message("Yes"))
+    server.models = [1, 2]
+    with pytest.raises(BrokenData, match="models without their ids"):
+        RemoteGenerator(server.address).generate([REQUEST])
+
+
+def test_an_endpoint_that_never_stops(serve: Any) -> None:
+    assert "more than 20,000 bytes" in refused(
+        BrokenData, serve(stream(["much too much " * 100] * 100))
+    )
+    assert "more than 20,000 bytes" in refused(BrokenData, serve(whole(b" " * 50_000)))
+
+
+def test_an_error_in_the_middle(serve: Any) -> None:
+    def broken(handler: endpoints.Handler) -> None:
+        handler.begin(200, "text/event-stream")
+        handler.wfile.write(
+            event("One ") + b'data: {"error": {"message": "CUDA out of memory"}}\n\n'
+        )
+
+    assert "broke off: CUDA out of memory" in refused(Busy, serve(broken))
+
+
+def test_a_key_that_is_refused_is_never_shown(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoints repeat a wrong key in what they say."""
+    server = serve(refusal(401, f"Incorrect API key provided: {KEY}. See\nthe manual."))
+    told = refused(InvalidInput, server)
+    assert "refuses the key (401: Incorrect API key provided: ***. See the manual)" in told
+    assert "OPENAI_API_KEY" in told
+    assert len(server.seen) == 1
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert "wants a key" in refused(InvalidInput, serve(refusal(401, "no")))
+    for wrong in ("two words", "line\nbreak", "schlüssel"):
+        monkeypatch.setenv("OPENAI_API_KEY", wrong)
+        with pytest.raises(InvalidInput, match="holds characters") as raised:
+            RemoteGenerator(server.address)
+        assert wrong not in str(raised.value)
+
+
+def test_a_redirect_is_not_followed(serve: Any) -> None:
+    """Followed, it would carry the key to another host."""
+    other = serve(message("Yes"))
+    server = serve(whole(b"", 307, Location=f"{other.address}/chat/completions"))
+    told = refused(InvalidInput, server)
+    assert f"{other.address}/chat/completions" in told
+    assert other.seen == []
+
+
+def test_requests_that_are_refused(serve: Any) -> None:
+    told = refused(NotFound, serve(refusal(404, "The model `tiny` does not exist")))
+    assert "404: The model `tiny` does not exist" in told
+    told = refused(InvalidInput, serve(refusal(400, "image_url is not supported by this model")))
+    assert "pictures=False" in told
+    assert "it says nothing" in refused(InvalidInput, serve(whole(b"", 413)))
+
+
+def test_settings_that_a_model_does_not_take_are_learnt(serve: Any) -> None:
+    """Models that think before they speak refuse the temperature, and want the length under another
+    name."""
+    server = serve(
+        refusal(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
+        refusal(400, "Unsupported value: 'temperature' does not support 0."),
+        message("Yes"),
+    )
+    generator = RemoteGenerator(f"{server.address}#tiny", patience=QUICK)
+    assert [a.text for a in generator.generate([REQUEST])] == ["Yes"]
+    assert [a.text for a in generator.generate([REQUEST])] == ["Yes"]
+    bodies = [body for _, _, body in server.seen]
+    assert len(bodies) == 4
+    assert "max_tokens" in bodies[0]
+    for body in bodies[2:]:
+        assert not {"max_tokens", "temperature"} & set(body)
+        assert body["max_completion_tokens"] == bodies[0]["max_tokens"]
+
+
+def test_nobody_there() -> None:
+    with Server([silence]) as server:
+        address = server.address
+    with pytest.raises(NotFound, match="can't be reached"):
+        RemoteGenerator(f"{address}#tiny", patience=QUICK).generate([REQUEST])
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://", "no address of an endpoint"),
+        ("http://user:pass@host/v1", "has a password in it"),
+        ("http://host:port/v1", "is no address"),
+        ("ftp://host/v1", "no address of an endpoint"),
+    ],
+)
+def test_addresses_that_are_none(address: str, told: str) -> None:
+    with pytest.raises(InvalidInput, match=told) as raised:
+        RemoteGenerator(address)
+    assert "pass@" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "base", "model"),
+    [
+        ("http://host:1", "http://host:1/v1", ""),
+        ("http://host:1/v1/#m", "http://host:1/v1", "m"),
+        ("https://host/openai/v1/chat/completions#a/b:c", "https://host/openai/v1", "a/b:c"),
+    ],
+)
+def test_addresses(address: str, base: str, model: str) -> None:
+    endpoint = Endpoint(address)
+    assert (endpoint.address, endpoint._model) == (base, model)

@@ -1,0 +1,42 @@
+"""Captions on which the evidence agrees."""
+
+from __future__ import annotations
+
+from ravlm.generation.consensus_caption import consensus
+from ravlm.records import Entry, Evidence, Hit, Part
+
+
+def evidence(*entries: tuple[str, ...], weights: tuple[float, ...] = ()) -> Evidence:
+    hits = tuple(
+        Hit(Entry(f"e{i}", None, texts), 0.5, Part("image")) for i, texts in enumerate(entries)
+    )
+    return Evidence(hits, weights or (1 / len(hits),) * len(hits))
+
+
+def test_the_sentence_most_like_the_others_is_taken() -> None:
+    found = evidence(
+        ("A dog runs on the beach.", "Two friends drink tea."),
+        ("A brown dog runs on a sandy beach.",),
+        ("The dog jumps on the beach.", "A man reads."),
+    )
+    text, cited, agreement = consensus(found, chinese=False)
+    assert text == "A dog runs on the beach."
+    assert cited[0] == "e0"
+    assert 0.2 < agreement < 1
+
+
+def test_the_likelier_hit_counts_more() -> None:
+    two = (("A dog sleeps.",), ("A cat jumps.",))
+    assert consensus(evidence(*two, weights=(0.9, 0.1)), False)[0] == "A dog sleeps."
+    assert consensus(evidence(*two, weights=(0.1, 0.9)), False)[0] == "A cat jumps."
+
+
+def test_names_stand_in_where_there_are_no_sentences_and_nothing_where_there_is_nothing() -> None:
+    assert consensus(evidence(("Name: Wren\nLength: 9 cm",)), False)[0] == "Wren"
+    assert consensus(evidence(()), False) == ("", (), 0.0)
+
+
+def test_the_language_is_kept_where_the_evidence_has_it() -> None:
+    both = evidence(("A black dog runs.", "一只黑狗在跑。"))
+    assert consensus(both, chinese=True)[0] == "一只黑狗在跑。"
+    assert consensus(both, chinese=False)[0] == "A black dog runs."

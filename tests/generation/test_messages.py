@@ -1,0 +1,71 @@
+"""Messages in the OpenAI form."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from ravlm.errors import InvalidInput
+from ravlm.generation.messages import picture_of, read_messages
+
+
+def test_strings_and_parts() -> None:
+    pixels = base64.b64encode(b"picture").decode()
+    messages = read_messages(
+        [
+            {"role": "system", "content": "Be brief."},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is this?"},
+                    image(f"data:image/png;base64,{pixels}"),
+                ],
+            },
+            {"role": "assistant", "content": "An owl."},
+            {"role": "user", "content": "And how long is it?"},
+        ]
+    )
+    assert [message.text for message in messages] == [
+        "Be brief.",
+        "What is this?",
+        "An owl.",
+        "And how long is it?",
+    ]
+    assert picture_of(messages) == b"picture"
+    assert (
+        picture_of(read_messages([{"role": "user", "content": [image("owl.png"), text("?")]}]))
+        == "owl.png"
+    )
+    assert picture_of(messages[:1]) is None
+
+
+def image(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([], "A talk is a list"),
+        ({"role": "user", "content": "x"}, "A talk is a list"),
+        ("hello", "A talk is a list"),
+        ([{"role": "user"}], '"role" and "content"'),
+        ([{"role": "robot", "content": "x"}], "allowed: system, user, assistant"),
+        ([{"role": "assistant", "content": "x"}], "must come last"),
+        ([{"role": "user", "content": " "}], "has no words"),
+        ([{"role": "user", "content": 7}], "neither a string nor a list"),
+        ([{"role": "user", "content": [{"type": "audio"}]}], "allowed"),
+        ([{"role": "user", "content": [image("data:image/png,abc"), text("?")]}], "not in base64"),
+        ([{"role": "user", "content": [image("data:image/png;base64,???"), text("?")]}], "damaged"),
+        ([{"role": "user", "content": [{"type": "image_url"}, text("?")]}], "has no url"),
+    ],
+)
+def test_bad_messages_are_refused_with_a_sentence(messages: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        read_messages(messages)

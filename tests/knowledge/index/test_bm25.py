@@ -1,0 +1,128 @@
+"""Words: stems, BM25 against its formula, and the way that leaves frequent words out against the
+one that doesn't."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ravlm.data.stems import stem
+from ravlm.knowledge.index import bm25
+from ravlm.knowledge.index.bm25 import LENGTH, SATURATION, KeywordIndex
+
+PORTERS = (  # from the paper of 1980, both what comes out of a step and what comes out in the end
+    "caresses caress, ponies poni, ties ti, cats cat, feed feed, agreed agre, plastered plaster, bled bled, sing sing,"
+    "motoring motor, conflated conflat, troubled troubl, sized size, hopping hop, falling fall, hissing hiss,"
+    "happy happi, failing fail, filing file, sky sky, relational relat, conditional condit, rational ration,"
+    "vietnamization vietnam, operator oper, feudalism feudal, decisiveness decis, hopefulness hope, formative form,"
+    "electrical electr, goodness good, revival reviv, airliner airlin, adjustable adjust, replacement replac,"
+    "adoption adopt, effective effect, probate probat, rate rate, cease ceas, controll control, roll roll, toys toi,"
+    "generalizations gener, oscillators oscil, at at, 狗 狗, mp3s mp3s"
+)
+
+
+def test_stems_are_porters() -> None:
+    for pair in PORTERS.split(","):
+        word, expected = pair.split()
+        assert stem(word) == expected, word
+
+
+def texts(n: int, seed: int) -> list[str]:
+    """Texts of words as frequent as in a language: the first ones are in nearly all."""
+    rng = random.Random(seed)
+    words = [f"w{i}" for i in range(300)]
+    weights = [1 / (i + 1) for i in range(300)]
+    return [" ".join(rng.choices(words, weights, k=rng.randrange(1, 25))) for _ in range(n)]
+
+
+def bm25(query: list[str], documents: list[str]) -> np.ndarray:
+    """The formula, word by word."""
+    bags = [Counter(document.split()) for document in documents]
+    mean = sum(sum(bag.values()) for bag in bags) / len(bags)
+    scores = np.zeros(len(bags))
+    for word in query:
+        having = sum(word in bag for bag in bags)
+        idf = math.log(1 + (len(bags) - having + 0.5) / (having + 0.5))
+        for at, bag in enumerate(bags):
+            count, length = bag[word], sum(bag.values())
+            norm = SATURATION * (1 - LENGTH + LENGTH * length / mean)
+            scores[at] += idf * count * (SATURATION + 1) / (count + norm)
+    return scores
+
+
+def filled(documents: list[str], batch: int) -> KeywordIndex:
+    index = KeywordIndex()
+    for start in range(0, len(documents), batch):
+        rows = [
+            (10 + at, at // 2, documents[at])
+            for at in range(start, min(start + batch, len(documents)))
+        ]
+        index.update(rows, [], start)
+    return index
+
+
+def test_scores_are_bm25() -> None:
+    documents = texts(400, 1)
+    index = filled(documents, 400)
+    for query in (["w0"], ["w1", "w30"], ["w0", "w1", "w2", "w150", "w151", "nowhere"]):
+        expected = bm25(query, documents)
+        found = index.search(query, 1000)
+        assert len(found.parts) == (expected > 0).sum()
+        assert found.scores == pytest.approx(expected[found.parts - 10], rel=1e-5)
+        assert (np.diff(found.scores) <= 0).all()
+        assert (found.entries == (found.parts - 10) // 2).all()
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 50])
+def test_leaving_out_what_cant_matter_changes_nothing(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frequent words are looked up only for rows that rare ones found, once no other row can
+    win."""
+    documents = texts(3000, 2)
+    index = filled(documents, 3000)
+    index.update([], list(range(10, 400, 7)), 1)
+    passes = np.arange(1500) % 3 != 0
+    rng = random.Random(n)
+    queries = [
+        [*rng.sample([f"w{i}" for i in range(300)], rng.randrange(1, 9)), "w0", "w1"]
+        for _ in range(40)
+    ]
+    for some in (None, passes):
+        fast = [index.search(query, n, some) for query in queries]
+        monkeypatch.setattr(bm25, "FREQUENT", 2.0)  # never
+        for query, found in zip(queries, fast, strict=True):
+            slow = index.search(query, n, some)
+            assert found.scores == pytest.approx(slow.scores, rel=1e-5)
+            assert not set(found.parts) & set(range(10, 400, 7))
+            assert some is None or some[found.entries].all()
+        monkeypatch.undo()
+
+
+def test_added_bit_by_bit_it_finds_the_same() -> None:
+    documents = texts(500, 3)
+    whole, grown = filled(documents, 500), filled(documents, 9)
+    assert len(grown.blocks) < 10
+    for query in (["w3"], ["w2", "w80"], ["w299", "w5", "w0"]):
+        one, two = whole.search(query, 500), grown.search(query, 500)
+        assert sorted(one.parts) == sorted(two.parts)
+        assert (
+            np.intersect1d(one.parts[:10], two.parts[:10]).size >= 8
+        )  # a block's mean length is of its time
+
+
+def test_forms_of_a_word_are_one() -> None:
+    index = KeywordIndex()
+    index.update(
+        [(1, 1, "two dogs running"), (2, 1, "a café"), (3, 2, "the dog's bone"), (4, 3, "?")], [], 1
+    )
+    index.update([(5, 4, "")], [], 2)
+    assert sorted(index.search(["dog"], 9).parts) == [1, 3]
+    assert index.search(["runs"], 9).parts.tolist() == [1]
+    assert index.search(["cafe"], 9).parts.tolist() == [2]
+    assert len(index.search([], 9).parts) == len(index.search(["cat"], 9).parts) == 0
+    assert len(KeywordIndex().search(["dog"], 9).parts) == 0

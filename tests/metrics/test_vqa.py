@@ -1,0 +1,99 @@
+"""Answers: the published normalisation rule by rule, and scores on paper."""
+
+from __future__ import annotations
+
+import pytest
+
+from ravlm.errors import InvalidInput
+from ravlm.metrics import containment, exact_match, normalise_answer, token_f1, vqa_accuracy
+
+RULES = {
+    "The Cat": "cat",  # lower case, articles
+    "an apple a day": "apple day",
+    "two": "2",  # number words
+    "none": "0",
+    "ten dogs": "10 dogs",
+    "eleven": "eleven",
+    "dont": "don't",  # contractions
+    "couldnt've": "couldn't've",
+    "couldn'tve": "couldn't've",
+    "hed": "he'd",
+    "its": "its",
+    "somebody'd": "somebodyd",
+    "ow's'at": "'ow's'at",
+    "yall'd've": "y'all'd've",
+    "x-ray": "x ray",  # a mark inside becomes a space
+    "x - ray": "x ray",  # one beside a space goes
+    "yes!": "yes",
+    "no, sir": "no sir",
+    "well-known, yes": "well known yes",
+    "1,000": "1000",  # thousands: all marks go
+    "1,000-2": "10002",
+    "3.5 cm.": "3.5 cm",  # a stop stays before a digit
+    "U.S.": "us",
+    "what\nis\tit?": "what is it",
+    "$5": "$5",
+    "“天空”。": "天空",  # beyond the published rules: Chinese marks
+}
+
+
+@pytest.mark.parametrize("text", RULES)
+def test_normalisation(text: str) -> None:
+    assert normalise_answer(text) == RULES[text]
+
+
+def test_soft_accuracy_on_paper() -> None:
+    """Ten people, each left out once: of 2 that agree, 2 leave 1 of 3 and 8 leave 2 of 3; of 4, all
+    leave 3 or more."""
+    people = ["Yes."] * 2 + ["no"] * 4 + ["two"] * 4
+    score = vqa_accuracy(["yes", "2", "maybe"], [people] * 3)
+    assert score.items == pytest.approx(((2 * 1 / 3 + 8 * 2 / 3) / 10, 1.0, 0.0))
+    assert score.value == pytest.approx((0.6 + 1) / 3)
+
+
+def test_soft_accuracy_of_few_people() -> None:
+    """With one right answer the leave-one-out rule gave 0 to everybody."""
+    assert vqa_accuracy(["cat", "cat"], [["a cat"], ["dog"]]).items == (1.0, 0.0)
+    assert vqa_accuracy(["cat"], [["cat", "cat", "dog"]]).items == pytest.approx(
+        ((0.5 + 0.5 + 1) / 3,)
+    )
+
+
+def test_any_of_the_answers_is_right() -> None:
+    assert exact_match(
+        ["The cat", "cats", "天空。"], [["dog", "cat"], ["cat"], ["天空"]]
+    ).items == (1.0, 0.0, 1.0)
+
+
+def test_containment_asks_for_whole_words_in_order() -> None:
+    texts = ["It is a red cat.", "a catalogue", "cat red", "它在天空中"]
+    assert containment(texts, [["red cat"], ["cat"], ["red cat"], ["天空"]]).items == (
+        1.0,
+        0.0,
+        0.0,
+        1.0,
+    )
+    assert containment(["anything"], [["the"]]).items == (0.0,)  # nothing is left of the answer
+
+
+def test_token_f1_on_paper() -> None:
+    score = token_f1(
+        ["the red cat sat", "蓝色的天空", "dog"], [["dog", "red cat"], ["天空"], ["cat"]]
+    )
+    assert score.items == pytest.approx((2 * 2 / (3 + 2), 2 * 2 / (5 + 2), 0.0))
+    assert token_f1(["the red cat sat"], [["red cat"]], tokenize="ptb").items == pytest.approx(
+        (2 * 2 / (4 + 2),)
+    )
+    assert "tokenize:ptb" in token_f1(["a"], [["b"]], tokenize="ptb").signature
+
+
+@pytest.mark.parametrize(
+    "metric", [vqa_accuracy, exact_match, containment, token_f1], ids=lambda m: m.__name__
+)
+def test_bad_input_is_refused(metric) -> None:
+    with pytest.raises(InvalidInput, match=r"references\[0\] is the text 'cat'; a list"):
+        metric(["cat"], ["cat"])
+    with pytest.raises(InvalidInput, match=r"references\[1\] is empty"):
+        metric(["cat", "dog"], [["cat"], []])
+    with pytest.raises(InvalidInput, match="1 candidates and 2 lists"):
+        metric(["cat"], [["cat"], ["dog"]])

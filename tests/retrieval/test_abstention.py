@@ -1,0 +1,79 @@
+"""Calibration without labels, on made-up vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ravlm.retrieval.abstention import OodClassifier, ScoreSamples, calibrate, fit_judge, read_prior
+from ravlm.retrieval.visual_entities import Gallery, recognise
+
+DIM = 32
+
+
+def made_base(
+    entities: int, pictures: int, spread: float, seed: int = 0
+) -> tuple[Gallery, np.ndarray]:
+    """Pictures scattered around a direction for each entity, and those directions."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(entities, DIM))
+    rows = (centres[:, None] + spread * rng.normal(size=(entities, pictures, DIM))).reshape(-1, DIM)
+    copies = rows + 0.5 * spread * rng.normal(size=rows.shape)
+    names = np.repeat([f"e{i}" for i in range(entities)], pictures)
+    return Gallery(unit(rows), names, unit(copies), np.arange(len(rows))), centres
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def answered(gallery: Gallery, queries: np.ndarray) -> float:
+    metric, judge = calibrate(gallery, read_prior())
+    assert metric is not None
+    mapped = metric(gallery.vectors)
+    known = [
+        judge.known(recognise(q, mapped, gallery.entities).features) for q in metric(unit(queries))
+    ]
+    return float(np.mean(np.array(known) >= judge.least))
+
+
+@pytest.mark.parametrize(("entities", "pictures"), [(40, 4), (40, 1), (6, 1), (2, 3)])
+def test_the_present_are_answered_and_the_absent_are_not(entities: int, pictures: int) -> None:
+    gallery, centres = made_base(entities, pictures, spread=0.35)
+    rng = np.random.default_rng(1)
+    near = np.repeat(centres, 5, axis=0) + 0.35 * rng.normal(size=(5 * entities, DIM))
+    assert answered(gallery, near) >= 0.85
+    assert answered(gallery, rng.normal(size=(200, DIM))) <= 0.1
+
+
+def test_a_base_of_one_picture_or_none_leans_on_the_prior() -> None:
+    gallery, _ = made_base(1, 1, spread=0.3)
+    metric, judge = calibrate(gallery, read_prior())
+    assert metric is None
+    assert (
+        judge.known(np.array([0.95, 0.95, 1.0]))
+        > judge.least
+        > judge.known(np.array([0.1, 0.02, 0.3]))
+    )
+    empty = Gallery(np.zeros((0, DIM)), np.zeros(0, str), np.zeros((0, DIM)), np.zeros(0, np.int64))
+    assert calibrate(empty, read_prior())[0] is None
+
+
+def test_five_in_a_hundred_present_ones_lie_below_the_threshold() -> None:
+    rng = np.random.default_rng(0)
+    present = np.column_stack(
+        [rng.normal(0.7, 0.1, 2000), rng.normal(0.4, 0.1, 2000), np.full(2000, 0.9)]
+    )
+    absent = np.column_stack(
+        [rng.normal(0.4, 0.1, 2000), rng.normal(0.1, 0.05, 2000), np.full(2000, 0.5)]
+    )
+    judge = fit_judge(ScoreSamples(present, absent), read_prior())
+    refused = np.mean([judge.known(row) < judge.least for row in present])
+    assert 0.03 <= refused <= 0.07
+
+
+def test_a_stricter_wish_moves_the_threshold_up_and_never_down() -> None:
+    judge = OodClassifier(np.zeros(3), 0.0, 0.4, np.array([0.1, 0.2, 0.3, 0.5, 0.9]))
+    assert judge.threshold(None) == judge.threshold(1.0) == 0.4
+    assert 0.5 < judge.threshold(0.2) < 0.51
+    assert judge.threshold(0.0) > 0.9

@@ -1,0 +1,158 @@
+"""`ravlm mcp` asked by the official client over real pipes: each tool, its errors, what is not
+allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from PIL import Image
+
+from ravlm.model import RetrievalAugmentedVLM
+from ravlm.serving.mcp import create_tools
+from ravlm.serving.state import ServedModel
+from tests.helpers.fakes import FakeEncoder
+from tests.helpers.servers import url_of
+from tests.serving.test_operations import STARTED
+
+READING = {
+    "search",
+    "ask",
+    "caption",
+    "tell",
+    "edit",
+    "get_entry",
+    "list_entries",
+    "about",
+    "verify",
+}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_over_stdio(kb: Path) -> None:
+    """The process as a client starts it: the tools it lists, an answer, a sentence for an error."""
+    import os
+
+    async def talk() -> tuple[set[str], Any, Any]:
+        parameters = StdioServerParameters(
+            command=sys.executable,
+            args=["-c", STARTED, "mcp", str(kb)],
+            cwd=ROOT,
+            env=dict(os.environ),
+        )
+        async with Client(stdio_client(parameters)) as client:
+            listed = (await client.list_tools()).tools
+            assert all(tool.description and tool.annotations.read_only_hint for tool in listed)  # type: ignore[union-attr]
+            asked = await client.call_tool(
+                "ask", {"question": "What size is it?", "image": url_of("red")}
+            )
+            wrong = await client.call_tool("search", {"text": "x", "where": "year >="})
+            return {tool.name for tool in listed}, asked, wrong
+
+    names, asked, wrong = asyncio.run(talk())
+    assert names == READING
+    assert asked.structured_content["text"] == "12 cm"
+    assert asked.structured_content["citations"][0] == "red"
+    assert wrong.is_error
+    assert "filter" in wrong.content[0].text
+
+
+def call(kb: Path, *calls: tuple[str, dict[str, Any]], **settings: Any) -> list[Any]:
+    async def talk() -> list[Any]:
+        library = ServedModel(kb, encoder=FakeEncoder())
+        async with Client(create_tools(library, **settings)) as client:
+            found = [await client.call_tool(name, arguments) for name, arguments in calls]
+        library.close()
+        return found
+
+    return asyncio.run(talk())
+
+
+def test_each_tool(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def edit(self: Any, image: Image.Image, instruction: str) -> Any:
+        return SimpleNamespace(
+            image=Image.new("RGB", image.size), region=None, evidence=(), understood=instruction
+        )
+
+    monkeypatch.setattr(RetrievalAugmentedVLM, "edit", edit, raising=False)
+    found = call(
+        kb,
+        ("search", {"image": "entry:blue", "k": 2, "where": "year > 2000"}),
+        ("caption", {"image": url_of("green")}),
+        ("tell", {"prompt": "the blue square"}),
+        ("get_entry", {"id": "笔记/一"}),
+        ("list_entries", {"limit": 2}),
+        ("about", {}),
+        ("verify", {}),
+        ("edit", {"image": "entry:red", "instruction": "make it blue"}),
+    )
+    assert [result.is_error for result in found] == [False] * 8
+    data = [result.structured_content for result in found]
+    assert [hit["id"] for hit in data[0]["hits"]] == ["blue", "green"]
+    assert data[0]["hits"][0]["picture"] == "entry:blue"
+    assert "green" in data[1]["text"]
+    assert "20 cm" in data[2]["text"]
+    assert data[3]["texts"] == ["一只毛茸茸的橘猫"]
+    assert (len(data[4]["entries"]), data[4]["next"]) == (2, "2")
+    assert data[5] == {"entries": 5, "encoder": "fake", "generator": "extractive"}
+    assert data[6]["sound"] is True
+    assert json.loads(found[7].content[0].text) == {"understood": "make it blue", "changed": False}
+    assert found[7].content[1].mime_type == "image/png"
+
+
+def test_changes_only_where_they_are_allowed(kb: Path) -> None:
+    adding = ("add_entry", {"id": "new", "texts": ["a white wall"], "image": url_of("white")})
+    removing = ("remove_entries", {"ids": ["new", "red", "nowhere"]})
+    for refused in call(kb, adding, removing):
+        assert refused.is_error
+    added, found, removed = call(
+        kb, adding, ("search", {"image": url_of("white"), "k": 1}), removing, changes=True
+    )
+    assert added.structured_content == {"id": "new", "replaced": False}
+    assert found.structured_content["hits"][0]["id"] == "new"
+    assert removed.structured_content == {"removed": 2}
+
+
+def test_files_only_of_the_folder_that_is_shared(kb: Path, pictures: Path, tmp_path: Path) -> None:
+    """A model that was talked into reading another file of its user's gets a refusal."""
+    (tmp_path / "private.png").write_bytes((pictures / "red.png").read_bytes())
+    (pictures / "link.png").symlink_to(tmp_path / "private.png")
+    outside = ["../private.png", str(tmp_path / "private.png"), "link.png", "nowhere.png", "", "."]
+    for result in call(kb, *(("caption", {"image": name}) for name in outside), pictures=pictures):
+        assert result.is_error
+    inside, asked = call(
+        kb,
+        ("caption", {"image": "blue.png"}),
+        ("search", {"image": str(pictures / "red.png"), "k": 1}),
+        pictures=pictures,
+    )
+    assert "blue" in inside.structured_content["text"]
+    assert asked.structured_content["hits"][0]["id"] == "red"
+    (none,) = call(kb, ("caption", {"image": str(pictures / "red.png")}))
+    assert "--pictures" in none.content[0].text
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("search", {}, "no query"),
+        ("ask", {"question": " "}, "empty"),
+        ("ask", {"question": "What?", "k": 101}, "100"),
+        ("tell", {}, "nothing to tell"),
+        ("get_entry", {"id": "nowhere"}, "nowhere"),
+        ("caption", {"image": "entry:note"}, "no picture"),
+        ("caption", {"image": "data:image/png;base64,AAAA"}, "formats"),
+        ("list_entries", {"limit": 0}, "from 1"),
+    ],
+)
+def test_what_is_refused(kb: Path, name: str, arguments: dict[str, Any], words: str) -> None:
+    (refused,) = call(kb, (name, arguments))
+    assert refused.is_error
+    assert words in refused.content[0].text

@@ -1,0 +1,99 @@
+"""Next-token pre-training: it learns a language of which the perplexity is known, and resumes."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from ravlm.cli import main
+from ravlm.errors import InvalidInput
+from ravlm.fusion.decoder import EvidenceDecoder
+from ravlm.training.language_model import LanguageConfig, read_texts, train_language
+from ravlm.training.trainer import last_figures
+
+SMALL = LanguageConfig(
+    epochs=12, batch=64, width=32, layers=1, heads=2, longest=16, least=1, rate=1e-2
+)
+
+
+def texts(n: int) -> list[str]:
+    """A noun of four, a verb of two, an end: the perplexity a token is (4 x 2 x 1) ** (1 / 3) = 2
+    at best."""
+    draw = random.Random(0)
+    return [
+        f"{draw.choice(['dog', 'cat', 'cow', 'hen'])} {draw.choice(['runs', 'sleeps'])}"
+        for _ in range(n)
+    ]
+
+
+def test_it_learns_what_can_be_learnt(tmp_path: Path) -> None:
+    train_language(texts(640), tmp_path / "lm", SMALL)
+    assert 1.9 < last_figures(tmp_path / "lm")["held-out perplexity"] < 2.2
+    again = EvidenceDecoder.from_pretrained(tmp_path / "lm").eval()
+    tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "lm"))
+    begun = tokenizer(tokenizer.bos_token + " dog", return_tensors="pt", add_special_tokens=False)
+    written = tokenizer.convert_ids_to_tokens(again.generate(**begun, max_new_tokens=3)[0])
+    assert written[1] == "dog"
+    assert written[2] in ("runs", "sleeps")
+    assert written[3] == tokenizer.eos_token
+    with pytest.raises(InvalidInput, match="is a trained language model already"):
+        train_language(texts(640), tmp_path / "lm", SMALL)
+
+
+def test_any_causal_model_of_transformers(tmp_path: Path) -> None:
+    train_language(texts(200), tmp_path / "own", SMALL)
+    tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "own"))
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=16)
+    )
+    train_language(texts(640), tmp_path / "gpt2", SMALL, model, tokenizer)
+    assert last_figures(tmp_path / "gpt2")["held-out perplexity"] < 2.4
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of lines to a folder that holds model, tokenizer, log and curve; then it is not
+    trained again."""
+    lines, out = tmp_path / "lines.txt", tmp_path / "lm"
+    lines.write_text("\n".join(texts(200)), encoding="utf-8")
+    shape = [
+        "--width",
+        "32",
+        "--layers",
+        "1",
+        "--least",
+        "1",
+        "--batch",
+        "64",
+        "--accumulate",
+        "2",
+        "--epochs",
+        "2",
+    ]
+    command = ["train", "language", "--texts", str(lines), "--out", str(out), *shape]
+    assert main([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["held-out perplexity"] > 1
+    assert "it/s" not in said.err
+    assert {"config.json", "curve.png", "log.jsonl", "model.safetensors"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert main(command) == 1
+    assert "is a trained language model already" in capsys.readouterr().err
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="A batch of 64 is larger than the data"):
+        train_language(texts(20), tmp_path / "few", SMALL)
+    with pytest.raises(InvalidInput, match="its own tokenizer"):
+        train_language(texts(20), tmp_path / "model", SMALL, model=object())
+
+
+def test_texts_of_a_file_and_of_entries(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("one line\n\n  two lines \n", encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text('{"texts": ["a", "b"]}\n{"text": "c"}\n', encoding="utf-8")
+    assert list(read_texts(tmp_path / "lines.txt")) == ["one line", "two lines"]
+    assert list(read_texts(tmp_path / "rows.jsonl")) == ["a", "b", "c"]

@@ -1,0 +1,97 @@
+"""The training loop: what it learns, that it resumes to the same numbers, what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ravlm.errors import InvalidInput, RavlmError
+from ravlm.training.trainer import LOG, LoopConfig, Step, fit, fit_once, last_figures, learning_rate
+
+
+class Line(Step):
+    """Fits y = 3x - 1 with dropout, so that a resumed run must also draw the same random
+    numbers."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.1), nn.Linear(8, 1))
+        self.stop_at = stop_at
+
+    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+        if index == self.stop_at:
+            raise KeyboardInterrupt
+        x = torch.rand(32, 1, generator=generator)
+        return {"loss": (self.model(x) - (3 * x - 1)).square().mean()}
+
+    def evaluate(self) -> dict[str, float]:
+        return {"at one": self.model(torch.ones(1, 1)).item()}
+
+
+CONFIG = LoopConfig(steps=60, rate=0.02, warmup=5, save_every=20, log_every=10, average=0.9)
+
+
+def weights(step: Step) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in step.model.parameters()])
+
+
+def test_it_learns_and_logs(tmp_path: Path) -> None:
+    step = Line()
+    fit(step, dataclasses.replace(CONFIG, steps=300, average=0.0), tmp_path)
+    assert abs(step.evaluate()["at one"] - 2) < 0.3
+    log = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert log[0]["step"] == 10
+    assert log[-2]["loss"] < log[0]["loss"] / 5
+    assert "at one" in log[-1]
+    assert not (tmp_path / "progress").exists()
+
+
+def test_an_interrupted_run_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    whole = Line()
+    fit(whole, CONFIG, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(Line(stop_at=47), CONFIG, tmp_path / "cut")
+    resumed = Line()
+    fit(resumed, CONFIG, tmp_path / "cut")
+    assert torch.equal(weights(resumed), weights(whole))
+    assert (tmp_path / "cut" / LOG).read_text() == (tmp_path / "whole" / LOG).read_text()
+
+
+def test_progress_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(Line(stop_at=30), CONFIG, tmp_path)
+    with pytest.raises(InvalidInput, match="another configuration"):
+        fit(Line(), dataclasses.replace(CONFIG, rate=0.5), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path: Path) -> None:
+    class Bad(Line):
+        def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+            losses = super().losses(index, generator)
+            return losses if index < 30 else {"loss": losses["loss"] * float("nan")}
+
+    with pytest.raises(RavlmError, match=r"step 30 is nan.*lower rate"):
+        fit(Bad(), CONFIG, tmp_path)
+    assert (tmp_path / "progress" / "model.safetensors").is_file()
+
+
+def test_the_rate_rises_then_falls_to_nothing() -> None:
+    assert learning_rate(CONFIG, 0) == pytest.approx(0.02 / 5)
+    assert learning_rate(CONFIG, 30) == pytest.approx(0.01)
+    assert learning_rate(CONFIG, 59) < 0.0001
+
+
+def test_a_stage_that_is_done_is_not_done_again(tmp_path: Path) -> None:
+    """A recipe of several stages that was stopped takes the finished ones as they are."""
+    first, again = Line(), Line(stop_at=0)
+    fit_once(first, CONFIG, tmp_path, report=lambda line: None)
+    fit_once(again, CONFIG, tmp_path, report=lambda line: None)
+    assert torch.equal(weights(again), weights(first))
+    assert last_figures(tmp_path)["at one"] == pytest.approx(again.evaluate()["at one"])
+    with pytest.raises(KeyboardInterrupt):
+        fit_once(again, dataclasses.replace(CONFIG, rate=0.01), tmp_path, report=lambda line: None)

@@ -1,0 +1,138 @@
+"""Opened stages: they begin as the backbones', give their gradient in chunks, and end in the
+starter's graphs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from recipes.unfreeze_last_layers import OpenedConfig, OpenedStep
+
+from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
+from ravlm.encoders.starter.encoder import StarterEncoder
+from ravlm.records import Pair
+from ravlm.training.contrastive import ClassWords, ContrastiveConfig, ContrastiveStep
+from ravlm.training.features import PairFeatures, TrunkFeatures, pair_features, trunk_features
+from ravlm.training.trainer import fit
+
+HEADS = ContrastiveConfig(aligned_dim=16, hidden_dim=32, batch=4, views=1, class_words=0)
+OPENED = OpenedConfig(epochs=2, batch=4, chunk=2, class_words=3, dropout=0.0, average=0.0)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
+    folder = tmp_path_factory.mktemp("noise")
+    random = np.random.default_rng(0)
+    found = []
+    for i in range(5):
+        path = folder / f"{i}.png"
+        Image.fromarray(random.integers(0, 255, (80, 64, 3), dtype=np.uint8)).resize(
+            (260, 260)
+        ).save(path)
+        found.append(
+            Pair(path, (f"picture number {i} of noise", "some noise " * (i + 1)), id=str(i))
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def features(
+    pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[PairFeatures, TrunkFeatures]:
+    folder = tmp_path_factory.mktemp("features")
+    return pair_features(pairs, 260, 1, folder / "pairs"), trunk_features(
+        pairs, 260, 2, folder / "trunk"
+    )
+
+
+@pytest.fixture(scope="module")
+def words() -> ClassWords:
+    random = np.random.default_rng(1)
+    return ClassWords(
+        random.random((10, 1280), np.float32), random.random((2, 10, 384), np.float32)
+    )
+
+
+def step_of(
+    features: tuple[PairFeatures, TrunkFeatures], words: ClassWords, config: OpenedConfig
+) -> OpenedStep:
+    heads = ContrastiveStep(features[0], HEADS).heads
+    step = OpenedStep(features[1], heads, config, words, held_out=features[1])
+    step.dtype = torch.float32
+    return step
+
+
+def test_untrained_stages_give_the_backbones_features(
+    features: tuple[PairFeatures, TrunkFeatures], words: ClassWords
+) -> None:
+    """From half-precision trunks: every picture and every text, texts of different lengths in one
+    batch."""
+    pooled, trunk = features
+    member = step_of(features, words, OPENED).member.eval()
+    with torch.no_grad():
+        images = member.image_stage(torch.from_numpy(np.array(trunk.grids[0])).float()).numpy()
+        states, mask = trunk.token_states(np.arange(10))
+        texts = member.text_stage(torch.from_numpy(states).float(), torch.from_numpy(mask)).numpy()
+    assert np.abs(images - pooled.images[0]).max() < 5e-3
+    assert np.abs(texts - pooled.texts).max() < 2e-3
+
+
+def test_chunks_do_not_change_the_gradient(
+    features: tuple[PairFeatures, TrunkFeatures], words: ClassWords
+) -> None:
+    found = []
+    for chunk in (2, 4):
+        step = step_of(features, words, replace(OPENED, chunk=chunk))
+        step.model.train()
+        loss = step.backward(0, torch.Generator().manual_seed(3))
+        found.append(
+            (loss["loss"], [p.grad.clone() for p in step.model.parameters() if p.grad is not None])
+        )
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        assert torch.allclose(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_a_trained_member_runs_in_the_starters_graphs(
+    features: tuple[PairFeatures, TrunkFeatures],
+    words: ClassWords,
+    pairs: list[Pair],
+    tmp_path: Path,
+) -> None:
+    step = step_of(features, words, OPENED)
+    fit(step, OPENED.loop(5), tmp_path / "run")
+    base = DualEncoder.load("starter")
+    assert isinstance(base, StarterEncoder)
+    layout = replace(base.config, members=1, opened=True, aligned_dim=16, hidden_dim=32)
+    encoder = base.with_heads(layout, step.member.arrays(0), "mine")
+    vectors = encoder.encode_images([p.image for p in pairs])[:, :16]
+    with torch.no_grad():
+        expected = step._image(features[1], np.zeros(5, np.int64), np.arange(5)).numpy()
+    cosines = (vectors * expected).sum(1) / np.linalg.norm(vectors, axis=1)
+    assert cosines.min() > 0.999
+    texts = [t for p in pairs for t in p.texts]
+    vectors = encoder.encode_texts(texts)[:, :16]
+    with torch.no_grad():
+        expected = step._text(features[1], np.arange(10)).numpy()
+    assert ((vectors * expected).sum(1) / np.linalg.norm(vectors, axis=1)).min() > 0.999
+    assert set(step.evaluate()) >= {"t2i R@1", "i2t R@10"}
+
+
+def test_features_are_computed_once(
+    pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pair_features(pairs, 260, 1, tmp_path)
+
+    def never(*args: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(ImageBackbone, "session", property(never))
+    monkeypatch.setattr(TextBackbone, "session", property(never))
+    again = pair_features(pairs, 260, 1, tmp_path)
+    assert np.array_equal(first.images, again.images)
+    assert np.array_equal(first.owner, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
