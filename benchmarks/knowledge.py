@@ -190,7 +190,7 @@ def searches(
 ) -> dict[str, Any]:
     """One by one and in batches, turn by turn with the same index in bare Faiss. `truth`: ids of
     the ten best."""
-    made = base._backend.live.fresh().of[modality].blocks[0].made
+    made = base._backend.live.vectors().by_modality[modality].segments[0].made
     index, limit = (
         made.shortcut or made.rows,
         faiss_index.parameters(made, TOP) if made.shortcut else None,
@@ -253,7 +253,7 @@ def filtered(
     assert tree is not None
     facets = base._backend.live.facets()
     rows["filter alone, ms"] = 1e3 * statistics.median(
-        timed(lambda: facets.passes(tree))[0] for _ in range(15)
+        timed(lambda: facets.entry_mask(tree))[0] for _ in range(15)
     )
     return rows
 

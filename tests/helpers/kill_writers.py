@@ -34,7 +34,7 @@ from ravlm.knowledge.index import faiss_index
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
 from tests.helpers.kill_writers import vector_of
-faiss_index.LEAST_ROWS = 5
+faiss_index.MIN_ROWS = 5
 seed, base = int(sys.argv[2]), KnowledgeBase.open(sys.argv[1])
 rng = random.Random(seed)
 for step in range(1000000):

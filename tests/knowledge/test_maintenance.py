@@ -102,7 +102,7 @@ def test_verify_proves_that_a_vector_belongs_to_its_entry(base: KnowledgeBase) -
 
 def test_verify_finds_an_index_that_differs_from_the_store(base: KnowledgeBase) -> None:
     base.search(vector=np.ones(64))
-    index = base._backend.live.fresh().of["text"]
+    index = base._backend.live.vectors().by_modality["text"]
     index.drop(index.parts()[:1])
     assert any("parts" in finding for finding in base.verify().findings)
 

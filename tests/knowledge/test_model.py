@@ -144,8 +144,8 @@ class Twin(RuleBasedStateMachine):
 
 
 def test_like_a_dict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faiss_index, "LEAST_ROWS", 2)
-    monkeypatch.setattr(vector_index, "DEEP", 1.0)
+    monkeypatch.setattr(faiss_index, "MIN_ROWS", 2)
+    monkeypatch.setattr(vector_index, "MAX_ANN_DEPTH", 1.0)
     test = Twin.TestCase
     test.settings = settings(
         max_examples=25,

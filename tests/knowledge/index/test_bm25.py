@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ravlm.data.stems import stem
-from ravlm.knowledge.index import bm25
-from ravlm.knowledge.index.bm25 import LENGTH, SATURATION, KeywordIndex
+from ravlm.knowledge.index import bm25 as bm25_index
+from ravlm.knowledge.index.bm25 import BM25_B, BM25_K1, KeywordIndex
 
 PORTERS = (  # from the paper of 1980, both what comes out of a step and what comes out in the end
     "caresses caress, ponies poni, ties ti, cats cat, feed feed, agreed agre, plastered plaster, bled bled, sing sing,"
@@ -49,8 +49,8 @@ def bm25(query: list[str], documents: list[str]) -> np.ndarray:
         idf = math.log(1 + (len(bags) - having + 0.5) / (having + 0.5))
         for at, bag in enumerate(bags):
             count, length = bag[word], sum(bag.values())
-            norm = SATURATION * (1 - LENGTH + LENGTH * length / mean)
-            scores[at] += idf * count * (SATURATION + 1) / (count + norm)
+            norm = BM25_K1 * (1 - BM25_B + BM25_B * length / mean)
+            scores[at] += idf * count * (BM25_K1 + 1) / (count + norm)
     return scores
 
 
@@ -94,7 +94,7 @@ def test_leaving_out_what_cant_matter_changes_nothing(
     ]
     for some in (None, passes):
         fast = [index.search(query, n, some) for query in queries]
-        monkeypatch.setattr(bm25, "FREQUENT", 2.0)  # never
+        monkeypatch.setattr(bm25_index, "FREQUENT", 2.0)  # never
         for query, found in zip(queries, fast, strict=True):
             slow = index.search(query, n, some)
             assert found.scores == pytest.approx(slow.scores, rel=1e-5)
@@ -106,7 +106,7 @@ def test_leaving_out_what_cant_matter_changes_nothing(
 def test_added_bit_by_bit_it_finds_the_same() -> None:
     documents = texts(500, 3)
     whole, grown = filled(documents, 500), filled(documents, 9)
-    assert len(grown.blocks) < 10
+    assert len(grown.segments) < 10
     for query in (["w3"], ["w2", "w80"], ["w299", "w5", "w0"]):
         one, two = whole.search(query, 500), grown.search(query, 500)
         assert sorted(one.parts) == sorted(two.parts)

@@ -20,7 +20,7 @@ from ravlm.knowledge.candidates import Ranking
 from ravlm.knowledge.index import faiss_index, snapshot_builder, snapshots, vector_index
 from ravlm.knowledge.index.facets import FacetIndex
 from ravlm.knowledge.index.faiss_index import KINDS, cell_count, chosen_kind
-from ravlm.knowledge.index.vector_index import Block
+from ravlm.knowledge.index.vector_index import Segment
 from ravlm.records import Entry
 from ravlm.search.filters import AllOf, AnyOf, Filter, Not, compare, facets, matches
 from tests.helpers.fakes import FakeEncoder
@@ -37,7 +37,7 @@ def clustered(n: int, seed: int, dim: int = 64) -> np.ndarray:
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 
-def asked(block: Block, queries: np.ndarray, n: int, passes: np.ndarray | None) -> list[Ranking]:
+def asked(block: Segment, queries: np.ndarray, n: int, passes: np.ndarray | None) -> list[Ranking]:
     """What a block finds, a ranking a query."""
     return [Ranking(*arrays) for arrays in zip(*block.search(queries, n, passes), strict=True)]
 
@@ -52,16 +52,16 @@ def best(
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
-def block(request: pytest.FixtureRequest) -> Block:
+def block(request: pytest.FixtureRequest) -> Segment:
     made = faiss_index.make(request.param, clustered(ROWS, 0).astype("<f2"))
     assert made.kind == request.param
-    return Block(made, np.arange(ROWS) + 7, np.arange(ROWS))
+    return Segment(made, np.arange(ROWS) + 7, np.arange(ROWS))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.01, 0.001])
-def test_recall_under_filters(block: Block, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recall_under_filters(block: Segment, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A selector that keeps 1 % of the rows once made an index find a third of what it should."""
-    monkeypatch.setattr(vector_index, "DEEP", 0.2)
+    monkeypatch.setattr(vector_index, "MAX_ANN_DEPTH", 0.2)
     rows, queries = clustered(ROWS, 0), clustered(50, 1)
     mask = np.random.default_rng(3).random(ROWS) < share
     found = asked(block, queries, 10, None if share == 1 else mask)
@@ -81,10 +81,10 @@ def test_recall_under_filters(block: Block, share: float, monkeypatch: pytest.Mo
 
 
 def test_removed_rows_are_masked_and_k_still_come(
-    block: Block, monkeypatch: pytest.MonkeyPatch
+    block: Segment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_index, "DEEP", 0.2)
-    fresh, query = Block(block.made, block.parts, block.entries), clustered(1, 5)
+    monkeypatch.setattr(vector_index, "MAX_ANN_DEPTH", 0.2)
+    fresh, query = Segment(block.made, block.parts, block.entries), clustered(1, 5)
     first = asked(fresh, query, 40, None)[0].parts
     fresh.drop(np.sort(first[:30]))
     after = asked(fresh, query, 40, None)[0].parts
@@ -94,7 +94,7 @@ def test_removed_rows_are_masked_and_k_still_come(
     assert len(asked(fresh, query, ROWS, None)[0].parts) == ROWS - 30
 
 
-def test_all_rows_can_be_asked_for(block: Block) -> None:
+def test_all_rows_can_be_asked_for(block: Segment) -> None:
     found = asked(block, clustered(2, 8), ROWS + 5, None)
     assert [sorted(ranking.parts.tolist()) for ranking in found] == [list(range(7, ROWS + 7))] * 2
 
@@ -148,7 +148,7 @@ def test_facets_mean_what_the_filter_means(
         ]
         index.update(rows, to)
         last = to
-    assert index.passes(tree).tolist() == [
+    assert index.entry_mask(tree).tolist() == [
         False,
         *(matches(tree, metadata) for metadata in entries),
     ]
@@ -160,7 +160,7 @@ def test_facets_mean_what_the_filter_means(
 @pytest.fixture(scope="module")
 def made_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexes, "FLAT_ROWS", 1000)
+        patch.setattr(faiss_index, "FLAT_ROWS", 1000)
         folder = tmp_path_factory.mktemp("large") / "kb"
         with KnowledgeBase.build(folder, [], encoder=FakeEncoder()) as base:
             entries = [
@@ -178,7 +178,7 @@ def large(
 ) -> Iterator[KnowledgeBase]:
     """A base of 3,000 vectors that is large enough for cells, with its index on disk."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
-    monkeypatch.setattr(vector_index, "DEEP", 0.2)
+    monkeypatch.setattr(vector_index, "MAX_ANN_DEPTH", 0.2)
     shutil.copytree(made_large, tmp_path / "kb")
     with KnowledgeBase.open(tmp_path / "kb", FakeEncoder()) as base:
         yield base
@@ -186,7 +186,7 @@ def large(
 
 def kind_of(base: KnowledgeBase) -> str:
     base.search(vector=np.ones(64))
-    return base._backend.live.fresh().of["text"].blocks[0].made.kind
+    return base._backend.live.vectors().by_modality["text"].segments[0].made.kind
 
 
 def test_a_large_base_gets_cells(large: KnowledgeBase) -> None:
@@ -226,13 +226,13 @@ def test_an_open_handle_takes_over_a_snapshot_of_another(large: KnowledgeBase) -
     with KnowledgeBase.open(large.path, FakeEncoder()) as other:
         assert kind_of(other) == "ivf"
         large.add([Entry("new", None, ("new",))], vectors={"text": np.ones((1, 64))})
-        assert [len(block.parts) for block in other._backend.live.fresh().of["text"].blocks] == [
+        assert [len(block.parts) for block in other._backend.live.vectors().by_modality["text"].segments] == [
             ROWS,
             1,
         ]
         large.optimize()
         assert ids(other.search(vector=np.ones(64), k=1)) == ["new"]
-        assert [len(block.parts) for block in other._backend.live.fresh().of["text"].blocks] == [
+        assert [len(block.parts) for block in other._backend.live.vectors().by_modality["text"].segments] == [
             ROWS + 1,
             0,
         ]

@@ -6,20 +6,20 @@ no dictionary, so every machine cuts a text into the same words. Knows no index 
 
 from __future__ import annotations
 
-from ravlm.data.text import is_chinese, words
+from ravlm.data.text import is_chinese, split_words
 
-MOST_WORDS = 64
+MAX_QUERY_WORDS = 64
 """Different words of a query that are looked up."""
 
 
 def index_words(text: str) -> str:
     """The words that `text` is found by, separated by blanks."""
     if not is_chinese(text):
-        return " ".join(words(text))
-    pairs_and_words = [word for word in words(text) if len(word) > 1 or not is_chinese(word)]
+        return " ".join(split_words(text))
+    pairs_and_words = [word for word in split_words(text) if len(word) > 1 or not is_chinese(word)]
     return " ".join([*pairs_and_words, *(character for character in text if is_chinese(character))])
 
 
 def query_words(text: str) -> list[str]:
     """The words of a query, each once."""
-    return list(dict.fromkeys(words(text)))[:MOST_WORDS]
+    return list(dict.fromkeys(split_words(text)))[:MAX_QUERY_WORDS]

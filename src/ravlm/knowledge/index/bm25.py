@@ -1,7 +1,7 @@
 """BM25 over the words of parts: which part has which word, held in arrays and derived from the
 store.
 
-A row of blocks as the vectors are: a snapshot's, memory-mapped, and in memory what is newer;
+A row of segments as the vectors are: a snapshot's, memory-mapped, and in memory what is newer;
 removed rows are masked. English words are stemmed here and words lose their accents, so the store
 keeps them as they were written. Knows no SQL. Source of the formula: Robertson & Zaragoza, "The
 Probabilistic Relevance Framework: BM25 and Beyond" (2009), with Lucene's idf, which is never
@@ -21,7 +21,7 @@ import numpy as np
 from ravlm.data.stems import stem
 from ravlm.knowledge.candidates import NOTHING, Ranking, merged
 
-SATURATION, LENGTH = 1.2, 0.75
+BM25_K1, BM25_B = 1.2, 0.75
 """BM25's k1 and b."""
 FREQUENT = 0.02
 """Share of the rows from which on a word is looked up only where it can still matter."""
@@ -29,7 +29,7 @@ FREQUENT = 0.02
 _POSSESSIVE = re.compile("['’]s?$")
 
 
-class Terms(dict[str, int]):
+class TermHashes(dict[str, int]):
     """Words to their terms, 64-bit hashes of their stems; remembers those it has seen."""
 
     def __missing__(self, word: str) -> int:
@@ -63,9 +63,9 @@ class Arrays(NamedTuple):
 
 
 def arranged(
-    parts: np.ndarray, entries: np.ndarray, texts: Sequence[str], terms: Terms, before: Totals
+    parts: np.ndarray, entries: np.ndarray, texts: Sequence[str], terms: TermHashes, before: Totals
 ) -> Arrays:
-    """A block of new rows; `texts` are words separated by blanks, `before` what all other blocks
+    """A block of new rows; `texts` are words separated by blanks, `before` what all other segments
     hold."""
     found = [[terms[word] for word in text.split()] for text in texts]
     lengths = np.fromiter(map(len, found), np.int32, len(found))
@@ -81,7 +81,7 @@ def arranged(
 
 
 def joined(one: Arrays, two: Arrays, before: Totals) -> Arrays:
-    """Two neighbouring blocks as one."""
+    """Two neighbouring segments as one."""
     flat = np.concatenate([np.repeat(block.terms, np.diff(block.starts)) for block in (one, two)])
     rows = np.concatenate([one.rows, two.rows + np.int32(len(one.parts))])
     order = np.argsort(flat, kind="stable")
@@ -100,10 +100,10 @@ def _indexed(
 ) -> Arrays:
     lengths = of_rows[2]
     totals = before.plus(lengths)
-    norms = SATURATION * (
-        1 - LENGTH + LENGTH * lengths / max(totals.words / max(totals.rows, 1), 1e-9)
+    norms = BM25_K1 * (
+        1 - BM25_B + BM25_B * lengths / max(totals.words / max(totals.rows, 1), 1e-9)
     )
-    impacts = (counts * (SATURATION + 1) / (counts + norms[rows])).astype(np.float32)
+    impacts = (counts * (BM25_K1 + 1) / (counts + norms[rows])).astype(np.float32)
     first = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]][: len(flat)])
     starts = np.r_[first, len(flat)].astype(np.int64)
     tops = np.maximum.reduceat(impacts, first) if len(first) else np.zeros(0, np.float32)
@@ -121,7 +121,7 @@ class Totals(NamedTuple):
         return Totals(self.rows + len(lengths), self.words + int(lengths.sum()))
 
 
-class Block:
+class KeywordSegment:
     """One block: its arrays, and which rows are alive."""
 
     def __init__(self, arrays: Arrays) -> None:
@@ -197,9 +197,9 @@ class KeywordIndex:
     """All text parts of a base by their words. `change` and `last_part` say how far it has read the
     store."""
 
-    def __init__(self, blocks: Sequence[Block] = (), change: int = 0, last_part: int = 0) -> None:
-        self.blocks, self.change, self.last_part = list(blocks), change, last_part
-        self.terms = Terms()
+    def __init__(self, segments: Sequence[KeywordSegment] = (), change: int = 0, last_part: int = 0) -> None:
+        self.segments, self.change, self.last_part = list(segments), change, last_part
+        self.terms = TermHashes()
 
     def update(
         self, rows: Sequence[tuple[int, int, str]], removed: Sequence[int], change: int
@@ -207,36 +207,36 @@ class KeywordIndex:
         """Take over new rows (part, entry, words), then mask removed parts."""
         if rows:
             parts, entries, texts = zip(*rows, strict=True)
-            owners, before = np.array(entries, np.int64), self.totals(self.blocks)
+            owners, before = np.array(entries, np.int64), self.totals(self.segments)
             new = arranged(np.array(parts, np.int64), owners, texts, self.terms, before)
-            blocks = [*self.blocks, Block(new)]
-            while len(blocks) > 1 and len(blocks[-2].alive) < 2 * len(blocks[-1].alive):
-                one, two = blocks[-2:]
-                both = Block(joined(one.arrays, two.arrays, self.totals(blocks[:-2])))
+            segments = [*self.segments, KeywordSegment(new)]
+            while len(segments) > 1 and len(segments[-2].alive) < 2 * len(segments[-1].alive):
+                one, two = segments[-2:]
+                both = KeywordSegment(joined(one.arrays, two.arrays, self.totals(segments[:-2])))
                 both.alive = np.concatenate([one.alive, two.alive])
-                blocks[-2:] = [both]
-            self.blocks, self.last_part = blocks, int(parts[-1])
+                segments[-2:] = [both]
+            self.segments, self.last_part = segments, int(parts[-1])
         gone = np.array(sorted(removed), np.int64)
-        for block in self.blocks if len(gone) else ():
+        for block in self.segments if len(gone) else ():
             at = np.searchsorted(block.arrays.parts, gone)
             at = at[at < len(block.alive)]
             block.alive[at[np.isin(block.arrays.parts[at], gone)]] = False
         self.change = change
 
     @staticmethod
-    def totals(blocks: Sequence[Block]) -> Totals:
-        """What the blocks hold together."""
-        lengths = [block.arrays.lengths for block in blocks]
+    def totals(segments: Sequence[KeywordSegment]) -> Totals:
+        """What the segments hold together."""
+        lengths = [block.arrays.lengths for block in segments]
         return Totals(sum(map(len, lengths)), sum(int(some.sum()) for some in lengths))
 
     def search(self, words: Sequence[str], n: int, passes: np.ndarray | None = None) -> Ranking:
         """The n best parts that have one of `words`; scores are BM25, higher is better."""
         terms = list(dict.fromkeys(self.terms[word] for word in words))
-        rows = sum(len(block.alive) for block in self.blocks)
+        rows = sum(len(block.alive) for block in self.segments)
         weights = []
         for term in terms:
-            having = sum(block.having(term) for block in self.blocks)
+            having = sum(block.having(term) for block in self.segments)
             if having:
                 weights.append((term, float(np.log1p((rows - having + 0.5) / (having + 0.5)))))
-        found = [block.search(weights, n, passes) for block in self.blocks] if weights else []
+        found = [block.search(weights, n, passes) for block in self.segments] if weights else []
         return merged(found, n) if found else NOTHING

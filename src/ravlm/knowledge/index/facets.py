@@ -1,7 +1,7 @@
 """Facets by their values: which entries pass a filter, in a millisecond, held in arrays and derived
 from the store.
 
-A row of blocks, each of the entries of a range of numbers; an entry's facets never change (a
+A row of segments, each of the entries of a range of numbers; an entry's facets never change (a
 changed entry gets a new number), and one that was removed does no harm, as no part of it is alive.
 Knows no SQL. What a comparison means stands in `ravlm.search.filters`."""
 
@@ -46,7 +46,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Block:
+class FacetSegment:
     """The facets of the entries from `first` to `last`."""
 
     first: int
@@ -55,7 +55,7 @@ class Block:
     """By key and kind."""
 
     @classmethod
-    def of(cls, first: int, last: int, rows: Iterable[Row]) -> Block:
+    def of(cls, first: int, last: int, rows: Iterable[Row]) -> FacetSegment:
         """A block of facets, ordered by key, kind, value and entry."""
         columns = {}
         for name, group in groupby(rows, lambda row: row[:2]):
@@ -81,18 +81,18 @@ class Block:
                 for entry in column.entries[start:end].tolist():
                     yield (*name, value, entry)
 
-    def passes(self, tree: Filter) -> np.ndarray:
+    def entry_mask(self, tree: Filter) -> np.ndarray:
         """Whether each entry passes, bool (last - first + 1,)."""
         if isinstance(tree, Compare):
             return self._compare(tree)
         if isinstance(tree, Not):
-            return ~self.passes(tree.inner)
+            return ~self.entry_mask(tree.inner)
         found = np.full(self.last - self.first + 1, isinstance(tree, AllOf))
         for inner in tree.inner:
             if isinstance(tree, AllOf):
-                found &= self.passes(inner)
+                found &= self.entry_mask(inner)
             else:
-                found |= self.passes(inner)
+                found |= self.entry_mask(inner)
         return found
 
     def _compare(self, test: Compare) -> np.ndarray:
@@ -114,28 +114,28 @@ class Block:
 class FacetIndex:
     """The facets of all entries up to the number `last`."""
 
-    def __init__(self, blocks: Sequence[Block] = ()) -> None:
-        self.blocks = list(blocks)
+    def __init__(self, segments: Sequence[FacetSegment] = ()) -> None:
+        self.segments = list(segments)
 
     @property
     def last(self) -> int:
         """The highest entry's number that it has taken over; 0 at first."""
-        return self.blocks[-1].last if self.blocks else 0
+        return self.segments[-1].last if self.segments else 0
 
     def update(self, rows: list[Row], last: int) -> None:
         """Take over the facets of the entries after `self.last` up to `last`, in any order."""
         if last <= self.last:
             return
-        blocks = [*self.blocks, Block.of(self.last + 1, last, sorted(rows))]
-        while len(blocks) > 1 and _size(blocks[-2]) < 2 * _size(blocks[-1]):
-            one, two = blocks[-2:]
-            blocks[-2:] = [Block.of(one.first, two.last, sorted([*one.rows(), *two.rows()]))]
-        self.blocks = blocks
+        segments = [*self.segments, FacetSegment.of(self.last + 1, last, sorted(rows))]
+        while len(segments) > 1 and _size(segments[-2]) < 2 * _size(segments[-1]):
+            one, two = segments[-2:]
+            segments[-2:] = [FacetSegment.of(one.first, two.last, sorted([*one.rows(), *two.rows()]))]
+        self.segments = segments
 
-    def passes(self, tree: Filter) -> np.ndarray:
+    def entry_mask(self, tree: Filter) -> np.ndarray:
         """Whether the entry of each number from 0 to `last` passes, bool (last + 1,)."""
-        return np.concatenate([np.zeros(1, bool), *(block.passes(tree) for block in self.blocks)])
+        return np.concatenate([np.zeros(1, bool), *(block.entry_mask(tree) for block in self.segments)])
 
 
-def _size(block: Block) -> int:
+def _size(block: FacetSegment) -> int:
     return block.last - block.first + 1

@@ -25,7 +25,7 @@ KINDS = {
 }
 FLAT_ROWS = 30_000
 """Up to which a scan takes about a millisecond, and no shortcut is worth its making."""
-LEAST_ROWS = 1000
+MIN_ROWS = 1000
 """From which on a kind that learns from the vectors has something to learn from; fewer are
 scanned."""
 PIECE = 65_536
@@ -71,7 +71,7 @@ def _faiss() -> Any:
 def chosen_kind(rows: int, dim: int, measured: str | None = None) -> str:
     """The kind for so many vectors: the one that was chosen by measurement, where one was, else by
     size."""
-    if rows < LEAST_ROWS:
+    if rows < MIN_ROWS:
         return "flat"
     return measured or ("ivf" if rows > FLAT_ROWS and "ivf" in possible_kinds(dim) else "flat")
 

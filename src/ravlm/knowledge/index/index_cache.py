@@ -16,8 +16,8 @@ from ravlm.knowledge.index.bm25 import KeywordIndex
 from ravlm.knowledge.index.facets import FacetIndex
 from ravlm.knowledge.index.stored_fields import Cards
 from ravlm.knowledge.index.tuning import Requirements
-from ravlm.knowledge.index.vector_index import Index
-from ravlm.knowledge.local.schema import Identity, State
+from ravlm.knowledge.index.vector_index import VectorIndexes
+from ravlm.knowledge.records import Identity, StoreState
 from ravlm.knowledge.local.store import Store
 from ravlm.knowledge.reports import Trial, TuneReport
 
@@ -31,13 +31,13 @@ class IndexCache:
 
     def __init__(self, store: Store, identity: Identity, derived: Path) -> None:
         self.store, self.identity, self.derived = store, identity, derived
-        self._index: Index | None = None
+        self._index: VectorIndexes | None = None
         self._words: KeywordIndex | None = None
         self._facets: FacetIndex | None = None
         self._cards: Cards | None = None
         self._seen = self._covered = 0
 
-    def fresh(self) -> Index:
+    def vectors(self) -> VectorIndexes:
         """The vectors in the state that the current `reading()` sees. Raises Mismatch after a
         re-encoding."""
         with self.store.reading() as db:
@@ -56,7 +56,7 @@ class IndexCache:
             self._index = index
             return index
 
-    def check_same(self, state: State) -> None:
+    def check_same(self, state: StoreState) -> None:
         """Raise Mismatch where that is the state of a base that was re-encoded since it was
         opened."""
         if state.identity != self.identity:
@@ -65,10 +65,10 @@ class IndexCache:
                 "open here; open it again."
             )
 
-    def words(self) -> KeywordIndex:
+    def keywords(self) -> KeywordIndex:
         """The words of all text parts, in the same state."""
         with self.store.reading():
-            index = self.fresh()
+            index = self.vectors()
             words = self._words
             if words is None or words.change < self.store.state().purged:
                 words = snapshots.read_words(index.snapshot)
@@ -82,24 +82,24 @@ class IndexCache:
     def facets(self) -> FacetIndex:
         """The facets of all entries, in the same state."""
         with self.store.reading():
-            index = self.fresh()
+            index = self.vectors()
             facets = self._facets or snapshots.read_facets(index.snapshot)
             self._facets = None
             facets.update(*self.store.facets_after(facets.last))
             self._facets = facets
             return facets
 
-    def cards(self) -> Cards:
+    def stored_fields(self) -> Cards:
         """What the snapshot knows of entries to show."""
         if self._cards is None:
-            self._cards = snapshots.read_cards(self.fresh().snapshot)
+            self._cards = snapshots.read_cards(self.vectors().snapshot)
         return self._cards
 
     def save(self) -> None:
         """Write a snapshot of the present state, and search it from now on."""
         snapshot_builder.write(self.store.folder, self.derived, self.identity)
         self.forget()
-        self.fresh()
+        self.vectors()
 
     def tune(self, wishes: Requirements, told: Callable[[Trial], None]) -> TuneReport:
         """Write a snapshot with the index that does best what is wished, and remember its kind."""
@@ -108,7 +108,7 @@ class IndexCache:
         )
         self.store.choose_index(kind, wishes.recall)
         self.forget()
-        self.fresh()
+        self.vectors()
         return report
 
     def forget(self) -> None:
@@ -129,10 +129,10 @@ class IndexCache:
                 if covered > self._covered:
                     self.forget()
 
-    def _empty(self) -> Index:
-        return Index(self.identity.dim, self.store.canaries())
+    def _empty(self) -> VectorIndexes:
+        return VectorIndexes(self.identity.dim, self.store.canaries())
 
-    def _snapshot(self, db: sqlite3.Connection, oldest: int, newest: int) -> Index | None:
+    def _snapshot(self, db: sqlite3.Connection, oldest: int, newest: int) -> VectorIndexes | None:
         """The newest snapshot, unless it tells another history than the store (which a copy may
         have replaced)."""
         index = snapshots.read(self.derived, self._empty, self.identity.base, newest, oldest)

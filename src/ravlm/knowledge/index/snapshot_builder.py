@@ -20,11 +20,11 @@ from ravlm.errors import BrokenData, InvalidInput
 from ravlm.knowledge.index import snapshots, tuning
 from ravlm.knowledge.index.bm25 import KeywordIndex
 from ravlm.knowledge.index.facets import FacetIndex
-from ravlm.knowledge.index.faiss_index import LEAST_ROWS, FaissIndex, possible_kinds
+from ravlm.knowledge.index.faiss_index import MIN_ROWS, FaissIndex, possible_kinds
 from ravlm.knowledge.index.snapshots import Contents, Shown
 from ravlm.knowledge.index.tuning import Requirements
-from ravlm.knowledge.index.vector_index import LOAD
-from ravlm.knowledge.local.schema import NAMES, Identity
+from ravlm.knowledge.index.vector_index import ROWS_PER_READ
+from ravlm.knowledge.records import Identity, MODALITY_BY_CODE
 from ravlm.knowledge.local.store import Store
 from ravlm.knowledge.reports import Trial, TuneReport
 from ravlm.records import MODALITIES, Modality
@@ -70,9 +70,9 @@ def tune(
         larger = max(MODALITIES, key=lambda modality: len(found[modality].parts))
         other = next(modality for modality in MODALITIES if modality != larger)
         rows = len(found[larger].parts)
-        if rows < LEAST_ROWS:
+        if rows < MIN_ROWS:
             raise InvalidInput(
-                f"The base has {rows:,} vectors, too few to measure; tune it from {LEAST_ROWS:,} on."
+                f"The base has {rows:,} vectors, too few to measure; tune it from {MIN_ROWS:,} on."
             )
         kinds = [kind for kind in TRIED if kind in possible_kinds(identity.dim)]
         both = list(tuning.trials(found[larger].vectors, found[other].vectors, kinds, wishes, told))
@@ -100,10 +100,10 @@ def _gathered(
 
 
 def _gather(store: Store, scratch: Path, dim: int) -> dict[Modality, Gathered]:
-    numbers: dict[int, list[np.ndarray]] = {code: [] for code in NAMES}
-    files = {code: open(scratch / name, "wb") for code, name in NAMES.items()}  # noqa: SIM115
+    numbers: dict[int, list[np.ndarray]] = {code: [] for code in MODALITY_BY_CODE}
+    files = {code: open(scratch / name, "wb") for code, name in MODALITY_BY_CODE.items()}  # noqa: SIM115
     try:
-        for some in batched(store.parts_after(0), LOAD):
+        for some in batched(store.parts_after(0), ROWS_PER_READ):
             if any(len(row[3]) != 2 * dim for row in some):
                 raise BrokenData(
                     "A vector of the base has another length than the rest: run `ravlm verify` on it."
@@ -118,7 +118,7 @@ def _gather(store: Store, scratch: Path, dim: int) -> dict[Modality, Gathered]:
         for file in files.values():
             file.close()
     found: dict[Modality, Gathered] = {}
-    for code, name in NAMES.items():
+    for code, name in MODALITY_BY_CODE.items():
         columns = np.concatenate([*numbers[code], np.zeros((0, 3), np.int64)]).T.copy()
         shape = (columns.shape[1], dim)
         vectors = (

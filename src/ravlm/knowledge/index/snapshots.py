@@ -27,7 +27,7 @@ from ravlm.knowledge.index.bm25 import Arrays, KeywordIndex
 from ravlm.knowledge.index.facets import Column, FacetIndex
 from ravlm.knowledge.index.faiss_index import FaissIndex
 from ravlm.knowledge.index.stored_fields import Cards
-from ravlm.knowledge.index.vector_index import Block, Index
+from ravlm.knowledge.index.vector_index import Segment, VectorIndexes
 from ravlm.records import MODALITIES, Modality
 
 FORMAT = 4
@@ -88,8 +88,8 @@ def clear(derived: Path, keep: Path | None = None) -> bool:
 
 
 def read(
-    derived: Path, empty: Callable[[], Index], base: str, newest: int, oldest: int
-) -> Index | None:
+    derived: Path, empty: Callable[[], VectorIndexes], base: str, newest: int, oldest: int
+) -> VectorIndexes | None:
     """The newest usable snapshot that covers a change from `oldest` to `newest`; None where there
     is none.
 
@@ -107,7 +107,7 @@ def read(
     return None
 
 
-def damage(derived: Path) -> list[str]:
+def find_damage(derived: Path) -> list[str]:
     """What is wrong with the snapshots, a sentence each; reads all of every file."""
     findings = []
     for folder in sorted(derived.glob("vectors-*")):
@@ -149,7 +149,7 @@ def read_words(folder: Path | None) -> KeywordIndex:
         arrays = Arrays(*(_mapped(folder / f"words-{name}.npy") for name in Arrays._fields))
     except (OSError, ValueError):
         return KeywordIndex()
-    return KeywordIndex([bm25.Block(arrays)], manifest["change"], manifest["words"])
+    return KeywordIndex([bm25.KeywordSegment(arrays)], manifest["change"], manifest["words"])
 
 
 def read_cards(folder: Path | None) -> Cards:
@@ -175,7 +175,7 @@ def read_facets(folder: Path | None) -> FacetIndex:
             bounds = starts[at : at + len(values) + 1]
             found[key, kind] = Column(values, bounds, entries[row : row + int(bounds[-1])])
             at, row = at + len(bounds), row + int(bounds[-1])
-        return FacetIndex([facets.Block(1, kept["last"], found)] if kept["last"] else [])
+        return FacetIndex([facets.FacetSegment(1, kept["last"], found)] if kept["last"] else [])
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return FacetIndex()
 
@@ -190,8 +190,8 @@ def _write_into(folder: Path, contents: Contents) -> None:
         "format": FORMAT, "base": contents.base, "change": contents.change, "indexes": kept,
         "last_part": max((part for part, _ in contents.checksums), default=0), "checksums": contents.checksums,
     }  # fmt: skip
-    if contents.words.blocks:
-        (block,) = contents.words.blocks
+    if contents.words.segments:
+        (block,) = contents.words.segments
         manifest["words"] = contents.words.last_part
         for name, array in zip(Arrays._fields, block.arrays, strict=True):
             np.save(folder / f"words-{name}.npy", array)
@@ -204,7 +204,7 @@ def _write_into(folder: Path, contents: Contents) -> None:
 def _write_facets(folder: Path, facets: FacetIndex) -> None:
     found = [
         (key, kind, column)
-        for block in facets.blocks
+        for block in facets.segments
         for (key, kind), column in block.columns.items()
     ]
     for name in ("starts", "entries"):
@@ -217,7 +217,7 @@ def _write_facets(folder: Path, facets: FacetIndex) -> None:
     (folder / _FACETS).write_text(json.dumps(kept), encoding="utf-8")
 
 
-def _read_from(folder: Path, manifest: dict[str, Any], index: Index) -> Index | None:
+def _read_from(folder: Path, manifest: dict[str, Any], index: VectorIndexes) -> VectorIndexes | None:
     if any(_size(folder / name) != size for name, (size, _) in manifest["files"].items()):
         return None
     if any(_sound(folder, f"{modality}-") is None for modality in MODALITIES):
@@ -230,7 +230,7 @@ def _read_from(folder: Path, manifest: dict[str, Any], index: Index) -> Index | 
             )
             if made.rows.d != index.dim or not made.rows.ntotal == len(parts) == len(entries):
                 return None
-            index.of[modality].blocks.insert(0, Block(made, parts, entries))
+            index.by_modality[modality].segments.insert(0, Segment(made, parts, entries))
     except (
         OSError,
         RuntimeError,

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-IMAGE, ELSEWHERE = -1, -2
+IMAGE_POSITION, NO_POSITION = -1, -2
 """Positions of parts that are no whole text of their entry: a picture, and a passage, which the
 store knows."""
 NAMES = ("cards.json", "cards-starts.npy", "cards-positions.npy")
@@ -35,10 +35,10 @@ class Cards:
         self.positions = np.zeros(0, np.int32) if positions is None else positions
 
     def position(self, parts: np.ndarray) -> np.ndarray:
-        """Which of its entry's texts each part is, or IMAGE or ELSEWHERE."""
+        """Which of its entry's texts each part is, or IMAGE_POSITION or NO_POSITION."""
         if len(parts) and parts.max() < len(self.positions):
             return self.positions[parts]
-        found = np.full(len(parts), ELSEWHERE, np.int32)
+        found = np.full(len(parts), NO_POSITION, np.int32)
         here = parts < len(self.positions)
         found[here] = self.positions[parts[here]]
         return found
@@ -69,7 +69,7 @@ def write(
             at += file.write(f"{json.dumps(id_)},{json.dumps(image)},{texts},{metadata}".encode())
             starts.append(at)
     np.save(folder / NAMES[1], np.array(starts, np.int64))
-    by_part = np.full(int(parts.max(initial=-1)) + 1, ELSEWHERE, np.int32)
+    by_part = np.full(int(parts.max(initial=-1)) + 1, NO_POSITION, np.int32)
     by_part[parts] = positions
     np.save(folder / NAMES[2], by_part)
 

@@ -1,6 +1,6 @@
 """The vector index: what of the store is held for searching, derived from it and never the truth.
 
-A modality is a row of blocks: one read from a snapshot, memory-mapped, that covers the base up to
+A modality is a row of segments: one read from a snapshot, memory-mapped, that covers the base up to
 some change, and one in memory for what is newer, which is scanned exactly. Removed rows are masked.
 A filter that keeps few rows, and a query that a shortcut can't answer in full, are answered by a
 scan. Knows no SQL and no encoder."""
@@ -18,19 +18,19 @@ from ravlm.errors import BrokenData
 from ravlm.knowledge.candidates import NOTHING, Ranking, merged
 from ravlm.knowledge.index import faiss_index
 from ravlm.knowledge.index.faiss_index import FaissIndex
-from ravlm.knowledge.local.schema import NAMES
+from ravlm.knowledge.records import MODALITY_BY_CODE
 from ravlm.records import MODALITIES, Modality
 
 SAMPLE = 512
 """Rows that stand for a modality where the cosines of chance are wanted."""
-LOAD = 8192
+ROWS_PER_READ = 8192
 """Rows that are read from the store at a time."""
-SCANNED, DEEP, FEW = 0.2, 0.02, 512
+SCANNED, MAX_ANN_DEPTH, FEW = 0.2, 0.02, 512
 """Share of a block's rows that must be kept for its shortcut to be asked, share that it may be
 asked for, and number of kept rows up to which they are taken out and compared."""
 
 
-class Block:
+class Segment:
     """Rows of one modality: an index of their vectors, part and entry numbers, ascending, and which
     are alive."""
 
@@ -39,7 +39,7 @@ class Block:
         self.alive, self.dead = np.ones(len(parts), bool), 0
 
     @classmethod
-    def empty(cls, dim: int) -> Block:
+    def empty(cls, dim: int) -> Segment:
         """A block without rows that can grow."""
         return cls(
             FaissIndex("flat", faiss_index.empty_rows(dim)),
@@ -76,7 +76,7 @@ class Block:
         if (
             self.made.shortcut is None
             or kept < SCANNED * len(self.parts)
-            or asked > DEEP * len(self.parts)
+            or asked > MAX_ANN_DEPTH * len(self.parts)
         ):
             scores, rows = self._scan(queries, n, mask, kept)
         else:
@@ -140,29 +140,29 @@ class VectorIndex:
 
     def __init__(self, dim: int, canaries: np.ndarray) -> None:
         self.dim, self.canaries = dim, canaries
-        self.blocks = [Block.empty(dim)]
+        self.segments = [Segment.empty(dim)]
         self._sample: np.ndarray | None = None
         self._one_each: bool | None = None
 
     def __len__(self) -> int:
-        return sum(len(block.parts) - block.dead for block in self.blocks)
+        return sum(len(block.parts) - block.dead for block in self.segments)
 
     @property
-    def one_each(self) -> bool:
+    def one_part_per_entry(self) -> bool:
         """Whether no entry has two parts here."""
         if self._one_each is None:
-            entries = np.concatenate([block.entries[block.alive] for block in self.blocks])
+            entries = np.concatenate([block.entries[block.alive] for block in self.segments])
             self._one_each = bool((entries[1:] != entries[:-1]).all())
         return self._one_each
 
     def extend(self, parts: np.ndarray, entries: np.ndarray, vectors: np.ndarray) -> None:
         """Append rows to the block in memory."""
-        self.blocks[-1].extend(parts, entries, vectors)
+        self.segments[-1].extend(parts, entries, vectors)
         self._sample = self._one_each = None
 
     def drop(self, parts: np.ndarray) -> None:
         """Mask removed parts."""
-        for block in self.blocks:
+        for block in self.segments:
             block.drop(parts)
         self._sample = self._one_each = None
 
@@ -174,7 +174,7 @@ class VectorIndex:
 
         `passes`, bool by the entry's number: which may be found.
         """
-        found = [block.search(queries, n, passes) for block in self.blocks if len(block.parts)]
+        found = [block.search(queries, n, passes) for block in self.segments if len(block.parts)]
         if len(found) == 1 and not (found[0].scores[:, 1:] == found[0].scores[:, :-1]).any():
             return list(map(Ranking, *found[0]))
         each = [map(Ranking, *arrays) for arrays in found]
@@ -186,7 +186,7 @@ class VectorIndex:
 
     def parts(self) -> np.ndarray:
         """Numbers of all parts that are alive, ascending."""
-        return np.concatenate([block.parts[block.alive] for block in self.blocks])
+        return np.concatenate([block.parts[block.alive] for block in self.segments])
 
     def vectors(self, parts: np.ndarray) -> np.ndarray:
         """Vectors of parts, float32 (n, dim), in the order asked; zeros for a part that isn't
@@ -203,9 +203,9 @@ class VectorIndex:
             found[here] = block.entries[rows]
         return found
 
-    def _rows(self, parts: np.ndarray) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+    def _rows(self, parts: np.ndarray) -> Iterator[tuple[Segment, np.ndarray, np.ndarray]]:
         """For each block that holds some of `parts`: which of them (n,) bool, and in which rows."""
-        for block in self.blocks:
+        for block in self.segments:
             rows = np.searchsorted(block.parts, parts)
             here = rows < len(block.parts)
             here[here] = block.parts[rows[here]] == parts[here]
@@ -221,20 +221,20 @@ class VectorIndex:
         return self._sample
 
 
-class Index:
+class VectorIndexes:
     """The vector indexes of a base, and the change that they cover; `snapshot` is the folder they
     were read from."""
 
     def __init__(self, dim: int, canaries: Mapping[Modality, np.ndarray]) -> None:
         self.dim, self.change, self.last_part = dim, 0, 0
         self.snapshot: Path | None = None
-        self.of = {modality: VectorIndex(dim, canaries[modality]) for modality in MODALITIES}
+        self.by_modality = {modality: VectorIndex(dim, canaries[modality]) for modality in MODALITIES}
 
     def update(
         self, rows: Iterable[tuple[int, int, int, bytes, int, int]], removed: list[int], change: int
     ) -> None:
         """Take over new parts, as the store tells them, then mask removed ones."""
-        for some in batched(rows, LOAD):
+        for some in batched(rows, ROWS_PER_READ):
             numbers, entries, codes, blobs, _, _ = zip(*some, strict=True)
             if any(len(blob) != 2 * self.dim for blob in blobs):
                 raise BrokenData(
@@ -244,13 +244,13 @@ class Index:
             parts, owners, kinds = (
                 np.array(column, np.int64) for column in (numbers, entries, codes)
             )
-            for code, modality in NAMES.items():
+            for code, modality in MODALITY_BY_CODE.items():
                 if (here := kinds == code).any():
-                    self.of[modality].extend(
+                    self.by_modality[modality].extend(
                         parts[here], owners[here], vectors[here].astype(np.float32)
                     )
             self.last_part = int(parts[-1])
         if removed:
-            for index in self.of.values():
+            for index in self.by_modality.values():
                 index.drop(np.array(sorted(removed), np.int64))
         self.change = change

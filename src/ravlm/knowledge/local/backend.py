@@ -23,10 +23,11 @@ from ravlm.knowledge.candidates import best_of_each
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.analyzer import query_words
 from ravlm.knowledge.index.index_cache import IndexCache
-from ravlm.knowledge.index.stored_fields import ELSEWHERE, IMAGE
+from ravlm.knowledge.index.stored_fields import NO_POSITION, IMAGE_POSITION
 from ravlm.knowledge.index.tuning import Requirements
 from ravlm.knowledge.local import maintenance
-from ravlm.knowledge.local.schema import FORMAT, Identity
+from ravlm.knowledge.local.schema import FORMAT
+from ravlm.knowledge.records import Identity
 from ravlm.knowledge.local.store import Store
 from ravlm.knowledge.local.verify import Verification
 from ravlm.knowledge.reports import Info, Trial, TuneReport, VerifyReport
@@ -34,7 +35,7 @@ from ravlm.records import Entry, Modality, Part
 from ravlm.search.filters import Filter
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 
 class LocalView(View):
@@ -42,20 +43,20 @@ class LocalView(View):
     it."""
 
     def __init__(self, store: Store, live: IndexCache, db: sqlite3.Connection) -> None:
-        self.store, self.live, self.db, self.index = store, live, db, live.fresh()
+        self.store, self.live, self.db, self.index = store, live, db, live.vectors()
 
     @property
     def modalities(self) -> Sequence[Modality]:
         """Those that have parts."""
-        return [modality for modality, found in self.index.of.items() if len(found)]
+        return [modality for modality, found in self.index.by_modality.items() if len(found)]
 
     def one_each(self, modality: Modality) -> bool:
         """Whether no entry has two parts of that modality."""
-        return self.index.of[modality].one_each
+        return self.index.by_modality[modality].one_part_per_entry
 
     def limit(self, where: Filter | None, without: Sequence[str] = ()) -> Limit:
         """Whether each entry, by its number, may be found: bool (last + 1,)."""
-        passes = None if where is None else self.live.facets().passes(where)
+        passes = None if where is None else self.live.facets().entry_mask(where)
         return self.narrowed(passes, np.array(list(self.store.numbers(without).values()), np.int64))
 
     def narrowed(self, limit: Limit, entries: np.ndarray) -> Limit:
@@ -70,17 +71,17 @@ class LocalView(View):
         self, modality: Modality, vectors: np.ndarray, n: int, limit: Limit
     ) -> list[Candidates]:
         """The n best parts for each vector: cosines, best first."""
-        found = self.index.of[modality].search(vectors, n, limit)
+        found = self.index.by_modality[modality].search(vectors, n, limit)
         return [Candidates(ranking, len(ranking.parts) < n) for ranking in found]
 
     def worded(self, text: str, n: int, limit: Limit) -> Candidates:
         """The n best text parts that have a word of `text`: BM25, best first."""
-        found = self.live.words().search(query_words(text), n, limit)
+        found = self.live.keywords().search(query_words(text), n, limit)
         return Candidates(best_of_each(found), len(found.parts) < n)
 
     def sample(self, modality: Modality) -> np.ndarray:
         """Canaries, and vectors evenly spaced over the parts."""
-        return self.index.of[modality].sample()
+        return self.index.by_modality[modality].sample()
 
     def vectors(self, parts: np.ndarray) -> tuple[list[Modality], np.ndarray]:
         """Modality of each part, and the stored vectors (n, dim) float32."""
@@ -107,9 +108,9 @@ class LocalView(View):
     def read(self, parts: np.ndarray, entries: np.ndarray) -> tuple[list[Entry], list[Part]]:
         """What hits show of each of these parts: by the cards of the snapshot, and what is newer by
         the store."""
-        cards = self.live.cards()
+        cards = self.live.stored_fields()
         positions = cards.position(parts)
-        if (positions == ELSEWHERE).any():
+        if (positions == NO_POSITION).any():
             return self._read_from_store(parts)
         try:
             columns = cards.read(entries)
@@ -121,7 +122,7 @@ class LocalView(View):
         shown = list(map(Entry, ids, images, map(tuple, texts), metadata))
         picture = Part("image")
         return shown, [
-            picture if at == IMAGE else Part("text", at, some[at] if at < len(some) else "")
+            picture if at == IMAGE_POSITION else Part("text", at, some[at] if at < len(some) else "")
             for at, some in zip(positions.tolist(), texts, strict=True)
         ]
 
@@ -210,11 +211,11 @@ class LocalBackend(Backend):
     def info(self) -> Info:
         """Sizes and state."""
         with self.store.reading():
-            index = self.live.fresh()
+            index = self.live.vectors()
             return Info(
                 path=self.name,
                 entries=self.store.count(),
-                parts={modality: len(found) for modality, found in index.of.items()},
+                parts={modality: len(found) for modality, found in index.by_modality.items()},
                 encoder=self.identity.encoder,
                 fingerprint=self.identity.fingerprint,
                 dim=self.identity.dim,
@@ -227,7 +228,7 @@ class LocalBackend(Backend):
     def draw(self, n: int, modality: Modality, seed: int) -> Drawn:
         """Up to n parts of a modality, drawn at random."""
         with self.store.reading():
-            parts = self.live.fresh().of[modality].parts()
+            parts = self.live.vectors().by_modality[modality].parts()
             chosen = np.random.default_rng(seed).permutation(parts)[:n].tolist()
             stored, vectors = self.store.parts(chosen), self.store.vectors(chosen)
         return [(*stored[part], vectors[part][1]) for part in chosen]
@@ -250,13 +251,13 @@ class LocalBackend(Backend):
         if snapshots.clear(self.derived):
             self.live.save()
 
-    def verify(self, encoder: Callable[[], DualEncoder], sample: int) -> VerifyReport:
+    def verify(self, encoder: Callable[[], Encoder], sample: int) -> VerifyReport:
         """File, counts, checksums, index, pictures, meaning. Writes nothing."""
         return Verification(self.store, self.live, encoder, sample).run()
 
     def reencode(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         canaries: dict[Modality, np.ndarray],
         progress: Callable[[int, int], None] | None,
     ) -> None:

@@ -15,14 +15,14 @@ import numpy as np
 
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.embed import Item, encode
-from ravlm.knowledge.local.images import FOLDER, opened
-from ravlm.knowledge.local.schema import CODES, Identity
+from ravlm.knowledge.images import FOLDER, opened
+from ravlm.knowledge.records import Identity, MODALITY_CODES
 from ravlm.knowledge.local.sql import write_identity
 from ravlm.knowledge.local.store import Store
 from ravlm.records import Entry, Modality
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 BATCH = 128
 _FRESH = """CREATE TABLE IF NOT EXISTS fresh (number INTEGER PRIMARY KEY, entry INTEGER, modality INTEGER,
@@ -54,7 +54,7 @@ def compact(store: Store) -> None:
 
 def reencode(
     store: Store,
-    encoder: DualEncoder,
+    encoder: Encoder,
     identity: Identity,
     canaries: dict[Modality, np.ndarray],
     progress: Callable[[int, int], None] | None = None,
@@ -103,7 +103,7 @@ def _refuse_without_content(store: Store) -> None:
         )
 
 
-def item_of(entry: Entry, encoder: DualEncoder) -> Item:
+def item_of(entry: Entry, encoder: Encoder) -> Item:
     """A stored entry to be encoded again. Raises the picture's own error where it can't be read."""
     item = Item(entry, entry.id)
     if entry.image is not None:
@@ -129,7 +129,7 @@ def _stage(db: sqlite3.Connection, items: list[Item], numbers: dict[str, int]) -
             [
                 (
                     number,
-                    CODES[p.modality],
+                    MODALITY_CODES[p.modality],
                     p.position,
                     p.passage,
                     zlib.crc32(p.vector),

@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from ravlm.records import Entry, Modality, Part
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 APPLICATION = 0x7261766C  # "ravl": what `file` and others see in the SQLite header
 FORMAT = 3
 PAGE_SIZE = 8192
 """Two parts of 1,000 half-precision dimensions fill a page of 4,096 bytes badly."""
-CODES: dict[Modality, int] = {"image": 0, "text": 1}
-"""How a modality is written in the store."""
-NAMES: dict[int, Modality] = {code: modality for modality, code in CODES.items()}
-
 TABLES = f"""
 CREATE TABLE base (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 -- vectors of fixed texts and drawn images, float32: the proof that an encoder is the one this base was built with
@@ -74,69 +70,3 @@ PRAGMA user_version = 3;
 """,
 }
 """By format: what makes the next one of it."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Whose vectors a base holds, and which base it is."""
-
-    base: str
-    """Random, given when the base was made: a snapshot of another base is not mistaken for one of
-    this."""
-    encoder: str
-    """What `DualEncoder.load` takes."""
-    fingerprint: str
-    dim: int
-
-    def of(self, encoder: DualEncoder) -> Identity:
-        """The same base with another encoder."""
-        return Identity(self.base, encoder.name, encoder.fingerprint, encoder.dim)
-
-
-class State(NamedTuple):
-    """Where a store stands: the last change, the change up to which tombstones were cleared away,
-    and its identity."""
-
-    change: int
-    purged: int
-    identity: Identity
-
-
-class PartRow(NamedTuple):
-    """A part to store. `words`: what keyword search finds it by, separated by blanks."""
-
-    modality: Modality
-    position: int
-    passage: str | None
-    vector: bytes
-    given: bool
-    words: str | None = None
-
-
-class EntryRow(NamedTuple):
-    """An entry to store, checked and encoded. `picture`: bytes to be written to `image`, a path in
-    the base."""
-
-    id: str
-    image: str | None
-    image_hash: str | None
-    texts: str
-    metadata: str
-    """As JSON, both."""
-    facets: Sequence[tuple[str, int, str | int | float]]
-    digest: str
-    parts: tuple[PartRow, ...]
-    picture: bytes | None = None
-    look: bytes | None = None
-    known: bool = True
-    """Whether an entry of this id was there when it was looked for: then it is looked for again to
-    be replaced."""
-
-
-def part_of(entry: Entry, modality: Modality, position: int, passage: str | None) -> Part:
-    """What a hit shows of a part that is stored so."""
-    if modality == "image":
-        return Part("image")
-    if passage is None:
-        passage = entry.texts[position] if position < len(entry.texts) else ""
-    return Part("text", position, passage)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ravlm.data.parallel import batched
-from ravlm.knowledge.local.schema import CODES, EntryRow, Identity, State
+from ravlm.knowledge.records import EntryRow, Identity, MODALITY_CODES, StoreState
 from ravlm.records import Modality
 
 TOGETHER = 64
@@ -37,7 +37,7 @@ def insert(db: sqlite3.Connection, rows: Sequence[EntryRow], change: int) -> Non
         for at, (modality, position, passage, vector, given, words) in enumerate(
             of_entry, next_part + len(parts)
         ):
-            parts.append((at, number, CODES[modality], position, passage, int(given), zlib.crc32(vector), change,
+            parts.append((at, number, MODALITY_CODES[modality], position, passage, int(given), zlib.crc32(vector), change,
                           vector, words))  # fmt: skip
     _insert_together(db, "entry", entries)
     _insert_together(db, "part", parts)
@@ -96,13 +96,13 @@ def write_identity(
     )
     for modality, vectors in canaries.items():
         rows = [
-            (CODES[modality], at, vector.astype("<f4").tobytes())
+            (MODALITY_CODES[modality], at, vector.astype("<f4").tobytes())
             for at, vector in enumerate(vectors)
         ]
         db.executemany("INSERT OR REPLACE INTO canary VALUES (?, ?, ?)", rows)
 
 
-def read_state(db: sqlite3.Connection) -> State:
+def read_state(db: sqlite3.Connection) -> StoreState:
     """Where the store stands."""
     values = dict(db.execute("SELECT key, value FROM base").fetchall())
-    return State(values["change"], values["purged"], Identity(**json.loads(values["identity"])))
+    return StoreState(values["change"], values["purged"], Identity(**json.loads(values["identity"])))

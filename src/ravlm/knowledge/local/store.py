@@ -25,18 +25,9 @@ from ravlm.data.parallel import batched
 from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.files import atomic_write
 from ravlm.knowledge.backend import Rows
-from ravlm.knowledge.index.stored_fields import ELSEWHERE, IMAGE
-from ravlm.knowledge.local.schema import (
-    CODES,
-    NAMES,
-    PAGE_SIZE,
-    TABLES,
-    EntryRow,
-    Identity,
-    PartRow,
-    State,
-    part_of,
-)
+from ravlm.knowledge.index.stored_fields import NO_POSITION, IMAGE_POSITION
+from ravlm.knowledge.local.schema import PAGE_SIZE, TABLES
+from ravlm.knowledge.records import EntryRow, Identity, MODALITY_BY_CODE, MODALITY_CODES, PartRow, StoreState, hit_part
 from ravlm.knowledge.local.sql import (
     delete,
     insert,
@@ -191,7 +182,7 @@ class Store(Rows):
 
     # what it is
 
-    def state(self) -> State:
+    def state(self) -> StoreState:
         """Where the store stands."""
         with self.reading() as db:
             return read_state(db)
@@ -207,7 +198,7 @@ class Store(Rows):
                 [np.frombuffer(vector, "<f4") for found, vector in rows if found == code],
                 np.float32,
             )
-            for name, code in CODES.items()
+            for name, code in MODALITY_CODES.items()
         }
 
     # writing
@@ -315,7 +306,7 @@ class Store(Rows):
         found = {}
         for number, modality, position, passage, id_, image, _, _ in rows:
             entry = Entry(id_, self.image_path(image), tuple(next(both)), next(both))
-            found[number] = entry, part_of(entry, NAMES[modality], position, passage)
+            found[number] = entry, hit_part(entry, MODALITY_BY_CODE[modality], position, passage)
         return found
 
     def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
@@ -325,7 +316,7 @@ class Store(Rows):
             for some in batched(ids, 500):
                 sql = (
                     "SELECT id, vector FROM part JOIN entry ON entry.number = part.entry "  # noqa: S608
-                    f"WHERE modality = {CODES['image']} AND id IN ({marks(some)})"
+                    f"WHERE modality = {MODALITY_CODES['image']} AND id IN ({marks(some)})"
                 )
                 found.update(
                     {
@@ -342,7 +333,7 @@ class Store(Rows):
             for some in batched(map(int, numbers), 500):
                 sql = f"SELECT number, modality, vector FROM part WHERE number IN ({marks(some)})"  # noqa: S608
                 for number, modality, vector in db.execute(sql, some):
-                    found[number] = NAMES[modality], np.frombuffer(vector, "<f2").astype(np.float32)
+                    found[number] = MODALITY_BY_CODE[modality], np.frombuffer(vector, "<f2").astype(np.float32)
         return found
 
     def last_entry(self) -> int:
@@ -354,8 +345,8 @@ class Store(Rows):
         """Parts newer than that one, in `reading()`: number, entry's number, modality code, vector,
         checksum, and position as `cards` has it."""
         sql = (
-            f"SELECT number, entry, modality, vector, checksum, CASE WHEN modality = {CODES['image']} THEN {IMAGE} "  # noqa: S608
-            f"WHEN passage NOTNULL THEN {ELSEWHERE} ELSE position END FROM part WHERE number > ? ORDER BY number"
+            f"SELECT number, entry, modality, vector, checksum, CASE WHEN modality = {MODALITY_CODES['image']} THEN {IMAGE_POSITION} "  # noqa: S608
+            f"WHEN passage NOTNULL THEN {NO_POSITION} ELSE position END FROM part WHERE number > ? ORDER BY number"
         )
         return iter(self._reader.execute(sql, (last_part,)))
 
@@ -445,7 +436,7 @@ class Store(Rows):
                 of_entry: tuple[PartRow, ...] = ()
                 if owner == number:
                     of_entry = tuple(
-                        PartRow(NAMES[m], at, p, v, bool(g), w) for _, m, at, p, v, g, w in group
+                        PartRow(MODALITY_BY_CODE[m], at, p, v, bool(g), w) for _, m, at, p, v, g, w in group
                     )
                     owner, group = next(groups, (0, iter(())))
                 yield EntryRow(

@@ -18,15 +18,15 @@ from ravlm.data.images import is_address
 from ravlm.data.parallel import batched
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.index_cache import IndexCache
-from ravlm.knowledge.index.vector_index import LOAD, Index
-from ravlm.knowledge.local.schema import NAMES
+from ravlm.knowledge.index.vector_index import ROWS_PER_READ, VectorIndexes
+from ravlm.knowledge.records import MODALITY_BY_CODE
 from ravlm.knowledge.local.store import Store
-from ravlm.knowledge.local.verify_embeddings import encoded_again
+from ravlm.knowledge.verify_embeddings import encoded_again
 from ravlm.knowledge.reports import VerifyReport
 from ravlm.search.filters import facets
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 NAMED = 5
 """Faults of one kind that are told one by one."""
@@ -39,7 +39,7 @@ class Verification:
     """One run over one state of a base. `sample`: how many entries are encoded again."""
 
     def __init__(
-        self, store: Store, live: IndexCache, encoder: Callable[[], DualEncoder], sample: int
+        self, store: Store, live: IndexCache, encoder: Callable[[], Encoder], sample: int
     ) -> None:
         self.store, self.live, self.encoder, self.sample = store, live, encoder, sample
         self.findings: list[str] = []
@@ -101,11 +101,11 @@ class Verification:
     def _vectors(self) -> None:
         """Every vector is the one that was stored, by its checksum, and the index holds the same
         under its number."""
-        self._tell(snapshots.damage(self.live.derived))
-        index, dim, seen = self.live.fresh(), self.live.identity.dim, 0
+        self._tell(snapshots.find_damage(self.live.derived))
+        index, dim, seen = self.live.vectors(), self.live.identity.dim, 0
         damaged: list[str] = []
         strange: list[str] = []
-        for batch in batched(self.store.parts_after(0), LOAD):
+        for batch in batched(self.store.parts_after(0), ROWS_PER_READ):
             seen += len(batch)
             bad = {
                 number
@@ -116,15 +116,15 @@ class Verification:
                 f"The vector of part {n} is not the one that was stored: its checksum differs."
                 for n in bad
             ]
-            for code, modality in NAMES.items():
+            for code, modality in MODALITY_BY_CODE.items():
                 rows = [row for row in batch if row[2] == code and row[0] not in bad]
                 numbers, entries = (np.array([row[at] for row in rows], np.int64) for at in (0, 1))
                 stored = np.frombuffer(b"".join(row[3] for row in rows), "<f2").reshape(
                     len(rows), dim
                 )
-                held = index.of[modality].vectors(numbers)
+                held = index.by_modality[modality].vectors(numbers)
                 equal = (np.abs(held - stored).max(axis=1, initial=0) < ROUNDED) & (
-                    index.of[modality].entries(numbers) == entries
+                    index.by_modality[modality].entries(numbers) == entries
                 )
                 strange += [
                     f"The {modality} index has another vector for part {n}."
@@ -132,19 +132,19 @@ class Verification:
                 ]
         self._tell(damaged)
         self._tell(strange)
-        if seen != (held_now := sum(len(found) for found in index.of.values())):
+        if seen != (held_now := sum(len(found) for found in index.by_modality.values())):
             self.findings.append(f"The index holds {held_now:,} parts, and the store {seen:,}.")
         self._found_again(index)
-        words = sum(int(block.alive.sum()) for block in self.live.words().blocks)
+        words = sum(int(block.alive.sum()) for block in self.live.keywords().segments)
         if words != (texts := self.store.text_parts()):
             self.findings.append(
                 f"The keyword index holds {words:,} texts, and the store {texts:,}."
             )
         self.checked["vectors"] = seen
 
-    def _found_again(self, index: Index) -> None:
+    def _found_again(self, index: VectorIndexes) -> None:
         """A search by a part's own vector finds that part, or others as near."""
-        for modality, found in index.of.items():
+        for modality, found in index.by_modality.items():
             parts = found.parts()
             some = parts[
                 np.linspace(0, len(parts) - 1, min(self.sample, len(parts))).astype(np.int64)

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from ravlm.knowledge.index.analyzer import index_words
-from ravlm.knowledge.index.bm25 import LENGTH, SATURATION, Terms
-from ravlm.knowledge.local.schema import EntryRow, PartRow
+from ravlm.knowledge.index.bm25 import BM25_B, BM25_K1, TermHashes
+from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.knowledge.milvus.filters import FIELD, facet_value
 from ravlm.records import Modality
 
@@ -56,7 +56,7 @@ def entry_key(id_: str) -> str:
     return blake2b(id_.encode(), digest_size=16).hexdigest()
 
 
-def hashed_words(words: str, terms: Terms) -> str:
+def hashed_words(words: str, terms: TermHashes) -> str:
     """Words as terms that every analyzer leaves as they are."""
     return " ".join(f"{terms[word] >> 16:012x}" for word in words.split())
 
@@ -127,7 +127,7 @@ def indexes(client: Any, fields: Mapping[str, Mapping[str, Any]]) -> Any:
         params: dict[str, float] = {"M": LINKS, "efConstruction": EFFORT}
         found.add_index("vector", index_type="HNSW", metric_type="IP", params=params)
     if "sparse" in fields:
-        params = {"bm25_k1": SATURATION, "bm25_b": LENGTH}
+        params = {"bm25_k1": BM25_K1, "bm25_b": BM25_B}
         found.add_index(
             "sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25", params=params
         )
@@ -172,7 +172,7 @@ def entry_row(row: EntryRow, version: str) -> dict[str, Any]:
 
 
 def part_rows(
-    row: EntryRow, version: str, terms: Terms | None
+    row: EntryRow, version: str, terms: TermHashes | None
 ) -> Iterator[tuple[Modality, dict[str, Any]]]:
     """The rows of an entry's parts; `terms` where the server finds texts by their words."""
     facets = facet_value(row.facets)

@@ -16,8 +16,8 @@ from ravlm.errors import InvalidInput
 from ravlm.knowledge.backend import Candidates, Limit, View
 from ravlm.knowledge.candidates import NOTHING, Ranking, best_of_each
 from ravlm.knowledge.index.analyzer import query_words
-from ravlm.knowledge.index.bm25 import Terms
-from ravlm.knowledge.local.schema import part_of
+from ravlm.knowledge.index.bm25 import TermHashes
+from ravlm.knowledge.records import hit_part
 from ravlm.knowledge.milvus import schema
 from ravlm.knowledge.milvus.client import MOST
 from ravlm.knowledge.milvus.filters import EVERYWHERE, among, expression
@@ -88,7 +88,7 @@ class MilvusView(View):
                 f'The server of "{self.connection.address.text}" is of the version {self.connection.version}, which '
                 'has no search by words; it needs 2.5 or newer: use method="dense".'
             )
-        words = schema.hashed_words(" ".join(query_words(text)), Terms())
+        words = schema.hashed_words(" ".join(query_words(text)), TermHashes())
         if not words:
             return Candidates(NOTHING, True)
         asked = min(n, MOST)
@@ -136,7 +136,7 @@ class MilvusView(View):
         met = [self._parts[part] for part in parts.tolist()]
         shown = [self.rows.entry_of(seen.body) for seen in met]
         of_parts = [
-            part_of(e, seen.modality, seen.position, seen.passage)
+            hit_part(e, seen.modality, seen.position, seen.passage)
             for e, seen in zip(shown, met, strict=True)
         ]
         return shown, of_parts

@@ -23,9 +23,9 @@ from ravlm.data.parallel import batched
 from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.files import atomic_write
 from ravlm.knowledge.backend import Rows
-from ravlm.knowledge.index.bm25 import Terms
+from ravlm.knowledge.index.bm25 import TermHashes
 from ravlm.knowledge.ingest import json_texts
-from ravlm.knowledge.local.schema import EntryRow, Identity
+from ravlm.knowledge.records import EntryRow, Identity
 from ravlm.knowledge.milvus import schema
 from ravlm.knowledge.milvus.client import ASKED, Connection, slices
 from ravlm.knowledge.milvus.filters import among, expression
@@ -260,7 +260,7 @@ class MilvusRows(Rows):
         self, rows: Sequence[EntryRow], versions: Sequence[str], collections: Mapping[Modality, str]
     ) -> None:
         """Write the parts of entries under these versions of them."""
-        terms = Terms() if self.kept.worded else None
+        terms = TermHashes() if self.kept.worded else None
         of: dict[Modality, list[dict[str, Any]]] = {modality: [] for modality in collections}
         for row, version in zip(rows, versions, strict=True):
             for modality, values in schema.part_rows(row, version, terms):
