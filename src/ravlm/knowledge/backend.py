@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ravlm.knowledge.candidates import Ranking
-from ravlm.knowledge.local.schema import EntryRow, Identity
+from ravlm.knowledge.records import EntryRow, Identity
 from ravlm.knowledge.reports import Info, Page, Trial, TuneReport, VerifyReport
 from ravlm.records import Entry, Modality, Part
 from ravlm.search.filters import Filter
@@ -23,7 +23,7 @@ from ravlm.search.filters import Filter
 if TYPE_CHECKING:
     import os
 
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
     from ravlm.knowledge.index.tuning import Requirements
 
 Limit: TypeAlias = Any
@@ -218,13 +218,13 @@ class Backend(ABC):
         """Clear away what was removed."""
 
     @abstractmethod
-    def verify(self, encoder: Callable[[], DualEncoder], sample: int) -> VerifyReport:
+    def verify(self, encoder: Callable[[], Encoder], sample: int) -> VerifyReport:
         """Prove the base, by encoding `sample` entries again too."""
 
     @abstractmethod
     def reencode(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         canaries: dict[Modality, np.ndarray],
         progress: Callable[[int, int], None] | None,
     ) -> None:

@@ -22,7 +22,7 @@ from ravlm.knowledge.dedup import Deduplicate
 from ravlm.knowledge.export import Form
 from ravlm.knowledge.index.tuning import RECALL, Requirements
 from ravlm.knowledge.ingest import Ingestion, checked_vectors
-from ravlm.knowledge.local.schema import Identity
+from ravlm.knowledge.records import Identity
 from ravlm.knowledge.queries import check_search, read_queries
 from ravlm.knowledge.registry import backend_of
 from ravlm.knowledge.reports import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import os
 
     from ravlm.data.rows import Quarantined
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 AnyModality = Literal["any", "image", "text"]
 DEFAULT_OPTIONS = SearchOptions()
@@ -56,7 +56,7 @@ class KnowledgeBase:
     Methods raise NotFound, InvalidInput, Mismatch, BrokenData or Busy, each with a sentence that
     says what to do. A handle may be used by several threads."""
 
-    def __init__(self, backend: Backend, encoder: DualEncoder | None) -> None:
+    def __init__(self, backend: Backend, encoder: Encoder | None) -> None:
         """Used by `build` and `open`."""
         self._backend, self._lock = backend, threading.RLock()
         self._encoder, self._proved = encoder, False
@@ -70,7 +70,7 @@ class KnowledgeBase:
         cls,
         path: str | os.PathLike[str],
         entries: Iterable[Entry],
-        encoder: DualEncoder | str | Path | None = None,
+        encoder: Encoder | str | Path | None = None,
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
     ) -> KnowledgeBase:
@@ -81,7 +81,7 @@ class KnowledgeBase:
         where None, that of the base that is there, else "starter". `progress` is called after each
         batch; `deduplicate` as in `add`. `.report` and `.quarantine` tell what was done and
         refused. A new base whose building fails before anything was stored is not left behind."""
-        from ravlm.encoders.base import DualEncoder
+        from ravlm.encoders.auto import DualEncoder
 
         kind = backend_of(path)
         loaded = DualEncoder.load(encoder) if isinstance(encoder, str | Path) else encoder
@@ -89,7 +89,7 @@ class KnowledgeBase:
             if kind.is_there(path):
                 base = on_error.enter_context(cls.open(path, loaded))
             else:
-                found: list[DualEncoder] = []
+                found: list[Encoder] = []
 
                 def identity() -> tuple[Identity, dict[Modality, np.ndarray]]:
                     found.append(loaded or DualEncoder.load("starter"))
@@ -107,7 +107,7 @@ class KnowledgeBase:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], encoder: DualEncoder | None = None
+        cls, path: str | os.PathLike[str], encoder: Encoder | None = None
     ) -> KnowledgeBase:
         """Open the base in the folder or at the address `path`. Its encoder is loaded only when
         something must be encoded.
@@ -149,10 +149,10 @@ class KnowledgeBase:
         return list(self.report.quarantined)
 
     @property
-    def encoder(self) -> DualEncoder:
+    def encoder(self) -> Encoder:
         """The encoder the base was built with, loaded and proved on first use. Raises Mismatch
         where it is another."""
-        from ravlm.encoders.base import DualEncoder
+        from ravlm.encoders.auto import DualEncoder
 
         with self._lock:
             if self._encoder is None:
@@ -176,7 +176,7 @@ class KnowledgeBase:
         """Raise Mismatch where the base was re-encoded since it was opened."""
         self._backend.check_same()
 
-    def _check_fingerprint(self, encoder: DualEncoder) -> None:
+    def _check_fingerprint(self, encoder: Encoder) -> None:
         mine = self._backend.identity
         if encoder.fingerprint != mine.fingerprint:
             raise Mismatch(
@@ -341,14 +341,14 @@ class KnowledgeBase:
         return self._backend.verify(lambda: self.encoder, sample)
 
     def reencode(
-        self, encoder: DualEncoder | str | Path, progress: Callable[[int, int], None] | None = None
+        self, encoder: Encoder | str | Path, progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Let another encoder's vectors take the place of the present ones, all at once; goes on
         where it stopped.
 
         `progress` is called with the entries done and their number. Other handles must open the
         base again."""
-        from ravlm.encoders.base import DualEncoder
+        from ravlm.encoders.auto import DualEncoder
 
         new = DualEncoder.load(encoder) if isinstance(encoder, str | Path) else encoder
         self._backend.reencode(new, canaries.encode(new), progress)

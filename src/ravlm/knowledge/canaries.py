@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.base import Encoder
 from ravlm.records import Modality
 
 LEAST = 0.999
@@ -34,12 +34,12 @@ def pictures() -> list[Image.Image]:
     ]
 
 
-def encode(encoder: DualEncoder) -> dict[Modality, np.ndarray]:
+def encode(encoder: Encoder) -> dict[Modality, np.ndarray]:
     """The canaries' vectors, float32 (n, dim) for each modality."""
     return {"image": encoder.encode_images(pictures()), "text": encoder.encode_texts(TEXTS)}
 
 
-def worst_cosine(encoder: DualEncoder, stored: dict[Modality, np.ndarray]) -> float:
+def worst_cosine(encoder: Encoder, stored: dict[Modality, np.ndarray]) -> float:
     """The least cosine of the encoder's vectors of the canaries with the stored ones; -1 where
     shapes differ."""
     cosines = [1.0]

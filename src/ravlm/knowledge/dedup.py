@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
-from ravlm.errors import InvalidInput, nearest
+from ravlm.errors import InvalidInput, did_you_mean
 
 Deduplicate = Literal["exact", "near"]
 BITS, SHADES = 5, 10
@@ -28,7 +28,7 @@ def check_deduplicate(how: str | None) -> None:
     """Raise InvalidInput for a way that isn't there."""
     if how is not None and how not in get_args(Deduplicate):
         raise InvalidInput(
-            f'deduplicate is "{how}"; allowed: exact, near, or None.{nearest(str(how), get_args(Deduplicate))}'
+            f'deduplicate is "{how}"; allowed: exact, near, or None.{did_you_mean(str(how), get_args(Deduplicate))}'
         )
 
 

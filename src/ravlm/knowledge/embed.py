@@ -14,11 +14,11 @@ from PIL import Image
 
 from ravlm.data.parallel import batched
 from ravlm.knowledge.index.analyzer import index_words
-from ravlm.knowledge.local.schema import EntryRow, PartRow
+from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.records import MODALITIES, Entry, Modality
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 
 NEAR = 256
@@ -75,7 +75,7 @@ class Piece(NamedTuple):
     words: str | None = None
 
 
-def encode(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
+def encode(items: Sequence[Item], encoder: Callable[[], Encoder]) -> None:
     """Give every item its parts, or a reason to refuse it; the encoder is asked for only where it
     is needed.
 
@@ -94,7 +94,7 @@ def encode(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
     _encode_texts([item for item in items if "text" not in item.given], encoder)
 
 
-def _encode_pictures(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
+def _encode_pictures(items: Sequence[Item], encoder: Callable[[], Encoder]) -> None:
     if items:
         vectors = encoder().encode_images(
             [item.pixels for item in items if item.pixels is not None]
@@ -104,7 +104,7 @@ def _encode_pictures(items: Sequence[Item], encoder: Callable[[], DualEncoder]) 
         _give([Piece(item, "image") for item in items], vectors)
 
 
-def _encode_texts(items: Sequence[Item], encoder: Callable[[], DualEncoder]) -> None:
+def _encode_texts(items: Sequence[Item], encoder: Callable[[], Encoder]) -> None:
     pieces: list[Piece] = []
     read: list[str] = []
     for item in items:

@@ -25,13 +25,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ravlm.data.formats.image_folder import picture_suffixes
+from ravlm.data.formats.image_folder import image_suffixes
 from ravlm.data.images import is_address
-from ravlm.errors import InvalidInput, nearest
+from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.files import atomic_write
 from ravlm.knowledge.backend import Rows
-from ravlm.knowledge.local.images import FOLDER
-from ravlm.knowledge.local.schema import EntryRow, Identity
+from ravlm.knowledge.images import FOLDER
+from ravlm.knowledge.records import EntryRow, Identity
 from ravlm.knowledge.reports import ExportReport
 
 Form = Literal["files", "webdataset"]
@@ -50,7 +50,7 @@ def export(
     in the report."""
     if form not in get_args(Form):
         raise InvalidInput(
-            f'form is "{form}"; allowed: {", ".join(get_args(Form))}.{nearest(form, get_args(Form))}'
+            f'form is "{form}"; allowed: {", ".join(get_args(Form))}.{did_you_mean(form, get_args(Form))}'
         )
     if shard < 1:
         raise InvalidInput(f"shard is {shard}; a number of entries from 1 on is needed.")
@@ -129,7 +129,7 @@ class _Shards(_Entries):
             suffix = Path(
                 str(row.image)
             ).suffix.lower()  # readers take a file for a picture by it, and look inside
-            self._add(f"{key}{suffix if suffix in picture_suffixes() else '.jpg'}", picture)
+            self._add(f"{key}{suffix if suffix in image_suffixes() else '.jpg'}", picture)
         self.count += 1
         return image is None or is_address(image)
 

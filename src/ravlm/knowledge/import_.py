@@ -24,8 +24,8 @@ from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.backend import Rows
 from ravlm.knowledge.export import ENTRIES, FORMAT, KEYS, MANIFEST, PARTS, VECTORS
 from ravlm.knowledge.index.analyzer import index_words
-from ravlm.knowledge.local.images import locate
-from ravlm.knowledge.local.schema import EntryRow, Identity, PartRow
+from ravlm.knowledge.images import locate
+from ravlm.knowledge.records import EntryRow, Identity, PartRow
 from ravlm.records import Entry
 from ravlm.search.filters import facets
 
@@ -106,7 +106,7 @@ class Exported:
     def _samples(self) -> Iterator[Mapping[str, Any]]:
         for row in webdataset.rows(self.folder):
             if isinstance(row, Quarantined):
-                raise BrokenData(f"{row.place}: {row.reason} Export again.")
+                raise BrokenData(f"{row.location}: {row.reason} Export again.")
             yield row.values
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:

@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ravlm.data.images import image_bytes, is_address
-from ravlm.data.parallel import ahead, batched
+from ravlm.data.parallel import parallel_map, batched
 from ravlm.data.rows import Quarantined
-from ravlm.errors import InvalidInput, Mismatch, RavlmError, nearest
+from ravlm.errors import InvalidInput, Mismatch, RavlmError, did_you_mean
 from ravlm.knowledge.backend import Rows
 from ravlm.knowledge.dedup import Deduplicate, Duplicates, check_deduplicate, look_of
 from ravlm.knowledge.embed import Item, encode
-from ravlm.knowledge.local.images import locate, opened
-from ravlm.knowledge.local.schema import Identity
+from ravlm.knowledge.images import locate, opened
+from ravlm.knowledge.records import Identity
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import MODALITIES, Entry, Modality
 from ravlm.runtime import cpu_count
 from ravlm.search.filters import facets
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 BATCH, GIVEN_BATCH = 64, 4096
 """Entries stored in one transaction: where they are encoded, and where their vectors came
@@ -45,7 +45,7 @@ class Ingestion:
     content."""
 
     def __init__(
-        self, store: Rows, identity: Identity, encoder: Callable[[], DualEncoder], keep: bool = False,
+        self, store: Rows, identity: Identity, encoder: Callable[[], Encoder], keep: bool = False,
         deduplicate: Deduplicate | None = None,
     ) -> None:  # fmt: skip
         check_deduplicate(deduplicate)
@@ -73,7 +73,7 @@ class Ingestion:
         if given and all(entry.image is None for entry in entries if isinstance(entry, Entry)):
             prepared: Iterable[Item] = map(self._prepare, items)  # nothing to wait for
         else:
-            prepared = ahead(self._prepare, items, workers, size + workers)
+            prepared = parallel_map(self._prepare, items, workers, size + workers)
         for batch in batched(prepared, size):
             self._take(batch, entries)
             if progress is not None:
@@ -239,7 +239,7 @@ def checked_vectors(
     for name, rows in vectors.items():
         if name not in MODALITIES:
             raise InvalidInput(
-                f'vectors= has the key "{name}"; allowed: image, text.{nearest(str(name), MODALITIES)}'
+                f'vectors= has the key "{name}"; allowed: image, text.{did_you_mean(str(name), MODALITIES)}'
             )
         array = np.asarray(rows, np.float32)
         if array.ndim != 2 or len(array) != len(entries):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ravlm.errors import InvalidInput, Mismatch, nearest
-from ravlm.knowledge.local.images import opened
+from ravlm.errors import InvalidInput, Mismatch, did_you_mean
+from ravlm.knowledge.images import opened
 from ravlm.records import MODALITIES, ImageSource, Modality
 from ravlm.search.options import SearchOptions
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 KEYS = ("text", "image", "vector")
 
@@ -49,7 +49,7 @@ def check_search(k: int, modality: str) -> tuple[Modality, ...]:
         if modality == known:
             return (known,)
     raise InvalidInput(
-        f'modality is "{modality}"; allowed: any, image, text.{nearest(modality, ("any", *MODALITIES))}'
+        f'modality is "{modality}"; allowed: any, image, text.{did_you_mean(modality, ("any", *MODALITIES))}'
     )
 
 
@@ -58,7 +58,7 @@ def read_queries(
     options: SearchOptions,
     modalities: Sequence[Modality],
     dim: int,
-    encoder: Callable[[], DualEncoder],
+    encoder: Callable[[], Encoder],
 ) -> list[Query]:
     """Check and encode queries: all texts in one call, all pictures in another. The encoder is
     asked for only then."""
@@ -101,7 +101,7 @@ def _check(
     for key in query:
         if key not in KEYS:
             raise InvalidInput(
-                f'A query has the key "{key}"; allowed: {", ".join(KEYS)}.{nearest(str(key), KEYS)}'
+                f'A query has the key "{key}"; allowed: {", ".join(KEYS)}.{did_you_mean(str(key), KEYS)}'
             )
     given = [key for key in KEYS if query.get(key) is not None]
     if not given:

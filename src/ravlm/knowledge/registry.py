@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ravlm.data.images import is_address
-from ravlm.errors import InvalidInput, nearest
+from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.knowledge.backend import Backend
 from ravlm.knowledge.local.backend import LocalBackend
 
@@ -24,7 +24,7 @@ def backend_of(path: str | os.PathLike[str]) -> type[Backend]:
     if scheme not in SCHEMES:
         raise InvalidInput(
             f'"{path}" is an address of the kind "{scheme}"; a knowledge base lies in a folder or at an address as '
-            f"milvus://host:19530/name or milvus-lite://file.db/name.{nearest(scheme, SCHEMES)}"
+            f"milvus://host:19530/name or milvus-lite://file.db/name.{did_you_mean(scheme, SCHEMES)}"
         )
     from ravlm.knowledge.milvus.backend import MilvusBackend
 

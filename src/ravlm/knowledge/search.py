@@ -16,7 +16,7 @@ from ravlm.knowledge.backend import Candidates, Limit, View
 from ravlm.knowledge.candidates import NOTHING, Ranking, best_of_each, merged
 from ravlm.knowledge.queries import Query
 from ravlm.records import Hit, Modality
-from ravlm.runtime import without_collecting
+from ravlm.runtime import gc_paused
 from ravlm.search.filters import AllOf, Compare, Filter, Not
 from ravlm.search.options import SearchOptions
 from ravlm.search.rank_fusion import diversify, first_of_each, fuse_ranks
@@ -233,7 +233,7 @@ class Searching:
 
     def _read(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         parts, entries, scores = map(np.concatenate, zip(*rankings, strict=True))
-        with without_collecting():
+        with gc_paused():
             shown, of_parts = self.view.read(parts, entries)
             hits = map(Hit, shown, scores.tolist(), of_parts)
             return [list(islice(hits, len(ranking.parts))) for ranking in rankings]

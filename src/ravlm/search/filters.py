@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 from ravlm.errors import InvalidInput
 
 Scalar: TypeAlias = "str | int | float | bool | None"
+Facet: TypeAlias = "tuple[str, int, str | int | float]"
+"""A scalar of the metadata as (path, kind, stored value)."""
 NULL, TRUTH, NUMBER, TEXT = range(4)
 ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ravlm.errors import InvalidInput, nearest
+from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.search.filters import Scalar
 from ravlm.search.rerank import Rerank, check_rerank
 
@@ -51,7 +51,7 @@ class SearchOptions:
         if self.method not in get_args(Method):
             allowed = ", ".join(get_args(Method))
             raise InvalidInput(
-                f'method is "{self.method}"; allowed: {allowed}.{nearest(str(self.method), get_args(Method))}'
+                f'method is "{self.method}"; allowed: {allowed}.{did_you_mean(str(self.method), get_args(Method))}'
             )
         for name in ("exclude_ids", "exclude_groups"):
             if isinstance(getattr(self, name), str):

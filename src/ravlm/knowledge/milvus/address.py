@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ravlm.errors import InvalidInput, nearest
+from ravlm.errors import InvalidInput, did_you_mean
 
 PORT = 19530
 CONSISTENCY = {"strong": "Strong", "session": "Session", "bounded": "Bounded"}
@@ -64,7 +64,7 @@ def read_address(address: str) -> Address:
     options = dict(parse_qsl(found.query, keep_blank_values=True))
     for key in options:
         if key not in ("consistency", "files"):
-            hint = nearest(key, ("consistency", "files"))
+            hint = did_you_mean(key, ("consistency", "files"))
             raise InvalidInput(
                 f'The address "{address}" has the option "{key}"; allowed: consistency, files.{hint}'
             )
@@ -72,7 +72,7 @@ def read_address(address: str) -> Address:
     if consistency not in CONSISTENCY:
         raise InvalidInput(
             f'The address "{address}" has consistency={consistency}; allowed: {", ".join(CONSISTENCY)}.'
-            f"{nearest(consistency, CONSISTENCY)}"
+            f"{did_you_mean(consistency, CONSISTENCY)}"
         )
     host = f"[{host}]" if ":" in host else host
     name = _checked(found.path.strip("/"), address)

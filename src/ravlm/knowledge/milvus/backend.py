@@ -15,7 +15,7 @@ import numpy as np
 
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.backend import Backend, Drawn
-from ravlm.knowledge.local.schema import Identity, part_of
+from ravlm.knowledge.records import Identity, hit_part
 from ravlm.knowledge.milvus import maintenance, schema
 from ravlm.knowledge.milvus.address import read_address
 from ravlm.knowledge.milvus.client import KEYS, Connection
@@ -26,7 +26,7 @@ from ravlm.records import MODALITIES, Modality
 from ravlm.runtime import cache_folder
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
     from ravlm.knowledge.index.tuning import Requirements
 
 SAMPLE, SAMPLE_AGE = 512, 10.0
@@ -191,7 +191,7 @@ class MilvusBackend(Backend):
             kept = entries.get(row["entry"])
             if kept is not None and kept["version"] == row["version"]:
                 entry = self.rows.entry_of(self.rows.body_of(kept))
-                part = part_of(
+                part = hit_part(
                     entry, modality, int(str(row["position"])), str(row["passage"]) or None
                 )
                 found.append((entry, part, np.asarray(row["vector"], np.float32)))
@@ -213,13 +213,13 @@ class MilvusBackend(Backend):
         time."""
         maintenance.compact(self.rows)
 
-    def verify(self, encoder: Callable[[], DualEncoder], sample: int) -> VerifyReport:
+    def verify(self, encoder: Callable[[], Encoder], sample: int) -> VerifyReport:
         """Rows, checksums, pictures, meaning."""
         return maintenance.Verification(self.rows, encoder, sample).run()
 
     def reencode(
         self,
-        encoder: DualEncoder,
+        encoder: Encoder,
         canaries: dict[Modality, np.ndarray],
         progress: Callable[[int, int], None] | None,
     ) -> None:

@@ -19,10 +19,10 @@ from ravlm.data.images import is_address
 from ravlm.data.parallel import batched
 from ravlm.errors import Busy, InvalidInput, Mismatch
 from ravlm.knowledge.embed import encode
-from ravlm.knowledge.local.images import FOLDER
+from ravlm.knowledge.images import FOLDER
 from ravlm.knowledge.local.maintenance import item_of
-from ravlm.knowledge.local.schema import EntryRow
-from ravlm.knowledge.local.verify_embeddings import encoded_again
+from ravlm.knowledge.records import EntryRow
+from ravlm.knowledge.verify_embeddings import encoded_again
 from ravlm.knowledge.milvus import schema
 from ravlm.knowledge.milvus.client import ASKED, Connection, slices
 from ravlm.knowledge.milvus.filters import among
@@ -32,7 +32,7 @@ from ravlm.records import MODALITIES, Modality
 from ravlm.search.filters import facets
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 BATCH = 128
 PATIENCE = 3600.0
@@ -95,7 +95,7 @@ def _await_index(connection: Connection, collection: str) -> None:
 
 def reencode(
     rows: MilvusRows,
-    encoder: DualEncoder,
+    encoder: Encoder,
     canaries: dict[Modality, np.ndarray],
     progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -143,7 +143,7 @@ def _refuse_without_content(rows: MilvusRows) -> None:
 
 def _encode_missing(
     rows: MilvusRows,
-    encoder: DualEncoder,
+    encoder: Encoder,
     collections: Mapping[Modality, str],
     progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -183,7 +183,7 @@ class Verification:
     """One run over a base. `sample`: how many entries are encoded again, and vectors looked for."""
 
     rows: MilvusRows
-    encoder: Callable[[], DualEncoder]
+    encoder: Callable[[], Encoder]
     sample: int
     findings: list[str] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
