@@ -1,0 +1,156 @@
+"""Leakage guard: keep out of the evidence what gives a request's answer away.
+
+An entry leaks if it has the request's id, image or `group`, or if its image is a near-duplicate of
+the request's image. Training and evaluation use the same rules."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Entry, Hit, ImageSource, Modality
+from ravlm.search.options import SearchOptions
+
+NEAR_DUPLICATE = 0.98
+"""Images with at least this cosine count as the same image."""
+_SPARE_HITS = 4
+"""Hits searched beyond k to replace those that leak."""
+_BATCH = 256
+_DEFAULT_OPTIONS = SearchOptions()
+
+
+class Source(Protocol):
+    """A record whose answer must not leak: an `Entry`, a `Pair` or an `Example`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def image(self) -> ImageSource | None: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+
+
+def leakage_keys(record: Source) -> frozenset[tuple[str, str]]:
+    """Return what identifies the origin of a record: its id, its image path, its `group`.
+
+    Records that share a key belong together. Groups are strings here, so that 7 and "7" match; an
+    empty id is no key.
+
+    >>> sorted(leakage_keys(Entry("a", "cats/a.jpg", metadata={"group": 7})))
+    [('group', '7'), ('id', 'a'), ('image', 'cats/a.jpg')]
+    """
+    group = record.metadata.get("group")
+    keys = {
+        "id": record.id,
+        "image": _path(record.image),
+        "group": "" if group is None else str(group),
+    }
+    return frozenset((name, value) for name, value in keys.items() if value)
+
+
+def leaks(record: Source, entry: Entry) -> bool:
+    """Return whether `entry` shares a leakage key with `record`, or has the same image content."""
+    return bool(leakage_keys(record) & leakage_keys(entry)) or _same_image(
+        record.image, entry.image
+    )
+
+
+def without_leaks(record: Source, hits: Sequence[Hit]) -> list[Hit]:
+    """Return the hits that do not leak the answer of `record`, in order."""
+    return [hit for hit in hits if not leaks(record, hit.entry)]
+
+
+def guarded_options(record: Source, options: SearchOptions = _DEFAULT_OPTIONS) -> SearchOptions:
+    """Return `options` with the leakage guard for a search with the record's own image or text.
+
+    The search itself then skips the record's id, its group and near-duplicates of the query. It
+    does not compare image paths: `without_leaks` does that for the hits.
+    """
+    ids = (record.id,) if record.id else ()
+    group = record.metadata.get("group")
+    groups = (group,) if isinstance(group, str | int | float | bool) else ()
+    return replace(
+        options,
+        exclude_ids=(*options.exclude_ids, *ids),
+        exclude_groups=(*options.exclude_groups, *groups),
+        near_duplicate=None if options.method == "keyword" else NEAR_DUPLICATE,
+    )
+
+
+def guarded_search(
+    kb: KnowledgeBase,
+    records: Sequence[Source],
+    vectors: np.ndarray,
+    k: int,
+    modality: Modality = "image",
+) -> list[list[Hit]]:
+    """Return for each record its k nearest entries by `modality`, none of which leaks.
+
+    `vectors` (n, dim) are the image vectors of the records. Near-duplicates are compared by image,
+    also when the entries are searched by their texts. A record whose neighbors mostly leak may get
+    fewer than k hits.
+    """
+    options = SearchOptions(near_duplicate=NEAR_DUPLICATE)
+    results: list[list[Hit]] = []
+    for start in range(0, len(records), _BATCH):
+        batch = range(start, min(start + _BATCH, len(records)))
+        queries = [{"vector": vectors[row]} for row in batch]
+        rankings = kb.search_many(queries, k + _SPARE_HITS, modality, options=options)
+        # A search by text does not look at the images of its hits.
+        images = _image_vectors(kb, rankings) if modality == "text" else {}
+        for row, hits in zip(batch, rankings, strict=True):
+            distinct = [hit for hit in hits if not _same(images.get(hit.entry.id), vectors[row])]
+            results.append(without_leaks(records[row], distinct)[:k])
+    return results
+
+
+def _image_vectors(
+    kb: KnowledgeBase, rankings: Sequence[Sequence[Hit]]
+) -> Mapping[str, np.ndarray]:
+    ids = {hit.entry.id for hits in rankings for hit in hits}
+    return kb.image_vectors(list(ids))
+
+
+def _same(image_vector: np.ndarray | None, vector: np.ndarray) -> bool:
+    return image_vector is not None and bool(image_vector @ vector >= NEAR_DUPLICATE)
+
+
+def _same_image(image: ImageSource | None, other: ImageSource | None) -> bool:
+    """Compare image contents: of files, of bytes, or of a file with bytes."""
+    if image is None or other is None:
+        return False
+    path, other_path = _path(image), _path(other)
+    if path and other_path:
+        return path == other_path or _same_file(path, other_path)
+    content = _content(image)
+    return content is not None and content == _content(other)
+
+
+def _path(image: ImageSource | None) -> str:
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else ""
+
+
+def _same_file(path: str, other: str) -> bool:
+    try:
+        return filecmp.cmp(path, other, shallow=False)
+    except (OSError, ValueError):
+        return False  # an address, or a file that is gone
+
+
+def _content(image: ImageSource) -> object:
+    """Return a file's bytes, bytes as they are, or an open image's pixels; None if unreadable."""
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | os.PathLike):
+        try:
+            return Path(image).read_bytes()
+        except (OSError, ValueError):
+            return None
+    return image.mode, image.size, image.tobytes()

@@ -1,0 +1,89 @@
+"""The leakage guard: one set of rules for search, training and evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Entry, Example, Hit, Pair, Part
+from ravlm.retrieval.leakage import guarded_options, guarded_search, leaks, without_leaks
+from ravlm.search.options import SearchOptions
+from tests.helpers.fakes import FakeEncoder
+
+
+def noise(seed: int) -> Image.Image:
+    """Return an image of random patches."""
+    rng = np.random.default_rng(seed)
+    patches = rng.integers(0, 255, (6, 6, 3)).astype(np.uint8)
+    return Image.fromarray(patches).resize((48, 48))
+
+
+@pytest.mark.parametrize(
+    ("record", "entry", "expected"),
+    [
+        (Example("a"), Entry("a"), True),
+        (Example("a"), Entry("b"), False),
+        (Pair("x.jpg", ("text",)), Entry("", "y.jpg"), False),
+        (Pair("x.jpg", ("text",), "a"), Entry("b", "x.jpg"), True),
+        (Pair(Path("x.jpg"), ("text",), "a"), Entry("b", "x.jpg"), True),
+        (Example("a", metadata={"group": 7}), Entry("b", metadata={"group": "7"}), True),
+        (Example("a", metadata={"group": ["x"]}), Entry("b", metadata={"group": ["x"]}), True),
+        (Example("a", metadata={"group": 7}), Entry("b", metadata={"group": 8}), False),
+        (Example("a", metadata={"group": None}), Entry("b", metadata={"group": None}), False),
+        (Example("a", b"bytes"), Entry("b", b"bytes"), True),
+        (Example("a", b"bytes"), Entry("b", b"other"), False),
+        (Example("a", noise(1)), Entry("b", noise(1)), True),
+        (Example("a", noise(1)), Entry("b", noise(2)), False),
+        (Example("a", "http://host/a.jpg"), Entry("b", "http://host/b.jpg"), False),
+    ],
+)
+def test_shared_id_image_or_group_leaks(record: Example, entry: Entry, expected: bool) -> None:
+    assert leaks(record, entry) is expected
+
+
+def test_a_copied_file_leaks(tmp_path: Path) -> None:
+    """The same photo under two paths was its own evidence: only the paths were compared."""
+    first, copy, other = (tmp_path / name for name in ("first.png", "copy.png", "other.png"))
+    noise(1).save(first)
+    copy.write_bytes(first.read_bytes())
+    noise(2).save(other)
+    assert leaks(Example("a", str(first)), Entry("b", str(copy)))
+    assert leaks(Example("a", first.read_bytes()), Entry("b", str(copy)))
+    assert not leaks(Example("a", str(first)), Entry("b", str(other)))
+    assert not leaks(Example("a", str(first)), Entry("b", str(tmp_path / "gone.png")))
+
+
+def test_hits_without_leaks_keep_their_order() -> None:
+    hits = [Hit(Entry(name), 1.0, Part("text")) for name in ("c", "a", "b")]
+    assert without_leaks(Example("a"), hits) == [hits[0], hits[2]]
+
+
+def test_search_options_carry_the_guard(tmp_path: Path) -> None:
+    entries = [Entry(f"e{i}", noise(i), (f"text {i}",), {"group": i // 2}) for i in range(4)]
+    entries.append(Entry("copy", noise(0), ("the same image",)))
+    record = Example("e0", noise(0), metadata={"group": 0})
+    with KnowledgeBase.build(tmp_path / "kb", entries, encoder=FakeEncoder()) as kb:
+        hits = kb.search(image=record.image, k=5, options=guarded_options(record))
+    assert {hit.entry.id for hit in hits} == {"e2", "e3"}
+    keyword = guarded_options(Example("e0"), SearchOptions("keyword", exclude_ids=("e1",)))
+    assert keyword.exclude_ids == ("e1", "e0")
+    assert keyword.near_duplicate is None
+
+
+def test_search_by_text_compares_images_too(tmp_path: Path) -> None:
+    """A copy of the image under another id was found by its text, and was its own evidence."""
+    entries = [Entry(f"e{i}", noise(i), (f"text {i}",), {"group": i // 2}) for i in range(6)]
+    entries.append(Entry("copy", noise(0), ("the same image",)))
+    pairs = [Pair(noise(i), (f"text {i}",), f"e{i}", {"group": i // 2}) for i in (0, 3)]
+    encoder = FakeEncoder()
+    vectors = encoder.encode_images([pair.image for pair in pairs])
+    with KnowledgeBase.build(tmp_path / "kb", entries, encoder=encoder) as kb:
+        by_image = guarded_search(kb, pairs, vectors, 8)
+        by_text = guarded_search(kb, pairs, vectors, 8, "text")
+    expected = [{"e2", "e3", "e4", "e5"}, {"e0", "e1", "e4", "e5", "copy"}]
+    assert [{hit.entry.id for hit in hits} for hits in by_image] == expected
+    assert [{hit.entry.id for hit in hits} for hits in by_text] == expected
