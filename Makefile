@@ -18,7 +18,7 @@ help:
 	@echo 'make test         install everything into .venv, then run the tests'
 	@echo 'make soak         kill 200 processes that write to a knowledge base, and check after each that nothing was lost'
 	@echo 'make milvus       install a Milvus server into an environment of its own, and run its tests of the knowledge base'
-	@echo 'make lint         install everything into .venv, then run ruff and mypy'
+	@echo 'make lint         install everything into .venv, then run ruff (check and format) and mypy'
 	@echo 'make .venv        install everything into .venv: all extras, test and benchmark tools'
 	@echo 'make constraints  pin in constraints.txt what .venv holds now'
 	@echo 'PYTHON=python3.12 chooses the Python (3.11 to 3.13) that .venv is made of'
@@ -40,6 +40,7 @@ milvus: $(VENV) $(MILVUS)
 
 lint: $(VENV)
 	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
 $(VENV): $(ALL)
