@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Answer": "ravlm.records",
-    "DualEncoder": "ravlm.encoders.base",
+    "DualEncoder": "ravlm.encoders.auto",
     "Edit": "ravlm.records",
     "Entry": "ravlm.records",
     "Hit": "ravlm.records",
@@ -36,7 +36,7 @@ __all__ = [*_HOME, "__version__"]
 if TYPE_CHECKING:
     from ravlm import metrics, tasks
     from ravlm.data.readers import read_entries, read_pairs
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.auto import DualEncoder
     from ravlm.errors import RavlmError
     from ravlm.evaluation.compare import compare
     from ravlm.knowledge.base import KnowledgeBase
