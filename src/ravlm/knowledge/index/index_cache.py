@@ -6,7 +6,6 @@ Knows how the store tells its changes and where snapshots lie; knows no queries.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from ravlm.errors import Mismatch
 from ravlm.knowledge.index import snapshot_builder, snapshots
 from ravlm.knowledge.index.bm25 import KeywordIndex
 from ravlm.knowledge.index.facets import FacetIndex
+from ravlm.knowledge.index.source import IndexSource
 from ravlm.knowledge.index.stored_fields import Cards
 from ravlm.knowledge.index.tuning import Requirements
 from ravlm.knowledge.index.vector_index import VectorIndexes
 from ravlm.knowledge.records import Identity, StoreState
-from ravlm.knowledge.local.store import Store
 from ravlm.knowledge.reports import Trial, TuneReport
 
 
@@ -29,7 +28,7 @@ class IndexCache:
     Each is made or opened when it is first asked for.
     """
 
-    def __init__(self, store: Store, identity: Identity, derived: Path) -> None:
+    def __init__(self, store: IndexSource, identity: Identity, derived: Path) -> None:
         self.store, self.identity, self.derived = store, identity, derived
         self._index: VectorIndexes | None = None
         self._words: KeywordIndex | None = None
@@ -40,14 +39,14 @@ class IndexCache:
     def vectors(self) -> VectorIndexes:
         """The vectors in the state that the current `reading()` sees. Raises Mismatch after a
         re-encoding."""
-        with self.store.reading() as db:
+        with self.store.reading():
             state = self.store.state()
             self.check_same(state)
             self._look_for_a_newer_snapshot(state.change)
             index = self._index
             if index is None or index.change < state.purged:
                 self.forget()
-                index = self._snapshot(db, state.purged, state.change) or self._empty()
+                index = self._snapshot(state.purged, state.change) or self._empty()
                 self._covered = index.change
             self._index = None  # stays so where the following is interrupted
             if index.change != state.change:
@@ -97,14 +96,14 @@ class IndexCache:
 
     def save(self) -> None:
         """Write a snapshot of the present state, and search it from now on."""
-        snapshot_builder.write(self.store.folder, self.derived, self.identity)
+        snapshot_builder.write(self.store, self.derived, self.identity)
         self.forget()
         self.vectors()
 
     def tune(self, wishes: Requirements, told: Callable[[Trial], None]) -> TuneReport:
         """Write a snapshot with the index that does best what is wished, and remember its kind."""
         report, kind = snapshot_builder.tune(
-            self.store.folder, self.derived, self.identity, wishes, told
+            self.store, self.derived, self.identity, wishes, told
         )
         self.store.choose_index(kind, wishes.recall)
         self.forget()
@@ -132,7 +131,7 @@ class IndexCache:
     def _empty(self) -> VectorIndexes:
         return VectorIndexes(self.identity.dim, self.store.canaries())
 
-    def _snapshot(self, db: sqlite3.Connection, oldest: int, newest: int) -> VectorIndexes | None:
+    def _snapshot(self, oldest: int, newest: int) -> VectorIndexes | None:
         """The newest snapshot, unless it tells another history than the store (which a copy may
         have replaced)."""
         index = snapshots.read(self.derived, self._empty, self.identity.base, newest, oldest)
@@ -140,7 +139,6 @@ class IndexCache:
             return None
         gone = set(self.store.removed_since(index.change))
         for part, checksum in snapshots.checksums(index.snapshot):
-            row = db.execute("SELECT checksum FROM part WHERE number = ?", (part,)).fetchone()
-            if part not in gone and (row is None or row[0] != checksum):
+            if part not in gone and self.store.checksum(part) != checksum:
                 return None
         return index

@@ -22,10 +22,10 @@ from ravlm.knowledge.index.bm25 import KeywordIndex
 from ravlm.knowledge.index.facets import FacetIndex
 from ravlm.knowledge.index.faiss_index import MIN_ROWS, FaissIndex, possible_kinds
 from ravlm.knowledge.index.snapshots import Contents, Shown
+from ravlm.knowledge.index.source import IndexSource
 from ravlm.knowledge.index.tuning import Requirements
 from ravlm.knowledge.index.vector_index import ROWS_PER_READ
-from ravlm.knowledge.records import Identity, MODALITY_BY_CODE
-from ravlm.knowledge.local.store import Store
+from ravlm.knowledge.records import MODALITY_BY_CODE, Identity
 from ravlm.knowledge.reports import Trial, TuneReport
 from ravlm.records import MODALITIES, Modality
 
@@ -44,9 +44,9 @@ class Gathered:
     vectors: np.ndarray
 
 
-def write(folder: Path, derived: Path, identity: Identity) -> None:
+def write(source: IndexSource, derived: Path, identity: Identity) -> None:
     """Write the snapshot of the base in `folder` in its present state to `derived`."""
-    with _gathered(folder, derived, identity) as (store, found):
+    with _gathered(source, derived, identity) as (store, found):
         kind, recall = store.index_choice()
         made = {
             modality: tuning.made_for(
@@ -58,7 +58,7 @@ def write(folder: Path, derived: Path, identity: Identity) -> None:
 
 
 def tune(
-    folder: Path,
+    source: IndexSource,
     derived: Path,
     identity: Identity,
     wishes: Requirements,
@@ -66,7 +66,7 @@ def tune(
 ) -> tuple[TuneReport, str]:
     """Measure the kinds on the modality with the most vectors, and write a snapshot with the best;
     and its kind."""
-    with _gathered(folder, derived, identity) as (store, found):
+    with _gathered(source, derived, identity) as (store, found):
         larger = max(MODALITIES, key=lambda modality: len(found[modality].parts))
         other = next(modality for modality in MODALITIES if modality != larger)
         rows = len(found[larger].parts)
@@ -86,12 +86,12 @@ def tune(
 
 @contextmanager
 def _gathered(
-    folder: Path, derived: Path, identity: Identity
-) -> Iterator[tuple[Store, dict[Modality, Gathered]]]:
+    source: IndexSource, derived: Path, identity: Identity
+) -> Iterator[tuple[IndexSource, dict[Modality, Gathered]]]:
     """The vectors of both modalities in scratch files, and the store in the state that they are
     of."""
     derived.mkdir(parents=True, exist_ok=True)
-    store = Store(folder)
+    store = source.reopen()
     try:
         with TemporaryDirectory(prefix=".aside-", dir=derived) as scratch, store.reading():
             yield store, _gather(store, Path(scratch), identity.dim)
@@ -99,7 +99,7 @@ def _gathered(
         store.close()
 
 
-def _gather(store: Store, scratch: Path, dim: int) -> dict[Modality, Gathered]:
+def _gather(store: IndexSource, scratch: Path, dim: int) -> dict[Modality, Gathered]:
     numbers: dict[int, list[np.ndarray]] = {code: [] for code in MODALITY_BY_CODE}
     files = {code: open(scratch / name, "wb") for code, name in MODALITY_BY_CODE.items()}  # noqa: SIM115
     try:
@@ -130,7 +130,7 @@ def _gather(store: Store, scratch: Path, dim: int) -> dict[Modality, Gathered]:
 
 def _write(
     derived: Path,
-    store: Store,
+    store: IndexSource,
     identity: Identity,
     found: Mapping[Modality, Gathered],
     made: Mapping[Modality, FaissIndex],
@@ -143,7 +143,7 @@ def _write(
         np.concatenate([getattr(f, name) for f in found.values()])
         for name in ("parts", "positions")
     )
-    shown = Shown(store.cards(), parts, positions)
+    shown = Shown(store.stored_fields(), parts, positions)
     contents = Contents(
         identity.base, state.change, vectors, words, facets, shown, store.newest_checksums()
     )

@@ -350,7 +350,7 @@ class Store(Rows):
         )
         return iter(self._reader.execute(sql, (last_part,)))
 
-    def cards(self) -> Iterator[tuple[int, str, str | None, str, str]]:
+    def stored_fields(self) -> Iterator[tuple[int, str, str | None, str, str]]:
         """Number, id, image, texts and metadata of each entry, in `reading()`."""
         return iter(
             self._reader.execute(
@@ -387,6 +387,16 @@ class Store(Rows):
                 part
                 for (part,) in db.execute("SELECT part FROM removed WHERE change > ?", (change,))
             ]
+
+    def reopen(self) -> Store:
+        """Return the same store on a connection of its own."""
+        return Store(self.folder)
+
+    def checksum(self, part: int) -> int | None:
+        """Return the checksum of a part's vector; None if the part does not exist."""
+        with self.reading() as db:
+            row = db.execute("SELECT checksum FROM part WHERE number = ?", (part,)).fetchone()
+        return None if row is None else int(row[0])
 
     def newest_checksums(self) -> list[tuple[int, int]]:
         """(number, checksum) of the newest parts, newest first."""
