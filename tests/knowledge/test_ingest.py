@@ -12,7 +12,7 @@ from PIL import Image
 
 from ravlm.cli import main, output
 from ravlm.data.readers import read_entries
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.auto import DualEncoder
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.reports import AddReport
@@ -34,7 +34,7 @@ def refused(base: KnowledgeBase, entry: Entry, reason: str, place: str = "entry 
     assert report.added + report.unchanged == 2
     assert len(report.quarantined) == 1
     assert reason in report.quarantined[0].reason
-    assert place in report.quarantined[0].place
+    assert place in report.quarantined[0].location
     assert base.count() == 2
 
 
@@ -129,7 +129,7 @@ def test_the_stream_tells_of_both_refusals(
     report = base.add(stream)
     assert report.added == 1
     assert len(report.quarantined) == len(stream.quarantine) == len(base.quarantine) == 3
-    assert any('"bad"' in q.place and "is not a picture" in q.reason for q in report.quarantined)
+    assert any('"bad"' in q.location and "is not a picture" in q.reason for q in report.quarantined)
     assert str(report) == "1 added, 0 updated, 0 unchanged, 3 in quarantine"
 
 

@@ -314,7 +314,7 @@ def test_commands_take_an_address(tmp_path: Path, pictures: Path) -> None:
     """Each command is a process of its own, which must let go of the file."""
     kb = f"milvus-lite://{tmp_path}/bases.db/kb"
     code = (
-        "import sys\nfrom ravlm.cli import main\nfrom ravlm.encoders.base import DualEncoder\n"
+        "import sys\nfrom ravlm.cli import main\nfrom ravlm.encoders.auto import DualEncoder\n"
         "from tests.helpers.fakes import FakeEncoder\nDualEncoder.load = staticmethod(lambda name: FakeEncoder(name))\n"
         "sys.exit(main(sys.argv[1:]))"
     )

@@ -160,7 +160,7 @@ class _Parts:
             self.vectors.write(part.vector)
             values = {
                 "entry": row.id, "modality": part.modality, "position": part.position, "passage": part.passage,
-                "given": part.given, "checksum": zlib.crc32(part.vector),
+                "given": part.precomputed, "checksum": zlib.crc32(part.vector),
             }  # fmt: skip
             self.lines.write(json.dumps(values, ensure_ascii=False) + "\n")
         self.count += len(row.parts)

@@ -146,5 +146,5 @@ def _row(entry: Entry, parts: list[PartRow]) -> EntryRow:
         facets=facets(entry.metadata),
         digest="",  # equal to none: adding the same entry again encodes it
         parts=tuple(parts),
-        picture=found.data if found else None,
+        image_bytes=found.data if found else None,
     )

@@ -55,7 +55,7 @@ def _differences(row: EntryRow, item: Item) -> list[str]:
     findings = []
     now = {(part.modality, part.position, part.passage): part.vector for part in item.parts}
     for part in row.parts:
-        if part.given:
+        if part.precomputed:
             continue
         again = now.get((part.modality, part.position, part.passage))
         if again is None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.auto import DualEncoder
+from ravlm.encoders.base import Encoder
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound, RavlmError
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.local import store as store_module
@@ -89,7 +90,7 @@ def test_reading_needs_no_right_to_write(closed: Path, monkeypatch: pytest.Monke
 def test_the_encoder_is_loaded_only_to_encode(
     closed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(name: object) -> DualEncoder:
+    def never(name: object) -> Encoder:
         raise AssertionError("loaded")
 
     monkeypatch.setattr(DualEncoder, "load", never)

@@ -263,7 +263,7 @@ class LocalBackend(Backend):
     ) -> None:
         """New vectors, swapped in by one transaction; a snapshot is written anew where there was
         one."""
-        identity = self.identity.of(encoder)
+        identity = self.identity.with_encoder(encoder)
         maintenance.reencode(self.store, encoder, identity, canaries, progress)
         had_snapshot = snapshots.clear(self.derived)
         self.identity, self.live = identity, IndexCache(self.store, identity, self.derived)

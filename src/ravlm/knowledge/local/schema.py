@@ -5,14 +5,9 @@ upgraded or refused."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from ravlm.records import Entry, Modality, Part
 
-if TYPE_CHECKING:
-    from ravlm.encoders.base import Encoder
 
 APPLICATION = 0x7261766C  # "ravl": what `file` and others see in the SQLite header
 FORMAT = 3

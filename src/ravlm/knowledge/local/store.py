@@ -215,9 +215,9 @@ class Store(Rows):
                     f'The knowledge base "{self.folder}" was re-encoded while it was open; open it again.'
                 )
             for row in rows:
-                if row.picture is not None:
-                    self._write_picture(str(row.image), row.picture)
-            replaced = delete(db, [row.id for row in rows if row.known], change)
+                if row.image_bytes is not None:
+                    self._write_picture(str(row.image), row.image_bytes)
+            replaced = delete(db, [row.id for row in rows if row.may_exist], change)
             db.execute("SAVEPOINT rows")
             try:
                 insert(db, rows, change)

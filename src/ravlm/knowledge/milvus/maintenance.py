@@ -106,7 +106,7 @@ def reencode(
     """
     _refuse_without_content(rows)
     old = rows.kept
-    new = replace(old, identity=old.identity.of(encoder), generation=old.generation + 1)
+    new = replace(old, identity=old.identity.with_encoder(encoder), generation=old.generation + 1)
     collections = {m: schema.part_collection(rows.name, m, new.generation) for m in MODALITIES}
     if rows.value("fresh") != encoder.fingerprint:
         for modality, collection in collections.items():
@@ -132,7 +132,7 @@ def reencode(
 def _refuse_without_content(rows: MilvusRows) -> None:
     for row in rows.rows():
         for part in row.parts:
-            if part.given and (
+            if part.precomputed and (
                 row.image is None if part.modality == "image" else row.texts == "[]"
             ):
                 raise InvalidInput(
@@ -196,7 +196,7 @@ class Verification:
         for row in rows.rows():
             seen += 1
             self._row(row)
-            if len(some) < self.sample and any(not part.given for part in row.parts):
+            if len(some) < self.sample and any(not part.precomputed for part in row.parts):
                 some.append(row)
         self.checked["entries"] = seen
         if seen != (told := rows.count()):

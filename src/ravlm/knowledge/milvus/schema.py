@@ -158,7 +158,7 @@ def entry_row(row: EntryRow, version: str) -> dict[str, Any]:
         "id": row.id,
         "image": row.image,
         "image_hash": row.image_hash,
-        "look": row.look and row.look.hex(),
+        "look": row.perceptual_hash and row.perceptual_hash.hex(),
     }
     plain = json.dumps(head, ensure_ascii=False)
     return {
@@ -184,7 +184,7 @@ def part_rows(
             "number": number,
             "position": part.position,
             "passage": part.passage or "",
-            "given": part.given,
+            "given": part.precomputed,
             "checksum": zlib.crc32(part.vector),
             FIELD: facets,
             "vector": np.frombuffer(part.vector, "<f2").astype(np.float32),

@@ -213,14 +213,14 @@ class MilvusRows(Rows):
                     metadata=json.dumps(body["metadata"], ensure_ascii=False),
                     facets=(), digest=row["digest"],
                     parts=tuple(schema.part_row(values, modality, texts) for modality, values in mine),
-                    look=bytes.fromhex(body["look"]) if body["look"] else None,
+                    perceptual_hash=bytes.fromhex(body["look"]) if body["look"] else None,
                 )  # fmt: skip
 
     # writing
 
     def fault(self, row: EntryRow) -> str:
         """Why this entry can't be stored: Milvus has limits, and no place for pictures."""
-        if row.picture is not None and self.files is None:
+        if row.image_bytes is not None and self.files is None:
             return (
                 "Its picture came as bytes, and a Milvus base keeps none; name a folder that all its readers see: "
                 f"{self.connection.address.text}?files=/shared/folder"
@@ -233,14 +233,14 @@ class MilvusRows(Rows):
         self.check_identity(identity)
         for row in rows:
             if (
-                row.picture is not None
+                row.image_bytes is not None
                 and self.files is not None
                 and not (self.files / str(row.image)).is_file()
             ):
                 with atomic_write(self.files / str(row.image)) as aside:
-                    aside.write_bytes(row.picture)
+                    aside.write_bytes(row.image_bytes)
         keys, version = [schema.entry_key(row.id) for row in rows], uuid.uuid4().hex
-        known = [key for key, row in zip(keys, rows, strict=True) if row.known]
+        known = [key for key, row in zip(keys, rows, strict=True) if row.may_exist]
         replaced = [str(row["key"]) for row in self.by_key(self.entry, known, ("key",))]
         self.write_parts(rows, [version] * len(rows), self.collections)
         self.connection.upsert(self.entry, [schema.entry_row(row, version) for row in rows])
