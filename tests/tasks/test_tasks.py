@@ -1,5 +1,4 @@
-"""Tasks: examples from a file, how a model is asked, scores, and a sentence for all that won't
-do."""
+"""Tasks: examples from a file, how a model is asked, scores, and the error for each bad input."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from tests.helpers.fakes import FakeEncoder
 from tests.helpers.tasks import FirstLine
 
 
-def written(folder: Path, rows: Sequence[Mapping[str, Any] | str]) -> Path:
+def write_task(folder: Path, rows: Sequence[Mapping[str, Any] | str]) -> Path:
     path = folder / "task.jsonl"
     path.write_text(
         "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8"
@@ -39,12 +38,12 @@ def model(pictures: Path, tmp_path: Path) -> RetrievalAugmentedVLM:
     return RetrievalAugmentedVLM(kb, FirstLine(), k=2)
 
 
-def test_captions_are_asked_for_and_scored(model: RetrievalAugmentedVLM, pictures: Path) -> None:
+def test_captioning_predicts_and_scores(model: RetrievalAugmentedVLM, pictures: Path) -> None:
     rows = [
         {"id": "a", "image": "red.png", "texts": ["a red square", "red"]},
         {"id": "b", "image": "blue.png", "texts": ["a round thing"], "split": "dev"},
     ]
-    task = Captioning(written(pictures, rows))
+    task = Captioning(write_task(pictures, rows))
     assert [e.references for e in task.examples()] == [("a red square", "red"), ("a round thing",)]
     assert task.examples()[1].metadata == {"split": "dev"}
     predictions = task.predict(model, task.examples())
@@ -55,14 +54,14 @@ def test_captions_are_asked_for_and_scored(model: RetrievalAugmentedVLM, picture
     assert "tokenize:ptb" in scores["cider"].signature
 
 
-def test_chinese_references_are_cut_into_chinese_words(pictures: Path) -> None:
+def test_chinese_references_are_segmented_as_chinese(pictures: Path) -> None:
     task = Captioning(
-        written(pictures, [{"id": "a", "image": "red.png", "texts": ["一只红色的猫", "红猫"]}])
+        write_task(pictures, [{"id": "a", "image": "red.png", "texts": ["一只红色的猫", "红猫"]}])
     )
     assert "tokenize:zh" in task.score([Prediction("a", "红色的猫")])["bleu-4"].signature
 
 
-def test_questions_are_asked_and_scored(model: RetrievalAugmentedVLM, pictures: Path) -> None:
+def test_vqa_predicts_and_scores(model: RetrievalAugmentedVLM, pictures: Path) -> None:
     rows = [
         {
             "id": 1,
@@ -72,7 +71,7 @@ def test_questions_are_asked_and_scored(model: RetrievalAugmentedVLM, pictures: 
         },
         {"id": 2, "question": "Which is blue?", "answers": ["something blue"]},
     ]
-    task = VQA(written(pictures, rows))
+    task = VQA(write_task(pictures, rows))
     assert [(e.id, e.text, e.image is None) for e in task.examples()] == [
         ("1", "What is it?", False),
         ("2", "Which is blue?", True),
@@ -86,21 +85,19 @@ def test_questions_are_asked_and_scored(model: RetrievalAugmentedVLM, pictures: 
     assert len(task.predict(model, task.examples())) == 2
 
 
-def test_the_answers_of_ten_people_give_soft_accuracy(pictures: Path) -> None:
+def test_ten_answers_per_question_give_soft_accuracy(pictures: Path) -> None:
     task = VQA(
-        written(pictures, [{"id": "q", "question": "What?", "answers": ["cat"] * 9 + ["dog"]}])
+        write_task(pictures, [{"id": "q", "question": "What?", "answers": ["cat"] * 9 + ["dog"]}])
     )
     assert task.score([Prediction("q", "a cat")])["vqa-accuracy"].value == 1.0
 
 
-def test_each_text_finds_its_picture_and_the_picture_its_texts(
-    model: RetrievalAugmentedVLM, pictures: Path
-) -> None:
+def test_retrieval_scores_both_directions(model: RetrievalAugmentedVLM, pictures: Path) -> None:
     rows = [
         {"id": "red", "image": "red.png", "texts": ["red", "very red"]},
         {"id": "blue", "image": "blue.png", "texts": ["green"]},
     ]
-    task = Retrieval(written(pictures, rows))
+    task = Retrieval(write_task(pictures, rows))
     assert [e.id for e in task.examples()] == [
         "red text 1",
         "red text 2",
@@ -129,18 +126,23 @@ class Painter:
         return Painter.Edit(Image.open(image).convert("RGB"))
 
 
-def test_edits_are_compared_with_the_mask_and_the_edited_picture(pictures: Path) -> None:
+def test_edits_are_compared_with_mask_and_edited_image(pictures: Path) -> None:
     with Image.open(pictures / "red.png") as red:
-        made = Painter().edit(str(pictures / "red.png"), "").image
+        painted = Painter().edit(str(pictures / "red.png"), "").image
         mask = Image.new("L", red.size)
         mask.paste(255, (0, 0, red.width, red.height // 2))
-    made.save(pictures / "made.png")
+    painted.save(pictures / "painted.png")
     mask.save(pictures / "mask.png")
     rows = [
         {"id": "a", "image": "red.png", "instruction": "make it green", "mask": "mask.png"},
-        {"id": "b", "image": "red.png", "instruction": "make it green", "edited_image": "made.png"},
+        {
+            "id": "b",
+            "image": "red.png",
+            "instruction": "make it green",
+            "edited_image": "painted.png",
+        },
     ]
-    task = Editing(written(pictures, rows))
+    task = Editing(write_task(pictures, rows))
     scores = task.score(task.predict(Painter(), task.examples()))  # type: ignore[arg-type]
     assert scores["mask-iou"].items == pytest.approx((1 / 3,))
     assert scores["l1"].items == (0.0,)
@@ -148,12 +150,12 @@ def test_edits_are_compared_with_the_mask_and_the_edited_picture(pictures: Path)
     assert scores["ssim"].value == pytest.approx(1.0)
 
 
-def test_filter_and_limit_choose_the_same_examples_each_time(pictures: Path) -> None:
+def test_filter_and_limit_are_deterministic(pictures: Path) -> None:
     rows = [
         {"id": i, "question": f"{i}?", "answers": ["x"], "split": "dev" if i % 2 else "train"}
         for i in range(40)
     ]
-    path = written(pictures, rows)
+    path = write_task(pictures, rows)
     dev = VQA(path, where={"split": "dev"}, limit=5).examples()
     assert [e.id for e in dev] == [
         e.id for e in VQA(path, where='split = "dev"', limit=5).examples()
@@ -179,7 +181,7 @@ BAD_ROWS = {
         Captioning,
         {"image": "red.png", "texts": "red"},
         BrokenData,
-        '"texts" .*list of',
+        '"texts" is "red"; it must be a list of strings',
     ),
     "empty references": (
         Captioning,
@@ -188,7 +190,7 @@ BAD_ROWS = {
         '"texts" is empty',
     ),
     "a number": (Captioning, {"image": "red.png", "texts": [3]}, BrokenData, "3"),
-    "a missing picture": (
+    "a missing image": (
         Captioning,
         {"image": "gone.png", "texts": ["x"]},
         NotFound,
@@ -225,39 +227,39 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("case", BAD_ROWS, ids=str)
-def test_a_row_that_will_not_do_is_named(pictures: Path, case: str) -> None:
+def test_bad_rows_are_refused(pictures: Path, case: str) -> None:
     kind, row, error, message = BAD_ROWS[case]
     with pytest.raises(error, match=message):
-        kind(written(pictures, [row])).examples()
+        kind(write_task(pictures, [row])).examples()
 
 
-def test_files_that_will_not_do(pictures: Path) -> None:
-    with pytest.raises(NotFound, match=r"no file .*nowhere\.jsonl"):
+def test_bad_files_are_refused(pictures: Path) -> None:
+    with pytest.raises(NotFound, match=r'nowhere\.jsonl" does not exist'):
         VQA(pictures / "nowhere.jsonl").examples()
     with pytest.raises(InvalidInput, match="has no examples"):
-        VQA(written(pictures, [])).examples()
+        VQA(write_task(pictures, [])).examples()
     twice = {"id": "a", "question": "x?", "answers": ["x"]}
-    with pytest.raises(InvalidInput, match='line 2: the id "a" came before'):
-        VQA(written(pictures, [twice, twice])).examples()
+    with pytest.raises(InvalidInput, match='line 2: the id "a" is a duplicate'):
+        VQA(write_task(pictures, [twice, twice])).examples()
 
 
-def test_predictions_that_do_not_match_are_refused(pictures: Path) -> None:
+def test_mismatched_predictions_are_refused(pictures: Path) -> None:
     task = VQA(
-        written(pictures, [{"id": i, "question": f"{i}?", "answers": ["x"]} for i in range(3)])
+        write_task(pictures, [{"id": i, "question": f"{i}?", "answers": ["x"]} for i in range(3)])
     )
-    given = [Prediction(str(i), "x") for i in range(3)]
-    with pytest.raises(InvalidInput, match='missing for 2 of 3 examples, "0" for one'):
-        task.score(given[1:2])
+    predictions = [Prediction(str(i), "x") for i in range(3)]
+    with pytest.raises(InvalidInput, match='missing for 2 of 3 examples, such as "0"'):
+        task.score(predictions[1:2])
     with pytest.raises(InvalidInput, match='two predictions for "1"'):
-        task.score([*given, given[1]])
-    with pytest.raises(InvalidInput, match='prediction for "9", which is no example'):
-        task.score([*given, Prediction("9", "x")])
+        task.score([*predictions, predictions[1]])
+    with pytest.raises(InvalidInput, match='prediction for "9", which is not an example'):
+        task.score([*predictions, Prediction("9", "x")])
 
 
 def test_an_answer_becomes_a_prediction(model: RetrievalAugmentedVLM, pictures: Path) -> None:
-    (example,) = VQA(written(pictures, [{"question": "x?", "answers": ["x"]}])).examples()
-    found = Prediction.of(example, Answer("x", citations=("red",), confidence=0.5))
-    assert (found.id, found.text, found.citations, found.confidence) == (
+    (example,) = VQA(write_task(pictures, [{"question": "x?", "answers": ["x"]}])).examples()
+    prediction = Prediction.from_answer(example, Answer("x", citations=("red",), confidence=0.5))
+    assert (prediction.id, prediction.text, prediction.citations, prediction.confidence) == (
         example.id,
         "x",
         ("red",),
@@ -265,5 +267,6 @@ def test_an_answer_becomes_a_prediction(model: RetrievalAugmentedVLM, pictures: 
     )
 
 
-def test_every_task_has_a_name() -> None:
+def test_every_task_is_listed_under_its_name() -> None:
     assert list(TASKS) == ["captioning", "vqa", "retrieval", "editing"]
+    assert [task.name for task in TASKS.values()] == list(TASKS)

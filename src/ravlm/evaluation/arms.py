@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ravlm.data.facts import entity_key
-from ravlm.errors import InvalidInput, nearest
+from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.evaluation.baselines import CopyGenerator, MajorityGenerator
 from ravlm.evaluation.kb_subset import KnowledgeBaseSubset
 from ravlm.generation.base import Generator
@@ -97,7 +97,7 @@ def _read_arm(name: str, k: int, allowed: Sequence[str]) -> Arm:
     kind, *settings = name.split("@")
     if kind not in allowed:
         raise InvalidInput(
-            f'There is no arm "{kind}" here; allowed: {", ".join(allowed)}.{nearest(kind, allowed)}'
+            f'There is no arm "{kind}" here; allowed: {", ".join(allowed)}.{did_you_mean(kind, allowed)}'
         )
     values: dict[str, float] = {"k": k, "noise": 0.0, "size": 1.0}
     for setting in settings:
@@ -150,7 +150,7 @@ class EvidenceSource:
                 for evidence, e in zip(found, examples, strict=True)
             ]
         return (
-            found if GENERATORS[arm.kind] is None else [replace(each, least=0.0) for each in found]
+            found if GENERATORS[arm.kind] is None else [replace(each, min_support=0.0) for each in found]
         )
 
     def _retrieved(self, examples: Sequence[Example], arm: Arm) -> list[Evidence]:
@@ -163,7 +163,7 @@ class EvidenceSource:
         found = []
         for example in examples:
             evidence = self._found[example.id, arm.size]
-            own = [self.task.guarded and is_own(example, hit) for hit in evidence.hits]
+            own = [self.task.leakage_guard and is_own(example, hit) for hit in evidence.hits]
             kept = [i for i, guarded in enumerate(own) if not guarded][: arm.k]
             weights = tuple(evidence.weights[i] for i in kept) if evidence.weights else ()
             found.append(
@@ -194,7 +194,7 @@ class EvidenceSource:
         rng = np.random.default_rng([self.seed, zlib.crc32(example.id.encode())])
         order = rng.permutation(len(self._pool))[: k + 1]
         hits = [self._pool[i] for i in order]
-        return [hit for hit in hits if not (self.task.guarded and is_own(example, hit))][:k]
+        return [hit for hit in hits if not (self.task.leakage_guard and is_own(example, hit))][:k]
 
     def _noisy(self, evidence: Evidence, example: Example, share: float) -> Evidence:
         """Each hit replaced by a random one with the probability `share`."""
@@ -212,7 +212,7 @@ class EvidenceSource:
         named = kb.search(text=query, k=many, modality="text", options=SearchOptions("keyword"))
         hits = [hit for hit in named if entity_key(hit.entry) == query.casefold()]
         hits = hits or kb.search(text=query, k=k + _SPARE, modality="text")
-        return [hit for hit in hits if not (self.task.guarded and is_own(example, hit))][:k]
+        return [hit for hit in hits if not (self.task.leakage_guard and is_own(example, hit))][:k]
 
 
 def is_own(example: Example, hit: Hit) -> bool:

@@ -43,7 +43,7 @@ def _copied(request: Request) -> Answer:
     if not hits:
         return abstain(request, "the evidence has no text")
     return Answer(
-        _text(hits[0]), request.evidence.hits, (hits[0].entry.id,), request.evidence.known
+        _text(hits[0]), request.evidence.hits, (hits[0].entry.id,), request.evidence.support
     )
 
 

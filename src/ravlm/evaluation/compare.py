@@ -76,7 +76,7 @@ def compare(
     models = dict(model) if isinstance(model, Mapping) else {model.writer.name: model}
     if not models:
         raise InvalidInput("There is no model to compare; give one, or several by name.")
-    chosen = k if k is not None else task.k
+    chosen = k if k is not None else task.num_evidence
     allowed = OF_RETRIEVAL if task.name == "retrieval" else tuple(GENERATORS)
     runs = [
         _Run(arm, name, each)
@@ -89,12 +89,12 @@ def compare(
     for run in runs:
         run.scores = task.score(run.predictions.values())
         run.predictions = {
-            p.id: p for p in task.matched(run.predictions.values())
+            p.id: p for p in task.align(run.predictions.values())
         }  # in the order of the scores' items
     first = next(iter(models.values()))
     found = (
         contamination.check(task.examples(), first.kb)
-        if check_contamination and task.guarded
+        if check_contamination and task.leakage_guard
         else None
     )
     scores, contrasts = _statistics(runs, resamples)
@@ -229,7 +229,7 @@ def _contrast(
 
 
 def _chief(task: Task, runs: Sequence[_Run]) -> str:
-    return task.chief if task.chief in runs[0].scores else next(iter(runs[0].scores))
+    return task.primary_metric if task.primary_metric in runs[0].scores else next(iter(runs[0].scores))
 
 
 def _cost(run: _Run) -> Cost:

@@ -17,15 +17,15 @@ from ravlm.metrics import (
     bleu_from_counts,
     calibration_from_counts,
     meteor_from_counts,
-    share_from_counts,
+    ratio_from_counts,
 )
 from ravlm.records import Score
 
 _FROM_COUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "bleu": bleu_from_counts,
     "meteor": meteor_from_counts,
-    "citation": share_from_counts,
-    "copy": share_from_counts,
+    "citation": ratio_from_counts,
+    "copy": ratio_from_counts,
     "ece": calibration_from_counts,
 }
 """By how a signature begins: from summed counts to the value."""

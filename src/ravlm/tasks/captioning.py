@@ -1,4 +1,4 @@
-"""Captioning: a picture is described; the references are people's captions."""
+"""Captioning: describe an image. The references are captions written by people."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ravlm.data.text import is_chinese
 from ravlm.metrics import caption_scores
 from ravlm.records import Evidence, Example, Score
-from ravlm.tasks.base import Prediction, Task, answers, strings
+from ravlm.tasks.base import Prediction, Task, predictions_of, string_list
 
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
 
 
 class Captioning(Task):
-    """Rows of `image` and `texts`. Chinese references are cut into Chinese words."""
+    """Rows of `image` and `texts`. Captions are segmented as Chinese if most references are."""
 
     name: ClassVar[str] = "captioning"
-    needs: ClassVar[tuple[str, ...]] = ("image", "texts")
-    chief: ClassVar[str] = "cider"
+    required_keys: ClassVar[tuple[str, ...]] = ("image", "texts")
+    primary_metric: ClassVar[str] = "cider"
+
+    def parse_row(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
+        yield replace(example, references=string_list(values, "texts"))
 
     def predict(
         self,
@@ -28,17 +31,14 @@ class Captioning(Task):
         examples: Sequence[Example],
         evidence: Sequence[Evidence] | None = None,
     ) -> list[Prediction]:
-        return answers(
-            examples,
-            model.caption([e.image for e in examples if e.image is not None], evidence=evidence),
-        )
+        images = [example.image for example in examples if example.image is not None]
+        return predictions_of(examples, model.caption(images, evidence=evidence))
 
-    def _scores(
+    def compute_scores(
         self, examples: Sequence[Example], predictions: Sequence[Prediction]
     ) -> dict[str, Score]:
-        references = [e.references for e in examples]
-        chinese = sum(is_chinese(texts[0]) for texts in references) * 2 > len(references)
-        return caption_scores([p.text for p in predictions], references, "zh" if chinese else "ptb")
-
-    def _examples(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
-        yield replace(example, references=strings(values, "texts"))
+        captions = [prediction.text for prediction in predictions]
+        references = [example.references for example in examples]
+        num_chinese = sum(is_chinese(texts[0]) for texts in references)
+        tokenizer = "zh" if num_chinese > len(references) / 2 else "ptb"
+        return caption_scores(captions, references, tokenizer)

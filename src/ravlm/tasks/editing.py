@@ -1,5 +1,4 @@
-"""Editing: a picture is changed by an instruction; the reference is the edited picture or a mask of
-the change."""
+"""Editing: change an image by instruction. The reference is the edited image, a mask, or both."""
 
 from __future__ import annotations
 
@@ -22,17 +21,28 @@ from ravlm.tasks.base import Prediction, Task
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
 
-_CHANGED = 0.05
-"""A pixel is changed where a channel differs by more than this share of its range."""
+_CHANGE_THRESHOLD = 0.05
+"""A pixel is changed if a channel differs by more than this fraction of its range."""
 
 
 class Editing(Task):
-    """Rows of `image`, `instruction`, and `edited_image`, `mask` (white where the picture should
+    """Rows of `image`, `instruction`, and `edited_image`, `mask` (white where the image should
     change) or both."""
 
     name: ClassVar[str] = "editing"
-    needs: ClassVar[tuple[str, ...]] = ("image", "instruction")
-    chief: ClassVar[str] = "mask-iou"
+    required_keys: ClassVar[tuple[str, ...]] = ("image", "instruction")
+    primary_metric: ClassVar[str] = "mask-iou"
+    outputs_text: ClassVar[bool] = False
+
+    def parse_row(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
+        edited_image = self._image(values.get("edited_image"))
+        mask = self._image(values.get("mask"))
+        if edited_image is None and mask is None:
+            raise BrokenData(
+                'The row has neither "edited_image" nor "mask"; editing needs one of them.'
+            )
+        instruction = str(values["instruction"])
+        yield replace(example, text=instruction, edited_image=edited_image, mask=mask)
 
     def predict(
         self,
@@ -40,91 +50,98 @@ class Editing(Task):
         examples: Sequence[Example],
         evidence: Sequence[Evidence] | None = None,
     ) -> list[Prediction]:
-        found = []
-        for place, example in enumerate(examples):
-            assert example.image is not None  # the row has one: `needs`
-            read = None if evidence is None else evidence[place]
-            edit = model.edit(example.image, example.text, evidence=read)
-            used = tuple(hit.entry.id for hit in edit.evidence)
-            nowhere = np.zeros((edit.image.height, edit.image.width), bool)
-            picture = _written(edit.image)
-            region = _written(Image.fromarray(nowhere if edit.region is None else edit.region))
-            found.append(Prediction(example.id, evidence=used, picture=picture, region=region))
-        return found
+        predictions = []
+        for i, example in enumerate(examples):
+            assert example.image is not None  # a required key
+            example_evidence = None if evidence is None else evidence[i]
+            edit = model.edit(example.image, example.text, evidence=example_evidence)
+            region = edit.region
+            if region is None:
+                region = np.zeros((edit.image.height, edit.image.width), bool)
+            predictions.append(
+                Prediction(
+                    example.id,
+                    evidence=tuple(hit.entry.id for hit in edit.evidence),
+                    image=_to_base64(edit.image),
+                    region=_to_base64(Image.fromarray(region)),
+                )
+            )
+        return predictions
 
-    def _scores(
+    def compute_scores(
         self, examples: Sequence[Example], predictions: Sequence[Prediction]
     ) -> dict[str, Score]:
+        pairs = list(zip(examples, predictions, strict=True))
         scores: dict[str, Score] = {}
-        masked = [
-            (p, e.mask) for e, p in zip(examples, predictions, strict=True) if e.mask is not None
-        ]
-        if masked:
-            right = [np.asarray(load_image(mask).convert("L")) > 127 for _, mask in masked]
-            found = [_mask(p.region, m.shape) for (p, _), m in zip(masked, right, strict=True)]
-            scores["mask-iou"] = mask_iou(found, right)
-        edited = [
-            (p, e) for e, p in zip(examples, predictions, strict=True) if e.edited_image is not None
-        ]
-        if edited:
-            scores |= _compared(edited)
+        with_mask = [(e.mask, p) for e, p in pairs if e.mask is not None]
+        if with_mask:
+            targets = [_binary(load_image(mask)) for mask, _ in with_mask]
+            masks = [
+                _decode_mask(prediction.region, target.shape)
+                for (_, prediction), target in zip(with_mask, targets, strict=True)
+            ]
+            scores["mask-iou"] = mask_iou(masks, targets)
+        with_image = [(e, p) for e, p in pairs if e.edited_image is not None]
+        if with_image:
+            scores |= _image_scores(with_image)
         return scores
 
-    def _examples(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
-        edited, mask = self._picture(values.get("edited_image")), self._picture(values.get("mask"))
-        if edited is None and mask is None:
-            raise BrokenData(
-                'The row has neither "edited_image" nor "mask"; editing needs one of them.'
-            )
-        yield replace(example, text=str(values["instruction"]), edited_image=edited, mask=mask)
-
-    def _picture(self, name: str | None) -> ImageSource | None:
+    def _image(self, name: str | None) -> ImageSource | None:
+        """Return the path of an image that a row names, relative to the task file."""
         if not name:
             return None
         return to_entry(Row(str(self.source), {"image": name}, self.source.parent)).image
 
 
-def _compared(edited: Sequence[tuple[Prediction, Example]]) -> dict[str, Score]:
-    """How near edits come to the pictures they should have given, and how far they left alone what
-    should stay."""
-    wanted = [load_image(e.edited_image) for _, e in edited if e.edited_image is not None]
-    found = [_picture(p.picture).resize(w.size) for (p, _), w in zip(edited, wanted, strict=True)]
-    begun = [load_image(e.image) for _, e in edited if e.image is not None]
-    began = [picture.resize(w.size) for picture, w in zip(begun, wanted, strict=True)]
-    changed = [_differs(one, other) for one, other in zip(began, wanted, strict=True)]
-    some = [i for i, region in enumerate(changed) if region.any() and not region.all()]
+def _image_scores(pairs: Sequence[tuple[Example, Prediction]]) -> dict[str, Score]:
+    """Compare edited images with their references: as a whole, and inside and outside the region
+    where reference and input differ (how well the rest was preserved)."""
+    targets, edits, changes = [], [], []
+    for example, prediction in pairs:
+        assert example.image is not None  # a required key
+        assert example.edited_image is not None
+        target = load_image(example.edited_image)
+        original = load_image(example.image).resize(target.size)
+        targets.append(target)
+        edits.append(_from_base64(prediction.image).resize(target.size))
+        changes.append(_changed_pixels(original, target))
     scores = {
-        "l1": image_l1(found, wanted),
-        "l2": image_l2(found, wanted),
-        "psnr": psnr(found, wanted),
-        "ssim": ssim(found, wanted),
+        "l1": image_l1(edits, targets),
+        "l2": image_l2(edits, targets),
+        "psnr": psnr(edits, targets),
+        "ssim": ssim(edits, targets),
     }
-    if some:
-        found, wanted, changed = ([each[i] for i in some] for each in (found, wanted, changed))  # type: ignore[assignment]
-        scores["l1 inside"] = image_l1(found, wanted, changed, "inside")
-        scores["l1 outside"] = image_l1(found, wanted, changed, "outside")
+    partial = [i for i, change in enumerate(changes) if change.any() and not change.all()]
+    if partial:
+        edits = [edits[i] for i in partial]
+        targets = [targets[i] for i in partial]
+        changes = [changes[i] for i in partial]
+        scores["l1 inside"] = image_l1(edits, targets, changes, "inside")
+        scores["l1 outside"] = image_l1(edits, targets, changes, "outside")
     return scores
 
 
-def _differs(one: Image.Image, other: Image.Image) -> np.ndarray:
-    difference = np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16))
-    return difference.max(axis=2) > _CHANGED * 255
+def _changed_pixels(original: Image.Image, target: Image.Image) -> np.ndarray:
+    difference = np.abs(np.asarray(original, np.int16) - np.asarray(target, np.int16))
+    return difference.max(axis=2) > _CHANGE_THRESHOLD * 255  # (h, w)
 
 
-def _written(picture: Image.Image) -> str:
+def _to_base64(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _picture(text: str) -> Image.Image:
+def _from_base64(text: str) -> Image.Image:
     return load_image(base64.b64decode(text))
 
 
-def _mask(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    return (
-        np.asarray(
-            _picture(text).convert("L").resize((shape[1], shape[0]), Image.Resampling.NEAREST)
-        )
-        > 127
-    )
+def _decode_mask(text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Decode a mask and scale it to `shape` (h, w)."""
+    height, width = shape
+    mask = _from_base64(text).convert("L")
+    return _binary(mask.resize((width, height), Image.Resampling.NEAREST))
+
+
+def _binary(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L")) > 127

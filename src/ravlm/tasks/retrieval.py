@@ -1,4 +1,4 @@
-"""Retrieval in both directions: each text finds its picture, and the picture each of its texts."""
+"""Retrieval in both directions: from each text to its image, and from the image to its texts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ravlm.metrics import mean_reciprocal_rank, ndcg_at, recall_at
-from ravlm.records import Evidence, Example, Score
-from ravlm.tasks.base import Prediction, Task, strings
+from ravlm.records import Evidence, Example, Hit, Score
+from ravlm.tasks.base import Prediction, Task, string_list
 
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
@@ -17,16 +17,25 @@ _DEPTH = 10
 
 
 class Retrieval(Task):
-    """Rows of `image` and `texts`, whose entries are in the base under the same ids.
+    """Rows of `image` and `texts` whose entries are in the base under the same ids.
 
-    A row gives a query for each text (it looks for pictures), and one for the picture (it looks for
+    A row makes one query for each text (it searches images) and one for the image (it searches
     texts)."""
 
     name: ClassVar[str] = "retrieval"
-    needs: ClassVar[tuple[str, ...]] = ("image", "texts")
-    chief: ClassVar[str] = "recall@10"
-    k: ClassVar[int | None] = _DEPTH
-    guarded: ClassVar[bool] = False
+    required_keys: ClassVar[tuple[str, ...]] = ("image", "texts")
+    primary_metric: ClassVar[str] = "recall@10"
+    num_evidence: ClassVar[int | None] = _DEPTH
+    leakage_guard: ClassVar[bool] = False
+    ranks_entries: ClassVar[bool] = True
+    outputs_text: ClassVar[bool] = False
+
+    def parse_row(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
+        relevant = (example.id,)
+        for number, text in enumerate(string_list(values, "texts"), 1):
+            id_ = f"{example.id} text {number}"
+            yield replace(example, id=id_, text=text, image=None, references=relevant)
+        yield replace(example, id=f"{example.id} image", references=relevant)
 
     def predict(
         self,
@@ -34,42 +43,32 @@ class Retrieval(Task):
         examples: Sequence[Example],
         evidence: Sequence[Evidence] | None = None,
     ) -> list[Prediction]:
-        rankings = [
-            [hit.entry.id for hit in each.hits]
-            for each in evidence or self.evidence(model, examples, _DEPTH)
+        rankings = evidence or self.evidence(model, examples, _DEPTH)
+        return [
+            Prediction(example.id, ids=tuple(hit.entry.id for hit in ranking.hits))
+            for example, ranking in zip(examples, rankings, strict=True)
         ]
-        return [Prediction(e.id, ids=tuple(ids)) for e, ids in zip(examples, rankings, strict=True)]
 
     def evidence(
         self, model: RetrievalAugmentedVLM, examples: Sequence[Example], k: int
     ) -> list[Evidence]:
-        found: dict[str, Evidence] = {}
-        for modality, some in (
-            ("image", [e for e in examples if e.text]),
-            ("text", [e for e in examples if not e.text]),
-        ):
-            queries = [{"text": e.text} if e.text else {"image": e.image} for e in some]
-            hits = model.kb.search_many(queries, max(k, _DEPTH), modality) if some else []  # type: ignore[arg-type]
-            found |= {e.id: Evidence(tuple(each)) for e, each in zip(some, hits, strict=True)}
-        return [found[e.id] for e in examples]
+        text_queries = [{"text": e.text} for e in examples if e.text]
+        image_queries = [{"image": e.image} for e in examples if not e.text]
+        depth = max(k, _DEPTH)
+        image_hits: Iterator[list[Hit]] = iter(())
+        text_hits: Iterator[list[Hit]] = iter(())
+        if text_queries:
+            image_hits = iter(model.kb.search_many(text_queries, depth, "image"))
+        if image_queries:
+            text_hits = iter(model.kb.search_many(image_queries, depth, "text"))
+        return [Evidence(tuple(next(image_hits if e.text else text_hits))) for e in examples]
 
-    def _scores(
+    def compute_scores(
         self, examples: Sequence[Example], predictions: Sequence[Prediction]
     ) -> dict[str, Score]:
-        ranked, relevant = [p.ids for p in predictions], [e.references for e in examples]
-        found = {f"recall@{k}": recall_at(ranked, relevant, k) for k in (1, 5, 10)}
-        return found | {
-            "mrr": mean_reciprocal_rank(ranked, relevant),
-            "ndcg@10": ndcg_at(ranked, relevant, 10),
-        }
-
-    def _examples(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
-        for place, text in enumerate(strings(values, "texts"), 1):
-            yield replace(
-                example,
-                id=f"{example.id} text {place}",
-                text=text,
-                image=None,
-                references=(example.id,),
-            )
-        yield replace(example, id=f"{example.id} image", references=(example.id,))
+        rankings = [prediction.ids for prediction in predictions]
+        relevant = [example.references for example in examples]
+        scores = {f"recall@{k}": recall_at(rankings, relevant, k) for k in (1, 5, 10)}
+        scores["mrr"] = mean_reciprocal_rank(rankings, relevant)
+        scores["ndcg@10"] = ndcg_at(rankings, relevant, 10)
+        return scores

@@ -1,4 +1,4 @@
-"""Questions, about a picture or in words alone; any of the references is a right answer."""
+"""VQA: questions about an image, or without one. Any of the references is a right answer."""
 
 from __future__ import annotations
 
@@ -9,23 +9,31 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ravlm.errors import BrokenData
 from ravlm.metrics import containment, exact_match, token_f1, vqa_accuracy
 from ravlm.records import Evidence, Example, Score
-from ravlm.tasks.base import Prediction, Task, answers, strings
+from ravlm.tasks.base import Prediction, Task, predictions_of, string_list
 
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
 
-_PEOPLE = 4
-"""From so many answers an example on, soft accuracy is what the VQA evaluation computes."""
-_WORDS_MORE = 12
+_MIN_ANNOTATORS = 4
+"""Soft accuracy equals the official VQA evaluation from this many answers per example."""
+_MAX_EXTRA_WORDS = 12
+"""An answer that contains a reference is right if it has at most this many other words."""
 
 
 class VQA(Task):
-    """Rows of `question`, `answers`, and `image` where there is one; `entity` names the entry that
-    has the answer."""
+    """Rows of `question`, `answers` and, optionally, `image` and `entity` (the name of the entry
+    that has the answer)."""
 
     name: ClassVar[str] = "vqa"
-    needs: ClassVar[tuple[str, ...]] = ("question", "answers")
-    chief: ClassVar[str] = "accuracy"
+    required_keys: ClassVar[tuple[str, ...]] = ("question", "answers")
+    primary_metric: ClassVar[str] = "accuracy"
+    has_risk_curve: ClassVar[bool] = True
+
+    def parse_row(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
+        question = values["question"]
+        if not isinstance(question, str) or not question.strip():
+            raise BrokenData(f'"question" is {question!r}; it must be a non-empty string.')
+        yield replace(example, text=question, references=string_list(values, "answers"))
 
     def predict(
         self,
@@ -33,33 +41,26 @@ class VQA(Task):
         examples: Sequence[Example],
         evidence: Sequence[Evidence] | None = None,
     ) -> list[Prediction]:
-        questions, images = [e.text for e in examples], [e.image for e in examples]
-        return answers(examples, model.ask(questions, images, evidence=evidence))
+        questions = [example.text for example in examples]
+        images = [example.image for example in examples]
+        return predictions_of(examples, model.ask(questions, images, evidence=evidence))
+
+    def compute_scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
+        answers = ["" if p.abstained else p.text for p in predictions]  # never right
+        references = [example.references for example in examples]
+        scores = {
+            "accuracy": containment(answers, references, _MAX_EXTRA_WORDS),
+            "exact-match": exact_match(answers, references),
+            "token-f1": token_f1(answers, references),
+        }
+        if all(len(texts) >= _MIN_ANNOTATORS for texts in references):
+            scores["vqa-accuracy"] = vqa_accuracy(answers, references)
+        return scores
 
     def gold_query(self, example: Example) -> str:
         entity = example.metadata.get("entity")
-        return (
-            entity
-            if isinstance(entity, str) and entity
-            else f"{example.text} {example.references[0]}"
-        )
-
-    def _scores(
-        self, examples: Sequence[Example], predictions: Sequence[Prediction]
-    ) -> dict[str, Score]:
-        texts = ["" if p.abstained else p.text for p in predictions]
-        references = [e.references for e in examples]
-        found = {
-            "accuracy": containment(texts, references, _WORDS_MORE),
-            "exact-match": exact_match(texts, references),
-            "token-f1": token_f1(texts, references),
-        }
-        if all(len(right) >= _PEOPLE for right in references):
-            found["vqa-accuracy"] = vqa_accuracy(texts, references)
-        return found
-
-    def _examples(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
-        question = values["question"]
-        if not isinstance(question, str) or not question.strip():
-            raise BrokenData(f'"question" is {question!r}; a text is needed.')
-        yield replace(example, text=question, references=strings(values, "answers"))
+        if isinstance(entity, str) and entity:
+            return entity
+        return f"{example.text} {example.references[0]}"
