@@ -1,4 +1,4 @@
-"""The filter language: read, evaluated in Python and compiled to SQL, which must agree."""
+"""The filter language: parsing, evaluation in Python, and SQL that must agree with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FISH = {
 
 
 def passing(where: Any) -> str:
-    """Which of bird and fish pass, by their first letters."""
+    """Return which of bird and fish pass, by their first letters."""
     tree = read_filter(where)
     return "".join(str(e["kind"])[0] for e in (BIRD, FISH) if tree is None or matches(tree, e))
 
@@ -42,20 +42,20 @@ def passing(where: Any) -> str:
         ('facts.year >= 1990 and kind in ["bird", "fish"]', "b"),
         ("facts.year < 1990", "f"),
         ("facts.year > 1984 AND facts.year <= 1984.5", "f"),
-        ('facts.names = "robin"', "b"),  # a list holds where one of its elements does
+        ('facts.names = "robin"', "b"),  # a list matches if one of its elements does
         ('facts.names != "robin"', ""),  # an empty list has no value to compare
         ('facts.names != "wren"', "b"),
-        ("deep.at > 5 and deep.at < 5", "f"),  # one element above, another one below
+        ("deep.at > 5 and deep.at < 5", "f"),  # one element above, another below
         ("tame = true", "f"),
-        ("tame = 1", ""),  # a truth value is no number
+        ("tame = 1", ""),  # a boolean is not a number
         ('facts.year = "1990"', ""),
         ('facts.year != "1990"', "bf"),
         ("owner = null", "b"),
         (
-            "colour = 3 or colour != 3 or colour < 3",
+            "color = 3 or color != 3 or color < 3",
             "",
-        ),  # a key that is lacking makes a comparison false
-        ("not colour = 3", "bf"),
+        ),  # a missing key makes a comparison false
+        ("not color = 3", "bf"),
         ('not (kind = "bird" or tame = true)', ""),
         ('kind = "bird" or kind = "fish" and tame = false', "b"),  # and binds closer
         ('"kind" = "bird"', "b"),
@@ -64,8 +64,8 @@ def passing(where: Any) -> str:
         ({"kind": ["bird", "cat"], "tame": False}, "b"),
         ({"facts": {"year": {">=": 1984, "<": 1990}}}, "f"),
         ({"facts.year": {"in": [1990]}}, "b"),
-        ('{"kind": "fish"}', "f"),  # JSON, as a command line gives it
-        ({"facts": {"~": 3}}, ""),  # no operator, so a nested key, which both lack
+        ('{"kind": "fish"}', "f"),  # JSON, as on the command line
+        ({"facts": {"~": 3}}, ""),  # not an operator, so a nested key that both lack
         ({}, "bf"),
         ("", "bf"),
         (None, "bf"),
@@ -83,14 +83,14 @@ def test_key_in_chinese_and_quoted_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "place", "told"),
+    ("where", "position", "message"),
     [
         ("kind = ", 8, "a text in quotes"),
-        ("kind bird", 6, "an operator is needed"),
+        ("kind bird", 6, "expected an operator"),
         ("kind ~ 3", 6, "Operators: = == != < <= > >= in"),
         ("split = train", 9, "a text in quotes"),
         ('split not in ["a"]', 7, "not split in"),
-        ('(split = "a"', 13, ") is needed"),
+        ('(split = "a"', 13, "expected )"),
         ('split = "a" kind = 3', 13, "and, or"),
         ("kind in 3", 9, "a list"),
         ('kind in ["a" "b"]', 14, ","),
@@ -100,15 +100,17 @@ def test_key_in_chinese_and_quoted_texts() -> None:
         ("year = 19.9.0", 8, "number"),
     ],
 )
-def test_errors_name_the_place_and_what_is_allowed(where: str, place: int, told: str) -> None:
+def test_errors_name_the_position_and_what_is_allowed(
+    where: str, position: int, message: str
+) -> None:
     with pytest.raises(InvalidInput) as error:
         read_filter(where)
-    assert f"at position {place} " in str(error.value)
-    assert told in str(error.value)
+    assert f"at position {position} " in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "message"),
     [
         ("tame < true", "use = or !="),
         ({"year": {}}, "nothing"),
@@ -123,14 +125,13 @@ def test_errors_name_the_place_and_what_is_allowed(where: str, place: int, told:
         ("year = 1e999", "not finite"),
     ],
 )
-def test_refused_values(where: Any, told: str) -> None:
-    with pytest.raises(InvalidInput, match=told):
+def test_refused_values(where: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         read_filter(where)
 
 
 def test_nesting_and_length_are_bounded() -> None:
-    """A filter of ten thousand parentheses or comparisons must not reach SQLite or Python's
-    recursion limit."""
+    """Ten thousand parentheses or comparisons must not hit a limit of SQLite or Python."""
     with pytest.raises(InvalidInput, match=f"at most {MAX_DEPTH} levels"):
         read_filter("(" * 10_000 + "a = 1")
     with pytest.raises(InvalidInput, match="use `in`"):
@@ -140,9 +141,12 @@ def test_nesting_and_length_are_bounded() -> None:
 
 
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.0, 0.5, 2.0, 2**62, 2**70, -(2**63)]),
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([0.0, 0.5, 2.0, 2**62, 2**70, -(2**63)]),
     st.sampled_from(["", "a", "b", "ab", "橘", "A\0b"]),
-)  # fmt: skip
+)
 KEYS = st.sampled_from(["a", "b", "c.d"])
 METADATA = st.dictionaries(
     st.sampled_from(["a", "b", "c"]),
@@ -183,20 +187,20 @@ def test_sql_means_the_same_as_python(entries: list[dict[str, Any]], tree: Filte
             [(*facet, number) for facet in facets(metadata)],
         )
     sql, parameters = to_sql(tree)
-    found = {
+    numbers = {
         number for (number,) in db.execute(f"SELECT number FROM entry WHERE {sql}", parameters)
     }
     db.close()
-    assert found == {number for number, metadata in enumerate(entries) if matches(tree, metadata)}
+    assert numbers == {number for number, metadata in enumerate(entries) if matches(tree, metadata)}
 
 
 @settings(deadline=None)
 @given(st.text(max_size=30) | st.text("ab.=!<>()[]\"' ,019andorti\\", max_size=30))
-def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
+def test_any_text_parses_or_raises_invalid_input(text: str) -> None:
     try:
         tree = read_filter(text)
     except InvalidInput as error:
         message = str(error)
     else:
-        message = "The filter was read." if tree is None or to_sql(tree) else ""
+        message = "The filter was parsed." if tree is None or to_sql(tree) else ""
     assert message.startswith(("The filter", "In the filter", "The text", "The number"))

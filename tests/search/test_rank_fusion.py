@@ -1,4 +1,4 @@
-"""Rank fusion, diversity, groups and scales against arithmetic on paper."""
+"""Rank fusion, diversity, groups and score scales against arithmetic on paper."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import pytest
 
 from ravlm.errors import InvalidInput
 from ravlm.search.options import SearchOptions
-from ravlm.search.rank_fusion import diversify, first_of_each, fuse_ranks
+from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks
 from ravlm.search.score_calibration import (
-    ALMOST,
-    PRIOR_SPREAD,
-    Chance,
-    chance,
-    compose,
+    MAX_CROSS_MODAL_SCORE,
+    PRIOR_STD,
+    CosineStats,
+    combine_queries,
+    cosine_stats,
+    interleave,
     rescale,
-    take_turns,
 )
 
 
@@ -25,13 +25,13 @@ def test_rank_fusion_on_paper() -> None:
     assert [item for item, _ in fuse_ranks([["a", "b", "c"], ["c", "a"]])] == ["a", "c", "b"]
 
 
-def test_rank_fusion_of_nothing_and_of_ties() -> None:
+def test_rank_fusion_of_empty_rankings_and_ties() -> None:
     assert fuse_ranks([]) == fuse_ranks([[], []]) == []
     assert [item for item, _ in fuse_ranks([["x"], ["y"]])] == ["x", "y"]
 
 
 def test_diversity_on_paper() -> None:
-    """The second best is a copy of the best; with diversity one half it comes last."""
+    """The runner-up is a copy of the best; with diversity 0.5 it comes last."""
     scores = np.array([0.9, 0.8, 0.5], np.float32)
     vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     assert diversify(scores, vectors, 3, 0.0)[0].tolist() == [0, 1, 2]
@@ -50,58 +50,62 @@ def test_diversity_values_never_rise() -> None:
 
 
 def test_first_of_each_group() -> None:
-    assert first_of_each(["a", "b", "a", None, None, "b"]) == [0, 1, 3, 4]
+    assert first_per_group(["a", "b", "a", None, None, "b"]) == [0, 1, 3, 4]
 
 
 def test_chance_on_paper() -> None:
     query, sample = np.array([1.0, 0.0]), np.array([[0.6, 0.8], [0.2, 0.98]])
-    found = chance(query, sample)
-    assert found.mean == pytest.approx(0.4)
-    assert found.spread == pytest.approx(np.sqrt((2 * 0.2**2 + 8 * PRIOR_SPREAD**2) / 10))
-    assert chance(query, np.zeros((0, 2))) == Chance(0.0, PRIOR_SPREAD)
+    stats = cosine_stats(query, sample)
+    assert stats.mean == pytest.approx(0.4)
+    assert stats.std == pytest.approx(np.sqrt((2 * 0.2**2 + 8 * PRIOR_STD**2) / 10))
+    assert cosine_stats(query, np.zeros((0, 2))) == CosineStats(0.0, PRIOR_STD)
 
 
 def test_rescaled_scores_stand_equally_far_above_chance() -> None:
     scores = np.array([0.1, 0.2, 0.3])
-    assert rescale(scores, Chance(0.1, 0.05), Chance(0.3, 0.1)) == pytest.approx([0.3, 0.5, 0.7])
-    assert rescale(np.array([5.0]), Chance(0, 1), Chance(0, 1)) == pytest.approx([ALMOST])
+    assert rescale(scores, CosineStats(0.1, 0.05), CosineStats(0.3, 0.1)) == pytest.approx(
+        [0.3, 0.5, 0.7]
+    )
+    assert rescale(np.array([5.0]), CosineStats(0, 1), CosineStats(0, 1)) == pytest.approx(
+        [MAX_CROSS_MODAL_SCORE]
+    )
 
 
-def test_composed_query_orders_as_the_sum_of_standardised_cosines() -> None:
+def test_composed_query_orders_as_the_sum_of_standardized_cosines() -> None:
     rng = np.random.default_rng(1)
     sample = rng.standard_normal((200, 16)).astype(np.float32)
     sample /= np.linalg.norm(sample, axis=1, keepdims=True)
     queries = sample[:2] + np.array([[0.0], [0.5]], np.float32) * sample[2]
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    composed = compose(queries, sample)
-    standardised = sum(sample @ q / chance(q, sample).spread for q in queries)
+    composed = combine_queries(queries, sample)
+    standardized = sum(sample @ q / cosine_stats(q, sample).std for q in queries)
     assert np.linalg.norm(composed) == pytest.approx(1.0, abs=1e-6)
-    assert np.argsort(-(sample @ composed))[:20].tolist() == np.argsort(-standardised)[:20].tolist()
+    assert np.argsort(-(sample @ composed))[:20].tolist() == np.argsort(-standardized)[:20].tolist()
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"method": "hybird"}, 'Did you mean "hybrid"'),
         ({"diversity": 1.0}, "0 \\(off\\) to below 1"),
         ({"near_duplicate": 2}, "a cosine"),
-        ({"offset": -1}, "from 0 on"),
-        ({"overfetch": 0}, "from 1 on"),
+        ({"offset": -1}, "at least 0"),
+        ({"overfetch": 0}, "at least 1"),
         ({"exclude_ids": "cat"}, "a tuple"),
     ],
 )
-def test_options_refuse_with_a_sentence(values: dict[str, object], told: str) -> None:
-    with pytest.raises(InvalidInput, match=told):
+def test_options_out_of_range_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         SearchOptions(**values)  # type: ignore[arg-type]
 
 
-def test_taking_turns_on_paper() -> None:
-    """Leaders first, by score; a score never rises above the one before it."""
-    order, scores = take_turns([np.array([0.9, 0.2, 0.1]), np.array([0.6, 0.5])])
+def test_interleaving_on_paper() -> None:
+    """First items come first, by score; a score never exceeds the one before it."""
+    order, scores = interleave([np.array([0.9, 0.2, 0.1]), np.array([0.6, 0.5])])
     assert order.tolist() == [0, 3, 4, 1, 2]
     assert scores == pytest.approx([0.9, 0.6, 0.5, 0.2, 0.1])
-    order, scores = take_turns([np.array([0.5, 0.4]), np.array([0.6, 0.45]), np.array([])])
+    order, scores = interleave([np.array([0.5, 0.4]), np.array([0.6, 0.45]), np.array([])])
     assert order.tolist() == [2, 0, 3, 1]
     assert scores == pytest.approx([0.6, 0.5, 0.45, 0.4])
-    order, scores = take_turns([np.array([0.9, 0.8]), np.array([0.3])])
+    order, scores = interleave([np.array([0.9, 0.8]), np.array([0.3])])
     assert (order.tolist(), scores.tolist()) == ([0, 2, 1], [0.9, 0.3, 0.3])

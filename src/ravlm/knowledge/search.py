@@ -19,9 +19,9 @@ from ravlm.records import Hit, Modality
 from ravlm.runtime import gc_paused
 from ravlm.search.filters import AllOf, Compare, Filter, Not
 from ravlm.search.options import SearchOptions
-from ravlm.search.rank_fusion import diversify, first_of_each, fuse_ranks
-from ravlm.search.rerank import Asked, Rerank, rerank_scores
-from ravlm.search.score_calibration import Chance, chance, compose, rescale, take_turns
+from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks
+from ravlm.search.rerank import RerankQuery, Rerank, rerank_scores
+from ravlm.search.score_calibration import CosineStats, cosine_stats, combine_queries, rescale, interleave
 
 LEAST_CANDIDATES = 32
 
@@ -172,7 +172,7 @@ class Searching:
         return (
             vectors[0]
             if len(vectors) == 1
-            else compose(np.stack(vectors), self.view.sample(modality))
+            else combine_queries(np.stack(vectors), self.view.sample(modality))
         )
 
     def _together(self, query: Query, found: Sequence[Ranking]) -> Ranking:
@@ -186,14 +186,14 @@ class Searching:
                 scores = rescale(ranking.scores, self._chance(query, modality), there)
                 ranking = ranking._replace(scores=scores)
             rankings.append(best_of_each(ranking))
-        order, scores = take_turns([ranking.scores for ranking in rankings])
+        order, scores = interleave([ranking.scores for ranking in rankings])
         parts, entries = (
             np.concatenate(columns) for columns in list(zip(*rankings, strict=True))[:2]
         )
         return best_of_each(Ranking(parts[order], entries[order], scores))
 
-    def _chance(self, query: Query, modality: Modality) -> Chance:
-        return chance(self._vector(query, modality), self.view.sample(modality))
+    def _chance(self, query: Query, modality: Modality) -> CosineStats:
+        return cosine_stats(self._vector(query, modality), self.view.sample(modality))
 
     # hits
 
@@ -208,7 +208,7 @@ class Searching:
             ranking = ranking.picked(np.flatnonzero(ranking.scores >= options.min_score))
         if options.group_by is not None:
             values = self.view.values(ranking.entries, options.group_by)
-            ranking = ranking.picked(np.array(first_of_each(values), np.int64))
+            ranking = ranking.picked(np.array(first_per_group(values), np.int64))
         if options.diversity:
             ranking = ranking.picked(np.arange(min(len(ranking.parts), wanted * options.overfetch)))
             vectors = self.view.vectors(ranking.parts)[1]
@@ -227,7 +227,7 @@ class Searching:
             scores = np.array([vector @ asked[modality] for vector, modality in pairs], np.float32)
         else:
             (hits,) = self._read([ranking])
-            scores = rerank_scores(rerank, Asked(query.text, query.image), hits)
+            scores = rerank_scores(rerank, RerankQuery(query.text, query.image), hits)
         order = np.argsort(-scores, kind="stable")
         return ranking.picked(order)._replace(scores=scores[order])
 

@@ -1,9 +1,9 @@
-"""How filters are written: as text or as a mapping, read to the tree of `filters`.
+"""Read filters as people write them, a text or a mapping, into the tree of `filters`.
 
-    facts.year >= 1990 and kind in ["bird", "fish"]            {"split": "train", "facts": {"year":
-    {">=": 1990}}}
+    facts.year >= 1990 and kind in ["bird", "fish"]
+    {"split": "train", "facts": {"year": {">=": 1990}}}
 
-Knows the grammar only; what a comparison means stands in `filters`.
+Knows only the grammar; `filters` defines the meaning of a comparison.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ MAX_COMPARISONS = 400
 """SQLite allows expressions a thousand levels deep; a filter stays well below."""
 _RESERVED = ("and", "or", "not", "in")
 _CONSTANTS: dict[str, Scalar] = {"true": True, "false": False, "null": None, "none": None}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
     |(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))
@@ -33,18 +34,21 @@ _TOKEN = re.compile(
 )
 
 
-class Token(NamedTuple):
-    """A piece of the text: its kind (a group of the pattern above, or "end"), itself, and where it
-    begins."""
+class FilterToken(NamedTuple):
+    """A token of a filter text."""
 
     kind: str
+    """Group of the pattern above, or "end"."""
     text: str
-    place: int
+    start: int
+    """Offset in the filter text."""
 
 
 def read_filter(where: Where) -> Filter | None:
-    """`where` as a tree; None where everything passes. Raises InvalidInput with the place that
-    can't be read."""
+    """Return `where` as a tree; None if it accepts everything.
+
+    Raises InvalidInput with the position of the first error.
+    """
     if where is None or isinstance(where, Compare | Not | AllOf | AnyOf):
         return where
     if isinstance(where, str):
@@ -53,55 +57,60 @@ def read_filter(where: Where) -> Filter | None:
         tree = from_mapping(where)
     else:
         raise InvalidInput(
-            f'where is of type {type(where).__name__}; give a mapping as {{"split": "train"}} or a text as '
-            f"'split = \"train\"'."
+            f"where is of type {type(where).__name__}; "
+            'give a mapping such as {"split": "train"} or a text such as "split = \'train\'".'
         )
-    if (count := _count(tree)) > MAX_COMPARISONS:
+    count = _count_comparisons(tree)
+    if count > MAX_COMPARISONS:
         raise InvalidInput(
-            f"The filter has {count} comparisons; at most {MAX_COMPARISONS} are allowed: use `in`."
+            f"The filter has {count} comparisons; at most {MAX_COMPARISONS} are allowed. "
+            "To compare a key with many values, use `in`."
         )
     return None if tree == AllOf(()) else tree
 
 
-def _count(tree: Filter) -> int:
+def _count_comparisons(tree: Filter) -> int:
     if isinstance(tree, Compare):
         return 1
-    return 1 + sum(map(_count, (tree.inner,) if isinstance(tree, Not) else tree.inner))
+    children = (tree.inner,) if isinstance(tree, Not) else tree.inner
+    return 1 + sum(map(_count_comparisons, children))
 
 
 def from_mapping(where: Mapping[str, Any], path: str = "") -> Filter:
-    """The mapping form: key to value, to a list (`in`), to {operator: value}, or to a mapping of
-    nested keys."""
+    """Return the tree of a mapping.
+
+    A key maps to a value, to a list (`in`), to {operator: value}, or to a mapping of nested keys.
+    """
     tests: list[Filter] = []
     for key, value in where.items():
         if not isinstance(key, str):
-            raise InvalidInput(
-                f"The filter has the key {key!r}; a metadata key (a text) is needed."
-            )
+            raise InvalidInput(f"The filter has the key {key!r}; a metadata key is a text.")
         name = f"{path}.{key}" if path else key
         if path and key in OPERATORS:
             tests.append(compare(path, key, value))
         elif isinstance(value, Mapping):
             if not value:
                 raise InvalidInput(
-                    f'The filter compares "{name}" with nothing; give a value or {{">=": 1990}}.'
+                    f'The filter compares "{name}" with nothing; '
+                    'give a value or an operator such as {">=": 1990}.'
                 )
             tests.append(from_mapping(value, name))
         else:
-            tests.append(
-                compare(name, "in" if isinstance(value, list | tuple | set) else "=", value)
-            )
+            op = "in" if isinstance(value, list | tuple | set) else "="
+            tests.append(compare(name, op, value))
     return tests[0] if len(tests) == 1 else AllOf(tuple(tests))
 
 
 def parse(text: str) -> Filter:
-    """Read a filter. Raises InvalidInput with the position (from 1) of what can't be read. Blank:
-    everything."""
+    """Return the tree of a filter text; a blank text accepts everything.
+
+    Raises InvalidInput with the position (from 1) of the first error.
+    """
     if not text.strip():
         return AllOf(())
     if text.lstrip().startswith("{"):
         return _from_json(text)
-    return _Parser(text).whole()
+    return _Parser(text).parse()
 
 
 def _from_json(text: str) -> Filter:
@@ -109,66 +118,69 @@ def _from_json(text: str) -> Filter:
         return from_mapping(json.loads(text))
     except json.JSONDecodeError as error:
         raise InvalidInput(
-            f"The filter {text!r} begins as JSON but is not valid: {error}."
+            f"The filter {text!r} starts like JSON but is not valid: {error}."
         ) from None
     except RecursionError:
-        raise InvalidInput("The filter is nested too deeply; make it simpler.") from None
+        raise InvalidInput("The filter is nested too deeply; simplify it.") from None
 
 
 class _Parser:
-    """Recursive descent: or < and < not < comparison."""
+    """Recursive descent; precedence: or < and < not < comparison."""
 
     def __init__(self, text: str) -> None:
-        self.text, self.at, self.depth = text, 0, 0
+        self.text = text
+        self.position = 0
+        self.depth = 0
         self.tokens = [
-            Token(str(match.lastgroup), match[match.lastgroup], match.start(match.lastgroup))
+            FilterToken(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup))
             for match in _TOKEN.finditer(text)
             if match.lastgroup
         ]
-        self.tokens.append(Token("end", "the end", len(text)))
+        self.tokens.append(FilterToken("end", "the end", len(text)))
 
-    def whole(self) -> Filter:
-        tree = self.either()
-        if self.now.kind != "end":
+    def parse(self) -> Filter:
+        tree = self.disjunction()
+        if self.current.kind != "end":
             self.fail("and, or or the end of the filter")
         return tree
 
     @property
-    def now(self) -> Token:
-        return self.tokens[self.at]
+    def current(self) -> FilterToken:
+        return self.tokens[self.position]
 
-    def take(self) -> Token:
-        self.at += 1
-        return self.tokens[self.at - 1]
+    def advance(self) -> FilterToken:
+        """Return the current token and step over it."""
+        self.position += 1
+        return self.tokens[self.position - 1]
 
-    def word(self, *words: str) -> bool:
-        """Step over the next token if it is one of these words or marks."""
-        if self.now.kind in ("word", "mark") and self.now.text.lower() in words:
-            self.at += 1
+    def accept(self, *words: str) -> bool:
+        """Step over the current token if it is one of these words or marks."""
+        if self.current.kind in ("word", "mark") and self.current.text.lower() in words:
+            self.position += 1
             return True
         return False
 
-    def either(self) -> Filter:
-        tests = [self.both()]
-        while self.word("or"):
-            tests.append(self.both())
+    def disjunction(self) -> Filter:
+        tests = [self.conjunction()]
+        while self.accept("or"):
+            tests.append(self.conjunction())
         return tests[0] if len(tests) == 1 else AnyOf(tuple(tests))
 
-    def both(self) -> Filter:
-        tests = [self.single()]
-        while self.word("and"):
-            tests.append(self.single())
+    def conjunction(self) -> Filter:
+        tests = [self.negation()]
+        while self.accept("and"):
+            tests.append(self.negation())
         return tests[0] if len(tests) == 1 else AllOf(tuple(tests))
 
-    def single(self) -> Filter:
+    def negation(self) -> Filter:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             self.fail(f"at most {MAX_DEPTH} levels of parentheses and not")
-        if self.word("not"):
-            tree: Filter = Not(self.single())
-        elif self.word("("):
-            tree = self.either()
-            if not self.word(")"):
+        if self.accept("not"):
+            tree: Filter = Not(self.negation())
+        elif self.accept("("):
+            tree = self.disjunction()
+            if not self.accept(")"):
                 self.fail(")")
         else:
             tree = self.comparison()
@@ -176,57 +188,62 @@ class _Parser:
         return tree
 
     def comparison(self) -> Compare:
-        if self.now.kind not in ("word", "text") or (
-            self.now.kind == "word" and self.now.text.lower() in _RESERVED
-        ):
-            self.fail('a metadata key as kind, facts.year or "official name"')
-        token = self.take()
-        key = self.unquote(token) if token.kind == "text" else token.text
-        if self.word("in"):
+        key = self.key()
+        if self.accept("in"):
             return compare(key, "in", self.values())
-        if self.now.kind == "word" and self.now.text.lower() == "not":
+        if self.current.kind == "word" and self.current.text.lower() == "not":
             self.fail(f"an operator; write `not {key} in [...]` for the opposite of `in`")
-        if self.now.kind != "op":
+        if self.current.kind != "op":
             self.fail("an operator")
-        return compare(key, self.take().text, self.value())
+        op = self.advance().text
+        return compare(key, op, self.value())
+
+    def key(self) -> str:
+        token = self.current
+        reserved = token.kind == "word" and token.text.lower() in _RESERVED
+        if token.kind not in ("word", "text") or reserved:
+            self.fail('a metadata key such as kind, facts.year or "official name"')
+        self.advance()
+        return _unquote(token) if token.kind == "text" else token.text
 
     def values(self) -> list[Scalar]:
-        if not self.word("["):
-            self.fail('a list as ["bird", "fish"]')
-        found: list[Scalar] = []
-        while not self.word("]"):
-            if found and not self.word(","):
+        if not self.accept("["):
+            self.fail('a list such as ["bird", "fish"]')
+        values: list[Scalar] = []
+        while not self.accept("]"):
+            if values and not self.accept(","):
                 self.fail(", or ]")
-            found.append(self.value())
-        return found
+            values.append(self.value())
+        return values
 
     def value(self) -> Scalar:
-        token = self.now
+        token = self.current
         if token.kind == "text":
-            return self.unquote(self.take())
+            return _unquote(self.advance())
         if token.kind == "number":
-            self.at += 1
+            self.advance()
             try:
                 return int(token.text)
             except ValueError:
                 return float(token.text)
         if token.kind != "word" or token.text.lower() not in _CONSTANTS:
             self.fail("a number, true, false, null or a text in quotes")
-        return _CONSTANTS[self.take().text.lower()]
+        return _CONSTANTS[self.advance().text.lower()]
 
-    def unquote(self, token: Token) -> str:
-        """A quoted text's content; the escapes of JSON, and any other escaped character as
-        itself."""
-        escapes = {"n": "\n", "t": "\t", "r": "\r"}
-        return re.sub(
-            r"\\(?:u([0-9a-fA-F]{4})|(.))",
-            lambda m: chr(int(m[1], 16)) if m[1] else escapes.get(m[2], m[2]),
-            token.text[1:-1],
-            flags=re.DOTALL,
-        )
-
-    def fail(self, needed: str) -> NoReturn:
+    def fail(self, expected: str) -> NoReturn:
+        position = self.current.start + 1
         raise InvalidInput(
-            f"The filter `{self.text}` can't be read at position {self.now.place + 1} ({self.now.text}): {needed} is "
-            f"needed there. Operators: {' '.join(OPERATORS)}, joined by and, or, not and parentheses."
+            f"The filter `{self.text}` has an error at position {position} ({self.current.text}): "
+            f"expected {expected}. "
+            f"Operators: {' '.join(OPERATORS)}; join with and, or, not and parentheses."
         )
+
+
+def _unquote(token: FilterToken) -> str:
+    """Return the content of a quoted text, with JSON escapes; other escapes mean the character."""
+    return re.sub(
+        r"\\(?:u([0-9a-fA-F]{4})|(.))",
+        lambda match: chr(int(match[1], 16)) if match[1] else _ESCAPES.get(match[2], match[2]),
+        token.text[1:-1],
+        flags=re.DOTALL,
+    )

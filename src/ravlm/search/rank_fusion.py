@@ -1,7 +1,6 @@
-"""Choosing among candidates: rank fusion, diversity, one per group. Pure functions over ids and
-scores.
+"""Combine and thin out rankings: rank fusion, diversity, one item per group.
 
-Knows neither where candidates come from nor what they are.
+Pure functions over ids and scores. Knows no index.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ T = TypeVar("T", bound=Hashable)
 
 
 def fuse_ranks(rankings: Sequence[Sequence[T]], constant: float = 60.0) -> list[tuple[T, float]]:
-    """Reciprocal rank fusion (Cormack et al., SIGIR 2009): items with sum of 1 / (constant + rank),
-    best first.
+    """Fuse rankings by reciprocal ranks (Cormack et al., SIGIR 2009).
 
-    Ranks count from 1; of equal scores the item that is met first, reading the rankings side by
-    side, comes first."""
+    Returns items with the sum of 1 / (constant + rank), best first; ranks count from 1. Ties are
+    broken by the best rank, then by the order of `rankings`.
+    """
     scores: dict[T, float] = {}
     for rank in range(max(map(len, rankings), default=0)):
         for ranking in rankings:
@@ -31,31 +30,34 @@ def fuse_ranks(rankings: Sequence[Sequence[T]], constant: float = 60.0) -> list[
 def diversify(
     scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998): positions of up to k items,
-    and their values.
+    """Select up to k items by maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998).
 
-    `scores` (n,), `vectors` (n, dim) of length 1. The value of an item is (1 - diversity) * score -
-    diversity * (its greatest cosine to those chosen before it), and never rises."""
-    open_, closest = np.ones(len(scores), bool), np.zeros(len(scores), np.float32)
-    chosen: list[int] = []
+    Takes `scores` (n,) and unit `vectors` (n, dim). Returns positions and values of the selected
+    items. The value of an item is (1 - diversity) * score - diversity * (its largest cosine to the
+    items selected before); values never rise.
+    """
+    available = np.ones(len(scores), bool)
+    similarity = np.zeros(len(scores), np.float32)  # largest cosine to a selected item
+    order: list[int] = []
     values: list[float] = []
-    while len(chosen) < min(k, len(scores)):
-        value = np.where(open_, (1 - diversity) * scores - diversity * closest, -np.inf)
+    while len(order) < min(k, len(scores)):
+        value = np.where(
+            available, (1 - diversity) * scores - diversity * similarity, -np.inf
+        )  # (n,)
         best = int(value.argmax())
-        chosen.append(best)
+        order.append(best)
         values.append(float(value[best]))
-        open_[best] = False
-        closest = np.maximum(closest, vectors @ vectors[best])
-    return np.array(chosen, np.int64), np.array(values, np.float32)
+        available[best] = False
+        similarity = np.maximum(similarity, vectors @ vectors[best])
+    return np.array(order, np.int64), np.array(values, np.float32)
 
 
-def first_of_each(groups: Sequence[Hashable]) -> list[int]:
-    """Positions of the first item of every group, in order; an item whose group is None stands
-    alone."""
-    seen: set[Hashable] = set()
-    kept = []
+def first_per_group(groups: Sequence[Hashable]) -> list[int]:
+    """Return the position of the first item of every group; items with group None are all kept."""
+    groups_so_far: set[Hashable] = set()
+    positions = []
     for position, group in enumerate(groups):
-        if group is None or group not in seen:
-            kept.append(position)
-            seen.add(group)
-    return kept
+        if group is None or group not in groups_so_far:
+            positions.append(position)
+            groups_so_far.add(group)
+    return positions

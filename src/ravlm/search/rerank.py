@@ -1,8 +1,9 @@
-"""Reranking: a second, slower judge of the candidates, behind one interface.
+"""Reranking: score the candidates of a search again with a slower, better model.
 
-A judge is a function of the query and the candidates, or a cross-encoder of sentence-transformers
-(anything with its `predict`), or "exact": the cosine of the stored vectors, where an index compared
-shortened ones. Knows no model."""
+A reranker is a function of the query and its hits, a cross-encoder of sentence-transformers
+(anything with `predict`), or "exact", the cosine of the stored vectors, for indexes that compare
+compressed ones. Knows no model.
+"""
 
 from __future__ import annotations
 
@@ -17,64 +18,64 @@ from ravlm.records import Hit, ImageSource
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The query as it was asked."""
+class RerankQuery:
+    """The query as the user wrote it."""
 
     text: str = ""
     image: ImageSource | None = None
 
 
 class Reranker(Protocol):
-    """Gives each candidate a score, higher is better; they replace the hits' scores."""
+    """A function that scores hits; higher is better. Its scores replace those of the hits."""
 
-    def __call__(self, asked: Asked, hits: Sequence[Hit]) -> Sequence[float]:
-        """A score for each hit, in order."""
+    def __call__(self, query: RerankQuery, hits: Sequence[Hit], /) -> Sequence[float]:
+        """Return one score per hit, in the same order."""
 
 
 @runtime_checkable
 class CrossEncoder(Protocol):
-    """As sentence-transformers has it: scores of pairs of texts."""
+    """The interface of a cross-encoder in sentence-transformers."""
 
     def predict(self, inputs: Any) -> Any:
-        """A score for each pair."""
+        """Return one score per pair of texts."""
 
 
 Rerank: TypeAlias = "Reranker | CrossEncoder | Literal['exact']"
 
 
 def check_rerank(rerank: object) -> None:
-    """Raise InvalidInput where `rerank` is nothing that can rerank."""
-    if (
-        rerank is not None
-        and rerank != "exact"
-        and not callable(rerank)
-        and not hasattr(rerank, "predict")
-    ):
-        raise InvalidInput(
-            f'rerank is {rerank!r}; give "exact", a function of the query and its hits, or a cross-encoder.'
-        )
+    """Raise InvalidInput if `rerank` cannot rerank."""
+    if rerank is None or rerank == "exact" or callable(rerank) or hasattr(rerank, "predict"):
+        return
+    raise InvalidInput(
+        f'rerank is {rerank!r}; give "exact", a function of the query and its hits, '
+        "or a cross-encoder."
+    )
 
 
-def rerank_scores(rerank: Reranker | CrossEncoder, asked: Asked, hits: Sequence[Hit]) -> np.ndarray:
-    """The judge's scores (n,) float32. Raises InvalidInput where it gives another number, or what
-    is no number.
+def rerank_scores(
+    rerank: Reranker | CrossEncoder, query: RerankQuery, hits: Sequence[Hit]
+) -> np.ndarray:
+    """Return the reranker's scores, float32 (n,).
 
-    A cross-encoder reads the query's words and the text that matched, or the entry's first one.
+    A cross-encoder reads the query's text with the text that matched, or else the entry's first
+    text. Raises InvalidInput if the number of scores is wrong or a score is not finite.
     """
     if not hits:
         return np.zeros(0, np.float32)
     if isinstance(rerank, CrossEncoder):
-        if not asked.text:
+        if not query.text:
             raise InvalidInput(
-                "A cross-encoder compares texts, and the query has none; give text= too."
+                "A cross-encoder compares texts, but the query has no text; give text= too."
             )
-        found = rerank.predict([(asked.text, hit.part.text or hit.entry.text) for hit in hits])
+        pairs = [(query.text, hit.part.text or hit.entry.text) for hit in hits]
+        output = rerank.predict(pairs)
     else:
-        found = rerank(asked, hits)
-    scores = np.asarray(found, np.float32)
+        output = rerank(query, hits)
+    scores = np.asarray(output, np.float32)
     if scores.shape != (len(hits),) or not np.isfinite(scores).all():
         raise InvalidInput(
-            f"The reranker gave scores of the shape {scores.shape} for {len(hits)} hits; one finite number for each is "
-            "needed."
+            f"The reranker returned scores of shape {scores.shape} for {len(hits)} hits; "
+            "it must return one finite number for each."
         )
     return scores

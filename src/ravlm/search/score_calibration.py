@@ -1,11 +1,11 @@
-"""Cosines of different origin on one scale: texts against pictures, a picture and words in one
-query.
+"""Put cosines of different modalities on one scale, and combine an image and a text in one query.
 
-With most encoders a text is far closer to any text than to the picture that it describes, so
-cosines of two modalities can't be compared as they are. What can be compared is how far a cosine
-stands above those of chance, and even that misleads where one modality has many more parts, or
-longer tails: so the modalities take turns, and the better standing one goes first. Pure functions
-over vectors and scores; `sample` is always (n, dim), vectors drawn from one modality of a base."""
+With most encoders a text is much closer to any text than to the image it describes, so cosines of
+two modalities are not comparable. Comparable is how far a cosine lies above those of random parts,
+and even that misleads if one modality has many more parts or a longer tail; so the modalities are
+interleaved, the better calibrated score first. Pure functions over vectors and scores. `sample` is
+always (n, dim): vectors drawn from one modality of a base.
+"""
 
 from __future__ import annotations
 
@@ -14,56 +14,57 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PRIOR_ITEMS, PRIOR_SPREAD = 8, 0.1
-"""A spread is estimated as if eight more items with the spread 0.1 had been seen: a base of three
-must do, too."""
-
-ALMOST = 0.99
-"""Only a part of the query's own modality can be the same thing as the query."""
+PRIOR_COUNT = 8
+PRIOR_STD = 0.1
+"""Prior of the standard deviation: eight pseudo-observations, so that a base of three works too."""
+MAX_CROSS_MODAL_SCORE = 0.99
+"""Only a part of the query's own modality can be identical to the query."""
 
 
 @dataclass(frozen=True)
-class Chance:
-    """Mean and spread (standard deviation) of the cosines that a query has with a modality of the
-    base."""
+class CosineStats:
+    """Mean and standard deviation of a query's cosines with random parts of one modality."""
 
     mean: float
-    spread: float
+    std: float
 
 
-def chance(query: np.ndarray, sample: np.ndarray) -> Chance:
-    """What `query` (dim,) gives against `sample`; without a sample, the prior alone."""
+def cosine_stats(query: np.ndarray, sample: np.ndarray) -> CosineStats:
+    """Return the statistics of `query` (dim,) against `sample`; the prior for an empty sample."""
     if not len(sample):
-        return Chance(0.0, PRIOR_SPREAD)
-    cosines = sample @ query
+        return CosineStats(0.0, PRIOR_STD)
+    cosines = sample @ query  # (n,)
     mean = float(cosines.mean())
-    squares = float(((cosines - mean) ** 2).sum()) + PRIOR_ITEMS * PRIOR_SPREAD**2
-    return Chance(mean, float(np.sqrt(squares / (len(cosines) + PRIOR_ITEMS))))
+    squares = float(((cosines - mean) ** 2).sum()) + PRIOR_COUNT * PRIOR_STD**2
+    return CosineStats(mean, float(np.sqrt(squares / (len(cosines) + PRIOR_COUNT))))
 
 
-def rescale(scores: np.ndarray, here: Chance, there: Chance) -> np.ndarray:
-    """Cosines that stand as far above the chance `there` as `scores` above `here`; at most
-    ALMOST."""
-    return np.minimum(ALMOST, there.mean + (scores - here.mean) * (there.spread / here.spread))
+def rescale(scores: np.ndarray, source: CosineStats, target: CosineStats) -> np.ndarray:
+    """Map cosines to the scale of `target`: as many standard deviations above its mean as before.
+
+    The result is at most MAX_CROSS_MODAL_SCORE.
+    """
+    mapped = target.mean + (scores - source.mean) * (target.std / source.std)
+    return np.minimum(MAX_CROSS_MODAL_SCORE, mapped)
 
 
-def take_turns(rankings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Rankings on one scale (scores, best first) as one: positions in their concatenation, and
-    scores.
+def interleave(rankings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Merge rankings (scores, best first) rank by rank.
 
-    First all that lead their ranking, then all second ones, and so on, each time by score, then in
-    the order given. A score is lowered to that of the one before it where it would rise."""
+    Returns positions in their concatenation, and scores. All first items come first, then all
+    second ones, and so on; within a rank by score, then by the order of `rankings`. A score that
+    would rise is lowered to the score before it.
+    """
     scores = np.concatenate(rankings)
-    level = np.concatenate([np.arange(len(ranking)) for ranking in rankings])
-    order = np.lexsort((-scores, level))
+    rank = np.concatenate([np.arange(len(ranking)) for ranking in rankings])
+    order = np.lexsort((-scores, rank))
     return order, np.minimum.accumulate(scores[order])
 
 
-def compose(queries: np.ndarray, sample: np.ndarray) -> np.ndarray:
-    """One vector (dim,) for several of one query, (q, dim): each weighed so that all count the same
-    in `sample`.
+def combine_queries(queries: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """Return one unit vector (dim,) for several query vectors (q, dim) of equal weight.
 
-    Its cosine orders the base as the sum of the standardised cosines would.
+    Its cosine orders the base like the sum of the standardized cosines.
     """
-    weighed = sum(query / chance(query, sample).spread for query in queries)
-    return np.asarray(weighed / np.linalg.norm(weighed), np.float32)
+    weighted = sum(query / cosine_stats(query, sample).std for query in queries)
+    return np.asarray(weighted / np.linalg.norm(weighted), np.float32)
