@@ -30,11 +30,14 @@ from ravlm.generation.arguments import (
 )
 from ravlm.generation.auto import GeneratorName, extractive_over, load_generator
 from ravlm.generation.base import Request, abstain
-from ravlm.generation.messages import picture_of, read_messages
+from ravlm.generation.messages import last_image, read_messages
+from ravlm.generation.verbs import VERBS
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import CLOSED_BOOK, Answer, Edit, Evidence, Hit, ImageSource, Message
 from ravlm.retrieval.retriever import Retriever
 from ravlm.search.filter_parser import Where
+
+__all__ = ["VERBS", "RetrievalAugmentedVLM"]
 
 
 class RetrievalAugmentedVLM:
@@ -411,7 +414,7 @@ class RetrievalAugmentedVLM:
     def _talked(
         self, messages: tuple[Message, ...], image: ImageSource | None, k: int | None, where: Where
     ) -> Request:
-        picture = image if image is not None else picture_of(messages)
+        picture = image if image is not None else last_image(messages)
         said = messages[-1].text
         n = self._k(k)
         evidence = (
@@ -443,7 +446,7 @@ class RetrievalAugmentedVLM:
             shown = next(seen) if image is not None else None
             evidence = (
                 shown
-                if lenient and shown and shown.enough
+                if lenient and shown and shown.sufficient
                 else self._finding.asked(text, shown, k, where)
             )
             if not evidence.hits and lenient:
@@ -475,7 +478,7 @@ class RetrievalAugmentedVLM:
     def _refused(self, request: Request) -> Answer | None:
         """The abstaining answer, where what is asked about is most likely not in the base."""
         evidence = request.evidence
-        if request.task in ("ask", "chat") and evidence.searched and not evidence.enough:
+        if request.task in ("ask", "chat") and evidence.searched and not evidence.sufficient:
             return abstain(request, "what is asked about is most likely not there")
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ravlm.errors import InvalidInput
-from ravlm.generation.messages import picture_of, read_messages
+from ravlm.generation.messages import last_image, read_messages
 
 
 def test_strings_and_parts() -> None:
@@ -33,12 +33,12 @@ def test_strings_and_parts() -> None:
         "An owl.",
         "And how long is it?",
     ]
-    assert picture_of(messages) == b"picture"
+    assert last_image(messages) == b"picture"
     assert (
-        picture_of(read_messages([{"role": "user", "content": [image("owl.png"), text("?")]}]))
+        last_image(read_messages([{"role": "user", "content": [image("owl.png"), text("?")]}]))
         == "owl.png"
     )
-    assert picture_of(messages[:1]) is None
+    assert last_image(messages[:1]) is None
 
 
 def image(url: str) -> dict[str, Any]:
@@ -52,16 +52,16 @@ def text(words: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("messages", "said"),
     [
-        ([], "A talk is a list"),
-        ({"role": "user", "content": "x"}, "A talk is a list"),
-        ("hello", "A talk is a list"),
+        ([], "A conversation is a list"),
+        ({"role": "user", "content": "x"}, "A conversation is a list"),
+        ("hello", "A conversation is a list"),
         ([{"role": "user"}], '"role" and "content"'),
         ([{"role": "robot", "content": "x"}], "allowed: system, user, assistant"),
-        ([{"role": "assistant", "content": "x"}], "must come last"),
-        ([{"role": "user", "content": " "}], "has no words"),
-        ([{"role": "user", "content": 7}], "neither a string nor a list"),
+        ([{"role": "assistant", "content": "x"}], "the last one must be a user's"),
+        ([{"role": "user", "content": " "}], "has no text"),
+        ([{"role": "user", "content": 7}], "give a string or a list of parts"),
         ([{"role": "user", "content": [{"type": "audio"}]}], "allowed"),
-        ([{"role": "user", "content": [image("data:image/png,abc"), text("?")]}], "not in base64"),
+        ([{"role": "user", "content": [image("data:image/png,abc"), text("?")]}], "is not base64"),
         ([{"role": "user", "content": [image("data:image/png;base64,???"), text("?")]}], "damaged"),
         ([{"role": "user", "content": [{"type": "image_url"}, text("?")]}], "has no url"),
     ],

@@ -17,7 +17,7 @@ from ravlm.records import CLOSED_BOOK, Answer, Evidence, ImageSource, Message, M
 if TYPE_CHECKING:
     import numpy as np
 
-Task = Literal["ask", "caption", "tell", "chat"]
+VerbName = Literal["ask", "caption", "tell", "chat"]
 ABSENT = {False: "That is not in the knowledge base.", True: "知识库中没有这方面的内容。"}
 """What an abstaining answer says, in English and (True) Chinese."""
 
@@ -26,7 +26,7 @@ ABSENT = {False: "That is not in the knowledge base.", True: "知识库中没有
 class Request:
     """One thing to write: everything a generator may look at."""
 
-    task: Task
+    task: VerbName
     text: str = ""
     """The question, the prompt of a story, or the last thing said in a talk; empty for a
     caption."""
@@ -79,7 +79,7 @@ def pieces(text: str) -> list[str]:
 
 def abstain(request: Request, reason: str, **trace: Any) -> Answer:
     """The answer that says there is nothing; `reason` goes into its trace."""
-    known = request.evidence.known if request.evidence.hits else 0.0
+    known = request.evidence.support if request.evidence.hits else 0.0
     return Answer(
         text=ABSENT[request.chinese],
         evidence=request.evidence.hits,

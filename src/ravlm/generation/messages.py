@@ -1,60 +1,78 @@
-"""The messages of a talk, in the OpenAI form, as records. Knows no knowledge base and no
-generator."""
+"""Read the messages of a conversation, in the OpenAI form, as records."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ravlm.errors import InvalidInput
 from ravlm.records import ImageSource, Message
 
 _ROLES = ("system", "user", "assistant")
 
+Conversation: TypeAlias = "Sequence[Mapping[str, Any]]"
 
-def read_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Check and read `{"role": ..., "content": ...}` messages; content is a string, or a list of
-    parts `{"type": "text", "text": ...}` and `{"type": "image_url", "image_url": {"url": ...}}` (a
-    path, an address or a data: URL; `{"type": "image", "image": ...}` takes any image). Raises
-    InvalidInput."""
+
+def read_messages(messages: Conversation) -> tuple[Message, ...]:
+    """Check messages `{"role": ..., "content": ...}` and return them as records.
+
+    Content is a string or a list of parts: `{"type": "text", "text": ...}`, `{"type": "image_url",
+    "image_url": {"url": ...}}` with a path, an http(s) address or a data: URL, or `{"type":
+    "image", "image": ...}` with any image. Raises InvalidInput for anything else, and unless the
+    last message is a user's and has text.
+
+    >>> read_messages([{"role": "user", "content": "What is this?"}])[0].text
+    'What is this?'
+    """
     if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence) or not messages:
         raise InvalidInput(
-            'A talk is a list of messages such as {"role": "user", "content": "What is this?"}.'
+            'A conversation is a list of messages such as {"role": "user", "content": "Hello"}.'
         )
-    read = tuple(_read(message, place) for place, message in enumerate(messages))
-    if read[-1].role != "user":
+    records = tuple(_read_message(message, index) for index, message in enumerate(messages))
+    if records[-1].role != "user":
         raise InvalidInput(
-            f'The last message has the role "{read[-1].role}"; one of the role "user" must come last.'
+            f'The last message has the role "{records[-1].role}"; the last one must be a user\'s.'
         )
-    if not read[-1].text.strip():
-        raise InvalidInput("The last message has no words; write what you want to know.")
-    return read
+    if not records[-1].text.strip():
+        raise InvalidInput("The last message has no text; write what you want to know.")
+    return records
 
 
-def picture_of(messages: Sequence[Message]) -> ImageSource | None:
-    """The picture that came last."""
-    return next(
-        (message.image for message in reversed(messages) if message.image is not None), None
-    )
+def is_conversation_batch(messages: Any) -> bool:
+    """Return whether `messages` is a list of conversations rather than a single one."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        return False
+    return isinstance(messages[0], Sequence) and not isinstance(messages[0], str)
 
 
-def _read(message: Mapping[str, Any], place: int) -> Message:
+def last_image(messages: Sequence[Message]) -> ImageSource | None:
+    """Return the latest image of a conversation, or None."""
+    images = (message.image for message in reversed(messages) if message.image is not None)
+    return next(images, None)
+
+
+def earlier_user_texts(messages: Sequence[Message]) -> tuple[str, ...]:
+    """Return the texts of the user's turns before the last message, oldest first."""
+    turns = (message for message in messages[:-1] if message.role == "user")
+    return tuple(turn.text for turn in turns if turn.text.strip())
+
+
+def _read_message(message: Mapping[str, Any], index: int) -> Message:
     if not isinstance(message, Mapping) or "content" not in message:
         raise InvalidInput(
-            f'Message {place} of the talk is {message!r}; give an object with "role" and "content".'
+            f'Message {index} is {message!r}; give an object with "role" and "content".'
         )
     role, content = message.get("role"), message["content"]
     if role not in _ROLES:
-        raise InvalidInput(
-            f"Message {place} of the talk has the role {role!r}; allowed: {', '.join(_ROLES)}."
-        )
+        raise InvalidInput(f"Message {index} has the role {role!r}; allowed: {', '.join(_ROLES)}.")
     if isinstance(content, str):
         return Message(role, content)
     if not isinstance(content, Sequence):
         raise InvalidInput(
-            f"The content of message {place} is neither a string nor a list of parts."
+            f"The content of message {index} is of type {type(content).__name__}; "
+            "give a string or a list of parts."
         )
     texts: list[str] = []
     image: ImageSource | None = None
@@ -63,31 +81,29 @@ def _read(message: Mapping[str, Any], place: int) -> Message:
         if kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif kind == "image_url":
-            image = _from_url(part.get("image_url"), place)
+            image = _image_of_url(part.get("image_url"), index)
         elif kind == "image" and part.get("image") is not None:
             image = part["image"]
         else:
             raise InvalidInput(
-                f'A part of message {place} is {part!r}; allowed: {{"type": "text", "text": ...}} and '
-                '{"type": "image_url", "image_url": {"url": ...}}.'
+                f'A part of message {index} is {part!r}; allowed: {{"type": "text", "text": ...}} '
+                'and {"type": "image_url", "image_url": {"url": ...}}.'
             )
     return Message(role, "\n".join(texts), image)
 
 
-def _from_url(value: Any, place: int) -> ImageSource:
+def _image_of_url(value: Any, index: int) -> ImageSource:
     url = value.get("url") if isinstance(value, Mapping) else value
     if not isinstance(url, str) or not url:
         raise InvalidInput(
-            f"The picture of message {place} has no url; give a path, an address or a data: URL."
+            f"The image of message {index} has no url; give a path, an address or a data: URL."
         )
     if not url.startswith("data:"):
         return url
     head, _, data = url.partition(",")
     if not head.endswith(";base64"):
-        raise InvalidInput(
-            f"The data: URL of message {place} is not in base64; encode the picture so."
-        )
+        raise InvalidInput(f"The data: URL of message {index} is not base64; encode it as base64.")
     try:
         return base64.b64decode(data, validate=True)
     except binascii.Error as error:
-        raise InvalidInput(f"The data: URL of message {place} is damaged: {error}.") from None
+        raise InvalidInput(f"The data: URL of message {index} is damaged: {error}.") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ravlm.encoders.hub_files import find_folder, hash_weights, weight_files
 from ravlm.errors import InvalidInput
-from ravlm.generation.base import Generator, Request, Task, abstain
+from ravlm.generation.base import Generator, Request, VerbName, abstain
 from ravlm.generation.chat.citations import CitationParser
 from ravlm.generation.chat.model import ChatModel, SamplingParams
 from ravlm.generation.chat.prompts import LENGTHS, ChatTurn, PromptBudget, prompt
@@ -61,7 +61,7 @@ class ChatGenerator(Generator):
         """An answer for each request, in order; those of one task and of as many pictures are
         written together."""
         answers: dict[int, Answer] = {}
-        alike: dict[tuple[Task, int], list[tuple[int, list[ChatTurn]]]] = {}
+        alike: dict[tuple[VerbName, int], list[tuple[int, list[ChatTurn]]]] = {}
         for place, request in enumerate(requests):
             if self._blind(request):
                 answers[place] = abstain(

@@ -15,11 +15,12 @@ from PIL import Image
 
 from ravlm.data.images import load_image
 from ravlm.errors import BrokenData, InvalidInput, NotFound
-from ravlm.generation.base import ABSENT, Request, Task
+from ravlm.generation.base import ABSENT, Request, VerbName
+from ravlm.generation.token_budget import fair_share
 from ravlm.records import Hit, ImageSource, Message
 
 Part: TypeAlias = "str | Image.Image"
-LENGTHS: dict[Task, int] = {"ask": 128, "caption": 64, "tell": 320, "chat": 320}
+LENGTHS: dict[VerbName, int] = {"ask": 128, "caption": 64, "tell": 320, "chat": 320}
 """How long what is written may get, in tokens."""
 LONGEST_PICTURE = 16
 """Times as long as wide: of a thinner picture the middle is shown."""
@@ -249,8 +250,6 @@ def _with_texts(draft: _Draft, measure: Callable[[str], int], budget: int) -> _D
     lengths = [measure(text) if text else 0 for text in draft.texts]
     if sum(lengths) <= budget:
         return draft
-    from ravlm.fusion.prefix import fair_share
-
     kept = fair_share(lengths, budget)
     cut = (
         _cut(text, n / m if m else 1.0)
