@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ravlm.knowledge.candidates import Ranking
+from ravlm.knowledge.candidates import Candidates
 from ravlm.knowledge.records import EntryRow, Identity
 from ravlm.knowledge.reports import Info, Page, Trial, TuneReport, VerifyReport
 from ravlm.records import Entry, Modality, Part
@@ -31,11 +31,6 @@ Limit: TypeAlias = Any
 Drawn: TypeAlias = "list[tuple[Entry, Part, np.ndarray]]"
 
 
-class Candidates(NamedTuple):
-    """Entries that may become hits. `all_there`: nothing else passes."""
-
-    ranking: Ranking
-    all_there: bool
 
 
 class Rows(ABC):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.backend import Candidates, Limit, View
-from ravlm.knowledge.candidates import NOTHING, Ranking, best_of_each, merged
+from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, best_part_per_entry, merge_rankings
 from ravlm.knowledge.queries import Query
 from ravlm.records import Hit, Modality
 from ravlm.runtime import gc_paused
@@ -39,7 +39,7 @@ class Searching:
         if not self.modalities or not queries:
             return [[] for _ in queries]
         limit = self._limit(where)
-        found, wanted = [NOTHING] * len(queries), k + self.options.offset
+        found, wanted = [EMPTY_RANKING] * len(queries), k + self.options.offset
         own = [limit] * len(queries)
         if self.options.near_duplicate is not None:
             own = [self._without_duplicates(query, limit) for query in queries]
@@ -59,13 +59,13 @@ class Searching:
             open_ = short
             n *= 4
         if self.options.offset:
-            found = [ranking.picked(slice(self.options.offset, None)) for ranking in found]
+            found = [ranking.take(slice(self.options.offset, None)) for ranking in found]
         return self._read(found)
 
     def _nothing_more(self, candidates: Candidates, wanted: int) -> bool:
         """Whether more candidates could not give more hits."""
         options, scores = self.options, candidates.ranking.scores
-        if candidates.all_there:
+        if candidates.exhausted:
             return True
         if options.rerank is not None:
             return len(scores) >= wanted * options.overfetch
@@ -117,7 +117,7 @@ class Searching:
         while True:
             (found,) = self.view.nearest(modality, vector[None], n, None)
             ranking = found.ranking
-            if found.all_there or not len(ranking.scores) or ranking.scores[-1] < least:
+            if found.exhausted or not len(ranking.scores) or ranking.scores[-1] < least:
                 return ranking.entries[ranking.scores >= least]
             n *= 4
 
@@ -139,7 +139,7 @@ class Searching:
             for query, limit in zip(queries, limits, strict=True)
         ]
         return [
-            Candidates(_fused([one.ranking, two.ranking]), one.all_there and two.all_there)
+            Candidates(_fused([one.ranking, two.ranking]), one.exhausted and two.exhausted)
             for one, two in zip(dense, by_words, strict=True)
         ]
 
@@ -162,7 +162,7 @@ class Searching:
         return [
             Candidates(
                 self._together(query, [one.ranking for one in found]),
-                all(one.all_there for one in found),
+                all(one.exhausted for one in found),
             )
             for query, *found in zip(queries, *of_modality, strict=True)
         ]
@@ -178,19 +178,19 @@ class Searching:
     def _together(self, query: Query, found: Sequence[Ranking]) -> Ranking:
         """One ranking of entries over all modalities that were looked through."""
         if len(found) == 1 or query.own is None:
-            return best_of_each(merged(found))
+            return best_part_per_entry(merge_rankings(found))
         there = self._chance(query, query.own)
         rankings = []
         for modality, ranking in zip(self.modalities, found, strict=True):
             if modality != query.own:
                 scores = rescale(ranking.scores, self._chance(query, modality), there)
                 ranking = ranking._replace(scores=scores)
-            rankings.append(best_of_each(ranking))
+            rankings.append(best_part_per_entry(ranking))
         order, scores = interleave([ranking.scores for ranking in rankings])
         parts, entries = (
             np.concatenate(columns) for columns in list(zip(*rankings, strict=True))[:2]
         )
-        return best_of_each(Ranking(parts[order], entries[order], scores))
+        return best_part_per_entry(Ranking(parts[order], entries[order], scores))
 
     def _chance(self, query: Query, modality: Modality) -> CosineStats:
         return cosine_stats(self._vector(query, modality), self.view.sample(modality))
@@ -202,19 +202,19 @@ class Searching:
         options = self.options
         if options.rerank is not None:
             ranking = self._reranked(
-                query, ranking.picked(slice(wanted * options.overfetch)), options.rerank
+                query, ranking.take(slice(wanted * options.overfetch)), options.rerank
             )
         if options.min_score is not None:
-            ranking = ranking.picked(np.flatnonzero(ranking.scores >= options.min_score))
+            ranking = ranking.take(np.flatnonzero(ranking.scores >= options.min_score))
         if options.group_by is not None:
             values = self.view.values(ranking.entries, options.group_by)
-            ranking = ranking.picked(np.array(first_per_group(values), np.int64))
+            ranking = ranking.take(np.array(first_per_group(values), np.int64))
         if options.diversity:
-            ranking = ranking.picked(np.arange(min(len(ranking.parts), wanted * options.overfetch)))
+            ranking = ranking.take(np.arange(min(len(ranking.parts), wanted * options.overfetch)))
             vectors = self.view.vectors(ranking.parts)[1]
             order, scores = diversify(ranking.scores, vectors, wanted, options.diversity)
-            return ranking.picked(order)._replace(scores=scores)
-        return ranking.picked(slice(wanted))
+            return ranking.take(order)._replace(scores=scores)
+        return ranking.take(slice(wanted))
 
     def _reranked(self, query: Query, ranking: Ranking, rerank: Rerank) -> Ranking:
         """The candidates in the order of their new scores; of equal ones in the old order."""
@@ -229,7 +229,7 @@ class Searching:
             (hits,) = self._read([ranking])
             scores = rerank_scores(rerank, RerankQuery(query.text, query.image), hits)
         order = np.argsort(-scores, kind="stable")
-        return ranking.picked(order)._replace(scores=scores[order])
+        return ranking.take(order)._replace(scores=scores[order])
 
     def _read(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         parts, entries, scores = map(np.concatenate, zip(*rankings, strict=True))

@@ -19,7 +19,7 @@ import numpy as np
 from ravlm.data.parallel import batched
 from ravlm.errors import InvalidInput, NotFound
 from ravlm.knowledge.backend import Backend, Candidates, Drawn, Limit, View
-from ravlm.knowledge.candidates import best_of_each
+from ravlm.knowledge.candidates import best_part_per_entry
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.analyzer import query_words
 from ravlm.knowledge.index.index_cache import IndexCache
@@ -77,7 +77,7 @@ class LocalView(View):
     def worded(self, text: str, n: int, limit: Limit) -> Candidates:
         """The n best text parts that have a word of `text`: BM25, best first."""
         found = self.live.keywords().search(query_words(text), n, limit)
-        return Candidates(best_of_each(found), len(found.parts) < n)
+        return Candidates(best_part_per_entry(found), len(found.parts) < n)
 
     def sample(self, modality: Modality) -> np.ndarray:
         """Canaries, and vectors evenly spaced over the parts."""

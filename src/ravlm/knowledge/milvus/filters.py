@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
-from ravlm.search.filters import NUMBER, ORDERS, TEXT, AllOf, Compare, Filter, Not, typed
+from ravlm.search.filters import NUMBER, ORDERS, TEXT, AllOf, Compare, Filter, Not, typed_value
 
 FIELD = "facets"
 EVERYWHERE, NOWHERE = 'key != ""', 'key == ""'
@@ -58,7 +58,7 @@ def among(field: str, values: Sequence[str]) -> str:
 
 
 def _compare(test: Compare) -> str:
-    values = [typed(value) for value in test.values]
+    values = [typed_value(value) for value in test.values]
     if test.op in ORDERS:
         ((kind, value),) = values
         of_kind, ordered = token(test.key, kind), _ordered(value)

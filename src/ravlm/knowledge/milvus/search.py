@@ -14,7 +14,7 @@ import numpy as np
 
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.backend import Candidates, Limit, View
-from ravlm.knowledge.candidates import NOTHING, Ranking, best_of_each
+from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, best_part_per_entry
 from ravlm.knowledge.index.analyzer import query_words
 from ravlm.knowledge.index.bm25 import TermHashes
 from ravlm.knowledge.records import hit_part
@@ -90,13 +90,13 @@ class MilvusView(View):
             )
         words = schema.hashed_words(" ".join(query_words(text)), TermHashes())
         if not words:
-            return Candidates(NOTHING, True)
+            return Candidates(EMPTY_RANKING, True)
         asked = min(n, MOST)
         found = self.connection.search(
             self.rows.collections["text"], [words], asked, limit or "", _FIELDS
         )
         (candidates,) = self._candidates("text", found, asked)
-        return candidates._replace(ranking=best_of_each(candidates.ranking))
+        return candidates._replace(ranking=best_part_per_entry(candidates.ranking))
 
     def sample(self, modality: Modality) -> np.ndarray:
         """Vectors that stand for a modality, its canaries among them."""
