@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ravlm.metrics import bleu, caption_scores, cider, meteor, rouge_l
-from ravlm.runtime import cpu_count, processor_flags
+from ravlm.runtime import cpu_count, cpu_flags
 
 NUMBER, REFERENCES = 5_000, 5
 
@@ -47,7 +47,7 @@ def main() -> None:
     candidates = [texts[0] for texts in references[1:] + references[:1]]
     result = {
         "cores": cpu_count(),
-        "AVX-512": "avx512f" in processor_flags(),
+        "AVX-512": "avx512f" in cpu_flags(),
         "captions": len(candidates),
         "references": REFERENCES,
         **{

@@ -1,6 +1,6 @@
-"""Configuration: strict conversion between a JSON-like mapping or file and a frozen dataclass.
+"""Strict conversion between a JSON object and a frozen dataclass.
 
-An unknown key is an error that names the nearest keys. Knows nothing of what is configured.
+An unknown key is an error that suggests the closest allowed key.
 """
 
 from __future__ import annotations
@@ -13,85 +13,71 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ravlm.errors import BrokenData, InvalidInput, NotFound, nearest
+from ravlm.errors import BrokenData, InvalidInput, NotFound, did_you_mean
 
 T = TypeVar("T")
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
-    """Build the dataclass `kind` from `values`; `where` names the source in errors.
+    """Build the dataclass `kind` from `values`.
 
-    Raises InvalidInput for an unknown key, a missing one, or a value of another type.
+    `where` names the source in error messages. Nested dataclasses, tuples, unions and literals are
+    converted recursively.
+
+    Raises InvalidInput for an unknown key, a missing key, or a value of the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise InvalidInput(
-            f"{where} must be an object with named values, not {type(values).__name__}."
-        )
+        raise InvalidInput(f"{where} must be a JSON object, not {type(values).__name__}.")
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
+            hint = did_you_mean(key, fields)
             allowed = ", ".join(fields)
-            raise InvalidInput(
-                f'{where} has the unknown key "{key}".{nearest(key, fields)} Allowed: {allowed}.'
-            )
+            raise InvalidInput(f'{where} has the unknown key "{key}".{hint} Allowed: {allowed}.')
     hints = typing.get_type_hints(kind)
-    built = {}
+    arguments = {}
     for name, f in fields.items():
         if name in values:
-            built[name] = _convert(values[name], hints[name], f"{where}.{name}")
+            arguments[name] = _convert(values[name], hints[name], f"{where}.{name}")
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise InvalidInput(f'{where} lacks the key "{name}"; add it.')
-    return kind(**built)
+    return kind(**arguments)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
-    """The dataclass instance as JSON types."""
+    """Return a dataclass instance as JSON types (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def read_config(kind: type[T], path: str | Path) -> T:
-    """Read a JSON file into the dataclass `kind`."""
+    """Read a JSON file into the dataclass `kind`.
+
+    Raises NotFound, BrokenData for invalid JSON, or InvalidInput as `from_mapping` does.
+    """
     path = Path(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NotFound(f'There is no configuration file "{path}".') from None
+        raise NotFound(f'There is no configuration file "{path}"; check the path.') from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BrokenData(f'The configuration file "{path}" is not valid JSON: {error}.') from error
     return from_mapping(kind, values, str(path))
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
+    """Return `value` as the type `hint`, or raise InvalidInput."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
     if origin in (typing.Union, types.UnionType):
         return _convert_union(value, args, where)
     if origin is typing.Literal:
-        if value not in args:
-            allowed = ", ".join(repr(a) for a in args)
-            raise InvalidInput(
-                f"{where} is {value!r}; allowed: {allowed}.{nearest(str(value), map(str, args))}"
-            )
-        return value
+        return _convert_literal(value, args, where)
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type, hint), value, where)
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise InvalidInput(f"{where} is {value!r}; a list is needed.")
-        inner = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
-        if len(inner) != len(value):
-            raise InvalidInput(f"{where} has {len(value)} values; {len(inner)} are needed.")
-        return tuple(
-            _convert(v, a, f"{where}[{i}]")
-            for i, (v, a) in enumerate(zip(value, inner, strict=True))
-        )
-    plain = origin or hint
-    if plain is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
-        raise InvalidInput(f"{where} is {value!r}; a value of type {plain.__name__} is needed.")
-    return value
+        return _convert_tuple(value, args, where)
+    return _convert_scalar(value, origin or hint, where)
 
 
 def _convert_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
@@ -106,3 +92,33 @@ def _convert_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
         except InvalidInput as error:
             errors.append(error)
     raise errors[0]
+
+
+def _convert_literal(value: Any, options: tuple[Any, ...], where: str) -> Any:
+    if value not in options:
+        allowed = ", ".join(repr(option) for option in options)
+        hint = did_you_mean(str(value), map(str, options))
+        raise InvalidInput(f"{where} is {value!r}; allowed: {allowed}.{hint}")
+    return value
+
+
+def _convert_tuple(value: Any, item_types: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise InvalidInput(f"{where} is {value!r}; it must be a list.")
+    if len(item_types) == 2 and item_types[1] is Ellipsis:
+        item_types = (item_types[0],) * len(value)
+    if len(item_types) != len(value):
+        raise InvalidInput(f"{where} has {len(value)} values; it must have {len(item_types)}.")
+    return tuple(
+        _convert(item, item_type, f"{where}[{i}]")
+        for i, (item, item_type) in enumerate(zip(value, item_types, strict=True))
+    )
+
+
+def _convert_scalar(value: Any, expected: Any, where: str) -> Any:
+    is_bool = isinstance(value, bool)
+    if expected is float and isinstance(value, int) and not is_bool:
+        return float(value)
+    if not isinstance(value, expected) or (is_bool and expected is not bool):
+        raise InvalidInput(f"{where} is {value!r}; it must be of type {expected.__name__}.")
+    return value

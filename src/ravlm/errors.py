@@ -1,6 +1,6 @@
-"""The errors that cross a border on purpose: every one is a sentence for a person.
+"""The errors that ravlm raises on purpose.
 
-Each message names the value, what is allowed and the next step. Knows nothing of the rest of ravlm.
+Every message is written for a person: it names the value, what is allowed and the next step.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from difflib import get_close_matches
 
 
 class RavlmError(Exception):
-    """Base of everything that ravlm raises on purpose."""
+    """Base class of every error that ravlm raises on purpose."""
 
 
 class InvalidInput(RavlmError, ValueError):
-    """A value that a caller gave is not allowed."""
+    """An argument has a value that is not allowed."""
 
 
 class NotFound(RavlmError, LookupError):
-    """A file, folder, base or entry that was named is not there."""
+    """A file, folder, knowledge base or entry does not exist."""
 
 
 class BrokenData(RavlmError):
-    """A picture, row or file can't be read as what it should be."""
+    """An image, row or file is damaged or is not in the expected format."""
 
 
 class Mismatch(RavlmError):
-    """Two things that must belong together do not: an encoder and a base, weights and a config."""
+    """Two things do not belong together: an encoder and a base, or weights and a config."""
 
 
 class MissingExtra(RavlmError, ImportError):
-    """An optional package is needed now and is not installed."""
+    """An optional package is required for this operation and is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
@@ -40,10 +40,15 @@ class MissingExtra(RavlmError, ImportError):
 
 
 class Busy(RavlmError):
-    """Another process holds what is needed, and did not let go in time."""
+    """Another process holds the resource and did not release it in time."""
 
 
-def nearest(value: str, allowed: Iterable[str]) -> str:
-    """` Did you mean "k"?` for the allowed names that look like `value`, or an empty string."""
-    close = get_close_matches(value, list(allowed), n=2, cutoff=0.5)
-    return " Did you mean " + " or ".join(f'"{name}"' for name in close) + "?" if close else ""
+def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+    """Return ` Did you mean "k"?` for the allowed names closest to `value`, or an empty string."""
+    matches = get_close_matches(value, list(allowed), n=2, cutoff=0.5)
+    if not matches:
+        return ""
+    return " Did you mean " + " or ".join(f'"{name}"' for name in matches) + "?"
+
+
+nearest = did_you_mean  # temporary alias

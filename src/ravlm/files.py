@@ -1,4 +1,4 @@
-"""Files: writing them atomically, and where the package's own weights are."""
+"""Atomic writes, and the folder of the weights that the package ships."""
 
 from __future__ import annotations
 
@@ -10,30 +10,34 @@ from contextlib import contextmanager
 from pathlib import Path
 
 STARTER = Path(__file__).with_name("starter")
-"""Weights, word lists and model cards of the starter models."""
+"""Folder with the weights, word lists and model cards of the starter models."""
 
 
 @contextmanager
 def atomic_write(target: str | Path) -> Iterator[Path]:
-    """Yield a temporary path next to `target`; on success it is synced and renamed onto `target`.
+    """Yield a temporary path; on success, sync it and rename it to `target`.
 
-    `target` becomes whatever is written there, a file or a folder. After an exception or a crash it
-    is unchanged. The temporary folder is removed; only a kill leaves it behind, under a name that
-    starts with ".aside-"."""
+    The block may create a file or a folder at the temporary path. After an exception or a crash
+    `target` is unchanged. The temporary folder is removed; only a killed process leaves it behind,
+    with a name that starts with ".aside-".
+
+        with atomic_write("notes.txt") as path:
+            path.write_text("complete or not there at all")
+    """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".aside-", dir=target.parent))
+    folder = Path(tempfile.mkdtemp(prefix=".aside-", dir=target.parent))
     try:
-        written = temporary / target.name
-        yield written
-        for path in [written, *written.rglob("*")] if written.is_dir() else [written]:
+        source = folder / target.name
+        yield source
+        for path in [source, *source.rglob("*")] if source.is_dir() else [source]:
             sync(path)
-        if target.is_dir():
-            os.replace(target, temporary / "replaced")
-        os.replace(written, target)
+        if target.is_dir():  # a folder can't be replaced in one step
+            os.replace(target, folder / "replaced")
+        os.replace(source, target)
         sync(target.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Where we run: device, dtype, threads, seed, rank, cache folder. The only place that asks.
+"""The machine: device, dtype, CPU cores, random state, processes of a training run, cache folder.
 
-Knows nothing of models. `torch` is imported inside the functions that need it.
+No other module queries these. `torch` is imported inside the functions that need it.
 """
 
 from __future__ import annotations
@@ -20,55 +20,59 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-_LONGEST_WAIT = timedelta(hours=24)
-"""Of a process for another one, which may be computing features of a large set."""
-_APART = ContextVar("apart", default=False)
+_COLLECTIVE_TIMEOUT = timedelta(hours=24)
+"""How long a process waits for another one, which may be computing the features of a large set."""
+_SINGLE_PROCESS = ContextVar("single_process", default=False)
+"""True inside `main_process_first`: the process acts as if it were the only one."""
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for derived files: `RAVLM_CACHE`, `$XDG_CACHE_HOME/ravlm` or
-    `~/.cache/ravlm`."""
-    if chosen := os.environ.get("RAVLM_CACHE"):
-        return Path(chosen)
+    """Return the folder for derived files.
+
+    It is `RAVLM_CACHE` if that is set, else `$XDG_CACHE_HOME/ravlm` or `~/.cache/ravlm`.
+    """
+    if folder := os.environ.get("RAVLM_CACHE"):
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "ravlm"
 
 
 def cpu_count() -> int:
-    """Cores this process may use (a container's or taskset's limit included)."""
+    """Return the number of cores this process may use, within a container's or taskset's limit."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
         return os.cpu_count() or 1
 
 
-@contextmanager
-def without_collecting() -> Iterator[None]:
-    """No pass of the garbage collector while many records are made, none of which refers to another
-    in a circle: each few hundred of them would set one off, a quarter of the time. Counting
-    references goes on."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def processor_flags() -> frozenset[str]:
-    """The processor's feature flags where the system tells them (Linux), else an empty set."""
+def cpu_flags() -> frozenset[str]:
+    """Return the processor's feature flags on Linux, and an empty set elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return frozenset()
-    return frozenset(
-        next((line.split(":", 1)[1] for line in lines if line.startswith("flags")), "").split()
-    )
+    flags = next((line.split(":", 1)[1] for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.split())
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector while creating many acyclic records.
+
+    It runs once per few hundred new objects and would cost 25 % of the time. Reference counting
+    goes on.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
+    """Return the accelerator if there is one, else the CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -78,35 +82,35 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def autocast(on: torch.device, dtype: torch.dtype | None = None) -> torch.autocast:
-    """A context in which a model there computes in `dtype`, or the fastest that is safe; fp32 is
-    left as it is."""
+def autocast(target: torch.device, dtype: torch.dtype | None = None) -> torch.autocast:
+    """Return a context in which models on `target` compute in `dtype`.
+
+    `dtype` defaults to `inference_dtype(target)`. Only bfloat16 changes anything.
+    """
     import torch
 
-    dtype = inference_dtype(on) if dtype is None else dtype
-    return torch.autocast(on.type, dtype, enabled=dtype == torch.bfloat16)
+    dtype = inference_dtype(target) if dtype is None else dtype
+    return torch.autocast(target.type, dtype, enabled=dtype == torch.bfloat16)
 
 
-def inference_dtype(on: torch.device) -> torch.dtype:
-    """The fastest dtype that is safe for inference: bf16 only where the processor computes in it.
+def inference_dtype(target: torch.device) -> torch.dtype:
+    """Return the fastest dtype that is safe for inference on `target`.
 
-    Without `avx512_bf16` or `amx_bf16` bf16 was a hundred times slower than fp32, so it is never a
-    constant."""
+    On a CPU it is bfloat16 only if the processor computes in it: without `avx512_bf16` or
+    `amx_bf16`, bfloat16 was a hundred times slower than float32.
+    """
     import torch
 
-    if on.type == "cuda":
-        return (
-            torch.bfloat16
-            if torch.cuda.is_bf16_supported(including_emulation=False)
-            else torch.float16
-        )
-    if on.type == "cpu" and processor_flags() & {"avx512_bf16", "amx_bf16"}:
+    if target.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bf16 else torch.float16
+    if target.type == "cpu" and cpu_flags() & {"avx512_bf16", "amx_bf16"}:
         return torch.bfloat16
     return torch.float32
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators."""
+    """Seed the global generators of Python, NumPy and torch."""
     import torch
 
     random.seed(seed)
@@ -114,136 +118,173 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def random_state() -> list[torch.Tensor]:
-    """The state of what dropout draws from: the CPU's generator, and the accelerator's where there
-    is one."""
+def rng_state() -> list[torch.Tensor]:
+    """Return the state of the generators that dropout draws from.
+
+    The first item is the CPU's; the accelerator's follows if there is one.
+    """
     import torch
 
-    on = device()
-    return [torch.get_rng_state()] + (
-        [torch.get_device_module(on).get_rng_state()] if on.type != "cpu" else []
-    )
+    accelerator = device()
+    states = [torch.get_rng_state()]
+    if accelerator.type != "cpu":
+        states.append(torch.get_device_module(accelerator).get_rng_state())
+    return states
 
 
-def set_random_state(state: list[torch.Tensor]) -> None:
-    """Draw from there on what was drawn after `random_state` gave `state`."""
+def set_rng_state(states: list[torch.Tensor]) -> None:
+    """Restore what `rng_state` returned, so that the same numbers are drawn again."""
     import torch
 
-    torch.set_rng_state(state[0])
-    for more in state[1:]:
-        torch.get_device_module(device()).set_rng_state(more)
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.get_device_module(device()).set_rng_state(state)
 
 
 @contextmanager
-def processes() -> Iterator[None]:
-    """Join the processes that torchrun started, for the time of the block, each with a GPU of its
-    own where there are any; alone, nothing happens."""
-    import torch.distributed as group
+def process_group() -> Iterator[None]:
+    """Join the processes that torchrun started for the duration of the block.
 
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or group.is_initialized():
+    Each process gets its own GPU if there are any. A single process runs the block unchanged.
+    """
+    import torch.distributed as dist
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    # Its functions take the group of the time of their import as a default. torch's optimizers
-    # import it when they are made, and a group that is held so outlives its destruction: its
-    # threads then abort a process that is ending.
+    # The functions of this module bind the process group of the time of their import as a default
+    # argument. torch's optimizers import it when they are created, and a group that is still
+    # referenced outlives its destruction: its threads then abort a process that is exiting.
     import torch.distributed.nn.functional
 
     cuda = device().type == "cuda"
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    group.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_LONGEST_WAIT)
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(backend, timeout=_COLLECTIVE_TIMEOUT)
     try:
         yield
     finally:
-        group.destroy_process_group()
+        dist.destroy_process_group()
 
 
-def rank() -> tuple[int, int]:
-    """This process's number and how many there are: (0, 1) when alone."""
-    import torch.distributed as group
+def process_index() -> int:
+    """Return the rank of this process: 0 if it is the only one."""
+    import torch.distributed as dist
 
-    together = group.is_initialized() and not _APART.get()
-    return (group.get_rank(), group.get_world_size()) if together else (0, 1)
+    return dist.get_rank() if _is_distributed() else 0
+
+
+def num_processes() -> int:
+    """Return the number of processes of this run: 1 without torchrun."""
+    import torch.distributed as dist
+
+    return dist.get_world_size() if _is_distributed() else 1
 
 
 @contextmanager
-def in_turn() -> Iterator[None]:
-    """The first process does the block, then the others do, each as if it were alone: for what is
-    kept on disk, which the others then find there."""
-    import torch.distributed as group
+def main_process_first() -> Iterator[None]:
+    """Run the block in process 0 first, then in the others, each as if it were the only one.
 
-    number, world = rank()
-    if world == 1:
+    Use it for what is cached on disk: the others find the files that process 0 wrote.
+    """
+    import torch.distributed as dist
+
+    if num_processes() == 1:
         yield
         return
-    if number > 0:
-        group.barrier()
-    before = _APART.set(True)
+    is_main = process_index() == 0
+    if not is_main:
+        dist.barrier()
+    token = _SINGLE_PROCESS.set(True)
     try:
         yield
     finally:
-        _APART.reset(before)
-    if number == 0:
-        group.barrier()
+        _SINGLE_PROCESS.reset(token)
+    if is_main:
+        dist.barrier()
 
 
-def summed(values: Mapping[str, float]) -> dict[str, float]:
-    """The sum of each value over the processes, which all give the same names."""
+def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the sum of each value over all processes; all of them pass the same names."""
     import torch
-    import torch.distributed as group
+    import torch.distributed as dist
 
-    if rank()[1] == 1:
+    if num_processes() == 1:
         return dict(values)
-    total = torch.tensor(list(values.values()), dtype=torch.float64)
-    group.all_reduce(total)
-    return dict(zip(values, total.tolist(), strict=True))
+    totals = torch.tensor(list(values.values()), dtype=torch.float64)
+    dist.all_reduce(totals)
+    return dict(zip(values, totals.tolist(), strict=True))
 
 
-def gather(mine: torch.Tensor) -> torch.Tensor:
-    """The rows of every process (equally many each), by rank, with gradient: (n, dim) -> (processes
-    x n, dim).
+def gather(rows: torch.Tensor) -> torch.Tensor:
+    """Concatenate the rows of all processes in the order of their ranks, with gradient.
 
-    Its gradient is the sum of what all processes want of these rows; with `average_gradients` after
-    the backward pass a loss over all rows then has the gradient that one process alone would get.
+    Every process passes equally many rows: (n, dim) -> (num_processes * n, dim).
+
+    The gradient is the sum of the gradients that all processes have for these rows. With
+    `average_gradients` after the backward pass, a loss over all rows has the gradient that a single
+    process would compute.
     """
     import torch
-    import torch.distributed as group
+    import torch.distributed as dist
 
-    if rank()[1] == 1:
-        return mine
+    if num_processes() == 1:
+        return rows
 
     class Gather(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: object, mine: torch.Tensor) -> torch.Tensor:
-            parts = [torch.empty_like(mine) for _ in range(rank()[1])]
-            group.all_gather(parts, mine.contiguous())
+        def forward(ctx: object, rows: torch.Tensor) -> torch.Tensor:
+            parts = [torch.empty_like(rows) for _ in range(num_processes())]
+            dist.all_gather(parts, rows.contiguous())
             return torch.cat(parts)
 
         @staticmethod
         def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
             total = gradient.contiguous().clone()
-            group.all_reduce(total)
-            return total.chunk(rank()[1])[rank()[0]]
+            dist.all_reduce(total)
+            return total.chunk(num_processes())[process_index()]
 
-    gathered: torch.Tensor = Gather.apply(mine)
+    gathered: torch.Tensor = Gather.apply(rows)
     return gathered
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Give every process the mean of all processes' gradients; alone, nothing happens.
+    """Replace the gradients of every process with their mean over all processes.
 
-    A parameter that one process had no use for counts as 0 there; one that none had stays without.
+    A missing gradient counts as 0 if another process has one, and stays missing if none has.
+    A single process keeps its gradients unchanged.
     """
     import torch
-    import torch.distributed as group
+    import torch.distributed as dist
 
-    if (world := rank()[1]) == 1:
+    world_size = num_processes()
+    if world_size == 1:
         return
-    every = list(parameters)
-    used = torch.tensor([p.grad is not None for p in every], dtype=torch.int32)
-    group.all_reduce(used)
-    for p, users in zip(every, used.tolist(), strict=True):
+    params = list(parameters)
+    num_users = torch.tensor([p.grad is not None for p in params], dtype=torch.int32)
+    dist.all_reduce(num_users)
+    for param, users in zip(params, num_users.tolist(), strict=True):
         if users:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            group.all_reduce(p.grad)
-            p.grad /= world
+            param.grad = torch.zeros_like(param) if param.grad is None else param.grad
+            dist.all_reduce(param.grad)
+            param.grad /= world_size
+
+
+def _is_distributed() -> bool:
+    import torch.distributed as dist
+
+    return dist.is_initialized() and not _SINGLE_PROCESS.get()
+
+
+def rank() -> tuple[int, int]:
+    return process_index(), num_processes()
+
+
+without_collecting = gc_paused  # temporary aliases
+processes = process_group
+in_turn = main_process_first
+summed = sum_over_processes
+random_state = rng_state
+set_random_state = set_rng_state
+processor_flags = cpu_flags

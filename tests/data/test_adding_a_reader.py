@@ -1,10 +1,11 @@
-"""The example of docs/adding-a-reader.md works as it is printed there."""
+"""The example of docs/how-to/reader.md works as printed."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -13,12 +14,12 @@ from ravlm.data import readers
 from ravlm.records import Entry
 from tests.conftest import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "adding-a-reader.md"
+PAGE = REPOSITORY / "docs" / "how-to" / "reader.md"
 
 
 @pytest.fixture
-def notebook_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> readers.Reader:
-    """The page's module, entered into READERS before the others."""
+def notebook_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> readers.SourceReader:
+    """The module printed on the page, listed in READERS before the others."""
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
     assert len(code.splitlines()) < 60
     (tmp_path / "notebook.py").write_text(code, encoding="utf-8")
@@ -29,12 +30,12 @@ def notebook_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> readers.
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    reader = readers.Reader(module.recognises, module.rows)
-    monkeypatch.setattr(readers, "READERS", {"notebook of pictures": reader, **readers.READERS})
+    reader = cast(readers.SourceReader, module)
+    monkeypatch.setattr(readers, "READERS", {"notebook of images": reader, **readers.READERS})
     return reader
 
 
-def test_example(notebook_reader: readers.Reader, pictures: Path) -> None:
+def test_example(notebook_reader: readers.SourceReader, pictures: Path) -> None:
     path = pictures / "notes.txt"
     path.write_text(
         "red.png\nA red picture, flat.\nRed all over.\n\n"
@@ -47,16 +48,16 @@ def test_example(notebook_reader: readers.Reader, pictures: Path) -> None:
         Entry("red.png", str(pictures / "red.png"), ("A red picture, flat.", "Red all over.")),
         Entry("blue.png", str(pictures / "blue.png"), ("A blue picture.",)),
     ]
-    assert [refused.place for refused in stream.quarantine] == [
+    assert [item.location for item in stream.quarantine] == [
         f"{path}, line {number}" for number in (5, 9)
     ]
     assert [pair.id for pair in read_pairs(path)] == ["red.png", "blue.png"]
 
 
 def test_example_leaves_other_sources_alone(
-    notebook_reader: readers.Reader, tmp_path: Path
+    notebook_reader: readers.SourceReader, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.tsv"
     path.write_text("id\ttext\n1\tone\n2\ttwo\n")
-    assert not notebook_reader.recognises(path, path.read_bytes())
+    assert not notebook_reader.recognizes(path, path.read_bytes())
     assert [entry.text for entry in read_entries(path)] == ["one", "two"]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def test_missing_picture(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match=r'There is no picture ".*nowhere\.jpg"'):
+    with pytest.raises(NotFound, match=r'There is no image ".*nowhere\.jpg"'):
         load_image(tmp_path / "nowhere.jpg")
     with pytest.raises(NotFound):
         load_image(str(tmp_path / "nowhere.jpg" / "deeper.jpg"))
@@ -35,17 +35,17 @@ def test_missing_picture(tmp_path: Path) -> None:
 
 
 def test_folder_and_device_are_no_pictures(tmp_path: Path) -> None:
-    with pytest.raises(BrokenData, match="not a file but a folder"):
+    with pytest.raises(BrokenData, match="is a folder or device; name an image"):
         load_image(tmp_path)
     if Path("/dev/zero").exists():
-        with pytest.raises(BrokenData, match="not a file"):
+        with pytest.raises(BrokenData, match="is a folder or device"):
             load_image("/dev/zero")
 
 
 def test_text_named_jpg(tmp_path: Path) -> None:
     path = tmp_path / "notes.jpg"
     path.write_text("these are notes")
-    with pytest.raises(BrokenData, match=r'notes\.jpg" is not a picture.*these are'):
+    with pytest.raises(BrokenData, match=r'notes\.jpg" is not an image.*these are'):
         load_image(path)
 
 

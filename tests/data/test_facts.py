@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravlm.data.facts import Fact, entity_key, entity_name, items, parse_text, read_facts
+from ravlm.data.facts import Fact, entity_key, entity_name, split_list, parse_facts, read_facts
 from ravlm.records import Entry
 
 
 def test_lines_become_facts_and_sentences() -> None:
     text = "\ufeffName: Ruby Finch\narea_km2: 12\nIt sings. The nest hangs low.\n名称：红雀"
-    assert parse_text(text) == [
+    assert parse_facts(text) == [
         Fact("Name", "Ruby Finch"),
         Fact("area km2", "12"),
         Fact("", "It sings."),
@@ -32,15 +32,15 @@ def test_lines_become_facts_and_sentences() -> None:
 )
 def test_prose_with_a_colon_is_no_fact(line: str) -> None:
     """Field-guide sentences with a colon in them were once read as a key of half a sentence."""
-    assert all(fact.key == "" for fact in parse_text(line))
+    assert all(fact.key == "" for fact in parse_facts(line))
 
 
 def test_an_address_stays_whole_as_a_value() -> None:
-    assert parse_text("URL: https://example.org/a") == [Fact("URL", "https://example.org/a")]
+    assert parse_facts("URL: https://example.org/a") == [Fact("URL", "https://example.org/a")]
 
 
 def test_a_heading_goes_with_the_lines_below_it() -> None:
-    facts = parse_text(
+    facts = parse_facts(
         "Nutrition per 100 gram: \n   energy ca 40 kilokalori \n   salt 1 g \nColour: red\nRound."
     )
     assert facts[0] == Fact("", "energy ca 40 kilokalori", "Nutrition per 100 gram")
@@ -48,11 +48,11 @@ def test_a_heading_goes_with_the_lines_below_it() -> None:
 
 
 def test_a_joined_key_is_split_when_the_value_has_two_parts() -> None:
-    assert parse_text("Country and volume: Italy,\xa0ca 180g") == [
+    assert parse_facts("Country and volume: Italy,\xa0ca 180g") == [
         Fact("Country", "Italy"),
         Fact("volume", "ca 180g"),
     ]
-    assert parse_text("Salt and pepper: yes") == [Fact("Salt and pepper", "yes")]
+    assert parse_facts("Salt and pepper: yes") == [Fact("Salt and pepper", "yes")]
 
 
 def test_metadata_is_read_too_and_nothing_twice() -> None:
@@ -85,12 +85,12 @@ def test_entries_of_one_name_are_one_entity() -> None:
 
 
 def test_items_of_a_list() -> None:
-    assert items("Spain, Portugal; Italy、法国") == ["Spain", "Portugal", "Italy", "法国"]
-    assert items("1,000") == ["1,000"]
+    assert split_list("Spain, Portugal; Italy、法国") == ["Spain", "Portugal", "Italy", "法国"]
+    assert split_list("1,000") == ["1,000"]
 
 
 @given(st.text().map(lambda text: text.replace(":", ",").replace("：", "，")))
 def test_no_word_is_lost(text: str) -> None:
     """Whatever prose is like, its letters stand in the facts."""
-    kept = "".join(fact.section + fact.key + fact.value for fact in parse_text(text))
+    kept = "".join(fact.section + fact.key + fact.value for fact in parse_facts(text))
     assert sorted({c for c in text if c.isalnum()}) == sorted({c for c in kept if c.isalnum()})

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ravlm.data.parallel import ahead, batched
+from ravlm.data.parallel import parallel_map, batched
 
 
 def test_batched() -> None:
@@ -19,10 +19,10 @@ def test_ahead_keeps_the_order_whoever_is_first() -> None:
         time.sleep(0.01 if number % 2 == 0 else 0)
         return number * number
 
-    assert list(ahead(slow_when_even, range(9), workers=4, lookahead=6)) == [
+    assert list(parallel_map(slow_when_even, range(9), workers=4, lookahead=6)) == [
         n * n for n in range(9)
     ]
-    assert list(ahead(slow_when_even, [], workers=2, lookahead=2)) == []
+    assert list(parallel_map(slow_when_even, [], workers=2, lookahead=2)) == []
 
 
 def test_ahead_does_not_run_away() -> None:
@@ -35,7 +35,7 @@ def test_ahead_does_not_run_away() -> None:
             taken.append(number)
             yield number
 
-    results = ahead(lambda number: number, source(), workers=2, lookahead=5)  # type: ignore[arg-type, var-annotated]
+    results = parallel_map(lambda number: number, source(), workers=2, lookahead=5)  # type: ignore[arg-type, var-annotated]
     for _ in range(3):
         next(results)
     assert len(taken) <= 5 + 3
@@ -44,7 +44,7 @@ def test_ahead_does_not_run_away() -> None:
 
 
 def test_ahead_raises_where_the_result_would_have_come() -> None:
-    results = ahead(lambda number: 1 // number, [2, 1, 0, 1], workers=2, lookahead=4)
+    results = parallel_map(lambda number: 1 // number, [2, 1, 0, 1], workers=2, lookahead=4)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)

@@ -40,8 +40,8 @@ def test_ids(tmp_path: Path) -> None:
     assert all(len(identity) == 32 for identity in ids[3:])
     assert [entry.id for entry in read_entries(path)] == ids
     assert [refused.reason for refused in stream.quarantine] == [
-        "The id is True; a string or a number is needed.",
-        "The id is ['x']; a string or a number is needed.",
+        "The id is True; it must be a string or a number.",
+        "The id is ['x']; it must be a string or a number.",
     ]
 
 
@@ -72,8 +72,8 @@ def test_duplicate_ids(tmp_path: Path) -> None:
     )
     stream = read_entries(path)
     assert [entry.text for entry in stream] == ["first", "taken", "same"]
-    assert [refused.place.rsplit(" ", 1)[1] for refused in stream.quarantine] == ["2", "3", "6"]
-    assert 'id "7" came before' in stream.quarantine[0].reason
+    assert [refused.location.rsplit(" ", 1)[1] for refused in stream.quarantine] == ["2", "3", "6"]
+    assert 'id "7" was used before' in stream.quarantine[0].reason
 
 
 def test_missing_picture_takes_its_text_along(pictures: Path) -> None:
@@ -96,7 +96,7 @@ def test_missing_picture_takes_its_text_along(pictures: Path) -> None:
         ("absolute", str(pictures / "blue.png")),
     ]
     assert len(stream.quarantine) == 5
-    assert stream.quarantine[0].reason.startswith(f'There is no picture "{pictures}/gone.png"')
+    assert stream.quarantine[0].reason.startswith(f'There is no image "{pictures}/gone.png"')
 
 
 def test_texts(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_texts(tmp_path: Path) -> None:
     stream = read_entries(path)
     assert [entry.texts for entry in stream] == [("one", "two", "three"), ("one",)]
     assert [refused.reason for refused in stream.quarantine] == [
-        '"text" is or holds 5; a string is needed.',
-        '"texts" is or holds None; a list of strings is needed.',
-        "The row has neither a picture nor a text.",
+        '"text" is or contains 5; it must be a string.',
+        '"texts" is or contains None; it must be a list of strings.',
+        "The row has neither an image nor a text.",
     ]
 
 
@@ -137,7 +137,7 @@ def test_metadata_keeps_its_types(tmp_path: Path) -> None:
         (["Image", "year"], 'Rename "Image" to "image".'),
         (["caption", "year"], 'Rename "caption" to "text".'),
         (["txet"], '"txet" is unknown. Did you mean "text"'),
-        (["year"], "is needed."),
+        (["year"], 'needs at least one of "image", "text", "texts"'),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -182,19 +182,19 @@ def test_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("a text")
     for name in ("empty", "texts"):
-        with pytest.raises(NotFound, match="has no pictures in it or below"):
+        with pytest.raises(NotFound, match="and its subfolders contain no images"):
             list(read_entries(tmp_path / name))
 
 
 def test_sources_of_no_known_kind(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
-    with pytest.raises(InvalidInput, match="It is a picture: name the folder"):
+    with pytest.raises(InvalidInput, match="It is an image: name the folder"):
         read_entries(tmp_path / "photo.png")
     (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "letter.txt").write_text("Dear Sir\nthis is a letter\n")
     for name in ("noise.csv", "letter.txt"):
         with pytest.raises(
-            InvalidInput, match="folder of pictures, Parquet, COCO captions, JSON lines"
+            InvalidInput, match="folder of images, Parquet, COCO captions, JSON Lines"
         ):
             read_entries(tmp_path / name)
     (tmp_path / "wide.csv").write_text("image,text\n", encoding="utf-16")

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravlm.data import text as words_module
-from ravlm.data.text import ChineseDictionary, is_chinese, segment_chinese, sentences, words
+from ravlm.data.text import (
+    ChineseDictionary,
+    is_chinese,
+    segment_chinese,
+    split_sentences,
+    split_words,
+)
 from ravlm.errors import MissingExtra
 
 # How a reader of Chinese cuts them: questions, captions, edit instructions, facts.
@@ -192,7 +198,7 @@ def test_fingerprint_names_the_dictionary(dictionary: ChineseDictionary) -> None
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lindera", None)
-    assert words("橘猫在睡觉 on a mat") == ["橘猫", "猫在", "在睡", "睡觉", "on", "a", "mat"]
+    assert split_words("橘猫在睡觉 on a mat") == ["橘猫", "猫在", "在睡", "睡觉", "on", "a", "mat"]
     assert is_chinese("a 猫")
     with pytest.raises(MissingExtra, match=r'pip install "ravlm\[starter\]"'):
         segment_chinese("橘猫")
@@ -201,12 +207,12 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.text(alphabet="ab Z09.,'_-!\t\n\x1c\"é’"))
 def test_words_of_plain_text_are_those_of_the_pattern(text: str) -> None:
     """ASCII takes a shorter way."""
-    assert words(text) == words_module._WORD.findall(text.lower())
+    assert split_words(text) == words_module._WORD.findall(text.lower())
 
 
 def test_words(dictionary: ChineseDictionary) -> None:
     text = "It's 3.5 km; a T-shirt. 图片中的动物"
-    assert words(text) == [
+    assert split_words(text) == [
         "it's",
         "3.5",
         "km",
@@ -219,9 +225,9 @@ def test_words(dictionary: ChineseDictionary) -> None:
         "的动",
         "动物",
     ]
-    assert words(text, dictionary)[-4:] == ["图片", "中", "的", "动物"]
-    assert words("猫") == ["猫"]
-    assert words("") == words("!?，。 ") == []
+    assert split_words(text, dictionary)[-4:] == ["图片", "中", "的", "动物"]
+    assert split_words("猫") == ["猫"]
+    assert split_words("") == split_words("!?，。 ") == []
 
 
 @pytest.mark.parametrize(
@@ -245,12 +251,12 @@ def test_is_chinese(text: str, chinese: bool) -> None:
     ],
 )
 def test_sentences(text: str, expected: list[str]) -> None:
-    assert sentences(text) == expected
+    assert split_sentences(text) == expected
 
 
 @given(st.text(alphabet=st.sampled_from(list('ab.!?。！ \n"”Mr猫狗的\u3000e')), max_size=60))
 def test_sentences_lose_only_white_space(text: str) -> None:
-    assert "".join("".join(sentences(text)).split()) == "".join(text.split())
+    assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
 
 
 @given(

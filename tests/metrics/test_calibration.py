@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ravlm.errors import InvalidInput
-from ravlm.evaluation.statistics import Paired
+from ravlm.evaluation.statistics import PairedScores
 from ravlm.metrics import calibration_from_counts, expected_calibration_error
 
 
@@ -31,7 +31,7 @@ def test_its_interval_is_that_of_resampled_bins() -> None:
         sure.tolist(), (rng.random(2000) < sure).astype(float).tolist()
     )
     assert score.value < 0.03
-    interval = Paired([score], resamples=500).interval(0)
+    interval = PairedScores([score], resamples=500).interval(0)
     assert interval.low < score.value + 0.02
     assert interval.high < 0.06
 

@@ -29,8 +29,8 @@ from ravlm.metrics import (
     rouge,
     rouge_l,
 )
-from ravlm.metrics.rouge import common_subsequence
-from ravlm.metrics.tokenization import Texts
+from ravlm.metrics.rouge import lcs_length
+from ravlm.metrics.tokenization import TokenizedCorpus
 from ravlm.records import Score
 
 WORDS = "a the dog cat dogs runs run on grass . red man 's café 3.5 the the , two-tone U.S. don't 天空".split()  # noqa: SIM905
@@ -66,7 +66,7 @@ def check_against_pycocoevalcap(
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    texts = Texts(candidates, references, tokenize)  # type: ignore[arg-type]
+    texts = TokenizedCorpus(candidates, references, tokenize)  # type: ignore[arg-type]
     found = {i: [line] for i, line in enumerate(texts.candidate_lines)}
     wanted = dict(enumerate(texts.reference_lines))
     ours = caption_scores(candidates, references, tokenize)  # type: ignore[arg-type]
@@ -160,7 +160,7 @@ def test_common_subsequence_equals_the_table() -> None:
                 table[i + 1, j + 1] = (
                     table[i, j] + 1 if a == b else max(table[i, j + 1], table[i + 1, j])
                 )
-        assert common_subsequence(one, other) == table[-1, -1]
+        assert lcs_length(one, other) == table[-1, -1]
 
 
 def test_frozen_frequencies_score_a_subset_as_in_the_whole() -> None:
@@ -215,7 +215,7 @@ def test_meteor_is_its_program_but_for_ambiguous_stems(shared_data: Path) -> Non
     jar = Path(package.__file__).parent / package.METEOR_JAR
     function = ZipFile(jar).read("function/english.words").decode().split()
     candidates, references = flickr(shared_data, 300)
-    texts = Texts(candidates, references)
+    texts = TokenizedCorpus(candidates, references)
     given = "".join(
         f"SCORE ||| {' ||| '.join(lines)} ||| {line}\n"
         for line, lines in zip(texts.candidate_lines, texts.reference_lines, strict=True)

@@ -17,7 +17,7 @@ from ravlm.metrics import (
     ndcg_at,
     precision_at,
     recall_at,
-    share_from_counts,
+    ratio_from_counts,
 )
 
 RANKED = [["a", "b", "c"], ["x", "y", "z"], ["p"]]
@@ -111,7 +111,7 @@ def test_citations_on_paper() -> None:
     assert (precision.value, precision.items) == (pytest.approx(1 / 3), (0.5, 0.0, 0.0))
     assert (recall.value, recall.items) == (0.5, (1.0, 0.0, 0.0))
     assert precision.counts is not None
-    assert float(share_from_counts(precision.counts[[0, 0]].sum(axis=0))) == 0.5
+    assert float(ratio_from_counts(precision.counts[[0, 0]].sum(axis=0))) == 0.5
     with pytest.raises(InvalidInput, match="1 lists of citations and 2"):
         citation_precision([["a"]], [["a"], ["b"]])
     with pytest.raises(InvalidInput, match='Output 0 has the text "ab"'):

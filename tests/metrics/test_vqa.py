@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics import containment, exact_match, normalise_answer, token_f1, vqa_accuracy
+from ravlm.metrics import containment, exact_match, normalize_answer, token_f1, vqa_accuracy
 
 RULES = {
     "The Cat": "cat",  # lower case, articles
@@ -39,7 +39,7 @@ RULES = {
 
 @pytest.mark.parametrize("text", RULES)
 def test_normalisation(text: str) -> None:
-    assert normalise_answer(text) == RULES[text]
+    assert normalize_answer(text) == RULES[text]
 
 
 def test_soft_accuracy_on_paper() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ravlm.data.text import sentences
+from ravlm.data.text import split_sentences
 from ravlm.records import Entry
 
 _LINE = re.compile(r"([^:：]{1,60})[:：](?!//)\s*(.*)")
@@ -43,14 +43,14 @@ class Fact:
 def read_facts(entry: Entry) -> list[Fact]:
     """The facts of an entry's texts in order, then those of its metadata; none twice."""
     found: dict[tuple[str, str], Fact] = {}
-    for fact in [f for text in entry.texts for f in parse_text(text)] + _metadata_facts(
+    for fact in [f for text in entry.texts for f in parse_facts(text)] + _metadata_facts(
         entry.metadata
     ):
         found.setdefault((fact.key.casefold(), fact.value.casefold()), fact)
     return list(found.values())
 
 
-def parse_text(text: str) -> list[Fact]:
+def parse_facts(text: str) -> list[Fact]:
     """The facts of one text: a `key: value` line each, every other line sentence by sentence.
 
     A line `heading:` without a value is the `section` of what follows, up to the next key. Where a
@@ -62,7 +62,7 @@ def parse_text(text: str) -> list[Fact]:
         line = raw.strip("\ufeff \t")
         match = _LINE.fullmatch(line)
         if match is None or _NOT_A_KEY.search(match[1]) or len(match[1].split()) > _MAX_KEY_WORDS:
-            facts.extend(Fact("", sentence, section) for sentence in sentences(line))
+            facts.extend(Fact("", sentence, section) for sentence in split_sentences(line))
         elif match[2]:
             section = ""
             facts.extend(_split_conjoined(_plain(match[1]), match[2].strip()))
@@ -75,7 +75,7 @@ def entity_name(entry: Entry) -> str:
     """The name of what the entry is about: its first line whose key means "name", else its
     metadata; "" for none."""
     for text in entry.texts:
-        for fact in parse_text(text):
+        for fact in parse_facts(text):
             if _NAME_KEY.fullmatch(fact.key):
                 return fact.value
     for values in (entry.metadata, entry.metadata.get("facts")):
@@ -98,7 +98,7 @@ def is_name_key(key: str) -> bool:
     return _NAME_KEY.fullmatch(key) is not None
 
 
-def items(value: str) -> list[str]:
+def split_list(value: str) -> list[str]:
     """A value that is a list, by commas, semicolons and 、: its items."""
     return [item.strip() for item in re.split(r",(?=\s)|[;，；、]", value) if item.strip()]
 
@@ -108,7 +108,7 @@ def _plain(key: str) -> str:
 
 
 def _split_conjoined(key: str, value: str) -> list[Fact]:
-    keys, values = _CONJOINED.fullmatch(key), items(value)
+    keys, values = _CONJOINED.fullmatch(key), split_list(value)
     if keys is None or len(values) != 2:
         return [Fact(key, value)]
     return [Fact(_plain(k), v) for k, v in zip(keys.groups(), values, strict=True)]
@@ -134,3 +134,9 @@ def _say(value: Any) -> str:
     if isinstance(value, list | tuple) and all(isinstance(v, str | int | float) for v in value):
         return ", ".join(str(v) for v in value)
     return ""
+
+
+items = split_list  # temporary alias
+
+
+parse_text = parse_facts  # temporary alias

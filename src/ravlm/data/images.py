@@ -1,7 +1,8 @@
-"""Pictures from anywhere to upright RGB: paths, bytes, PIL images, http(s) addresses.
+"""Load images: paths, bytes, PIL images and http(s) addresses become upright RGB.
 
-The only place that opens a picture. Sizes are checked in the header, before anything is decoded,
-and no global setting of Pillow is touched. Knows nothing of encoders and entries."""
+This is the only module that opens images. Sizes are checked in the header, before anything is
+decoded, and no global setting of Pillow is changed.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +24,10 @@ from PIL import Image
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.records import ImageSource
 
-Form = Literal["rgb", "alpha", "own"]
+ColorMode = Literal["rgb", "keep_alpha", "original"]
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://|^(data):", re.ASCII)
-_ORIENTATION = 0x0112  # the EXIF tag
-_UPRIGHT = {
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSE_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -35,35 +36,37 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow's decoders were seen to raise on damaged files, found by feeding them random and cut
-# ones.
-_DECODING = (
-    OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError, ArithmeticError,
-    RuntimeError, AssertionError, MemoryError, BufferError, struct.error, zlib.error,
-    Image.DecompressionBombError, Warning,  # where a program turns warnings into errors
+_ORIENTATION_NOTES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""Keys of `Image.info` that may hold an orientation; a rotated image must not be rotated again."""
+# What Pillow's decoders raised on damaged files, found by feeding them random and truncated ones.
+_DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError,
+    ArithmeticError, RuntimeError, AssertionError, MemoryError, BufferError, struct.error,
+    zlib.error, Image.DecompressionBombError,
+    Warning,  # in programs that turn warnings into errors
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What a picture may cost before it is refused.
+    """The limits above which an image is refused.
 
-    Pillow itself warns above 89 million pixels and refuses above 179 million, whatever stands here.
+    Pillow itself warns above 89 million pixels and refuses above 179 million, whatever is set here.
     """
 
     max_pixels: int = 89_000_000
-    """Width x height as the header tells it."""
+    """Width x height, as given in the header."""
     max_bytes: int = 100_000_000
-    """Size of the file or of what an address sends."""
+    """Size of the file, or of the response from an address."""
     seconds: float = 20.0
-    """Longest wait for an address."""
+    """Timeout for an address."""
 
 
 DEFAULT_LIMITS = ImageLimits()
 
 
 def is_address(source: object) -> bool:
-    """Whether `source` is written as an address (`https://...`) and not as a path."""
+    """Return whether `source` is an address (`https://...`) rather than a path."""
     return isinstance(source, str) and _SCHEME.match(source) is not None
 
 
@@ -72,47 +75,53 @@ def load_image(
     *,
     edge: int | None = None,
     limits: ImageLimits = DEFAULT_LIMITS,
-    form: Form = "rgb",
+    mode: ColorMode = "rgb",
 ) -> Image.Image:
-    """Decode `source` to an upright RGB image of its own; the first frame of an animation,
-    transparency over white.
+    """Decode `source` to a new, upright image.
 
-    `form`: "alpha" gives a picture that has transparency as RGBA instead, its colours as stored;
-    "own" leaves every picture in its own mode (grey, palette ...). `edge`: the length in pixels
-    that the shorter side must keep; a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where
-    that suffices, several times cheaper. Without it, and in other formats, the full size is
-    returned. A PIL image is left as it was (its current frame is taken). 16-bit values are scaled
-    from 0..65535; floats from 0..1, 0..255 or else their own range.
+    By default the result is RGB, with transparency over white and the first frame of an animation.
+    With `mode="keep_alpha"`, an image with transparency becomes RGBA, its colors as stored;
+    `mode="original"` keeps the image's own mode (gray, palette ...). 16-bit values are scaled from
+    0..65535; floats from 0..1, 0..255 or else their own range. A PIL image is not modified, and its
+    current frame is used.
 
-    Raises NotFound for what isn't there, BrokenData (with the reason) for what can't be decoded or
-    is too large."""
+    `edge`: the shorter side must keep at least this many pixels. A JPEG is then decoded at 1/2, 1/4
+    or 1/8 of its size where that suffices, which is several times faster. Other formats, and
+    `edge=None`, give the full size.
+
+        load_image("cat.jpg").size      # (1600, 1200)
+
+    Raises NotFound if the image does not exist, and BrokenData, with the reason, if it can't be
+    decoded or exceeds `limits`.
+    """
     if edge is not None and edge < 1:
         raise InvalidInput(
-            f"edge is {edge}; a number of pixels from 1 on is needed, or None for the full size."
+            f"edge is {edge}; it must be at least 1 pixel, or None for the full size."
         )
     if isinstance(source, Image.Image):
-        return _decode(source, "the PIL image", None, limits, owned=False, form=form)
-    name, data = _name(source), image_bytes(source, limits)
+        return _decode(source, "the PIL image", limits, mode)
+    name = _display_name(source)
+    data = image_bytes(source, limits)
     try:
         image = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        reason = str(error).rstrip(".")
         raise BrokenData(
-            f"{name} has too many pixels to be safe: {str(error).rstrip('.')}; make it smaller."
+            f"{name} has too many pixels to be safe: {reason}; make it smaller."
         ) from None
-    except _DECODING:
-        start = bytes(data[:12])
+    except _DECODE_ERRORS:
         raise BrokenData(
-            f"{name} is not a picture: its content is none of the formats that Pillow reads (it begins with {start!r})."
+            f"{name} is not an image: it has none of the formats that Pillow reads "
+            f"(it begins with {bytes(data[:12])!r})."
         ) from None
     with image:
-        return _decode(image, name, edge, limits, owned=True, form=form)
+        return _decode(image, name, limits, mode, draft_edge=edge)
 
 
 def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """The encoded picture as it lies in the file or at the address; a PIL image as a PNG of its RGB
-    form.
+    """Return the encoded image of a file or address; a PIL image is encoded as RGB PNG.
 
-    Raises NotFound, or BrokenData for an empty or too large one; the content is not looked at.
+    The content is not checked. Raises NotFound, or BrokenData if it is empty or too large.
     """
     if isinstance(source, Image.Image):
         buffer = io.BytesIO()
@@ -126,19 +135,22 @@ def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> by
         data = _read(Path(source), limits)
     else:
         raise InvalidInput(
-            f"An image is a path, an http(s) address, bytes or a PIL image, not {type(source).__name__}; convert it."
+            "An image must be a path, an http(s) address, bytes or a PIL image, "
+            f"not {type(source).__name__}."
         )
     if not data:
-        raise BrokenData(f"{_name(source)} is empty (0 bytes); put the picture there again.")
+        raise BrokenData(f"{_display_name(source)} is empty (0 bytes); copy the image again.")
     if len(data) > limits.max_bytes:
-        raise BrokenData(
-            f"{_name(source)} has {len(data):,} bytes; at most {limits.max_bytes:,} are read."
-        )
+        size = f"{_display_name(source)} has {len(data):,} bytes"
+        raise BrokenData(f"{size}; at most {limits.max_bytes:,} are read.")
     return data
 
 
 def content_hash(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> str:
-    """SHA-256 (hexadecimal) of the encoded bytes; of mode, size and pixels of a PIL image."""
+    """Return the SHA-256, in hexadecimal, of the encoded bytes.
+
+    For a PIL image it is the hash of mode, size and pixels.
+    """
     if isinstance(source, Image.Image):
         head = f"{source.mode} {source.size[0]}x{source.size[1]} ".encode()
         return hashlib.sha256(head + source.tobytes()).hexdigest()
@@ -146,45 +158,44 @@ def content_hash(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> s
 
 
 def _decode(
-    image: Image.Image, name: str, edge: int | None, limits: ImageLimits, *, owned: bool, form: Form
+    image: Image.Image,
+    name: str,
+    limits: ImageLimits,
+    mode: ColorMode,
+    draft_edge: int | None = None,
 ) -> Image.Image:
+    """Decode an opened image. `draft_edge` lets a JPEG be decoded at a fraction of its size."""
     width, height = image.size
     if width * height > limits.max_pixels:
-        raise BrokenData(
-            f"{name} has {width:,} x {height:,} pixels; at most {limits.max_pixels:,} are decoded: make it smaller."
-        )
+        size = f"{name} has {width:,} x {height:,} pixels"
+        raise BrokenData(f"{size}; at most {limits.max_pixels:,} are decoded. Make it smaller.")
     if image.format == "EPS":
         raise BrokenData(
-            f"{name} is PostScript, a program and not a picture; convert it to PNG or JPEG."
+            f"{name} is PostScript, a program rather than an image; convert it to PNG or JPEG."
         )
     try:
-        if edge is not None and owned:
-            image.draft("RGB", (edge, edge))
+        if draft_edge is not None:
+            image.draft("RGB", (draft_edge, draft_edge))
         image.load()
-        upright = _upright(image)
-        result = upright if form == "own" else _to_rgb(upright, keep_alpha=form == "alpha")
-    except _DECODING as error:
+        result = _make_upright(image)
+        if mode != "original":
+            result = _to_rgb(result, keep_alpha=mode == "keep_alpha")
+    except _DECODE_ERRORS as error:
         kind = image.format or image.mode
-        raise BrokenData(
-            f"{name} can't be decoded as {kind}: {str(error) or type(error).__name__}."
-        ) from error
+        reason = str(error) or type(error).__name__
+        raise BrokenData(f"{name} can't be decoded as {kind}: {reason}.") from error
     return result.copy() if result is image else result
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _make_upright(image: Image.Image) -> Image.Image:
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except _DECODING:  # damaged EXIF is no reason to lose the picture
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except _DECODE_ERRORS:  # damaged EXIF is no reason to reject the image
         return image
-    if orientation not in _UPRIGHT:
+    if orientation not in _TRANSPOSE_BY_ORIENTATION:
         return image
-    upright = image.transpose(_UPRIGHT[orientation])
-    for note in (
-        "exif",
-        "Raw profile type exif",
-        "xmp",
-        "XML:com.adobe.xmp",
-    ):  # each may say to turn it once more
+    upright = image.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
+    for note in _ORIENTATION_NOTES:
         upright.info.pop(note, None)
     return upright
 
@@ -193,48 +204,49 @@ def _to_rgb(image: Image.Image, keep_alpha: bool) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image).astype(np.float32), 65535)
+        return _rgb_from_gray(np.asarray(image).astype(np.float32), 0, 65535)
     if image.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
-        return _grey(values, *_value_range(values, image.mode))
+        return _rgb_from_gray(values, *_value_range(values, image.mode))
     if image.mode == "LAB":
-        return _from_lab(image)
+        return _rgb_from_lab(image)
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode[:-1] + "A")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if keep_alpha:
             return image
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
 
 
 def _value_range(values: np.ndarray, mode: str) -> tuple[float, float]:
+    """Return the values of black and white: the smallest usual range that contains `values`."""
     low, high = float(values.min()), float(values.max())
-    for top in (65535,) if mode == "I" else (1, 255):
-        if low >= 0 and high <= top:
-            return top, 0
-    return high, low
+    for white in (65535,) if mode == "I" else (1, 255):
+        if low >= 0 and high <= white:
+            return 0, white
+    return low, high
 
 
-def _grey(values: np.ndarray, top: float, bottom: float = 0) -> Image.Image:
-    scaled = (values - bottom) * (255 / max(top - bottom, 1e-12))
+def _rgb_from_gray(values: np.ndarray, black: float, white: float) -> Image.Image:
+    scaled = (values - black) * (255 / max(white - black, 1e-12))
     return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8)).convert("RGB")
 
 
-def _from_lab(image: Image.Image) -> Image.Image:
+def _rgb_from_lab(image: Image.Image) -> Image.Image:
     from PIL import ImageCms
 
-    converted = ImageCms.profileToProfile(
-        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-    )
-    assert converted is not None  # only with inPlace
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted is not None  # it is None only with inPlace
     return converted
 
 
-def _name(source: object) -> str:
+def _display_name(source: object) -> str:
     if isinstance(source, bytes | bytearray | memoryview):
-        return "The picture given as bytes"
+        return "The image given as bytes"
     text = str(source)
     return f'"{text if len(text) <= 300 else text[:300] + "..."}"'
 
@@ -243,61 +255,58 @@ def _read(path: Path, limits: ImageLimits) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise BrokenData(
-                f'"{path}" is not a file but a folder or device; name a picture in it.'
-            )
+            raise BrokenData(f'"{path}" is a folder or device; name an image file.')
         if status.st_size > limits.max_bytes:
-            raise BrokenData(
-                f'"{path}" has {status.st_size:,} bytes; at most {limits.max_bytes:,} are read.'
-            )
+            size = f'"{path}" has {status.st_size:,} bytes'
+            raise BrokenData(f"{size}; at most {limits.max_bytes:,} are read.")
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f'There is no picture "{path}"; check the path.') from None
+        raise NotFound(f'There is no image "{path}"; check the path.') from None
     except (OSError, ValueError) as error:  # no permission, a name too long, a NUL character in it
-        raise BrokenData(f"{_name(path)} can't be read: {error}.") from error
+        raise BrokenData(f"{_display_name(path)} can't be read: {error}.") from error
 
 
 def _fetch(address: str, limits: ImageLimits) -> bytes:
+    """Download an http(s) address within the limits of size and time."""
     match = _SCHEME.match(address)
     assert match is not None
     scheme = (match[1] or match[2]).lower()
+    name = _display_name(address)
     if scheme not in ("http", "https"):
-        raise InvalidInput(
-            f'{_name(address)} has the scheme "{scheme}"; allowed: http, https, or a path.'
-        )
+        raise InvalidInput(f'{name} has the scheme "{scheme}"; allowed: http, https, or a path.')
     import http.client
     import urllib.error
+
+    try:
+        return _download(address, limits)
+    except urllib.error.HTTPError as error:
+        raise NotFound(f"{name} answered {error.code} {error.reason}; check the address.") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise NotFound(
+            f"{name} can't be fetched: {reason}; check the address and the network."
+        ) from error
+
+
+def _download(address: str, limits: ImageLimits) -> bytes:
     import urllib.request as net
 
-    opener = net.OpenerDirector()  # build_opener would follow a redirect to ftp: or read file:
+    name = _display_name(address)
+    opener = net.OpenerDirector()  # build_opener would follow a redirect to ftp: or file:
     for handler in (
         net.ProxyHandler(), net.UnknownHandler(), net.HTTPHandler(), net.HTTPSHandler(),
         net.HTTPDefaultErrorHandler(), net.HTTPRedirectHandler(), net.HTTPErrorProcessor(),
     ):  # fmt: skip
         opener.add_handler(handler)
     deadline = time.monotonic() + limits.seconds
-    received = bytearray()
-    try:
-        request = net.Request(address, headers={"User-Agent": "ravlm"})  # noqa: S310 - the scheme was checked
-        with opener.open(request, timeout=limits.seconds) as response:
-            while piece := response.read1(65536):
-                received += piece
-                if len(received) > limits.max_bytes:
-                    raise BrokenData(
-                        f"{_name(address)} sends more than the {limits.max_bytes:,} bytes allowed."
-                    )
-                if time.monotonic() > deadline:
-                    raise BrokenData(
-                        f"{_name(address)} was not received within {limits.seconds:g} seconds."
-                    )
-    except urllib.error.HTTPError as error:
-        raise NotFound(
-            f"{_name(address)} answered {error.code} {error.reason}; check the address."
-        ) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise NotFound(
-            f"{_name(address)} can't be fetched: {reason}; check the address and the network."
-        ) from error
-    return bytes(received)
+    data = bytearray()
+    request = net.Request(address, headers={"User-Agent": "ravlm"})  # noqa: S310 - scheme checked
+    with opener.open(request, timeout=limits.seconds) as response:
+        while chunk := response.read1(65536):
+            data += chunk
+            if len(data) > limits.max_bytes:
+                raise BrokenData(f"{name} sends more than the {limits.max_bytes:,} bytes allowed.")
+            if time.monotonic() > deadline:
+                raise BrokenData(f"{name} was not received within {limits.seconds:g} seconds.")
+    return bytes(data)

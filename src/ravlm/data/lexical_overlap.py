@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from ravlm.data.text import words
+from ravlm.data.text import split_words
 
 _FUNCTION_WORDS = frozenset(
     {
@@ -27,7 +27,7 @@ _SHORTEST_STEM, _SHORTEST_COGNATE = 3, 5
 
 def content_words(text: str) -> frozenset[str]:
     """The stems of the words of `text` that carry meaning."""
-    return frozenset(_stem(word) for word in words(text) if word not in _FUNCTION_WORDS)
+    return frozenset(_stem(word) for word in split_words(text) if word not in _FUNCTION_WORDS)
 
 
 def overlap(wanted: Set[str], given: Set[str]) -> float:

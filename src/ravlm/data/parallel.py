@@ -13,7 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(
+def parallel_map(
     function: Callable[[T], R], items: Iterable[T], workers: int, lookahead: int
 ) -> Iterator[R]:
     """`map(function, items)` in order, at most `lookahead` results ahead of the reader, in
@@ -41,3 +41,6 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     source = iter(items)
     while batch := list(islice(source, size)):
         yield batch
+
+
+ahead = parallel_map  # temporary alias

@@ -1,7 +1,8 @@
-"""Sources to streams of entries or pairs: which reader takes a source, duplicate ids, quarantine.
+"""Streams of entries or pairs from any source: format detection, duplicate ids, quarantine.
 
-Knows no file format itself: those are in sources/, one module each, named in `READERS`. To add one,
-see docs/adding-a-reader.md."""
+The formats stand in formats/, one module each. `READERS` is the only list of them; to add one, see
+docs/how-to/reader.md.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ravlm.data.formats import (
     coco,
@@ -23,7 +24,14 @@ from ravlm.data.formats import (
     parquet,
     webdataset,
 )
-from ravlm.data.rows import CONTENT, Quarantined, Row, to_entry, to_pair, wrong_keys
+from ravlm.data.rows import (
+    CONTENT_KEYS,
+    Quarantined,
+    Row,
+    missing_keys_error,
+    to_entry,
+    to_pair,
+)
 from ravlm.errors import BrokenData, InvalidInput, NotFound, RavlmError
 from ravlm.records import Entry, Pair
 
@@ -32,107 +40,113 @@ __all__ = [
     "EntryStream",
     "PairStream",
     "Quarantined",
-    "Reader",
     "Row",
+    "SourceReader",
     "read_entries",
     "read_pairs",
 ]
 
 Record = TypeVar("Record", Entry, Pair)
-_HEAD = 65536  # bytes of a file that a reader may look at to recognise it
-_ROWS_WITHOUT_KEYS = (
-    20  # so many rows at the start without any known key: the names are wrong, not the rows
-)
+_HEAD_BYTES = 65536
+"""How much of a file a reader sees to recognize it."""
+_MAX_ROWS_WITHOUT_CONTENT = 20
+"""If the first 20 rows have no content key, the columns are misnamed: raise instead of rejecting
+every row."""
 
 
-@dataclass(frozen=True)
-class Reader:
-    """How one kind of source is recognised and read."""
+class SourceReader(Protocol):
+    """The interface of a module in formats/: how one kind of source is recognized and read."""
 
-    recognises: Callable[[Path, bytes], bool]
-    """(path, first bytes; none of a folder) -> whether this reader takes it."""
-    rows: Callable[[Path], Iterator[Row | Quarantined]]
-    """path -> its rows, and what of it was refused; anew at each call."""
+    def recognizes(self, path: Path, head: bytes, /) -> bool:
+        """Return whether this reader takes `path`. `head`: its first bytes, empty for a folder."""
+
+    def read_rows(self, path: Path, /) -> Iterator[Row | Quarantined]:
+        """Yield the rows of `path`, and what of it was rejected. Each call reads it again."""
 
 
-READERS: dict[
-    str, Reader
-] = {  # the first that recognises a source takes it: the particular before the general
-    "saved dataset (Hugging Face)": Reader(hf_dataset.recognises, hf_dataset.rows),
-    "WebDataset shards": Reader(webdataset.recognises, webdataset.rows),
-    "folder of pictures": Reader(image_folder.recognises, image_folder.rows),
-    "Parquet": Reader(parquet.recognises, parquet.rows),
-    "COCO captions": Reader(coco.recognises, coco.rows),
-    "JSON lines": Reader(jsonl.recognises, jsonl.rows),
-    "Flickr token file": Reader(flickr.recognises, flickr.rows),
-    "CSV or TSV with named columns": Reader(csv.recognises, csv.rows),
+# The first reader that recognizes a source takes it: list the specific before the general.
+READERS: dict[str, SourceReader] = {
+    "saved dataset (Hugging Face)": hf_dataset,
+    "WebDataset shards": webdataset,
+    "folder of images": image_folder,
+    "Parquet": parquet,
+    "COCO captions": coco,
+    "JSON Lines": jsonl,
+    "Flickr token file": flickr,
+    "CSV or TSV with named columns": csv,
 }
 
 
 def read_entries(
     source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
 ) -> EntryStream:
-    """The entries of a source: what it is, is found out from its content (`READERS`); "-" is JSON
-    lines from the input.
+    """Stream the entries of `source`; the format is detected from its content.
 
-    `images` is the folder where relative pictures start; without it they start where the source
-    lies, and those of a COCO or token file are looked for in the folders in and beside it.
+    `source` is a file or folder in one of the formats of `READERS`, or "-" for JSON Lines from
+    standard input. `images` is the folder that relative image paths start from. It defaults to the
+    folder of the source; for a COCO or token file, nearby folders are searched as well.
 
-    Nothing is held: each iteration reads the source anew ("-", standard input, can be read once).
-    `.quarantine` lists what the running iteration refused, with reason and place: a row that can't
-    be read, whose picture is missing, or whose id came before. Pictures are not decoded here.
+    Each iteration reads the source again (standard input can be read once), and nothing is held in
+    memory. `.quarantine` lists what the current iteration rejected, with reason and location: a row
+    that can't be read, whose image is missing, or whose id was used before. Images are not decoded.
 
-    Raises NotFound for a source that isn't there or a folder without pictures, InvalidInput for one
-    that no reader recognises or whose rows have none of the keys image, text, texts."""
+        for entry in read_entries("photos.jsonl"):
+            print(entry.id, entry.text)
+
+    Raises NotFound if the source does not exist or is a folder without images, and InvalidInput if
+    no reader recognizes it or its rows have none of the keys image, text, texts.
+    """
     return EntryStream(source, images)
 
 
 def read_pairs(
     source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
 ) -> PairStream:
-    """Like `read_entries`; each row needs a picture and a text, or goes to quarantine."""
+    """Stream the pairs of `source`. As `read_entries`; a row without image or text is rejected."""
     return PairStream(source, images)
 
 
 class _Stream(Generic[Record]):
-    _make: Callable[[Row], Record]
+    _to_record: Callable[[Row], Record]
 
     def __init__(
         self, source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
     ) -> None:
         if not isinstance(source, str | os.PathLike) or not os.fspath(source):
-            raise InvalidInput(f'A source is the path of a folder or file, or "-", not {source!r}.')
-        self.source = "-" if os.fspath(source) == "-" else Path(source)
+            raise InvalidInput(
+                f'source is {source!r}; it must be the path of a folder or file, or "-".'
+            )
         if images is not None and not Path(images).is_dir():
-            raise NotFound(f'There is no folder of pictures "{images}"; check the path.')
+            raise NotFound(f'There is no folder of images "{images}"; check the path.')
+        self.source = "-" if os.fspath(source) == "-" else Path(source)
         self.images = None if images is None else Path(images)
         self.quarantine: list[Quarantined] = []
-        self._taken = False
-        self._reader = None if self.source == "-" else _recognise(Path(source))
+        self._stdin_consumed = False
+        self._reader = None if self.source == "-" else _find_reader(Path(source))
 
     def __iter__(self) -> Iterator[Record]:
-        self.quarantine = refused = []
-        seen: set[int] = set()
-        for row in _with_known_keys(self._rows(), self._name):
+        self.quarantine = quarantine = []
+        id_hashes: set[int] = set()
+        for row in _require_content_keys(self._rows(), self._name):
             if isinstance(row, Quarantined):
-                refused.append(row)
+                quarantine.append(row)
                 continue
             if self.images is not None:
                 row = replace(row, folder=self.images)
             try:
-                record = type(self)._make(row)
+                record = type(self)._to_record(row)
             except RavlmError as error:
-                refused.append(Quarantined(row.place, str(error)))
+                quarantine.append(Quarantined(row.location, str(error)))
                 continue
-            mark = int.from_bytes(hashlib.blake2b(record.id.encode(), digest_size=8).digest())
-            if mark in seen:
-                reason = f'The id "{record.id}" came before in this source; the first row with it was taken.'
-                refused.append(Quarantined(row.place, reason))
+            id_hash = _hash64(record.id)
+            if id_hash in id_hashes:
+                reason = f'The id "{record.id}" was used before; the first row with it was kept.'
+                quarantine.append(Quarantined(row.location, reason))
                 continue
-            seen.add(mark)
+            id_hashes.add(id_hash)
             yield record
-        if not seen and not refused:
-            refused.append(Quarantined(self._name, "It has no rows."))
+        if not id_hashes and not quarantine:
+            quarantine.append(Quarantined(self._name, "It has no rows."))
 
     @property
     def _name(self) -> str:
@@ -140,68 +154,76 @@ class _Stream(Generic[Record]):
 
     def _rows(self) -> Iterator[Row | Quarantined]:
         if isinstance(self.source, Path):
-            if self._reader is None:
-                return iter(())
-            return self._reader.rows(self.source)
-        if self._taken:
+            return iter(()) if self._reader is None else self._reader.read_rows(self.source)
+        if self._stdin_consumed:
             raise InvalidInput(
                 "Standard input can be read once; save it to a file to read it again."
             )
-        self._taken = True
+        self._stdin_consumed = True
         return jsonl.rows_of_lines(sys.stdin.buffer, "standard input", Path.cwd())
 
 
 class EntryStream(_Stream[Entry]):
-    """An iterable of Entry; `.quarantine` lists what the running iteration refused."""
+    """An iterable of Entry; `.quarantine` lists what the current iteration rejected."""
 
-    _make = staticmethod(to_entry)
+    _to_record = staticmethod(to_entry)
 
 
 class PairStream(_Stream[Pair]):
-    """An iterable of Pair; `.quarantine` lists what the running iteration refused."""
+    """An iterable of Pair; `.quarantine` lists what the current iteration rejected."""
 
-    _make = staticmethod(to_pair)
+    _to_record = staticmethod(to_pair)
 
 
-def _recognise(path: Path) -> Reader | None:
-    """The reader for `path`; None for an empty file."""
+def _hash64(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def _find_reader(path: Path) -> SourceReader | None:
+    """Return the reader for `path`, or None for an empty file."""
     head = b""
     if path.is_file():
-        try:
-            with open(path, "rb") as file:
-                head = file.read(_HEAD)
-        except OSError as error:
-            raise BrokenData(f'"{path}" can\'t be read: {error.strerror}.') from None
+        head = _read_head(path)
         if not head:
             return None
     elif not path.exists():
         raise NotFound(f'There is no file or folder "{path}"; check the path.')
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and not image_folder.begins_like_a_picture(head):
+    is_image = image_folder.looks_like_image(head)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and not is_image:
         raise InvalidInput(f'"{path}" is text in UTF-16; save it as UTF-8.')
     for reader in READERS.values():
-        if reader.recognises(path, head):
+        if reader.recognizes(path, head):
             return reader
-    hint = (
-        " It is a picture: name the folder it lies in."
-        if image_folder.begins_like_a_picture(head)
-        else ""
-    )
-    raise InvalidInput(f'"{path}" is no source that can be read: {", ".join(READERS)}.{hint}')
+    hint = " It is an image: name the folder that contains it." if is_image else ""
+    raise InvalidInput(f'"{path}" is in no known format: {", ".join(READERS)}.{hint}')
 
 
-def _with_known_keys(rows: Iterator[Row | Quarantined], name: str) -> Iterator[Row | Quarantined]:
-    """`rows` as they are, unless the first ones have none of the keys that make an entry."""
-    waiting: list[Row | Quarantined] = []
-    without: list[Row] = []
+def _read_head(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise BrokenData(f'"{path}" can\'t be read: {error.strerror}.') from None
+
+
+def _require_content_keys(
+    rows: Iterator[Row | Quarantined], source: str
+) -> Iterator[Row | Quarantined]:
+    """Yield `rows` unchanged. Raise InvalidInput if the first ones have no content key."""
+    buffer: list[Row | Quarantined] = []
+    without_content: list[Row] = []
+    found_content = False
     for row in rows:
-        waiting.append(row)
-        if isinstance(row, Row):
-            if any(key in row.values for key in CONTENT):
-                break
-            without.append(row)
-            if len(without) == _ROWS_WITHOUT_KEYS:
-                break
-    if without and len(without) == sum(isinstance(row, Row) for row in waiting):
-        raise wrong_keys(without[0].values, name)
-    yield from waiting
+        buffer.append(row)
+        if isinstance(row, Quarantined):
+            continue
+        if any(key in row.values for key in CONTENT_KEYS):
+            found_content = True
+            break
+        without_content.append(row)
+        if len(without_content) == _MAX_ROWS_WITHOUT_CONTENT:
+            break
+    if without_content and not found_content:
+        raise missing_keys_error(without_content[0].values, source)
+    yield from buffer
     yield from rows

@@ -1,8 +1,7 @@
-"""A row of any source to an Entry or a Pair: ids, texts, where the picture lies, and what is
-refused, with the reason.
+"""From a row of any source to an `Entry` or a `Pair`: ids, texts, image paths and rejected rows.
 
-Knows no file format (see sources/) and opens no picture: that a file is there is checked, what is
-in it is not."""
+The source formats stand in formats/. Images are not opened here: only their existence is checked.
+"""
 
 from __future__ import annotations
 
@@ -15,101 +14,106 @@ from pathlib import Path
 from typing import Any
 
 from ravlm.data.images import is_address
-from ravlm.errors import BrokenData, InvalidInput, NotFound, nearest
+from ravlm.errors import BrokenData, InvalidInput, NotFound, did_you_mean
 from ravlm.records import Entry, Pair
 
-KEYS = ("id", "image", "text", "texts")
-"""Keys of a row that are no metadata."""
-CONTENT = KEYS[1:]
-"""Those that make an entry: a row needs one of them."""
-# What other tools call them: named in the error, not accepted.
-_ELSEWHERE = {
-    "image": (
-        "picture",
-        "photo",
-        "img",
-        "file",
-        "file_name",
-        "filename",
-        "filepath",
-        "path",
-        "image_path",
-        "url",
-    ),
-    "text": ("caption", "description", "sentence", "title", "label", "alt"),
-    "texts": ("captions", "descriptions", "sentences"),
-}
+RESERVED_KEYS = ("id", "image", "text", "texts")
+"""Keys of a row that are not metadata."""
+CONTENT_KEYS = RESERVED_KEYS[1:]
+"""A row needs at least one of these to become an entry."""
+# Names that other tools use: suggested in the error, not accepted.
+_SYNONYMS = {
+    "image": frozenset({
+        "picture", "photo", "img", "file", "file_name", "filename", "filepath", "path",
+        "image_path", "url",
+    }),
+    "text": frozenset({"caption", "description", "sentence", "title", "label", "alt"}),
+    "texts": frozenset({"captions", "descriptions", "sentences"}),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a source: `id`, `image`, `text` or `texts`, and metadata (JSON types) under every
-    other key."""
+    """One row of a source.
 
-    place: str
-    """Where it stands, for people: "photos.jsonl, line 3"."""
+    `values` holds `id`, `image`, `text` or `texts`, and metadata in JSON types under every other
+    key.
+    """
+
+    location: str
+    """Where the row stands, for messages: "photos.jsonl, line 3"."""
     values: Mapping[str, Any]
     folder: Path
-    """Where a relative `image` starts."""
+    """The folder that a relative `image` starts from."""
+
+    @property
+    def place(self) -> str:  # temporary alias
+        return self.location
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """What was refused, where it stands, and why."""
+    """A part of a source that was rejected, with its location and the reason."""
 
-    place: str
+    location: str
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
+        return f"{self.location}: {self.reason}"
+
+    @property
+    def place(self) -> str:  # temporary alias
+        return self.location
 
 
 def to_entry(row: Row) -> Entry:
-    """The entry of a row. Raises BrokenData, InvalidInput or NotFound with the reason to refuse
-    it."""
+    """Return the entry of a row.
+
+    A row without an id gets one that is derived from its content. Raises BrokenData, InvalidInput
+    or NotFound with the reason to reject the row.
+    """
     values = row.values
     texts = _texts(values)
     image = _image(values.get("image"), row.folder)
     if image is None and not texts:
-        raise BrokenData(f"The row has neither a picture nor a text.{_hint(values)}")
-    metadata = {key: value for key, value in values.items() if key not in KEYS}
+        raise BrokenData(f"The row has neither an image nor a text.{_key_hint(values)}")
+    metadata = {key: value for key, value in values.items() if key not in RESERVED_KEYS}
+    content = [_hashable_image(values.get("image")), texts, metadata]
     try:
-        content = json.dumps(
-            [_reference(values.get("image")), texts, metadata], ensure_ascii=False, sort_keys=True
-        )
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        identity = _id(values.get("id")) or digest[:32]
-        identity.encode()
-    except (TypeError, ValueError) as error:  # not JSON, or half a character
+        content_json = json.dumps(content, ensure_ascii=False, sort_keys=True)
+        digest = hashlib.sha256(content_json.encode()).hexdigest()
+        entry_id = _id(values.get("id")) or digest[:32]
+        entry_id.encode()
+    except (TypeError, ValueError) as error:  # not JSON, or half of a surrogate pair
         raise BrokenData(f"The row can't be written as JSON in UTF-8: {error}.") from None
-    return Entry(identity, image, texts, metadata)
+    return Entry(entry_id, image, texts, metadata)
 
 
 def to_pair(row: Row) -> Pair:
-    """The pair of a row, which needs a picture and a text. Raises as `to_entry` does."""
+    """Return the pair of a row, which needs an image and a text. Raises as `to_entry` does."""
     entry = to_entry(row)
     if entry.image is None or not entry.texts:
-        lacking = "picture" if entry.image is None else "text"
-        raise BrokenData(
-            f"A pair needs a picture and a text, and the row has no {lacking}.{_hint(row.values)}"
-        )
+        missing = "image" if entry.image is None else "text"
+        hint = _key_hint(row.values)
+        raise BrokenData(f"A pair needs an image and a text, but the row has no {missing}.{hint}")
     return Pair(entry.image, entry.texts, entry.id, entry.metadata)
 
 
-def wrong_keys(keys: Mapping[str, Any], source: str) -> InvalidInput:
-    """The error of a source whose rows have none of the keys that are needed."""
-    found = ", ".join(f'"{key}"' for key in list(keys)[:12])
-    needed = 'at least one of "image", "text", "texts" is needed'
-    return InvalidInput(f"{source} has the keys {found}; {needed}.{_hint(keys)}")
+def missing_keys_error(values: Mapping[str, Any], source: str) -> InvalidInput:
+    """Return the error for a source whose rows have none of the content keys."""
+    names = ", ".join(f'"{key}"' for key in list(values)[:12])
+    requirement = 'each row needs at least one of "image", "text", "texts"'
+    return InvalidInput(f"{source} has the keys {names}; {requirement}.{_key_hint(values)}")
 
 
-def _hint(keys: Mapping[str, Any]) -> str:
-    for key in keys:
-        for ours, others in _ELSEWHERE.items():
-            if key not in KEYS and key.lower() in (ours, *others):
-                return f' Rename "{key}" to "{ours}".'
-    for key in keys:
-        if key not in KEYS and (hint := nearest(key.lower(), CONTENT)):
+def _key_hint(values: Mapping[str, Any]) -> str:
+    """Return a sentence that suggests how to rename the first key that looks misnamed, or ""."""
+    for key in values:
+        for name, synonyms in _SYNONYMS.items():
+            if key not in RESERVED_KEYS and (key.lower() == name or key.lower() in synonyms):
+                return f' Rename "{key}" to "{name}".'
+    for key in values:
+        if key not in RESERVED_KEYS and (hint := did_you_mean(key.lower(), CONTENT_KEYS)):
             return f' "{key}" is unknown.{hint}'
     return ""
 
@@ -119,27 +123,22 @@ def _id(value: Any) -> str:
         return value or ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    raise BrokenData(f"The id is {_shown(value)}; a string or a number is needed.")
+    raise BrokenData(f"The id is {_quote(value)}; it must be a string or a number.")
 
 
 def _texts(values: Mapping[str, Any]) -> tuple[str, ...]:
-    found: list[str] = []
-    for key in ("text", "texts"):
-        value = values.get(key)
-        several = (
-            value
-            if key == "texts" and isinstance(value, list | tuple)
-            else []
-            if value is None
-            else [value]
-        )
-        for text in several:
-            if not isinstance(text, str):
-                allowed = "a string" if key == "text" else "a list of strings"
-                raise BrokenData(f'"{key}" is or holds {_shown(text)}; {allowed} is needed.')
-            if text.strip():
-                found.append(text)
-    return tuple(found)
+    """Return the texts of both keys that are not blank."""
+    text, texts = values.get("text"), values.get("texts")
+    candidates = [] if text is None else [("text", text)]
+    if isinstance(texts, list | tuple):
+        candidates += [("texts", item) for item in texts]
+    elif texts is not None:
+        candidates.append(("texts", texts))
+    for key, item in candidates:
+        if not isinstance(item, str):
+            allowed = "a string" if key == "text" else "a list of strings"
+            raise BrokenData(f'"{key}" is or contains {_quote(item)}; it must be {allowed}.')
+    return tuple(item for _, item in candidates if item.strip())
 
 
 def _image(value: Any, folder: Path) -> str | bytes | None:
@@ -148,25 +147,32 @@ def _image(value: Any, folder: Path) -> str | bytes | None:
     if isinstance(value, bytes):
         return value or None
     if not isinstance(value, str):
-        raise BrokenData(f'"image" is {_shown(value)}; a path or an http(s) address is needed.')
+        raise _not_an_image_source(value)
     if is_address(value):
         if not value.lower().startswith(("http://", "https://")):
-            raise BrokenData(f'"image" is {_shown(value)}; a path or an http(s) address is needed.')
+            raise _not_an_image_source(value)
         return value
     path = os.path.join(os.path.abspath(folder), value)
     try:
-        there = os.path.isfile(path)
+        exists = os.path.isfile(path)
     except ValueError:  # a NUL character in the name
-        there = False
-    if not there:
-        raise NotFound(f"There is no picture {_shown(path)}; nothing of the row was taken.")
+        exists = False
+    if not exists:
+        raise NotFound(f"There is no image {_quote(path)}; the row was skipped.")
     return path
 
 
-def _reference(image: Any) -> Any:
+def _not_an_image_source(value: Any) -> BrokenData:
+    return BrokenData(f'"image" is {_quote(value)}; it must be a path or an http(s) address.')
+
+
+def _hashable_image(image: Any) -> Any:
     return hashlib.sha256(image).hexdigest() if isinstance(image, bytes) else image
 
 
-def _shown(value: Any) -> str:
+def _quote(value: Any) -> str:
     text = repr(value) if not isinstance(value, str) else f'"{value}"'
     return text if len(text) <= 200 else text[:200] + "..."
+
+
+KEYS, CONTENT = RESERVED_KEYS, CONTENT_KEYS  # temporary aliases

@@ -37,7 +37,7 @@ def is_chinese(text: str) -> bool:
     return not text.isascii() and _HAS_HAN.search(text) is not None
 
 
-def sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     """`text` in sentences, English and Chinese, each stripped, in order; line ends end a sentence.
 
     Only white space is lost. A stop after an initial or a usual abbreviation (Mr., e.g.) ends no
@@ -52,7 +52,7 @@ def sentences(text: str) -> list[str]:
     return [s for s in found if s]
 
 
-def words(text: str, dictionary: ChineseDictionary | None = None) -> list[str]:
+def split_words(text: str, dictionary: ChineseDictionary | None = None) -> list[str]:
     """`text` in lower-cased words, without punctuation; Chinese by `dictionary`, else in
     overlapping pairs."""
     if (
@@ -79,3 +79,9 @@ def segment_chinese(text: str, dictionary: ChineseDictionary | None = None) -> l
     """`text` in Chinese words with their meanings. Loads the dictionary (a third of a second)
     unless one is given."""
     return (dictionary or ChineseDictionary()).segment(text)
+
+
+words = split_words  # temporary alias
+
+
+sentences = split_sentences  # temporary alias

@@ -8,12 +8,12 @@ from ravlm.metrics.bleu import bleu, bleu_from_counts
 from ravlm.metrics.calibration import calibration_from_counts, expected_calibration_error
 from ravlm.metrics.caption import caption_scores
 from ravlm.metrics.cider import CiderFrequencies, cider, cider_frequencies
-from ravlm.metrics.citation import citation_precision, citation_recall, share_from_counts
+from ravlm.metrics.citation import citation_precision, citation_recall, ratio_from_counts
 from ravlm.metrics.clip_score import clip_score, directional_similarity, ref_clip_score
 from ravlm.metrics.diversity import copy_rate, distinct_n
 from ravlm.metrics.image import image_l1, image_l2, mask_iou, psnr, ssim
 from ravlm.metrics.meteor import meteor, meteor_from_counts
-from ravlm.metrics.ptb_tokenizer import PennTokens
+from ravlm.metrics.ptb_tokenizer import PtbTokenizer
 from ravlm.metrics.retrieval import (
     cross_modal_recall,
     mean_average_precision,
@@ -23,11 +23,11 @@ from ravlm.metrics.retrieval import (
     recall_at,
 )
 from ravlm.metrics.rouge import rouge, rouge_l
-from ravlm.metrics.vqa import containment, exact_match, normalise_answer, token_f1, vqa_accuracy
+from ravlm.metrics.vqa import containment, exact_match, normalize_answer, token_f1, vqa_accuracy
 
 __all__ = [
     "CiderFrequencies",
-    "PennTokens",
+    "PtbTokenizer",
     "bleu",
     "bleu_from_counts",
     "calibration_from_counts",
@@ -52,14 +52,14 @@ __all__ = [
     "meteor",
     "meteor_from_counts",
     "ndcg_at",
-    "normalise_answer",
+    "normalize_answer",
     "precision_at",
     "psnr",
     "recall_at",
     "ref_clip_score",
     "rouge",
     "rouge_l",
-    "share_from_counts",
+    "ratio_from_counts",
     "ssim",
     "token_f1",
     "vqa_accuracy",

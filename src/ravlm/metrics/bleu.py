@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics.tokenization import Grams, Texts, Tokenize
+from ravlm.metrics.tokenization import NgramCounts, TokenizedCorpus, TokenizerName
 from ravlm.records import Score
 
 _TINY, _SMALL = 1e-15, 1e-9
@@ -22,7 +22,7 @@ def bleu(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
     n: int = 4,
-    tokenize: Tokenize = "ptb",
+    tokenize: TokenizerName = "ptb",
 ) -> Score:
     """BLEU-`n` (1 to 4) of the whole corpus, 0 to 1; `items` hold each sentence's own, and are not
     averaged.
@@ -30,17 +30,17 @@ def bleu(
     `counts` (items, 2 + 2 n): words, words of the closest reference, n-grams a candidate has and
     those that are right, for n from 1 on; `bleu_from_counts` makes the value of their sum, and so
     of any resample."""
-    return bleu_of(Texts(candidates, references, tokenize), n)
+    return corpus_bleu(TokenizedCorpus(candidates, references, tokenize), n)
 
 
-def bleu_of(texts: Texts, n: int = 4) -> Score:
+def corpus_bleu(texts: TokenizedCorpus, n: int = 4) -> Score:
     """`bleu` of texts that are tokenised."""
     if n not in (1, 2, 3, 4):
         raise InvalidInput(f"n is {n!r}; BLEU counts n-grams of 1, 2, 3 or 4 words.")
-    return bleus_of(texts)[n - 1]
+    return corpus_bleus(texts)[n - 1]
 
 
-def bleus_of(texts: Texts) -> list[Score]:
+def corpus_bleus(texts: TokenizedCorpus) -> list[Score]:
     """BLEU-1 to BLEU-4 of texts that are tokenised, counted once."""
     rows = zip(
         texts.candidate_grams,
@@ -79,7 +79,9 @@ def bleu_from_counts(counts: np.ndarray) -> np.ndarray:
     return precisions.prod(axis=-1) ** (1 / n) * np.exp(np.minimum(0, 1 - 1 / ratio))
 
 
-def _counts(candidate: Grams, words: int, references: list[Grams], lengths: list[int]) -> list[int]:
+def _counts(
+    candidate: NgramCounts, words: int, references: list[NgramCounts], lengths: list[int]
+) -> list[int]:
     closest = min((abs(length - words), length) for length in lengths)[1]
     right = [
         sum(

@@ -5,28 +5,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from ravlm.errors import InvalidInput, nearest
-from ravlm.metrics.bleu import bleus_of
-from ravlm.metrics.cider import CiderFrequencies, cider_of
-from ravlm.metrics.meteor import meteor_of
-from ravlm.metrics.rouge import rouge_l_of
-from ravlm.metrics.tokenization import Texts, Tokenize
+from ravlm.errors import InvalidInput, did_you_mean
+from ravlm.metrics.bleu import corpus_bleus
+from ravlm.metrics.cider import CiderFrequencies, corpus_cider
+from ravlm.metrics.meteor import corpus_meteor
+from ravlm.metrics.rouge import corpus_rouge_l
+from ravlm.metrics.tokenization import TokenizedCorpus, TokenizerName
 from ravlm.records import Score
 
 CAPTION_METRICS = ("bleu-1", "bleu-2", "bleu-3", "bleu-4", "rouge-l", "cider", "meteor")
 """The names, in the order of tables."""
-_FAMILIES: dict[tuple[str, ...], Callable[[Texts, CiderFrequencies | None], Sequence[Score]]] = {
-    CAPTION_METRICS[:4]: lambda texts, _: bleus_of(texts),
-    ("rouge-l",): lambda texts, _: [rouge_l_of(texts)],
-    ("cider",): lambda texts, frequencies: [cider_of(texts, frequencies)],
-    ("meteor",): lambda texts, _: [meteor_of(texts)],
+_FAMILIES: dict[
+    tuple[str, ...], Callable[[TokenizedCorpus, CiderFrequencies | None], Sequence[Score]]
+] = {
+    CAPTION_METRICS[:4]: lambda texts, _: corpus_bleus(texts),
+    ("rouge-l",): lambda texts, _: [corpus_rouge_l(texts)],
+    ("cider",): lambda texts, frequencies: [corpus_cider(texts, frequencies)],
+    ("meteor",): lambda texts, _: [corpus_meteor(texts)],
 }
 
 
 def caption_scores(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
-    tokenize: Tokenize = "ptb",
+    tokenize: TokenizerName = "ptb",
     frequencies: CiderFrequencies | None = None,
     only: Collection[str] | None = None,
 ) -> dict[str, Score]:
@@ -35,10 +37,10 @@ def caption_scores(
     for name in only or ():
         if name not in CAPTION_METRICS:
             raise InvalidInput(
-                f'There is no caption metric "{name}".{nearest(name, CAPTION_METRICS)}'
+                f'There is no caption metric "{name}".{did_you_mean(name, CAPTION_METRICS)}'
             )
     wanted = CAPTION_METRICS if only is None else only
-    texts = Texts(candidates, references, tokenize)
+    texts = TokenizedCorpus(candidates, references, tokenize)
     found: dict[str, Score] = {}
     for names, family in _FAMILIES.items():
         if set(names) & set(wanted):

@@ -15,11 +15,11 @@ import numpy as np
 
 from ravlm.errors import InvalidInput
 from ravlm.metrics.tokenization import (
-    Grams,
-    Texts,
-    Tokenize,
-    check_references,
-    count_grams,
+    NgramCounts,
+    TokenizedCorpus,
+    TokenizerName,
+    require_references,
+    count_ngrams,
     tokenizer,
 )
 from ravlm.records import Score
@@ -34,36 +34,36 @@ class CiderFrequencies:
     is made of."""
 
     items: int
-    tokenize: Tokenize
+    tokenize: TokenizerName
     counts: Counter[tuple[str, ...]] = field(repr=False)
 
 
 def cider_frequencies(
-    references: Sequence[Sequence[str]], tokenize: Tokenize = "ptb"
+    references: Sequence[Sequence[str]], tokenize: TokenizerName = "ptb"
 ) -> CiderFrequencies:
     """The frequencies of a whole set, kept so that one item or a subset scores as it does in the
     whole."""
     line = tokenizer(tokenize)
-    wanted = check_references(references, len(references))
+    wanted = require_references(references, len(references))
     return _frequencies(
-        [[count_grams(line(t).split()) for t in texts] for texts in wanted], tokenize
+        [[count_ngrams(line(t).split()) for t in texts] for texts in wanted], tokenize
     )
 
 
 def cider(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
-    tokenize: Tokenize = "ptb",
+    tokenize: TokenizerName = "ptb",
     frequencies: CiderFrequencies | None = None,
 ) -> Score:
     """CIDEr-D, 0 to 10: the mean of the items. `frequencies` default to those of `references`.
 
     With its own frequencies a single item scores 0: every n-gram occurs in all items. Papers print
     it times 100."""
-    return cider_of(Texts(candidates, references, tokenize), frequencies)
+    return corpus_cider(TokenizedCorpus(candidates, references, tokenize), frequencies)
 
 
-def cider_of(texts: Texts, frequencies: CiderFrequencies | None = None) -> Score:
+def corpus_cider(texts: TokenizedCorpus, frequencies: CiderFrequencies | None = None) -> Score:
     """`cider` of texts that are tokenised. Raises InvalidInput for frequencies of another
     tokenisation."""
     frozen = frequencies is not None
@@ -101,7 +101,7 @@ class _Weights:
         self.unknown = most
         self.rarity = {gram: most - math.log(count) for gram, count in frequencies.counts.items()}
 
-    def __call__(self, grams: Grams) -> _Weighted:
+    def __call__(self, grams: NgramCounts) -> _Weighted:
         rarity, unknown = self.rarity, self.unknown
         vectors = tuple(
             {gram: count * rarity.get(gram, unknown) for gram, count in order.items()}
@@ -113,7 +113,9 @@ class _Weights:
         return _Weighted(vectors, norms, grams[1].total())
 
 
-def _frequencies(references: Sequence[Sequence[Grams]], tokenize: Tokenize) -> CiderFrequencies:
+def _frequencies(
+    references: Sequence[Sequence[NgramCounts]], tokenize: TokenizerName
+) -> CiderFrequencies:
     counts: Counter[tuple[str, ...]] = Counter()
     for texts in references:
         counts.update({gram for grams in texts for order in grams for gram in order})

@@ -24,7 +24,7 @@ def citation_recall(cited: Sequence[Collection[str]], right: Sequence[Collection
     return _share(cited, right, right, "citation-recall")
 
 
-def share_from_counts(counts: np.ndarray) -> np.ndarray:
+def ratio_from_counts(counts: np.ndarray) -> np.ndarray:
     """The share of summed counts: (..., 2) to (...); 0 of 0 is 0."""
     return counts[..., 0] / np.maximum(counts[..., 1], 1)
 
@@ -47,8 +47,8 @@ def _share(
     common = [len(set(ours) & set(theirs)) for ours, theirs in zip(cited, right, strict=True)]
     counts = np.array([(n, len(set(ids))) for n, ids in zip(common, whole, strict=True)], np.int64)
     return Score(
-        float(share_from_counts(counts.sum(axis=0))),
-        tuple(share_from_counts(counts).tolist()),
+        float(ratio_from_counts(counts.sum(axis=0))),
+        tuple(ratio_from_counts(counts).tolist()),
         signature(name),
         counts,
     )

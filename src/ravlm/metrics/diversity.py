@@ -8,12 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics.citation import share_from_counts
-from ravlm.metrics.tokenization import Tokenize, check_texts, count_grams, signature, tokenizer
+from ravlm.metrics.citation import ratio_from_counts
+from ravlm.metrics.tokenization import (
+    TokenizerName,
+    require_texts,
+    count_ngrams,
+    signature,
+    tokenizer,
+)
 from ravlm.records import Score
 
 
-def distinct_n(candidates: Sequence[str], n: int = 2, tokenize: Tokenize = "ptb") -> Score:
+def distinct_n(candidates: Sequence[str], n: int = 2, tokenize: TokenizerName = "ptb") -> Score:
     """Different n-grams over all n-grams, 0 to 1 (Li et al. 2016): `value` of all texts together,
     `items` of each.
 
@@ -21,8 +27,8 @@ def distinct_n(candidates: Sequence[str], n: int = 2, tokenize: Tokenize = "ptb"
     """
     line = tokenizer(tokenize)
     grams = [
-        count_grams(line(text).split(), _order(n))[-1]
-        for text in check_texts("candidates", candidates)
+        count_ngrams(line(text).split(), _order(n))[-1]
+        for text in require_texts("candidates", candidates)
     ]
     items = tuple(len(g) / g.total() if g else 0.0 for g in grams)
     whole: Counter[tuple[str, ...]] = Counter()
@@ -36,7 +42,7 @@ def copy_rate(
     candidates: Sequence[str],
     evidence: Sequence[Sequence[str]],
     n: int = 4,
-    tokenize: Tokenize = "ptb",
+    tokenize: TokenizerName = "ptb",
 ) -> Score:
     """The share of the n-grams that stand in the item's own evidence, 0 to 1; shorter texts count
     as one n-gram.
@@ -44,7 +50,7 @@ def copy_rate(
     `evidence[i]` are the texts that item was given, maybe none (closed book). `counts` (items, 2):
     copied ones, all."""
     line = tokenizer(tokenize)
-    found = [line(text).split() for text in check_texts("candidates", candidates)]
+    found = [line(text).split() for text in require_texts("candidates", candidates)]
     if len(evidence) != len(found) or any(isinstance(texts, str) for texts in evidence):
         raise InvalidInput(
             f"evidence must be a list of {len(found)} lists of texts, one a candidate."
@@ -52,15 +58,15 @@ def copy_rate(
     counts = []
     for tokens, texts in zip(found, evidence, strict=True):
         order = max(1, min(_order(n), len(tokens)))
-        sources = [count_grams(line(text).split(), order)[-1] for text in texts]
-        ours = count_grams(tokens, order)[-1]
+        sources = [count_ngrams(line(text).split(), order)[-1] for text in texts]
+        ours = count_ngrams(tokens, order)[-1]
         counts.append(
             (sum(c for gram, c in ours.items() if any(gram in s for s in sources)), ours.total())
         )
     table = np.array(counts, np.int64)
     return Score(
-        float(share_from_counts(table.sum(axis=0))),
-        tuple(share_from_counts(table).tolist()),
+        float(ratio_from_counts(table.sum(axis=0))),
+        tuple(ratio_from_counts(table).tolist()),
         signature(f"copy-rate-{n}", f"tokenize:{tokenize}"),
         table,
     )

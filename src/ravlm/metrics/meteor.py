@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ravlm.data.chinese_lexicon import FUNCTION, PARTICLES
-from ravlm.metrics.tokenization import Texts, Tokenize
+from ravlm.metrics.tokenization import TokenizedCorpus, TokenizerName
 from ravlm.records import Score
 
 FUNCTION_WORDS = frozenset(
@@ -42,7 +42,7 @@ _BEAM = 40
 def meteor(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
-    tokenize: Tokenize = "ptb",
+    tokenize: TokenizerName = "ptb",
     function_words: Iterable[str] | None = None,
 ) -> Score:
     """METEOR of the whole corpus, 0 to 1, from summed counts as in the program; `items` hold each
@@ -51,10 +51,10 @@ def meteor(
     `function_words` replaces the built-in list. `counts` (items, 13): words of the candidate and of
     its best reference, each as content and function words; matched ones likewise, of each stage;
     chunks. `meteor_from_counts` makes the value of their sum, and so of any resample."""
-    return meteor_of(Texts(candidates, references, tokenize), function_words)
+    return corpus_meteor(TokenizedCorpus(candidates, references, tokenize), function_words)
 
 
-def meteor_of(texts: Texts, function_words: Iterable[str] | None = None) -> Score:
+def corpus_meteor(texts: TokenizedCorpus, function_words: Iterable[str] | None = None) -> Score:
     """`meteor` of texts that are tokenised."""
     function = (
         frozenset(function_words)

@@ -181,8 +181,8 @@ _BRACKETS = str.maketrans({" ": "\xa0", "\xad": None, "(": "-lrb-", ")": "-rrb-"
 _CLITICS = frozenset(("'s", "'m", "'d", "'re", "'ve", "'ll", "n't"))
 
 
-class PennTokens:
-    """The rules, compiled: `PennTokens()(text)` gives the tokens of `text`."""
+class PtbTokenizer:
+    """The rules, compiled: `PtbTokenizer()(text)` gives the tokens of `text`."""
 
     def __init__(self) -> None:
         self._rules = [re.compile(rule) for rule in _RULES]

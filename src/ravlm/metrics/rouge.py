@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.metrics.tokenization import Texts, Tokenize, count_grams
+from ravlm.metrics.tokenization import TokenizedCorpus, TokenizerName, count_ngrams
 from ravlm.records import Score
 
 _BETA = 1.2
@@ -22,20 +22,20 @@ _LETTERS = re.compile("[a-z0-9]+")
 
 
 def rouge_l(
-    candidates: Sequence[str], references: Sequence[Sequence[str]], tokenize: Tokenize = "ptb"
+    candidates: Sequence[str], references: Sequence[Sequence[str]], tokenize: TokenizerName = "ptb"
 ) -> Score:
     """COCO's ROUGE-L, 0 to 1: the mean of the items. Equal to pycocoevalcap's `Rouge`."""
-    return rouge_l_of(Texts(candidates, references, tokenize))
+    return corpus_rouge_l(TokenizedCorpus(candidates, references, tokenize))
 
 
-def rouge_l_of(texts: Texts) -> Score:
+def corpus_rouge_l(texts: TokenizedCorpus) -> Score:
     """`rouge_l` of texts that are tokenised."""
     items = []
     for line, lines in zip(texts.candidate_lines, texts.reference_lines, strict=True):
         # Single spaces part the words here, as in the reference: no word at all counts as one empty
         # word.
         candidate, references = line.split(" "), [reference.split(" ") for reference in lines]
-        common = [common_subsequence(candidate, reference) for reference in references]
+        common = [lcs_length(candidate, reference) for reference in references]
         precision = max(common) / len(candidate)
         recall = max(c / len(reference) for c, reference in zip(common, references, strict=True))
         items.append(
@@ -50,7 +50,7 @@ def rouge(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
     kind: Literal["1", "2", "L"] = "L",
-    tokenize: Tokenize | Literal["rouge"] = "rouge",
+    tokenize: TokenizerName | Literal["rouge"] = "rouge",
 ) -> Score:
     """F1 of ROUGE-1, -2 or -L, 0 to 1: of the best reference, mean of the items. Equal to
     rouge-score without stemming.
@@ -60,10 +60,10 @@ def rouge(
     if kind not in _OVERLAP:
         raise InvalidInput(f'kind is "{kind}"; allowed: {", ".join(_OVERLAP)}.')
     if tokenize == "rouge":
-        texts = Texts(candidates, references, "none")
+        texts = TokenizedCorpus(candidates, references, "none")
         read: Callable[[str], list[str]] = lambda line: _LETTERS.findall(line.lower())  # noqa: E731
     else:
-        texts = Texts(candidates, references, tokenize)
+        texts = TokenizedCorpus(candidates, references, tokenize)
         read = str.split
     overlap = _OVERLAP[kind]
     items = []
@@ -76,7 +76,7 @@ def rouge(
     return Score(float(np.mean(items)), tuple(items), signature)
 
 
-def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
+def lcs_length(one: Sequence[str], other: Sequence[str]) -> int:
     """The length of the longest common subsequence; a row of the table is the bits of one number
     (Hyyrö 2004)."""
     places: dict[str, int] = {}
@@ -96,14 +96,14 @@ def _f1(common: int, candidate: int, reference: int) -> float:
 
 def _gram_overlap(n: int) -> Callable[[list[str], list[str]], tuple[int, int, int]]:
     def overlap(candidate: list[str], reference: list[str]) -> tuple[int, int, int]:
-        ours, theirs = (count_grams(tokens, n)[-1] for tokens in (candidate, reference))
+        ours, theirs = (count_ngrams(tokens, n)[-1] for tokens in (candidate, reference))
         return (ours & theirs).total(), ours.total(), theirs.total()
 
     return overlap
 
 
 def _common_words(candidate: list[str], reference: list[str]) -> tuple[int, int, int]:
-    return common_subsequence(candidate, reference), len(candidate), len(reference)
+    return lcs_length(candidate, reference), len(candidate), len(reference)
 
 
 _OVERLAP = {"1": _gram_overlap(1), "2": _gram_overlap(2), "L": _common_words}

@@ -12,31 +12,31 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, get_args
 
-from ravlm.data.text import ChineseDictionary, words
-from ravlm.errors import InvalidInput, nearest
-from ravlm.metrics.ptb_tokenizer import PennTokens
+from ravlm.data.text import ChineseDictionary, split_words
+from ravlm.errors import InvalidInput, did_you_mean
+from ravlm.metrics.ptb_tokenizer import PtbTokenizer
 
-Tokenize = Literal["ptb", "zh", "none"]
-Grams = tuple[Counter[tuple[str, ...]], ...]
+TokenizerName = Literal["ptb", "zh", "none"]
+NgramCounts = tuple[Counter[tuple[str, ...]], ...]
 """How often each n-gram occurs in a text: a counter for each n, from 1 on."""
 
 
-class Texts:
+class TokenizedCorpus:
     """`candidates[i]` is compared with each of `references[i]`; all are tokenised by `tokenize`."""
 
     def __init__(
         self,
         candidates: Sequence[str],
         references: Sequence[Sequence[str]],
-        tokenize: Tokenize = "ptb",
+        tokenize: TokenizerName = "ptb",
     ) -> None:
         """`candidates`: n texts, which may be empty. `references`: n lists of at least one text
         that is not blank.
 
         Raises InvalidInput for anything else, and MissingExtra where "zh" lacks its dictionary.
         """
-        found = check_texts("candidates", candidates)
-        wanted = check_references(references, len(found))
+        found = require_texts("candidates", candidates)
+        wanted = require_references(references, len(found))
         line = tokenizer(tokenize)
         self.tokenize = tokenize
         self.candidate_lines = [line(text) for text in found]
@@ -48,14 +48,14 @@ class Texts:
         return len(self.candidates)
 
     @cached_property
-    def candidate_grams(self) -> list[Grams]:
+    def candidate_grams(self) -> list[NgramCounts]:
         """The n-grams of each candidate, n from 1 to 4."""
-        return [count_grams(tokens) for tokens in self.candidates]
+        return [count_ngrams(tokens) for tokens in self.candidates]
 
     @cached_property
-    def reference_grams(self) -> list[list[Grams]]:
+    def reference_grams(self) -> list[list[NgramCounts]]:
         """The n-grams of each reference of each candidate, n from 1 to 4."""
-        return [[count_grams(tokens) for tokens in texts] for texts in self.references]
+        return [[count_ngrams(tokens) for tokens in texts] for texts in self.references]
 
     def signature(self, metric: str, *details: str) -> str:
         """What names a score of these texts."""
@@ -67,30 +67,30 @@ def signature(metric: str, *details: str) -> str:
     return "|".join((metric, *details, f"ravlm:{version('ravlm')}"))
 
 
-def count_grams(tokens: Sequence[str], most: int = 4) -> Grams:
+def count_ngrams(tokens: Sequence[str], most: int = 4) -> NgramCounts:
     """The n-grams of `tokens`, n from 1 to `most`."""
     return tuple(
         Counter(zip(*(tokens[i:] for i in range(n)), strict=False)) for n in range(1, most + 1)
     )
 
 
-def tokenizer(tokenize: Tokenize) -> Callable[[str], str]:
+def tokenizer(tokenize: TokenizerName) -> Callable[[str], str]:
     """From a text to its tokens with a space between: "ptb" (English, lower-cased, without
     punctuation), "zh" (Chinese words, the same), "none" (the text as it is)."""
-    if tokenize not in get_args(Tokenize):
-        allowed = ", ".join(f'"{name}"' for name in get_args(Tokenize))
-        hint = nearest(str(tokenize), get_args(Tokenize))
+    if tokenize not in get_args(TokenizerName):
+        allowed = ", ".join(f'"{name}"' for name in get_args(TokenizerName))
+        hint = did_you_mean(str(tokenize), get_args(TokenizerName))
         raise InvalidInput(f'tokenize is "{tokenize}"; allowed: {allowed}.{hint}')
     if tokenize == "ptb":
-        penn = PennTokens()
+        penn = PtbTokenizer()
         return lambda text: " ".join(penn(text))
     if tokenize == "zh":
         dictionary = ChineseDictionary()
-        return lambda text: " ".join(words(text, dictionary))
+        return lambda text: " ".join(split_words(text, dictionary))
     return str
 
 
-def check_texts(name: str, texts: Iterable[str]) -> list[str]:
+def require_texts(name: str, texts: Iterable[str]) -> list[str]:
     """`texts` as a list of strings; `name` names them in errors. Raises InvalidInput for what is no
     list of texts."""
     if not _is_list(texts):
@@ -107,7 +107,7 @@ def check_texts(name: str, texts: Iterable[str]) -> list[str]:
     return found
 
 
-def check_references(references: Iterable[Iterable[str]], n: int) -> list[list[str]]:
+def require_references(references: Iterable[Iterable[str]], n: int) -> list[list[str]]:
     """`references` as a list of `n` lists of texts. Raises InvalidInput for anything else, blank
     texts included."""
     if not _is_list(references):
@@ -125,7 +125,7 @@ def check_references(references: Iterable[Iterable[str]], n: int) -> list[list[s
             raise InvalidInput(
                 f"references[{place}] is empty; give that item a reference, or leave the item out."
             )
-        found.append(check_texts(f"references[{place}]", texts))
+        found.append(require_texts(f"references[{place}]", texts))
         for which, text in enumerate(found[-1]):
             if not text.strip():
                 raise InvalidInput(

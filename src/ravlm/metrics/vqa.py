@@ -15,10 +15,16 @@ from typing import Literal
 import numpy as np
 
 from ravlm.data.chinese import HAN
-from ravlm.metrics.tokenization import Texts, Tokenize, check_references, check_texts, signature
+from ravlm.metrics.tokenization import (
+    TokenizedCorpus,
+    TokenizerName,
+    require_references,
+    require_texts,
+    signature,
+)
 from ravlm.records import Score
 
-AnswerWords = Tokenize | Literal["answer"]
+AnswerWords = TokenizerName | Literal["answer"]
 """How answers fall into words: "answer" (normalised, Chinese by characters), or as captions do."""
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
@@ -67,7 +73,7 @@ _CONTRACTIONS = {
 apart."""
 
 
-def normalise_answer(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """`text` as the VQA evaluation compares it: lower-cased, no punctuation, no articles, numbers
     as digits."""
     text = text.replace("\n", " ").replace("\t", " ").strip()
@@ -140,7 +146,7 @@ def token_f1(
             lambda text, right: max(_f1(_pieces(text), _pieces(answer)) for answer in right),
             "token-f1",
         )
-    texts = Texts(candidates, references, tokenize)
+    texts = TokenizedCorpus(candidates, references, tokenize)
     items = [
         max(_f1(c, r) for r in right)
         for c, right in zip(texts.candidates, texts.references, strict=True)
@@ -154,10 +160,10 @@ def _mean(
     item: Callable[[str, list[str]], float],
     name: str,
 ) -> Score:
-    found = [normalise_answer(text) for text in check_texts("candidates", candidates)]
+    found = [normalize_answer(text) for text in require_texts("candidates", candidates)]
     wanted = [
-        [normalise_answer(text) for text in texts]
-        for texts in check_references(references, len(found))
+        [normalize_answer(text) for text in texts]
+        for texts in require_references(references, len(found))
     ]
     items = tuple(item(answer, right) for answer, right in zip(found, wanted, strict=True))
     return Score(float(np.mean(items)), items, signature(name, "normalise:vqa"))

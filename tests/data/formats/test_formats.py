@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ravlm import read_entries, read_pairs
-from ravlm.data.rows import KEYS
+from ravlm.data.rows import RESERVED_KEYS
 from ravlm.errors import BrokenData, InvalidInput, MissingExtra
 from ravlm.records import Entry
 
@@ -107,7 +107,7 @@ def test_every_format_gives_the_same_entries(name: str, pictures: Path) -> None:
         ("a", "a red square"),
         ("b", "a blue square, flat"),
     ]
-    assert "no picture" in pairs.quarantine[0].reason
+    assert "no image" in pairs.quarantine[0].reason
 
 
 def test_relative_source_gives_absolute_pictures(
@@ -146,7 +146,7 @@ def test_folder_as_pairs(pictures: Path) -> None:
     (pictures / "blue.txt").write_bytes(b"caf\xe9")
     pairs = read_pairs(pictures)
     assert [pair.id for pair in pairs] == ["red.png"]
-    reasons = {Path(refused.place).name: refused.reason for refused in pairs.quarantine}
+    reasons = {Path(refused.location).name: refused.reason for refused in pairs.quarantine}
     assert sorted(reasons) == ["blue.txt", "disc.jpg", "green.png"]
     assert "UTF-8" in reasons["blue.txt"]
     assert "no text" in reasons["green.png"]
@@ -162,7 +162,7 @@ def test_standard_input(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content + b"{broken\n")))
     stream = read_entries("-")
     assert list(stream) == expected(pictures.parent)
-    assert [refused.place for refused in stream.quarantine] == ["standard input, line 5"]
+    assert [refused.location for refused in stream.quarantine] == ["standard input, line 5"]
     with pytest.raises(InvalidInput, match="read once"):
         list(stream)
 
@@ -180,7 +180,7 @@ def test_bad_lines_of_json(tmp_path: Path) -> None:
     )
     stream = read_entries(path)
     assert [entry.id for entry in stream] == ["1", "8"]
-    assert [refused.place.rsplit(" ", 1)[1] for refused in stream.quarantine] == [
+    assert [refused.location.rsplit(" ", 1)[1] for refused in stream.quarantine] == [
         "2",
         "3",
         "4",
@@ -196,7 +196,7 @@ def test_bad_lines_of_json(tmp_path: Path) -> None:
 
 def test_broken_array(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text('[{"text": "a"}, ')
-    with pytest.raises(BrokenData, match="write an object a line"):
+    with pytest.raises(BrokenData, match="write one object per line"):
         list(read_entries(tmp_path / "rows.json"))
 
 
@@ -241,7 +241,7 @@ def test_bad_lines_of_a_table(tmp_path: Path) -> None:
     )
     stream = read_entries(path)
     assert [(entry.id, entry.text) for entry in stream] == [("1", "two\nlines"), ("6", "good")]
-    assert [refused.place.rsplit(" ", 1)[1] for refused in stream.quarantine] == [
+    assert [refused.location.rsplit(" ", 1)[1] for refused in stream.quarantine] == [
         "4",
         "5",
         "7",
@@ -276,7 +276,7 @@ def test_parquet_pictures_as_bytes(pictures: Path) -> None:
     stream = read_entries(pictures.parent / "structs.parquet")
     assert [entry.image for entry in stream] == [red, str(pictures / "blue.png"), None]
     assert len({entry.id for entry in stream}) == 3
-    assert "mask" in stream.quarantine[0].place
+    assert "mask" in stream.quarantine[0].location
     assert "left out" in stream.quarantine[0].reason
 
     parquet.write_table(pyarrow.table({"image": [red, blue]}), pictures.parent / "bytes.parquet")
@@ -319,7 +319,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     stream = read_entries(path)
     texts = [entry.text for entry in stream]
     assert texts[-2000:] == [f"text number {i} {i * 7919}" for i in range(2000, 4000)]
-    assert stream.quarantine[0].place.endswith("to 2000")
+    assert stream.quarantine[0].location.endswith("to 2000")
 
     path.write_bytes(content[:300])
     with pytest.raises(BrokenData, match="write it again"):
@@ -335,7 +335,7 @@ def test_parquet_text_that_is_no_utf8(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "rows.parquet")
     stream = read_entries(tmp_path / "rows.parquet")
     assert [entry.text for entry in stream] == ["one", "three"]
-    assert [refused.place.rsplit(" ", 1)[1] for refused in stream.quarantine] == ["2"]
+    assert [refused.location.rsplit(" ", 1)[1] for refused in stream.quarantine] == ["2"]
 
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +357,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
 )
-METADATA = st.dictionaries(TEXT.filter(lambda key: key not in KEYS), JSON, max_size=3)
+METADATA = st.dictionaries(TEXT.filter(lambda key: key not in RESERVED_KEYS), JSON, max_size=3)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -79,7 +79,7 @@ def test_coco_in_whatever_order_and_pieces(pictures: Path, monkeypatch: pytest.M
     want = list(read_entries(path))
     turned = dict(reversed(json.loads(path.read_text()).items()))
     for size in (1, 2, 7, 100):
-        monkeypatch.setattr(coco, "_PIECE", size)
+        monkeypatch.setattr(coco, "_CHUNK", size)
         path.write_text(json.dumps(turned, indent=size % 3 or None))
         assert list(read_entries(path)) == want
 
@@ -105,10 +105,10 @@ def test_bad_items_of_coco(pictures: Path) -> None:
     assert [(entry.id, entry.text) for entry in stream] == [
         ("391895", "A red wall"), ("522418", 'A blue wall, 蓝色 "flat"\n'), ("7", "green"),
     ]  # fmt: skip
-    told = {refused.place.rsplit(", ", 1)[1]: refused.reason for refused in stream.quarantine}
+    told = {refused.location.rsplit(", ", 1)[1]: refused.reason for refused in stream.quarantine}
     for place, word in {
-        "annotations 4": "names no image", "annotations 6": "no string", "annotations": "no image with the id 99",
-        "images 4": "file_name", "images 5": "file_name", "images 6": "gone.png", "images 7": "came before",
+        "annotations 4": "names no image", "annotations 6": "not a string", "annotations": "no image with the id 99",
+        "images 4": "file_name", "images 5": "file_name", "images 6": "gone.png", "images 7": "used before",
     }.items():  # fmt: skip
         assert word in told.pop(place)
     assert told == {}
@@ -120,7 +120,7 @@ def test_bad_items_of_coco(pictures: Path) -> None:
 def test_damaged_coco(damage: Any, pictures: Path) -> None:
     path = coco_file(pictures / "captions.json")
     path.write_text(damage(path.read_text()))
-    with pytest.raises(BrokenData, match="begins like COCO's captions and can't be read"):
+    with pytest.raises(BrokenData, match="begins like COCO captions but can't be read"):
         list(read_entries(path))
 
 
@@ -149,7 +149,7 @@ def test_rows_with_a_key_of_coco_are_rows(tmp_path: Path) -> None:
 def test_items_round_trip(
     names: list[str], piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coco, "_PIECE", piece)
+    monkeypatch.setattr(coco, "_CHUNK", piece)
     images = [
         {"id": number, "file_name": name, "score": number / 7} for number, name in enumerate(names)
     ]
@@ -176,10 +176,10 @@ def test_token_file(pictures: Path) -> None:
         Entry("red.png", str(pictures / "red.png"), ("A red wall .", "红色的墙 .")),
         Entry("blue.png", str(pictures / "blue.png"), ("A blue wall .",)),
     ]
-    told = {refused.place.rsplit(" ", 1)[1]: refused.reason for refused in stream.quarantine}
+    told = {refused.location.rsplit(" ", 1)[1]: refused.reason for refused in stream.quarantine}
     assert sorted(told) == ["3", "5", "7", "8"]
     assert "byte 0xe9" in told["3"]
-    assert "came before" in told["8"]
+    assert "used before" in told["8"]
 
 
 def test_the_folder_of_pictures_can_be_named(pictures: Path) -> None:
@@ -203,7 +203,7 @@ def test_the_folder_of_pictures_can_be_named(pictures: Path) -> None:
     rows = pictures.parent / "rows.jsonl"
     rows.write_text('{"image": "red.png"}\n{"image": "blue.png"}\n')
     assert len(list(read_entries(rows, images=far))) == 2
-    with pytest.raises(NotFound, match="no folder of pictures"):
+    with pytest.raises(NotFound, match="no folder of images"):
         read_entries(path, images=pictures / "red.png")
 
 
@@ -252,7 +252,7 @@ def test_webdataset(name: str, pictures: Path) -> None:
         Entry("0003", content["0003.jpg"], ()),
         Entry("0004", None, ("a text alone",)),
     ]
-    assert [str(refused.place) for refused in stream.quarantine] == [f"{path}, .cls"]
+    assert [str(refused.location) for refused in stream.quarantine] == [f"{path}, .cls"]
     assert [pair.id for pair in read_pairs(path)] == ["a/0001", "named"]
 
 
@@ -266,7 +266,7 @@ def test_a_folder_of_shards(pictures: Path, tmp_path: Path) -> None:
     (folder / "sizes.json").write_text("{}")
     stream = read_entries(folder)
     assert [entry.text for entry in stream] == ["one", "nine"]
-    assert [refused.place for refused in stream.quarantine] == [str(folder / "3.tar")]
+    assert [refused.location for refused in stream.quarantine] == [str(folder / "3.tar")]
     (folder / "photo.png").write_bytes(content["./a/0001.png"])
     assert [entry.id for entry in read_entries(folder)] == ["photo.png"], (
         "a folder of pictures with tar files"
@@ -283,7 +283,7 @@ def test_bad_samples(pictures: Path) -> None:
     })  # fmt: skip
     stream = read_entries(path)
     assert [entry.text for entry in stream] == ["good"]
-    told = {refused.place[-1]: refused.reason for refused in stream.quarantine}
+    told = {refused.location[-1]: refused.reason for refused in stream.quarantine}
     assert "JSON" in told["1"]
     assert "type list" in told["2"]
     assert "UTF-8" in told["3"]
@@ -296,8 +296,8 @@ def test_a_shard_that_ends_too_early(pictures: Path) -> None:
     data = path.read_bytes()
     a_sample = 512 + -(-len(content["0003.jpg"]) // 512) * 512
     for end, told in (
-        (25 * a_sample, "behind its 25 samples"),
-        (25 * a_sample + 700, "beyond its 25 first samples"),
+        (25 * a_sample, "after its 25 samples"),
+        (25 * a_sample + 700, "after its first 25 samples"),
     ):
         path.write_bytes(data[:end])
         stream = read_entries(path)
@@ -351,7 +351,7 @@ def test_saved_dataset(splits: bool, pictures: Path, tmp_path: Path) -> None:
             for values, split in zip(wanted, ["train", "train", "test"], strict=True)
         ]
     assert [dict(entry.metadata) for entry in entries] == wanted
-    assert all('column "raw"' in refused.place for refused in stream.quarantine)
+    assert all('column "raw"' in refused.location for refused in stream.quarantine)
     assert len({entry.id for entry in read_entries(folder)}) == 3
 
 

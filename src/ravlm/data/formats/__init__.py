@@ -1,2 +1,4 @@
-"""One module a format: `recognises(path, head)` and `rows(path)`. The table of them is `READERS` in
-readers.py."""
+"""One module per source format, each with `recognizes(path, head)` and `read_rows(path)`.
+
+`READERS` in ravlm/data/readers.py lists them.
+"""

@@ -1,8 +1,9 @@
-"""COCO's captions: a JSON object with the lists `images` (`id`, `file_name`) and `annotations`
+"""COCO captions: a JSON object with the lists `images` (`id`, `file_name`) and `annotations`
 (`image_id`, `caption`).
 
-Read item by item, twice: first the captions, which are held, then the images. Every other key of an
-image is metadata. Knows no picture folder: see `beside`."""
+The file is parsed item by item, twice: first the captions, which are held in memory, then the
+images. Every other key of an image is metadata. Images are located by `find_image_folder`.
+"""
 
 from __future__ import annotations
 
@@ -12,167 +13,174 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from ravlm.data.formats.locate_images import folder_of_pictures
-from ravlm.data.rows import CONTENT, Quarantined, Row
+from ravlm.data.formats.locate_images import find_image_folder
+from ravlm.data.rows import CONTENT_KEYS, Quarantined, Row
 from ravlm.errors import BrokenData
 
 _LISTS = ("images", "annotations")
 _KEY = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:\s*\[)?')
-_PIECE = 1 << 20  # characters read at a time
-_LONGEST = 1 << 28  # of one item
-_CUT = 16  # an error so near to the end of what was read means that the item goes on
+_CHUNK = 1 << 20  # characters read at a time
+_MAX_ITEM = 1 << 28  # characters of one item
+_TAIL = 16  # a parse error this close to the end of the buffer means that the item continues
 
 
-def recognises(path: Path, head: bytes) -> bool:
-    """Whether the content is an object with one of the two lists, and no row of our own keys."""
-    keys = _keys(head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace"))
-    return any(keys.get(name) for name in _LISTS) and not any(
-        key in keys for key in (*CONTENT, "file_name")
-    )
+def recognizes(path: Path, head: bytes) -> bool:
+    """Return whether the content is an object with one of the two lists.
+
+    An object with a key of our own rows is the first row of a JSON Lines file instead.
+    """
+    keys = _top_level_keys(head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace"))
+    has_list = any(keys.get(name) for name in _LISTS)
+    return has_list and not any(key in keys for key in (*CONTENT_KEYS, "file_name"))
 
 
-def rows(path: Path) -> Iterator[Row | Quarantined]:
-    """A row an image, with all its captions. Raises BrokenData for a file that ends too early or is
-    no JSON."""
+def read_rows(path: Path) -> Iterator[Row | Quarantined]:
+    """Yield one row per image, with all its captions.
+
+    Raises BrokenData for a file that is truncated or not JSON.
+    """
     captions: dict[int | str, list[str]] = {}
-    for place, item in _items(path, "annotations"):
-        image = item.get("image_id") if isinstance(item, dict) else None
-        if not isinstance(image, int | str):
-            yield Quarantined(
-                place, "The annotation names no image: it needs an object with a number image_id."
-            )
+    for location, item in _items(path, "annotations"):
+        image_id = item.get("image_id") if isinstance(item, dict) else None
+        if not isinstance(image_id, int | str):
+            reason = "The annotation names no image; it must be an object with an image_id."
+            yield Quarantined(location, reason)
         elif isinstance(item.get("caption"), str):
-            captions.setdefault(image, []).append(item["caption"])
-        elif "caption" in item:  # without one it is a box or an outline
-            yield Quarantined(place, "The caption is no string.")
-    folder = folder_of_pictures(path, _names(path))
-    for place, item in _items(path, "images"):
-        if not isinstance(item, dict) or not isinstance(item.get("file_name"), str):
-            yield Quarantined(place, 'The image has no "file_name".')
-        else:
-            key = item.get("id")
-            texts = captions.pop(key, []) if isinstance(key, int | str) else []
-            more = {
-                name: value
-                for name, value in item.items()
-                if name not in ("id", "file_name", *CONTENT)
-            }
-            yield Row(
-                place, {"id": key, "image": item["file_name"], "texts": texts, **more}, folder
-            )
-    for key, texts in captions.items():
-        many = f"{len(texts)} caption" + ("s" if len(texts) > 1 else "")
-        yield Quarantined(
-            f"{path}, annotations", f"There is no image with the id {key!r}, which has {many}."
-        )
+            captions.setdefault(image_id, []).append(item["caption"])
+        elif "caption" in item:  # without one, it is a box or an outline
+            yield Quarantined(location, "The caption is not a string.")
+    folder = find_image_folder(path, _file_names(path))
+    for location, item in _items(path, "images"):
+        yield _row(location, item, captions, folder)
+    for image_id, texts in captions.items():
+        number = f"{len(texts)} caption" + ("s" if len(texts) > 1 else "")
+        reason = f"There is no image with the id {image_id!r}, which has {number}."
+        yield Quarantined(f"{path}, annotations", reason)
 
 
-def _names(path: Path) -> Iterator[str]:
+def _row(
+    location: str, item: Any, captions: dict[int | str, list[str]], folder: Path
+) -> Row | Quarantined:
+    """Return the row of an image, and remove its captions from `captions`."""
+    if not isinstance(item, dict) or not isinstance(item.get("file_name"), str):
+        return Quarantined(location, 'The image has no "file_name".')
+    image_id = item.get("id")
+    texts = captions.pop(image_id, []) if isinstance(image_id, int | str) else []
+    content = {"id": image_id, "image": item["file_name"], "texts": texts}
+    reserved = ("id", "file_name", *CONTENT_KEYS)
+    metadata = {name: value for name, value in item.items() if name not in reserved}
+    return Row(location, content | metadata, folder)
+
+
+def _file_names(path: Path) -> Iterator[str]:
     for _, item in _items(path, "images"):
         if isinstance(item, dict):
             yield str(item.get("file_name"))
 
 
-def _keys(text: str) -> dict[str, bool]:
-    """The keys of the outermost object as far as `text` goes, and whether the value of each is a
-    list."""
-    found: dict[str, bool] = {}
-    depth = at = 0
-    while at < len(text):
-        if text[at] == '"':
-            match = _KEY.match(text, at)
+def _top_level_keys(text: str) -> dict[str, bool]:
+    """Return the keys of the outermost object, as far as `text` goes: key -> value is a list."""
+    keys: dict[str, bool] = {}
+    depth = position = 0
+    while position < len(text):
+        if text[position] == '"':
+            match = _KEY.match(text, position)
             if match is None:
                 break
             if depth == 1 and text[match.end(1) + 1 :].lstrip()[:1] == ":":
-                found.setdefault(match[1], match[2] is not None)
-            at = match.end(1) + 1
+                keys.setdefault(match[1], match[2] is not None)
+            position = match.end(1) + 1
             continue
-        depth += (text[at] in "{[") - (text[at] in "}]")
-        if depth == 0 and text[at] == "}":
+        depth += (text[position] in "{[") - (text[position] in "}]")
+        if depth == 0 and text[position] == "}":
             break
-        at += 1
-    return found
+        position += 1
+    return keys
 
 
-def _items(path: Path, wanted: str) -> Iterator[tuple[str, Any]]:
-    """The items of the list `wanted`, each with its place for messages."""
+def _items(path: Path, list_name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the items of one list, each with its location for messages."""
     with open(path, encoding="utf-8-sig") as file:
-        source = _Source(file, path)
-        source.take("{")
-        while source.peek() != "}":
-            key = source.value()
-            source.take(":")
-            if source.peek() == "[":
-                source.take("[")
+        parser = _JsonParser(file, path)
+        parser.expect("{")
+        while parser.peek() != "}":
+            key = parser.value()
+            parser.expect(":")
+            if parser.peek() == "[":
+                parser.expect("[")
                 number = 0
-                while source.peek() != "]":
+                while parser.peek() != "]":
                     number += 1
-                    item = source.value()
-                    if key == wanted:
-                        yield f"{path}, {wanted} {number}", item
-                    source.take(",", before="]")
-                source.take("]")
+                    item = parser.value()
+                    if key == list_name:
+                        yield f"{path}, {list_name} {number}", item
+                    parser.expect(",", closing="]")
+                parser.expect("]")
             else:
-                source.value()
-            source.take(",", before="}")
+                parser.value()
+            parser.expect(",", closing="}")
 
 
-class _Source:
-    """JSON values out of a file, one after another, a piece of it in memory."""
+class _JsonParser:
+    """Parse JSON values from a file one after another, with one chunk in memory."""
 
     def __init__(self, file: TextIO, path: Path) -> None:
-        self._file, self._path, self._text, self._at = file, path, "", 0
+        self._file = file
+        self._path = path
+        self._buffer = ""
+        self._position = 0
         self._decoder = json.JSONDecoder()
 
     def peek(self) -> str:
-        """The next character that is no white space."""
+        """Return the next character that is not white space."""
         while True:
-            while self._at < len(self._text):
-                if not self._text[self._at].isspace():
-                    return self._text[self._at]
-                self._at += 1
-            self._more("it ends too early")
+            while self._position < len(self._buffer):
+                if not self._buffer[self._position].isspace():
+                    return self._buffer[self._position]
+                self._position += 1
+            self._require_more("it ends too early")
 
-    def take(self, character: str, before: str = "") -> None:
-        """Pass over `character`; what closes the list or object, `before`, may stand in its
-        place."""
-        found = self.peek()
-        if found == character:
-            self._at += 1
-        elif found != before or not before:
-            self._refuse(f'"{character}" is expected where "{found}" stands')
+    def expect(self, character: str, closing: str = "") -> None:
+        """Skip `character`. `closing`, the end of the list or object, is accepted as well."""
+        actual = self.peek()
+        if actual == character:
+            self._position += 1
+        elif actual != closing or not closing:
+            self._fail(f'expected "{character}" but found "{actual}"')
 
     def value(self) -> Any:
-        """The next value, whole."""
+        """Parse the next value."""
         self.peek()
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
+                value, end = self._decoder.raw_decode(self._buffer, self._position)
             except json.JSONDecodeError as error:
-                if error.pos < len(self._text) - _CUT and not error.msg.startswith("Unterminated"):
-                    self._refuse(str(error))
-                self._more(str(error))
+                near_end = error.pos >= len(self._buffer) - _TAIL
+                if not near_end and not error.msg.startswith("Unterminated"):
+                    self._fail(str(error))
+                self._require_more(str(error))
                 continue
             except RecursionError:
-                self._refuse("it is nested too deep")
-            if end == len(self._text) and not isinstance(value, dict | list | str) and self._grow():
-                continue  # a number may go on in the next piece
-            self._at = end
+                self._fail("it is nested too deeply")
+            may_continue = end == len(self._buffer) and not isinstance(value, dict | list | str)
+            if may_continue and self._read_chunk():
+                continue  # a number may go on in the next chunk
+            self._position = end
             return value
 
-    def _grow(self) -> bool:
+    def _read_chunk(self) -> bool:
+        """Append the next chunk to the buffer. Return False at the end of the file."""
         try:
-            piece = self._file.read(_PIECE)
+            chunk = self._file.read(_CHUNK)
         except UnicodeDecodeError as error:
-            self._refuse(f"{error}; save the file as UTF-8")
-        self._text, self._at = self._text[self._at :] + piece, 0
-        return bool(piece)
+            self._fail(f"{error}; save the file as UTF-8")
+        self._buffer = self._buffer[self._position :] + chunk
+        self._position = 0
+        return bool(chunk)
 
-    def _more(self, reason: str) -> None:
-        if len(self._text) - self._at > _LONGEST or not self._grow():
-            self._refuse(reason)
+    def _require_more(self, reason: str) -> None:
+        if len(self._buffer) - self._position > _MAX_ITEM or not self._read_chunk():
+            self._fail(reason)
 
-    def _refuse(self, reason: str) -> NoReturn:
-        raise BrokenData(
-            f"\"{self._path}\" begins like COCO's captions and can't be read: {reason}."
-        )
+    def _fail(self, reason: str) -> NoReturn:
+        raise BrokenData(f'"{self._path}" begins like COCO captions but can\'t be read: {reason}.')

@@ -1,10 +1,10 @@
-"""CSV and TSV: the first line names the columns; comma, semicolon, tab or bar between them is found
-out.
+"""CSV and TSV: the first line names the columns.
 
-A cell holds no type, so a metadata column whose every value is a number (or true / false) gives
-numbers (booleans), and any other gives strings: 007 stays 007. For that the file is read twice. An
-empty cell is no value. A `texts` cell may be a JSON list of strings. Knows nothing else of what the
-columns mean."""
+The delimiter (comma, semicolon, tab or bar) is detected. A cell has no type, so a metadata column
+in which every value is a number (or true / false) becomes numbers (booleans), and any other column
+stays text: 007 stays 007. The file is read twice for that. An empty cell is no value. A `texts`
+cell may hold a JSON list of strings.
+"""
 
 from __future__ import annotations
 
@@ -17,131 +17,135 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ravlm.data.rows import KEYS, Quarantined, Row
+from ravlm.data.rows import RESERVED_KEYS, Quarantined, Row
 from ravlm.errors import InvalidInput
 
 _DELIMITERS = ",;\t|"
+_HEAD_BYTES = 65536
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,2})?")
-_UNDECODED = re.compile(
-    "[\udc80-\udcff]"
-)  # what "surrogateescape" makes of bytes that are no UTF-8
-_TRUTH = {"true": True, "false": False}
+_UNDECODED = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of invalid UTF-8
+_BOOLEANS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _Dialect:
     delimiter: str
-    blanks: bool
-    """Whether a blank follows each delimiter and means nothing."""
+    skip_space: bool
+    """Whether delimiters are followed by a space that has no meaning."""
 
 
-def _texts(cell: str) -> Any:
+def _parse_texts(cell: str) -> Any:
     if cell.lstrip().startswith("["):
         with suppress(ValueError):
             return json.loads(cell)
     return cell
 
 
-_CELLS: dict[str, Callable[[str], Any]] = {
+_CELL_PARSERS: dict[str, Callable[[str], Any]] = {
     "text": str,
-    "texts": _texts,
+    "texts": _parse_texts,
     "number": json.loads,
-    "truth": lambda cell: _TRUTH[cell.lower()],
+    "boolean": lambda cell: _BOOLEANS[cell.lower()],
 }
 
 
-def recognises(path: Path, head: bytes) -> bool:
-    """Whether the content is text whose first line has several columns, or one that we know."""
+def recognizes(path: Path, head: bytes) -> bool:
+    """Return whether the first line is text with several columns, or one with a known name."""
     line = _first_line(head)
-    if b"\x00" in head or any(character < " " and character != "\t" for character in line):
+    has_control = any(character < " " and character != "\t" for character in line)
+    if b"\x00" in head or has_control:
         return False
-    return line.strip() in KEYS or any(delimiter in line for delimiter in _DELIMITERS)
+    return line.strip() in RESERVED_KEYS or any(delimiter in line for delimiter in _DELIMITERS)
 
 
-def rows(path: Path) -> Iterator[Row | Quarantined]:
-    """A row a record. Raises InvalidInput where two columns have one name."""
+def read_rows(path: Path) -> Iterator[Row | Quarantined]:
+    """Yield one row per record. Raises InvalidInput if two columns have the same name."""
     with open(path, "rb") as file:
-        layout = _layout(_first_line(file.read(65536)))
-    kinds = _kinds(path, layout)
-    for place, item in _records(path, layout):
-        if isinstance(item, str):
-            yield Quarantined(place, item)
-        else:
-            yield Row(
-                place,
-                {name: kinds[name](cell) for name, cell in item.items() if cell != ""},
-                path.parent,
-            )
+        dialect = _detect_dialect(_first_line(file.read(_HEAD_BYTES)))
+    parsers = _column_parsers(path, dialect)
+    for record in _records(path, dialect):
+        if isinstance(record, Quarantined):
+            yield record
+            continue
+        location, cells = record
+        values = {name: parsers[name](cell) for name, cell in cells.items() if cell != ""}
+        yield Row(location, values, path.parent)
 
 
 def _first_line(head: bytes) -> str:
-    return head.decode("utf-8-sig", errors="replace").lstrip("\r\n").split("\n", 1)[0].rstrip("\r")
+    text = head.decode("utf-8-sig", errors="replace").lstrip("\r\n")
+    return text.split("\n", 1)[0].rstrip("\r")
 
 
-def _layout(line: str) -> _Layout:
-    """The delimiter that yields the most columns that we know, then the most columns; blanks after
-    it or not."""
+def _detect_dialect(line: str) -> _Dialect:
+    """Choose the delimiter that gives the most known columns, then the most columns."""
 
-    def columns(delimiter: str) -> tuple[int, int]:
+    def num_columns(delimiter: str) -> tuple[int, int]:
         names = next(csv.reader([line], delimiter=delimiter), [])
-        return len({name.strip() for name in names} & set(KEYS)), len(names)
+        known = {name.strip() for name in names} & set(RESERVED_KEYS)
+        return len(known), len(names)
 
-    delimiter = max(_DELIMITERS, key=columns)
-    return _Layout(delimiter, f"{delimiter} " in line)
-
-
-def _kinds(path: Path, layout: _Layout) -> dict[str, Callable[[str], Any]]:
-    """How the cells of each column are read: found out in a pass of its own."""
-    found: dict[str, str] = {}
-    for _, item in _records(path, layout):
-        for name, cell in item.items() if isinstance(item, dict) else ():
-            if cell != "" and found.get(name) != "text":
-                kind = (
-                    "number"
-                    if _NUMBER.fullmatch(cell)
-                    else "truth"
-                    if cell.lower() in _TRUTH
-                    else "text"
-                )
-                found[name] = kind if found.get(name, kind) == kind else "text"
-    found |= dict.fromkeys(KEYS, "text") | {"texts": "texts"}
-    return {name: _CELLS[kind] for name, kind in found.items()}
+    delimiter = max(_DELIMITERS, key=num_columns)
+    return _Dialect(delimiter, skip_space=f"{delimiter} " in line)
 
 
-def _records(path: Path, layout: _Layout) -> Iterator[tuple[str, dict[str, str] | str]]:
-    """Each record with its place: its cells by column, or the reason why it has none."""
+def _column_parsers(path: Path, dialect: _Dialect) -> dict[str, Callable[[str], Any]]:
+    """Read the whole file to find the type of each column, and return the columns' parsers."""
+    types: dict[str, str] = {}
+    for record in _records(path, dialect):
+        if isinstance(record, Quarantined):
+            continue
+        for name, cell in record[1].items():
+            if cell != "" and types.get(name) != "text":
+                cell_type = _cell_type(cell)
+                types[name] = cell_type if types.get(name, cell_type) == cell_type else "text"
+    types |= dict.fromkeys(RESERVED_KEYS, "text") | {"texts": "texts"}
+    return {name: _CELL_PARSERS[column_type] for name, column_type in types.items()}
+
+
+def _cell_type(cell: str) -> str:
+    if _NUMBER.fullmatch(cell):
+        return "number"
+    return "boolean" if cell.lower() in _BOOLEANS else "text"
+
+
+def _records(path: Path, dialect: _Dialect) -> Iterator[tuple[str, dict[str, str]] | Quarantined]:
+    """Yield the location and the cells by column of each record; skip empty lines."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=layout.blanks)
-        names: list[str] | None = None
+        reader = csv.reader(file, delimiter=dialect.delimiter, skipinitialspace=dialect.skip_space)
+        columns: list[str] | None = None
         while True:
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield f"{path}, line {reader.line_num}", f"The line is no CSV: {error}."
+                location = f"{path}, line {reader.line_num}"
+                yield Quarantined(location, f"The line is not valid CSV: {error}.")
                 continue
-            place = f"{path}, line {reader.line_num}"
+            location = f"{path}, line {reader.line_num}"
             if not any(cell.strip() for cell in cells):
                 continue
-            if names is None:
-                names = _names(cells, path)
-            elif len(cells) != len(names):
-                yield (
-                    place,
-                    f"The row has {len(cells)} values; the first line names {len(names)} columns.",
-                )
-            elif any(map(_UNDECODED.search, cells)):
-                yield place, "The line is not UTF-8; save the file as UTF-8."
+            if columns is None:
+                columns = _column_names(cells, path)
             else:
-                yield place, {name: cell for name, cell in zip(names, cells, strict=True) if name}
+                yield _record(location, cells, columns)
 
 
-def _names(cells: list[str], path: Path) -> list[str]:
+def _record(
+    location: str, cells: list[str], columns: list[str]
+) -> tuple[str, dict[str, str]] | Quarantined:
+    if len(cells) != len(columns):
+        reason = f"The row has {len(cells)} values; the first line names {len(columns)} columns."
+        return Quarantined(location, reason)
+    if any(map(_UNDECODED.search, cells)):
+        return Quarantined(location, "The line is not UTF-8; save the file as UTF-8.")
+    return location, {name: cell for name, cell in zip(columns, cells, strict=True) if name}
+
+
+def _column_names(cells: list[str], path: Path) -> list[str]:
     names = [cell.strip() for cell in cells]
     for name in names:
         if name and names.count(name) > 1:
-            raise InvalidInput(
-                f'"{path}" has two columns called "{name}"; give each a name of its own.'
-            )
+            raise InvalidInput(f'"{path}" has two columns called "{name}"; rename one of them.')
     return names

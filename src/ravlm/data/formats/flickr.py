@@ -1,7 +1,7 @@
-"""Token files of Flickr8k and Flickr30k: `name.jpg#0`, a tab, a caption; the captions of a picture
-follow one another.
+"""Token files of Flickr8k and Flickr30k: lines of `name.jpg#0`, a tab, and a caption.
 
-UTF-8. Knows no picture folder: see `beside`.
+The captions of an image are consecutive lines. The file is UTF-8; images are located by
+`find_image_folder`.
 """
 
 from __future__ import annotations
@@ -10,49 +10,59 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
-from ravlm.data.formats.locate_images import folder_of_pictures
+from ravlm.data.formats.locate_images import find_image_folder
 from ravlm.data.rows import Quarantined, Row
 
 _LINE = re.compile(r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)")
 
 
-def recognises(path: Path, head: bytes) -> bool:
-    """Whether the first line is a picture's name with a number, and a caption."""
-    first = (
-        head.removeprefix(b"\xef\xbb\xbf")
-        .split(b"\n", 1)[0]
-        .decode("utf-8", errors="replace")
-        .rstrip("\r")
+def recognizes(path: Path, head: bytes) -> bool:
+    """Return whether the first line is an image name with a number, a tab and a caption."""
+    first_line = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0]
+    text = first_line.decode("utf-8", errors="replace").rstrip("\r")
+    return _LINE.fullmatch(text) is not None
+
+
+def read_rows(path: Path) -> Iterator[Row | Quarantined]:
+    """Yield one row per image, with all its captions."""
+    names = (line.image for line in _lines(path) if isinstance(line, _Caption))
+    folder = find_image_folder(path, names)
+    # A bad line forms a group of its own.
+    groups = groupby(
+        _lines(path), key=lambda line: line.image if isinstance(line, _Caption) else line
     )
-    return _LINE.fullmatch(first) is not None
-
-
-def rows(path: Path) -> Iterator[Row | Quarantined]:
-    """A row a picture, with all its captions."""
-    folder = folder_of_pictures(path, (image for _, image, _ in _lines(path) if image))
-    for image, lines in groupby(_lines(path), key=lambda line: line[1] or line[0]):
-        number, name, caption = next(lines)
-        place = f"{path}, line {number}"
-        if name is None:
-            yield Quarantined(place, caption)
+    for _, lines in groups:
+        line = next(lines)
+        if isinstance(line, Quarantined):
+            yield line
         else:
-            texts = [caption, *(caption for _, _, caption in lines)]
-            yield Row(place, {"id": image, "image": image, "texts": texts}, folder)
+            texts = [line.text, *(item.text for item in lines if isinstance(item, _Caption))]
+            values = {"id": line.image, "image": line.image, "texts": texts}
+            yield Row(line.location, values, folder)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str | None, str]]:
-    """(line number, picture's name, caption); without a name the reason why there is none. Empty
-    lines are skipped."""
+class _Caption(NamedTuple):
+    location: str
+    image: str
+    text: str
+
+
+def _lines(path: Path) -> Iterator[_Caption | Quarantined]:
+    """Yield the captions of the file in order, and the lines that have none; skip empty lines."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
+            location = f"{path}, line {number}"
             try:
                 text = line.decode("utf-8-sig").rstrip("\r\n")
             except UnicodeDecodeError as error:
-                place = f"byte {line[error.start]:#04x} at {error.start}"
-                yield number, None, f"The line is not UTF-8 ({place}); save the file as UTF-8."
+                byte = f"byte {line[error.start]:#04x} at {error.start}"
+                reason = f"The line is not UTF-8 ({byte}); save the file as UTF-8."
+                yield Quarantined(location, reason)
                 continue
             if match := _LINE.fullmatch(text):
-                yield number, match["image"], match["caption"]
+                yield _Caption(location, match["image"], match["caption"])
             elif text.strip():
-                yield number, None, "The line is not of the form name.jpg#0, tab, caption."
+                reason = "The line does not have the form name.jpg#0, tab, caption."
+                yield Quarantined(location, reason)

@@ -1,8 +1,8 @@
-"""A folder that the package datasets of Hugging Face saved: one dataset, or one of several splits.
+"""A folder written by `save_to_disk` of Hugging Face's `datasets`: one dataset, or several splits.
 
-The column of pictures may have any name; labels come as their names, and the split becomes the
-metadata `split`. Rows are read from disk as they are needed. Knows nothing else of what the columns
-mean."""
+The image column may have any name. Class labels become their names, and the split becomes the
+metadata `split`. Rows are read from disk as they are needed.
+"""
 
 from __future__ import annotations
 
@@ -10,86 +10,98 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ravlm.data.formats.parquet import plain_row
+from ravlm.data.formats.parquet import json_row
 from ravlm.data.rows import Quarantined, Row
 from ravlm.errors import BrokenData, MissingExtra
 
-_ROWS = 64  # held at a time: they may carry pictures
+_BATCH_SIZE = 64  # rows in memory at a time: they may contain images
 
 
-def recognises(path: Path, head: bytes) -> bool:
-    """Whether `path` is a folder with the files that `save_to_disk` writes."""
-    single = (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
-    return single or (path / "dataset_dict.json").is_file()
+def recognizes(path: Path, head: bytes) -> bool:
+    """Return whether `path` is a folder with the files that `save_to_disk` writes."""
+    is_dataset = (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
+    return is_dataset or (path / "dataset_dict.json").is_file()
 
 
-def rows(path: Path) -> Iterator[Row | Quarantined]:
-    """A row a record. Raises BrokenData for a folder that can't be read."""
+def read_rows(path: Path) -> Iterator[Row | Quarantined]:
+    """Yield one row per record of every split.
+
+    Raises BrokenData for a folder that can't be read, and MissingExtra without `datasets`.
+    """
     try:
         import datasets
         import pyarrow
     except ImportError:
         raise MissingExtra("datasets", "datasets", "Reading saved datasets") from None
-    broken = (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError)
+    read_errors = (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError)
     try:
-        found = datasets.load_from_disk(str(path))
-    except broken as error:
+        loaded = datasets.load_from_disk(str(path))
+    except read_errors as error:
         raise BrokenData(
-            f'"{path}" looks like a saved dataset and can\'t be read: {error}; save it again.'
+            f'"{path}" looks like a saved dataset but can\'t be read: {error}; save it again.'
         ) from None
-    splits = found if isinstance(found, datasets.DatasetDict) else {"": found}
+    splits = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
     for split, dataset in splits.items():
         name = f"{path}, {split}" if split else str(path)
-        picture, left_out = _columns(dataset)
-        for column in left_out:
-            reason = "It holds bytes or a second picture, which metadata can't; it is left out, the rows are kept."
+        image_column, unusable_columns = _classify_columns(dataset)
+        for column in unusable_columns:
+            reason = "It holds bytes or a second image, which can't be metadata; the column was left out."
             yield Quarantined(f'{name}, column "{column}"', reason)
-        dataset = _prepared(dataset.remove_columns(left_out), picture)
-        labels = {
-            key: kind.names
-            for key, kind in dataset.features.items()
-            if isinstance(kind, datasets.ClassLabel)
-        }
+        dataset = _with_encoded_images(dataset.remove_columns(unusable_columns), image_column)
         number = 0
         try:
-            for batch in dataset.iter(_ROWS):
-                for cells in zip(*batch.values(), strict=True):
-                    number += 1
-                    values = dict(zip(batch, cells, strict=True)) | (
-                        {"split": split} if split else {}
-                    )
-                    for key, names in labels.items():
-                        number_of = values[key]
-                        values[key] = (
-                            None if number_of is None or number_of < 0 else names[number_of]
-                        )
-                    yield Row(f"{name}, row {number}", plain_row(values), path)
-        except broken as error:
+            for values in _records(dataset):
+                number += 1
+                if split:
+                    values["split"] = split
+                yield Row(f"{name}, row {number}", json_row(values), path)
+        except read_errors as error:
             reason = (
                 f"The rows from {number + 1} on can't be read: {error}; save the dataset again."
             )
             yield Quarantined(name, reason)
 
 
-def _columns(dataset: Any) -> tuple[str | None, list[str]]:
-    """The column of pictures, and those that can't be metadata."""
-    from datasets import Image
+def _records(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Yield the records of a dataset, class labels as their names."""
+    from datasets import ClassLabel
 
-    pictures = [name for name, feature in dataset.features.items() if isinstance(feature, Image)]
-    picture = "image" if "image" in dataset.features else pictures[0] if pictures else None
-    types = {
-        name: str(kind)
-        for name, kind in zip(dataset.column_names, dataset.data.schema.types, strict=True)
+    label_names = {
+        column: feature.names
+        for column, feature in dataset.features.items()
+        if isinstance(feature, ClassLabel)
     }
-    return picture, [name for name, kind in types.items() if name != picture and "binary" in kind]
+    for batch in dataset.iter(_BATCH_SIZE):
+        for cells in zip(*batch.values(), strict=True):
+            values = dict(zip(batch, cells, strict=True))
+            for column, names in label_names.items():
+                label = values[column]
+                values[column] = None if label is None or label < 0 else names[label]
+            yield values
 
 
-def _prepared(dataset: Any, picture: str | None) -> Any:
-    """The dataset with its pictures as they were encoded, in the column "image"."""
+def _classify_columns(dataset: Any) -> tuple[str | None, list[str]]:
+    """Return the image column, and the columns that can't be metadata."""
     from datasets import Image
 
-    if picture is not None and isinstance(dataset.features[picture], Image):
-        dataset = dataset.cast_column(picture, Image(decode=False))
-    if picture is not None and picture != "image":
-        dataset = dataset.rename_column(picture, "image")
+    image_columns = [
+        name for name, feature in dataset.features.items() if isinstance(feature, Image)
+    ]
+    if "image" in dataset.features:
+        image_column = "image"
+    else:
+        image_column = image_columns[0] if image_columns else None
+    types = zip(dataset.column_names, dataset.data.schema.types, strict=True)
+    unusable = [name for name, t in types if name != image_column and "binary" in str(t)]
+    return image_column, unusable
+
+
+def _with_encoded_images(dataset: Any, image_column: str | None) -> Any:
+    """Return the dataset with its images as encoded bytes, in the column "image"."""
+    from datasets import Image
+
+    if image_column is not None and isinstance(dataset.features[image_column], Image):
+        dataset = dataset.cast_column(image_column, Image(decode=False))
+    if image_column is not None and image_column != "image":
+        dataset = dataset.rename_column(image_column, "image")
     return dataset.with_format(None)

@@ -1,8 +1,8 @@
-"""A folder of pictures, with those below it. Knows nothing of what is in a picture.
+"""A folder of images, with its subfolders.
 
-The id is the picture's path below the folder. Texts come from the .txt of the same name beside it
-(boat.jpg, boat.txt): one text a line, empty lines skipped; without such a file there are none.
-Names that begin with a dot are passed over."""
+The id is the path of the image below the folder. Texts come from the .txt file of the same name
+(boat.jpg, boat.txt): one text per line, empty lines skipped. Hidden files and folders are skipped.
+"""
 
 from __future__ import annotations
 
@@ -13,86 +13,91 @@ from pathlib import Path
 from ravlm.data.rows import Quarantined, Row
 from ravlm.errors import NotFound
 
-_NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
-_STARTS = (
-    b"\xff\xd8\xff",
+# Formats that Pillow identifies, but that are not images, or that it can't open by itself.
+_EXCLUDED_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+_MAGIC_NUMBERS = (
+    b"\xff\xd8\xff",  # JPEG
     b"\x89PNG\r\n",
     b"GIF8",
     b"BM",
-    b"II*\x00",
+    b"II*\x00",  # TIFF
     b"MM\x00*",
-    b"\x00\x00\x00\x0cjP",
+    b"\x00\x00\x00\x0cjP",  # JPEG 2000
 )
+_DATA_SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
-def recognises(path: Path, head: bytes) -> bool:
-    """Whether `path` is a folder."""
+def recognizes(path: Path, head: bytes) -> bool:
+    """Return whether `path` is a folder."""
     return path.is_dir()
 
 
-def rows(path: Path) -> Iterator[Row | Quarantined]:
-    """A row a picture, in the order of names. Raises NotFound where there is no picture at all."""
-    suffixes, found = picture_suffixes(), False
-    closed: list[OSError] = []
-    for folder, below, names in os.walk(path, onerror=closed.append):
-        below[:] = sorted(name for name in below if not name.startswith("."))
+def read_rows(path: Path) -> Iterator[Row | Quarantined]:
+    """Yield one row per image, in the order of names. Raises NotFound if there are no images."""
+    suffixes = image_suffixes()
+    num_images = 0
+    errors: list[OSError] = []
+    for folder, subfolders, names in os.walk(path, onerror=errors.append):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
-            picture = Path(folder, name)
-            if name.startswith(".") or not _is_picture(picture, suffixes):
+            image = Path(folder, name)
+            if name.startswith(".") or not _is_image(image, suffixes):
                 continue
-            found = True
-            yield _row(picture, path)
-    for error in closed:
+            num_images += 1
+            yield _row(image, path)
+    for error in errors:
         yield Quarantined(str(error.filename), f"The folder can't be read: {error.strerror}.")
-    if not found and not closed:
+    if not num_images and not errors:
         raise NotFound(
-            f'The folder "{path}" has no pictures in it or below; name one that has, or a file of rows.'
+            f'The folder "{path}" and its subfolders contain no images; '
+            "name another folder, or a file of rows."
         )
 
 
-def picture_suffixes() -> frozenset[str]:
-    """The suffixes, in small letters, of every format that Pillow reads."""
+def image_suffixes() -> frozenset[str]:
+    """Return the lower-case suffixes of the formats that Pillow reads: ".jpg", ".png", ..."""
     from PIL import Image
 
-    known = Image.registered_extensions().items()
     return frozenset(
-        suffix for suffix, name in known if name in Image.OPEN and name not in _NO_PICTURES
+        suffix
+        for suffix, name in Image.registered_extensions().items()
+        if name in Image.OPEN and name not in _EXCLUDED_FORMATS
     )
 
 
-def begins_like_a_picture(head: bytes) -> bool:
-    """Whether a file's first 16 bytes are those of a common picture format."""
+def looks_like_image(head: bytes) -> bool:
+    """Return whether the first 16 bytes of a file are those of a common image format."""
     return (
-        head.startswith(_STARTS)
+        head.startswith(_MAGIC_NUMBERS)
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"))
     )
 
 
-def _is_picture(path: Path, suffixes: frozenset[str]) -> bool:
+def _is_image(path: Path, suffixes: frozenset[str]) -> bool:
     suffix = path.suffix.lower()
     if suffix in suffixes:
         return True
-    if suffix in (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet"):
+    if suffix in _DATA_SUFFIXES:
         return False
     try:
         with open(path, "rb") as file:
-            return begins_like_a_picture(file.read(16))
+            return looks_like_image(file.read(16))
     except OSError:
         return False
 
 
-def _row(picture: Path, top: Path) -> Row | Quarantined:
+def _row(image: Path, root: Path) -> Row | Quarantined:
     texts: list[str] = []
-    beside = picture.with_suffix(".txt")
-    if beside.is_file():
+    text_file = image.with_suffix(".txt")
+    if text_file.is_file():
         try:
-            texts = beside.read_text(encoding="utf-8-sig").splitlines()
+            texts = text_file.read_text(encoding="utf-8-sig").splitlines()
         except (UnicodeDecodeError, OSError) as error:
-            return Quarantined(
-                str(beside), f"The texts of {picture.name} can't be read as UTF-8: {error}."
-            )
-    identity = picture.relative_to(top).as_posix()
-    return Row(
-        str(picture), {"id": identity, "image": str(picture.absolute()), "texts": texts}, top
-    )
+            reason = f"The texts of {image.name} can't be read as UTF-8: {error}."
+            return Quarantined(str(text_file), reason)
+    entry_id = image.relative_to(root).as_posix()
+    return Row(str(image), {"id": entry_id, "image": str(image.absolute()), "texts": texts}, root)
+
+
+picture_suffixes = image_suffixes  # temporary alias

@@ -1,5 +1,4 @@
-"""Where the pictures of a file of captions lie, when the file names them without their folder.
-Opens no picture."""
+"""Find the folder of the images that a caption file names without their folder."""
 
 from __future__ import annotations
 
@@ -8,39 +7,44 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-_TRIED = 20  # names looked for in each folder: some of a set may be missing
-_FOLDERS = 500  # looked at
+_MAX_NAMES = 20  # looked up in each folder: some images of a set may be missing
+_MAX_FOLDERS = 500
 
 
-def folder_of_pictures(file: Path, names: Iterable[str]) -> Path:
-    """The first folder that has one of the first `names`: the file's own, those in it, those beside
-    it and in these.
+def find_image_folder(file: Path, names: Iterable[str]) -> Path:
+    """Return the first folder that contains one of the first `names`.
 
-    So `photos/` beside the file is found, as is `../train2017/` of a file in `annotations/`. The
-    file's own folder where none has any."""
-    tried = [name for name in islice(names, _TRIED) if name and not os.path.isabs(name)]
-    for folder in islice(_candidates(file.parent), _FOLDERS):
-        if any(os.path.isfile(folder / name) for name in tried if "\0" not in name):
+    Searched in this order: the folder of `file`, its subfolders, its siblings, and the siblings'
+    subfolders. So `photos/` next to the file is found, as is `../train2017/` for a file in
+    `annotations/`. The folder of `file` is returned if none has any of the names.
+    """
+    candidates = [
+        name
+        for name in islice(names, _MAX_NAMES)
+        if name and not os.path.isabs(name) and "\0" not in name
+    ]
+    for folder in islice(_nearby_folders(file.parent), _MAX_FOLDERS):
+        if any(os.path.isfile(folder / name) for name in candidates):
             return folder
     return file.parent
 
 
-def _candidates(folder: Path) -> Iterator[Path]:
+def _nearby_folders(folder: Path) -> Iterator[Path]:
     yield folder
-    yield from _below(folder)
-    beside = _below(folder.absolute().parent)
-    yield from beside
-    for sibling in beside:
-        yield from _below(sibling)
+    yield from _subfolders(folder)
+    siblings = _subfolders(folder.absolute().parent)
+    yield from siblings
+    for sibling in siblings:
+        yield from _subfolders(sibling)
 
 
-def _below(folder: Path) -> list[Path]:
+def _subfolders(folder: Path) -> list[Path]:
     try:
-        with os.scandir(folder) as found:
+        with os.scandir(folder) as entries:
             return sorted(
                 Path(entry.path)
-                for entry in found
+                for entry in entries
                 if entry.is_dir() and not entry.name.startswith(".")
             )
-    except OSError:  # not ours to read
+    except OSError:  # no permission
         return []

@@ -1,9 +1,10 @@
-"""WebDataset: a tar file, gzipped or not, or a folder of such shards; files of one name but for the
-ending are a row.
+"""WebDataset: a tar file, gzipped or not, or a folder of such shards.
 
-`0001.jpg`, `0001.txt` (a text a line) and `0001.json` (an object: keys as in a JSON lines file)
-give the entry `0001`. Read from the front to the end, a sample at a time. Files of other kinds are
-left out, and said so."""
+Consecutive files with the same name up to the extension form a sample: `0001.jpg`, `0001.txt` (one
+text per line) and `0001.json` (an object with the keys of a JSON Lines row) become the entry
+`0001`. A shard is read sequentially, one sample in memory at a time. Files of other types are left
+out and reported.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +16,22 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ravlm.data.formats.image_folder import picture_suffixes
+from ravlm.data.formats.image_folder import image_suffixes
 from ravlm.data.images import DEFAULT_LIMITS
 from ravlm.data.rows import Quarantined, Row
 from ravlm.errors import BrokenData
 
-_ENDINGS = (".tar", ".tar.gz", ".tgz")
-_TEXTS = ("txt", "text", "caption")
-_MOST = {"picture": DEFAULT_LIMITS.max_bytes, "text": 10_000_000}
-_BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error)
+_SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_TEXT_EXTENSIONS = ("txt", "text", "caption")
+_MAX_BYTES = {"image": DEFAULT_LIMITS.max_bytes, "text": 10_000_000}
+_READ_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
-def recognises(path: Path, head: bytes) -> bool:
-    """Whether the content is a tar file, or `path` is a folder with shards and no other files that
-    could be rows."""
+def recognizes(path: Path, head: bytes) -> bool:
+    """Return whether `path` is a tar file, or a folder with shards and without images."""
     if path.is_dir():
-        return bool(_shards(path)) and not any(
-            file.suffix.lower() in picture_suffixes() for file in path.iterdir()
-        )
-    if head.startswith(b"\x1f\x8b"):
+        return bool(_shards(path)) and not _has_images(path)
+    if head.startswith(b"\x1f\x8b"):  # gzip
         try:
             head = zlib.decompressobj(wbits=31).decompress(head, 512)
         except zlib.error:
@@ -41,15 +39,18 @@ def recognises(path: Path, head: bytes) -> bool:
     return head[257:262] == b"ustar"
 
 
-def rows(path: Path) -> Iterator[Row | Quarantined]:
-    """A row a sample. Raises BrokenData for a file of which nothing can be read; else a fault costs
-    its rest."""
+def read_rows(path: Path) -> Iterator[Row | Quarantined]:
+    """Yield one row per sample.
+
+    A shard that is damaged in the middle gives the samples before the damage. Raises BrokenData for
+    a file of which nothing can be read.
+    """
     if not path.is_dir():
-        yield from _samples(path)
+        yield from _rows_of_shard(path)
         return
     for shard in _shards(path):
         try:
-            yield from _samples(shard)
+            yield from _rows_of_shard(shard)
         except BrokenData as error:
             yield Quarantined(str(shard), str(error))
 
@@ -58,110 +59,125 @@ def _shards(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.iterdir()
-        if file.name.endswith(_ENDINGS) and not file.name.startswith(".")
+        if file.name.endswith(_SHARD_SUFFIXES) and not file.name.startswith(".")
     )
 
 
-def _samples(path: Path) -> Iterator[Row | Quarantined]:
-    suffixes = {suffix.removeprefix(".") for suffix in picture_suffixes()}
-    left_out: set[str] = set()
+def _has_images(folder: Path) -> bool:
+    suffixes = image_suffixes()
+    return any(file.suffix.lower() in suffixes for file in folder.iterdir())
+
+
+def _rows_of_shard(path: Path) -> Iterator[Row | Quarantined]:
+    unknown_extensions: set[str] = set()
     number = 0
     try:
         with tarfile.open(path, "r|*") as tar:
-            members = ((*_split(member.name), member) for member in tar if member.isfile())
-            for key, parts in groupby(
-                ((k, e, m) for k, e, m in members if not _hidden(k)), key=lambda part: part[0]
-            ):
-                values: dict[str, Any] = {}
-                refused: list[str] = []
-                for _, ending, member in parts:
-                    kind = "picture" if ending.rsplit(".", 1)[-1] in suffixes else "text"
-                    if kind == "text" and ending not in (*_TEXTS, "json"):
-                        left_out.add(ending)
-                    elif member.size > _MOST[kind]:
-                        refused.append(
-                            f'"{member.name}" has {member.size:,} bytes; at most {_MOST[kind]:,} are read.'
-                        )
-                    elif "image" not in values or kind == "text":
-                        content = tar.extractfile(member)
-                        assert content is not None  # of a file it never is
-                        refused += _take(values, kind, ending, content.read())
-                if not values and not refused:
-                    continue
+            for row in _rows_of_tar(tar, path, unknown_extensions):
                 number += 1
-                place = f"{path}, {key}"
-                yield (
-                    Quarantined(place, refused[0])
-                    if refused
-                    else Row(place, _row(key, values), path.parent)
-                )
-    except _BROKEN as error:
+                yield row
+    except _READ_ERRORS as error:
         if number == 0:
             raise BrokenData(
-                f'"{path}" begins like a tar file and can\'t be read: {error}; write it again.'
+                f'"{path}" begins like a tar file but can\'t be read: {error}; write it again.'
             ) from None
-        yield Quarantined(
-            str(path),
-            f"It can't be read beyond its {number} first samples: {error}; write it again.",
-        )
+        reason = f"It can't be read after its first {number} samples: {error}; write it again."
+        yield Quarantined(str(path), reason)
     else:
-        if not _ends(path):
-            yield Quarantined(
-                str(path),
-                f"It has no end: it may be cut behind its {number} samples; write it again.",
-            )
-    for ending in sorted(left_out):
-        reason = (
-            "Files of this kind are no picture, text or JSON; they are left out, the rows are kept."
-        )
-        yield Quarantined(f"{path}, .{ending}", reason)
+        if not _has_end_marker(path):
+            reason = f"It may be truncated after its {number} samples: its end marker is missing."
+            yield Quarantined(str(path), f"{reason} Write it again.")
+    for extension in sorted(unknown_extensions):
+        reason = "Files of this type are not images, texts or JSON; they were left out."
+        yield Quarantined(f"{path}, .{extension}", reason)
 
 
-def _ends(path: Path) -> bool:
-    """Whether the shard has the two empty blocks of a tar file's end; gzip itself sees to its
-    own."""
+def _rows_of_tar(
+    tar: tarfile.TarFile, path: Path, unknown_extensions: set[str]
+) -> Iterator[Row | Quarantined]:
+    """Yield the samples of an open tar file. `unknown_extensions` collects what is not read."""
+    members = ((*_split_name(member.name), member) for member in tar if member.isfile())
+    visible = (member for member in members if not _is_hidden(member[0]))
+    image_extensions = frozenset(suffix.removeprefix(".") for suffix in image_suffixes())
+    for key, files in groupby(visible, key=lambda member: member[0]):
+        sample = _Sample(image_extensions, unknown_extensions)
+        for _, extension, member in files:
+            sample.read(tar, extension, member)
+        location = f"{path}, {key}"
+        if sample.errors:
+            yield Quarantined(location, sample.errors[0])
+        elif sample.values:
+            yield Row(location, sample.row(key), path.parent)
+
+
+class _Sample:
+    """The files of one name, collected as they are read."""
+
+    def __init__(self, image_extensions: frozenset[str], unknown_extensions: set[str]) -> None:
+        """`unknown_extensions` collects the extensions that are not read."""
+        self.values: dict[str, Any] = {}
+        self.errors: list[str] = []
+        self._image_extensions = image_extensions
+        self._unknown_extensions = unknown_extensions
+
+    def read(self, tar: tarfile.TarFile, extension: str, member: tarfile.TarInfo) -> None:
+        """Read one file. Only the first image of a sample is kept."""
+        is_image = extension.rsplit(".", 1)[-1] in self._image_extensions
+        limit = _MAX_BYTES["image" if is_image else "text"]
+        if not is_image and extension not in (*_TEXT_EXTENSIONS, "json"):
+            self._unknown_extensions.add(extension)
+        elif member.size > limit:
+            size = f'"{member.name}" has {member.size:,} bytes'
+            self.errors.append(f"{size}; at most {limit:,} are read.")
+        elif not is_image or "image" not in self.values:
+            file = tar.extractfile(member)
+            assert file is not None  # it is a regular file
+            content = file.read()
+            if is_image:
+                self.values["image"] = content
+            else:
+                self._add_text(extension, content)
+
+    def row(self, key: str) -> dict[str, Any]:
+        """Return the values of the row: a file of its own takes precedence over a JSON key."""
+        values = dict(self.values)
+        row: dict[str, Any] = {"id": key, **values.pop("json", {})}
+        if "texts" in values:
+            row.pop("text", None)
+        return row | values
+
+    def _add_text(self, extension: str, content: bytes) -> None:
+        try:
+            text = content.decode("utf-8-sig")
+            if extension != "json":
+                self.values.setdefault("texts", []).extend(text.splitlines())
+                return
+            parsed = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            kind = "JSON" if extension == "json" else "text"
+            self.errors.append(f"The .{extension} can't be read as {kind} in UTF-8: {error}.")
+            return
+        if isinstance(parsed, dict):
+            self.values["json"] = parsed
+        else:
+            kind = type(parsed).__name__
+            self.errors.append(f"The .json is of type {kind}; it must be an object with keys.")
+
+
+def _has_end_marker(path: Path) -> bool:
+    """Return whether a shard ends with two empty blocks. A gzipped one checks its own end."""
     with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
+        is_gzipped = file.read(2) == b"\x1f\x8b"
         file.seek(max(0, path.stat().st_size - 1024))
-        return zipped or not any(file.read())
+        return is_gzipped or not any(file.read())
 
 
-def _split(name: str) -> tuple[str, str]:
-    """The sample's key and the ending in small letters: all behind the first stop of the file's own
-    name."""
+def _split_name(name: str) -> tuple[str, str]:
+    """Return the key of the sample, and the extension (after the first dot) in lower case."""
     folder, slash, file = name.removeprefix("./").rpartition("/")
-    stem, _, ending = file.partition(".")
-    return folder + slash + stem, ending.lower()
+    stem, _, extension = file.partition(".")
+    return folder + slash + stem, extension.lower()
 
 
-def _hidden(key: str) -> bool:
+def _is_hidden(key: str) -> bool:
     return key.rpartition("/")[2] in ("", "._")
-
-
-def _take(values: dict[str, Any], kind: str, ending: str, content: bytes) -> list[str]:
-    """Put a file's content into the sample's values; the reason where it can't be."""
-    if kind == "picture":
-        values["image"] = content
-        return []
-    try:
-        text = content.decode("utf-8-sig")
-        if ending != "json":
-            values.setdefault("texts", []).extend(text.splitlines())
-            return []
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return [
-            f"The .{ending} can't be read as {'JSON' if ending == 'json' else 'text'} in UTF-8: {error}."
-        ]
-    if not isinstance(found, dict):
-        return [f"The .json is of type {type(found).__name__}; an object with keys is needed."]
-    values["json"] = found
-    return []
-
-
-def _row(key: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Values of a row: what has a file of its own comes before what the JSON says."""
-    row: dict[str, Any] = {"id": key, **values.pop("json", {})}
-    if "texts" in values:
-        row.pop("text", None)
-    return row | values
