@@ -25,10 +25,10 @@ from torch.nn import functional as F
 
 from ravlm.checkpoint import read_weights
 from ravlm.data.readers import read_pairs
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.base import Encoder
 from ravlm.encoders.losses import softmax_contrastive
 from ravlm.encoders.starter import efficientnet, minilm
-from ravlm.encoders.starter.encoder import IMAGE_WIDTH
+from ravlm.encoders.starter.config import IMAGE_WIDTH
 from ravlm.metrics.retrieval import CrossModalRecall, cross_modal_recall
 from ravlm.records import Pair
 from ravlm.training.contrastive import ContrastiveConfig, ContrastiveStep, Head, recall_figures
@@ -129,7 +129,7 @@ def figures(recall: CrossModalRecall) -> list[float]:
 
 
 def corrected(
-    texts: np.ndarray, images: np.ndarray, encoder: DualEncoder, train: list[Pair]
+    texts: np.ndarray, images: np.ndarray, encoder: Encoder, train: list[Pair]
 ) -> np.ndarray:
     """Scores (texts, images) less how near each image is to training captions, and each text to
     training photos.

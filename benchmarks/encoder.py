@@ -17,7 +17,8 @@ import numpy as np
 
 from ravlm.data.images import load_image
 from ravlm.data.readers import read_entries
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.auto import DualEncoder
+from ravlm.encoders.base import Encoder
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
 from ravlm.metrics.retrieval import cross_modal_recall
 from ravlm.records import Entry
@@ -62,7 +63,7 @@ def rank_of(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     return (scores >= scores[np.arange(len(right)), right][:, None]).sum(1) - 1
 
 
-def photos_and_captions(encoder: DualEncoder, data: Path) -> dict[str, object]:
+def photos_and_captions(encoder: Encoder, data: Path) -> dict[str, object]:
     dev = [e for e in entries(data, "flickr8k") if e.metadata["split"] == "dev"]
     place = {e.id: i for i, e in enumerate(dev)}
     images = encoder.encode_images([e.image for e in dev])
@@ -89,7 +90,7 @@ def photos_and_captions(encoder: DualEncoder, data: Path) -> dict[str, object]:
     }
 
 
-def pictures(encoder: DualEncoder, data: Path) -> dict[str, object]:
+def pictures(encoder: Encoder, data: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     label = {
         "grocery_store": "entity",
@@ -138,7 +139,7 @@ def raw_images(images: list, size: int) -> np.ndarray:
     return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
 
 
-def things(encoder: DualEncoder) -> dict[str, object]:
+def things(encoder: Encoder) -> dict[str, object]:
     import skimage
 
     home = Path(skimage.__file__).parent.parent

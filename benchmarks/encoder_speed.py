@@ -24,7 +24,7 @@ import torch
 from ravlm import runtime
 from ravlm.data.images import load_image
 from ravlm.data.readers import read_entries
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.auto import DualEncoder
 
 ROUNDS = 5
 

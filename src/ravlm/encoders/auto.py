@@ -1,4 +1,4 @@
-"""Load an encoder by name or folder: the starter, presets, checkpoints of ravlm and of Transformers.
+"""Load an encoder by name or folder: the starter, a preset, or a checkpoint.
 
 Each implementation is a module of its own and is imported only when it is loaded.
 """
@@ -22,8 +22,8 @@ EncoderLoader = Callable[[Path, str], Encoder]
 class DualEncoder(Encoder):
     """The entry point for encoders: load one, or build one for training.
 
-        encoder = ravlm.DualEncoder.load("starter")
-        vectors = encoder.encode_images(["cat.jpg"])  # float32 (1, encoder.dim)
+    encoder = ravlm.DualEncoder.load("starter")
+    vectors = encoder.encode_images(["cat.jpg"])  # float32 (1, encoder.dim)
     """
 
     @staticmethod
@@ -88,8 +88,8 @@ PRESETS: dict[str, EncoderPreset] = {
         "OFA-Sys/chinese-clip-vit-base-patch16", "Chinese", 188, 512, 224, 35.1
     ),
 }
-"""Short names for hub checkpoints (docs/choosing.md). We could not run these: there is no hub access
-here. The tests run tiny checkpoints of the same classes; sizes are counted from published shapes."""
+"""Short names for hub checkpoints (docs/choosing.md). They were not run here, without access to the
+hub; the tests run tiny checkpoints of the same classes. Sizes follow from the published shapes."""
 
 
 def _load_starter(folder: Path, name: str) -> Encoder:

@@ -1,5 +1,4 @@
-"""Checkpoint folders as Hugging Face writes them: found by path or hub name, read, hashed. Knows no
-model class."""
+"""Checkpoint folders in Hugging Face format: find by path or hub name, read, hash."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ravlm.checkpoint import WEIGHTS
 from ravlm.errors import BrokenData, NotFound
@@ -17,150 +16,182 @@ from ravlm.errors import BrokenData, NotFound
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
-_SMALL = (".json", ".txt", ".model", ".jinja")
-_FETCHED = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
-_LEFT_OUT = ["onnx/*", "openvino/*", "open_clip*", "*.fp16.safetensors", "*.msgpack"]
+_HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
+_SMALL_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+_DOWNLOAD_PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
+_IGNORE_PATTERNS = ["onnx/*", "openvino/*", "open_clip*", "*.fp16.safetensors", "*.msgpack"]
 _CONVERTER = "SFconvertbot"
-"""Hugging Face's own account, which offers the safetensors of checkpoints that have none as a pull
-request."""
+"""Hugging Face's own account. For checkpoints without safetensors it opens a pull request that adds
+them."""
+_CHUNK_BYTES = 1 << 24
+
+TensorDigest = tuple[str, str, Sequence[int], str]
+"""Name, dtype, shape and SHA-256 of a tensor."""
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether `name` is written as on the hub: owner/model, or model alone."""
-    return _NAME.fullmatch(name) is not None and ".." not in name and "--" not in name
+    """Return whether `name` has the form of a hub name: owner/model, or model alone."""
+    return _HUB_NAME.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 
 def find_folder(name_or_folder: str | Path) -> Path:
-    """The folder of that path, or of that hub name, fetched if need be. Raises NotFound."""
+    """Return the folder of a path or hub name; download it if necessary. Raises NotFound."""
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return folder.resolve()
     name = str(name_or_folder)
     if not is_hub_name(name):
         raise NotFound(
-            f'There is no folder "{name}", and it is no hub name (owner/model); check it.'
+            f'There is no folder "{name}", and "{name}" is not a hub name (owner/model). '
+            "Check the spelling."
         )
-    return _fetch(name)
+    return _download(name)
 
 
-def _fetch(name: str) -> Path:
-    from huggingface_hub import get_repo_discussions, snapshot_download
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=_FETCHED, ignore_patterns=_LEFT_OUT))
-        if not any(folder.rglob("*.safetensors")):
-            for request in get_repo_discussions(name):
-                if (
-                    request.is_pull_request
-                    and request.status == "open"
-                    and request.author == _CONVERTER
-                ):
-                    revision = f"refs/pr/{request.num}"
-                    return Path(snapshot_download(name, revision=revision, allow_patterns=_FETCHED))
+        folder = Path(
+            snapshot_download(
+                name, allow_patterns=_DOWNLOAD_PATTERNS, ignore_patterns=_IGNORE_PATTERNS
+            )
+        )
+        if any(folder.rglob("*.safetensors")):
+            return folder
+        return _download_converted(name) or folder
     except (OSError, ValueError, HTTPError, EntryNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        message = str(error).strip()
+        reason = message.splitlines()[0] if message else type(error).__name__
         raise NotFound(
-            f'There is no folder "{name}", and the hub did not give a model of that name ({reason.rstrip(".")}). '
-            "Check the name and the network, or download the model elsewhere and name its folder."
+            f'There is no folder "{name}", and the model could not be downloaded from the hub '
+            f"({reason.rstrip('.')}). Check the name and the network, or download the model "
+            "elsewhere and pass its folder."
         ) from None
-    return folder
+
+
+def _download_converted(name: str) -> Path | None:
+    """Download the safetensors that Hugging Face's converter offers in an open pull request."""
+    from huggingface_hub import get_repo_discussions, snapshot_download
+
+    for request in get_repo_discussions(name):
+        is_open = request.is_pull_request and request.status == "open"
+        if is_open and request.author == _CONVERTER:
+            revision = f"refs/pr/{request.num}"
+            return Path(
+                snapshot_download(name, revision=revision, allow_patterns=_DOWNLOAD_PATTERNS)
+            )
+    return None
 
 
 def small_files(folder: Path) -> dict[str, bytes]:
-    """What a checkpoint has beside its weights: configuration, tokenizer, image processor; by
+    """Read all files of a checkpoint except weights (configuration, tokenizer, image processor), by
     name."""
     return {
-        path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in _SMALL
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if path.suffix in _SMALL_SUFFIXES
     }
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint. Raises NotFound where there are none, or a part of
-    them is missing."""
+    """Return the safetensors files of a checkpoint. Raises NotFound if any of them is missing."""
     index = folder / f"{WEIGHTS}.index.json"
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if index.is_file():
-        try:
-            names = sorted(
-                set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            )
-        except (ValueError, KeyError, AttributeError) as error:
-            raise BrokenData(
-                f'"{index}" is no index of weights ({error}); download it again.'
-            ) from None
-        for name in names:
-            if not (folder / name).is_file():
-                raise NotFound(
-                    f'The checkpoint "{folder}" lacks "{name}", a part of its weights; download it again.'
-                )
-        return [folder / name for name in names]
-    pickled = next((path.name for path in folder.glob("*.bin")), None)
-    if pickled:
+        return _shard_files(folder, index)
+    pickle_file = next((path.name for path in folder.glob("*.bin")), None)
+    if pickle_file:
         raise NotFound(
-            f'The checkpoint "{folder}" has its weights as a pickle only ("{pickled}"), which is not read: it may run '
-            "programs. Convert it: transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)."
+            f'The checkpoint "{folder}" has its weights as a pickle only ("{pickle_file}"). '
+            "Pickles are not read because they can run code. Convert it: "
+            "transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)."
         )
     raise NotFound(
-        f'The checkpoint "{folder}" has no weights: {WEIGHTS} is missing; save or download it again.'
+        f'The checkpoint "{folder}" has no weights: {WEIGHTS} is missing. '
+        "Save or download it again."
     )
 
 
+def _shard_files(folder: Path, index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as error:
+        raise BrokenData(
+            f'"{index}" is not a valid index of weights ({error}). Download it again.'
+        ) from None
+    paths = [folder / name for name in sorted(names)]
+    for path in paths:
+        if not path.is_file():
+            raise NotFound(
+                f'The checkpoint "{folder}" lacks "{path.name}", a part of its weights. '
+                "Download it again."
+            )
+    return paths
+
+
 def hash_weights(weights: Sequence[Path] | Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, however they are spread over files or lie in
-    memory."""
-    tensors = _in_memory(weights) if isinstance(weights, Mapping) else _in_files(weights)
-    each = sorted((name, kind, list(shape), digest) for name, kind, shape, digest in tensors)
-    return hashlib.sha256(json.dumps(each).encode()).hexdigest()
+    """Return the SHA-256 of names, dtypes, shapes and values, whether in files or in memory.
+
+    The result does not depend on how the tensors are distributed over files.
+    """
+    digests = _hash_tensors(weights) if isinstance(weights, Mapping) else _hash_files(weights)
+    rows = sorted((name, dtype, list(shape), digest) for name, dtype, shape, digest in digests)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _in_memory(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, Sequence[int], str]]:
+def _hash_tensors(tensors: Mapping[str, Tensor]) -> Iterator[TensorDigest]:
     from safetensors.torch import save
 
-    for name, tensor in tensors.items():  # one at a time, so that no second copy of all is held
+    for name, tensor in tensors.items():  # one at a time, to avoid a second copy of all weights
         content = save({"x": tensor.detach().cpu().contiguous()})
         size = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + size])["x"]
-        yield (
-            name,
-            header["dtype"],
-            header["shape"],
-            hashlib.sha256(content[8 + size :]).hexdigest(),
-        )
+        digest = hashlib.sha256(content[8 + size :]).hexdigest()
+        yield name, header["dtype"], header["shape"], digest
 
 
-def _in_files(paths: Sequence[Path]) -> Iterator[tuple[str, str, Sequence[int], str]]:
-    """Reads the format itself: a length, a JSON header, the values.
+def _hash_files(paths: Sequence[Path]) -> Iterator[TensorDigest]:
+    """Parse the format directly: a length, a JSON header, the values.
     https://github.com/huggingface/safetensors"""
     for path in paths:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
-            for name, about in header.items():
+            for name, tensor in header.items():
                 if name != "__metadata__":
-                    start, end = about["data_offsets"]
-                    file.seek(8 + size + start)
-                    digest = hashlib.sha256()
-                    while start < end:
-                        digest.update(piece := file.read(min(1 << 24, end - start)))
-                        start += len(piece)
-                    yield name, about["dtype"], about["shape"], digest.hexdigest()
+                    start, end = tensor["data_offsets"]
+                    digest = _hash_span(file, 8 + size + start, end - start)
+                    yield name, tensor["dtype"], tensor["shape"], digest
+
+
+def _hash_span(file: IO[bytes], start: int, length: int) -> str:
+    file.seek(start)
+    digest = hashlib.sha256()
+    while length > 0:
+        chunk = file.read(min(_CHUNK_BYTES, length))
+        digest.update(chunk)
+        length -= len(chunk)
+        if not chunk:
+            break
+    return digest.hexdigest()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Transformers without progress bars and warnings: what matters about a checkpoint is raised,
-    not printed."""
+    """Silence Transformers' progress bars and warnings. Problems of a checkpoint are raised
+    instead."""
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
+    had_progress_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if bars:
+        if had_progress_bars:
             logging.enable_progress_bar()

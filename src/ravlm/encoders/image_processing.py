@@ -1,10 +1,9 @@
-"""Pictures as an image tower takes them: what a checkpoint's image processor of Transformers gives,
-only sooner.
+"""Preprocess images for an image tower: the output of a checkpoint's image processor, only faster.
 
-Transformers' processor copies a picture several times between Pillow and NumPy. Where it does no
-more than resize, crop and normalise, that is done here in Pillow and in one pass over the batch,
-and proved equal on two pictures when the encoder is loaded; any other processor is called itself.
-Knows no tower."""
+Transformers' processor copies an image several times between Pillow and NumPy. A processor that
+only resizes, crops and normalizes is replaced by Pillow and one pass over the batch; equality is
+checked on two images when the encoder is loaded. Any other processor is called as it is.
+"""
 
 from __future__ import annotations
 
@@ -19,145 +18,147 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Arrays = Mapping[str, np.ndarray]
-"""A picture's inputs to the tower by name, without a batch axis."""
-_SLACK = 1e-4  # of values around 1: float32 in another order of steps
-# times as long as wide: of a thinner picture the middle is taken, or its enlarged form fills the
-# memory
-_LONGEST = 16
+ImageInputs = Mapping[str, np.ndarray]
+"""Inputs of the tower for one image, by name, without a batch axis."""
+_TOLERANCE = 1e-4  # of values around 1: float32 operations in another order
+_MAX_ASPECT = 16
+"""Thinner images are cropped to the middle: resized by the shorter edge, they fill the memory."""
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """Resize, then crop the middle, then (pixel - mean) / deviation."""
+class ResizePlan:
+    """Resize, then center crop, then (pixel - mean) / std."""
 
     size: int | tuple[int, int]
-    """The shorter edge, or (width, height) to squash to."""
+    """The shorter edge, or (width, height) regardless of the aspect ratio."""
     resample: int
     crop: tuple[int, int] | None
     """(width, height)"""
     mean: tuple[float, ...]
-    """Of each channel, pixels being 0 to 255."""
-    deviation: tuple[float, ...]
+    """One value per channel, for pixels of 0 to 255."""
+    std: tuple[float, ...]
 
-    def resized(self, image: Image.Image) -> Image.Image:
-        size = self.size
-        if isinstance(size, int):  # the arithmetic of Transformers, which rounds down
-            width, height = image.size
-            size = (
-                (size, int(size * height / width))
-                if width <= height
-                else (int(size * width / height), size)
-            )
+    def resize(self, image: Image.Image) -> Image.Image:
+        size = self._target_size(*image.size)
         return image if image.size == size else image.resize(size, Image.Resampling(self.resample))
 
-    def cropped(self, image: Image.Image) -> np.ndarray:
-        """uint8 (height, width, 3)"""
-        image = self.resized(image)
+    def _target_size(self, width: int, height: int) -> tuple[int, int]:
+        size = self.size
+        if not isinstance(size, int):
+            return size
+        if width <= height:  # Transformers rounds the longer edge down
+            return size, int(size * height / width)
+        return int(size * width / height), size
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Return the resized and cropped image as uint8 (height, width, 3)."""
+        image = self.resize(image)
         if self.crop is not None and image.size != self.crop:
-            left, top = (image.width - self.crop[0]) // 2, (image.height - self.crop[1]) // 2
-            image = image.crop((left, top, left + self.crop[0], top + self.crop[1]))
+            width, height = self.crop
+            left = (image.width - width) // 2
+            top = (image.height - height) // 2
+            image = image.crop((left, top, left + width, top + height))
         return np.asarray(image)
 
 
-class Pixels:
-    """`processor`: an image processor of Transformers, on its Pillow backend."""
+class ImageProcessor:
+    """Wraps an image processor of Transformers (with its Pillow backend)."""
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
         size = getattr(processor, "size", None) or {}
-        self._middle_only = bool(size.get("shortest_edge")) and not size.get("longest_edge")
-        self._plan = _plan(processor)
-        if self._plan is not None and not self._proved():
+        self._crops_thin_images = bool(size.get("shortest_edge")) and not size.get("longest_edge")
+        self._plan = _resize_plan(processor)
+        if self._plan is not None and not self._plan_is_exact():
             self._plan = None
-        inputs = self._processed(Image.new("RGB", (64, 64)))
+        inputs = self._run_processor(Image.new("RGB", (64, 64)))
         self.edge = round((inputs["pixel_values"].size / 3) ** 0.5)
-        """Edge in pixels of what the tower looks at, of a square of so many pixels where there is
-        no fixed one."""
+        """Image edge in pixels; of a square with as many pixels where the size varies."""
 
-    def shrunk(self, image: Image.Image) -> Image.Image:
-        """A picture that gives the same arrays as `image` and is no larger."""
-        image = self._middle(image)
+    def shrink(self, image: Image.Image) -> Image.Image:
+        """Return an image that gives the same inputs as `image` and is no larger."""
+        image = self._crop_thin(image)
         if self._plan is None:
             return image
-        resized = self._plan.resized(image)
+        resized = self._plan.resize(image)
         return resized if resized.width * resized.height < image.width * image.height else image
 
-    def arrays(self, image: Image.Image) -> Arrays:
-        """One RGB picture, ready for `batches`. Work for a thread: Pillow lets others run
-        meanwhile."""
-        image = self._middle(image)
+    def preprocess(self, image: Image.Image) -> ImageInputs:
+        """Prepare one RGB image for `collate`. Runs well in threads: Pillow releases the GIL."""
+        image = self._crop_thin(image)
         if self._plan is None:
-            return self._processed(image)
-        return {"pixel_values": self._plan.cropped(image)}
+            return self._run_processor(image)
+        return {"pixel_values": self._plan.pixels(image)}
 
-    def batch(
-        self, pictures: Sequence[Arrays], device: torch.device, dtype: torch.dtype
+    def collate(
+        self, images: Sequence[ImageInputs], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
-        """The tower's inputs for pictures of like shapes, floating point values in `dtype`."""
+        """Stack images of equal shapes into the tower's inputs, with floats in `dtype`."""
         import torch
 
         batch = {
-            key: torch.from_numpy(np.stack([p[key] for p in pictures])).to(device)
-            for key in pictures[0]
+            key: torch.from_numpy(np.stack([inputs[key] for inputs in images])).to(device)
+            for key in images[0]
         }
         if self._plan is not None:
-            mean, deviation = (
-                torch.tensor(x, device=device) for x in (self._plan.mean, self._plan.deviation)
-            )
-            batch["pixel_values"] = ((batch["pixel_values"] - mean) / deviation).permute(0, 3, 1, 2)
+            mean = torch.tensor(self._plan.mean, device=device)
+            std = torch.tensor(self._plan.std, device=device)
+            pixels = batch["pixel_values"]  # (n, height, width, 3)
+            batch["pixel_values"] = ((pixels - mean) / std).permute(0, 3, 1, 2)
         return {key: x.to(dtype) if x.is_floating_point() else x for key, x in batch.items()}
 
-    def _middle(self, image: Image.Image) -> Image.Image:
+    def _crop_thin(self, image: Image.Image) -> Image.Image:
         width, height = image.size
-        if not self._middle_only or max(width, height) <= _LONGEST * min(width, height):
+        if not self._crops_thin_images or max(width, height) <= _MAX_ASPECT * min(width, height):
             return image
-        left, top = max(0, width - _LONGEST * height) // 2, max(0, height - _LONGEST * width) // 2
-        return image.crop(
-            (left, top, left + min(width, _LONGEST * height), top + min(height, _LONGEST * width))
-        )
+        new_width = min(width, _MAX_ASPECT * height)
+        new_height = min(height, _MAX_ASPECT * width)
+        left = (width - new_width) // 2
+        top = (height - new_height) // 2
+        return image.crop((left, top, left + new_width, top + new_height))
 
-    def _processed(self, image: Image.Image) -> Arrays:
-        found = self._processor(images=[image], return_tensors="np")
-        return {key: np.asarray(value)[0] for key, value in found.items()}
+    def _run_processor(self, image: Image.Image) -> ImageInputs:
+        inputs = self._processor(images=[image], return_tensors="np")
+        return {key: np.asarray(value)[0] for key, value in inputs.items()}
 
-    def _proved(self) -> bool:
-        """Whether plan and processor agree on a wide and a high picture."""
+    def _plan_is_exact(self) -> bool:
+        """Compare the plan with the processor on a wide and on a tall image."""
         import torch
 
         random = np.random.default_rng(0)
         for height, width in ((91, 143), (301, 201)):
             image = Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
-            slow = self._processed(image)
-            fast = self.batch([self.arrays(image)], torch.device("cpu"), torch.float32)[
-                "pixel_values"
-            ][0].numpy()
-            if set(slow) != {"pixel_values"} or slow["pixel_values"].shape != fast.shape:
+            expected = self._run_processor(image)
+            batch = self.collate([self.preprocess(image)], torch.device("cpu"), torch.float32)
+            pixels = batch["pixel_values"][0].numpy()
+            if set(expected) != {"pixel_values"} or expected["pixel_values"].shape != pixels.shape:
                 return False
-            if np.abs(slow["pixel_values"] - fast).max() > _SLACK:
+            if np.abs(expected["pixel_values"] - pixels).max() > _TOLERANCE:
                 return False
         return True
 
 
-def _plan(processor: Any) -> _Plan | None:
-    """What the processor says it does, where that is resize, crop and normalise."""
-    does = {
-        key: getattr(processor, f"do_{key}", None)
-        for key in ("resize", "rescale", "normalize", "center_crop")
-    }
-    size, crop = (getattr(processor, key, None) for key in ("size", "crop_size"))
-    if not (does["resize"] and does["rescale"] and size):
+def _resize_plan(processor: Any) -> ResizePlan | None:
+    """Read the plan from the processor's settings; None if it does more than resize, crop and
+    normalize."""
+    size = getattr(processor, "size", None)
+    crop = getattr(processor, "crop_size", None) if _does(processor, "center_crop") else None
+    if not (_does(processor, "resize") and _does(processor, "rescale") and size):
         return None
     edge, width, height = (size.get(key) for key in ("shortest_edge", "width", "height"))
     if not (edge or (width and height)) or size.get("longest_edge"):
         return None
-    mean, deviation = (
-        (processor.image_mean, processor.image_std) if does["normalize"] else ([0.0] * 3, [1.0] * 3)
-    )
-    return _Plan(
+    normalizes = _does(processor, "normalize")
+    mean = processor.image_mean if normalizes else [0.0] * 3
+    std = processor.image_std if normalizes else [1.0] * 3
+    return ResizePlan(
         size=(width, height) if width and height else edge,
         resample=int(processor.resample),
-        crop=(crop["width"], crop["height"]) if does["center_crop"] and crop else None,
+        crop=(crop["width"], crop["height"]) if crop else None,
         mean=tuple(x / processor.rescale_factor for x in mean),
-        deviation=tuple(x / processor.rescale_factor for x in deviation),
+        std=tuple(x / processor.rescale_factor for x in std),
     )
+
+
+def _does(processor: Any, step: str) -> bool:
+    return bool(getattr(processor, f"do_{step}", None))

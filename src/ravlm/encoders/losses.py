@@ -1,7 +1,8 @@
-"""Contrastive losses as pure functions of unit vectors. Know no encoder and no training.
+"""Contrastive losses as pure functions of unit vectors.
 
-`image` and `text` are (n, dim) and (m, dim) of length 1; `positives` (n, m) is true where a text
-describes an image, the diagonal when left out."""
+`image` and `text` are (n, dim) and (m, dim) of length 1. `positives` (n, m) is true where a text
+describes an image; it defaults to the diagonal.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +14,12 @@ from torch.nn import functional as F
 def softmax_contrastive(
     image: Tensor, text: Tensor, scale: Tensor, positives: Tensor | None = None
 ) -> Tensor:
-    """CLIP's loss: cross-entropy over texts and over images, averaged (Radford et al. 2021,
+    """CLIP's loss: mean of the cross-entropies over texts and over images (Radford et al. 2021,
     arXiv:2103.00020).
 
-    With several positives in a row the target is spread evenly over them. Returns a scalar.
+    With several positives in a row, the target is spread evenly over them. Returns a scalar.
     """
-    logits = scale * image @ text.T
+    logits = scale * image @ text.T  # (n, m)
     if positives is None:
         labels = torch.arange(len(logits), device=logits.device)
         return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
@@ -31,9 +32,9 @@ def softmax_contrastive(
 def sigmoid_contrastive(
     image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, positives: Tensor | None = None
 ) -> Tensor:
-    """SigLIP's loss: each pair a yes or no, summed over all, per image (Zhai et al. 2023,
-    arXiv:2303.15343)."""
-    logits = scale * image @ text.T + bias
+    """SigLIP's loss: a binary decision for each pair, summed and divided by the number of images
+    (Zhai et al. 2023, arXiv:2303.15343)."""
+    logits = scale * image @ text.T + bias  # (n, m)
     if positives is None:
         positives = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     signs = 2 * positives.to(logits.dtype) - 1

@@ -1,7 +1,8 @@
-"""A sentence-transformers model that reads pictures and texts, as an encoder.
+"""sentence-transformers models that encode both images and texts.
 
-One that is a CLIP-like checkpoint and no more is run by `hub`, which gives the same vectors sooner;
-any other by its own package. Knows nothing of what its modules do."""
+A model that is only a CLIP-like checkpoint runs as `ClipEncoder`, which gives the same vectors
+faster. Any other model runs in its own package.
+"""
 
 from __future__ import annotations
 
@@ -14,145 +15,156 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ravlm import runtime
 from ravlm.data.images import load_image
-from ravlm.data.parallel import ahead, batched
-from ravlm.encoders.base import DualEncoder
-from ravlm.encoders.clip import HubEncoder, check_weights, has_towers, read_config, text_limit
+from ravlm.data.parallel import batched, parallel_map
+from ravlm.encoders.base import Encoder
+from ravlm.encoders.clip import ClipEncoder
 from ravlm.encoders.hub_files import hash_weights, quiet, small_files
-from ravlm.encoders.tokenization import Tokens
+from ravlm.encoders.tokenization import TextTokenizer
+from ravlm.encoders.transformers_io import (
+    check_weights,
+    has_towers,
+    max_text_length,
+    read_config,
+)
 from ravlm.errors import BrokenData, Mismatch, MissingExtra
 from ravlm.files import atomic_write
 from ravlm.records import ImageSource
 
-_EDGE = 1024
-"""Pixels that a JPEG decoder leaves for a tower of unknown size."""
+_DECODE_EDGE = 1024
+"""Edge in pixels that a JPEG decoder must leave: the tower's input size is unknown."""
+_FEATURE_METHODS = {"text": "get_text_features", "image": "get_image_features"}
 
 
-class SentenceEncoder(DualEncoder):
-    """Made by `from_folder`."""
+class SentenceTransformerEncoder(Encoder):
+    """A model of sentence-transformers. Create it with `from_folder`."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            raise MissingExtra("sentence-transformers", "hub", f'The encoder "{name}"') from None
-        self._folder, self.name = folder, name
-        device = runtime.device()
-        dtype = runtime.inference_dtype(device)
-        try:
-            with quiet():
-                self._model = SentenceTransformer(
-                    str(folder),
-                    device=str(device),
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    model_kwargs={"dtype": dtype, "use_safetensors": True},
-                    processor_kwargs={"backend": "pil"},
-                )
-                _check(self._model, folder, name)
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-            raise Mismatch(
-                f'"{name}" can\'t be loaded by sentence-transformers: {error}.'
-            ) from None
-        tokenizer, network = self._model.tokenizer, self._model[0].model
-        text = getattr(network.config, "text_config", network.config)
-        self._tokens = Tokens(tokenizer, text_limit(tokenizer, text, network), full=False)
-        self._model.max_seq_length = self._tokens.limit
-        self.image_size, self.languages = _EDGE, self._tokens.languages
+        self._folder = folder
+        self.name = name
+        self._model = _load_model(folder, name)
+        network = self._model[0].model
+        text_config = getattr(network.config, "text_config", network.config)
+        max_length = max_text_length(self._model.tokenizer, text_config, network)
+        self._tokenizer = TextTokenizer(self._model.tokenizer, max_length, pad_to_max=False)
+        self._model.max_seq_length = max_length
+        self.image_size = _DECODE_EDGE
+        self.languages = self._tokenizer.languages
         self.dim = self.encode_texts(["a"]).shape[1]
 
     @classmethod
-    def from_folder(cls, folder: Path, name: str) -> DualEncoder:
-        """Load a folder with modules.json; `name` is what it will be found by again."""
+    def from_folder(cls, folder: Path, name: str) -> Encoder:
+        """Load a folder with modules.json. It can be loaded again under `name`."""
         path = folder / "modules.json"
         try:
-            first, *more = json.loads(path.read_text(encoding="utf-8"))
-            kinds = [module["type"].split(".")[-1] for module in more]
-            inside = folder / first["path"]
+            first, *later_modules = json.loads(path.read_text(encoding="utf-8"))
+            module_types = {module["type"].split(".")[-1] for module in later_modules}
+            first_folder = folder / first["path"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BrokenData(
-                f'"{path}" is no list of modules ({error}); save or download the model again.'
+                f'"{path}" is not a valid list of modules ({error}). '
+                "Save or download the model again."
             ) from None
-        if set(kinds) <= {"Normalize"} and _is_dual(inside, name):
-            return HubEncoder(inside, name)
+        if module_types <= {"Normalize"} and _is_dual_encoder(first_folder, name):
+            return ClipEncoder(first_folder, name)
         return cls(folder, name)
 
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
-        def decoded(image: ImageSource) -> Any:
+        def decode(image: ImageSource) -> Image.Image:
             return load_image(image, edge=self.image_size)
 
-        ready = batched(
-            ahead(decoded, images, workers=runtime.cpu_count(), lookahead=2 * batch_size),
-            batch_size,
+        decoded = parallel_map(
+            decode, images, workers=runtime.cpu_count(), lookahead=2 * batch_size
         )
-        return self._encoded(ready, batch_size)
+        return self._encode(batched(decoded, batch_size), batch_size)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        return self._encoded([list(texts)] if len(texts) else [], batch_size)
+        return self._encode([list(texts)] if len(texts) else [], batch_size)
 
     def passages(self, text: str) -> list[str]:
-        return self._tokens.passages(text)
+        return self._tokenizer.passages(text)
 
     def save(self, folder: str | Path) -> None:
-        with atomic_write(folder) as aside:
-            shutil.copytree(
-                self._folder,
-                aside,
-                ignore=shutil.ignore_patterns(".*", "*.bin", "onnx", "openvino"),
-            )
+        with atomic_write(folder) as target:
+            ignore = shutil.ignore_patterns(".*", "*.bin", "onnx", "openvino")
+            shutil.copytree(self._folder, target, ignore=ignore)
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """All configuration and all weights, hashed."""
-        digest = hashlib.sha256(type(self).__name__.encode())
+        """Hash of all configuration files and all weights."""
+        digest = hashlib.sha256(b"SentenceEncoder")  # never change: stored bases depend on it
         for folder in sorted({path.parent for path in self._folder.rglob("*.json")}):
             for name, content in small_files(folder).items():
-                place = folder.relative_to(self._folder) / name
-                digest.update(f" {place} ".encode() + hashlib.sha256(content).digest())
+                path = folder.relative_to(self._folder) / name
+                digest.update(f" {path} ".encode() + hashlib.sha256(content).digest())
             digest.update(hash_weights(sorted(folder.glob("*.safetensors"))).encode())
         return digest.hexdigest()
 
-    def _encoded(self, batches: Iterable[list[Any]], batch_size: int) -> np.ndarray:
+    def _encode(self, batches: Iterable[list[Any]], batch_size: int) -> np.ndarray:
         rows = [
-            self._model.encode(x, batch_size=batch_size, show_progress_bar=False) for x in batches
+            self._model.encode(batch, batch_size=batch_size, show_progress_bar=False)
+            for batch in batches
         ]
-        found = (
-            np.concatenate(rows).astype(np.float32) if rows else np.zeros((0, self.dim), np.float32)
-        )
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        if not rows:
+            return np.zeros((0, self.dim), np.float32)
+        vectors = np.concatenate(rows).astype(np.float32)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _is_dual(folder: Path, name: str) -> bool:
-    """Whether the first module is a dual encoder of Transformers, called by its two functions."""
-    options = folder / "sentence_bert_config.json"
-    methods = {"text": {"method": "get_text_features"}, "image": {"method": "get_image_features"}}
-    if options.is_file():
-        methods = json.loads(options.read_text(encoding="utf-8")).get("modality_config", methods)
-    if {key: value.get("method") for key, value in methods.items()} != {
-        "text": "get_text_features",
-        "image": "get_image_features",
-    }:
-        return False
-    return all(has_towers(read_config(folder, name)).values())
+def _load_model(folder: Path, name: str) -> Any:
+    """Load and check the model. Raises MissingExtra or Mismatch."""
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise MissingExtra("sentence-transformers", "hub", f'The encoder "{name}"') from None
+    device = runtime.device()
+    dtype = runtime.inference_dtype(device)
+    try:
+        with quiet():
+            model = SentenceTransformer(
+                str(folder),
+                device=str(device),
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": dtype, "use_safetensors": True},
+                processor_kwargs={"backend": "pil"},
+            )
+            _check_model(model, folder, name)
+            return model
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        raise Mismatch(f'"{name}" can\'t be loaded by sentence-transformers: {error}.') from None
 
 
-def _check(model: Any, folder: Path, name: str) -> None:
-    """Raise Mismatch unless the model reads both pictures and texts and has every weight."""
+def _is_dual_encoder(folder: Path, name: str) -> bool:
+    """Return whether the first module is a dual encoder of Transformers, called by its two feature
+    methods."""
+    path = folder / "sentence_bert_config.json"
+    methods = _FEATURE_METHODS
+    if path.is_file():
+        options = json.loads(path.read_text(encoding="utf-8"))
+        if "modality_config" in options:
+            modalities = options["modality_config"]
+            methods = {key: value.get("method") for key, value in modalities.items()}
+    return methods == _FEATURE_METHODS and all(has_towers(read_config(folder, name)).values())
+
+
+def _check_model(model: Any, folder: Path, name: str) -> None:
+    """Raise Mismatch unless the model encodes images and texts and no weight is missing."""
     if not {"image", "text"} <= set(model.modalities):
-        found = ", ".join(map(str, model.modalities))
+        modalities = ", ".join(map(str, model.modalities))
         raise Mismatch(
-            f'The model "{name}" reads {found} only; an encoder needs image and text. DualEncoder.from_backbones joins '
-            "an image model and a text model."
+            f'The model "{name}" reads {modalities} only; an encoder needs image and text. '
+            "Use DualEncoder.from_backbones to combine an image model and a text model."
         )
-    for place, module in zip(_paths(folder), model, strict=True):
+    for path, module in zip(_module_folders(folder), model, strict=True):
         network: Any = getattr(module, "model", None)
         if hasattr(network, "from_pretrained"):
-            _, info = type(
-                network
-            ).from_pretrained(  # once more, for what its own package does not tell
-                place,
+            # sentence-transformers does not report missing weights, so load this part again
+            _, info = type(network).from_pretrained(
+                path,
                 dtype=network.dtype,
                 output_loading_info=True,
                 local_files_only=True,
@@ -161,6 +173,6 @@ def _check(model: Any, folder: Path, name: str) -> None:
             check_weights(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), info, name)
 
 
-def _paths(folder: Path) -> list[Path]:
+def _module_folders(folder: Path) -> list[Path]:
     modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     return [folder / module["path"] for module in sorted(modules, key=lambda module: module["idx"])]

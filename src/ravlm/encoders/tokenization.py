@@ -1,5 +1,4 @@
-"""Texts as a text tower takes them: a tokenizer's pieces, in batches of like length. Knows no
-tower."""
+"""Tokenize texts for a text tower, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -10,68 +9,73 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ravlm.encoders.chunking import passages
+from ravlm.encoders.chunking import split_passages
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_CHINESE = "今天天气很好，孩子们在公园里玩，一只猫睡在桌子上"
+_CHINESE_SAMPLE = "今天天气很好，孩子们在公园里玩，一只猫睡在桌子上"
 
 
-class Tokens:
-    """`limit`: pieces that the tower reads, special ones included; `full`: every text is padded to
-    that length."""
+class TextTokenizer:
+    """A tokenizer with the requirements of its text tower.
 
-    def __init__(self, tokenizer: Any, limit: int, full: bool) -> None:
-        self.tokenizer, self.limit, self.full = tokenizer, limit, full
-        self._alone = (
-            Lock()
-        )  # a tokenizer's truncation is a state of its own, which calls from two threads would mix
-        if tokenizer.pad_token is None:  # masked out, so any piece will do
+    `max_length`: tokens that the tower reads, including special tokens. `pad_to_max`: pad every
+    text to that length.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, pad_to_max: bool) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.pad_to_max = pad_to_max
+        # A tokenizer stores its truncation setting: concurrent calls would overwrite each other's.
+        self._lock = Lock()
+        if tokenizer.pad_token is None:  # masked out, so any token works
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tokens:
-        """A copy with a lock of its own."""
-        return Tokens(copy.deepcopy(self.tokenizer, memo), self.limit, self.full)
+    def __deepcopy__(self, memo: dict[int, Any]) -> TextTokenizer:
+        """Copy with a new lock, because locks cannot be copied."""
+        return TextTokenizer(copy.deepcopy(self.tokenizer, memo), self.max_length, self.pad_to_max)
 
     def batches(
         self, texts: Sequence[str], size: int, device: torch.device
     ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-        """Rows of `texts`, and the tower's inputs for them: `input_ids`, mostly `attention_mask`,
-        (rows, pieces)."""
-        with self._alone:
-            pieces = self.tokenizer(
-                list(texts), truncation=True, max_length=self.limit, verbose=False
+        """Yield row numbers of `texts` (n,) and the tower's inputs for them: `input_ids` and
+        usually `attention_mask`, (n, tokens)."""
+        with self._lock:
+            encodings = self.tokenizer(
+                list(texts), truncation=True, max_length=self.max_length, verbose=False
             )
-        order = np.argsort([len(ids) for ids in pieces["input_ids"]], kind="stable")
+        order = np.argsort([len(ids) for ids in encodings["input_ids"]], kind="stable")
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             batch = self.tokenizer.pad(
-                {key: [value[row] for row in rows] for key, value in pieces.items()},
-                padding="max_length" if self.full else "longest",
-                max_length=self.limit,
+                {key: [value[row] for row in rows] for key, value in encodings.items()},
+                padding="max_length" if self.pad_to_max else "longest",
+                max_length=self.max_length,
                 return_tensors="pt",
                 verbose=False,
             )
             yield rows, {key: value.to(device) for key, value in batch.items()}
 
     def passages(self, text: str) -> list[str]:
-        """`text` in pieces that the tower reads whole."""
-        return passages(text, self.fits)
+        """Split `text` into passages that the tower reads without truncation."""
+        return split_passages(text, self.fits)
 
     def fits(self, text: str) -> bool:
-        """Whether the tower reads `text` whole."""
-        with self._alone:
-            return len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.limit
+        """Return whether the tower reads `text` without truncation."""
+        with self._lock:
+            return len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.max_length
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """English, and Chinese where the tokenizer knows its characters: no unknown piece, at most
-        one a character.
+        """English, and Chinese if the tokenizer needs no unknown token and at most one token per
+        Chinese character.
 
-        What a tokenizer can spell, not what the tower was trained on: only the checkpoint's authors
-        know that."""
-        ids = self.tokenizer(_CHINESE, add_special_tokens=False, verbose=False)["input_ids"]
-        unknown = self.tokenizer.unk_token_id in ids
-        return ("en",) if unknown or len(ids) > len(_CHINESE) else ("en", "zh")
+        This says what the tokenizer can represent. Only the authors of a checkpoint know what its
+        tower was trained on.
+        """
+        ids = self.tokenizer(_CHINESE_SAMPLE, add_special_tokens=False, verbose=False)["input_ids"]
+        has_unknown = self.tokenizer.unk_token_id in ids
+        return ("en",) if has_unknown or len(ids) > len(_CHINESE_SAMPLE) else ("en", "zh")

@@ -1,7 +1,7 @@
-"""An encoder whose towers are torch modules: pictures and texts to vectors, decoding ahead of the
-towers.
+"""Base class of encoders whose towers are torch modules.
 
-What the towers are is a subclass's business (`hub`, `paired`), as is where they come from.
+Images are decoded in threads ahead of the image tower. Subclasses define the towers and where their
+weights come from.
 """
 
 from __future__ import annotations
@@ -14,264 +14,278 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ravlm import runtime
 from ravlm.checkpoint import WEIGHTS
 from ravlm.data.images import load_image
-from ravlm.data.parallel import ahead, batched
-from ravlm.encoders.base import DualEncoder
+from ravlm.data.parallel import batched, parallel_map
+from ravlm.encoders.base import Encoder
 from ravlm.encoders.hub_files import hash_weights
-from ravlm.encoders.image_processing import Arrays, Pixels
-from ravlm.encoders.tokenization import Tokens
+from ravlm.encoders.image_processing import ImageInputs, ImageProcessor
+from ravlm.encoders.tokenization import TextTokenizer
 from ravlm.errors import Mismatch
 from ravlm.files import atomic_write
 from ravlm.records import MODALITIES, ImageSource, Modality
 
-_SPARE = 4
-"""Times the tower's edge that a JPEG decoder must leave: with less, its own shrinking moved vectors
-by up to 0.003."""
+_DECODE_FACTOR = 4
+"""A JPEG decoder must leave this many times the tower's edge: with less, its own downscaling moved
+vectors by up to 0.003."""
 
 
 class Towers(nn.Module, ABC):
-    """Two networks that end in one space. Inputs are named as Transformers names them."""
+    """Two networks that map to one space. Inputs have the names Transformers uses."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._still: tuple[nn.Module, ...] = ()
+        self._frozen: tuple[nn.Module, ...] = ()
 
     @abstractmethod
-    def image_features(self, pixel_values: Tensor, **more: Tensor) -> Tensor:
-        """The image tower's inputs, as `Pixels` makes them, to unit vectors, float32 (n, dim)."""
+    def image_features(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
+        """Map the outputs of `ImageProcessor.collate` to unit vectors, float32 (n, dim)."""
 
     @abstractmethod
     def text_features(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **more: Tensor
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **extra_inputs: Tensor
     ) -> Tensor:
-        """Pieces and mask (n, pieces), as `Tokens` makes them, to unit vectors, float32 (n,
-        dim)."""
+        """Map tokens and mask (n, tokens) of `TextTokenizer` to unit vectors, float32 (n, dim)."""
 
     @abstractmethod
-    def parts(self, tower: Modality) -> list[nn.Module]:
-        """What of a tower can be frozen."""
+    def freezable(self, tower: Modality) -> list[nn.Module]:
+        """Return the modules of a tower that `freeze` freezes."""
 
     def freeze(self, image: bool = True, text: bool = True) -> None:
-        """Choose which towers stay as they are, without gradients and dropout; what belongs to
-        neither is trained."""
-        self._still = ()
-        for tower, still in zip(MODALITIES, (image, text), strict=True):
-            for part in self.parts(tower):
-                part.requires_grad_(not still)
-                self._still += (part,) if still else ()
+        """Choose which towers are frozen: no gradients, no dropout. Other modules are trained."""
+        self._frozen = ()
+        for tower, is_frozen in zip(MODALITIES, (image, text), strict=True):
+            for module in self.freezable(tower):
+                module.requires_grad_(not is_frozen)
+                self._frozen += (module,) if is_frozen else ()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for part in self._still:
-            part.eval()
+        for module in self._frozen:
+            module.eval()
         return self
 
 
-class TowerEncoder(DualEncoder):
-    """Two torch towers over Transformers' tokenizer and image processor.
+class TorchEncoder(Encoder):
+    """Two torch towers with a tokenizer and an image processor of Transformers.
 
-    `files`: the small files of the checkpoint, by their path in its folder; `weights`: its
-    safetensors files, empty where the towers are new; `towers`: those in fp32, else they are read
-    in the dtype of inference."""
+    `files`: the checkpoint's small files, by path in its folder. `weights`: its safetensors files;
+    empty if the towers are new. `towers`: new towers in fp32; if None, towers are loaded in the
+    inference dtype.
+    """
+
+    fingerprint_prefix: ClassVar[str]
+    """Part of the fingerprint. It must never change, or existing knowledge bases would refuse the
+    encoder."""
 
     def __init__(
         self,
         name: str,
         files: Mapping[str, bytes],
         weights: Sequence[Path],
-        pixels: Pixels,
+        image_processor: ImageProcessor,
         tokenizer: Any,
         towers: Towers | None = None,
     ) -> None:
-        self.name, self.files, self.weights = name, dict(files), tuple(weights)
+        self.name = name
+        self.files = dict(files)
+        self.weights = tuple(weights)
+        self.image_processor = image_processor
         self.device = runtime.device()
         self.dtype = runtime.inference_dtype(self.device)
-        self._pixels = pixels
-        self._trained = towers.to(self.device) if towers is not None else None
-        self._quick = None if towers is not None else self._read(self.dtype).to(self.device)
-        self._at_start = _changes(towers) if towers is not None else 0
-        self._copied = -1
-        self._hashed = -1, ""
-        self._tokens = self._tokens_of(tokenizer)
-        self.image_size = _SPARE * pixels.edge
-        self.languages = self._tokens.languages
-        self.dim = self._width()
+        self._trainable: Towers | None = None  # fp32
+        self._inference: Towers | None = None  # inference dtype
+        self._initial_version = 0
+        self._inference_version = -1  # version of the trainable towers that was copied
+        self._fingerprint_cache = -1, ""  # version, fingerprint
+        if towers is None:
+            self._inference = self._load_towers(self.dtype).to(self.device)
+        else:
+            self._trainable = towers.to(self.device)
+            self._initial_version = _version(towers)
+        self.tokenizer = self._text_tokenizer(tokenizer, self._trainable or self._inference)
+        self.image_size = _DECODE_FACTOR * image_processor.edge
+        self.languages = self.tokenizer.languages
+        self.dim = self._infer_dim()
 
     @abstractmethod
-    def _read(self, dtype: torch.dtype) -> Towers:
-        """The towers from `files` and `weights`. Raises Mismatch unless every weight has its
-        place."""
+    def _load_towers(self, dtype: torch.dtype) -> Towers:
+        """Load the towers from `files` and `weights`. Raises Mismatch unless all weights fit."""
 
     @abstractmethod
-    def _tokens_of(self, tokenizer: Any) -> Tokens:
-        """The tokenizer with what the text tower needs of it."""
+    def _text_tokenizer(self, tokenizer: Any, towers: Any) -> TextTokenizer:
+        """Combine the tokenizer with the requirements of the text tower."""
 
     @abstractmethod
-    def _stored(self, towers: Any) -> dict[str, Tensor]:
-        """The towers' weights under the names that `_read` finds them by."""
+    def _state(self, towers: Any) -> dict[str, Tensor]:
+        """Return the towers' weights under the names that `_load_towers` reads."""
 
     @property
     def model(self) -> Towers:
-        """The towers in fp32, to train: `image_features(pixel_values)` and
+        """The towers in fp32, for training: `image_features(pixel_values)` and
         `text_features(input_ids, attention_mask)`.
 
-        What is done to them here is what this encoder encodes with and saves from then on.
+        From then on the encoder encodes with these towers and saves them, including any change.
         """
-        if self._trained is None:
-            fp32 = self.dtype == torch.float32
-            self._trained = (
-                self._quick if fp32 and self._quick else self._read(torch.float32).to(self.device)
-            )
-            self._at_start = _changes(self._trained)
-        return self._trained
-
-    @property
-    def pixels(self) -> Pixels:
-        """Pictures to the image tower's inputs."""
-        return self._pixels
-
-    @property
-    def tokens(self) -> Tokens:
-        """Texts to the text tower's inputs."""
-        return self._tokens
+        if self._trainable is None:
+            if self.dtype == torch.float32 and self._inference is not None:
+                self._trainable = self._inference
+            else:
+                self._trainable = self._load_towers(torch.float32).to(self.device)
+            self._initial_version = _version(self._trainable)
+        return self._trainable
 
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
-        def decoded(image: ImageSource) -> Arrays:
-            return self._pixels.arrays(load_image(image, edge=self.image_size))
+        def preprocess(image: ImageSource) -> ImageInputs:
+            return self.image_processor.preprocess(load_image(image, edge=self.image_size))
 
-        result = np.zeros((len(images), self.dim), np.float32)
-        numbered = enumerate(
-            ahead(decoded, images, workers=runtime.cpu_count(), lookahead=2 * batch_size)
+        vectors = np.zeros((len(images), self.dim), np.float32)
+        inputs = parallel_map(
+            preprocess, images, workers=runtime.cpu_count(), lookahead=2 * batch_size
         )
-        with self._ready() as towers:
-            for batch in batched(numbered, batch_size):
-                for rows, alike in _by_shape(batch):
-                    inputs = self._pixels.batch(alike, self.device, self.dtype)
-                    result[rows] = towers.image_features(**inputs).cpu().numpy()
-        return result
+        with self._inference_mode() as towers:
+            for batch in batched(enumerate(inputs), batch_size):
+                for rows, same_shape in _group_by_shape(batch):
+                    tensors = self.image_processor.collate(same_shape, self.device, self.dtype)
+                    vectors[rows] = towers.image_features(**tensors).cpu().numpy()
+        return vectors
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        result = np.zeros((len(texts), self.dim), np.float32)
-        if len(texts):
-            with self._ready() as towers:
-                for rows, inputs in self._tokens.batches(texts, batch_size, self.device):
-                    result[rows] = towers.text_features(**inputs).cpu().numpy()
-        return result
+        vectors = np.zeros((len(texts), self.dim), np.float32)
+        if not len(texts):
+            return vectors
+        with self._inference_mode() as towers:
+            for rows, inputs in self.tokenizer.batches(texts, batch_size, self.device):
+                vectors[rows] = towers.text_features(**inputs).cpu().numpy()
+        return vectors
 
     def passages(self, text: str) -> list[str]:
-        return self._tokens.passages(text)
+        return self.tokenizer.passages(text)
 
     def prepare(self, image: Image.Image) -> Image.Image:
-        return self._pixels.shrunk(image)
+        return self.image_processor.shrink(image)
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """Weights, preprocessing files and this class, hashed: of the files while the towers are as
-        they were read."""
-        if not self._altered or self._trained is None:
+        """Hash of weights, preprocessing files and architecture. Unchanged towers are hashed from
+        their files."""
+        if not self._is_changed or self._trainable is None:
             return self._fingerprint_of_files
-        if (changes := _changes(self._trained)) != self._hashed[0]:
-            self._hashed = changes, self._hash(hash_weights(self._stored(self._trained)))
-        return self._hashed[1]
+        version = _version(self._trainable)
+        if version != self._fingerprint_cache[0]:
+            weights_hash = hash_weights(self._state(self._trainable))
+            self._fingerprint_cache = version, self._combine_hashes(weights_hash)
+        return self._fingerprint_cache[1]
 
     def save(self, folder: str | Path) -> None:
         from safetensors.torch import save_file
 
-        with atomic_write(folder) as aside:
+        with atomic_write(folder) as target:
             for name, content in self.files.items():
-                if not (self._altered and name.endswith(".index.json")):
-                    path = aside / name
+                if not (self._is_changed and name.endswith(".index.json")):
+                    path = target / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content)
-            if self._altered and self._trained is not None:
-                tensors = {
-                    name: x.detach().cpu().contiguous()
-                    for name, x in self._stored(self._trained).items()
-                }
-                save_file(tensors, aside / WEIGHTS, metadata={"format": "pt"})
+            if self._is_changed and self._trainable is not None:
+                state = self._state(self._trainable)
+                tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
+                save_file(tensors, target / WEIGHTS, metadata={"format": "pt"})
             else:
                 for path in self.weights:
-                    shutil.copyfile(path, aside / path.name)
+                    shutil.copyfile(path, target / path.name)
 
     @cached_property
     def _fingerprint_of_files(self) -> str:
-        return self._hash(hash_weights(self.weights))
+        return self._combine_hashes(hash_weights(self.weights))
 
     @property
-    def _altered(self) -> bool:
-        """Whether the weights are others than those in the files."""
-        return self._trained is not None and (
-            not self.weights or _changes(self._trained) != self._at_start
-        )
+    def _is_changed(self) -> bool:
+        """Whether the weights differ from those in the files."""
+        if self._trainable is None:
+            return False
+        return not self.weights or _version(self._trainable) != self._initial_version
 
-    def _hash(self, weights: str) -> str:
-        digest = hashlib.sha256(f"{type(self).__name__} {weights}".encode())
+    def _combine_hashes(self, weights_hash: str) -> str:
+        digest = hashlib.sha256(f"{self.fingerprint_prefix} {weights_hash}".encode())
         for name in sorted(self.files):
             if not name.endswith(".index.json"):
                 digest.update(f" {name} ".encode() + hashlib.sha256(self.files[name]).digest())
         return digest.hexdigest()
 
     @contextmanager
-    def _ready(self) -> Iterator[Towers]:
-        """The towers in evaluation mode, without gradients, in the dtype of inference."""
-        towers = self._trained if self._trained is not None else self._quick
-        assert towers is not None
-        if self._trained is not None and self.dtype != torch.float32:
-            if (changes := _changes(self._trained)) != self._copied:
-                self._quick, self._copied = copy.deepcopy(self._trained).to(self.dtype), changes
-            towers = self._quick
-            assert towers is not None
-        training = towers.training
+    def _inference_mode(self) -> Iterator[Towers]:
+        """Yield the towers in evaluation mode, without gradients, in the inference dtype."""
+        towers = self._current_towers()
+        was_training = towers.training
         towers.eval()
         try:
             with torch.inference_mode():
                 yield towers
         finally:
-            towers.train(training)
+            towers.train(was_training)
 
-    def _width(self) -> int:
-        """Length of the vectors, found by encoding one picture and one text."""
-        picture = self._pixels.arrays(Image.new("RGB", (64, 64), "grey"))
-        _, words = next(self._tokens.batches(["a"], 1, self.device))
+    def _current_towers(self) -> Towers:
+        """Return the towers in the inference dtype, copied from the trainable ones if those have
+        changed."""
+        if self._trainable is not None and self.dtype == torch.float32:
+            return self._trainable
+        if self._trainable is not None and _version(self._trainable) != self._inference_version:
+            self._inference = copy.deepcopy(self._trainable).to(self.dtype)
+            self._inference_version = _version(self._trainable)
+        assert self._inference is not None
+        return self._inference
+
+    def _infer_dim(self) -> int:
+        """Return the length of the vectors, found by encoding one image and one text."""
+        inputs = self.image_processor.preprocess(Image.new("RGB", (64, 64), "grey"))
+        _, text_inputs = next(self.tokenizer.batches(["a"], 1, self.device))
         try:
-            with self._ready() as towers:
-                image = towers.image_features(
-                    **self._pixels.batch([picture], self.device, self.dtype)
-                )
-                text = towers.text_features(**words)
+            with self._inference_mode() as towers:
+                pixels = self.image_processor.collate([inputs], self.device, self.dtype)
+                image = towers.image_features(**pixels)
+                text = towers.text_features(**text_inputs)
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
-            reason = f"do not fit its image processor or tokenizer: {error}"
             raise Mismatch(
-                f'The towers of "{self.name}" {reason}; choose another checkpoint.'
+                f'The towers of "{self.name}" do not fit its image processor or tokenizer '
+                f"({error}). Choose another checkpoint."
             ) from None
         if image.ndim != 2 or image.shape != text.shape:
             raise Mismatch(
-                f'The towers of "{self.name}" give a picture the shape {tuple(image.shape[1:])} and a text '
-                f"{tuple(text.shape[1:])}; both must be one vector of one length. Choose another checkpoint."
+                f'The towers of "{self.name}" return shape {tuple(image.shape[1:])} for an image '
+                f"and {tuple(text.shape[1:])} for a text. Both must be vectors of the same length; "
+                "choose another checkpoint."
             )
         return image.shape[1]
 
 
-def _changes(module: nn.Module) -> int:
-    """A number that grows with every change made in place to the module's weights, as all training
-    makes them."""
+def unit(x: Tensor) -> Tensor:
+    """Scale rows to length 1, in float32."""
+    return F.normalize(x.float(), dim=-1)
+
+
+def _version(module: nn.Module) -> int:
+    """Return a number that grows with every in-place change of the weights, as training makes
+    them."""
     return sum(x._version for x in [*module.parameters(), *module.buffers()])
 
 
-def _by_shape(batch: Sequence[tuple[int, Arrays]]) -> Iterator[tuple[list[int], list[Arrays]]]:
-    """Numbered pictures in groups that can be stacked."""
-    groups: dict[tuple[Any, ...], list[tuple[int, Arrays]]] = {}
-    for number, arrays in batch:
-        groups.setdefault(tuple(x.shape for x in arrays.values()), []).append((number, arrays))
+def _group_by_shape(
+    batch: Sequence[tuple[int, ImageInputs]],
+) -> Iterator[tuple[list[int], list[ImageInputs]]]:
+    """Group numbered images into batches that can be stacked."""
+    groups: dict[tuple[Any, ...], list[tuple[int, ImageInputs]]] = {}
+    for number, inputs in batch:
+        shape = tuple(x.shape for x in inputs.values())
+        groups.setdefault(shape, []).append((number, inputs))
     for group in groups.values():
-        yield [number for number, _ in group], [arrays for _, arrays in group]
+        yield [number for number, _ in group], [inputs for _, inputs in group]

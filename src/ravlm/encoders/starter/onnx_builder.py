@@ -1,5 +1,4 @@
-"""An ONNX graph under construction: each call adds a node and names its output. Knows no
-network."""
+"""Build an ONNX graph: each call adds a node and returns the name of its output."""
 
 from __future__ import annotations
 
@@ -8,16 +7,19 @@ from typing import Any
 
 import numpy as np
 
+OPSET = 20
+IR_VERSION = 9
 
-class Graph:
-    """Nodes and weights; needs the package onnx."""
+
+class GraphBuilder:
+    """Collects nodes and weights. Needs the package onnx."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
         self._weights: list[Any] = []
 
     def constant(self, values: np.ndarray) -> str:
-        """Keep an array; its name."""
+        """Add a constant array; return its name."""
         from onnx import numpy_helper
 
         name = f"w{len(self._weights)}"
@@ -25,21 +27,22 @@ class Graph:
         return name
 
     def __call__(
-        self, kind: str, *inputs: str | np.ndarray, name: str = "", **attributes: Any
+        self, operator: str, *inputs: str | np.ndarray, name: str = "", **attributes: Any
     ) -> str:
-        """Add a node of the ONNX operator `kind`; arrays become constants. Its output is `name`, or
-        a new name."""
+        """Add a node of the ONNX operator and return its output, named `name` or automatically.
+        Arrays become constants."""
         from onnx import helper
 
         names = [i if isinstance(i, str) else self.constant(i) for i in inputs]
         output = name or f"x{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, names, [output], **attributes))
+        self._nodes.append(helper.make_node(operator, names, [output], **attributes))
         return output
 
-    def model(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> bytes:
-        """The whole as a serialised model; `inputs` and `outputs` are value infos."""
+    def serialize(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> bytes:
+        """Return the graph as a serialized model. `inputs` and `outputs` are value infos."""
         from onnx import helper
 
         graph = helper.make_graph(self._nodes, name, inputs, outputs, self._weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
         return bytes(model.SerializeToString())
