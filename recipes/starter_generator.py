@@ -18,10 +18,11 @@ import torch
 
 from ravlm.data.readers import read_entries, read_pairs
 from ravlm.encoders.starter import efficientnet
-from ravlm.encoders.starter.encoder import IMAGE_WIDTH, TEXT_WIDTH
+from ravlm.encoders.starter.config import IMAGE_WIDTH, TEXT_WIDTH
 from ravlm.fusion.decoder import EvidenceDecoder
+from ravlm.generation.captioner.configuration import CaptionerConfig
 from ravlm.generation.captioner.generator import CaptionerGenerator, CaptionerSettings
-from ravlm.generation.captioner.modeling import CaptionerConfig, CaptionerModel
+from ravlm.generation.captioner.modeling import CaptionerModel
 from ravlm.generation.captioner.processing import StarterSources
 from ravlm.generation.captioner.tokenizer import train_words
 from ravlm.knowledge.base import KnowledgeBase
@@ -98,16 +99,16 @@ def new_model(
         CaptionerConfig(
             decoder=decoder.to_dict(),
             fusion="cross_attention",
-            picture_width=IMAGE_WIDTH,
-            picture_stage=True,
+            image_width=IMAGE_WIDTH,
+            image_stage=True,
             evidence_width=TEXT_WIDTH,
-            picture_places=edge * edge,
+            image_positions=edge * edge,
             mixing_layers=recipe.mixing_layers,
         )
     )
     network = efficientnet.load_network(efficientnet.weights_file())
-    assert model.encoder.stage is not None
-    model.encoder.stage.load_state_dict(efficientnet.LastStage(network).state_dict())
+    assert model.encoder.image_stage is not None
+    model.encoder.image_stage.load_state_dict(efficientnet.LastStage(network).state_dict())
     if language is not None:
         model.decoder.load_state_dict(language.state_dict())
     model.generation_config.update(decoder_start_token_id=1, **special)

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravlm.errors import InvalidInput
-from ravlm.fusion.build import checked_fusion
+from ravlm.fusion import check_fusion
 from ravlm.fusion.cross_attention import gate_cross_attention
 from ravlm.fusion.decoder import Attention
-from ravlm.fusion.marginal import mixed_words, sequence_likelihood
-from ravlm.fusion.prefix import fair_share
+from ravlm.fusion.marginal import marginal_log_probs, sequence_log_likelihood
+from ravlm.generation.token_budget import fair_share
 from tests.helpers.fusion_models import batch, model, words
 
 
@@ -48,7 +48,7 @@ def test_words_are_mixed_by_how_likely_each_entry_is() -> None:
     logits = (
         torch.tensor([[[[0.9, 0.1]], [[0.2, 0.8]]]]).log() + 7.0
     )  # a constant is no matter to logits
-    mixed = mixed_words(logits, torch.tensor([[0.25, 0.75]]).log()).exp()
+    mixed = marginal_log_probs(logits, torch.tensor([[0.25, 0.75]]).log()).exp()
     torch.testing.assert_close(mixed, torch.tensor([[[0.375, 0.625]]]))
 
 
@@ -60,7 +60,7 @@ def test_a_sequence_is_mixed_as_a_whole() -> None:
     ).log()
     labels = torch.tensor([[0, 1, -100]])
     prior = torch.tensor([[0.25, 0.75]]).log().requires_grad_()
-    found = sequence_likelihood(logits, labels, prior)
+    found = sequence_log_likelihood(logits, labels, prior)
     assert math.exp(float(found.detach())) == pytest.approx(0.1725)
     found.sum().backward()
     assert prior.grad is not None  # the posterior of each entry: 0.1125 / 0.1725
@@ -83,7 +83,7 @@ def test_the_loss_of_a_marginal_model_is_that_of_its_entries_apart() -> None:
     assert (scores.grad.abs() > 1e-6).all()
     whole = 0.0
     with torch.no_grad():
-        prior = torch.log_softmax(scores * made.encoder.scale.exp(), -1)
+        prior = torch.log_softmax(scores * made.encoder.logit_scale.exp(), -1)
         for row in range(2):
             apart = []
             for entry in range(2):
@@ -91,9 +91,9 @@ def test_the_loss_of_a_marginal_model_is_that_of_its_entries_apart() -> None:
                     n: given[n][row : row + 1, entry : entry + 1]
                     for n in ("evidence_states", "evidence_mask")
                 }
-                one |= {"picture_states": given["picture_states"][row : row + 1]}
+                one |= {"image_states": given["image_states"][row : row + 1]}
                 one |= {"evidence_scores": torch.zeros(1, 1)}
-                said = made(**one, decoder_input_ids=made.shifted(labels)[row : row + 1]).logits
+                said = made(**one, decoder_input_ids=made.shift_right(labels)[row : row + 1]).logits
                 apart.append(
                     prior[row, entry]
                     + said.log_softmax(-1).gather(-1, labels[row][None, :, None]).sum()
@@ -131,16 +131,16 @@ def test_a_picture_is_looked_at_by_all_its_captions() -> None:
 
 
 def test_what_cannot_be_is_refused_with_a_sentence() -> None:
-    with pytest.raises(InvalidInput, match='The fusion is "promt"; allowed: prompt'):
-        checked_fusion("promt")
+    with pytest.raises(InvalidInput, match='Unknown fusion "prefiks"; allowed: prefix'):
+        check_fusion("prefiks")
     with pytest.raises(InvalidInput, match="LlamaForCausalLM has no cross-attention"):
-        gate_cross_attention(model("llama", "prompt").decoder)
+        gate_cross_attention(model("llama", "prefix").decoder)
     with pytest.raises(InvalidInput, match="mixing_layers"):
         model("own", "marginal", mixing_layers=1)
     made = model("own", "cross_attention")
     with pytest.raises(InvalidInput, match="no vision tower"):
         made(pixel_values=torch.zeros(1, 3, 8, 8), labels=words()[:1])
-    with pytest.raises(InvalidInput, match="neither a picture nor evidence"):
+    with pytest.raises(InvalidInput, match="neither an image nor evidence"):
         made(labels=words()[:1])
 
 

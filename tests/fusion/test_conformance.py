@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ravlm.fusion.build import FUSIONS
+from ravlm.fusion import FUSIONS
 from ravlm.generation.captioner.modeling import CaptionerModel
 from tests.helpers.fusion_models import batch, model, words
 
 KINDS = {
-    "prompt": ("own", "gpt2", "llama"),
+    "prefix": ("own", "gpt2", "llama"),
     "cross_attention": ("own", "gpt2", "bert"),
     "marginal": ("own", "gpt2", "bert"),
-    "marginal_prompt": ("gpt2", "llama"),
+    "marginal_prefix": ("gpt2", "llama"),
 }
 EVERY = [(kind, fusion) for fusion, kinds in KINDS.items() for kind in kinds]
 
@@ -74,7 +74,7 @@ def test_evidence_counts_and_what_is_no_token_does_not(made: CaptionerModel) -> 
 @torch.no_grad()
 def test_the_closed_book_is_the_same_path_without_entries(made: CaptionerModel) -> None:
     given = batch()
-    none = {"picture_states": given["picture_states"]}
+    none = {"image_states": given["image_states"]}
     empty = none | {
         "evidence_states": given["evidence_states"][:, :0],
         "evidence_mask": given["evidence_mask"][:, :0],
@@ -130,16 +130,16 @@ def test_the_loss_falls_and_all_that_is_trained_has_a_gradient(made: CaptionerMo
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.6 * losses[0]
-    prior = "encoder.scale"
-    assert (prior in silent) == (not made.config.fusion.startswith("marginal"))
+    prior = "encoder.logit_scale"
+    assert (prior in silent) == (not made.fusion.needs_evidence_scores)
     own = {
         name
         for name in silent
         if not name.endswith((".query.bias", ".key.bias", "token_type_embeddings.weight"))
     }
-    unused = {"encoder.scale", "decoder.positions.weight"}
-    if made.config.fusion.endswith("prompt"):
-        beside = (".gate", ".picture.", ".evidence.", "norms.1", "norms.2")
+    unused = {"encoder.logit_scale", "decoder.positions.weight"}
+    if not made.fusion.needs_cross_attention:
+        beside = (".gate", ".image_attention.", ".evidence_attention.", "norms.1", "norms.2")
         own = {name for name in own if not any(part in name for part in beside)}
     assert own <= unused, own
 

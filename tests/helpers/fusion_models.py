@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, GPT2Config, LlamaConfig, PreTrainedConfig
 
+from ravlm.fusion import fusion_class
 from ravlm.fusion.decoder import DecoderConfig
-from ravlm.generation.captioner.modeling import CaptionerConfig, CaptionerModel
+from ravlm.generation.captioner.configuration import CaptionerConfig
+from ravlm.generation.captioner.modeling import CaptionerModel
 
 WORDS, WIDTH, PICTURE, EVIDENCE = 60, 32, 12, 20
 
@@ -27,7 +29,7 @@ def decoder(kind: str, fusion: str) -> PreTrainedConfig:
             **special,
         )
     if kind == "gpt2":
-        crossing = not fusion.endswith("prompt")
+        crossing = fusion_class(fusion).needs_cross_attention
         return GPT2Config(
             vocab_size=WORDS, n_embd=WIDTH, n_layer=2, n_head=2, n_positions=64, add_cross_attention=crossing,
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **special,
@@ -50,7 +52,7 @@ def model(kind: str, fusion: str, **config: Any) -> CaptionerModel:
     own = decoder(kind, fusion).to_dict()
     made = CaptionerModel(
         CaptionerConfig(
-            decoder=own, fusion=fusion, picture_width=PICTURE, evidence_width=EVIDENCE, **config
+            decoder=own, fusion=fusion, image_width=PICTURE, evidence_width=EVIDENCE, **config
         )
     )
     made.generation_config.update(
@@ -73,7 +75,7 @@ def batch() -> dict[str, Tensor]:
     mask[1, 0, 2:] = False
     mask[1, 1] = False
     return {
-        "picture_states": torch.randn(2, 4, PICTURE),
+        "image_states": torch.randn(2, 4, PICTURE),
         "evidence_states": torch.randn(2, 2, 5, EVIDENCE),
         "evidence_mask": mask,
         "evidence_scores": torch.tensor([[0.5, 0.45], [0.6, -torch.inf]]),

@@ -1,10 +1,12 @@
-"""The interface of a fusion: a decoder, and a way for a picture and evidence to enter it."""
+"""The interface of a fusion: a decoder that writes after an image and retrieved evidence.
+
+Knows no tokenizer, no image tower and no knowledge base."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,58 +17,77 @@ from ravlm.fusion.inputs import FusionInputs
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """What a decoder says after some words."""
+class FusionOutput:
+    """The decoder's predictions."""
 
     logits: Tensor
-    """(n, t, vocabulary): of the next word after each; log-probabilities where entries are
-    mixed."""
+    """(n, t, vocabulary) for the token after each input token; log-probabilities where a fusion
+    mixes entries."""
     cache: Cache | None = None
 
 
 class Fusion(ABC):
-    """A causal language model (`decoder`, of Transformers' interface) with sources before or beside
-    its words.
+    """A causal language model with an image and evidence as further inputs.
 
-    `ids` (n, t): words. `mask` (n, past + t): which of them count, None for all. n is the number of
-    the sources' rows, or a multiple of it: then neighbouring rows share a row of the sources."""
+    `decoder` has the interface of a Transformers causal language model. The class attributes
+    state what a fusion needs; models, training and `from_backbones` read them and never the name.
+    """
+
+    needs_cross_attention: ClassVar[bool] = False
+    """The decoder needs cross-attention layers."""
+    needs_evidence_scores: ClassVar[bool] = False
+    """The inputs need `evidence_scores`: how well each entry matches the image."""
+    reads_entries_separately: ClassVar[bool] = False
+    """Each entry is read on its own: entries have no rank, and none attends to another."""
+    packs_evidence: ClassVar[bool] = False
+    """Entries may be joined to one sequence without padding between them."""
 
     def __init__(self, decoder: Any) -> None:
         self.decoder = decoder
 
+    @property
+    def shares_inputs(self) -> bool:
+        """Whether the beams of an image share one row of the inputs instead of a copy each."""
+        return False
+
     @abstractmethod
     def __call__(
         self,
-        ids: Tensor,
-        mask: Tensor | None,
-        sources: FusionInputs,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        inputs: FusionInputs,
         cache: Cache | None = None,
         use_cache: bool = False,
-    ) -> Decoded:
-        """What comes after each word."""
+    ) -> FusionOutput:
+        """Predict the token after each of `input_ids` (n, t).
+
+        `attention_mask` is (n, past + t); None attends to all tokens. n is the number of rows of
+        `inputs` or a multiple of it: neighboring rows then share a row of `inputs`."""
 
     def loss(
-        self, ids: Tensor, labels: Tensor, sources: FusionInputs, smoothing: float = 0.0
+        self, input_ids: Tensor, labels: Tensor, inputs: FusionInputs, label_smoothing: float = 0.0
     ) -> Tensor:
-        """The mean negative log-likelihood of `labels` (n, t) after the words `ids` (n, t); -100
-        counts nowhere."""
-        there = labels != -100
-        logits = self(ids, None, sources).logits[there]
-        return F.cross_entropy(logits.float(), labels[there], label_smoothing=smoothing)
+        """Return the mean negative log-likelihood of `labels` (n, t) after `input_ids` (n, t).
+
+        Labels of -100 are ignored."""
+        mask = labels != -100
+        logits = self(input_ids, None, inputs).logits[mask]  # (labels, vocabulary)
+        return F.cross_entropy(logits.float(), labels[mask], label_smoothing=label_smoothing)
 
 
-def repeated(sources: FusionInputs, rows: int) -> FusionInputs:
-    """Sources with each row as often as makes `rows` in all."""
-    times = rows // max(1, sources.picture.shape[0])
-    if times == 1:
-        return sources
+def repeat_rows(inputs: FusionInputs, num_rows: int) -> FusionInputs:
+    """Repeat each row of `inputs` so that there are `num_rows` in all."""
+    repeats = num_rows // max(1, inputs.image_states.shape[0])
+    if repeats == 1:
+        return inputs
     return FusionInputs(
-        **{name: tensor.repeat_interleave(times, 0) for name, tensor in sources.items()}
+        **{name: tensor.repeat_interleave(repeats, 0) for name, tensor in inputs.items()}
     )
 
 
-def words_seen(mask: Tensor | None, ids: Tensor, past: int) -> Tensor:
-    """The mask (n, past + t) of words, of ones where none is given."""
-    if mask is not None:
-        return mask
-    return torch.ones((ids.shape[0], past + ids.shape[1]), device=ids.device, dtype=torch.bool)
+def token_mask(attention_mask: Tensor | None, input_ids: Tensor, past: int) -> Tensor:
+    """Return the attention mask (n, past + t), all ones by default."""
+    if attention_mask is not None:
+        return attention_mask
+    size = (input_ids.shape[0], past + input_ids.shape[1])
+    return torch.ones(size, device=input_ids.device, dtype=torch.bool)

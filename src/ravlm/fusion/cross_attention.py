@@ -1,80 +1,110 @@
-"""Fusion by cross-attention: the decoder looks at the picture and at the evidence in each of its
-layers.
+"""Fusion by cross-attention: every decoder layer attends to the image and to the evidence.
 
-Our own decoder looks at each apart, at evidence through a gate. A decoder of Transformers whose
-class has cross-attention (GPT-2, BERT, RoBERTa ...) looks at both at once; its new layers are given
-a gate that begins at 0, so that training starts from the language model as it was."""
+Our own decoder has one attention for each, the evidence's behind a gate. A Transformers decoder
+whose class has cross-attention (GPT-2, BERT, RoBERTa ...) attends to both at once; a gate that
+starts at 0 goes before its new layers, so training starts from the language model unchanged."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache
 
 from ravlm.errors import InvalidInput
-from ravlm.fusion.base import Decoded, Fusion, repeated
+from ravlm.fusion.base import Fusion, FusionOutput, repeat_rows
 from ravlm.fusion.decoder import EvidenceDecoder
 from ravlm.fusion.inputs import FusionInputs
 
 
-class Gated(nn.Module):
-    """A cross-attention module times tanh of a learnt gate."""
+class GatedCrossAttention(nn.Module):
+    """A cross-attention module whose output is multiplied by tanh of a learned gate."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
         self.gate = nn.Parameter(torch.zeros(1))
-        self._adds_its_input = hasattr(
-            module, "output"
-        )  # BERT's gives input + attention, normed; GPT-2's does not
+        # BERT's returns LayerNorm(input + attention); GPT-2's returns the attention alone
+        self._is_residual = hasattr(module, "output")
 
-    def forward(self, words: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        seen, *rest = self.module(words, *args, **kwargs)
-        change = seen - words if self._adds_its_input else seen
-        gated = torch.tanh(self.gate) * change
-        return (words + gated if self._adds_its_input else gated, *rest)
+    def forward(self, states: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        output, *extras = self.module(states, *args, **kwargs)
+        if self._is_residual:
+            gated = states + torch.tanh(self.gate) * (output - states)
+        else:
+            gated = torch.tanh(self.gate) * output
+        return (gated, *extras)
 
 
 def gate_cross_attention(decoder: nn.Module) -> int:
-    """Put each cross-attention of a Transformers decoder behind a gate; how many there are.
+    """Put a gate before each cross-attention of a Transformers decoder; return their number.
 
-    Raises InvalidInput where it has none.
+    Raises InvalidInput if the decoder has none.
     """
-    owners: list[Any] = [
-        m for m in decoder.modules() if isinstance(getattr(m, "crossattention", None), nn.Module)
+    layers: list[Any] = [
+        module
+        for module in decoder.modules()
+        if isinstance(getattr(module, "crossattention", None), nn.Module)
     ]
-    if not owners:
+    if not layers:
         raise InvalidInput(
-            f"{type(decoder).__name__} has no cross-attention; take GPT-2, BERT or RoBERTa, our own decoder, "
-            'or fusion="prompt".'
+            f"{type(decoder).__name__} has no cross-attention. Use GPT-2, BERT, RoBERTa or ravlm's "
+            'own decoder, or fusion="prefix".'
         )
-    for module in owners:
-        module.crossattention = Gated(module.crossattention)
-    return len(owners)
+    for layer in layers:
+        layer.crossattention = GatedCrossAttention(layer.crossattention)
+    return len(layers)
 
 
 class CrossAttentionFusion(Fusion):
-    """Picture and evidence beside the words. Gates must be in place (`gate_cross_attention`)."""
+    """Image and evidence as keys and values of the decoder's cross-attention.
+
+    A Transformers decoder must have been through `gate_cross_attention`."""
+
+    needs_cross_attention: ClassVar[bool] = True
+    packs_evidence: ClassVar[bool] = True
+
+    @property
+    def shares_inputs(self) -> bool:
+        return isinstance(self.decoder, EvidenceDecoder)
 
     def __call__(
         self,
-        ids: Tensor,
-        mask: Tensor | None,
-        sources: FusionInputs,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        inputs: FusionInputs,
         cache: Cache | None = None,
         use_cache: bool = False,
-    ) -> Decoded:
-        given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": use_cache}
+    ) -> FusionOutput:
         if isinstance(self.decoder, EvidenceDecoder):
-            given["encoder_hidden_states"] = sources.picture if sources.picture.shape[1] else None
-            if sources.evidence is not None and sources.mask is not None:
-                given["evidence_hidden_states"] = sources.evidence.flatten(1, 2)
-                given["evidence_attention_mask"] = sources.mask.flatten(1)
+            states = _separate_states(inputs)
         else:
-            states, there = repeated(sources, ids.shape[0]).flat()
-            given["encoder_hidden_states"] = states
-            given["encoder_attention_mask"] = None if there is None else there.long()
-        said = self.decoder(**given, past_key_values=cache)
-        return Decoded(said.logits, said.past_key_values if use_cache else None)
+            states = _joined_states(repeat_rows(inputs, input_ids.shape[0]))
+        output = self.decoder(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=use_cache,
+            **states,
+        )
+        return FusionOutput(output.logits, output.past_key_values if use_cache else None)
+
+
+def _separate_states(inputs: FusionInputs) -> dict[str, Tensor | None]:
+    """Return image and evidence as arguments of `EvidenceDecoder`."""
+    has_image = inputs.image_states.shape[1] > 0
+    states = {"encoder_hidden_states": inputs.image_states if has_image else None}  # (b, p, d)
+    if inputs.evidence_states is not None and inputs.evidence_mask is not None:
+        states["evidence_hidden_states"] = inputs.evidence_states.flatten(1, 2)  # (b, k l, d)
+        states["evidence_attention_mask"] = inputs.evidence_mask.flatten(1)  # (b, k l)
+    return states
+
+
+def _joined_states(inputs: FusionInputs) -> dict[str, Tensor | None]:
+    """Return image and evidence as one sequence, as arguments of a Transformers decoder."""
+    states, mask = inputs.joined()
+    return {
+        "encoder_hidden_states": states,
+        "encoder_attention_mask": None if mask is None else mask.long(),
+    }

@@ -1,7 +1,5 @@
-"""What a decoder may look at beside the words so far: the picture's states and the evidence's.
-
-All states are of the decoder's width. Knows no tower and no knowledge base.
-"""
+"""The inputs of a fusion next to the tokens: states of the image and of the evidence, all as wide
+as the decoder."""
 
 from __future__ import annotations
 
@@ -15,40 +13,44 @@ from transformers.utils import ModelOutput
 
 @dataclass
 class FusionInputs(ModelOutput):
-    """A batch of pictures with their evidence. It is a ModelOutput so that Transformers' `generate`
-    repeats its rows for beams and samples as it does an encoder's output."""
+    """A batch of b images with k entries of evidence each.
+
+    It is a ModelOutput so that Transformers' `generate` repeats its rows for beams and samples as
+    it repeats an encoder's output."""
 
     last_hidden_state: Any = None
-    """The picture's states (b, p, d); p is 0 where there is no picture."""
-    evidence: Tensor | None = None
+    """The image's states (b, p, d), under the name that `generate` expects; p is 0 without an
+    image."""
+    evidence_states: Tensor | None = None
     """States of the evidence's tokens (b, k, l, d); None for the closed book."""
-    mask: Tensor | None = None
-    """(b, k, l), True where there is a token."""
-    prior: Tensor | None = None
-    """(b, k) log p(z|x): how likely each entry is the right one; -inf where there is none."""
+    evidence_mask: Tensor | None = None
+    """(b, k, l), True for a token and False for padding."""
+    log_prior: Tensor | None = None
+    """log p(z|x) (b, k): how likely each entry is the right one; -inf for a missing entry."""
 
     @property
-    def picture(self) -> Tensor:
-        """The picture's states (b, p, d)."""
+    def image_states(self) -> Tensor:
+        """The image's states (b, p, d)."""
         return self.last_hidden_state
 
-    def flat(self) -> tuple[Tensor, Tensor | None]:
-        """Picture and evidence one after the other: states (b, p + k l, d), and the mask (b, p + k
-        l) or None."""
-        if self.evidence is None or self.mask is None:
-            return self.picture, None
-        rows, p = self.picture.shape[:2]
-        states = torch.cat([self.picture, self.evidence.flatten(1, 2)], dim=1)
-        seen = self.mask.new_ones((rows, p))
-        return states, torch.cat([seen, self.mask.flatten(1)], dim=1)
+    def joined(self) -> tuple[Tensor, Tensor | None]:
+        """Return image and evidence as one sequence.
 
-    def one_each(self) -> FusionInputs:
-        """An entry a row: b k rows with one entry of evidence each."""
-        if self.evidence is None or self.mask is None:
+        States are (b, p + k l, d); the mask is (b, p + k l), or None without evidence."""
+        if self.evidence_states is None or self.evidence_mask is None:
+            return self.image_states, None
+        rows, p = self.image_states.shape[:2]
+        states = torch.cat([self.image_states, self.evidence_states.flatten(1, 2)], dim=1)
+        image_mask = self.evidence_mask.new_ones((rows, p))
+        return states, torch.cat([image_mask, self.evidence_mask.flatten(1)], dim=1)
+
+    def split_entries(self) -> FusionInputs:
+        """Return b k rows, each with one entry of evidence."""
+        if self.evidence_states is None or self.evidence_mask is None:
             return self
-        k = self.evidence.shape[1]
+        k = self.evidence_states.shape[1]
         return FusionInputs(
-            self.picture.repeat_interleave(k, 0),
-            self.evidence.flatten(0, 1)[:, None],
-            self.mask.flatten(0, 1)[:, None],
+            self.image_states.repeat_interleave(k, 0),  # (b k, p, d)
+            self.evidence_states.flatten(0, 1)[:, None],  # (b k, 1, l, d)
+            self.evidence_mask.flatten(0, 1)[:, None],  # (b k, 1, l)
         )

@@ -1,11 +1,13 @@
-"""Fusion by marginalising over the entries: p(y|x) = sum over z of p(z|x) p(y|x,z).
+"""Fusion by marginalization over the entries: p(y|x) = sum over z of p(z|x) p(y|x,z).
 
-Each entry is read apart and what follows is mixed by how likely the entry is the right one: word by
-word while decoding, over the whole sequence as the loss of training and for rescoring, with
-gradient to the prior and so to whatever made it (a query encoder). After RAG-Token and RAG-Sequence
-of "Retrieval-Augmented Generation" (Lewis et al., 2020)."""
+The decoder reads each entry separately, and its predictions are mixed by how likely the entry is
+the right one: token by token while decoding, over the whole sequence for the training loss and for
+rescoring. The gradient reaches the prior, and so the query encoder that produced it. After
+RAG-Token and RAG-Sequence of "Retrieval-Augmented Generation" (Lewis et al., 2020)."""
 
 from __future__ import annotations
+
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,96 +15,117 @@ from torch.nn import functional as F
 from transformers import Cache, DynamicCache, EncoderDecoderCache
 
 from ravlm.errors import InvalidInput
-from ravlm.fusion.base import Decoded, Fusion
+from ravlm.fusion.base import Fusion, FusionOutput, repeat_rows
+from ravlm.fusion.cross_attention import CrossAttentionFusion
 from ravlm.fusion.inputs import FusionInputs
+from ravlm.fusion.prefix import PrefixFusion
 
 
-def mixed_words(logits: Tensor, prior: Tensor) -> Tensor:
-    """log p of the next word (n, t, v), from logits (n, k, t, v) of each entry and log p(z|x) (n,
-    k)."""
-    return torch.logsumexp(F.log_softmax(logits.float(), dim=-1) + prior[:, :, None, None], dim=1)
+def marginal_log_probs(logits: Tensor, log_prior: Tensor) -> Tensor:
+    """Return log p (n, t, v) of the next token.
+
+    `logits` (n, k, t, v) are those of each entry, `log_prior` (n, k) is log p(z|x)."""
+    log_probs = F.log_softmax(logits.float(), dim=-1)
+    return torch.logsumexp(log_probs + log_prior[:, :, None, None], dim=1)
 
 
-def sequence_likelihood(logits: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
-    """log p(y|x) (n,) of sequences `labels` (n, t; -100 counts nowhere), from logits (n, k, t, v)
-    and log p(z|x)."""
-    counts = labels != -100
-    wanted = labels.clamp(min=0)[:, None, :, None].expand(-1, logits.shape[1], -1, 1)
-    words = F.log_softmax(logits.float(), dim=-1).gather(-1, wanted)[..., 0] * counts[:, None]
-    return torch.logsumexp(words.sum(-1) + prior, dim=1)
+def sequence_log_likelihood(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
+    """Return log p(y|x) (n,) of the sequences `labels` (n, t; -100 is ignored).
+
+    `logits` (n, k, t, v) are those of each entry, `log_prior` (n, k) is log p(z|x)."""
+    mask = labels != -100
+    num_entries = logits.shape[1]
+    targets = labels.clamp(min=0)[:, None, :, None].expand(-1, num_entries, -1, 1)  # (n, k, t, 1)
+    log_probs = F.log_softmax(logits.float(), dim=-1).gather(-1, targets)[..., 0]  # (n, k, t)
+    per_entry = (log_probs * mask[:, None]).sum(-1)  # (n, k)
+    return torch.logsumexp(per_entry + log_prior, dim=1)
 
 
 class MarginalFusion(Fusion):
-    """Another fusion, entry by entry."""
+    """Another fusion (`inner_class`), entry by entry."""
 
-    def __init__(self, inner: Fusion) -> None:
-        super().__init__(inner.decoder)
-        self.inner = inner
+    inner_class: ClassVar[type[Fusion]] = CrossAttentionFusion
+    needs_cross_attention: ClassVar[bool] = True
+    needs_evidence_scores: ClassVar[bool] = True
+    reads_entries_separately: ClassVar[bool] = True
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__(decoder)
+        self.inner = self.inner_class(decoder)
 
     def __call__(
         self,
-        ids: Tensor,
-        mask: Tensor | None,
-        sources: FusionInputs,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        inputs: FusionInputs,
         cache: Cache | None = None,
         use_cache: bool = False,
-    ) -> Decoded:
-        if sources.evidence is None:
-            return self.inner(ids, mask, sources, cache, use_cache)
-        prior = _prior(sources, ids.shape[0])
-        k = prior.shape[1]
+    ) -> FusionOutput:
+        if inputs.evidence_states is None:
+            return self.inner(input_ids, attention_mask, inputs, cache, use_cache)
+        log_prior = _log_prior(inputs, input_ids.shape[0])  # (n, k)
+        num_entries = log_prior.shape[1]
         if use_cache and not isinstance(cache, _EntriesCache):
-            cache = _EntriesCache(k)
-        said = self._each(ids, mask, sources, k, cache, use_cache)
-        return Decoded(mixed_words(said, prior), cache)
+            cache = _EntriesCache(num_entries)
+        logits = self._entry_logits(
+            input_ids, attention_mask, inputs, num_entries, cache, use_cache
+        )
+        return FusionOutput(marginal_log_probs(logits, log_prior), cache)
 
     def loss(
-        self, ids: Tensor, labels: Tensor, sources: FusionInputs, smoothing: float = 0.0
+        self, input_ids: Tensor, labels: Tensor, inputs: FusionInputs, label_smoothing: float = 0.0
     ) -> Tensor:
-        """The mean over all words of -log p(y|x); labels are not smoothed."""
-        if sources.evidence is None:
-            return self.inner.loss(ids, labels, sources, smoothing)
-        prior = _prior(sources, ids.shape[0])
-        likelihood = sequence_likelihood(
-            self._each(ids, None, sources, prior.shape[1]), labels, prior
-        )
+        """Return -log p(y|x), averaged over all tokens; labels are not smoothed."""
+        if inputs.evidence_states is None:
+            return self.inner.loss(input_ids, labels, inputs, label_smoothing)
+        log_prior = _log_prior(inputs, input_ids.shape[0])
+        logits = self._entry_logits(input_ids, None, inputs, log_prior.shape[1])
+        likelihood = sequence_log_likelihood(logits, labels, log_prior)
         return -likelihood.sum() / (labels != -100).sum()
 
-    def _each(
+    def _entry_logits(
         self,
-        ids: Tensor,
-        mask: Tensor | None,
-        sources: FusionInputs,
-        k: int,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        inputs: FusionInputs,
+        num_entries: int,
         cache: Cache | None = None,
         use_cache: bool = False,
     ) -> Tensor:
-        """Logits (n, k, t, v) with each entry alone."""
-        times = ids.shape[0] // sources.picture.shape[0]
-        apart = FusionInputs(
-            **{n: t.repeat_interleave(times, 0) for n, t in sources.items()}
-        ).one_each()
-        each_mask = None if mask is None else mask.repeat_interleave(k, 0)
-        said = self.inner(ids.repeat_interleave(k, 0), each_mask, apart, cache, use_cache)
-        return said.logits.unflatten(0, (ids.shape[0], k))
+        """Return the logits (n, k, t, v) with each entry alone."""
+        n = input_ids.shape[0]
+        entries = repeat_rows(inputs, n).split_entries()  # n k rows
+        entry_ids = input_ids.repeat_interleave(num_entries, 0)
+        if attention_mask is not None:
+            attention_mask = attention_mask.repeat_interleave(num_entries, 0)
+        output = self.inner(entry_ids, attention_mask, entries, cache, use_cache)
+        return output.logits.unflatten(0, (n, num_entries))
+
+
+class MarginalPrefixFusion(MarginalFusion):
+    """Each entry as a prefix of its own."""
+
+    inner_class: ClassVar[type[Fusion]] = PrefixFusion
+    needs_cross_attention: ClassVar[bool] = False
 
 
 class _EntriesCache(EncoderDecoderCache):
-    """A cache of k rows for each beam: they move together."""
+    """A cache with k rows for each beam, which move together."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, num_entries: int) -> None:
         super().__init__(DynamicCache(), DynamicCache())
-        self._k = k
+        self._num_entries = num_entries
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        rows = beam_idx[:, None] * self._k + torch.arange(self._k, device=beam_idx.device)
+        k = self._num_entries
+        rows = beam_idx[:, None] * k + torch.arange(k, device=beam_idx.device)  # (beams, k)
         super().reorder_cache(rows.flatten())
 
 
-def _prior(sources: FusionInputs, rows: int) -> Tensor:
-    """log p(z|x) (rows, k). Raises InvalidInput where there is none."""
-    if sources.prior is None:
+def _log_prior(inputs: FusionInputs, num_rows: int) -> Tensor:
+    """Return log p(z|x) (num_rows, k). Raises InvalidInput if the inputs have none."""
+    if inputs.log_prior is None:
         raise InvalidInput(
-            "Marginal fusion needs how likely each entry is; give evidence_scores (n, k)."
+            "Marginal fusion needs to know how likely each entry is; pass evidence_scores (n, k)."
         )
-    return sources.prior.repeat_interleave(rows // sources.prior.shape[0], 0)
+    return inputs.log_prior.repeat_interleave(num_rows // inputs.log_prior.shape[0], 0)

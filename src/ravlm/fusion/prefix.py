@@ -1,26 +1,22 @@
-"""Fusion by prompt: evidence and picture stand before the words, as if they had been said.
-
-Serves any causal language model. Knows no tokenizer.
-"""
+"""Prefix fusion: vectors of evidence and image stand before the tokens, like embeddings of a
+prompt. It works with any causal language model. After "Prefix-Tuning" (Li and Liang, 2021) and
+"Frozen" (Tsimpoukelli et al., 2021: images as a prefix)."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, EncoderDecoderCache
 
-from ravlm.errors import InvalidInput
-from ravlm.fusion.base import Decoded, Fusion, repeated, words_seen
+from ravlm.fusion.base import Fusion, FusionOutput, repeat_rows, token_mask
 from ravlm.fusion.inputs import FusionInputs
 
 
-class PromptFusion(Fusion):
-    """Evidence first, then the picture, then the words. The mask of the sources is kept beside the
-    cache."""
+class PrefixFusion(Fusion):
+    """Evidence first, then the image, then the tokens."""
 
     def __init__(self, decoder: Any) -> None:
         super().__init__(decoder)
@@ -28,66 +24,55 @@ class PromptFusion(Fusion):
 
     def __call__(
         self,
-        ids: Tensor,
-        mask: Tensor | None,
-        sources: FusionInputs,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        inputs: FusionInputs,
         cache: Cache | None = None,
         use_cache: bool = False,
-    ) -> Decoded:
-        before, there = _left_padded(repeated(sources, ids.shape[0]))
-        own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
-        if use_cache and own is None:
-            own = DynamicCache()
-        past = 0 if own is None else own.get_seq_length()
-        words = self.decoder.get_input_embeddings()(ids)
-        whole = torch.cat(
-            [there, words_seen(mask, ids, max(0, past - before.shape[1])).bool()], dim=1
-        )
+    ) -> FusionOutput:
+        prefix, prefix_mask = left_padded(repeat_rows(inputs, input_ids.shape[0]))
+        layer_cache = _self_attention_cache(cache, use_cache)
+        past = 0 if layer_cache is None else layer_cache.get_seq_length()
+        past_tokens = max(0, past - prefix.shape[1])
+        mask = torch.cat(
+            [prefix_mask, token_mask(attention_mask, input_ids, past_tokens).bool()], dim=1
+        )  # (n, s + past tokens + t)
+        embeddings = self.decoder.get_input_embeddings()(input_ids)
         if past == 0:
-            words = torch.cat([before.to(words.dtype), words], dim=1)
-        given: dict[str, Any] = {
-            "inputs_embeds": words,
-            "attention_mask": whole.long(),
-            "use_cache": use_cache,
-        }
+            embeddings = torch.cat([prefix.to(embeddings.dtype), embeddings], dim=1)
+        kwargs: dict[str, Any] = {}
         if self._takes_positions:
-            given["position_ids"] = (whole.cumsum(1) - 1).clamp(min=0)[:, -words.shape[1] :]
-        said = self.decoder(**given, past_key_values=own)
-        return Decoded(
-            said.logits[:, -ids.shape[1] :],
-            cache if isinstance(cache, EncoderDecoderCache) else own,
+            kwargs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
+        output = self.decoder(
+            inputs_embeds=embeddings,
+            attention_mask=mask.long(),
+            past_key_values=layer_cache,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = output.logits[:, -input_ids.shape[1] :]  # (n, t, vocabulary)
+        return FusionOutput(
+            logits, cache if isinstance(cache, EncoderDecoderCache) else layer_cache
         )
 
 
-def _left_padded(sources: FusionInputs) -> tuple[Tensor, Tensor]:
-    """Evidence, then picture (n, s, d), what is no token moved to the left, and the mask (n, s): a
-    row's positions do not depend on the length of the rows beside it."""
-    picture = sources.picture
-    seen = torch.ones(picture.shape[:2], dtype=torch.bool, device=picture.device)
-    if sources.evidence is None or sources.mask is None:
-        return picture, seen
-    states = torch.cat([sources.evidence.flatten(1, 2), picture], dim=1)
-    there = torch.cat([sources.mask.flatten(1), seen], dim=1)
-    order = there.long().argsort(dim=1, stable=True)
-    return states.gather(1, order[..., None].expand_as(states)), there.gather(1, order)
+def left_padded(inputs: FusionInputs) -> tuple[Tensor, Tensor]:
+    """Return evidence and image as one prefix (n, s, d) with its mask (n, s).
+
+    Padding is moved to the left: the positions of a row do not depend on the length of the other
+    rows of its batch."""
+    image = inputs.image_states
+    image_mask = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+    if inputs.evidence_states is None or inputs.evidence_mask is None:
+        return image, image_mask
+    states = torch.cat([inputs.evidence_states.flatten(1, 2), image], dim=1)
+    mask = torch.cat([inputs.evidence_mask.flatten(1), image_mask], dim=1)
+    order = mask.long().argsort(dim=1, stable=True)  # padding first
+    return states.gather(1, order[..., None].expand_as(states)), mask.gather(1, order)
 
 
-def fair_share(lengths: Sequence[int], budget: int) -> list[int]:
-    """How many tokens each entry of evidence may keep so that all together fit `budget`.
-
-    Short entries stay whole; the long ones share what is left alike, the first ones one more where
-    it does not come out even. Raises InvalidInput for a budget below 0."""
-    if budget < 0:
-        raise InvalidInput(f"The budget for evidence is {budget} tokens; at least 0 are needed.")
-    kept, left = [0] * len(lengths), budget
-    waiting = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    while waiting:
-        share, over = divmod(left, len(waiting))
-        if lengths[waiting[0]] <= share:
-            kept[waiting[0]] = lengths[waiting[0]]
-            left -= lengths[waiting.pop(0)]
-            continue
-        for place, i in enumerate(sorted(waiting)):
-            kept[i] = min(lengths[i], share + (place < over))
-        break
-    return kept
+def _self_attention_cache(cache: Cache | None, use_cache: bool) -> Cache | None:
+    """Return the cache of the decoder's own layers, a new one where none was passed."""
+    if isinstance(cache, EncoderDecoderCache):
+        return cache.self_attention_cache
+    return DynamicCache() if use_cache and cache is None else cache

@@ -91,11 +91,11 @@ def test_a_checkpoint_without_a_weight_is_refused(folder: Path, tmp_path: Path) 
     broken.mkdir()
     for path in folder.iterdir():
         (broken / path.name).write_bytes(path.read_bytes())
-    gone = weights.pop("encoder.picture_in.1.weight")
+    gone = weights.pop("encoder.image_projection.1.weight")
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
-    with pytest.raises(BrokenData, match=r"missing keys encoder\.picture_in\.1\.weight"):
+    with pytest.raises(BrokenData, match=r"missing keys encoder\.image_projection\.1\.weight"):
         CaptionerGenerator.load(broken)
-    more = weights | {"encoder.picture_in.1.weight": gone, "extra": gone[:1].copy()}
+    more = weights | {"encoder.image_projection.1.weight": gone, "extra": gone[:1].copy()}
     save_file(more, broken / "model.safetensors", {"format": "pt"})
     with pytest.raises(BrokenData, match="unexpected keys extra"):
         CaptionerGenerator.load(broken)
@@ -115,7 +115,7 @@ def test_states_are_cut_to_the_budget_and_kept_in_a_bounded_memory() -> None:
     assert len(sources._memory) == 2
     assert sources.evidence([[], []], 9) == {}
     shown = sources.pictures([Image.new("RGB", (90, 40), "red"), Image.new("L", (30, 80))])
-    assert tuple(shown["picture_states"].shape) == (2, 4, 208)
+    assert tuple(shown["image_states"].shape) == (2, 4, 208)
     one, two = sources.states(["a dog", "a red cat"])
     mask = packed([[one, two], [two]])["evidence_mask"]
     assert mask.sum(-1).tolist() == [[4, 5], [5, 0]]
@@ -159,9 +159,9 @@ def test_evidence_is_read_by_what_the_generator_reads(tmp_path: Path) -> None:
         Entry("blue", blue, ("a thing", "the red one")),
     ]
     with KnowledgeBase.build(tmp_path / "kb", entries, encoder=FakeEncoder()) as kb:
-        finder = Retriever(kb)
-        by_picture = finder.by_pictures([red], 2)[0].hits
-        by_text = finder.by_pictures([red], 2, reads="text")[0].hits
+        retriever = Retriever(kb)
+        by_picture = retriever.by_pictures([red], 2)[0].hits
+        by_text = retriever.by_pictures([red], 2, reads="text")[0].hits
         assert [hit.entry.id for hit in by_picture] == ["red", "blue"]
         assert [told(hit)[0] for hit in by_picture] == ["the blue one", "a thing"]
         assert by_text[0].entry.id == "blue"

@@ -9,7 +9,7 @@ import pytest
 
 from ravlm.data.readers import read_entries
 from ravlm.demo.photos import package_file
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.base import Encoder
 from ravlm.generation.captioner.generator import STARTER_GENERATOR, CaptionerGenerator
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.metrics import cider
@@ -20,7 +20,7 @@ PHOTOS = 60
 
 
 @pytest.fixture(scope="module")
-def model(starter: DualEncoder, tmp_path_factory: pytest.TempPathFactory) -> RetrievalAugmentedVLM:
+def model(starter: Encoder, tmp_path_factory: pytest.TempPathFactory) -> RetrievalAugmentedVLM:
     """The starter generator over a base of captions without pictures."""
     texts = [
         "A cat looks at the camera.",
@@ -62,7 +62,7 @@ def test_it_writes_a_sentence_and_names_its_evidence(model: RetrievalAugmentedVL
 
 
 def test_captions_of_photos_that_nothing_was_trained_on(
-    shared_data: Path, starter: DualEncoder
+    shared_data: Path, starter: Encoder
 ) -> None:
     """Closed book; what evidence brings is measured by benchmarks/captions.py."""
     entries = read_entries(shared_data / "flickr8k" / "metadata.jsonl")

@@ -16,22 +16,23 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ravlm.encoders.clip import (
+from ravlm.encoders.transformers_io import (
     check_weights,
     read_config,
     read_image_processor,
     read_model,
     read_tokenizer,
-    text_limit,
+    max_text_length,
 )
 from ravlm.encoders.hub_files import find_folder
 from ravlm.encoders.vision_text_dual import read_backbone
 from ravlm.errors import InvalidInput, Mismatch
-from ravlm.fusion.build import checked_fusion
+from ravlm.fusion import check_fusion, fusion_class
 from ravlm.fusion.cross_attention import gate_cross_attention
 from ravlm.generation.base import Generator
+from ravlm.generation.captioner.configuration import CaptionerConfig
 from ravlm.generation.captioner.generator import CaptionerGenerator, CaptionerSettings
-from ravlm.generation.captioner.modeling import CaptionerConfig, CaptionerModel
+from ravlm.generation.captioner.modeling import CaptionerModel
 from ravlm.generation.captioner.processing import ProcessorSources
 
 _CROSSING = ("crossattention", "ln_cross_attn")
@@ -60,7 +61,7 @@ def assemble(
     Raises NotFound, BrokenData or Mismatch for a part that does not fit, InvalidInput for an
     unknown fusion."""
     folder = find_folder(language)
-    fusion = checked_fusion(fusion) if fusion else None
+    fusion = check_fusion(fusion) if fusion else None
     decoder, fusion, new = _decoder(folder, str(language), fusion)
     eye, _ = read_backbone(find_folder(vision), str(vision), "image")
     processor = read_image_processor(find_folder(vision), str(vision))
@@ -69,7 +70,7 @@ def assemble(
     if text is not None:
         reader, _ = read_backbone(find_folder(text), str(text), "text")
         reading = read_tokenizer(find_folder(text), str(text))
-        reading.model_max_length = text_limit(reading, reader.config, reader)
+        reading.model_max_length = max_text_length(reading, reader.config, reader)
     torch.manual_seed(seed)
     model = CaptionerModel(
         CaptionerConfig(
@@ -77,11 +78,11 @@ def assemble(
             vision=eye.config.to_dict(),
             text=reader.config.to_dict() if reader is not None else None,
             fusion=fusion,
-            picture_width=_width(eye, processor),
+            image_width=_width(eye, processor),
             evidence_width=reader.config.hidden_size if reader is not None else 0,
         )
     )
-    if not fusion.endswith("prompt"):
+    if fusion_class(fusion).needs_cross_attention:
         gate_cross_attention(decoder)
     for ours, theirs in (
         (model.decoder, decoder),
@@ -113,14 +114,14 @@ def _decoder(folder: Path, name: str, fusion: str | None) -> tuple[Any, str, lis
             "language model (GPT-2, Llama, Qwen ...), or BERT or RoBERTa, which are run as one."
         )
     crosses = "encoder_hidden_states" in inspect.signature(kind.forward).parameters
-    fusion = fusion or ("cross_attention" if crosses else "prompt")
-    if not fusion.endswith("prompt") and not crosses:
+    fusion = fusion or ("cross_attention" if crosses else "prefix")
+    if fusion_class(fusion).needs_cross_attention and not crosses:
         raise InvalidInput(
-            f'"{name}" has no cross-attention, so the fusion can\'t be "{fusion}"; take "prompt".'
+            f'"{name}" has no cross-attention, so the fusion can\'t be "{fusion}"; take "prefix".'
         )
     changes: dict[str, Any] = {"is_decoder": True} if hasattr(config, "is_decoder") else {}
     if crosses:
-        changes["add_cross_attention"] = not fusion.endswith("prompt")
+        changes["add_cross_attention"] = fusion_class(fusion).needs_cross_attention
     model, info = read_model(folder, torch.float32, AutoModelForCausalLM, **changes)
     lacking = sorted(info["missing_keys"])
     layers = [key for key in lacking if any(part in key for part in _CROSSING)]

@@ -19,13 +19,13 @@ import torch
 
 from ravlm import runtime
 from ravlm.config import from_mapping, to_mapping
-from ravlm.data.facts import entity_name, parse_text
+from ravlm.data.facts import entity_name, parse_facts
 from ravlm.data.lexical_overlap import content_words
 from ravlm.encoders.hub_files import quiet
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.files import STARTER, atomic_write
 from ravlm.generation.base import Generator, Request, abstain
-from ravlm.generation.captioner.modeling import CaptionerModel
+from ravlm.generation.captioner.modeling import CaptionerModel, load_model
 from ravlm.generation.captioner.processing import ProcessorSources, SourceReader, StarterSources
 from ravlm.generation.captioner.tokenizer import sentence
 from ravlm.generation.consensus_caption import likeness
@@ -181,7 +181,7 @@ class CaptionerGenerator(Generator):
             [request.image for request in shown if request.image is not None]
         )
         given |= self.sources.evidence(said, self.settings.budget)
-        if self.model.config.fusion.startswith("marginal") and "evidence_mask" in given:
+        if self.model.fusion.needs_evidence_scores and "evidence_mask" in given:
             given["evidence_scores"] = _scores([request.evidence.hits for request in shown])
         beams = self.write(given, shown[0].seed)
         chosen = [self._chosen(request, some) for request, some in zip(shown, beams, strict=True)]
@@ -255,30 +255,6 @@ class CaptionerGenerator(Generator):
         return Answer(text, hits, cited, round(min(1.0, likelihood), 4), False, trace)
 
 
-def load_model(folder: Path, kind: type[Any] = CaptionerModel) -> Any:
-    """The model of a folder, of the class `kind`.
-
-    Raises BrokenData where a weight is missing or left over: none is drawn at random.
-    """
-    try:
-        with quiet():
-            model, told = kind.from_pretrained(
-                str(folder), local_files_only=True, output_loading_info=True
-            )
-    except (OSError, ValueError) as error:
-        raise BrokenData(
-            f'The model in "{folder}" can\'t be read: {str(error).splitlines()[0]}'
-        ) from None
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        wrong = sorted(map(str, told.get(problem) or ()))
-        if wrong:
-            raise BrokenData(
-                f'The weights in "{folder}" do not fit its config.json: {problem.replace("_", " ")} '
-                f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}. Fetch or train the checkpoint again."
-            )
-    return model.eval().float()  # half precision is a way to store it
-
-
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -289,7 +265,7 @@ def _read(path: Path) -> Any:
 def saying(entry: Entry) -> list[str]:
     """What an entry says about its picture: its free sentences, else its name, else all its
     words."""
-    free = [fact.value for text in entry.texts for fact in parse_text(text) if not fact.key]
+    free = [fact.value for text in entry.texts for fact in parse_facts(text) if not fact.key]
     return free or [text for text in (entity_name(entry), entry.text) if text][:1] or [""]
 
 
@@ -297,7 +273,7 @@ def told(hit: Hit) -> list[str]:
     """What a hit says about its picture: the text that was found, where one was, else all that the
     entry says."""
     found = (
-        [fact.value for fact in parse_text(hit.part.text) if not fact.key]
+        [fact.value for fact in parse_facts(hit.part.text) if not fact.key]
         if hit.part.modality == "text"
         else []
     )

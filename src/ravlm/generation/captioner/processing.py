@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ravlm import runtime
 from ravlm.data.images import load_image
-from ravlm.data.parallel import ahead
+from ravlm.data.parallel import parallel_map
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
-from ravlm.encoders.starter.encoder import StarterConfig
+from ravlm.encoders.starter.config import StarterConfig
 from ravlm.encoders.starter.gloss import Glosser, read_glossary
 from ravlm.files import STARTER
-from ravlm.fusion.prefix import fair_share
+from ravlm.generation.token_budget import fair_share
 from ravlm.records import ImageSource
 
 _KEPT = 20_000
@@ -74,7 +74,7 @@ class StarterSources(SourceReader):
 
         ready = np.stack(
             list(
-                ahead(
+                parallel_map(
                     pixels, images, workers=runtime.cpu_count(), lookahead=2 * runtime.cpu_count()
                 )
             )
@@ -83,7 +83,7 @@ class StarterSources(SourceReader):
         trunk = np.concatenate(
             [run(["trunk"], {"pixels": ready[i : i + 8]})[0] for i in range(0, len(ready), 8)]
         )
-        return {"picture_states": torch.from_numpy(trunk).flatten(2).transpose(1, 2)}
+        return {"image_states": torch.from_numpy(trunk).flatten(2).transpose(1, 2)}
 
     def evidence(self, texts: Sequence[Sequence[str]], budget: int) -> dict[str, Tensor]:
         if not any(texts):
@@ -123,7 +123,7 @@ class ProcessorSources(SourceReader):
 
     def pictures(self, images: Sequence[ImageSource]) -> dict[str, Tensor]:
         loaded = list(
-            ahead(
+            parallel_map(
                 load_image, images, workers=runtime.cpu_count(), lookahead=2 * runtime.cpu_count()
             )
         )
