@@ -174,6 +174,23 @@ class Conformance:
         ]
         assert base.search_many([]) == []
 
+    def test_queries_with_options_of_their_own_give_what_each_gives_alone(
+        self, base: KnowledgeBase
+    ) -> None:
+        keyword, dense = SearchOptions("keyword"), SearchOptions("dense")
+        queries = [{"text": "red"}, {"text": "sea"}, {"text": "red"}]
+        together = base.search_many(queries, 3, "text", options=[keyword, dense, dense])
+        alone = [
+            base.search(text="red", k=3, modality="text", options=keyword),
+            base.search(text="sea", k=3, modality="text", options=dense),
+            base.search(text="red", k=3, modality="text", options=dense),
+        ]
+        assert [[(hit.entry.id, hit.score) for hit in hits] for hits in together] == [
+            [(hit.entry.id, pytest.approx(hit.score)) for hit in hits] for hits in alone
+        ]
+        with pytest.raises(InvalidInput, match="3 queries and 2 options"):
+            base.search_many(queries, 3, "text", options=[keyword, dense])
+
     def test_neither_modality_always_wins(self, build: Build) -> None:
         """Cosines of texts with texts were about 0.6 and with pictures 0.2, so no picture was ever
         found by words."""

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from ravlm.checkpoint import read_checkpoint_config
 from ravlm.encoders.hub_files import find_folder
-from ravlm.errors import InvalidInput, nearest
+from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.generation.base import Generator, Request
 from ravlm.generation.chat.openai_client import is_address
 from ravlm.generation.consensus_caption import consensus
@@ -92,7 +92,7 @@ def load_generator(name: GeneratorName, kb: Base) -> Generator:
         short = [*GENERATORS, *PRESETS]
         raise InvalidInput(
             f'The generator is "{text}"; allowed: {", ".join(short)}, a folder, a hub name (owner/model), an address '
-            f"(http://host:port/v1), or a Generator object.{nearest(text, short)}"
+            f"(http://host:port/v1), or a Generator object.{did_you_mean(text, short)}"
         )
     folder = find_folder(text)
     kind = KINDS.get(read_checkpoint_config(folder).get("model_type", ""), _chat)

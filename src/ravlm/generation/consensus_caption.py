@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ravlm.data.facts import entity_name, parse_text
-from ravlm.data.text import is_chinese, words
+from ravlm.data.facts import entity_name, parse_facts
+from ravlm.data.text import is_chinese, split_words
 from ravlm.records import Evidence, Hit
 
 _MOST_CITATIONS = 3
@@ -53,7 +53,7 @@ def consensus(evidence: Evidence, chinese: bool) -> tuple[str, tuple[str, ...], 
 def _sayings(hit: Hit, chinese: bool) -> list[str]:
     """What an entry says in free sentences, in the language wanted where it has some; else its
     name."""
-    free = [fact.value for text in hit.entry.texts for fact in parse_text(text) if not fact.key]
+    free = [fact.value for text in hit.entry.texts for fact in parse_facts(text) if not fact.key]
     wanted = [text for text in free if is_chinese(text) == chinese] or free
     return list(dict.fromkeys(wanted)) or [name for name in [entity_name(hit.entry)] if name]
 
@@ -83,5 +83,5 @@ def _counted(rows: Sequence[Counter[object]], place: Mapping[object, int]) -> np
 
 @lru_cache(maxsize=20_000)
 def _grams(text: str) -> Counter[object]:
-    spoken = words(text)
+    spoken = split_words(text)
     return Counter([*spoken, *pairwise(spoken)])

@@ -23,7 +23,7 @@ from ravlm.knowledge.export import Form
 from ravlm.knowledge.index.tuning import RECALL, Requirements
 from ravlm.knowledge.ingest import Ingestion, checked_vectors
 from ravlm.knowledge.records import Identity
-from ravlm.knowledge.queries import check_search, read_queries
+from ravlm.knowledge.queries import batches_by_options, check_search, read_queries
 from ravlm.knowledge.registry import backend_of
 from ravlm.knowledge.reports import (
     AddReport,
@@ -106,9 +106,7 @@ class KnowledgeBase:
         return base
 
     @classmethod
-    def open(
-        cls, path: str | os.PathLike[str], encoder: Encoder | None = None
-    ) -> KnowledgeBase:
+    def open(cls, path: str | os.PathLike[str], encoder: Encoder | None = None) -> KnowledgeBase:
         """Open the base in the folder or at the address `path`. Its encoder is loaded only when
         something must be encoded.
 
@@ -292,16 +290,26 @@ class KnowledgeBase:
         k: int = 10,
         modality: AnyModality = "any",
         where: Where = None,
-        options: SearchOptions = DEFAULT_OPTIONS,
+        options: SearchOptions | Sequence[SearchOptions] = DEFAULT_OPTIONS,
     ) -> list[list[Hit]]:
-        """The hits of each query, a mapping with `text`, `image` (or both) or `vector`; as
-        `search`, but together."""
+        """Return the hits of each query, a mapping with `text`, `image` (or both) or `vector`.
+
+        `options` holds for all queries, or is a sequence with one for each. All queries see the
+        same state of the base. Otherwise as `search`.
+        """
         modalities, tree = check_search(k, modality), read_filter(where)
-        read = read_queries(
-            queries, options, modalities, self._backend.identity.dim, lambda: self.encoder
-        )
+        dim = self._backend.identity.dim
+        batches = [
+            (rows, shared, read_queries(batch, shared, modalities, dim, lambda: self.encoder))
+            for rows, shared, batch in batches_by_options(queries, options)
+        ]
+        results: list[list[Hit]] = [[] for _ in queries]
         with self._backend.viewing() as view:
-            return Searching(view, modalities, options).hits(read, k, tree)
+            for rows, shared, batch in batches:
+                rankings = Searching(view, modalities, shared).hits(batch, k, tree)
+                for row, hits in zip(rows, rankings, strict=True):
+                    results[row] = hits
+        return results
 
     # upkeep
 

@@ -1,4 +1,4 @@
-"""A query as a person gives it, checked and turned into vectors. Knows no store and no index."""
+"""Validate queries and turn them into vectors. Knows no store and no index."""
 
 from __future__ import annotations
 
@@ -9,146 +9,189 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ravlm.errors import InvalidInput, Mismatch, did_you_mean
-from ravlm.knowledge.images import opened
+from ravlm.knowledge.images import open_image
 from ravlm.records import MODALITIES, ImageSource, Modality
 from ravlm.search.options import SearchOptions
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
 
-KEYS = ("text", "image", "vector")
+QUERY_KEYS = ("text", "image", "vector")
 
 
 @dataclass(frozen=True)
-class Query:
-    """What is searched: words for keyword search, and unit vectors (dim,) by where they came
-    from."""
+class EncodedQuery:
+    """A query: its text for keyword search, and its unit vectors (dim,) by source."""
 
     text: str = ""
     vectors: Mapping[str, np.ndarray] | None = None
-    """Keys "text", "image" or "vector"; empty for a search by keywords alone."""
+    """Keys "text", "image" or "vector"; empty for a keyword search."""
     image: ImageSource | None = None
-    """The picture, for a reranker."""
+    """The image as given, for a reranker."""
 
     @property
-    def own(self) -> Modality | None:
-        """The modality the query is of; a picture with words counts as a picture, a bare vector as
-        neither."""
+    def modality(self) -> Modality | None:
+        """Modality of the query: an image with a text counts as an image, a bare vector as None."""
         vectors = self.vectors or {}
-        return "image" if "image" in vectors else "text" if "text" in vectors else None
+        if "image" in vectors:
+            return "image"
+        return "text" if "text" in vectors else None
 
 
 def check_search(k: int, modality: str) -> tuple[Modality, ...]:
-    """The modalities to look through. Raises InvalidInput for a k or modality that is not
-    allowed."""
+    """Return the modalities to search. Raises InvalidInput for an invalid k or modality."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InvalidInput(f"k is {k!r}; a number of hits from 1 on is needed.")
+        raise InvalidInput(f"k is {k!r}; give a number of hits, at least 1.")
     if modality == "any":
         return MODALITIES
-    for known in MODALITIES:
-        if modality == known:
-            return (known,)
-    raise InvalidInput(
-        f'modality is "{modality}"; allowed: any, image, text.{did_you_mean(modality, ("any", *MODALITIES))}'
-    )
+    for name in MODALITIES:
+        if modality == name:
+            return (name,)
+    hint = did_you_mean(modality, ("any", *MODALITIES))
+    raise InvalidInput(f'modality is "{modality}"; allowed: any, image, text.{hint}')
 
 
-def read_queries(
+def encode_queries(
     queries: Sequence[Mapping[str, Any]],
     options: SearchOptions,
     modalities: Sequence[Modality],
     dim: int,
     encoder: Callable[[], Encoder],
-) -> list[Query]:
-    """Check and encode queries: all texts in one call, all pictures in another. The encoder is
-    asked for only then."""
+) -> list[EncodedQuery]:
+    """Validate and encode queries, all texts in one batch and all images in another.
+
+    `encoder` is called only if something must be encoded.
+    """
     for query in queries:
-        bare = type(query) is dict and query.keys() == {"vector"} and query["vector"] is not None
-        if not bare or options.method != "dense":
-            _check(query, options, modalities)
-    found: list[dict[str, np.ndarray]] = [{} for _ in queries]
+        if options.method != "dense" or not _is_bare_vector(query):
+            _check_query(query, options, modalities)
+    vectors: list[dict[str, np.ndarray]] = [{} for _ in queries]
     if options.method != "keyword":
-        given = [at for at, query in enumerate(queries) if query.get("vector") is not None]
-        if given:
-            for at, vector in zip(
-                given, _units([queries[at]["vector"] for at in given], dim), strict=True
-            ):
-                found[at]["vector"] = vector
-        texts = [at for at, query in enumerate(queries) if query.get("text") is not None]
-        images = [at for at, query in enumerate(queries) if query.get("image") is not None]
-        if texts:
-            for at, vector in zip(
-                texts, encoder().encode_texts([queries[at]["text"] for at in texts]), strict=True
-            ):
-                found[at]["text"] = vector
-        if images:
-            pixels = [opened(queries[at]["image"], encoder()) for at in images]
-            for at, vector in zip(images, encoder().encode_images(pixels), strict=True):
-                found[at]["image"] = vector
+        _add_vectors(vectors, queries, dim)
+        _add_texts(vectors, queries, encoder)
+        _add_images(vectors, queries, encoder)
     return [
-        Query(query.get("text") or "", vectors, query.get("image"))
-        for query, vectors in zip(queries, found, strict=True)
+        EncodedQuery(query.get("text") or "", query_vectors, query.get("image"))
+        for query, query_vectors in zip(queries, vectors, strict=True)
     ]
 
 
-def _check(
+def _is_bare_vector(query: object) -> bool:
+    """Return True for the query that needs no further check; batches of them are searched fast."""
+    return type(query) is dict and query.keys() == {"vector"} and query["vector"] is not None
+
+
+def _positions(queries: Sequence[Mapping[str, Any]], key: str) -> list[int]:
+    return [position for position, query in enumerate(queries) if query.get(key) is not None]
+
+
+def _add_vectors(
+    vectors: list[dict[str, np.ndarray]], queries: Sequence[Mapping[str, Any]], dim: int
+) -> None:
+    positions = _positions(queries, "vector")
+    if positions:
+        units = _unit_vectors([queries[position]["vector"] for position in positions], dim)
+        for position, vector in zip(positions, units, strict=True):
+            vectors[position]["vector"] = vector
+
+
+def _add_texts(
+    vectors: list[dict[str, np.ndarray]],
+    queries: Sequence[Mapping[str, Any]],
+    encoder: Callable[[], Encoder],
+) -> None:
+    positions = _positions(queries, "text")
+    if positions:
+        texts = [queries[position]["text"] for position in positions]
+        for position, vector in zip(positions, encoder().encode_texts(texts), strict=True):
+            vectors[position]["text"] = vector
+
+
+def _add_images(
+    vectors: list[dict[str, np.ndarray]],
+    queries: Sequence[Mapping[str, Any]],
+    encoder: Callable[[], Encoder],
+) -> None:
+    positions = _positions(queries, "image")
+    if positions:
+        images = [open_image(queries[position]["image"], encoder()) for position in positions]
+        for position, vector in zip(positions, encoder().encode_images(images), strict=True):
+            vectors[position]["image"] = vector
+
+
+def _check_query(
     query: Mapping[str, Any], options: SearchOptions, modalities: Sequence[Modality]
 ) -> None:
     if not isinstance(query, Mapping):
         raise InvalidInput(
-            f'A query is a mapping as {{"text": "a red boat"}}, not {type(query).__name__}.'
+            f'A query is a mapping such as {{"text": "a red boat"}}, not {type(query).__name__}.'
         )
     for key in query:
-        if key not in KEYS:
+        if key not in QUERY_KEYS:
+            hint = did_you_mean(str(key), QUERY_KEYS)
             raise InvalidInput(
-                f'A query has the key "{key}"; allowed: {", ".join(KEYS)}.{did_you_mean(str(key), KEYS)}'
+                f'A query has the unknown key "{key}"; allowed: {", ".join(QUERY_KEYS)}.{hint}'
             )
-    given = [key for key in KEYS if query.get(key) is not None]
-    if not given:
+    keys = [key for key in QUERY_KEYS if query.get(key) is not None]
+    if not keys:
         raise InvalidInput("The search has no query; give text=, image=, both, or vector=.")
-    if "vector" in given and len(given) > 1:
-        raise InvalidInput(f"The search has vector= and {given[0]}=; a vector stands alone.")
-    if "text" in given:
-        if not isinstance(query["text"], str):
-            raise InvalidInput(
-                f"text= is of type {type(query['text']).__name__}; a string is needed."
-            )
-        if not query["text"].strip():
-            raise InvalidInput("The search text is empty; write what to look for.")
+    if "vector" in keys and len(keys) > 1:
+        raise InvalidInput(
+            f"The search has both vector= and {keys[0]}=; vector= cannot be combined."
+        )
+    if "text" in keys:
+        _check_text(query["text"])
     if options.method != "dense":
-        if "text" not in given:
-            raise InvalidInput(
-                f'method="{options.method}" compares words, and the query has none; give text= too.'
-            )
-        if "text" not in modalities:
-            raise InvalidInput(
-                f'method="{options.method}" looks into texts, and modality="image" leaves them out; use method="dense".'
-            )
-        if options.method == "keyword" and ("image" in given or options.near_duplicate is not None):
-            raise InvalidInput(
-                'method="keyword" compares no vectors, so image= and near_duplicate= mean nothing to it; use "hybrid".'
-            )
+        _check_keyword_search(keys, options, modalities)
 
 
-def _units(vectors: Sequence[Any], dim: int) -> np.ndarray:
-    """The vectors as rows of length 1, float32 (n, dim)."""
-    rows = np.array([_row(vector, dim) for vector in vectors])
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    bad = lengths[~(np.isfinite(lengths) & (lengths > 0))]
-    if len(bad):
-        raise InvalidInput(f"vector= has the length {bad[0]}, and so no direction.")
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidInput(f"text= is of type {type(text).__name__}; give a string.")
+    if not text.strip():
+        raise InvalidInput("The search text is empty; write what to look for.")
+
+
+def _check_keyword_search(
+    keys: Sequence[str], options: SearchOptions, modalities: Sequence[Modality]
+) -> None:
+    method = options.method
+    if "text" not in keys:
+        raise InvalidInput(
+            f'method="{method}" compares words, but the query has no text; give text= too.'
+        )
+    if "text" not in modalities:
+        raise InvalidInput(
+            f'method="{method}" searches texts, but modality="image" excludes them; '
+            'use method="dense".'
+        )
+    if method == "keyword" and ("image" in keys or options.near_duplicate is not None):
+        raise InvalidInput(
+            'method="keyword" compares no vectors, so image= and near_duplicate= have no effect; '
+            'use method="hybrid".'
+        )
+
+
+def _unit_vectors(vectors: Sequence[Any], dim: int) -> np.ndarray:
+    """Return the vectors scaled to length 1, float32 (n, dim)."""
+    rows = np.array([_vector_row(vector, dim) for vector in vectors])
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)  # (n, 1)
+    invalid = lengths[~(np.isfinite(lengths) & (lengths > 0))]
+    if len(invalid):
+        raise InvalidInput(f"vector= has length {invalid[0]}, so it has no direction.")
     return np.asarray(rows / lengths, np.float32)
 
 
-def _row(vector: Any, dim: int) -> np.ndarray:
+def _vector_row(vector: Any, dim: int) -> np.ndarray:
     try:
         row = np.asarray(vector, np.float32)
     except (TypeError, ValueError):
         raise InvalidInput(
-            f"vector= is not a row of numbers but {type(vector).__name__}."
+            f"vector= is of type {type(vector).__name__}; give {dim} numbers."
         ) from None
     if row.shape != (dim,):
         raise Mismatch(
-            f"vector= has the shape {row.shape}, and this base's encoder gives ({dim},); bring one of it."
+            f"vector= has shape {row.shape}, but this base's encoder produces ({dim},); "
+            "give a vector of that encoder."
         )
     return row

@@ -54,11 +54,11 @@ class Retriever:
         if seen is None:
             return self.by_words(text, k, where)
         if not text or (
-            seen.enough and not unmatched_entity_name(text, self.kb.encoder.gloss, seen.hits)
+            seen.sufficient and not unmatched_entity_name(text, self.kb.encoder.gloss, seen.hits)
         ):
             return seen
         named = self.by_words(text, k, where)
-        return named if named.subject or seen.enough else seen
+        return named if named.subject or seen.sufficient else seen
 
     def by_pictures(
         self,
@@ -228,9 +228,9 @@ class Retriever:
 def _joined(shown: Evidence, described: Evidence, k: int) -> Evidence:
     """What a picture shows and what texts say of it: the first where that is known, the second
     where only it is."""
-    if not described.enough:
+    if not described.sufficient:
         return shown if shown.hits else described
-    if not shown.enough:
+    if not shown.sufficient:
         return described
     pairs = list(zip(shown.hits, shown.weights, strict=True))
     pairs += [(h, _BESIDE * w) for h, w in zip(described.hits, described.weights, strict=True)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ravlm.data.facts import Fact, parse_text
-from ravlm.encoders.base import DualEncoder
+from ravlm.data.facts import Fact, parse_facts
+from ravlm.encoders.base import Encoder
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
 from ravlm.generation.extractive.generator import ExtractiveGenerator, how_likely_right
 from ravlm.generation.extractive.question_types import QuestionTypeBank, read_aspects
@@ -14,7 +14,7 @@ from ravlm.generation.extractive.questions import understand
 from ravlm.generation.extractive.reader import FEATURES, Reader, read_weights
 from tests.helpers.generators import WordEncoder
 
-TOWER = parse_text(
+TOWER = parse_facts(
     "Name: Needle Tower\nKind: building\nHeight: 92 m\nArchitect: Ines Calder\nOpened: 1911\nOpen to visitors: no\n"
     "Materials: granite, glass\nVisitors a year: 40000\n"
     "It was built as a lighthouse for the old harbour. The stairs have 311 steps."
@@ -94,7 +94,7 @@ def test_vectors_are_computed_once_and_the_oldest_are_forgotten() -> None:
     ],
 )
 def test_the_starter_reads_questions_it_was_not_fitted_to(
-    starter: DualEncoder, question: str, line: str | None
+    starter: Encoder, question: str, line: str | None
 ) -> None:
     """Keys, names and values here stand in no set; the last three questions have no answer."""
     reader = ExtractiveGenerator(starter).reader

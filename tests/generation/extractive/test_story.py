@@ -61,7 +61,7 @@ def test_no_sentence_comes_twice_and_each_is_cited() -> None:
 
 def test_an_unsure_story_says_so() -> None:
     unsure = request((OWL,), (1.0,))
-    unsure = replace(unsure, evidence=replace(unsure.evidence, known=0.1, least=0.4))
+    unsure = replace(unsure, evidence=replace(unsure.evidence, support=0.1, min_support=0.4))
     assert "is not sure of this picture" in told(unsure)[0]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 
-from ravlm.data.facts import Fact, items
+from ravlm.data.facts import Fact, split_list
 from ravlm.data.lexical_overlap import content_words, overlap
-from ravlm.data.text import sentences
+from ravlm.data.text import split_sentences
 from ravlm.generation.extractive.question_types import QuestionTypeScores
 from ravlm.generation.extractive.questions import Question, negated
 from ravlm.generation.extractive.reader import YES_NO, Reader
@@ -34,7 +34,7 @@ def phrase(question: Question, fact: Fact, about: QuestionTypeScores, reader: Re
     elif not fact.key and len(value.split()) > _MOST_WORDS:
         value = _clause(question, value)
     elif _ONE.search(question.english) and len(value.split()) > _MOST_WORDS:
-        value = ", ".join(items(value)[:3])
+        value = ", ".join(split_list(value)[:3])
     return _framed(question, value)
 
 
@@ -69,7 +69,7 @@ def _stated(question: Question, fact: Fact) -> str:
     sentence that lacks the claim."""
     asked = content_words(question.english)
     claimed = asked - content_words(fact.key)
-    for item in items(fact.value) if fact.key else [fact.value]:
+    for item in split_list(fact.value) if fact.key else [fact.value]:
         words = content_words(item)
         holds = overlap(words, asked) == 1 if fact.key else overlap(claimed, words) == 1
         if words and holds:
@@ -83,7 +83,7 @@ def _number(question: Question, fact: Fact, about: QuestionTypeScores, reader: R
     """The quantity that the question wants, by its unit or its dimension; the number of items of a
     list."""
     if question.counts and fact.key and not any(c.isdigit() for c in fact.value):
-        return str(len(items(fact.value)))
+        return str(len(split_list(fact.value)))
     found = reader.units.find(fact.value)
     if question.unit:
         found = [q for q in found if q.unit == question.unit] or [
@@ -123,7 +123,7 @@ def _framed(question: Question, value: str) -> str:
         not question.chinese
         or match is None
         or len(value.split()) > _MOST_WORDS
-        or len(sentences(text)) != 1
+        or len(split_sentences(text)) != 1
     ):
         return value
     gap = " " if value[:1].isascii() else ""

@@ -11,7 +11,7 @@ from threading import Lock
 
 import numpy as np
 
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.base import Encoder
 
 _KEPT = 20_000
 
@@ -20,7 +20,7 @@ class EmbeddingCache:
     """Call it with texts to get their (n, dim) float32 unit vectors; the latest ones are
     remembered."""
 
-    def __init__(self, encoder: DualEncoder, kept: int = _KEPT) -> None:
+    def __init__(self, encoder: Encoder, kept: int = _KEPT) -> None:
         self.encoder, self._kept = encoder, kept
         self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
         self._alone = Lock()  # what one thread is about to read, another must not drop

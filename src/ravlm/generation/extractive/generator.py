@@ -18,7 +18,7 @@ from ravlm import runtime
 from ravlm.data.facts import Fact, entity_name, read_facts
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import is_chinese
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.base import Encoder
 from ravlm.files import atomic_write
 from ravlm.generation.base import Generator, Request, abstain
 from ravlm.generation.consensus_caption import consensus
@@ -63,7 +63,7 @@ class ExtractiveGenerator(Generator):
 
     name = "extractive"
 
-    def __init__(self, encoder: DualEncoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
         self._vectors = EmbeddingCache(encoder)
         self._reader: Reader | None = None
@@ -128,7 +128,7 @@ class ExtractiveGenerator(Generator):
         agreeing = [best, *(candidates[i] for i in others if i != place)]
         cited = list(dict.fromkeys(c.hit.entry.id for c in agreeing))[:_MOST_CITATIONS]
         agreed = sum(c.weight for c in agreeing)
-        given = evidence.known, agreed / weights.sum(), weights.sum()
+        given = evidence.support, agreed / weights.sum(), weights.sum()
         trace |= {
             n: round(float(v), 4)
             for n, v in zip(("known", "agreement", "read well"), given, strict=True)

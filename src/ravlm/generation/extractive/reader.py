@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ravlm.data.facts import Fact, is_name_key, items
+from ravlm.data.facts import Fact, is_name_key, split_list
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.files import STARTER
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
@@ -154,7 +154,7 @@ class Reader:
         has_number = any(c.isdigit() for c in fact.value)
         number = types["number"] + types["time"]
         wanted = 1.0 if question.form == "number" or question.unit else types["number"]
-        countable = question.counts and not has_number and not yes_no and len(items(fact.value)) > 1
+        countable = question.counts and not has_number and not yes_no and len(split_list(fact.value)) > 1
         row[
             "number found" if has_number else "list to count" if countable else "number missing"
         ] = wanted

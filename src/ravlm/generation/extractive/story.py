@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ravlm.data.facts import Fact, entity_key, entity_name, is_name_key, items, read_facts
+from ravlm.data.facts import Fact, entity_key, entity_name, is_name_key, split_list, read_facts
 from ravlm.data.lexical_overlap import content_words
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request, abstain
@@ -67,9 +67,9 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
     cited = list(dict.fromkeys(t.hit.entry.id for t in told))
     told = [t for t in told if t.hit.entry.id in cited[:_MOST_CITATIONS]]
     body = [f"{t.text}{'' if chinese else ' '}[{cited.index(t.hit.entry.id) + 1}]" for t in told]
-    opening = [] if evidence.known >= evidence.least else [_UNSURE[chinese]]
+    opening = [] if evidence.support >= evidence.min_support else [_UNSURE[chinese]]
     text = ("" if chinese else " ").join([*opening, *body, _CLOSING[chinese]])
-    confidence = evidence.known * sum(evidence.weights[: len(hits)])
+    confidence = evidence.support * sum(evidence.weights[: len(hits)])
     citations = tuple(cited[:_MOST_CITATIONS])
     return Answer(
         text, evidence.hits, citations, round(min(1.0, confidence), 4), False, dict(evidence.trace)
@@ -144,7 +144,7 @@ def _state(fact: Fact, pronoun: str, chinese: bool, units: Units) -> str:
         key = key[0].lower() + key[1:]
     if truth is not None:
         return f"{pronoun} is {'' if truth else 'not '}{key}."
-    listed = items(value)
+    listed = split_list(value)
     if len(listed) > 1:
         value = f"{', '.join(listed[:-1])} and {listed[-1]}"
     plural = key.endswith("s") and not key.endswith(("ss", "us", "is"))
