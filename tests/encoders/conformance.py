@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.auto import DualEncoder
+from ravlm.encoders.base import Encoder
 from ravlm.errors import BrokenData, NotFound
 
 TEXTS = (
@@ -27,16 +28,16 @@ SAME = 0.9995
 """Cosine of one item's vectors in two batches, bfloat16 included."""
 
 
-def drawn(width: int, height: int, seed: int) -> Image.Image:
+def draw_image(width: int, height: int, seed: int) -> Image.Image:
     """Coarse coloured noise, which no resizing turns grey."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def pictures() -> list[Image.Image]:
+def sample_images() -> list[Image.Image]:
     """Wide, high, small, and one as a pen stroke is."""
     return [
-        drawn(*size, seed)
+        draw_image(*size, seed)
         for seed, size in enumerate([(200, 120), (90, 300), (20, 20), (1200, 30), (301, 301)])
     ]
 
@@ -48,34 +49,34 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 class Conformance:
     """Subclasses give the fixture `encoder`."""
 
-    def test_vectors_are_unit_float32(self, encoder: DualEncoder) -> None:
+    def test_vectors_are_unit_float32(self, encoder: Encoder) -> None:
         for vectors, n in (
-            (encoder.encode_images(pictures()), 5),
+            (encoder.encode_images(sample_images()), 5),
             (encoder.encode_texts(TEXTS), len(TEXTS)),
         ):
             assert vectors.dtype == np.float32
             assert vectors.shape == (n, encoder.dim)
             assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
 
-    def test_nothing_in_nothing_out(self, encoder: DualEncoder) -> None:
+    def test_nothing_in_nothing_out(self, encoder: Encoder) -> None:
         assert encoder.encode_images([]).shape == (0, encoder.dim)
         assert encoder.encode_texts([]).shape == (0, encoder.dim)
         assert encoder.encode_images([]).dtype == encoder.encode_texts(()).dtype == np.float32
 
-    def test_two_items_get_two_vectors_and_one_item_one(self, encoder: DualEncoder) -> None:
+    def test_two_items_get_two_vectors_and_one_item_one(self, encoder: Encoder) -> None:
         """A tower of zeros, or one whose batch leaks from row to row, would pass every other
         test."""
-        images = encoder.encode_images(pictures())
+        images = encoder.encode_images(sample_images())
         texts = encoder.encode_texts(TEXTS)
         assert (np.triu(images @ images.T, 1) < 0.9999).all()
         others = [0, 1, 2, 5]
         assert (np.triu(texts[others] @ texts[others].T, 1) < 0.9999).all()
         assert texts[0] @ texts[3] > SAME
 
-    def test_order_and_batches_change_nothing(self, encoder: DualEncoder) -> None:
+    def test_order_and_batches_change_nothing(self, encoder: Encoder) -> None:
         """Texts are batched by length: a permutation that is not undone gives each a vector of
         another."""
-        images, texts = pictures(), list(TEXTS)
+        images, texts = sample_images(), list(TEXTS)
         together, apart = encoder.encode_images(images), encoder.encode_images(images, batch_size=2)
         alone = np.concatenate([encoder.encode_images([image]) for image in images])
         turned = encoder.encode_images(images[::-1], batch_size=3)[::-1]
@@ -87,11 +88,9 @@ class Conformance:
         for other in (apart, alone, turned):
             assert cosines(together, other).min() > SAME
 
-    def test_an_image_is_a_path_bytes_or_a_picture(
-        self, encoder: DualEncoder, tmp_path: Path
-    ) -> None:
-        drawn(150, 100, 7).save(tmp_path / "a.png")
-        drawn(100, 150, 8).convert("L").save(tmp_path / "b.png")
+    def test_an_image_is_a_path_bytes_or_a_picture(self, encoder: Encoder, tmp_path: Path) -> None:
+        draw_image(150, 100, 7).save(tmp_path / "a.png")
+        draw_image(100, 150, 8).convert("L").save(tmp_path / "b.png")
         paths = [tmp_path / "a.png", str(tmp_path / "b.png")]
         data = [Path(path).read_bytes() for path in paths]
         opened = [Image.open(path) for path in paths]
@@ -99,8 +98,8 @@ class Conformance:
         assert cosines(vectors[0], vectors[1]).min() > SAME
         assert cosines(vectors[0], vectors[2]).min() > SAME
 
-    def test_prepare_gives_the_same_vector(self, encoder: DualEncoder) -> None:
-        images = pictures()
+    def test_prepare_gives_the_same_vector(self, encoder: Encoder) -> None:
+        images = sample_images()
         prepared = [encoder.prepare(image) for image in images]
         assert cosines(encoder.encode_images(images), encoder.encode_images(prepared)).min() > SAME
         for once in prepared:
@@ -108,15 +107,15 @@ class Conformance:
             assert twice.size == once.size
             assert twice.tobytes() == once.tobytes()
 
-    def test_a_broken_picture_is_named(self, encoder: DualEncoder, tmp_path: Path) -> None:
+    def test_a_broken_picture_is_named(self, encoder: Encoder, tmp_path: Path) -> None:
         bad = tmp_path / "bad.jpg"
         bad.write_text("no picture")
         with pytest.raises(BrokenData, match=r"bad\.jpg"):
-            encoder.encode_images([drawn(30, 30, 0), bad, drawn(30, 30, 1)])
+            encoder.encode_images([draw_image(30, 30, 0), bad, draw_image(30, 30, 1)])
         with pytest.raises(NotFound, match=r"gone\.jpg"):
             encoder.encode_images([tmp_path / "gone.jpg"])
 
-    def test_passages_fit_and_lose_nothing(self, encoder: DualEncoder) -> None:
+    def test_passages_fit_and_lose_nothing(self, encoder: Encoder) -> None:
         for text in (LONG, LONG.replace(".", ","), "长" * 900, "今天天气很好。" * 150):
             passages = encoder.passages(text)
             assert (
@@ -128,14 +127,14 @@ class Conformance:
         assert encoder.passages("a cat") == ["a cat"]
         assert encoder.passages("") == [""]
 
-    def test_what_does_not_fit_is_cut(self, encoder: DualEncoder) -> None:
+    def test_what_does_not_fit_is_cut(self, encoder: Encoder) -> None:
         """A tower raises an IndexError for one piece more than it has positions."""
         first = encoder.passages(LONG)[0]
         whole, begun, other = encoder.encode_texts([LONG, first, "a cat"])
         assert whole @ begun > whole @ other
 
     def test_save_and_load_keep_vectors_and_fingerprint(
-        self, encoder: DualEncoder, tmp_path: Path
+        self, encoder: Encoder, tmp_path: Path
     ) -> None:
         encoder.save(tmp_path / "mine")
         again = DualEncoder.load(tmp_path / "mine")
@@ -148,7 +147,10 @@ class Conformance:
         )
         assert cosines(again.encode_texts(TEXTS), encoder.encode_texts(TEXTS)).min() > SAME
         assert (
-            cosines(again.encode_images(pictures()), encoder.encode_images(pictures())).min() > SAME
+            cosines(
+                again.encode_images(sample_images()), encoder.encode_images(sample_images())
+            ).min()
+            > SAME
         )
         again.save(tmp_path / "mine")  # onto what it was read from
         assert DualEncoder.load(tmp_path / "mine").fingerprint == encoder.fingerprint

@@ -19,15 +19,15 @@ from safetensors.torch import load_file, save_file
 
 from ravlm import runtime
 from ravlm.encoders import hub_files
-from ravlm.encoders.base import DualEncoder
-from ravlm.encoders.clip import HubEncoder
+from ravlm.encoders.auto import DualEncoder
+from ravlm.encoders.clip import ClipEncoder
 from ravlm.encoders.hub_files import hash_weights, weight_files
 from ravlm.errors import BrokenData, Mismatch, MissingExtra, NotFound
-from tests.encoders.conformance import LONG, TEXTS, cosines, drawn
+from tests.encoders.conformance import LONG, TEXTS, cosines, draw_image
 from tests.helpers import encoder_checkpoints
 
-SEEN = [drawn(150, 100, 1), drawn(70, 200, 2), drawn(32, 32, 3)]
-READ = [*TEXTS, LONG]
+IMAGES = [draw_image(150, 100, 1), draw_image(70, 200, 2), draw_image(32, 32, 3)]
+SENTENCES = [*TEXTS, LONG]
 PROJECTION = "visual_projection.weight"
 
 
@@ -49,9 +49,8 @@ def in_dtype(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     monkeypatch.setattr(runtime, "inference_dtype", lambda on: dtype)
 
 
-def plainly(folder: Path, padding: str) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of `SEEN` and `READ` as a user of Transformers makes them, in fp32, one item at a
-    time."""
+def reference_vectors(folder: Path, padding: str) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of `IMAGES` and `SENTENCES` with plain Transformers, in fp32, one item at a time."""
     from transformers import AutoModel, AutoProcessor
 
     model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
@@ -60,13 +59,13 @@ def plainly(folder: Path, padding: str) -> tuple[np.ndarray, np.ndarray]:
     )
     rows: tuple[list[Any], list[Any]] = ([], [])
     with torch.no_grad():
-        for image in SEEN:
+        for image in IMAGES:
             rows[0].append(
                 model.get_image_features(
                     **processor(images=image, return_tensors="pt")
                 ).pooler_output
             )
-        for text in READ:
+        for text in SENTENCES:
             pieces = processor(
                 text=text, padding=padding, truncation=True, max_length=limit, return_tensors="pt"
             )
@@ -82,8 +81,13 @@ def test_numbers_are_those_of_transformers(
 ) -> None:
     in_dtype(monkeypatch, dtype)
     encoder = DualEncoder.load(folders[name])
-    image, text = plainly(folders[name], "max_length" if name.startswith("siglip") else "longest")
-    found = encoder.encode_images(SEEN, batch_size=2), encoder.encode_texts(READ, batch_size=3)
+    image, text = reference_vectors(
+        folders[name], "max_length" if name.startswith("siglip") else "longest"
+    )
+    found = (
+        encoder.encode_images(IMAGES, batch_size=2),
+        encoder.encode_texts(SENTENCES, batch_size=3),
+    )
     if dtype == torch.float32:
         assert np.abs(found[0] - image).max() < 5e-6
         assert np.abs(found[1] - text).max() < 5e-6
@@ -98,9 +102,9 @@ def test_siglip_reads_its_padding(
     one."""
     in_dtype(monkeypatch, torch.float32)
     encoder = DualEncoder.load(folders["siglip"])
-    assert isinstance(encoder, HubEncoder)
+    assert isinstance(encoder, ClipEncoder)
     right = encoder.encode_texts(["a cat"])
-    encoder.tokens.full = False
+    encoder.tokenizer.pad_to_max = False
     assert cosines(right, encoder.encode_texts(["a cat"])).max() < 0.95
 
 
@@ -108,13 +112,12 @@ def test_the_quick_way_to_pixels_is_taken_and_proved(folders: dict[str, Path]) -
     quick = {}
     for name, folder in folders.items():
         encoder = DualEncoder.load(folder)
-        assert isinstance(encoder, HubEncoder)
-        pixels = encoder.pixels
-        quick[name] = pixels._plan is not None
-        slow = pixels._processed(SEEN[1])
-        for key, x in pixels.batch(
-            [pixels.arrays(SEEN[1])], torch.device("cpu"), torch.float32
-        ).items():
+        assert isinstance(encoder, ClipEncoder)
+        processor = encoder.image_processor
+        quick[name] = processor._plan is not None
+        slow = processor._run_processor(IMAGES[1])
+        inputs = [processor.preprocess(IMAGES[1])]
+        for key, x in processor.collate(inputs, torch.device("cpu"), torch.float32).items():
             assert np.abs(x[0].numpy() - slow[key]).max() < 1e-4
     assert quick == {"clip": True, "chinese_clip": True, "siglip": True, "siglip2": False}
 
@@ -137,17 +140,17 @@ def test_a_checkpoint_of_the_first_years(folders: dict[str, Path], clip: Path) -
         '{"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}'
     )
     found, want = DualEncoder.load(clip), DualEncoder.load(folders["clip"])
-    assert cosines(found.encode_images(SEEN), want.encode_images(SEEN)).min() > 0.9999
-    assert cosines(found.encode_texts(READ), want.encode_texts(READ)).min() > 0.9999
+    assert cosines(found.encode_images(IMAGES), want.encode_images(IMAGES)).min() > 0.9999
+    assert cosines(found.encode_texts(SENTENCES), want.encode_texts(SENTENCES)).min() > 0.9999
 
 
 def test_texts_from_many_threads(folders: dict[str, Path]) -> None:
     """A server's threads share an encoder, and a tokenizer keeps its truncation as a state: calls
     must not mix."""
     encoder = DualEncoder.load(folders["clip"])
-    want, passages = encoder.encode_texts(READ), encoder.passages(LONG)
+    want, passages = encoder.encode_texts(SENTENCES), encoder.passages(LONG)
     with ThreadPoolExecutor(4) as pool:
-        vectors = [pool.submit(encoder.encode_texts, READ) for _ in range(12)]
+        vectors = [pool.submit(encoder.encode_texts, SENTENCES) for _ in range(12)]
         pieces = [pool.submit(encoder.passages, LONG) for _ in range(12)]
         assert all(cosines(each.result(), want).min() > 0.9999 for each in vectors)
         assert all(each.result() == passages for each in pieces)
@@ -189,16 +192,16 @@ def test_training_the_model_changes_what_is_encoded_and_saved(
     """`model` is in fp32 whatever the dtype of inference; what is done to it must not be lost."""
     in_dtype(monkeypatch, torch.bfloat16)
     encoder = DualEncoder.load(folders["clip"])
-    assert isinstance(encoder, HubEncoder)
+    assert isinstance(encoder, ClipEncoder)
     before, name = encoder.encode_texts(TEXTS), encoder.fingerprint
     weights = dict(encoder.model.named_parameters())
     assert {p.dtype for p in weights.values()} == {torch.float32}
     assert encoder.fingerprint == name  # looked at, not changed
-    optimiser = torch.optim.SGD(encoder.model.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(encoder.model.parameters(), lr=1.0)
     encoder.model.train()
-    _, pieces = next(encoder.tokens.batches(["a dog"], 1, encoder.device))
+    _, pieces = next(encoder.tokenizer.batches(["a dog"], 1, encoder.device))
     encoder.model.text_features(**pieces)[:, 0].sum().backward()
-    optimiser.step()
+    optimizer.step()
     after = encoder.encode_texts(TEXTS)
     assert encoder.model.training
     assert cosines(before, after).min() < 0.999
@@ -212,7 +215,7 @@ def test_training_the_model_changes_what_is_encoded_and_saved(
 def test_a_tower_can_be_frozen(folders: dict[str, Path]) -> None:
     for name, folder in folders.items():
         encoder = DualEncoder.load(folder)
-        assert isinstance(encoder, HubEncoder)
+        assert isinstance(encoder, ClipEncoder)
         encoder.model.freeze(image=True, text=False)
         trained = {key for key, p in encoder.model.named_parameters() if p.requires_grad}
         assert any("text_model" in key for key in trained), name
@@ -270,7 +273,7 @@ def without(name: str) -> Callable[[dict[str, torch.Tensor]], Any]:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             without("text_model.encoder.layers.1.mlp.fc1.weight"),
@@ -283,13 +286,13 @@ def without(name: str) -> Callable[[dict[str, torch.Tensor]], Any]:
     ids=["a layer", "a projection", "one too many", "a shape"],
 )
 def test_weights_that_do_not_fit(
-    change: Callable[[dict[str, torch.Tensor]], Any], told: str, clip: Path
+    change: Callable[[dict[str, torch.Tensor]], Any], message: str, clip: Path
 ) -> None:
     """Transformers draws what is missing at random, and says so in a warning."""
     weights = load_file(clip / "model.safetensors")
     change(weights)
     save_file(weights, clip / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(Mismatch, match=told):
+    with pytest.raises(Mismatch, match=message):
         DualEncoder.load(clip)
 
 
@@ -320,14 +323,14 @@ def test_a_tower_alone(folders: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_other_architectures(tmp_path: Path) -> None:
-    for config, told in (
+    for config, message in (
         ('{"model_type": "gpt2"}', r"is GPT2Model, .* no image tower"),
         ('{"model_type": "clap"}', "is ClapModel, .* no image tower"),
         ('{"model_type": "perpetuum"}', "perpetuum"),
         ('{"layers": 3}', "architecture None"),
     ):
         (tmp_path / "config.json").write_text(config)
-        with pytest.raises(Mismatch, match=told):
+        with pytest.raises(Mismatch, match=message):
             DualEncoder.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BrokenData, match="not valid JSON"):
@@ -397,15 +400,15 @@ def test_pictures_of_a_size_that_the_tower_does_not_take(clip: Path) -> None:
 def test_names_that_cannot_be_had(name: str) -> None:
     """Asked in a process of its own, since huggingface_hub reads the environment once; no call
     waits for a network."""
-    code = f"from ravlm.encoders.base import DualEncoder\nDualEncoder.load({name!r})"
+    code = f"from ravlm.encoders.auto import DualEncoder\nDualEncoder.load({name!r})"
     environment = {"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HF_HOME": "/nonexistent"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )
-    told = done.stderr.strip().splitlines()[-1]
-    assert told.startswith("ravlm.errors.NotFound: There is no")
-    assert ("HF_HUB_OFFLINE" in told) == (name == "nobody/nothing"), told
-    assert name in told
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("ravlm.errors.NotFound: There is no")
+    assert ("HF_HUB_OFFLINE" in message) == (name == "nobody/nothing"), message
+    assert name in message
 
 
 def test_a_hub_name_is_fetched_once_and_kept_as_its_name(

@@ -29,7 +29,8 @@ def test_softmax_with_the_diagonal_as_positives_is_the_plain_loss() -> None:
     )
     plain = softmax_contrastive(image, text, torch.tensor(10.0))
     assert torch.allclose(
-        plain, softmax_contrastive(image, text, torch.tensor(10.0), torch.eye(5, dtype=torch.bool))
+        plain,
+        softmax_contrastive(image, text, torch.tensor(10.0), torch.eye(5, dtype=torch.bool)),
     )
 
 

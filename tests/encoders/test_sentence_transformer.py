@@ -10,25 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from ravlm.encoders.base import DualEncoder
-from ravlm.encoders.clip import HubEncoder
-from ravlm.encoders.sentence_transformer import SentenceEncoder
+from ravlm.encoders.auto import DualEncoder
+from ravlm.encoders.base import Encoder
+from ravlm.encoders.clip import ClipEncoder
+from ravlm.encoders.sentence_transformer import SentenceTransformerEncoder
 from ravlm.errors import BrokenData, Mismatch, MissingExtra
-from tests.encoders.conformance import TEXTS, cosines, drawn
+from tests.encoders.conformance import TEXTS, cosines, draw_image
 from tests.helpers import encoder_checkpoints
 
-SEEN = [drawn(150, 100, 1), drawn(70, 200, 2), drawn(32, 32, 3)]
+IMAGES = [draw_image(150, 100, 1), draw_image(70, 200, 2), draw_image(32, 32, 3)]
 
 sentence_transformers = pytest.importorskip(
     "sentence_transformers", reason="sentence-transformers is not installed"
 )
 
 
-def compare(encoder: DualEncoder, folder: Path) -> None:
+def compare(encoder: Encoder, folder: Path) -> None:
     model = sentence_transformers.SentenceTransformer(str(folder))
     model.max_seq_length = 24
     for found, want in (
-        (encoder.encode_images(SEEN), model.encode(SEEN, normalize_embeddings=True)),
+        (encoder.encode_images(IMAGES), model.encode(IMAGES, normalize_embeddings=True)),
         (encoder.encode_texts(TEXTS), model.encode(list(TEXTS), normalize_embeddings=True)),
     ):
         assert found.shape == want.shape
@@ -38,7 +39,7 @@ def compare(encoder: DualEncoder, folder: Path) -> None:
 def test_a_model_of_several_modules(tmp_path: Path) -> None:
     folder = encoder_checkpoints.sentence(tmp_path / "model")
     encoder = DualEncoder.load(folder)
-    assert isinstance(encoder, SentenceEncoder)
+    assert isinstance(encoder, SentenceTransformerEncoder)
     assert encoder.dim == 12
     compare(encoder, folder)
 
@@ -60,7 +61,7 @@ def test_a_clip_model_and_no_more_is_run_as_such(place: str, tmp_path: Path) -> 
         modules[0] |= {"path": place, "type": "sentence_transformers.models.CLIPModel"}
         (tmp_path / "model" / "modules.json").write_text(json.dumps(modules))
     encoder = DualEncoder.load(tmp_path / "model")
-    assert isinstance(encoder, HubEncoder)
+    assert isinstance(encoder, ClipEncoder)
     compare(encoder, tmp_path / "model")
     encoder.save(tmp_path / "copy")
     assert DualEncoder.load(tmp_path / "copy").fingerprint == encoder.fingerprint
@@ -71,8 +72,8 @@ def test_a_model_that_reads_texts_only(tmp_path: Path) -> None:
     from sentence_transformers.base.modules import Transformer
     from sentence_transformers.sentence_transformer.modules import Pooling
 
-    reader = Transformer(str(encoder_checkpoints.bert(tmp_path / "bert")))
-    SentenceTransformer(modules=[reader, Pooling(32)]).save(
+    text_model = Transformer(str(encoder_checkpoints.bert(tmp_path / "bert")))
+    SentenceTransformer(modules=[text_model, Pooling(32)]).save(
         str(tmp_path / "model"), create_model_card=False
     )
     with pytest.raises(Mismatch, match="reads text only"):
@@ -97,7 +98,7 @@ def test_damaged_modules(tmp_path: Path) -> None:
     with pytest.raises(Mismatch, match="can't be loaded by sentence-transformers"):
         DualEncoder.load(folder)
     (folder / "modules.json").write_text("[]")
-    with pytest.raises(BrokenData, match="no list of modules"):
+    with pytest.raises(BrokenData, match="not a valid list of modules"):
         DualEncoder.load(folder)
 
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.losses import softmax_contrastive
 from ravlm.encoders.vision_text_dual import VisionTextDualEncoder
 from ravlm.errors import InvalidInput, Mismatch, NotFound
-from tests.encoders.conformance import LONG, cosines, drawn
+from tests.encoders.conformance import LONG, cosines, draw_image
 from tests.helpers import encoder_checkpoints
 
-SEEN = [drawn(150, 100, 1), drawn(70, 200, 2), drawn(32, 32, 3)]
-READ = ["a cat", "two children build a castle of sand", LONG]
+IMAGES = [draw_image(150, 100, 1), draw_image(70, 200, 2), draw_image(32, 32, 3)]
+SENTENCES = ["a cat", "two children build a castle of sand", LONG]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def paired(
+def dual_encoder(
     folders: dict[str, Path], image: str = "vit", text: str = "bert", **options: int
 ) -> VisionTextDualEncoder:
     encoder = DualEncoder.from_backbones(folders[image], folders[text], **options)
@@ -40,8 +40,10 @@ def paired(
 
 
 def image_inputs(encoder: VisionTextDualEncoder) -> dict[str, torch.Tensor]:
-    return encoder.pixels.batch(
-        [encoder.pixels.arrays(image) for image in SEEN], encoder.device, torch.float32
+    return encoder.image_processor.collate(
+        [encoder.image_processor.preprocess(image) for image in IMAGES],
+        encoder.device,
+        torch.float32,
     )
 
 
@@ -55,12 +57,14 @@ def test_features_are_what_the_backbones_give(
     over its grid."""
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-    encoder = paired(folders, image, text, dim=24)
-    eye, reader = (AutoModel.from_pretrained(folders[name]).eval() for name in (image, text))
+    encoder = dual_encoder(folders, image, text, dim=24)
+    image_model, text_model = (
+        AutoModel.from_pretrained(folders[name]).eval() for name in (image, text)
+    )
     processor = AutoImageProcessor.from_pretrained(folders[image], backend="pil")
     tokenizer = AutoTokenizer.from_pretrained(folders[text])
     with torch.no_grad():
-        seen = eye(**processor(images=SEEN, return_tensors="pt"))
+        seen = image_model(**processor(images=IMAGES, return_tensors="pt"))
         pooled = seen.last_hidden_state.mean(1) if image == "vit" else seen.pooler_output
         assert (
             np.abs(
@@ -69,58 +73,65 @@ def test_features_are_what_the_backbones_give(
             < 1e-4
         )
         want = torch.nn.functional.normalize(encoder.model.image_head(pooled), dim=1)
-        assert cosines(encoder.encode_images(SEEN), want.numpy()).min() > 0.999
-        for row, limit in zip(encoder.encode_texts(READ), [encoder.tokens.limit] * 3, strict=True):
+        assert cosines(encoder.encode_images(IMAGES), want.numpy()).min() > 0.999
+        for row, limit in zip(
+            encoder.encode_texts(SENTENCES), [encoder.tokenizer.max_length] * 3, strict=True
+        ):
             assert np.linalg.norm(row) == pytest.approx(1, abs=1e-5)
             assert limit == {"bert": 40, "roberta": 28, "modernbert": 60}[text]
         pieces = tokenizer(
-            READ[1], return_tensors="pt", truncation=True, max_length=encoder.tokens.limit
+            SENTENCES[1],
+            return_tensors="pt",
+            truncation=True,
+            max_length=encoder.tokenizer.max_length,
         )
-        states = reader(**pieces).last_hidden_state[0]
+        states = text_model(**pieces).last_hidden_state[0]
         want = torch.nn.functional.normalize(encoder.model.text_head(states.mean(0)), dim=0)
-        assert encoder.encode_texts(READ)[1] @ want.numpy() > 0.999
+        assert encoder.encode_texts(SENTENCES)[1] @ want.numpy() > 0.999
 
 
 def test_the_seed_decides_the_heads(folders: dict[str, Path]) -> None:
-    first, again, other = (paired(folders, dim=8, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (dual_encoder(folders, dim=8, seed=seed) for seed in (1, 1, 2))
     assert first.fingerprint == again.fingerprint != other.fingerprint
-    assert (first.encode_texts(READ) == again.encode_texts(READ)).all()
+    assert (first.encode_texts(SENTENCES) == again.encode_texts(SENTENCES)).all()
     assert first.dim == 8
 
 
 def test_frozen_towers_stay_and_heads_learn(folders: dict[str, Path], tmp_path: Path) -> None:
     """A frozen tower in training mode drops states at random, so its features can't be kept."""
-    encoder = paired(folders, dim=16)
+    encoder = dual_encoder(folders, dim=16)
     model = encoder.model.train()
     assert model.training
     assert not model.image.training
     heads = {"image_head.weight", "text_head.weight"}
     assert {name for name, p in model.named_parameters() if p.requires_grad} == heads
     before = {name: x.clone() for name, x in model.state_dict().items()}
-    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.02)
-    _, pieces = next(encoder.tokens.batches(READ, 3, encoder.device))
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    _, pieces = next(encoder.tokenizer.batches(SENTENCES, 3, encoder.device))
     losses = []
     for _ in range(60):
         image, text = model.image_features(**image_inputs(encoder)), model.text_features(**pieces)
         loss = softmax_contrastive(image, text, torch.tensor(10.0))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.1 * losses[0]
     changed = {name for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
     assert changed == heads
-    rows = next(encoder.tokens.batches(READ, 3, encoder.device))[0]
-    scores = encoder.encode_images(SEEN) @ encoder.encode_texts([READ[row] for row in rows]).T
+    rows = next(encoder.tokenizer.batches(SENTENCES, 3, encoder.device))[0]
+    scores = (
+        encoder.encode_images(IMAGES) @ encoder.encode_texts([SENTENCES[row] for row in rows]).T
+    )
     assert scores.argmax(1).tolist() == [0, 1, 2]
     encoder.save(tmp_path / "trained")
     again = DualEncoder.load(tmp_path / "trained")
     assert again.fingerprint == encoder.fingerprint
-    assert np.abs(again.encode_texts(READ) - encoder.encode_texts(READ)).max() < 1e-6
+    assert np.abs(again.encode_texts(SENTENCES) - encoder.encode_texts(SENTENCES)).max() < 1e-6
 
 
 def test_towers_can_be_opened(folders: dict[str, Path]) -> None:
-    model = paired(folders).model
+    model = dual_encoder(folders).model
     model.freeze(image=True, text=False)
     model.train()
     assert model.text.training
@@ -142,7 +153,7 @@ def test_the_checkpoint_needs_no_backbone_beside_it(
         "config.json", "image", "model.safetensors", "text",
     ]  # fmt: skip
     again = DualEncoder.load(tmp_path / "mine")
-    assert np.abs(again.encode_images(SEEN) - encoder.encode_images(SEEN)).max() < 1e-6
+    assert np.abs(again.encode_images(IMAGES) - encoder.encode_images(IMAGES)).max() < 1e-6
 
 
 def test_towers_of_a_dual_encoder_are_backbones_too(
@@ -158,7 +169,7 @@ def test_towers_of_a_dual_encoder_are_backbones_too(
         )
         kind.from_pretrained(clip).save_pretrained(tmp_path / part)
     encoder = DualEncoder.from_backbones(tmp_path / "image", tmp_path / "text", dim=12)
-    assert encoder.encode_images(SEEN).shape == encoder.encode_texts(READ).shape == (3, 12)
+    assert encoder.encode_images(IMAGES).shape == encoder.encode_texts(SENTENCES).shape == (3, 12)
 
 
 # What is refused
@@ -176,7 +187,7 @@ def damaged(source: Path, folder: Path, drop: str | None = None, add: str | None
 
 
 @pytest.mark.parametrize(
-    ("name", "drop", "add", "told"),
+    ("name", "drop", "add", "message"),
     [
         ("vit", "vit.layernorm.weight", None, r"missing: layernorm\.weight"),
         ("vit", None, "vit.layers.7.output.bias", r"unknown: vit\.layers\.7\.output\.bias"),
@@ -189,7 +200,7 @@ def test_backbones_whose_weights_do_not_fit(
     name: str,
     drop: str | None,
     add: str | None,
-    told: str,
+    message: str,
     folders: dict[str, Path],
     tmp_path: Path,
 ) -> None:
@@ -198,20 +209,20 @@ def test_backbones_whose_weights_do_not_fit(
     parts = (
         (folder, folders["bert"]) if name in encoder_checkpoints.IMAGE else (folders["vit"], folder)
     )
-    with pytest.raises(Mismatch, match=told):
+    with pytest.raises(Mismatch, match=message):
         DualEncoder.from_backbones(*parts)
 
 
 def test_backbones_of_the_wrong_kind(folders: dict[str, Path], tmp_path: Path) -> None:
     clip = encoder_checkpoints.clip(tmp_path / "clip")
-    for image, text, told in (
-        (folders["bert"], folders["bert"], '"bert", which can\'t be the image tower'),
-        (folders["vit"], folders["vit"], '"vit", which can\'t be the text tower'),
-        (clip, folders["bert"], '"clip", which can\'t be the image tower'),
+    for image, text, message in (
+        (folders["bert"], folders["bert"], '"bert" model, which cannot be the image tower'),
+        (folders["vit"], folders["vit"], '"vit" model, which cannot be the text tower'),
+        (clip, folders["bert"], '"clip" model, which cannot be the image tower'),
     ):
-        with pytest.raises(Mismatch, match=told):
+        with pytest.raises(Mismatch, match=message):
             DualEncoder.from_backbones(image, text)
-    with pytest.raises(NotFound, match="no hub name"):
+    with pytest.raises(NotFound, match="is not a hub name"):
         DualEncoder.from_backbones(tmp_path / "nowhere", folders["bert"])
     for dim in (0, 2.5):
         with pytest.raises(InvalidInput, match="dim is"):
@@ -219,17 +230,17 @@ def test_backbones_of_the_wrong_kind(folders: dict[str, Path], tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("drop", "add", "told"),
+    ("drop", "add", "message"),
     [
         ("text_head.weight", None, r"missing: text_head\.weight"),
         (None, "third_head.weight", r"unknown: third_head"),
     ],
 )
 def test_a_saved_pair_is_loaded_strictly(
-    drop: str | None, add: str | None, told: str, folders: dict[str, Path], tmp_path: Path
+    drop: str | None, add: str | None, message: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    paired(folders).save(tmp_path / "mine")
-    with pytest.raises(Mismatch, match=told):
+    dual_encoder(folders).save(tmp_path / "mine")
+    with pytest.raises(Mismatch, match=message):
         DualEncoder.load(damaged(tmp_path / "mine", tmp_path / "damaged", drop, add))
     shutil.rmtree(tmp_path / "mine" / "text")
     with pytest.raises(Mismatch, match='lacks its folder "text"'):

@@ -64,14 +64,22 @@ class VisionTextDualTowers(Towers):
         self.text_head = nn.Linear(config.text_width, config.dim, bias=False)
 
     def image_features(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
-        output = self.image(pixel_values=pixel_values, **extra_inputs)
-        return unit(self.image_head(_pool_image(output, self.config.image_pooler)))
+        return unit(self.image_head(self.image_pooled(pixel_values, **extra_inputs)))
 
     def text_features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **extra_inputs: Tensor
     ) -> Tensor:
+        return unit(self.text_head(self.text_pooled(input_ids, attention_mask)))
+
+    def image_pooled(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
+        """Return the input of the image head (n, width): the backbone's own pooling, or a mean."""
+        output = self.image(pixel_values=pixel_values, **extra_inputs)
+        return _pool_image(output, self.config.image_pooler)
+
+    def text_pooled(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Return the input of the text head (n, width): the mean of the last hidden states."""
         states = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return unit(self.text_head(_mean_states(states, attention_mask)))
+        return _mean_states(states, attention_mask)
 
     def freezable(self, tower: Modality) -> list[nn.Module]:
         """The backbone. A head is always trained."""
@@ -170,7 +178,7 @@ def read_backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
 
 
 def _unknown_keys(model: Any, config: Any, unexpected: list[str]) -> list[str]:
-    """Keep those of the `unexpected` keys that belong to the backbone, not to a task head or pooler."""
+    """Return the `unexpected` keys of the backbone itself, without a task head or pooler."""
     class_name = type(model).__name__
     saved_class = (config.architectures or [class_name])[0]
     if saved_class == class_name:

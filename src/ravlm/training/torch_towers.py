@@ -1,5 +1,5 @@
 """Contrastive training of two torch towers from pictures and words, by gradient caching. Knows any
-`TowerEncoder`."""
+`TorchEncoder`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ravlm import runtime
 from ravlm.data.images import load_image
-from ravlm.data.parallel import ahead
-from ravlm.encoders.image_processing import Arrays
+from ravlm.data.parallel import parallel_map
+from ravlm.encoders.image_processing import ImageInputs
 from ravlm.encoders.losses import sigmoid_contrastive, softmax_contrastive
-from ravlm.encoders.torch_encoder import TowerEncoder
+from ravlm.encoders.torch_encoder import TorchEncoder
 from ravlm.metrics.retrieval import cross_modal_recall
 from ravlm.records import Pair
 from ravlm.training.contrastive import ContrastiveConfig, recall_figures
@@ -38,7 +38,7 @@ class TowerStep(Step):
 
     def __init__(
         self,
-        encoder: TowerEncoder,
+        encoder: TorchEncoder,
         pairs: Sequence[Pair],
         config: ContrastiveConfig,
         held_out: Sequence[Pair] = (),
@@ -64,19 +64,19 @@ class TowerStep(Step):
         chunks = [
             slice(i, min(i + c.chunk, mine.stop)) for i in range(mine.start, mine.stop, c.chunk)
         ]
-        pixels = list(ahead(self._arrays, chosen[mine], runtime.cpu_count(), 2 * c.chunk))
+        pixels = list(parallel_map(self._arrays, chosen[mine], runtime.cpu_count(), 2 * c.chunk))
         towers, device = self.encoder.model, self.encoder.device
 
         def images(rows: slice) -> Tensor:
             some = pixels[rows.start - mine.start : rows.stop - mine.start]
             with runtime.autocast(device, self.dtype):
                 return towers.image_features(
-                    **self.encoder.pixels.batch(some, device, torch.float32)
+                    **self.encoder.image_processor.collate(some, device, torch.float32)
                 )
 
         def captions(rows: slice) -> Tensor:
             some = texts[rows]
-            ((order, inputs),) = self.encoder.tokens.batches(some, len(some), device)
+            ((order, inputs),) = self.encoder.tokenizer.batches(some, len(some), device)
             with runtime.autocast(device, self.dtype):
                 return towers.text_features(**inputs)[torch.from_numpy(np.argsort(order))]
 
@@ -89,8 +89,8 @@ class TowerStep(Step):
 
         return {"loss": float(cached_backward([(images, chunks), (captions, chunks)], loss_of))}
 
-    def _arrays(self, pair: Pair) -> Arrays:
-        return self.encoder.pixels.arrays(load_image(pair.image, edge=self.encoder.image_size))
+    def _arrays(self, pair: Pair) -> ImageInputs:
+        return self.encoder.image_processor.preprocess(load_image(pair.image, edge=self.encoder.image_size))
 
     def evaluate(self) -> dict[str, float]:
         if not self.held_out:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ravlm.encoders.starter import efficientnet, minilm
-from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone, alike
+from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone, batches_by_length
 
 TEXTS = [
     "A dog runs.",
@@ -60,8 +60,13 @@ def test_the_text_graph_equals_sentence_transformers() -> None:
 def test_batches_are_of_texts_of_like_length() -> None:
     """One long text among 31 short ones made each of them as dear as itself."""
     lengths = np.array([9, 80, 8, 10, 7, 9, 40, 41])
-    assert [rows.tolist() for rows in alike(lengths, 3)] == [[4, 2], [0, 5, 3], [6, 7], [1]]
-    assert list(alike(np.zeros(0, np.int64), 3)) == []
+    assert [rows.tolist() for rows in batches_by_length(lengths, 3)] == [
+        [4, 2],
+        [0, 5, 3],
+        [6, 7],
+        [1],
+    ]
+    assert list(batches_by_length(np.zeros(0, np.int64), 3)) == []
     texts = ["a cat", "a red boat on a lake " * 12, "a dog that runs", ""]
     backbone = TextBackbone()
     alone = np.concatenate([backbone.pooled([text]) for text in texts])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.starter.encoder import StarterEncoder
 from ravlm.errors import BrokenData, Mismatch, NotFound
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from ravlm.encoders.base import DualEncoder
-from ravlm.encoders.presets import PRESETS
+from ravlm.encoders.auto import PRESETS, DualEncoder
 from ravlm.errors import NotFound
 from tests.conftest import REPOSITORY
 from tests.helpers import encoder_checkpoints
@@ -20,8 +19,9 @@ PAGE = (REPOSITORY / "docs" / "choosing.md").read_text(encoding="utf-8")
 def test_the_page_tells_what_the_table_holds(name: str) -> None:
     p = PRESETS[name]
     row = (
-        f"| `{name}` | {p.hub_name} | {p.languages} | {p.parameters} M | {p.parameters * 4e-3:.1f} GB | "
-        f"{p.parameters * 2e-3:.1f} GB | {p.dim} | {p.edge} | {p.gflop} |"
+        f"| `{name}` | {p.hub_name} | {p.languages} | {p.parameters} M | "
+        f"{p.parameters * 4e-3:.1f} GB | {p.parameters * 2e-3:.1f} GB | "
+        f"{p.dim} | {p.edge} | {p.gflop} |"
     )
     assert row in PAGE
 
