@@ -30,11 +30,11 @@ NAMES = [f"{i}" for i in range(60)]
 WRITER = """
 import random, sys
 import numpy as np
-from ravlm.knowledge.index import faiss_index
+from ravlm.knowledge.index import auto
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
 from tests.helpers.kill_writers import vector_of
-faiss_index.MIN_ROWS = 5
+auto.MIN_ROWS = 5
 seed, base = int(sys.argv[2]), KnowledgeBase.open(sys.argv[1])
 rng = random.Random(seed)
 for step in range(1000000):

@@ -1,7 +1,7 @@
-"""The words that keyword search goes by: those of a text, and those of a query.
+"""Split texts and queries into the terms of keyword search (Lucene's analyzer).
 
-Chinese runs are found by their pairs of characters, and single characters by themselves: that needs
-no dictionary, so every machine cuts a text into the same words. Knows no index (see `postings`).
+Chinese is indexed by character bigrams and by single characters. That needs no dictionary, so every
+machine splits a text into the same terms. Knows no index (see `bm25`).
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 from ravlm.data.text import is_chinese, split_words
 
 MAX_QUERY_WORDS = 64
-"""Different words of a query that are looked up."""
+"""Distinct words of a query that are looked up."""
 
 
 def index_words(text: str) -> str:
-    """The words that `text` is found by, separated by blanks."""
+    """Return the words under which `text` is indexed, separated by blanks."""
     if not is_chinese(text):
         return " ".join(split_words(text))
-    pairs_and_words = [word for word in split_words(text) if len(word) > 1 or not is_chinese(word)]
-    return " ".join([*pairs_and_words, *(character for character in text if is_chinese(character))])
+    terms = [word for word in split_words(text) if len(word) > 1 or not is_chinese(word)]
+    characters = [character for character in text if is_chinese(character)]
+    return " ".join([*terms, *characters])
 
 
 def query_words(text: str) -> list[str]:
-    """The words of a query, each once."""
+    """Return the distinct words of a query."""
     return list(dict.fromkeys(split_words(text)))[:MAX_QUERY_WORDS]

@@ -1,11 +1,12 @@
-"""BM25 over the words of parts: which part has which word, held in arrays and derived from the
-store.
+"""BM25 over the words of text parts: an inverted index in arrays, derived from the store.
 
-A row of segments as the vectors are: a snapshot's, memory-mapped, and in memory what is newer;
-removed rows are masked. English words are stemmed here and words lose their accents, so the store
-keeps them as they were written. Knows no SQL. Source of the formula: Robertson & Zaragoza, "The
-Probabilistic Relevance Framework: BM25 and Beyond" (2009), with Lucene's idf, which is never
-negative."""
+Like the vectors it is a list of segments: one of a snapshot, memory-mapped, and newer ones in
+memory; deleted rows are masked. English words are stemmed and accents removed here, so the store
+keeps words as they were written. Knows no SQL.
+
+Source of the formula: Robertson & Zaragoza, "The Probabilistic Relevance Framework: BM25 and
+Beyond" (2009), with Lucene's idf, which is never negative.
+"""
 
 from __future__ import annotations
 
@@ -18,225 +19,283 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ravlm.data.stems import stem
-from ravlm.knowledge.candidates import NOTHING, Ranking, merged
+from ravlm.data.text import porter_stem
+from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, merge_rankings
 
-BM25_K1, BM25_B = 1.2, 0.75
-"""BM25's k1 and b."""
-FREQUENT = 0.02
-"""Share of the rows from which on a word is looked up only where it can still matter."""
+BM25_K1 = 1.2
+"""Term frequency saturation."""
+BM25_B = 0.75
+"""Length normalization."""
+FREQUENT_SHARE = 0.02
+"""Share of rows above which a term is looked up only for rows that can still reach the top n."""
 
 _POSSESSIVE = re.compile("['’]s?$")
 
 
 class TermHashes(dict[str, int]):
-    """Words to their terms, 64-bit hashes of their stems; remembers those it has seen."""
+    """Words to terms, 64-bit hashes of their stems; a cache that fills on access."""
 
     def __missing__(self, word: str) -> int:
-        plain = "".join(
-            c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c)
-        )
+        decomposed = unicodedata.normalize("NFKD", word)
+        plain = "".join(c for c in decomposed if not unicodedata.combining(c))
         plain = _POSSESSIVE.sub("", plain)
-        term = int.from_bytes(blake2b(stem(plain).encode(), digest_size=8).digest(), "little")
-        self[word] = term
+        digest = blake2b(porter_stem(plain).encode(), digest_size=8).digest()
+        self[word] = term = int.from_bytes(digest, "little")
         return term
 
 
-class Arrays(NamedTuple):
-    """A block: `rows`, `counts` and `impacts` of term i are those from starts[i] to starts[i + 1],
-    rows ascending."""
+class Postings(NamedTuple):
+    """Inverted lists of a segment: those of term i stand at starts[i]:starts[i + 1].
+
+    A snapshot keeps each array in a file of the field's name.
+    """
 
     terms: np.ndarray
-    """uint64, ascending."""
+    """uint64 (terms,), ascending."""
     starts: np.ndarray
+    """int64 (terms + 1,): bounds of each term's postings."""
     rows: np.ndarray
+    """int32 (postings,), ascending within a term."""
     counts: np.ndarray
+    """uint16 (postings,): term frequencies."""
     impacts: np.ndarray
-    """float32: what a row's score gains by the term, but for the term's idf."""
+    """float32 (postings,): the BM25 score of the term in the row, without the idf."""
     tops: np.ndarray
-    """float32: the greatest impact of each term."""
+    """float32 (terms,): the highest impact of each term."""
     parts: np.ndarray
-    """Of each row, ascending; so are `entries`, their entries, and `lengths`, how many words it
-    has."""
+    """int64 (rows,): part numbers, ascending."""
+    entries: np.ndarray
+    """int64 (rows,): entry numbers."""
+    lengths: np.ndarray
+    """int32 (rows,): number of words."""
+
+
+class RowFields(NamedTuple):
+    """The arrays of `Postings` with a value per row."""
+
+    parts: np.ndarray
     entries: np.ndarray
     lengths: np.ndarray
 
 
-def arranged(
-    parts: np.ndarray, entries: np.ndarray, texts: Sequence[str], terms: TermHashes, before: Totals
-) -> Arrays:
-    """A block of new rows; `texts` are words separated by blanks, `before` what all other segments
-    hold."""
-    found = [[terms[word] for word in text.split()] for text in texts]
-    lengths = np.fromiter(map(len, found), np.int32, len(found))
-    flat = np.fromiter(chain.from_iterable(found), np.uint64, int(lengths.sum()))
-    rows = np.repeat(np.arange(len(found), dtype=np.int32), lengths)
-    order = np.lexsort((rows, flat))
-    flat, rows = flat[order], rows[order]
-    first = np.flatnonzero(
-        np.r_[True, (flat[1:] != flat[:-1]) | (rows[1:] != rows[:-1])][: len(flat)]
-    )
-    counts = np.minimum(np.diff(np.r_[first, len(flat)]), 65535).astype(np.uint16)
-    return _indexed(flat[first], rows[first], counts, (parts, entries, lengths), before)
-
-
-def joined(one: Arrays, two: Arrays, before: Totals) -> Arrays:
-    """Two neighbouring segments as one."""
-    flat = np.concatenate([np.repeat(block.terms, np.diff(block.starts)) for block in (one, two)])
-    rows = np.concatenate([one.rows, two.rows + np.int32(len(one.parts))])
-    order = np.argsort(flat, kind="stable")
-    of_rows = tuple(np.concatenate(both) for both in zip(one[-3:], two[-3:], strict=True))
-    return _indexed(
-        flat[order], rows[order], np.concatenate([one.counts, two.counts])[order], of_rows, before
-    )
-
-
-def _indexed(
-    flat: np.ndarray,
-    rows: np.ndarray,
-    counts: np.ndarray,
-    of_rows: tuple[np.ndarray, ...],
-    before: Totals,
-) -> Arrays:
-    lengths = of_rows[2]
-    totals = before.plus(lengths)
-    norms = BM25_K1 * (
-        1 - BM25_B + BM25_B * lengths / max(totals.words / max(totals.rows, 1), 1e-9)
-    )
-    impacts = (counts * (BM25_K1 + 1) / (counts + norms[rows])).astype(np.float32)
-    first = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]][: len(flat)])
-    starts = np.r_[first, len(flat)].astype(np.int64)
-    tops = np.maximum.reduceat(impacts, first) if len(first) else np.zeros(0, np.float32)
-    return Arrays(flat[first], starts, rows, counts, impacts, tops, *of_rows)
-
-
-class Totals(NamedTuple):
-    """Rows, and words in them."""
+class CorpusStats(NamedTuple):
+    """Number of rows, and of words in them, from which the mean length follows."""
 
     rows: int = 0
     words: int = 0
 
-    def plus(self, lengths: np.ndarray) -> Totals:
-        """These and those."""
-        return Totals(self.rows + len(lengths), self.words + int(lengths.sum()))
+    def plus(self, lengths: np.ndarray) -> CorpusStats:
+        """Return the statistics with further rows of these lengths."""
+        return CorpusStats(self.rows + len(lengths), self.words + int(lengths.sum()))
+
+
+def build_postings(
+    parts: np.ndarray,
+    entries: np.ndarray,
+    texts: Sequence[str],
+    hashes: TermHashes,
+    earlier: CorpusStats,
+) -> Postings:
+    """Invert new rows. `texts` are words separated by blanks; `earlier` counts all other rows."""
+    term_lists = [[hashes[word] for word in text.split()] for text in texts]
+    lengths = np.fromiter(map(len, term_lists), np.int32, len(term_lists))
+    terms = np.fromiter(chain.from_iterable(term_lists), np.uint64, int(lengths.sum()))
+    rows = np.repeat(np.arange(len(term_lists), dtype=np.int32), lengths)
+    order = np.lexsort((rows, terms))
+    terms = terms[order]
+    rows = rows[order]
+    # One posting per run of equal (term, row); its length is the term frequency.
+    changes = (terms[1:] != terms[:-1]) | (rows[1:] != rows[:-1])
+    first = np.flatnonzero(np.r_[True, changes][: len(terms)])
+    counts = np.minimum(np.diff(np.r_[first, len(terms)]), 65535).astype(np.uint16)
+    fields = RowFields(parts, entries, lengths)
+    return _with_impacts(terms[first], rows[first], counts, fields, earlier)
+
+
+def merge_postings(one: Postings, two: Postings, earlier: CorpusStats) -> Postings:
+    """Merge two adjacent segments into one."""
+    terms = np.concatenate([np.repeat(p.terms, np.diff(p.starts)) for p in (one, two)])
+    rows = np.concatenate([one.rows, two.rows + np.int32(len(one.parts))])
+    counts = np.concatenate([one.counts, two.counts])
+    order = np.argsort(terms, kind="stable")
+    fields = RowFields(
+        np.concatenate([one.parts, two.parts]),
+        np.concatenate([one.entries, two.entries]),
+        np.concatenate([one.lengths, two.lengths]),
+    )
+    return _with_impacts(terms[order], rows[order], counts[order], fields, earlier)
+
+
+def _with_impacts(
+    terms: np.ndarray,
+    rows: np.ndarray,
+    counts: np.ndarray,
+    fields: RowFields,
+    earlier: CorpusStats,
+) -> Postings:
+    """Compute starts and impacts of postings (term, row, count) sorted by term, then row."""
+    stats = earlier.plus(fields.lengths)
+    mean_length = max(stats.words / max(stats.rows, 1), 1e-9)
+    norms = BM25_K1 * (1 - BM25_B + BM25_B * fields.lengths / mean_length)  # (rows,)
+    impacts = (counts * (BM25_K1 + 1) / (counts + norms[rows])).astype(np.float32)
+    first = np.flatnonzero(np.r_[True, terms[1:] != terms[:-1]][: len(terms)])
+    starts = np.r_[first, len(terms)].astype(np.int64)
+    tops = np.maximum.reduceat(impacts, first) if len(first) else np.zeros(0, np.float32)
+    return Postings(terms[first], starts, rows, counts, impacts, tops, *fields)
 
 
 class KeywordSegment:
-    """One block: its arrays, and which rows are alive."""
+    """Postings, and a mask of the rows that are not deleted."""
 
-    def __init__(self, arrays: Arrays) -> None:
-        self.arrays, self.alive = arrays, np.ones(len(arrays.parts), bool)
+    def __init__(self, postings: Postings) -> None:
+        self.postings = postings
+        self.alive = np.ones(len(postings.parts), bool)
 
     def find(self, term: int) -> int:
-        """The term's place among the block's; -1 where no row has it."""
-        at = int(np.searchsorted(self.arrays.terms, np.uint64(term)))
-        return (
-            at if at < len(self.arrays.terms) and self.arrays.terms[at] == np.uint64(term) else -1
-        )
+        """Return the position of `term` in the dictionary; -1 if no row has it."""
+        terms = self.postings.terms
+        position = int(np.searchsorted(terms, np.uint64(term)))
+        if position < len(terms) and terms[position] == np.uint64(term):
+            return position
+        return -1
 
-    def having(self, term: int) -> int:
-        """How many rows have it, dead ones included."""
-        at = self.find(term)
-        return 0 if at < 0 else int(self.arrays.starts[at + 1] - self.arrays.starts[at])
+    def document_frequency(self, term: int) -> int:
+        """Return how many rows have `term`, deleted ones included."""
+        position = self.find(term)
+        return 0 if position < 0 else self._num_postings(position)
+
+    def _num_postings(self, position: int) -> int:
+        return int(self.postings.starts[position + 1] - self.postings.starts[position])
+
+    def delete(self, parts: np.ndarray) -> None:
+        """Mask the rows of these parts; parts of other segments are ignored."""
+        rows = np.searchsorted(self.postings.parts, parts)
+        rows = rows[rows < len(self.alive)]
+        self.alive[rows[np.isin(self.postings.parts[rows], parts)]] = False
 
     def search(
-        self, weights: Sequence[tuple[int, float]], n: int, passes: np.ndarray | None
+        self, weights: Sequence[tuple[int, float]], n: int, entry_mask: np.ndarray | None
     ) -> Ranking:
-        """The n best rows; `weights` are terms with their idf.
+        """Return the best n rows; `weights` are terms with their idf.
 
-        Rare words come first. Once the n best so far stand higher than all words still to come
-        could lift a new row, only the rows found are looked up among those of the frequent words
-        (MaxScore, Turtle & Flood 1995): the result is the same."""
-        arrays = self.arrays
-        scores = np.zeros(len(arrays.parts), np.float32)
-        mask = self.alive if passes is None else self.alive & passes[arrays.entries]
-        here = [(at, idf) for term, idf in weights if (at := self.find(term)) >= 0]
-        here.sort(key=lambda item: int(arrays.starts[item[0] + 1] - arrays.starts[item[0]]))
-        rest = sum(idf * float(arrays.tops[at]) for at, idf in here)
-        found: np.ndarray | None = None
-        for at, idf in here:
-            place = slice(int(arrays.starts[at]), int(arrays.starts[at + 1]))
-            rows = arrays.rows[place]
-            if found is None and len(rows) > FREQUENT * len(scores):
-                found = self._leaders(scores, mask, n, rest)
-            rest -= idf * float(arrays.tops[at])
-            if found is None:
-                scores[rows] += idf * arrays.impacts[place]
+        Rare terms are scored first. Once the n best rows so far score higher than all remaining
+        terms together could give a new row, frequent terms are looked up for the leading rows only
+        (MaxScore, Turtle & Flood 1995). The result is the same.
+        """
+        postings = self.postings
+        scores = np.zeros(len(postings.parts), np.float32)
+        mask = self.alive if entry_mask is None else self.alive & entry_mask[postings.entries]
+        terms = [(position, idf) for term, idf in weights if (position := self.find(term)) >= 0]
+        terms.sort(key=lambda term: self._num_postings(term[0]))
+        remaining = sum(idf * float(postings.tops[position]) for position, idf in terms)
+        leaders: np.ndarray | None = None  # rows that can still reach the top n; None: any
+        for position, idf in terms:
+            span = slice(int(postings.starts[position]), int(postings.starts[position + 1]))
+            rows = postings.rows[span]
+            impacts = postings.impacts[span]
+            if leaders is None and len(rows) > FREQUENT_SHARE * len(scores):
+                leaders = self._leaders(scores, mask, n, remaining)
+            remaining -= idf * float(postings.tops[position])
+            if leaders is None:
+                scores[rows] += idf * impacts
                 continue
-            where = np.minimum(np.searchsorted(rows, found), len(rows) - 1)
-            hit = rows[where] == found
-            scores[found[hit]] += idf * arrays.impacts[place][where[hit]]
-        if found is None:
-            found = np.flatnonzero(scores)
-            found = found[mask[found]]
-        best = _highest(scores[found], n)
-        order = found[best][np.lexsort((found[best], -scores[found[best]]))]
-        return Ranking(arrays.parts[order], arrays.entries[order], scores[order])
+            nearest = np.minimum(np.searchsorted(rows, leaders), len(rows) - 1)
+            has_term = rows[nearest] == leaders
+            scores[leaders[has_term]] += idf * impacts[nearest[has_term]]
+        if leaders is None:
+            leaders = _scored_rows(scores, mask)
+        best = leaders[_highest(scores[leaders], n)]
+        best = best[np.lexsort((best, -scores[best]))]  # of equal scores the older part first
+        return Ranking(postings.parts[best], postings.entries[best], scores[best])
 
     def _leaders(
-        self, scores: np.ndarray, mask: np.ndarray, n: int, rest: float
+        self, scores: np.ndarray, mask: np.ndarray, n: int, remaining: float
     ) -> np.ndarray | None:
-        """The rows that can still be among the n best, ascending; None where that may be any."""
-        found = np.flatnonzero(scores)
-        found = found[mask[found]]
-        if len(found) < n:
+        """Return the rows that can still be among the n best, ascending; None if any can be.
+
+        `remaining` is the highest score that the terms to come can add to a row.
+        """
+        rows = _scored_rows(scores, mask)
+        if len(rows) < n:
             return None
-        values = scores[found]
-        least = float(np.partition(values, len(values) - n)[len(values) - n])
-        return found[values + rest >= least] if least > rest else None
+        values = scores[rows]
+        nth_best = float(np.partition(values, len(values) - n)[len(values) - n])
+        return rows[values + remaining >= nth_best] if nth_best > remaining else None
+
+
+def _scored_rows(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    rows = np.flatnonzero(scores)
+    return rows[mask[rows]]
 
 
 def _highest(values: np.ndarray, n: int) -> np.ndarray:
-    """Positions of the n highest values, and of all that equal the last of them, in any order."""
+    """Return positions of the n highest values and of all ties with the last, in any order."""
     if len(values) <= n:
         return np.arange(len(values))
     return np.flatnonzero(values >= np.partition(values, len(values) - n)[len(values) - n])
 
 
 class KeywordIndex:
-    """All text parts of a base by their words. `change` and `last_part` say how far it has read the
-    store."""
+    """All text parts of a base by their words.
 
-    def __init__(self, segments: Sequence[KeywordSegment] = (), change: int = 0, last_part: int = 0) -> None:
-        self.segments, self.change, self.last_part = list(segments), change, last_part
-        self.terms = TermHashes()
+    `change` and `last_part` are the last change and the last part taken over from the store.
+    """
+
+    def __init__(
+        self, segments: Sequence[KeywordSegment] = (), change: int = 0, last_part: int = 0
+    ) -> None:
+        self.segments = list(segments)
+        self.change = change
+        self.last_part = last_part
+        self.hashes = TermHashes()
 
     def update(
         self, rows: Sequence[tuple[int, int, str]], removed: Sequence[int], change: int
     ) -> None:
-        """Take over new rows (part, entry, words), then mask removed parts."""
+        """Add new rows (part, entry, words), then mask the removed parts."""
         if rows:
-            parts, entries, texts = zip(*rows, strict=True)
-            owners, before = np.array(entries, np.int64), self.totals(self.segments)
-            new = arranged(np.array(parts, np.int64), owners, texts, self.terms, before)
-            segments = [*self.segments, KeywordSegment(new)]
-            while len(segments) > 1 and len(segments[-2].alive) < 2 * len(segments[-1].alive):
-                one, two = segments[-2:]
-                both = KeywordSegment(joined(one.arrays, two.arrays, self.totals(segments[:-2])))
-                both.alive = np.concatenate([one.alive, two.alive])
-                segments[-2:] = [both]
-            self.segments, self.last_part = segments, int(parts[-1])
-        gone = np.array(sorted(removed), np.int64)
-        for block in self.segments if len(gone) else ():
-            at = np.searchsorted(block.arrays.parts, gone)
-            at = at[at < len(block.alive)]
-            block.alive[at[np.isin(block.arrays.parts[at], gone)]] = False
+            self._add(rows)
+        if removed:
+            parts = np.array(sorted(removed), np.int64)
+            for segment in self.segments:
+                segment.delete(parts)
         self.change = change
 
-    @staticmethod
-    def totals(segments: Sequence[KeywordSegment]) -> Totals:
-        """What the segments hold together."""
-        lengths = [block.arrays.lengths for block in segments]
-        return Totals(sum(map(len, lengths)), sum(int(some.sum()) for some in lengths))
+    def _add(self, rows: Sequence[tuple[int, int, str]]) -> None:
+        """Append a segment, and merge segments until each is twice as large as the next."""
+        parts, entries, texts = zip(*rows, strict=True)
+        part_numbers = np.array(parts, np.int64)
+        entry_numbers = np.array(entries, np.int64)
+        earlier = corpus_stats(self.segments)
+        postings = build_postings(part_numbers, entry_numbers, texts, self.hashes, earlier)
+        segments = [*self.segments, KeywordSegment(postings)]
+        while len(segments) > 1 and len(segments[-2].alive) < 2 * len(segments[-1].alive):
+            one, two = segments[-2:]
+            earlier = corpus_stats(segments[:-2])
+            merged_segment = KeywordSegment(merge_postings(one.postings, two.postings, earlier))
+            merged_segment.alive = np.concatenate([one.alive, two.alive])
+            segments[-2:] = [merged_segment]
+        self.segments = segments
+        self.last_part = int(parts[-1])
 
-    def search(self, words: Sequence[str], n: int, passes: np.ndarray | None = None) -> Ranking:
-        """The n best parts that have one of `words`; scores are BM25, higher is better."""
-        terms = list(dict.fromkeys(self.terms[word] for word in words))
-        rows = sum(len(block.alive) for block in self.segments)
+    def search(self, words: Sequence[str], n: int, entry_mask: np.ndarray | None = None) -> Ranking:
+        """Return the best n parts that have one of `words`, by BM25 (higher is better)."""
+        num_rows = sum(len(segment.alive) for segment in self.segments)
         weights = []
-        for term in terms:
-            having = sum(block.having(term) for block in self.segments)
-            if having:
-                weights.append((term, float(np.log1p((rows - having + 0.5) / (having + 0.5)))))
-        found = [block.search(weights, n, passes) for block in self.segments] if weights else []
-        return merged(found, n) if found else NOTHING
+        for term in dict.fromkeys(self.hashes[word] for word in words):
+            frequency = sum(segment.document_frequency(term) for segment in self.segments)
+            if frequency:
+                idf = float(np.log1p((num_rows - frequency + 0.5) / (frequency + 0.5)))
+                weights.append((term, idf))
+        if not weights:
+            return EMPTY_RANKING
+        rankings = [segment.search(weights, n, entry_mask) for segment in self.segments]
+        return merge_rankings(rankings, n)
+
+
+def corpus_stats(segments: Sequence[KeywordSegment]) -> CorpusStats:
+    """Return the statistics of all rows of `segments`."""
+    stats = CorpusStats()
+    for segment in segments:
+        stats = stats.plus(segment.postings.lengths)
+    return stats

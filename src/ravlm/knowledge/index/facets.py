@@ -1,9 +1,9 @@
-"""Facets by their values: which entries pass a filter, in a millisecond, held in arrays and derived
-from the store.
+"""Facets: metadata values in sorted columns, which turn a filter into a mask in a millisecond.
 
-A row of segments, each of the entries of a range of numbers; an entry's facets never change (a
-changed entry gets a new number), and one that was removed does no harm, as no part of it is alive.
-Knows no SQL. What a comparison means stands in `ravlm.search.filters`."""
+Derived from the store. Segments cover consecutive ranges of entry numbers. The facets of an entry
+never change, because a changed entry gets a new number. Those of a removed entry do no harm,
+because none of its parts is alive. `ravlm.search.filters` defines what a comparison means.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ravlm.search.filters import ORDERS, AllOf, Compare, Filter, Not, typed
+from ravlm.search.filters import ORDERS, AllOf, Compare, Filter, Not, typed_value
 
-Row: TypeAlias = "tuple[str, int, str | int | float, int]"
-"""A facet: key, kind, value, entry."""
+FacetRow: TypeAlias = "tuple[str, int, str | int | float, int]"
+"""Key, kind, value and entry number."""
 
 
 @dataclass(frozen=True)
-class Column:
-    """The values of a key that are of one kind: entries of value i are those from starts[i] to
-    starts[i + 1]."""
+class FacetColumn:
+    """The values of one kind under a key: entries of value i stand at starts[i]:starts[i + 1]."""
 
     values: list[Any]
     """Distinct, ascending."""
     starts: np.ndarray
+    """int64 (values + 1,)"""
     entries: np.ndarray
+    """int64: entry numbers."""
 
-    def between(self, op: str, value: Any) -> np.ndarray:
-        """The entries with a value that stands so to `value`; `op` is =, <, <=, > or >=."""
-        low, high = 0, len(self.values)
+    def select(self, op: str, value: Any) -> np.ndarray:
+        """Return the entries whose value compares so with `value`; `op` is =, <, <=, > or >=."""
+        low = 0
+        high = len(self.values)
         if op in ("=", ">="):
             low = bisect_left(self.values, value)
         elif op == ">":
@@ -47,16 +49,19 @@ class Column:
 
 @dataclass(frozen=True)
 class FacetSegment:
-    """The facets of the entries from `first` to `last`."""
+    """The facets of the entries `first` to `last`."""
 
     first: int
     last: int
-    columns: dict[tuple[str, int], Column] = field(default_factory=dict)
+    columns: dict[tuple[str, int], FacetColumn] = field(default_factory=dict)
     """By key and kind."""
 
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
     @classmethod
-    def of(cls, first: int, last: int, rows: Iterable[Row]) -> FacetSegment:
-        """A block of facets, ordered by key, kind, value and entry."""
+    def build(cls, first: int, last: int, rows: Iterable[FacetRow]) -> FacetSegment:
+        """Build a segment of rows sorted by key, kind, value and entry."""
         columns = {}
         for name, group in groupby(rows, lambda row: row[:2]):
             values: list[Any] = []
@@ -67,13 +72,12 @@ class FacetSegment:
                     values.append(value)
                     starts.append(len(entries))
                 entries.append(entry)
-            columns[name] = Column(
-                values, np.array([*starts, len(entries)], np.int64), np.array(entries, np.int64)
-            )
+            bounds = np.array([*starts, len(entries)], np.int64)
+            columns[name] = FacetColumn(values, bounds, np.array(entries, np.int64))
         return cls(first, last, columns)
 
-    def rows(self) -> Iterator[Row]:
-        """The facets again, in the same order."""
+    def rows(self) -> Iterator[FacetRow]:
+        """Yield the rows that the segment was built from, in the same order."""
         for name in sorted(self.columns):
             column = self.columns[name]
             bounds = column.starts.tolist()
@@ -81,34 +85,37 @@ class FacetSegment:
                 for entry in column.entries[start:end].tolist():
                     yield (*name, value, entry)
 
-    def entry_mask(self, tree: Filter) -> np.ndarray:
-        """Whether each entry passes, bool (last - first + 1,)."""
-        if isinstance(tree, Compare):
-            return self._compare(tree)
-        if isinstance(tree, Not):
-            return ~self.entry_mask(tree.inner)
-        found = np.full(self.last - self.first + 1, isinstance(tree, AllOf))
-        for inner in tree.inner:
-            if isinstance(tree, AllOf):
-                found &= self.entry_mask(inner)
+    def entry_mask(self, where: Filter) -> np.ndarray:
+        """Return which entries match, bool (last - first + 1,)."""
+        if isinstance(where, Compare):
+            return self._compare(where)
+        if isinstance(where, Not):
+            return ~self.entry_mask(where.inner)
+        mask = np.full(len(self), isinstance(where, AllOf))
+        for inner in where.inner:
+            if isinstance(where, AllOf):
+                mask &= self.entry_mask(inner)
             else:
-                found |= self.entry_mask(inner)
-        return found
+                mask |= self.entry_mask(inner)
+        return mask
 
-    def _compare(self, test: Compare) -> np.ndarray:
-        found = np.zeros(self.last - self.first + 1, bool)
-        op = test.op if test.op in ORDERS else "="
-        for kind, value in map(typed, test.values):
-            column = self.columns.get((test.key, kind))
+    def _compare(self, comparison: Compare) -> np.ndarray:
+        mask = np.zeros(len(self), bool)
+        op = comparison.op if comparison.op in ORDERS else "="
+        for kind, value in map(typed_value, comparison.values):
+            column = self.columns.get((comparison.key, kind))
             if column is not None:
-                found[column.between(op, value) - self.first] = True
-        if test.op != "!=":
-            return found
-        there = np.zeros_like(found)
-        for (key, _), column in self.columns.items():
-            if key == test.key:
-                there[column.entries - self.first] = True
-        return there & ~found
+                mask[column.select(op, value) - self.first] = True
+        if comparison.op != "!=":
+            return mask
+        return self._has_key(comparison.key) & ~mask  # an entry without the key never matches
+
+    def _has_key(self, key: str) -> np.ndarray:
+        mask = np.zeros(len(self), bool)
+        for (name, _), column in self.columns.items():
+            if name == key:
+                mask[column.entries - self.first] = True
+        return mask
 
 
 class FacetIndex:
@@ -119,23 +126,21 @@ class FacetIndex:
 
     @property
     def last(self) -> int:
-        """The highest entry's number that it has taken over; 0 at first."""
+        """The highest entry number taken over from the store; 0 at first."""
         return self.segments[-1].last if self.segments else 0
 
-    def update(self, rows: list[Row], last: int) -> None:
-        """Take over the facets of the entries after `self.last` up to `last`, in any order."""
+    def update(self, rows: list[FacetRow], last: int) -> None:
+        """Add the facets, in any order, of the entries after `self.last` up to `last`."""
         if last <= self.last:
             return
-        segments = [*self.segments, FacetSegment.of(self.last + 1, last, sorted(rows))]
-        while len(segments) > 1 and _size(segments[-2]) < 2 * _size(segments[-1]):
+        segments = [*self.segments, FacetSegment.build(self.last + 1, last, sorted(rows))]
+        while len(segments) > 1 and len(segments[-2]) < 2 * len(segments[-1]):
             one, two = segments[-2:]
-            segments[-2:] = [FacetSegment.of(one.first, two.last, sorted([*one.rows(), *two.rows()]))]
+            rows = sorted([*one.rows(), *two.rows()])
+            segments[-2:] = [FacetSegment.build(one.first, two.last, rows)]
         self.segments = segments
 
-    def entry_mask(self, tree: Filter) -> np.ndarray:
-        """Whether the entry of each number from 0 to `last` passes, bool (last + 1,)."""
-        return np.concatenate([np.zeros(1, bool), *(block.entry_mask(tree) for block in self.segments)])
-
-
-def _size(block: FacetSegment) -> int:
-    return block.last - block.first + 1
+    def entry_mask(self, where: Filter) -> np.ndarray:
+        """Return which entries match, by number from 0 to `last`: bool (last + 1,)."""
+        masks = (segment.entry_mask(where) for segment in self.segments)
+        return np.concatenate([np.zeros(1, bool), *masks])

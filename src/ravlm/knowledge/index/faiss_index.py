@@ -1,202 +1,225 @@
-"""The kinds of vector index: how one is made of a modality's vectors, asked, and kept in files.
+"""Base classes of the vector index kinds.
 
-Each has `rows`, all vectors in order, half precision or a byte a dimension, that can be scanned
-exactly; the faster kinds have a shortcut to the best rows beside. An index is never changed after
-it was made: what a query may spend is handed to Faiss with the query. Knows no store and no
-metadata."""
+An index is immutable. `build` makes it from the unit vectors of one modality, and a snapshot keeps
+it in files that are memory-mapped. Every index has `rows`, a Faiss scalar quantizer with all
+vectors, which can be scanned exactly under any filter. The faster kinds add `ann`, an approximate
+nearest neighbor index over the same rows. To add a kind see docs/how-to/index.md.
+
+Knows no store and no metadata.
+"""
 
 from __future__ import annotations
 
-import math
+import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ravlm.knowledge.index.kmeans import centres
+CHUNK_ROWS = 65_536
+"""Rows handed to Faiss at a time."""
+MAX_TRAINING_ROWS = 131_072
+"""Rows from which the value range of each dimension, and the codes, are learned."""
 
-KINDS = {
-    "flat": "all vectors in half precision, compared one by one",
-    "bytes": "all vectors with a byte a dimension, compared one by one",
-    "ivf": "cells of near vectors, four bits for each four dimensions, the best compared again with a byte a dimension",
-    "hnsw": "a graph of near vectors with a byte a dimension",
-}
-FLAT_ROWS = 30_000
-"""Up to which a scan takes about a millisecond, and no shortcut is worth its making."""
-MIN_ROWS = 1000
-"""From which on a kind that learns from the vectors has something to learn from; fewer are
-scanned."""
-PIECE = 65_536
-"""Rows that are handed to Faiss at a time."""
-_TRAINED = 131_072
-"""Rows at most that the range of each dimension, and the codes, are learnt from."""
-_PER_CELL = 40
-"""Rows for each cell at least."""
-_LINKS, _EFFORT = 32, 100
+SearchResult = tuple[np.ndarray, np.ndarray]
+"""Scores float32 (q, n) and row numbers int64 (q, n), best first; row -1 where fewer were found."""
+IndexT = TypeVar("IndexT", bound="FaissIndex")
 
 
-@dataclass(frozen=True)
-class FaissIndex:
-    """An index of one kind. `settings`: what each query may spend, by name (see `parameters`)."""
+class FaissIndex(ABC):
+    """An index over unit vectors, searched by inner product (cosine).
 
-    kind: str
-    rows: Any
-    """A Faiss scalar quantizer with all rows."""
-    shortcut: Any = None
-    """What finds the best rows fast; None for the kinds that scan."""
-    settings: Mapping[str, int] = field(default_factory=dict)
-    cells: Any = None
-    """ivf: the part of the shortcut that is kept in a file of its own, and must live as long as
-    it."""
+    A subclass sets `kind` and implements `build`. An approximate kind passes `ann` to `__init__`,
+    overrides `search_parameters` and names the settings worth measuring in `candidates`.
+    """
+
+    kind: ClassVar[str]
+    """Name in `INDEX_KINDS`, in snapshots and in the report of `tune`."""
+    description: ClassVar[str]
+    """One line for the documentation."""
+    tuned: ClassVar[bool] = True
+    """Whether `tune` builds and measures this kind."""
+    defaults: ClassVar[Mapping[str, int]] = {}
+    """Settings of a new index: what a query may spend, by name."""
+
+    def __init__(
+        self, rows: Any, ann: Any = None, settings: Mapping[str, int] | None = None
+    ) -> None:
+        self.rows = rows
+        self.ann = ann
+        self.settings = dict(self.defaults if settings is None else settings)
+
+    @classmethod
+    @abstractmethod
+    def build(cls: type[IndexT], vectors: np.ndarray) -> IndexT:
+        """Build an index of unit vectors (n, dim), n > 0, of any float type.
+
+        `vectors` may be memory-mapped and larger than memory: read it in chunks.
+        """
+
+    @classmethod
+    def supports(cls, dim: int) -> bool:
+        """Return whether this kind can index vectors of `dim` dimensions."""
+        return True
+
+    @classmethod
+    def candidates(cls) -> list[dict[str, int]]:
+        """Return the settings that tuning measures."""
+        return [{}]
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a vector."""
+        return int(self.rows.d)
 
     @property
     def row_bytes(self) -> float:
-        """Bytes of memory for each vector."""
-        each = float(self.rows.sa_code_size())
-        if self.kind == "ivf":
-            each += self.cells.code_size + 8
-        elif self.kind == "hnsw":
-            each += 4 * (2 * _LINKS + 1) + 8
-        return each
+        """Bytes of memory per vector."""
+        return float(self.rows.sa_code_size()) + self.ann_bytes
+
+    @property
+    def ann_bytes(self) -> float:
+        """Bytes of memory per vector that `ann` adds to `rows`."""
+        return 0.0
+
+    def __len__(self) -> int:
+        return int(self.rows.ntotal)
+
+    def with_settings(self: IndexT, settings: Mapping[str, int]) -> IndexT:
+        """Return the same index with other settings. Both share their vectors."""
+        clone = copy.copy(self)
+        clone.settings = dict(settings)
+        return clone
+
+    def search_parameters(self, n: int) -> Any:
+        """Return the Faiss parameters of an `ann` search for the best n rows."""
+        return None
+
+    def search(self, queries: np.ndarray, n: int) -> SearchResult:
+        """Return the best n rows per query (q, dim): by the `ann` if there is one, else exact."""
+        if self.ann is None:
+            return self.scan(queries, n)
+        return self.ann.search(queries, n, params=self.search_parameters(n))
+
+    def scan(self, queries: np.ndarray, n: int, mask: np.ndarray | None = None) -> SearchResult:
+        """Return the best n rows per query (q, dim) of all that `mask` (rows,) keeps, exactly."""
+        if mask is None:
+            return self.rows.search(queries, n)
+        import faiss
+
+        bits = np.packbits(mask, bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        parameters = faiss.SearchParameters()
+        parameters.sel = selector  # a bare pointer: `bits` and `selector` must outlive the search
+        return self.rows.search(queries, n, params=parameters)
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """Return the stored vectors of row numbers (m,), float32 (m, dim)."""
+        return self.rows.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write `rows` to `<name>-rows.faiss` in `folder`."""
+        write_index(self.rows, folder, name, "rows")
+
+    @classmethod
+    def load(cls: type[IndexT], folder: Path, name: str, settings: Mapping[str, int]) -> IndexT:
+        """Memory-map what `save` wrote.
+
+        Raises RuntimeError, ValueError or KeyError if the files are not such an index.
+        """
+        return cls(read_index(folder, name, "rows"), settings=settings)
 
 
-def _faiss() -> Any:
+class RefinedIndex(FaissIndex):
+    """An index of compressed codes whose best candidates are compared again by their `rows`.
+
+    A subclass implements `build` and returns `cls(rows, coarse)`, where `coarse` is any Faiss index
+    of the same vectors. The setting `candidates` is the number of rows compared again; it is raised
+    to three per result.
+    """
+
+    defaults: ClassVar[Mapping[str, int]] = {"candidates": 80}
+
+    def __init__(self, rows: Any, coarse: Any, settings: Mapping[str, int] | None = None) -> None:
+        import faiss
+
+        super().__init__(rows, faiss.IndexRefine(coarse, rows), settings)
+        self.coarse = coarse  # must live as long as `ann`, which keeps a bare pointer
+
+    @classmethod
+    def candidates(cls) -> list[dict[str, int]]:
+        return [{"candidates": count} for count in (40, 80, 160, 320)]
+
+    @property
+    def ann_bytes(self) -> float:
+        return float(self.coarse.sa_code_size())
+
+    def coarse_parameters(self) -> Any:
+        """Return the Faiss parameters of the search in `coarse`."""
+        return None
+
+    def search_parameters(self, n: int) -> Any:
+        import faiss
+
+        parameters = faiss.IndexRefineSearchParameters(
+            k_factor=max(3.0, self.settings["candidates"] / n)
+        )
+        coarse = self.coarse_parameters()
+        if coarse is not None:
+            parameters.base_index_params = coarse
+            parameters.coarse = coarse  # Faiss keeps a bare pointer
+        return parameters
+
+    def save(self, folder: Path, name: str) -> None:
+        super().save(folder, name)
+        write_index(self.coarse, folder, name, self.kind)
+
+    @classmethod
+    def load(cls, folder: Path, name: str, settings: Mapping[str, int]) -> RefinedIndex:
+        rows = read_index(folder, name, "rows")
+        return cls(rows, read_index(folder, name, cls.kind), settings)
+
+
+def new_rows(dim: int, quantizer: str) -> Any:
+    """Return empty rows; `quantizer` is a Faiss type: "QT_fp16", "QT_8bit", "QT_4bit" ..."""
     import faiss  # its type hints lack half of it
 
-    return faiss
+    kind = getattr(faiss.ScalarQuantizer, quantizer)
+    return faiss.IndexScalarQuantizer(dim, kind, faiss.METRIC_INNER_PRODUCT)
 
 
-def chosen_kind(rows: int, dim: int, measured: str | None = None) -> str:
-    """The kind for so many vectors: the one that was chosen by measurement, where one was, else by
-    size."""
-    if rows < MIN_ROWS:
-        return "flat"
-    return measured or ("ivf" if rows > FLAT_ROWS and "ivf" in possible_kinds(dim) else "flat")
+def trained_rows(vectors: np.ndarray, quantizer: str = "QT_8bit") -> Any:
+    """Return empty rows whose value ranges are learned from `vectors` (n, dim)."""
+    rows = new_rows(vectors.shape[1], quantizer)
+    rows.train(training_sample(vectors))
+    return rows
 
 
-def possible_kinds(dim: int) -> list[str]:
-    """The kinds that there are for vectors of `dim` dimensions."""
-    return [kind for kind in KINDS if kind != "ivf" or _cut(dim)]
-
-
-def empty_rows(dim: int) -> Any:
-    """Rows in half precision, none yet."""
-    faiss = _faiss()
-    return faiss.IndexScalarQuantizer(
-        dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-
-
-def make(kind: str, vectors: np.ndarray) -> FaissIndex:
-    """An index of unit vectors (n, dim) of any float type, memory-mapped perhaps: they are read
-    piece by piece."""
-    faiss = _faiss()
-    n, dim = vectors.shape
-    if kind == "flat" or not n:
-        return FaissIndex("flat", _filled(empty_rows(dim), vectors))
-    rows = faiss.IndexScalarQuantizer(
-        dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-    )
-    rows.train(_spread(vectors, _TRAINED))
-    if kind == "hnsw":
-        graph = faiss.IndexHNSW(rows, _LINKS)
-        graph.hnsw.efConstruction = _EFFORT
-        return FaissIndex(kind, rows, _filled(graph, vectors), {"effort": _EFFORT})
-    _filled(rows, vectors)
-    if kind == "bytes":
-        return FaissIndex(kind, rows)
-    count = cell_count(n)
-    cells = faiss.index_factory(
-        dim, f"IVF{count},PQ{dim // _cut(dim)}x4fs", faiss.METRIC_INNER_PRODUCT
-    )
-    cells.quantizer.add(centres(vectors, count))
-    cells.train(_spread(vectors, _TRAINED))  # what is left to learn: the codes
-    _filled(cells, vectors)
-    return FaissIndex(
-        kind, rows, faiss.IndexRefine(cells, rows), {"cells": 32, "candidates": 80}, cells
-    )
-
-
-def cell_count(rows: int) -> int:
-    """About four times the root of the number of rows, a power of two, with rows enough to learn
-    them from."""
-    count = 2 ** round(math.log2(4 * math.sqrt(rows)))
-    while count > 1 and count * _PER_CELL > max(rows, _PER_CELL):
-        count //= 2
-    return count
-
-
-def _cut(dim: int) -> int:
-    """Dimensions that share a code of four bits: about four; 0 where none of the usual numbers
-    divides `dim`."""
-    return next((size for size in (4, 3, 5, 2, 6, 8) if dim % size == 0), 0)
-
-
-def _spread(vectors: np.ndarray, most: int) -> np.ndarray:
-    rows = np.linspace(0, len(vectors) - 1, min(most, len(vectors))).astype(np.int64)
+def training_sample(vectors: np.ndarray) -> np.ndarray:
+    """Return at most `MAX_TRAINING_ROWS` evenly spaced vectors, float32."""
+    count = min(MAX_TRAINING_ROWS, len(vectors))
+    rows = np.linspace(0, len(vectors) - 1, count).astype(np.int64)
     return np.ascontiguousarray(vectors[np.unique(rows)], np.float32)
 
 
-def _filled(index: Any, vectors: np.ndarray) -> Any:
-    for start in range(0, len(vectors), PIECE):
-        index.add(np.ascontiguousarray(vectors[start : start + PIECE], np.float32))
+def add_in_chunks(index: Any, vectors: np.ndarray) -> Any:
+    """Add all vectors (n, dim) to a Faiss index, a chunk at a time, and return it."""
+    for start in range(0, len(vectors), CHUNK_ROWS):
+        index.add(np.ascontiguousarray(vectors[start : start + CHUNK_ROWS], np.float32))
     return index
 
 
-def parameters(made: FaissIndex, n: int) -> Any:
-    """What Faiss is told with a query for the n best rows by the shortcut.
+def write_index(index: Any, folder: Path, name: str, suffix: str) -> None:
+    """Write a Faiss index to `<name>-<suffix>.faiss`."""
+    import faiss
 
-    `cells`: how many are looked into, `candidates`: rows compared again, at least three for each
-    that is wanted; `effort`: nodes of the graph that are kept in view."""
-    faiss = _faiss()
-    if made.kind == "hnsw":
-        return faiss.SearchParametersHNSW(efSearch=max(made.settings["effort"], n))
-    within = faiss.SearchParametersIVF(nprobe=made.settings["cells"])
-    found = faiss.IndexRefineSearchParameters(
-        k_factor=max(3.0, made.settings["candidates"] / n), base_index_params=within
-    )
-    found.within = within  # Faiss keeps a bare pointer
-    return found
+    faiss.write_index(index, str(folder / f"{name}-{suffix}.faiss"))
 
 
-def choices(kind: str) -> list[dict[str, int]]:
-    """The settings worth measuring."""
-    if kind == "ivf":
-        cells = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-        return [{"cells": c, "candidates": r} for r in (40, 80, 160, 320) for c in cells]
-    return (
-        [{"effort": effort} for effort in (16, 32, 64, 128, 256, 512)] if kind == "hnsw" else [{}]
-    )
+def read_index(folder: Path, name: str, suffix: str) -> Any:
+    """Memory-map the Faiss index in `<name>-<suffix>.faiss`."""
+    import faiss
 
-
-def save(made: FaissIndex, folder: Path, name: str) -> dict[str, Any]:
-    """Write it into `folder`; what is returned, as JSON types, is what `load` needs."""
-    faiss = _faiss()
-    if made.kind != "hnsw":  # whose graph holds the rows
-        faiss.write_index(made.rows, str(folder / f"{name}-rows.faiss"))
-    if made.shortcut is not None:
-        faiss.write_index(made.cells or made.shortcut, str(folder / f"{name}-{made.kind}.faiss"))
-    return {"kind": made.kind, "settings": dict(made.settings)}
-
-
-def load(folder: Path, name: str, kept: Mapping[str, Any]) -> FaissIndex:
-    """Memory-map what `save` wrote. Raises RuntimeError, ValueError or KeyError where it is no such
-    thing."""
-    faiss = _faiss()
-
-    def read(what: str) -> Any:
-        return faiss.read_index(str(folder / f"{name}-{what}.faiss"), faiss.IO_FLAG_MMAP_IFC)
-
-    kind, settings = kept["kind"], {key: int(value) for key, value in kept["settings"].items()}
-    if kind not in KINDS:
-        raise ValueError(f"There is no kind of index {kind}.")
-    if kind == "hnsw":
-        graph = read(kind)
-        return FaissIndex(kind, faiss.downcast_index(graph.storage), graph, settings)
-    rows = read("rows")
-    if kind != "ivf":
-        return FaissIndex(kind, rows)
-    cells = read(kind)
-    return FaissIndex(kind, rows, faiss.IndexRefine(cells, rows), settings, cells)
+    return faiss.read_index(str(folder / f"{name}-{suffix}.faiss"), faiss.IO_FLAG_MMAP_IFC)

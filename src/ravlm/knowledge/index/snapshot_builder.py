@@ -1,14 +1,13 @@
-"""A snapshot made of the store: the vectors of each modality gathered, indexed and written, with
-words and facets.
+"""Build a snapshot from the store: gather the vectors of each modality, index and write them.
 
-Works on a connection of its own, so that searches go on meanwhile, and with memory for one index,
-not for the base: the vectors wait in a file. Knows how indexes are chosen (see `tuning`), no
-search."""
+It works on a store connection of its own, so searches go on meanwhile. Vectors wait in a scratch
+file, so memory is needed for one index and not for the base.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,80 +15,87 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ravlm.data.parallel import batched
-from ravlm.errors import BrokenData, InvalidInput
+from ravlm.errors import InvalidInput
 from ravlm.knowledge.index import snapshots, tuning
+from ravlm.knowledge.index.auto import MIN_ROWS, tuned_kinds
 from ravlm.knowledge.index.bm25 import KeywordIndex
 from ravlm.knowledge.index.facets import FacetIndex
-from ravlm.knowledge.index.faiss_index import MIN_ROWS, FaissIndex, possible_kinds
-from ravlm.knowledge.index.snapshots import Contents, Shown
+from ravlm.knowledge.index.faiss_index import FaissIndex
+from ravlm.knowledge.index.snapshots import ModalitySnapshot, SnapshotContents, StoredFieldSource
 from ravlm.knowledge.index.source import IndexSource
 from ravlm.knowledge.index.tuning import Requirements
-from ravlm.knowledge.index.vector_index import ROWS_PER_READ
+from ravlm.knowledge.index.vector_index import ROWS_PER_READ, wrong_vector_length
 from ravlm.knowledge.records import MODALITY_BY_CODE, Identity
 from ravlm.knowledge.reports import Trial, TuneReport
 from ravlm.records import MODALITIES, Modality
 
-TRIED = ("bytes", "ivf", "hnsw")
-"""Kinds that `tune` measures: half precision is twice as large as bytes, and no faster."""
-
 
 @dataclass(frozen=True)
-class Gathered:
-    """All vectors of a modality: numbers of parts, ascending, with entries and positions, and
-    vectors (n, dim), float16 on disk."""
+class ModalityVectors:
+    """All vectors of a modality, with the part, entry and position of each row."""
 
     parts: np.ndarray
+    """int64 (n,), ascending."""
     entries: np.ndarray
     positions: np.ndarray
     vectors: np.ndarray
+    """float16 (n, dim), memory-mapped."""
+
+
+GatheredVectors = Mapping[Modality, ModalityVectors]
 
 
 def write(source: IndexSource, derived: Path, identity: Identity) -> None:
-    """Write the snapshot of the base in `folder` in its present state to `derived`."""
-    with _gathered(source, derived, identity) as (store, found):
+    """Write a snapshot of the current state of the base to the folder `derived`."""
+    with _gathered(source, derived, identity) as (store, gathered):
         kind, recall = store.index_choice()
-        made = {
-            modality: tuning.made_for(
-                found[modality].vectors, found[other].vectors, kind, recall or tuning.RECALL
+        indexes = {
+            modality: tuning.build_tuned(
+                gathered[modality].vectors,
+                gathered[cross_modality].vectors,
+                kind,
+                recall or tuning.RECALL,
             )
-            for modality, other in zip(MODALITIES, MODALITIES[::-1], strict=True)
+            for modality, cross_modality in zip(MODALITIES, MODALITIES[::-1], strict=True)
         }
-        _write(derived, store, identity, found, made)
+        _write(derived, store, identity, gathered, indexes)
 
 
 def tune(
     source: IndexSource,
     derived: Path,
     identity: Identity,
-    wishes: Requirements,
-    told: Callable[[Trial], None],
+    requirements: Requirements,
+    progress: Callable[[Trial], None],
 ) -> tuple[TuneReport, str]:
-    """Measure the kinds on the modality with the most vectors, and write a snapshot with the best;
-    and its kind."""
-    with _gathered(source, derived, identity) as (store, found):
-        larger = max(MODALITIES, key=lambda modality: len(found[modality].parts))
-        other = next(modality for modality in MODALITIES if modality != larger)
-        rows = len(found[larger].parts)
-        if rows < MIN_ROWS:
+    """Measure the index kinds, write a snapshot with the best, and return the report and its kind.
+
+    The modality with more vectors is measured. Raises InvalidInput if it has fewer than `MIN_ROWS`.
+    """
+    with _gathered(source, derived, identity) as (store, gathered):
+        larger, smaller = sorted(MODALITIES, key=lambda m: -len(gathered[m].parts))
+        num_rows = len(gathered[larger].parts)
+        if num_rows < MIN_ROWS:
             raise InvalidInput(
-                f"The base has {rows:,} vectors, too few to measure; tune it from {MIN_ROWS:,} on."
+                f"The base has {num_rows:,} vectors, too few to tune an index. "
+                f"Add entries until it has at least {MIN_ROWS:,}."
             )
-        kinds = [kind for kind in TRIED if kind in possible_kinds(identity.dim)]
-        both = list(tuning.trials(found[larger].vectors, found[other].vectors, kinds, wishes, told))
-        best, trial = tuning.best_of(both, wishes, rows)
-        rest = tuning.made_for(
-            found[other].vectors, found[larger].vectors, best.kind, wishes.recall
-        )
-        _write(derived, store, identity, found, {larger: best, other: rest})
-    return TuneReport(tuple(t for _, t in both), trial, wishes.met_by(trial, rows), rows), best.kind
+        vectors = gathered[larger].vectors
+        cross_modal = gathered[smaller].vectors
+        kinds = tuned_kinds(identity.dim)
+        results = list(tuning.run_trials(vectors, cross_modal, kinds, requirements, progress))
+        best, trial = tuning.select_best(results, requirements, num_rows)
+        second = tuning.build_tuned(cross_modal, vectors, best.kind, requirements.recall)
+        _write(derived, store, identity, gathered, {larger: best, smaller: second})
+    trials = tuple(trial for _, trial in results)
+    return TuneReport(trials, trial, requirements.met_by(trial, num_rows), num_rows), best.kind
 
 
 @contextmanager
 def _gathered(
     source: IndexSource, derived: Path, identity: Identity
-) -> Iterator[tuple[IndexSource, dict[Modality, Gathered]]]:
-    """The vectors of both modalities in scratch files, and the store in the state that they are
-    of."""
+) -> Iterator[tuple[IndexSource, GatheredVectors]]:
+    """Yield the store in a fixed state, and its vectors in scratch files."""
     derived.mkdir(parents=True, exist_ok=True)
     store = source.reopen()
     try:
@@ -99,52 +105,59 @@ def _gathered(
         store.close()
 
 
-def _gather(store: IndexSource, scratch: Path, dim: int) -> dict[Modality, Gathered]:
+def _gather(store: IndexSource, scratch: Path, dim: int) -> GatheredVectors:
     numbers: dict[int, list[np.ndarray]] = {code: [] for code in MODALITY_BY_CODE}
-    files = {code: open(scratch / name, "wb") for code, name in MODALITY_BY_CODE.items()}  # noqa: SIM115
-    try:
-        for some in batched(store.parts_after(0), ROWS_PER_READ):
-            if any(len(row[3]) != 2 * dim for row in some):
-                raise BrokenData(
-                    "A vector of the base has another length than the rest: run `ravlm verify` on it."
-                )
+    with ExitStack() as stack:
+        files = {
+            code: stack.enter_context(open(scratch / modality, "wb"))
+            for code, modality in MODALITY_BY_CODE.items()
+        }
+        for batch in batched(store.parts_after(0), ROWS_PER_READ):
+            if any(len(row[3]) != 2 * dim for row in batch):
+                raise wrong_vector_length()
             for code, file in files.items():
-                rows = [row for row in some if row[2] == code]
-                numbers[code].append(
-                    np.array([(row[0], row[1], row[5]) for row in rows], np.int64).reshape(-1, 3)
-                )
+                rows = [row for row in batch if row[2] == code]
+                columns = [(part, entry, position) for part, entry, _, _, _, position in rows]
+                numbers[code].append(np.array(columns, np.int64).reshape(-1, 3))
                 file.writelines(row[3] for row in rows)
-    finally:
-        for file in files.values():
-            file.close()
-    found: dict[Modality, Gathered] = {}
-    for code, name in MODALITY_BY_CODE.items():
-        columns = np.concatenate([*numbers[code], np.zeros((0, 3), np.int64)]).T.copy()
-        shape = (columns.shape[1], dim)
-        vectors = (
-            np.memmap(scratch / name, "<f2", "r", shape=shape) if shape[0] else np.zeros(shape)
-        )
-        found[name] = Gathered(columns[0], columns[1], columns[2], vectors)
-    return found
+    return {
+        modality: _modality_vectors(numbers[code], scratch / modality, dim)
+        for code, modality in MODALITY_BY_CODE.items()
+    }
+
+
+def _modality_vectors(numbers: list[np.ndarray], path: Path, dim: int) -> ModalityVectors:
+    """Map the vectors in `path`; `numbers` are batches (n, 3) of part, entry and position."""
+    columns = np.concatenate([*numbers, np.zeros((0, 3), np.int64)]).T.copy()
+    shape = (columns.shape[1], dim)
+    vectors = np.memmap(path, "<f2", "r", shape=shape) if shape[0] else np.zeros(shape)
+    return ModalityVectors(columns[0], columns[1], columns[2], vectors)
 
 
 def _write(
     derived: Path,
     store: IndexSource,
     identity: Identity,
-    found: Mapping[Modality, Gathered],
-    made: Mapping[Modality, FaissIndex],
+    gathered: GatheredVectors,
+    indexes: Mapping[Modality, FaissIndex],
 ) -> None:
-    words, facets, state = KeywordIndex(), FacetIndex(), store.state()
-    words.update(store.words_after(0), [], state.change)
+    change = store.state().change
+    keywords = KeywordIndex()
+    keywords.update(store.words_after(0), [], change)
+    facets = FacetIndex()
     facets.update(*store.facets_after(0))
-    vectors = {m: (made[m], found[m].parts, found[m].entries) for m in MODALITIES}
-    parts, positions = (
-        np.concatenate([getattr(f, name) for f in found.values()])
-        for name in ("parts", "positions")
-    )
-    shown = Shown(store.stored_fields(), parts, positions)
-    contents = Contents(
-        identity.base, state.change, vectors, words, facets, shown, store.newest_checksums()
+    parts = np.concatenate([vectors.parts for vectors in gathered.values()])
+    positions = np.concatenate([vectors.positions for vectors in gathered.values()])
+    contents = SnapshotContents(
+        base=identity.base,
+        change=change,
+        vectors={
+            m: ModalitySnapshot(indexes[m], gathered[m].parts, gathered[m].entries)
+            for m in MODALITIES
+        },
+        keywords=keywords,
+        facets=facets,
+        stored_fields=StoredFieldSource(store.stored_fields(), parts, positions),
+        checksums=store.newest_checksums(),
     )
     snapshots.write(derived, contents)

@@ -1,9 +1,10 @@
-"""Snapshots: the indexes on disk, a folder written aside and renamed, that says which change it
-covers.
+"""Snapshots: the indexes of a base on disk, up to the change that they cover.
 
-Derived from the store and checked against it: one that is damaged, of another base or of another
-history is not used. Vectors are memory-mapped; words, facets and cards are opened when they are
-first asked for. Knows no search and no SQL."""
+A snapshot is a folder, written under a temporary name and renamed. It is derived from the store and
+checked against it: one that is damaged, of another base or of another history is not used. Vectors
+are memory-mapped; keywords, facets and stored fields are opened on first use. Knows no search and
+no SQL.
+"""
 
 from __future__ import annotations
 
@@ -22,248 +23,278 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ravlm.files import atomic_write
-from ravlm.knowledge.index import bm25, facets, faiss_index, stored_fields
-from ravlm.knowledge.index.bm25 import Arrays, KeywordIndex
-from ravlm.knowledge.index.facets import Column, FacetIndex
-from ravlm.knowledge.index.faiss_index import FaissIndex
-from ravlm.knowledge.index.stored_fields import Cards
+from ravlm.knowledge.index.auto import load_index, save_index
+from ravlm.knowledge.index.bm25 import KeywordIndex, KeywordSegment, Postings
+from ravlm.knowledge.index.facets import FacetColumn, FacetIndex, FacetSegment
+from ravlm.knowledge.index.stored_fields import (
+    StoredFieldRow,
+    StoredFields,
+    read_stored_fields,
+    write_stored_fields,
+)
 from ravlm.knowledge.index.vector_index import Segment, VectorIndexes
 from ravlm.records import MODALITIES, Modality
 
 FORMAT = 4
-CHECKED_WHOLE = 256 * 2**20
-"""Bytes up to which a file's checksum is taken when it is opened; larger ones are checked by
-`verify`."""
-STALE = 86400.0
-"""Seconds after which a folder that is being written belongs to a process that was killed."""
-_MANIFEST, _FACETS = "manifest.json", "facets.json"
+MAX_CHECKED_BYTES = 256 * 2**20
+"""Files up to this size are checked by checksum when opened; larger ones by `verify` only."""
+STALE_SECONDS = 86400.0
+"""Age at which a folder with a temporary name must belong to a process that was killed."""
+_MANIFEST = "manifest.json"
+_FACETS = "facets.json"
+
+Manifest = dict[str, Any]
 
 
-class Shown(NamedTuple):
-    """What hits will show: cards, and where parts stand, as `stored_fields.write` takes them."""
+class ModalitySnapshot(NamedTuple):
+    """The vectors of one modality: an index, and the part and entry number of each row."""
 
-    cards: Iterable[tuple[int, str, str | None, str, str]]
+    index: Any
+    """A `FaissIndex`."""
+    parts: np.ndarray
+    entries: np.ndarray
+
+
+class StoredFieldSource(NamedTuple):
+    """Arguments of `write_stored_fields`."""
+
+    rows: Iterable[StoredFieldRow]
     parts: np.ndarray
     positions: np.ndarray
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a snapshot is made of: the state of the base of the uid `base` after the change
-    `change`."""
+class SnapshotContents:
+    """Everything that a snapshot is written from."""
 
     base: str
+    """Random id of the base."""
     change: int
-    vectors: Mapping[Modality, tuple[FaissIndex, np.ndarray, np.ndarray]]
-    """The index with the numbers of its parts and entries."""
-    words: KeywordIndex
+    """Last change that the snapshot covers."""
+    vectors: Mapping[Modality, ModalitySnapshot]
+    keywords: KeywordIndex
     facets: FacetIndex
-    shown: Shown
+    stored_fields: StoredFieldSource
     checksums: Sequence[tuple[int, int]]
-    """(part, checksum) of the newest parts: that they are the store's tells that the history is the
+    """(part, checksum) of the newest parts. If the store has the same ones, the history is the
     same."""
 
 
-def write(derived: Path, contents: Contents) -> None:
-    """Write a snapshot and clear older ones away."""
+def write(derived: Path, contents: SnapshotContents) -> None:
+    """Write a snapshot and remove older ones."""
     target = derived / f"vectors-{contents.change}-{uuid.uuid4().hex[:8]}"
     with atomic_write(target) as folder:
         folder.mkdir()
-        _write_into(folder, contents)
+        _write_files(folder, contents)
     clear(derived, target)
 
 
 def clear(derived: Path, keep: Path | None = None) -> bool:
-    """Remove all snapshots but `keep`, and what killed processes left; tells whether there were
-    any."""
-    found = [folder for folder in derived.glob("vectors-*") if folder != keep]
-    for folder in found:  # renamed first, so that a kill leaves no half of one
+    """Remove all snapshots except `keep`, and leftovers of killed processes.
+
+    Return whether there were any snapshots to remove.
+    """
+    outdated = [folder for folder in derived.glob("vectors-*") if folder != keep]
+    for folder in outdated:  # renamed first, so that a kill leaves no half-removed snapshot
         with suppress(FileNotFoundError):  # another process was faster
             os.replace(folder, folder.with_name(f".old-{folder.name}"))
-    for left in [*derived.glob(".old-*"), *derived.glob(".aside-*")]:
+    for leftover in [*derived.glob(".old-*"), *derived.glob(".aside-*")]:
         with suppress(FileNotFoundError):
-            if left.name.startswith(".old-") or time.time() - left.stat().st_mtime > STALE:
-                shutil.rmtree(left, ignore_errors=True)
-    return bool(found)
+            is_old = leftover.name.startswith(".old-")
+            if is_old or time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
+    return bool(outdated)
 
 
 def read(
     derived: Path, empty: Callable[[], VectorIndexes], base: str, newest: int, oldest: int
 ) -> VectorIndexes | None:
-    """The newest usable snapshot that covers a change from `oldest` to `newest`; None where there
-    is none.
+    """Return the vectors of the newest usable snapshot of a change from `oldest` to `newest`.
 
-    `empty` gives an index without rows, of the base's dimensions.
+    `empty` returns indexes without rows, of the base's dimension. None if no snapshot is usable.
     """
-    found = []
+    usable = []
     for folder in derived.glob("vectors-*"):
-        manifest = _manifest(folder)
+        manifest = _read_manifest(folder)
         if manifest and manifest["base"] == base and oldest <= manifest["change"] <= newest:
-            found.append((manifest["change"], folder, manifest))
-    for _, folder, manifest in sorted(found, key=lambda item: -item[0]):
-        index = _read_from(folder, manifest, empty())
-        if index is not None:
-            return index
+            usable.append((manifest["change"], folder, manifest))
+    for _, folder, manifest in sorted(usable, key=lambda snapshot: -snapshot[0]):
+        indexes = _read_vectors(folder, manifest, empty())
+        if indexes is not None:
+            return indexes
     return None
 
 
 def find_damage(derived: Path) -> list[str]:
-    """What is wrong with the snapshots, a sentence each; reads all of every file."""
+    """Return a sentence for each damaged file of a snapshot. Reads every file in full."""
     findings = []
     for folder in sorted(derived.glob("vectors-*")):
-        manifest = _manifest(folder)
+        manifest = _read_manifest(folder)
         if manifest is None:
             findings.append(f'The index "{folder}" has no readable {_MANIFEST}.')
             continue
         for name, expected in manifest["files"].items():
-            if _measure(folder / name) != expected:
+            if _size_and_checksum(folder / name) != expected:
                 findings.append(
-                    f'The index file "{folder / name}" is damaged; `optimize` writes it anew.'
+                    f'The index file "{folder / name}" is damaged. '
+                    "Run `ravlm optimize` to rewrite it."
                 )
     return findings
 
 
 def covered_change(derived: Path) -> int:
-    """The change that the newest snapshot covers; 0 where there is none."""
-    return max(
-        (manifest["change"] for f in derived.glob("vectors-*") if (manifest := _manifest(f))),
-        default=0,
-    )
+    """Return the change that the newest snapshot covers; 0 if there is no snapshot."""
+    manifests = map(_read_manifest, derived.glob("vectors-*"))
+    return max((manifest["change"] for manifest in manifests if manifest), default=0)
 
 
-def checksums(folder: Path) -> list[tuple[int, int]]:
-    """(part, checksum) of the newest parts that the snapshot `folder` was made of."""
-    manifest = _manifest(folder)
-    return (
-        [(int(part), int(checksum)) for part, checksum in manifest["checksums"]] if manifest else []
-    )
+def read_checksums(folder: Path) -> list[tuple[int, int]]:
+    """Return (part, checksum) of the newest parts in the snapshot `folder`."""
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        return []
+    return [(int(part), int(checksum)) for part, checksum in manifest["checksums"]]
 
 
-def read_words(folder: Path | None) -> KeywordIndex:
-    """The words of the snapshot `folder`; none where they can't be read, so that all are read from
-    the store."""
-    manifest = _sound(folder, "words-")
+def read_keywords(folder: Path | None) -> KeywordIndex:
+    """Return the keywords of a snapshot; an empty index if it can't be read.
+
+    An empty index is then filled from the store.
+    """
+    manifest = _checked_manifest(folder, "words-")
     if folder is None or manifest is None or "words" not in manifest:
         return KeywordIndex()
     try:
-        arrays = Arrays(*(_mapped(folder / f"words-{name}.npy") for name in Arrays._fields))
+        arrays = [_load_mmap(folder / f"words-{name}.npy") for name in Postings._fields]
     except (OSError, ValueError):
         return KeywordIndex()
-    return KeywordIndex([bm25.KeywordSegment(arrays)], manifest["change"], manifest["words"])
+    return KeywordIndex([KeywordSegment(Postings(*arrays))], manifest["change"], manifest["words"])
 
 
-def read_cards(folder: Path | None) -> Cards:
-    """The cards of the snapshot `folder`; none where they can't be read, so that the store is
-    asked."""
-    if folder is None or _sound(folder, "cards") is None:
-        return Cards()
+def read_fields(folder: Path | None) -> StoredFields:
+    """Return the stored fields of a snapshot; none if they can't be read."""
+    if folder is None or _checked_manifest(folder, "cards") is None:
+        return StoredFields()
     try:
-        return stored_fields.read(folder)
+        return read_stored_fields(folder)
     except (OSError, ValueError):
-        return Cards()
+        return StoredFields()
 
 
 def read_facets(folder: Path | None) -> FacetIndex:
-    """The facets of the snapshot `folder`; none where they can't be read."""
-    if folder is None or _sound(folder, "facets") is None:
+    """Return the facets of a snapshot; an empty index if they can't be read."""
+    if folder is None or _checked_manifest(folder, "facets") is None:
         return FacetIndex()
     try:
-        kept = json.loads((folder / _FACETS).read_text(encoding="utf-8"))
-        starts, entries = (_mapped(folder / f"facets-{name}.npy") for name in ("starts", "entries"))
-        found, at, row = {}, 0, 0
-        for key, kind, values in kept["columns"]:
-            bounds = starts[at : at + len(values) + 1]
-            found[key, kind] = Column(values, bounds, entries[row : row + int(bounds[-1])])
-            at, row = at + len(bounds), row + int(bounds[-1])
-        return FacetIndex([facets.FacetSegment(1, kept["last"], found)] if kept["last"] else [])
+        record = json.loads((folder / _FACETS).read_text(encoding="utf-8"))
+        starts = _load_mmap(folder / "facets-starts.npy")
+        entries = _load_mmap(folder / "facets-entries.npy")
+        columns = _slice_columns(record["columns"], starts, entries)
+        return FacetIndex([FacetSegment(1, record["last"], columns)] if record["last"] else [])
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return FacetIndex()
 
 
-def _write_into(folder: Path, contents: Contents) -> None:
-    kept = {}
-    for modality, (made, parts, entries) in contents.vectors.items():
-        kept[modality] = faiss_index.save(made, folder, modality)
+def _slice_columns(
+    records: Sequence[tuple[str, int, list[Any]]], starts: np.ndarray, entries: np.ndarray
+) -> dict[tuple[str, int], FacetColumn]:
+    """Cut the concatenated arrays of all columns apart again."""
+    columns = {}
+    first_bound = first_entry = 0
+    for key, kind, values in records:
+        bounds = starts[first_bound : first_bound + len(values) + 1]
+        last_entry = first_entry + int(bounds[-1])
+        columns[key, kind] = FacetColumn(values, bounds, entries[first_entry:last_entry])
+        first_bound += len(bounds)
+        first_entry = last_entry
+    return columns
+
+
+def _write_files(folder: Path, contents: SnapshotContents) -> None:
+    indexes = {}
+    for modality, (index, parts, entries) in contents.vectors.items():
+        indexes[modality] = save_index(index, folder, modality)
         np.save(folder / f"{modality}-parts.npy", parts)
         np.save(folder / f"{modality}-entries.npy", entries)
-    manifest: dict[str, Any] = {
-        "format": FORMAT, "base": contents.base, "change": contents.change, "indexes": kept,
-        "last_part": max((part for part, _ in contents.checksums), default=0), "checksums": contents.checksums,
-    }  # fmt: skip
-    if contents.words.segments:
-        (block,) = contents.words.segments
-        manifest["words"] = contents.words.last_part
-        for name, array in zip(Arrays._fields, block.arrays, strict=True):
+    manifest: Manifest = {
+        "format": FORMAT,
+        "base": contents.base,
+        "change": contents.change,
+        "indexes": indexes,
+        "last_part": max((part for part, _ in contents.checksums), default=0),
+        "checksums": contents.checksums,
+    }
+    if contents.keywords.segments:
+        (segment,) = contents.keywords.segments
+        manifest["words"] = contents.keywords.last_part
+        for name, array in segment.postings._asdict().items():
             np.save(folder / f"words-{name}.npy", array)
     _write_facets(folder, contents.facets)
-    stored_fields.write(folder, *contents.shown)
-    manifest["files"] = {path.name: _measure(path) for path in sorted(folder.iterdir())}
+    write_stored_fields(folder, *contents.stored_fields)
+    manifest["files"] = {path.name: _size_and_checksum(path) for path in sorted(folder.iterdir())}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
 def _write_facets(folder: Path, facets: FacetIndex) -> None:
-    found = [
-        (key, kind, column)
-        for block in facets.segments
-        for (key, kind), column in block.columns.items()
-    ]
-    for name in ("starts", "entries"):
-        arrays = [getattr(column, name) for _, _, column in found]
-        np.save(folder / f"facets-{name}.npy", np.concatenate([*arrays, np.zeros(0, np.int64)]))
-    kept = {
+    columns = [item for segment in facets.segments for item in segment.columns.items()]
+    nothing = np.zeros(0, np.int64)
+    starts = [column.starts for _, column in columns]
+    entries = [column.entries for _, column in columns]
+    np.save(folder / "facets-starts.npy", np.concatenate([*starts, nothing]))
+    np.save(folder / "facets-entries.npy", np.concatenate([*entries, nothing]))
+    record = {
         "last": facets.last,
-        "columns": [[key, kind, column.values] for key, kind, column in found],
+        "columns": [[key, kind, column.values] for (key, kind), column in columns],
     }
-    (folder / _FACETS).write_text(json.dumps(kept), encoding="utf-8")
+    (folder / _FACETS).write_text(json.dumps(record), encoding="utf-8")
 
 
-def _read_from(folder: Path, manifest: dict[str, Any], index: VectorIndexes) -> VectorIndexes | None:
+def _read_vectors(folder: Path, manifest: Manifest, indexes: VectorIndexes) -> VectorIndexes | None:
+    """Insert the segments of a snapshot into empty `indexes`; None if it is damaged."""
     if any(_size(folder / name) != size for name, (size, _) in manifest["files"].items()):
         return None
-    if any(_sound(folder, f"{modality}-") is None for modality in MODALITIES):
+    if any(_checked_manifest(folder, f"{modality}-") is None for modality in MODALITIES):
         return None
     try:
         for modality in MODALITIES:
-            made = faiss_index.load(folder, modality, manifest["indexes"][modality])
-            parts, entries = (
-                _mapped(folder / f"{modality}-{name}.npy") for name in ("parts", "entries")
-            )
-            if made.rows.d != index.dim or not made.rows.ntotal == len(parts) == len(entries):
+            segment = _read_segment(folder, manifest, modality)
+            index = segment.index
+            if index.dim != indexes.dim:
                 return None
-            index.by_modality[modality].segments.insert(0, Segment(made, parts, entries))
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-    ):  # gone, or not what faiss and numpy can read
+            if not len(index) == len(segment.parts) == len(segment.entries):
+                return None
+            indexes.by_modality[modality].segments.insert(0, segment)
+    except (OSError, RuntimeError, ValueError, KeyError):  # gone, or unreadable for Faiss or numpy
         return None
-    index.change, index.last_part, index.snapshot = (
-        manifest["change"],
-        manifest["last_part"],
-        folder,
-    )
-    return index
+    indexes.change = manifest["change"]
+    indexes.last_part = manifest["last_part"]
+    indexes.snapshot = folder
+    return indexes
 
 
-def _sound(folder: Path | None, start: str) -> dict[str, Any] | None:
-    """The manifest, where the checksums of all files whose names begin so are right, very large
-    ones apart."""
-    manifest = None if folder is None else _manifest(folder)
+def _read_segment(folder: Path, manifest: Manifest, modality: Modality) -> Segment:
+    index = load_index(folder, modality, manifest["indexes"][modality])
+    parts = _load_mmap(folder / f"{modality}-parts.npy")
+    return Segment(index, parts, _load_mmap(folder / f"{modality}-entries.npy"))
+
+
+def _checked_manifest(folder: Path | None, prefix: str) -> Manifest | None:
+    """Return the manifest if all files whose names start with `prefix` have the right checksum.
+
+    Files above `MAX_CHECKED_BYTES` are not checked.
+    """
+    manifest = None if folder is None else _read_manifest(folder)
     if folder is None or manifest is None:
         return None
     for name, (size, checksum) in manifest["files"].items():
-        if (
-            name.startswith(start)
-            and size <= CHECKED_WHOLE
-            and _measure(folder / name) != [size, checksum]
-        ):
+        checked = name.startswith(prefix) and size <= MAX_CHECKED_BYTES
+        if checked and _size_and_checksum(folder / name) != [size, checksum]:
             return None
     return manifest
 
 
-def _mapped(path: Path) -> np.ndarray:
-    """A file's array, memory-mapped; a plain view of it, as slices of a `memmap` are slow."""
+def _load_mmap(path: Path) -> np.ndarray:
+    """Memory-map an array, as a plain view because slices of a `memmap` are slow."""
     return np.load(path, mmap_mode="r").view(np.ndarray)
 
 
@@ -274,7 +305,7 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _manifest(folder: Path) -> dict[str, Any] | None:
+def _read_manifest(folder: Path) -> Manifest | None:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -282,13 +313,14 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
 
 
-def _measure(path: Path) -> list[int]:
-    """Size and CRC-32 of a file; zeros where it can't be read."""
-    checksum, size = 0, 0
+def _size_and_checksum(path: Path) -> list[int]:
+    """Return size and CRC-32 of a file; zeros if it can't be read."""
+    checksum = size = 0
     try:
         with open(path, "rb") as file:
-            while piece := file.read(2**22):
-                checksum, size = zlib.crc32(piece, checksum), size + len(piece)
+            while chunk := file.read(2**22):
+                checksum = zlib.crc32(chunk, checksum)
+                size += len(chunk)
     except OSError:
         return [0, 0]
     return [size, checksum]

@@ -62,5 +62,3 @@ class IndexSource(Protocol):
 
     def choose_index(self, kind: str, recall: float) -> None:
         """Store the index kind and recall selected by `tune`."""
-
-

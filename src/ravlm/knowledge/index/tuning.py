@@ -1,43 +1,41 @@
-"""Which kind of index, and how much a query may spend: measured on a base's own vectors against the
-exact truth.
+"""Choose an index kind and its settings by recall and latency, measured on a base's own vectors.
 
-Knows Faiss's indexes and vectors, no store.
+The exact nearest neighbors are the ground truth. Knows the Faiss indexes and no store.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.knowledge.index.faiss_index import (
-    PIECE,
-    FaissIndex,
-    choices,
-    chosen_kind,
-    make,
-    parameters,
-)
+from ravlm.knowledge.index.auto import build_index, choose_kind
+from ravlm.knowledge.index.faiss_index import CHUNK_ROWS, FaissIndex
 from ravlm.knowledge.reports import Trial
 
-TOP = 10
-"""Recall is that of the ten best."""
-QUESTIONS, TIMED = 500, 50
-"""Vectors that are looked for, and how many of them one by one, for the time of one search."""
-RECALL, MARGIN = 0.95, 0.015
-"""The recall that `optimize` brings, and how much more is asked of the sample, as other queries
-will vary."""
-NEARLY = 1.25
-"""What settings may cost beside the fastest, where they find more."""
+TOP_K = 10
+"""Recall is recall@10."""
+NUM_QUERIES = 500
+NUM_TIMED = 50
+"""Queries that are also searched one by one, for the latency."""
+RECALL = 0.95
+"""Recall@10 that `optimize` aims at."""
+RECALL_MARGIN = 0.015
+"""How much more recall the sample must show, because other queries will vary."""
+MAX_SLOWDOWN = 1.25
+"""How much slower than the fastest setting a more exact one may be."""
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What an index must do. `memory` in bytes for all vectors of the modality, `latency` in
-    seconds a search."""
+    """What an index must achieve.
+
+    `memory` is in bytes for all vectors of the modality, `latency` in seconds per search (median).
+    Raises InvalidInput for values out of range.
+    """
 
     recall: float = RECALL
     memory: float | None = None
@@ -45,140 +43,147 @@ class Requirements:
 
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
-            raise InvalidInput(
-                f"recall is {self.recall}; a share above 0 and up to 1 is needed: 0.95, say."
-            )
+            raise InvalidInput(f"recall is {self.recall}; allowed: above 0, up to 1 (0.95, say).")
         for name in ("memory", "latency"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise InvalidInput(f"{name} is {value}; a value above 0 is needed.")
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InvalidInput(f"{name} is {value}; it must be above 0.")
 
-    def met_by(self, trial: Trial, rows: int) -> bool:
-        """Whether the trial is good enough for so many vectors."""
-        small = self.memory is None or trial.row_bytes * rows <= self.memory
-        return (
-            trial.recall >= self.recall
-            and small
-            and (self.latency is None or trial.p50 <= self.latency)
-        )
+    def met_by(self, trial: Trial, num_rows: int) -> bool:
+        """Return whether the measured index meets all requirements for `num_rows` vectors."""
+        fits = self.memory is None or trial.row_bytes * num_rows <= self.memory
+        fast = self.latency is None or trial.p50 <= self.latency
+        return trial.recall >= self.recall and fits and fast
 
 
 class GroundTruth:
-    """Queries with their exact ten best among `vectors` (n, dim).
+    """Queries and their exact nearest neighbors among `vectors` (n, dim).
 
-    Half of the queries are such vectors themselves, which are then not counted among their hits,
-    and half those of `others` (m, dim), where there are any: texts look for pictures too, and lie
-    elsewhere."""
+    Half of the queries are taken from `vectors`; such a vector is not counted among its own
+    neighbors. The other half is taken from `cross_modal` (m, dim) if there are any: texts search
+    for images too, and lie in another region of the space.
+    """
 
-    def __init__(self, vectors: np.ndarray, others: np.ndarray) -> None:
+    def __init__(self, vectors: np.ndarray, cross_modal: np.ndarray) -> None:
         self.vectors = vectors
-        mine = _spread(len(vectors), QUESTIONS // 2 if len(others) else QUESTIONS)
-        foreign = _spread(len(others), QUESTIONS - QUESTIONS // 2)
-        self.queries = np.concatenate([vectors[mine], others[foreign]]).astype(np.float32)
-        self.own = np.concatenate([mine, np.full(len(foreign), -1)])
-        self.least = self._tenth_best()
+        num_same = NUM_QUERIES // 2 if len(cross_modal) else NUM_QUERIES
+        same_rows = evenly_spaced(len(vectors), num_same)
+        cross_rows = evenly_spaced(len(cross_modal), NUM_QUERIES - NUM_QUERIES // 2)
+        queries = np.concatenate([vectors[same_rows], cross_modal[cross_rows]])
+        self.queries = queries.astype(np.float32)  # (q, dim)
+        self.query_rows = np.concatenate(
+            [same_rows, np.full(len(cross_rows), -1)]
+        )  # -1: not in `vectors`
+        self.tenth_scores = self._tenth_scores()  # (q,)
 
-    def _tenth_best(self) -> np.ndarray:
+    def _tenth_scores(self) -> np.ndarray:
+        """Return the score of the tenth nearest neighbor of each query."""
         import faiss
 
         best = np.zeros((len(self.queries), 0), np.float32)
-        for start in range(0, len(self.vectors), PIECE):
-            piece = np.ascontiguousarray(self.vectors[start : start + PIECE], np.float32)
-            n = min(TOP + 1, len(piece))
-            scores, rows = faiss.knn(self.queries, piece, n, metric=faiss.METRIC_INNER_PRODUCT)
-            scores = np.where(rows + start == self.own[:, None], -np.inf, scores)
-            best = -np.sort(-np.concatenate([best, scores], axis=1), axis=1)[:, :TOP]
+        for start in range(0, len(self.vectors), CHUNK_ROWS):
+            chunk = np.ascontiguousarray(self.vectors[start : start + CHUNK_ROWS], np.float32)
+            n = min(TOP_K + 1, len(chunk))
+            scores, rows = faiss.knn(self.queries, chunk, n, metric=faiss.METRIC_INNER_PRODUCT)
+            scores = np.where(rows + start == self.query_rows[:, None], -np.inf, scores)
+            best = -np.sort(-np.concatenate([best, scores], axis=1), axis=1)[:, :TOP_K]
         return best[:, -1]
 
-    def recall(self, rows: np.ndarray) -> float:
-        """Share of the ten best that stand in `rows` (q, 11): those at least as near as the tenth,
-        so ties count."""
-        good = []
-        for query, own, least, found in zip(self.queries, self.own, self.least, rows, strict=True):
-            some = found[(found >= 0) & (found != own)][:TOP]
-            good.append((self.vectors[some].astype(np.float32) @ query >= least - 1e-5).sum())
-        return float(np.mean(good)) / min(TOP, max(1, len(self.vectors) - 1))
+    def recall(self, results: np.ndarray) -> float:
+        """Return recall@10 of `results`, row numbers (q, 11).
+
+        A result counts if its score reaches the tenth neighbor's, so ties count.
+        """
+        hits = 0
+        for query, query_row, threshold, rows in zip(
+            self.queries, self.query_rows, self.tenth_scores, results, strict=True
+        ):
+            top = rows[(rows >= 0) & (rows != query_row)][:TOP_K]
+            scores = self.vectors[top].astype(np.float32) @ query
+            hits += int((scores >= threshold - 1e-5).sum())
+        per_query = min(TOP_K, max(1, len(self.vectors) - 1))
+        return hits / len(self.queries) / per_query
 
 
-def measured(made: FaissIndex, truth: GroundTruth, build_seconds: float = 0.0) -> Trial:
-    """Recall and speed of an index with its settings, by queries that come together and one by
-    one."""
-    n = min(TOP + 1, len(truth.vectors))
-
-    def ask(queries: np.ndarray) -> np.ndarray:
-        if made.shortcut is None:
-            return made.rows.search(queries, n)[1]
-        return made.shortcut.search(queries, n, params=parameters(made, n))[1]
-
+def measure(index: FaissIndex, truth: GroundTruth, build_seconds: float = 0.0) -> Trial:
+    """Measure recall, throughput (all queries at once) and latency (one by one) of an index."""
+    n = min(TOP_K + 1, len(truth.vectors))
     start = time.perf_counter()
-    rows = ask(truth.queries)
-    rate = len(truth.queries) / (time.perf_counter() - start)
-    seconds = []
-    for at in range(min(TIMED, len(truth.queries))):
+    results = index.search(truth.queries, n)[1]
+    per_second = len(truth.queries) / (time.perf_counter() - start)
+    latencies = []
+    for query in truth.queries[:NUM_TIMED]:
         start = time.perf_counter()
-        ask(truth.queries[at : at + 1])
-        seconds.append(time.perf_counter() - start)
-    p50, p99 = np.percentile(seconds, [50, 99]).tolist()
+        index.search(query[None], n)
+        latencies.append(time.perf_counter() - start)
+    p50, p99 = np.percentile(latencies, [50, 99]).tolist()
+    recall = truth.recall(results)
     return Trial(
-        made.kind, made.settings, truth.recall(rows), rate, p50, p99, made.row_bytes, build_seconds
+        index.kind, index.settings, recall, per_second, p50, p99, index.row_bytes, build_seconds
     )
 
 
-def settled(
-    made: FaissIndex, truth: GroundTruth, recall: float = RECALL, build_seconds: float = 0.0
+def tune_settings(
+    index: FaissIndex, truth: GroundTruth, recall: float = RECALL, build_seconds: float = 0.0
 ) -> tuple[FaissIndex, Trial]:
-    """The index with settings that reach `recall`: of those that are nearly as fast as the fastest,
-    the most exact.
+    """Return the index with the settings that reach `recall` fastest, and their measurement.
 
-    Where none reaches it, those that come nearest to it.
+    Among settings nearly as fast as the fastest, the most exact wins. If none reaches `recall`, the
+    most exact of all wins.
     """
-    tried = [replace(made, settings=settings) for settings in choices(made.kind)]
-    trials = [measured(each, truth, build_seconds) for each in tried]
-    good = [at for at, trial in enumerate(trials) if trial.recall >= min(1.0, recall + MARGIN)]
-    fastest = min((trials[at].p50 for at in good), default=0.0)
-    near = [at for at in good if trials[at].p50 <= NEARLY * fastest] or range(len(trials))
-    best = max(near, key=lambda at: (round(trials[at].recall, 3), -trials[at].p50))
-    return tried[best], trials[best]
+    candidates = [index.with_settings(settings) for settings in index.candidates()]
+    trials = [measure(candidate, truth, build_seconds) for candidate in candidates]
+    target = min(1.0, recall + RECALL_MARGIN)
+    exact_enough = [i for i, trial in enumerate(trials) if trial.recall >= target]
+    fastest = min((trials[i].p50 for i in exact_enough), default=0.0)
+    fast_enough = [i for i in exact_enough if trials[i].p50 <= MAX_SLOWDOWN * fastest]
+    best = max(
+        fast_enough or range(len(trials)),
+        key=lambda i: (round(trials[i].recall, 3), -trials[i].p50),
+    )
+    return candidates[best], trials[best]
 
 
-def made_for(
-    vectors: np.ndarray, others: np.ndarray, kind: str | None, recall: float
+def build_tuned(
+    vectors: np.ndarray, cross_modal: np.ndarray, kind: str | None, recall: float
 ) -> FaissIndex:
-    """The index that `optimize` makes: of a kind that was chosen by measurement, else by size."""
-    made = make(chosen_kind(len(vectors), vectors.shape[1], kind), vectors)
-    return made if made.shortcut is None else settled(made, GroundTruth(vectors, others), recall)[0]
+    """Build the index of `optimize`: of `kind` if `tune` selected one, else chosen by size."""
+    index = build_index(choose_kind(len(vectors), vectors.shape[1], kind), vectors)
+    if index.ann is None:
+        return index
+    return tune_settings(index, GroundTruth(vectors, cross_modal), recall)[0]
 
 
-def trials(
+def run_trials(
     vectors: np.ndarray,
-    others: np.ndarray,
+    cross_modal: np.ndarray,
     kinds: Sequence[str],
-    wishes: Requirements,
-    told: Callable[[Trial], None],
+    requirements: Requirements,
+    progress: Callable[[Trial], None],
 ) -> Iterator[tuple[FaissIndex, Trial]]:
-    """Make and measure each kind with its best settings."""
-    truth = GroundTruth(vectors, others)
+    """Build and measure an index of each kind, with its best settings."""
+    truth = GroundTruth(vectors, cross_modal)
     for kind in kinds:
         start = time.perf_counter()
-        made = make(kind, vectors)
-        found = settled(made, truth, wishes.recall, time.perf_counter() - start)
-        told(found[1])
-        yield found
+        index = build_index(kind, vectors)
+        build_seconds = time.perf_counter() - start
+        index, trial = tune_settings(index, truth, requirements.recall, build_seconds)
+        progress(trial)
+        yield index, trial
 
 
-def best_of(
-    found: Sequence[tuple[FaissIndex, Trial]], wishes: Requirements, rows: int
+def select_best(
+    results: Sequence[tuple[FaissIndex, Trial]], requirements: Requirements, num_rows: int
 ) -> tuple[FaissIndex, Trial]:
-    """The fastest that does what is wished; where none does, the one of the highest recall."""
-    good = [item for item in found if wishes.met_by(item[1], rows)]
-    if good:
-        return min(good, key=lambda item: item[1].p50)
-    return max(found, key=lambda item: item[1].recall)
+    """Return the fastest index that meets the requirements; if none does, the most exact."""
+    sufficient = [result for result in results if requirements.met_by(result[1], num_rows)]
+    if sufficient:
+        return min(sufficient, key=lambda result: result[1].p50)
+    return max(results, key=lambda result: result[1].recall)
 
 
-def _spread(rows: int, n: int) -> np.ndarray:
-    """Up to n rows drawn evenly over all."""
-    return (
-        np.unique(np.linspace(0, rows - 1, min(n, rows)).astype(np.int64))
-        if rows
-        else np.zeros(0, np.int64)
-    )
+def evenly_spaced(num_rows: int, count: int) -> np.ndarray:
+    """Return up to `count` row numbers, evenly spaced over all rows."""
+    if not num_rows:
+        return np.zeros(0, np.int64)
+    return np.unique(np.linspace(0, num_rows - 1, min(count, num_rows)).astype(np.int64))

@@ -1,9 +1,10 @@
-"""The vector index: what of the store is held for searching, derived from it and never the truth.
+"""In-memory vector index of each modality, derived from the store.
 
-A modality is a row of segments: one read from a snapshot, memory-mapped, that covers the base up to
-some change, and one in memory for what is newer, which is scanned exactly. Removed rows are masked.
-A filter that keeps few rows, and a query that a shortcut can't answer in full, are answered by a
-scan. Knows no SQL and no encoder."""
+A modality is a list of segments. The first is read from a snapshot, memory-mapped, and covers the
+base up to some change; the last is in memory, holds what is newer and is scanned exactly. Deleted
+rows are masked. A filter that keeps few rows, and a query that an `ann` can't answer in full, are
+answered by a scan. Knows no SQL and no encoder.
+"""
 
 from __future__ import annotations
 
@@ -15,242 +16,247 @@ import numpy as np
 
 from ravlm.data.parallel import batched
 from ravlm.errors import BrokenData
-from ravlm.knowledge.candidates import NOTHING, Ranking, merged
-from ravlm.knowledge.index import faiss_index
-from ravlm.knowledge.index.faiss_index import FaissIndex
+from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, merge_rankings
+from ravlm.knowledge.index.exact import FlatIndex
+from ravlm.knowledge.index.faiss_index import FaissIndex, SearchResult
 from ravlm.knowledge.records import MODALITY_BY_CODE
 from ravlm.records import MODALITIES, Modality
 
-SAMPLE = 512
-"""Rows that stand for a modality where the cosines of chance are wanted."""
+SAMPLE_ROWS = 512
+"""Rows that represent a modality when the distribution of chance cosines is estimated."""
 ROWS_PER_READ = 8192
-"""Rows that are read from the store at a time."""
-SCANNED, MAX_ANN_DEPTH, FEW = 0.2, 0.02, 512
-"""Share of a block's rows that must be kept for its shortcut to be asked, share that it may be
-asked for, and number of kept rows up to which they are taken out and compared."""
+"""Rows read from the store at a time."""
+MIN_ANN_SHARE = 0.2
+"""Share of a segment's rows that a filter must keep for its `ann` to be searched."""
+MAX_ANN_DEPTH = 0.02
+"""Share of a segment's rows that an `ann` is asked for at most."""
+MAX_GATHERED_ROWS = 512
+"""Up to this many rows are copied out and compared, instead of a scan under a bitmap."""
 
 
 class Segment:
-    """Rows of one modality: an index of their vectors, part and entry numbers, ascending, and which
-    are alive."""
+    """Rows of one modality: an index of their vectors, their parts and entries, and a live mask.
 
-    def __init__(self, made: FaissIndex, parts: np.ndarray, entries: np.ndarray) -> None:
-        self.made, self.parts, self.entries = made, parts, entries
-        self.alive, self.dead = np.ones(len(parts), bool), 0
+    `parts` and `entries`, int64 (rows,), are numbers in the store; part numbers ascend. Deleted
+    rows stay in the index and are masked by `alive`.
+    """
+
+    def __init__(self, index: FaissIndex, parts: np.ndarray, entries: np.ndarray) -> None:
+        self.index = index
+        self.parts = parts
+        self.entries = entries
+        self.alive = np.ones(len(parts), bool)
+        self.num_deleted = 0
 
     @classmethod
     def empty(cls, dim: int) -> Segment:
-        """A block without rows that can grow."""
-        return cls(
-            FaissIndex("flat", faiss_index.empty_rows(dim)),
-            np.zeros(0, np.int64),
-            np.zeros(0, np.int64),
-        )
+        """Return a segment without rows; `extend` adds some."""
+        return cls(FlatIndex.empty(dim), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     def extend(self, parts: np.ndarray, entries: np.ndarray, vectors: np.ndarray) -> None:
-        """Append rows to a block of kind flat; part numbers are higher than all that are here."""
-        self.made.rows.add(np.ascontiguousarray(vectors, np.float32))
+        """Append rows to a flat segment. `parts` must be higher than all part numbers in it."""
+        assert isinstance(self.index, FlatIndex)
+        self.index.add(vectors)
         self.parts = np.concatenate([self.parts, parts])
         self.entries = np.concatenate([self.entries, entries])
         self.alive = np.concatenate([self.alive, np.ones(len(parts), bool)])
 
-    def drop(self, parts: np.ndarray) -> None:
-        """Mask the rows of these parts, as far as they are here."""
-        at = np.searchsorted(self.parts, parts)
-        at = at[at < len(self.parts)]
-        self.alive[at[np.isin(self.parts[at], parts)]] = False
-        self.dead = len(self.alive) - int(self.alive.sum())
+    def delete(self, parts: np.ndarray) -> None:
+        """Mask the rows of these parts; parts of other segments are ignored."""
+        rows = np.searchsorted(self.parts, parts)
+        rows = rows[rows < len(self.parts)]
+        self.alive[rows[np.isin(self.parts[rows], parts)]] = False
+        self.num_deleted = len(self.alive) - int(self.alive.sum())
 
-    def search(self, queries: np.ndarray, n: int, passes: np.ndarray | None) -> Ranking:
-        """The n best rows for each query (q, dim), as arrays (q, n); `passes` says of each entry's
-        number whether it may be found."""
-        mask = self.alive if self.dead else None
-        if passes is not None:
-            mask = passes[self.entries] if mask is None else passes[self.entries] & mask
-        kept = len(self.parts) if mask is None else int(mask.sum())
-        n = min(n, kept)
+    def search(self, queries: np.ndarray, n: int, entry_mask: np.ndarray | None) -> Ranking:
+        """Return the best n rows per query (q, dim) as arrays (q, n), best first.
+
+        `entry_mask`, bool by entry number: the entries that may be found.
+        """
+        num_rows = len(self.parts)
+        mask = self._row_mask(entry_mask)
+        num_passing = num_rows if mask is None else int(mask.sum())
+        n = min(n, num_passing)
         if not n:
-            return Ranking(*(np.zeros((len(queries), 0), array.dtype) for array in NOTHING))
+            return Ranking(*(np.zeros((len(queries), 0), array.dtype) for array in EMPTY_RANKING))
         queries = np.ascontiguousarray(queries, np.float32)
-        asked = n if mask is None else math.ceil(1.2 * n * len(self.parts) / kept) + 8
+        # Ask for enough rows that n are left after masking, if the filter is spread evenly.
+        depth = n if mask is None else math.ceil(1.2 * n * num_rows / num_passing) + 8
         if (
-            self.made.shortcut is None
-            or kept < SCANNED * len(self.parts)
-            or asked > MAX_ANN_DEPTH * len(self.parts)
+            self.index.ann is None
+            or num_passing < MIN_ANN_SHARE * num_rows
+            or depth > MAX_ANN_DEPTH * num_rows
         ):
-            scores, rows = self._scan(queries, n, mask, kept)
+            scores, rows = self._scan(queries, n, mask)
         else:
-            scores, rows = self._shortcut(queries, n, asked, mask, kept)
+            scores, rows = self._search_ann(queries, n, depth, mask)
         return Ranking(self.parts[rows], self.entries[rows], np.minimum(scores, 1.0))
 
-    def _scan(
-        self, queries: np.ndarray, n: int, mask: np.ndarray | None, kept: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Compare all rows that are kept: scores and rows (q, n), best first."""
-        import faiss
+    def _row_mask(self, entry_mask: np.ndarray | None) -> np.ndarray | None:
+        """Return the rows that may be found, bool (rows,); None for all."""
+        alive = self.alive if self.num_deleted else None
+        if entry_mask is None:
+            return alive
+        mask = entry_mask[self.entries]
+        return mask if alive is None else mask & alive
 
-        if mask is None:
-            return self.made.rows.search(queries, n)
-        if kept <= FEW:
-            rows = np.flatnonzero(mask)
-            scores = queries @ self.vectors(rows).T
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
-            return np.take_along_axis(scores, order, axis=1), rows[order]
-        bits = np.packbits(
-            mask, bitorder="little"
-        )  # lives until the search is over: Faiss keeps a bare pointer
-        limit = faiss.SearchParameters()
-        limit.sel = selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
-        scores, rows = self.made.rows.search(queries, n, params=limit)
-        del selector
+    def _scan(self, queries: np.ndarray, n: int, mask: np.ndarray | None) -> SearchResult:
+        """Compare the queries with all rows that `mask` keeps: scores and rows (q, n)."""
+        if mask is None or mask.sum() > MAX_GATHERED_ROWS:
+            return self.index.scan(queries, n, mask)
+        rows = np.flatnonzero(mask)
+        scores = queries @ self.index.vectors(rows).T  # (q, rows)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+        return np.take_along_axis(scores, order, axis=1), rows[order]
+
+    def _search_ann(
+        self, queries: np.ndarray, n: int, depth: int, mask: np.ndarray | None
+    ) -> SearchResult:
+        """Return the best n of the top `depth` rows of the `ann` that `mask` keeps.
+
+        Queries for which fewer than n are left are scanned.
+        """
+        scores, rows = self.index.search(queries, depth)  # (q, depth)
+        valid = rows >= 0
+        if mask is not None:
+            valid &= mask[rows]
+        elif valid.all():
+            return scores, rows
+        first = np.argsort(~valid, axis=1, kind="stable")[:, :n]
+        scores = np.take_along_axis(scores, first, axis=1)  # (q, n)
+        rows = np.take_along_axis(rows, first, axis=1)
+        incomplete = np.flatnonzero(valid.sum(axis=1) < n)
+        if len(incomplete):
+            scores[incomplete], rows[incomplete] = self._scan(queries[incomplete], n, mask)
         return scores, rows
-
-    def _shortcut(
-        self, queries: np.ndarray, n: int, asked: int, mask: np.ndarray | None, kept: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The best `asked` rows by the shortcut, less those that are masked; where that leaves too
-        few, a scan."""
-        scores, rows = self.made.shortcut.search(
-            queries, asked, params=faiss_index.parameters(self.made, asked)
-        )
-        good = rows >= 0
-        if mask is None:
-            if good.all():
-                return scores, rows
-        else:
-            good &= mask[rows]
-        first = np.argsort(~good, axis=1, kind="stable")[:, :n]
-        scores, rows = (
-            np.take_along_axis(scores, first, axis=1),
-            np.take_along_axis(rows, first, axis=1),
-        )
-        short = np.flatnonzero(good.sum(axis=1) < n)
-        if len(short):
-            scores[short], rows[short] = self._scan(queries[short], n, mask, kept)
-        return scores, rows
-
-    def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """Vectors of rows by position, float32 (n, dim)."""
-        return self.made.rows.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
 
 
 class VectorIndex:
-    """All parts of one modality. `canaries` (n, dim): vectors of that modality that no base is
-    without."""
+    """All parts of one modality. `canaries` (c, dim) are vectors of it that every base has."""
 
     def __init__(self, dim: int, canaries: np.ndarray) -> None:
-        self.dim, self.canaries = dim, canaries
+        self.dim = dim
+        self.canaries = canaries
         self.segments = [Segment.empty(dim)]
         self._sample: np.ndarray | None = None
-        self._one_each: bool | None = None
+        self._one_part_per_entry: bool | None = None
 
     def __len__(self) -> int:
-        return sum(len(block.parts) - block.dead for block in self.segments)
+        return sum(len(segment.parts) - segment.num_deleted for segment in self.segments)
 
     @property
     def one_part_per_entry(self) -> bool:
-        """Whether no entry has two parts here."""
-        if self._one_each is None:
-            entries = np.concatenate([block.entries[block.alive] for block in self.segments])
-            self._one_each = bool((entries[1:] != entries[:-1]).all())
-        return self._one_each
+        """Whether no entry has two parts of this modality."""
+        if self._one_part_per_entry is None:
+            entries = np.concatenate([s.entries[s.alive] for s in self.segments])
+            self._one_part_per_entry = bool((entries[1:] != entries[:-1]).all())
+        return self._one_part_per_entry
 
     def extend(self, parts: np.ndarray, entries: np.ndarray, vectors: np.ndarray) -> None:
-        """Append rows to the block in memory."""
+        """Append rows to the segment in memory."""
         self.segments[-1].extend(parts, entries, vectors)
-        self._sample = self._one_each = None
+        self._sample = self._one_part_per_entry = None
 
-    def drop(self, parts: np.ndarray) -> None:
-        """Mask removed parts."""
-        for block in self.segments:
-            block.drop(parts)
-        self._sample = self._one_each = None
+    def delete(self, parts: np.ndarray) -> None:
+        """Mask deleted parts."""
+        for segment in self.segments:
+            segment.delete(parts)
+        self._sample = self._one_part_per_entry = None
 
     def search(
-        self, queries: np.ndarray, n: int, passes: np.ndarray | None = None
+        self, queries: np.ndarray, n: int, entry_mask: np.ndarray | None = None
     ) -> list[Ranking]:
-        """The n best parts (fewer where there are no more) for each query (q, dim): cosines, best
-        first.
+        """Return the best n parts per query (q, dim) by cosine, best first.
 
-        `passes`, bool by the entry's number: which may be found.
+        `entry_mask`, bool by entry number: the entries that may be found.
         """
-        found = [block.search(queries, n, passes) for block in self.segments if len(block.parts)]
-        if len(found) == 1 and not (found[0].scores[:, 1:] == found[0].scores[:, :-1]).any():
-            return list(map(Ranking, *found[0]))
-        each = [map(Ranking, *arrays) for arrays in found]
-        return (
-            [merged(of_one, n) for of_one in zip(*each, strict=True)]
-            if each
-            else [NOTHING] * len(queries)
-        )
+        results = [s.search(queries, n, entry_mask) for s in self.segments if len(s.parts)]
+        if not results:
+            return [EMPTY_RANKING] * len(queries)
+        if len(results) == 1:
+            scores = results[0].scores
+            if not (scores[:, 1:] == scores[:, :-1]).any():  # no ties to sort by part number
+                return list(map(Ranking, *results[0]))
+        rankings = [map(Ranking, *arrays) for arrays in results]
+        return [merge_rankings(of_query, n) for of_query in zip(*rankings, strict=True)]
 
     def parts(self) -> np.ndarray:
-        """Numbers of all parts that are alive, ascending."""
-        return np.concatenate([block.parts[block.alive] for block in self.segments])
+        """Return the numbers of all live parts, ascending."""
+        return np.concatenate([segment.parts[segment.alive] for segment in self.segments])
 
     def vectors(self, parts: np.ndarray) -> np.ndarray:
-        """Vectors of parts, float32 (n, dim), in the order asked; zeros for a part that isn't
-        here."""
-        found = np.zeros((len(parts), self.dim), np.float32)
-        for block, here, rows in self._rows(parts):
-            found[here] = block.vectors(rows)
-        return found
+        """Return the vectors of `parts`, float32 (n, dim), in the same order; zeros if unknown."""
+        vectors = np.zeros((len(parts), self.dim), np.float32)
+        for segment, mask, rows in self._locate(parts):
+            vectors[mask] = segment.index.vectors(rows)
+        return vectors
 
     def entries(self, parts: np.ndarray) -> np.ndarray:
-        """The entry's number of each part; 0 for a part that isn't here."""
-        found = np.zeros(len(parts), np.int64)
-        for block, here, rows in self._rows(parts):
-            found[here] = block.entries[rows]
-        return found
+        """Return the entry number of each part, int64 (n,); 0 if unknown."""
+        entries = np.zeros(len(parts), np.int64)
+        for segment, mask, rows in self._locate(parts):
+            entries[mask] = segment.entries[rows]
+        return entries
 
-    def _rows(self, parts: np.ndarray) -> Iterator[tuple[Segment, np.ndarray, np.ndarray]]:
-        """For each block that holds some of `parts`: which of them (n,) bool, and in which rows."""
-        for block in self.segments:
-            rows = np.searchsorted(block.parts, parts)
-            here = rows < len(block.parts)
-            here[here] = block.parts[rows[here]] == parts[here]
-            if here.any():
-                yield block, here, rows[here]
+    def _locate(self, parts: np.ndarray) -> Iterator[tuple[Segment, np.ndarray, np.ndarray]]:
+        """Yield each segment with some of `parts`, a mask (n,) of those, and their rows."""
+        for segment in self.segments:
+            rows = np.searchsorted(segment.parts, parts)
+            mask = rows < len(segment.parts)
+            mask[mask] = segment.parts[rows[mask]] == parts[mask]
+            if mask.any():
+                yield segment, mask, rows[mask]
 
     def sample(self) -> np.ndarray:
-        """The canaries, and up to SAMPLE vectors evenly spaced over the parts, float32 (n, dim)."""
+        """Return the canaries and up to `SAMPLE_ROWS` evenly spaced vectors, float32 (n, dim)."""
         if self._sample is None:
             parts = self.parts()
-            some = parts[np.linspace(0, len(parts) - 1, min(SAMPLE, len(parts))).astype(np.int64)]
-            self._sample = np.concatenate([self.canaries, self.vectors(some)])
+            rows = np.linspace(0, len(parts) - 1, min(SAMPLE_ROWS, len(parts))).astype(np.int64)
+            self._sample = np.concatenate([self.canaries, self.vectors(parts[rows])])
         return self._sample
 
 
 class VectorIndexes:
-    """The vector indexes of a base, and the change that they cover; `snapshot` is the folder they
-    were read from."""
+    """The vector index of each modality of a base, and the change up to which they cover it."""
 
     def __init__(self, dim: int, canaries: Mapping[Modality, np.ndarray]) -> None:
-        self.dim, self.change, self.last_part = dim, 0, 0
+        self.dim = dim
+        self.change = 0
+        self.last_part = 0
         self.snapshot: Path | None = None
-        self.by_modality = {modality: VectorIndex(dim, canaries[modality]) for modality in MODALITIES}
+        """The snapshot folder that the first segments were read from."""
+        self.by_modality = {m: VectorIndex(dim, canaries[m]) for m in MODALITIES}
 
     def update(
         self, rows: Iterable[tuple[int, int, int, bytes, int, int]], removed: list[int], change: int
     ) -> None:
-        """Take over new parts, as the store tells them, then mask removed ones."""
-        for some in batched(rows, ROWS_PER_READ):
-            numbers, entries, codes, blobs, _, _ = zip(*some, strict=True)
-            if any(len(blob) != 2 * self.dim for blob in blobs):
-                raise BrokenData(
-                    "A vector of the base has another length than the rest: run `ravlm verify` on it."
-                )
-            vectors = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, self.dim)
-            parts, owners, kinds = (
-                np.array(column, np.int64) for column in (numbers, entries, codes)
-            )
-            for code, modality in MODALITY_BY_CODE.items():
-                if (here := kinds == code).any():
-                    self.by_modality[modality].extend(
-                        parts[here], owners[here], vectors[here].astype(np.float32)
-                    )
-            self.last_part = int(parts[-1])
+        """Add new parts (rows of `IndexSource.parts_after`), then mask the removed ones."""
+        for batch in batched(rows, ROWS_PER_READ):
+            self._add(batch)
         if removed:
+            parts = np.array(sorted(removed), np.int64)
             for index in self.by_modality.values():
-                index.drop(np.array(sorted(removed), np.int64))
+                index.delete(parts)
         self.change = change
+
+    def _add(self, batch: list[tuple[int, int, int, bytes, int, int]]) -> None:
+        numbers, owners, codes, blobs, _, _ = zip(*batch, strict=True)
+        if any(len(blob) != 2 * self.dim for blob in blobs):
+            raise wrong_vector_length()
+        vectors = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, self.dim)
+        parts = np.array(numbers, np.int64)
+        entries = np.array(owners, np.int64)
+        modality_codes = np.array(codes, np.int64)
+        for code, modality in MODALITY_BY_CODE.items():
+            mask = modality_codes == code
+            if mask.any():
+                index = self.by_modality[modality]
+                index.extend(parts[mask], entries[mask], vectors[mask].astype(np.float32))
+        self.last_part = int(parts[-1])
+
+
+def wrong_vector_length() -> BrokenData:
+    """Return the error for a stored vector whose length is not the base's dimension."""
+    return BrokenData(
+        "A stored vector has a different length than the others. Run `ravlm verify` on the base."
+    )
