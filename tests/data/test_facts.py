@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravlm.data.facts import Fact, entity_key, entity_name, split_list, parse_facts, read_facts
+from ravlm.data.facts import Fact, entity_key, entity_name, parse_facts, read_facts, split_list
 from ravlm.records import Entry
 
 

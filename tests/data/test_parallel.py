@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ravlm.data.parallel import parallel_map, batched
+from ravlm.data.parallel import batched, parallel_map
 
 
 def test_batched() -> None:

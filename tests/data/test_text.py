@@ -12,6 +12,7 @@ from ravlm.data import text as words_module
 from ravlm.data.text import (
     ChineseDictionary,
     is_chinese,
+    porter_stem,
     segment_chinese,
     split_sentences,
     split_words,
@@ -92,8 +93,10 @@ def dictionary() -> ChineseDictionary:
 
 
 def test_segmentation_cuts_as_a_reader_does(dictionary: ChineseDictionary) -> None:
-    """The package alone cut 图片|中的|动物, 国|家的|首都 and 骑|在|马上: it takes the fewest words, however
-    rare."""
+    """The package alone cut 图片|中的|动物, 国|家的|首都 and 骑|在|马上.
+
+    It takes the fewest words, however rare they are.
+    """
     wrong = []
     for phrase in PHRASES:
         found = " ".join(word.surface for word in dictionary.segment(phrase.replace(" ", "")))
@@ -265,3 +268,21 @@ def test_sentences_lose_only_white_space(text: str) -> None:
 )
 def test_segments_join_to_the_text(text: str, dictionary: ChineseDictionary) -> None:
     assert "".join(word.surface for word in dictionary.segment(text)) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "stem"),
+    [
+        ("running", "run"),
+        ("relational", "relat"),
+        ("is", "is"),
+        ("mp3s", "mp3s"),
+        ("猫", "猫"),
+        ("trekking", "trek"),
+        ("revved", "rev"),
+        ("trekks", "trekk"),
+    ],
+)
+def test_porter_stem(word: str, stem: str) -> None:
+    """Snowball alone left "trekk": its list of double consonants has no kk."""
+    assert porter_stem(word) == stem

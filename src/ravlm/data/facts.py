@@ -1,7 +1,4 @@
-"""What the texts of an entry say, taken apart: a name, `key: value` facts and free sentences.
-
-Knows no question, no encoder and no picture.
-"""
+"""Parse the texts of an entry into a name, `key: value` facts and sentences."""
 
 from __future__ import annotations
 
@@ -13,22 +10,26 @@ from typing import Any
 from ravlm.data.text import split_sentences
 from ravlm.records import Entry
 
-_LINE = re.compile(r"([^:：]{1,60})[:：](?!//)\s*(.*)")
+_KEY_VALUE_LINE = re.compile(r"([^:：]{1,60})[:：](?!//)\s*(.*)")
 _NOT_A_KEY = re.compile(r"[.!?;,。！？；，]|https?$")
-_CONJOINED = re.compile(r"(.+?)(?: and | & |和|与)(.+)")
+_CONJOINED_KEYS = re.compile(r"(.+?)(?: and | & |和|与)(.+)")
 _NAME_KEY = re.compile(
     r"(common |product |full )?name|entity|title|label|species|名称|名字|姓名|标题|商品名",
     re.IGNORECASE,
 )
 _NAME_METADATA = ("name", "entity", "title", "label", "common_name")
-_UNSAID_METADATA = {"split", "group", "id", "url", "source", "generated", "license", "licence"}
+_SKIPPED_METADATA = frozenset({
+    "split", "group", "id", "url", "source", "generated", "license", "licence",
+})  # fmt: skip
 _MAX_KEY_WORDS = 6
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that an entry says: `key: value`, or a sentence (`key` empty) under the heading
-    `section`."""
+    """One statement of an entry: `key: value`, or a sentence (with an empty `key`).
+
+    `section` is the heading it stands under.
+    """
 
     key: str
     value: str
@@ -41,39 +42,41 @@ class Fact:
 
 
 def read_facts(entry: Entry) -> list[Fact]:
-    """The facts of an entry's texts in order, then those of its metadata; none twice."""
-    found: dict[tuple[str, str], Fact] = {}
-    for fact in [f for text in entry.texts for f in parse_facts(text)] + _metadata_facts(
-        entry.metadata
-    ):
-        found.setdefault((fact.key.casefold(), fact.value.casefold()), fact)
-    return list(found.values())
+    """Return the facts of an entry's texts, in order, and of its metadata, without duplicates."""
+    unique: dict[tuple[str, str], Fact] = {}
+    text_facts = [fact for text in entry.texts for fact in parse_facts(text)]
+    for fact in text_facts + _metadata_facts(entry.metadata):
+        unique.setdefault((fact.key.casefold(), fact.value.casefold()), fact)
+    return list(unique.values())
 
 
 def parse_facts(text: str) -> list[Fact]:
-    """The facts of one text: a `key: value` line each, every other line sentence by sentence.
+    """Return the facts of one text: one per `key: value` line, and one per sentence of other lines.
 
-    A line `heading:` without a value is the `section` of what follows, up to the next key. Where a
-    key joins two ("Country and volume: Italy, 180g") and the value has two parts, it becomes two
-    facts."""
+    A line `heading:` without a value is the `section` of the lines that follow, up to the next key.
+    If a key joins two ("Country and volume: Italy, 180g") and the value has two parts, the line
+    becomes two facts.
+    """
     facts: list[Fact] = []
     section = ""
-    for raw in text.splitlines():
-        line = raw.strip("\ufeff \t")
-        match = _LINE.fullmatch(line)
-        if match is None or _NOT_A_KEY.search(match[1]) or len(match[1].split()) > _MAX_KEY_WORDS:
+    for raw_line in text.splitlines():
+        line = raw_line.strip("\ufeff \t")
+        match = _KEY_VALUE_LINE.fullmatch(line)
+        if match is None or not _is_key(match[1]):
             facts.extend(Fact("", sentence, section) for sentence in split_sentences(line))
         elif match[2]:
             section = ""
-            facts.extend(_split_conjoined(_plain(match[1]), match[2].strip()))
+            facts.extend(_split_conjoined(_clean_key(match[1]), match[2].strip()))
         else:
-            section = _plain(match[1])
+            section = _clean_key(match[1])
     return facts
 
 
 def entity_name(entry: Entry) -> str:
-    """The name of what the entry is about: its first line whose key means "name", else its
-    metadata; "" for none."""
+    """Return the name of the entity that the entry is about, or "".
+
+    It is the value of the first line whose key means "name", else of such a metadata key.
+    """
     for text in entry.texts:
         for fact in parse_facts(text):
             if _NAME_KEY.fullmatch(fact.key):
@@ -87,46 +90,54 @@ def entity_name(entry: Entry) -> str:
 
 
 def entity_key(entry: Entry) -> str:
-    """What entries of one entity have in common: the name, else metadata `group`, else the entry's
-    own id."""
+    """Return a key that all entries of one entity share.
+
+    It is the name, else the metadata `group`, else the entry's own id.
+    """
     name = entity_name(entry).casefold()
     return name or str(entry.metadata.get("group") or entry.id)
 
 
 def is_name_key(key: str) -> bool:
-    """Whether a key says what the thing is called."""
+    """Return whether the value of `key` is the name of the entity."""
     return _NAME_KEY.fullmatch(key) is not None
 
 
 def split_list(value: str) -> list[str]:
-    """A value that is a list, by commas, semicolons and 、: its items."""
+    """Return the items of a list that is separated by commas, semicolons or 、."""
     return [item.strip() for item in re.split(r",(?=\s)|[;，；、]", value) if item.strip()]
 
 
-def _plain(key: str) -> str:
+def _is_key(text: str) -> bool:
+    return not _NOT_A_KEY.search(text) and len(text.split()) <= _MAX_KEY_WORDS
+
+
+def _clean_key(key: str) -> str:
     return " ".join(key.replace("_", " ").strip("-*•#> \t").split())
 
 
 def _split_conjoined(key: str, value: str) -> list[Fact]:
-    keys, values = _CONJOINED.fullmatch(key), split_list(value)
+    keys = _CONJOINED_KEYS.fullmatch(key)
+    values = split_list(value)
     if keys is None or len(values) != 2:
         return [Fact(key, value)]
-    return [Fact(_plain(k), v) for k, v in zip(keys.groups(), values, strict=True)]
+    return [Fact(_clean_key(k), v) for k, v in zip(keys.groups(), values, strict=True)]
 
 
 def _metadata_facts(metadata: Mapping[str, Any]) -> list[Fact]:
     facts = []
     for key, value in metadata.items():
-        if key in _UNSAID_METADATA:
+        if key in _SKIPPED_METADATA:
             continue
         if isinstance(value, Mapping):
             facts.extend(_metadata_facts(value))
-        elif said := _say(value):
-            facts.append(Fact(_plain(key), said))
+        elif text := _value_text(value):
+            facts.append(Fact(_clean_key(key), text))
     return facts
 
 
-def _say(value: Any) -> str:
+def _value_text(value: Any) -> str:
+    """Return a metadata value as text, or "" for one that has no readable form."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str | int | float):
@@ -136,7 +147,4 @@ def _say(value: Any) -> str:
     return ""
 
 
-items = split_list  # temporary alias
-
-
-parse_text = parse_facts  # temporary alias
+items, parse_text = split_list, parse_facts  # temporary aliases

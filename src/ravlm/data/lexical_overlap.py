@@ -1,8 +1,4 @@
-"""How far the words of one text are found in another: English words by a crude stem, Chinese ones
-as they are.
-
-Knows no meaning; that is the encoder's matter.
-"""
+"""Lexical overlap of two texts: English words by a crude stem, Chinese words as they are."""
 
 from __future__ import annotations
 
@@ -10,45 +6,54 @@ from collections.abc import Set
 
 from ravlm.data.text import split_words
 
-_FUNCTION_WORDS = frozenset(
-    {
-        "'s", "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "being", "by", "call",
-        "called", "can", "could", "did", "do", "does", "each", "every", "for", "from", "give", "had", "has", "have",
-        "he", "her", "here", "hers", "him", "his", "how", "i", "in", "into", "is", "it", "its", "many", "may", "me",
-        "mine", "much", "must", "my", "name", "no", "not", "of", "on", "one", "or", "our", "ours", "per", "please",
-        "shall", "she", "should", "so", "some", "tell", "than", "that", "the", "their", "theirs", "them", "then",
-        "there", "these", "they", "this", "those", "to", "us", "was", "we", "were", "what", "when", "where", "which",
-        "who", "whom", "whose", "why", "will", "with", "would", "yes", "you", "your", "yours",
-    }
-)  # fmt: skip
-_ENDINGS = ("ies", "ing", "ed", "es", "s", "y")
-_SHORTEST_STEM, _SHORTEST_COGNATE = 3, 5
+_FUNCTION_WORDS = frozenset({
+    "'s", "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "being", "by",
+    "call", "called", "can", "could", "did", "do", "does", "each", "every", "for", "from", "give",
+    "had", "has", "have", "he", "her", "here", "hers", "him", "his", "how", "i", "in", "into",
+    "is", "it", "its", "many", "may", "me", "mine", "much", "must", "my", "name", "no", "not",
+    "of", "on", "one", "or", "our", "ours", "per", "please", "shall", "she", "should", "so",
+    "some", "tell", "than", "that", "the", "their", "theirs", "them", "then", "there", "these",
+    "they", "this", "those", "to", "us", "was", "we", "were", "what", "when", "where", "which",
+    "who", "whom", "whose", "why", "will", "with", "would", "yes", "you", "your", "yours",
+})  # fmt: skip
+_SUFFIXES = ("ies", "ing", "ed", "es", "s", "y")
+_MIN_STEM = 3  # characters
+_MIN_COGNATE = 5  # characters; shorter words begin alike by chance
+_COGNATE_WEIGHT = 2 / 3
 
 
 def content_words(text: str) -> frozenset[str]:
-    """The stems of the words of `text` that carry meaning."""
+    """Return the stems of the words of `text` that carry meaning."""
     return frozenset(_stem(word) for word in split_words(text) if word not in _FUNCTION_WORDS)
 
 
-def overlap(wanted: Set[str], given: Set[str]) -> float:
-    """The share of the stems `wanted` that are among `given`, 0 to 1; one that begins alike
-    (colour, color; kilocalorie, kilokalori) counts two thirds. 0 where nothing is wanted."""
-    if not wanted:
+def overlap(query: Set[str], text: Set[str]) -> float:
+    """Return the fraction of the stems `query` that occur in `text`, 0 to 1.
+
+    A stem that only begins like one of `text` (colour, color; kilocalorie, kilokalori) counts two
+    thirds. An empty query gives 0.
+    """
+    if not query:
         return 0.0
-    beginnings = {word[: _SHORTEST_COGNATE - 1] for word in given if len(word) >= _SHORTEST_COGNATE}
-    found = sum(
-        1.0 if word in given else 2 / 3 if _cognate(word) in beginnings else 0.0 for word in wanted
-    )
-    return found / len(wanted)
+    prefixes = {_prefix(word) for word in text} - {None}
+    weights = (_match_weight(word, text, prefixes) for word in query)
+    return sum(weights) / len(query)
 
 
-def _cognate(word: str) -> str | None:
-    return word[: _SHORTEST_COGNATE - 1] if len(word) >= _SHORTEST_COGNATE else None
+def _match_weight(word: str, text: Set[str], prefixes: Set[str | None]) -> float:
+    if word in text:
+        return 1.0
+    return _COGNATE_WEIGHT if _prefix(word) in prefixes else 0.0
+
+
+def _prefix(word: str) -> str | None:
+    """Return the first characters that cognates share, or None for a word that is too short."""
+    return word[: _MIN_COGNATE - 1] if len(word) >= _MIN_COGNATE else None
 
 
 def _stem(word: str) -> str:
     word = word.removesuffix("'s").removesuffix("’s")
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
-            return word[: -len(ending)]
+    for suffix in _SUFFIXES:
+        if word.endswith(suffix) and len(word) - len(suffix) >= _MIN_STEM:
+            return word[: -len(suffix)]
     return word

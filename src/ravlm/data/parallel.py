@@ -1,5 +1,4 @@
-"""Bounded parallel mapping: work done ahead of its reader, in order. Knows nothing of what is
-mapped."""
+"""Bounded parallel mapping: results are computed ahead of the consumer, in order."""
 
 from __future__ import annotations
 
@@ -16,28 +15,28 @@ R = TypeVar("R")
 def parallel_map(
     function: Callable[[T], R], items: Iterable[T], workers: int, lookahead: int
 ) -> Iterator[R]:
-    """`map(function, items)` in order, at most `lookahead` results ahead of the reader, in
-    `workers` threads.
+    """Yield `function(item)` for each item, in order, computed in `workers` threads.
 
-    An exception of `function` is raised where its result would have come.
+    At most `lookahead` results are computed ahead of the consumer. An exception of `function` is
+    raised where its result would have been yielded.
     """
     source = iter(items)
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[R]] = deque(
+        pending: deque[Future[R]] = deque(
             pool.submit(function, item) for item in islice(source, lookahead)
         )
         try:
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(function, item) for item in islice(source, 1))
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(function, item) for item in islice(source, 1))
                 yield result
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
+    """Yield lists of `size` items; the last one may be shorter."""
     source = iter(items)
     while batch := list(islice(source, size)):
         yield batch

@@ -1,7 +1,8 @@
-"""Words and sentences of English and Chinese text. Knows no encoder and no index.
+"""Split English and Chinese text into words and sentences.
 
-Chinese words come from a `ChineseDictionary`, which the caller loads and keeps; without one, runs
-of Chinese characters fall apart into overlapping pairs."""
+Chinese words come from a `ChineseDictionary`, which the caller loads and keeps. Without one, a run
+of Chinese characters is split into overlapping bigrams.
+"""
 
 from __future__ import annotations
 
@@ -13,75 +14,108 @@ __all__ = [
     "ChineseDictionary",
     "ChineseWord",
     "is_chinese",
+    "porter_stem",
     "segment_chinese",
-    "sentences",
-    "words",
+    "split_sentences",
+    "split_words",
 ]
 
 _HAS_HAN = re.compile(f"[{HAN}]")
-_RUN = re.compile(rf"([{HAN}]+)|\d+(?:[.,]\d+)+|[^\W{HAN}_]+(?:['’][^\W{HAN}_]+)*")
-_WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:['’][^\W_]+)*")
-"""What of _RUN is left where nothing is Chinese."""
-_NUMBER = re.compile(r"\d[.,]\d")
-"""Where a stop does not part words. Without it, in an ASCII text without ', all but letters and
-digits part them."""
-_BLANKS = bytes(code if chr(code).isalnum() else 32 for code in range(128)) + bytes(128)
-_END = re.compile(r"""[。！？]+["'”’」』）)]*|[.!?]+["'”’)\]]*(?=\s|$)|\n+""")
+_NUMBER = r"\d+(?:[.,]\d+)+"
+_RUN = re.compile(rf"([{HAN}]+)|{_NUMBER}|[^\W{HAN}_]+(?:['’][^\W{HAN}_]+)*")
+_NON_CHINESE_WORD = re.compile(rf"{_NUMBER}|[^\W_]+(?:['’][^\W_]+)*")
+_NUMBER_WITH_POINT = re.compile(r"\d[.,]\d")
+_SEPARATORS_TO_SPACES = bytes(
+    code if chr(code).isalnum() else ord(" ") for code in range(128)
+) + bytes(128)
+"""`bytes.translate` table: every ASCII character that is no letter or digit becomes a space."""
+_SENTENCE_END = re.compile(r"""[。！？]+["'”’」』）)]*|[.!?]+["'”’)\]]*(?=\s|$)|\n+""")
 _ABBREVIATION = re.compile(
-    r"(?:\b[A-Z]|\b(?i:Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|No|vs|etc|ca|cf|approx|incl|e\.g|i\.e|a\.m|p\.m))\.$"
+    r"(?:\b[A-Z]|\b(?i:Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|No|vs|etc|ca|cf|approx|incl"
+    r"|e\.g|i\.e|a\.m|p\.m))\.$"
 )
 
 
+_LOWERCASE_WORD = re.compile(r"[a-z]{3,}")
+_DOUBLED_CONSONANT = re.compile(r"([chjkqvwx])\1$")
+
+
 def is_chinese(text: str) -> bool:
-    """Whether `text` has Chinese characters."""
+    """Return whether `text` contains Chinese characters."""
     return not text.isascii() and _HAS_HAN.search(text) is not None
 
 
 def split_sentences(text: str) -> list[str]:
-    """`text` in sentences, English and Chinese, each stripped, in order; line ends end a sentence.
+    """Return the English and Chinese sentences of `text`, stripped, in order.
 
-    Only white space is lost. A stop after an initial or a usual abbreviation (Mr., e.g.) ends no
-    sentence."""
-    found, start = [], 0
-    for end in _END.finditer(text):
+    A line break ends a sentence; a period after an initial or a common abbreviation (Mr., e.g.)
+    does not. Only white space is lost.
+    """
+    pieces = []
+    start = 0
+    for end in _SENTENCE_END.finditer(text):
         piece = text[start : end.end()]
-        if not (end[0] == "." and _ABBREVIATION.search(piece) and text[end.end() :].strip(" ")):
-            found.append(piece.strip())
+        is_abbreviation = end[0] == "." and _ABBREVIATION.search(piece)
+        if not (is_abbreviation and text[end.end() :].strip(" ")):
+            pieces.append(piece.strip())
             start = end.end()
-    found.append(text[start:].strip())
-    return [s for s in found if s]
+    pieces.append(text[start:].strip())
+    return [piece for piece in pieces if piece]
 
 
 def split_words(text: str, dictionary: ChineseDictionary | None = None) -> list[str]:
-    """`text` in lower-cased words, without punctuation; Chinese by `dictionary`, else in
-    overlapping pairs."""
-    if (
-        text.isascii()
-        and "'" not in text
-        and not (("." in text or "," in text) and _NUMBER.search(text))
-    ):
-        return text.lower().encode().translate(_BLANKS).decode().split()
+    """Return the lower-cased words of `text`, without punctuation.
+
+    Chinese is segmented by `dictionary`, or into overlapping bigrams without one.
+    """
+    if _is_plain_ascii(text):  # the common case, several times faster than a regular expression
+        return text.lower().encode().translate(_SEPARATORS_TO_SPACES).decode().split()
     if not is_chinese(text):
-        return _WORD.findall(text.lower())
-    found: list[str] = []
+        return _NON_CHINESE_WORD.findall(text.lower())
+    words: list[str] = []
     for match in _RUN.finditer(text.lower()):
-        run = match[1]
-        if run is None:
-            found.append(match[0])
+        chinese_run = match[1]
+        if chinese_run is None:
+            words.append(match[0])
         elif dictionary is None:
-            found.extend([run[i : i + 2] for i in range(len(run) - 1)] or [run])
+            bigrams = [chinese_run[i : i + 2] for i in range(len(chinese_run) - 1)]
+            words.extend(bigrams or [chinese_run])
         else:
-            found.extend(word.surface for word in dictionary.segment(run))
-    return found
+            words.extend(word.surface for word in dictionary.segment(chinese_run))
+    return words
 
 
 def segment_chinese(text: str, dictionary: ChineseDictionary | None = None) -> list[ChineseWord]:
-    """`text` in Chinese words with their meanings. Loads the dictionary (a third of a second)
-    unless one is given."""
+    """Return the Chinese words of `text` with their meanings.
+
+    Loads a dictionary (a third of a second) unless one is passed.
+    """
     return (dictionary or ChineseDictionary()).segment(text)
 
 
-words = split_words  # temporary alias
+def porter_stem(word: str) -> str:
+    """Return the stem of a lower-cased English word: "running" -> "run", "happy" -> "happi".
+
+    Porter's algorithm of 1980 ("An algorithm for suffix stripping", Program 14, 130-137). A word
+    that is shorter than three letters, or has other characters than a to z, is returned unchanged.
+    """
+    from snowballstemmer import stemmer
+
+    if not _LOWERCASE_WORD.fullmatch(word):
+        return word
+    # A stemmer keeps its state in attributes and is not thread-safe; a new one costs 1 µs.
+    stem = stemmer("porter").stemWord(word)
+    # Porter undoubles every consonant but l, s, z; Snowball does not know cc, kk, vv ...: trekking.
+    if _DOUBLED_CONSONANT.search(stem) and word[len(stem) :].startswith(("ed", "ing")):
+        return stem[:-1]
+    return stem
 
 
-sentences = split_sentences  # temporary alias
+def _is_plain_ascii(text: str) -> bool:
+    """Return whether words are exactly the runs of ASCII letters and digits in `text`."""
+    if not text.isascii() or "'" in text:
+        return False
+    return not (("." in text or "," in text) and _NUMBER_WITH_POINT.search(text))
+
+
+words, sentences = split_words, split_sentences  # temporary aliases
