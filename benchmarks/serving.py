@@ -1,13 +1,14 @@
-"""The server beside the bare library: python benchmarks/serving.py [--seconds 5] [--load 60] [--kb
-FOLDER]
+"""Compare the server with direct calls of the library.
 
-A base of the demo's photos (or `--kb`) with the starter is served by a process of its own. For
-search, embeddings and questions: the calls of the library in this process, one after another; then
-requests over HTTP by 1, 8 and 32 clients that each send the next one when the last is answered.
-Beside the time on the clock stands the processor's, which other work on the machine leaves alone:
-of this process for the library's calls, of the server's for requests. No words are asked twice.
-`--load`: 50 clients for so many seconds, all verbs mixed; what was lost, and the server's memory at
-each tenth of the time. Clients and server share the machine."""
+    python benchmarks/serving.py [--seconds 5] [--load 60] [--kb FOLDER]
+
+A process of its own serves the knowledge base of the demo (or `--kb`) with the starter. For search,
+embeddings and questions the script measures sequential calls of the library in this process, then
+HTTP requests by 1, 8 and 32 clients, each of which waits for a response before its next request.
+Next to the wall-clock time it reports CPU time, which other work on the machine hardly affects: of
+this process for library calls, of the server for requests. No text is sent twice. `--load` runs 50
+clients for that many seconds, all verbs mixed, and reports failed requests and the server's memory
+at each tenth of the time. Clients and server share the machine."""
 
 from __future__ import annotations
 
@@ -56,14 +57,14 @@ Call = tuple[str, dict[str, Any]]
 
 
 def make_base(folder: Path) -> Path:
-    """The base of `ravlm demo`."""
+    """Build the knowledge base of `ravlm demo`."""
     command = [sys.executable, "-m", "ravlm.cli", "demo", "--out", str(folder / "demo"), "--json"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder / "demo" / "kb"
 
 
 def calls(kb: Path) -> dict[str, tuple[list[Call], list[Callable[[], object]]]]:
-    """For each verb: requests, and the same calls of the library."""
+    """Return for each verb the requests, and the same calls of the library."""
     base = KnowledgeBase.open(kb)
     model = RetrievalAugmentedVLM(base)
     entries = base.page(200).entries
@@ -77,7 +78,7 @@ def calls(kb: Path) -> dict[str, tuple[list[Call], list[Callable[[], object]]]]:
         f"{name} {place}, photo {number}"
         for number, place, question, name in rounds[:: len(QUESTIONS)]
     ]
-    asked = [
+    questions = [
         f"{question[:-1]}: the {name} {place} of photo {number}?"
         for number, place, question, name in rounds
     ]
@@ -94,8 +95,8 @@ def calls(kb: Path) -> dict[str, tuple[list[Call], list[Callable[[], object]]]]:
             [lambda text=text: encoder.encode_texts([text]) for text in words],  # type: ignore[misc]
         ),
         "ask": (
-            [("/v1/ask", {"question": question}) for question in asked],
-            [lambda question=question: model.ask(question) for question in asked],  # type: ignore[misc]
+            [("/v1/ask", {"question": question}) for question in questions],
+            [lambda question=question: model.ask(question) for question in questions],  # type: ignore[misc]
         ),
         "ask about a picture": (
             [("/v1/ask", {"question": QUESTIONS[0], "image": url}) for url in urls],
@@ -106,7 +107,7 @@ def calls(kb: Path) -> dict[str, tuple[list[Call], list[Callable[[], object]]]]:
 
 @contextmanager
 def served(kb: Path) -> Iterator[tuple[int, psutil.Process]]:
-    """The port and process of a server that is ready."""
+    """Start a server, wait until it is ready, and yield its port and process."""
     command = [sys.executable, "-m", "ravlm.cli", "serve", str(kb), "--port", "0", "--json"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None
@@ -125,11 +126,10 @@ def served(kb: Path) -> Iterator[tuple[int, psutil.Process]]:
 
 
 class Client:
-    """One connection that is kept open; sends bytes that are ready, so that it costs little beside
-    the server."""
+    """One persistent connection that sends prepared bytes, so it costs little CPU time itself."""
 
     async def ask(self, port: int, request: bytes) -> int:
-        """The status of the answer; the body is read to its end."""
+        """Send a request, read the whole response, and return its status."""
         if not hasattr(self, "reader"):
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
         self.writer.write(request)
@@ -144,79 +144,85 @@ class Client:
 def as_bytes(call: Call) -> bytes:
     path, body = call
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
-    return f"{head}\r\n\r\n".encode() + data
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
+        f"Content-Length: {len(data)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + data
 
 
 async def drive(
     port: int, requests: Sequence[bytes], clients: int, seconds: float
 ) -> tuple[list[float], Counter[int]]:
-    """Latencies and statuses of all that was asked in so many seconds."""
+    """Return the latencies and statuses of all requests within `seconds`."""
     numbers, latencies, statuses = count(), [], Counter[int]()
     end = time.perf_counter() + seconds
 
     async def one() -> None:
         client = Client()
         while time.perf_counter() < end:
-            began = time.perf_counter()
+            start_time = time.perf_counter()
             try:
                 status = await client.ask(port, requests[next(numbers) % len(requests)])
             except (OSError, asyncio.IncompleteReadError):
                 status, client = 0, Client()
-            latencies.append(time.perf_counter() - began)
+            latencies.append(time.perf_counter() - start_time)
             statuses[status] += 1
 
     await asyncio.gather(*(one() for _ in range(clients)))
     return latencies, statuses
 
 
-def figures(latencies: Sequence[float], seconds: float, spent: float) -> dict[str, float]:
-    """Median and 95th percentile in milliseconds, how many a second, and the processor's
-    milliseconds for each, of `spent` seconds."""
-    cuts, done = statistics.quantiles(latencies, n=20), len(latencies)
+def figures(latencies: Sequence[float], seconds: float, cpu_seconds: float) -> dict[str, float]:
+    """Return median and 95th percentile in ms, requests per second, and CPU ms per request; the
+    requests took `cpu_seconds` in total."""
+    twentieths = statistics.quantiles(latencies, n=20)
+    num_requests = len(latencies)
     return {
         "p50": round(statistics.median(latencies) * 1e3, 2),
-        "p95": round(cuts[18] * 1e3, 2),
-        "per_second": round(done / seconds, 2),
-        "processor": round(spent / done * 1e3, 2),
+        "p95": round(twentieths[18] * 1e3, 2),
+        "per_second": round(num_requests / seconds, 2),
+        "processor": round(cpu_seconds / num_requests * 1e3, 2),
     }
 
 
-def spent_by(process: psutil.Process) -> float:
-    """Seconds of the processor that a process has had."""
+def cpu_time(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process."""
     times = process.cpu_times()
     return times.user + times.system
 
 
 def bare(work: Sequence[Callable[[], object]], seconds: float) -> dict[str, float]:
-    """The library's calls, one after another."""
-    for each in work[:5]:
-        each()
+    """Measure sequential calls of the library."""
+    for call in work[:5]:
+        call()
     latencies: list[float] = []
-    began, spent = time.perf_counter(), time.process_time()
-    while time.perf_counter() - began < seconds:
+    start_time, cpu_seconds = time.perf_counter(), time.process_time()
+    while time.perf_counter() - start_time < seconds:
         start = time.perf_counter()
         work[len(latencies) % len(work)]()
         latencies.append(time.perf_counter() - start)
-    return figures(latencies, time.perf_counter() - began, time.process_time() - spent)
+    return figures(latencies, time.perf_counter() - start_time, time.process_time() - cpu_seconds)
 
 
 def load(
     port: int, process: psutil.Process, requests: Sequence[bytes], seconds: float
 ) -> dict[str, Any]:
-    """50 clients: what was lost, and the memory at each tenth of the time."""
+    """Run 50 clients; return the statuses, and the memory in MiB at each tenth of the time."""
     latencies: list[float] = []
-    statuses, memory, spent = Counter[int](), [], spent_by(process)
+    statuses, memory, cpu_seconds = Counter[int](), [], cpu_time(process)
     for tenth in range(10):
         start = tenth * len(requests) // 10
-        found, more = asyncio.run(
+        tenth_latencies, tenth_statuses = asyncio.run(
             drive(port, [*requests[start:], *requests[:start]], 50, seconds / 10)
         )
-        latencies += found
-        statuses += more
+        latencies += tenth_latencies
+        statuses += tenth_statuses
         memory.append(round(process.memory_info().rss / 2**20))
     return {"statuses": dict(statuses), "MiB": memory} | figures(
-        latencies, seconds, spent_by(process) - spent
+        latencies, seconds, cpu_time(process) - cpu_seconds
     )
 
 
@@ -232,23 +238,25 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp())
     try:
         kb = options.kb or make_base(scratch)
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         ready: dict[str, list[bytes]] = {}
-        for verb, (asked, work) in calls(kb).items():
-            ready[verb] = [as_bytes(call) for call in asked]
-            found[verb] = {"library": bare(work, options.seconds)}
+        for verb, (questions, work) in calls(kb).items():
+            ready[verb] = [as_bytes(call) for call in questions]
+            results[verb] = {"library": bare(work, options.seconds)}
         with served(kb) as (port, process):
             for verb, requests in ready.items():
                 asyncio.run(drive(port, requests[-100:], 4, 1))
-                for place, clients in enumerate(CLIENTS):
-                    start, spent = place * len(requests) // len(CLIENTS), spent_by(process)
+                for index, clients in enumerate(CLIENTS):
+                    start, cpu_seconds = index * len(requests) // len(CLIENTS), cpu_time(process)
                     latencies, statuses = asyncio.run(
                         drive(port, requests[start:], clients, options.seconds)
                     )
                     assert set(statuses) == {200}, statuses
-                    spent = spent_by(process) - spent
-                    found[verb][f"{clients} clients"] = figures(latencies, options.seconds, spent)
-                for name, row in found[verb].items():
+                    cpu_seconds = cpu_time(process) - cpu_seconds
+                    results[verb][f"{clients} clients"] = figures(
+                        latencies, options.seconds, cpu_seconds
+                    )
+                for name, row in results[verb].items():
                     cells = "  ".join(f"{what} {value:8.1f}" for what, value in row.items())
                     print(f"{verb:20} {name:12} {cells}", flush=True)
             if options.load:
@@ -257,11 +265,11 @@ def main() -> None:
                         islice(zip(*map(cycle, ready.values()), strict=True), 5_000)
                     )
                 )
-                found["load of 50 clients"] = load(port, process, mixed, options.load)
-                print(f"load of 50 clients for {options.load:g} s: {found['load of 50 clients']}")
+                results["load of 50 clients"] = load(port, process, mixed, options.load)
+                print(f"load of 50 clients for {options.load:g} s: {results['load of 50 clients']}")
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     finally:
         shutil.rmtree(scratch)
 

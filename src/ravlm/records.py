@@ -1,12 +1,12 @@
-"""The records that cross layers: small frozen dataclasses, nothing else.
+"""Records that cross layers: small frozen dataclasses, and the one JSON form of each.
 
-Knows no file format, no encoder and no store. An image is a path (`str` or `Path`), bytes or a PIL
-image, everywhere; it is opened by `ravlm.data.images` only."""
+An image is a path (`str` or `Path`), an http(s) address, bytes or a PIL image everywhere. Only
+`ravlm.data.images` opens it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
 Modality: TypeAlias = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
+_DIGITS = 6
+"""Decimal places of scores and confidences in JSON."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and the texts that describe it, to train on."""
+    """An image and the texts that describe it: one training example of an encoder.
+
+    >>> Pair("cat.jpg", ("a tabby cat", "a cat on a chair")).text
+    'a tabby cat'
+    """
 
     image: ImageSource
     texts: tuple[str, ...]
@@ -36,10 +42,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Entry:
-    """A record of a knowledge base: a picture, texts, or both, and metadata (JSON types).
+    """A record of a knowledge base: an image, texts, or both, and metadata (JSON types).
 
-    The metadata key `group` names what belongs together: the leakage guard never shows an entry to
-    its own group."""
+    Entries with the same metadata key `group` belong together: the leakage guard hides them from
+    each other.
+
+    >>> Entry("cat", "cat.jpg", ("a tabby cat",), {"year": 2011}).text
+    'a tabby cat'
+    """
 
     id: str
     image: ImageSource | None = None
@@ -48,34 +58,82 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """The first text; an empty string where there is none."""
+        """The first text, or an empty string if there is none."""
         return self.texts[0] if self.texts else ""
+
+    def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
+        """Return the JSON form.
+
+        `image_url` maps an entry with an image to where its image can be read; the default is the
+        stored path or address, and None for an image in memory.
+
+        >>> Entry("cat", "cat.jpg", ("a tabby cat",)).to_dict()
+        {'id': 'cat', 'texts': ['a tabby cat'], 'metadata': {}, 'image_url': 'cat.jpg'}
+        """
+        locate = image_url or image_location
+        return {
+            "id": self.id,
+            "texts": list(self.texts),
+            "metadata": dict(self.metadata),
+            "image_url": None if self.image is None else locate(self),
+        }
+
+
+ImageUrl: TypeAlias = Callable[[Entry], "str | None"]
+"""Maps an entry to the address under which a client can read its image."""
+
+
+def image_location(entry: Entry) -> str | None:
+    """Return the path or address of the entry's image; None if it has none or only bytes."""
+    return os.fspath(entry.image) if isinstance(entry.image, str | os.PathLike) else None
 
 
 @dataclass(frozen=True)
 class Part:
-    """What of an entry has a vector of its own: its image, or one passage of one text."""
+    """A piece of an entry with its own vector: the image, or one passage of one text."""
 
     modality: Modality
     index: int = 0
-    """Which of the entry's texts (0 for an image)."""
+    """Index of the entry's text; 0 for an image."""
     text: str = ""
-    """The passage itself; empty for an image."""
+    """The passage; empty for an image."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form.
+
+        >>> Part("text", 1, "Eyes: green").to_dict()
+        {'modality': 'text', 'index': 1, 'text': 'Eyes: green'}
+        """
+        return {"modality": self.modality, "index": self.index, "text": self.text}
 
 
 @dataclass(frozen=True)
 class Hit:
-    """An entry that a search found. `score`: higher is better; a cosine for a dense search, else
-    the last stage's."""
+    """An entry returned by a search.
+
+    >>> Hit(Entry("cat", texts=("a tabby cat",)), 0.9, Part("text", 0, "a tabby cat")).score
+    0.9
+    """
 
     entry: Entry
     score: float
+    """Higher is better: a cosine after dense search, else the score of the last stage."""
     part: Part
+    """The part of the entry that matched."""
+
+    def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
+        """Return the JSON form: `id`, `score` and `part`, then the other keys of the entry.
+
+        The score is rounded to 6 decimal places. `image_url` as in `Entry.to_dict`.
+        """
+        entry = self.entry.to_dict(image_url)
+        score = round(float(self.score), _DIGITS)
+        return {"id": self.entry.id, "score": score, "part": self.part.to_dict()} | entry
 
 
 @dataclass(frozen=True)
 class Message:
-    """A turn of a talk: what was said, and the picture that came with it."""
+    """One turn of a conversation: its text and the image that came with it."""
 
     role: Literal["system", "user", "assistant"]
     text: str
@@ -84,26 +142,26 @@ class Message:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The hits that a generator is given, best first, and how far they are to be trusted."""
+    """The hits given to a generator, best first, and how well they support an output."""
 
     hits: tuple[Hit, ...] = ()
     weights: tuple[float, ...] = ()
-    """How likely each hit is about what is asked about, of all that were found (they sum to at most
-    1)."""
-    known: float = 1.0
-    """How likely what is asked about is in the base at all, 0 to 1."""
-    least: float = 0.0
-    """`known` below this is a reason to abstain."""
+    """For each hit, the probability that it is about the subject of the request; the sum is at
+    most 1 (candidates beyond the first k take the rest)."""
+    support: float = 1.0
+    """Probability that the base contains the subject of the request, 0 to 1."""
+    min_support: float = 0.0
+    """Abstention threshold: abstain when `support` is below it."""
     subject: str = ""
-    """The name in the question that the hits were found by; empty where a picture led to them."""
+    """The name in the question that led to the hits; empty if an image led to them."""
     trace: Mapping[str, Any] = field(default_factory=dict)
     searched: bool = True
-    """False for the closed book: nothing was looked for."""
+    """False for the closed book: the base was not searched."""
 
     @property
-    def enough(self) -> bool:
-        """Whether there is something to answer from."""
-        return bool(self.hits) and self.known >= self.least
+    def sufficient(self) -> bool:
+        """Whether the evidence supports an output."""
+        return bool(self.hits) and self.support >= self.min_support
 
 
 CLOSED_BOOK = Evidence(searched=False)
@@ -111,61 +169,97 @@ CLOSED_BOOK = Evidence(searched=False)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a generator said, and what it rests on."""
+    """The output of a generator and the evidence it is based on.
+
+    >>> Answer("A tabby cat. [1]", citations=("cat",), confidence=0.8).citations
+    ('cat',)
+    """
 
     text: str
     evidence: tuple[Hit, ...] = ()
+    """All hits that the generator read."""
     citations: tuple[str, ...] = ()
-    """Ids of the entries that the text rests on; empty when abstained."""
+    """Ids of the entries that the text is based on: `[1]` in the text is the first of them. Empty
+    when abstained."""
     confidence: float = 0.0
-    """0 to 1: how likely the answer is right."""
+    """Probability that the text is right, 0 to 1."""
     abstained: bool = False
+    """Whether the generator declined because the evidence does not support an output."""
     trace: Mapping[str, Any] = field(default_factory=dict)
-    """What was done: the query as glossed, scores, seconds a stage."""
+    """What was done: the query (glossed, if it was translated), scores, seconds per stage."""
+
+    def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
+        """Return the JSON form: all fields, the evidence as `Hit.to_dict`.
+
+        The confidence is rounded to 6 decimal places. `image_url` as in `Entry.to_dict`.
+        """
+        return {
+            "text": self.text,
+            "citations": list(self.citations),
+            "confidence": round(float(self.confidence), _DIGITS),
+            "abstained": self.abstained,
+            "evidence": [hit.to_dict(image_url) for hit in self.evidence],
+            "trace": dict(self.trace),
+        }
+
+
+TextStream: TypeAlias = Generator[str, None, Answer]
+"""Yields pieces of an answer's text as they are generated, and returns the Answer."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A picture changed by an instruction; `image` equals the input, upright, where nothing was
-    done."""
+    """An image changed by an instruction."""
 
     image: Image.Image
+    """The result; equal to the upright input if nothing was changed."""
     region: np.ndarray | None = None
-    """Where it was changed: boolean, height x width of the input; None where nothing was done."""
+    """Where the image was changed: boolean (height, width) of the input; None if nowhere."""
     evidence: tuple[Hit, ...] = ()
-    """The retrieved pictures that steered the edit, the one that did so most first."""
+    """The retrieved images that guided the edit, the most influential first."""
     understood: str = ""
-    """A sentence: what was understood, and where nothing was done, why, and what can be asked."""
+    """A sentence: how the instruction was understood; if nothing was changed, why and what to
+    try."""
+
+    def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
+        """Return the JSON form without the pixels; `changed` is the share of changed pixels, 0 to
+        1."""
+        share = 0.0 if self.region is None else float(self.region.mean())
+        return {
+            "understood": self.understood,
+            "changed": round(share, _DIGITS),
+            "evidence": [hit.to_dict(image_url) for hit in self.evidence],
+        }
 
 
 @dataclass(frozen=True)
 class Example:
-    """One item of a task, with its reference."""
+    """One item of an evaluation task, with its reference."""
 
     id: str
     image: ImageSource | None = None
     text: str = ""
-    """What is asked, searched or instructed; empty for a caption."""
+    """The question, query or instruction; empty for captioning."""
     references: tuple[str, ...] = ()
-    """What is right: captions, answers, or ids of entries."""
+    """The correct captions, answers or entry ids."""
     edited_image: ImageSource | None = None
+    """The expected result of an edit."""
     mask: ImageSource | None = None
-    """What an edit should give, and where it should change the picture (white)."""
+    """Where an edit should change the image (white)."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """The row's other keys."""
+    """The other keys of the row."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a metric says about many items at once."""
+    """The result of a metric over a list of items."""
 
     value: float
     """On the scale of the reference implementation."""
     items: tuple[float, ...]
-    """The same for each item alone, in order."""
+    """The metric of each item alone, in input order."""
     signature: str
-    """What was computed and how: metric, tokenisation, version. Equal signatures may be
-    compared."""
+    """Metric, tokenization and version. Only scores with equal signatures are comparable."""
     counts: np.ndarray | None = None
-    """Of a metric that is no mean of its items: a row of counts an item; the value is computed from
-    their sum."""
+    """For a metric that is not a mean over items: one row of counts per item; `value` is computed
+    from their sum."""

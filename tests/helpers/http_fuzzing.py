@@ -1,5 +1,4 @@
-"""Malformed requests by the thousand, against the real server: no answer is a fault of it, none is
-waited for long.
+"""Send thousands of malformed requests to the real server: none may cause a 5xx or hang.
 
 `python -m tests.helpers.http_fuzzing --requests 10000` runs the long form; the suite runs a short
 one."""
@@ -24,62 +23,118 @@ import httpx2
 from tests.helpers.servers import Running, build, running, url_of
 
 RED = url_of("red")
-GOOD: list[tuple[str, str, dict[str, Any]]] = [
-    ("POST", "/v1/search", {"text": "red", "k": 3, "modality": "any", "where": {"year": {">=": 1990}}, "image": RED}),
+VALID_REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
+    (
+        "POST",
+        "/v1/search",
+        {"text": "red", "k": 3, "modality": "any", "where": {"year": {">=": 1990}}, "image": RED},
+    ),
     ("POST", "/v1/ask", {"question": "What is it?", "image": RED, "k": 2, "stream": True}),
     ("POST", "/v1/caption", {"image": RED, "where": "year > 1 and kind in [1, 2]"}),
     ("POST", "/v1/tell", {"prompt": "red", "image": RED}),
-    ("POST", "/v1/entries", {"entries": [{"id": "x", "text": "x", "metadata": {"a": [1, {"b": None}]}}]}),
+    (
+        "POST",
+        "/v1/entries",
+        {"entries": [{"id": "x", "text": "x", "metadata": {"a": [1, {"b": None}]}}]},
+    ),
     ("PUT", "/v1/entries/x", {"texts": ["a", "b"], "metadata": {}}),
     ("PATCH", "/v1/entries/red", {"metadata": {"year": 1}}),
     ("POST", "/v1/entries/remove", {"ids": ["x"]}),
     ("POST", "/v1/verify", {"sample": 1}),
     ("POST", "/v1/embeddings", {"model": "ravlm", "input": ["a", {"type": "text", "text": "b"}]}),
-    ("POST", "/v1/chat/completions", {"model": "ravlm", "stream": False, "messages": [
-        {"role": "user", "content": [{"type": "text", "text": "red?"},
-                                     {"type": "image_url", "image_url": {"url": RED}}]}]}),
-]  # fmt: skip
-ODD: list[Any] = [
-    None, True, -1, 0, 1e308, 2**70, -(2**70), 0.5, float("nan"), float("inf"), "", " ", "\0", "\ud800",
-    "\U0001f408" * 50, [], [[]], {}, {"": {}}, "data:", "data:image/png;base64,", "data:image/png;base64,%%", "file:///etc/passwd",
-    "http://127.0.0.1:1/", "../x", "x" * 30_000, {"a" * 300: 1}, "year >", "((((((((((", "not " * 200 + "a = 1",
-    {"$ref": "#"}, [None] * 100, {"type": "text"}, {"type": "image_url", "image_url": "x"}, "' OR 1=1 --",
-]  # fmt: skip
+    (
+        "POST",
+        "/v1/chat/completions",
+        {
+            "model": "ravlm",
+            "stream": False,
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "red?"},
+                        {"type": "image_url", "image_url": {"url": RED}},
+                    ],
+                }
+            ],
+        },
+    ),
+]
+ODD_VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1e308,
+    2**70,
+    -(2**70),
+    0.5,
+    float("nan"),
+    float("inf"),
+    "",
+    " ",
+    "\0",
+    "\ud800",
+    "\U0001f408" * 50,
+    [],
+    [[]],
+    {},
+    {"": {}},
+    "data:",
+    "data:image/png;base64,",
+    "data:image/png;base64,%%",
+    "file:///etc/passwd",
+    "http://127.0.0.1:1/",
+    "../x",
+    "x" * 30_000,
+    {"a" * 300: 1},
+    "year >",
+    "((((((((((",
+    "not " * 200 + "a = 1",
+    {"$ref": "#"},
+    [None] * 100,
+    {"type": "text"},
+    {"type": "image_url", "image_url": "x"},
+    "' OR 1=1 --",
+]
 
 
 def deep(levels: int) -> Any:
-    """A list in a list in a list ..."""
+    """Return a list nested `levels` deep."""
     value: Any = []
     for _ in range(levels):
         value = [value]
     return value
 
 
-def changed(chance: random.Random, value: Any) -> Any:
-    """A body with something in it that is not as it should be."""
+def mutate(chance: random.Random, value: Any) -> Any:
+    """Return a body with one value, key or nesting damaged."""
     if chance.random() < 0.25 or not isinstance(value, dict | list) or not value:
-        return chance.choice(ODD) if chance.random() < 0.97 else deep(chance.choice((30, 900)))
+        return (
+            chance.choice(ODD_VALUES) if chance.random() < 0.97 else deep(chance.choice((30, 900)))
+        )
     if isinstance(value, list):
-        place = chance.randrange(len(value))
-        return [changed(chance, each) if at == place else each for at, each in enumerate(value)]
+        index = chance.randrange(len(value))
+        return [mutate(chance, item) if i == index else item for i, item in enumerate(value)]
     key = chance.choice(list(value))
-    what = chance.random()
-    if what < 0.12:
-        return {name: each for name, each in value.items() if name != key}
-    if what < 0.24:
-        return {**value, "".join(chance.choices(string.printable, k=5)): chance.choice(ODD)}
-    return {**value, key: changed(chance, value[key])}
+    kind = chance.random()
+    if kind < 0.12:
+        return {name: item for name, item in value.items() if name != key}
+    if kind < 0.24:
+        return {**value, "".join(chance.choices(string.printable, k=5)): chance.choice(ODD_VALUES)}
+    return {**value, key: mutate(chance, value[key])}
 
 
-def by_body(chance: random.Random, client: httpx2.Client) -> httpx2.Response:
-    """A route's body, changed once or more, or its JSON damaged."""
-    method, path, body = chance.choice(GOOD)
+def send_damaged_body(chance: random.Random, client: httpx2.Client) -> httpx2.Response:
+    """Send a valid body with one or more mutations, or with damaged JSON."""
+    method, path, body = chance.choice(VALID_REQUESTS)
     for _ in range(chance.choice((1, 1, 2, 3))):
-        body = changed(chance, body)
+        body = mutate(chance, body)
     data = json.dumps(body).encode()
     if chance.random() < 0.3:
-        at = chance.randrange(len(data))
-        data = data[:at] + chance.randbytes(chance.randrange(4)) + data[at + chance.randrange(3) :]
+        index = chance.randrange(len(data))
+        noise = chance.randbytes(chance.randrange(4))
+        data = data[:index] + noise + data[index + chance.randrange(3) :]
     kinds = ("application/json",) * 6 + (
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -92,8 +147,8 @@ def by_body(chance: random.Random, client: httpx2.Client) -> httpx2.Response:
     )
 
 
-def by_path(chance: random.Random, client: httpx2.Client) -> httpx2.Response:
-    """Odd paths, ids, queries and methods."""
+def send_odd_path(chance: random.Random, client: httpx2.Client) -> httpx2.Response:
+    """Send an odd path, id, query or method."""
     start = chance.choice(
         ("/v1/entries/", "/v1/images/", "/v1/", "/page/", "/", "/v1/models/", "/v1/entries?after=")
     )
@@ -109,12 +164,13 @@ def by_path(chance: random.Random, client: httpx2.Client) -> httpx2.Response:
     )
 
 
-def by_wire(chance: random.Random, address: str) -> int:
-    """Bytes that are no request, or half of one; gives the status of the answer, 0 where the line
-    was closed."""
+def send_broken_http(chance: random.Random, address: str) -> int:
+    """Send bytes that are no valid request, or half of one. Return the status of the response, 0 if
+    the connection was closed."""
     host, port = address.removeprefix("http://").split(":")
     whole = (
-        b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
+        b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 14\r\n\r\n"
         b'{"text":"red"}'
     )
     data = bytearray(whole)
@@ -131,41 +187,42 @@ def by_wire(chance: random.Random, address: str) -> int:
                 b"{", b"zz\r\n{"
             )
         )
-    with socket.create_connection((host, int(port)), 20) as line:
-        line.sendall(data)
-        line.shutdown(socket.SHUT_WR)
+    with socket.create_connection((host, int(port)), 20) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
         try:
-            answer = line.recv(64)
+            response = connection.recv(64)
         except ConnectionResetError:
             return 0
-    return int(answer[9:12]) if answer.startswith(b"HTTP/1.1 ") else 0
+    return int(response[9:12]) if response.startswith(b"HTTP/1.1 ") else 0
 
 
 def fuzz(server: Running, requests: int, seed: int = 0) -> Counter[int]:
-    """Send that many; gives how often each status came. Raises AssertionError with what led to a
-    fault."""
-    chance, found = random.Random(seed), Counter[int]()
-    ways: list[Callable[[], int]] = [
-        lambda: by_body(chance, server.client).status_code,
-        lambda: by_path(chance, server.client).status_code,
-        lambda: by_wire(chance, server.address),
+    """Send malformed requests; return how often each status came. Raises AssertionError with the
+    number and seed of a request that fails."""
+    chance = random.Random(seed)
+    statuses = Counter[int]()
+    senders: list[Callable[[], int]] = [
+        lambda: send_damaged_body(chance, server.client).status_code,
+        lambda: send_odd_path(chance, server.client).status_code,
+        lambda: send_broken_http(chance, server.address),
     ]
     for number in range(requests):
         state = chance.getstate()
-        began = time.monotonic()
-        (way,) = chance.choices(ways, (7, 2, 1))
+        start = time.monotonic()
+        (send,) = chance.choices(senders, (7, 2, 1))
         try:
-            status = way()
+            status = send()
         except (httpx2.InvalidURL, httpx2.LocalProtocolError, UnicodeError):
             continue  # the client refuses to send it
         assert status < 500, (
             f"request {number} of the seed {seed} was answered by {status}; {hash(state)}"
         )
-        assert time.monotonic() - began < 10, f"request {number} of the seed {seed} hung"
-        found[status] += 1
+        assert time.monotonic() - start < 10, f"request {number} of the seed {seed} hung"
+        statuses[status] += 1
     assert server.client.get("/ready").status_code == 200
     assert server.post("/v1/search", text="red", k=1).status_code == 200
-    return found
+    return statuses
 
 
 def main() -> None:
@@ -175,12 +232,11 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, running(build(Path(folder) / "kb")) as server:
-        began = time.monotonic()
-        found = fuzz(server, options.requests, options.seed)
-        spent = time.monotonic() - began
-    print(
-        f"{sum(found.values()):,} malformed requests in {spent:.0f} s, by status: {dict(sorted(found.items()))}"
-    )
+        start = time.monotonic()
+        statuses = fuzz(server, options.requests, options.seed)
+        seconds = time.monotonic() - start
+    counts = dict(sorted(statuses.items()))
+    print(f"{sum(statuses.values()):,} malformed requests in {seconds:.0f} s, by status: {counts}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real server in a thread, over a small base, and pictures as clients send them."""
+"""A real server in a thread over a small base, and images as clients send them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import base64
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,14 @@ from typing import Any
 import httpx2
 from PIL import Image
 
-from ravlm.generation.base import Generator
+from ravlm.generation.base import Generator, Request
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Entry
+from ravlm.records import Answer, Entry, TextStream
 from ravlm.serving.app import create_app
 from ravlm.serving.engine import Engine
 from ravlm.serving.server import Server, listen
 from ravlm.serving.settings import Settings
-from ravlm.serving.state import Library
+from ravlm.serving.state import ServedModel
 from tests.helpers.fakes import COLOURS, FakeEncoder
 
 ENTRIES = {
@@ -34,7 +34,7 @@ ENTRIES = {
 
 
 def build(folder: Path) -> Path:
-    """A base of three pictured squares and two texts."""
+    """Build a base of three squares with images and two texts."""
     entries = [
         Entry(name, png(COLOURS[name]), (text,), {"year": year})
         for name, (text, year) in ENTRIES.items()
@@ -54,14 +54,43 @@ def png(colour: tuple[int, int, int], size: tuple[int, int] = (64, 48)) -> bytes
 
 
 def url_of(data: bytes | str) -> str:
-    """Bytes, or a colour's name, as a data URL."""
+    """Return image bytes, or a square of a named color, as a data URL."""
     data = png(COLOURS[data]) if isinstance(data, str) else data
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
+class BlockingGenerator(Generator):
+    """Answers "a b c" once `go` is set, and waits until then."""
+
+    name = "blocking"
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.batches: list[int] = []
+
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
+        self.batches.append(len(requests))
+        assert self.go.wait(30)
+        return [Answer("a b c", request.evidence.hits) for request in requests]
+
+
+class EndlessGenerator(Generator):
+    """Streams "word" twenty times a second and never ends."""
+
+    name = "endless"
+
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
+        return [Answer("word") for _ in requests]
+
+    def stream(self, request: Request) -> TextStream:
+        while True:
+            time.sleep(0.05)
+            yield "word "
+
+
 @dataclass
 class Running:
-    """A server that runs: its address, a client of it, and its engine."""
+    """A running server: its address, a client, its engine."""
 
     address: str
     client: httpx2.Client
@@ -79,14 +108,14 @@ def running(
     generator: str | Generator = "extractive",
     wait: bool = True,
 ) -> Iterator[Running]:
-    """The real server over `kb`, on a port of its own; `wait` until it is ready."""
+    """Run the real server over `kb` on a free port; `wait` until it is ready."""
     settings = settings or Settings(port=0)
-    library = Library(kb, generator, encoder=FakeEncoder())
+    served_model = ServedModel(kb, generator, encoder=FakeEncoder())
     headers = {} if settings.token is None else {"Authorization": f"Bearer {settings.token}"}
-    with listen(settings) as listening:
-        server = Server(create_app(library, settings), settings)
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
+    with listen(settings) as bound_socket:
+        server = Server(create_app(served_model, settings), settings)
+        address = f"http://127.0.0.1:{bound_socket.getsockname()[1]}"
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound_socket])))
         thread.start()
         with httpx2.Client(base_url=address, headers=headers, timeout=60) as client:
             try:
@@ -98,4 +127,4 @@ def running(
             finally:
                 server.should_exit = True
                 thread.join(30)
-                library.close()
+                served_model.close()

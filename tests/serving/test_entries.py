@@ -96,8 +96,11 @@ def test_change_what_is_given_and_nothing_else(server: Running, kb: Path, tmp_pa
     assert server.client.get("/v1/entries/red").json()["metadata"] == {"year": 1991}
     server.client.put("/v1/entries/red", json={"texts": ["only words now"]})
     assert server.client.get("/v1/entries/red").json() == {
-        "id": "red", "texts": ["only words now"], "metadata": {}, "image_url": None,
-    }  # fmt: skip
+        "id": "red",
+        "texts": ["only words now"],
+        "metadata": {},
+        "image_url": None,
+    }
     assert server.client.patch("/v1/entries/nowhere", json={"texts": ["x"]}).status_code == 404
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         kept = base.get("green")[0].image

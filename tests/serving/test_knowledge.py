@@ -7,7 +7,6 @@ import base64
 import io
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from PIL import Image
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
+from ravlm.records import Edit
 from tests.helpers.fakes import COLOURS, FakeEncoder
 from tests.helpers.servers import Running, png, running, url_of
 
@@ -63,16 +63,35 @@ def test_ask_caption_tell_are_what_the_library_says(server: Running, built: Path
         model = RetrievalAugmentedVLM(kb)
         red, blue = png(COLOURS["red"]), png(COLOURS["blue"])
         for path, body, expected in (
-            ("ask", {"question": "What size is it?", "image": url_of(blue)}, model.ask("What size is it?", blue)),
-            ("ask", {"question": "What colour is the red square?"}, model.ask("What colour is the red square?")),
-            ("ask", {"question": "这是什么颜色？", "image": url_of(red)}, model.ask("这是什么颜色？", red)),
-            ("ask", {"question": "What size is it?", "image": url_of(red), "k": 0},
-             model.ask("What size is it?", red, k=0)),
+            (
+                "ask",
+                {"question": "What size is it?", "image": url_of(blue)},
+                model.ask("What size is it?", blue),
+            ),
+            (
+                "ask",
+                {"question": "What colour is the red square?"},
+                model.ask("What colour is the red square?"),
+            ),
+            (
+                "ask",
+                {"question": "这是什么颜色？", "image": url_of(red)},
+                model.ask("这是什么颜色？", red),
+            ),
+            (
+                "ask",
+                {"question": "What size is it?", "image": url_of(red), "k": 0},
+                model.ask("What size is it?", red, k=0),
+            ),
             ("caption", {"image": url_of(red), "k": 2}, model.caption(red, k=2)),
             ("tell", {"image": url_of(red)}, model.tell(red)),
-            ("tell", {"prompt": "the blue square", "image": url_of(red)}, model.tell(red, "the blue square")),
+            (
+                "tell",
+                {"prompt": "the blue square", "image": url_of(red)},
+                model.tell(red, "the blue square"),
+            ),
             ("tell", {"prompt": "the green square"}, model.tell(prompt="the green square")),
-        ):  # fmt: skip
+        ):
             found = server.post(f"/v1/{path}", **body)
             assert found.status_code == 200, found.text
             said = found.json()
@@ -104,11 +123,9 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pixels = np.asarray(image).copy()
         pixels[region] = (30, 40, 220)
         if "nothing" in instruction:
-            return SimpleNamespace(
-                image=image, region=None, evidence=(), understood="Nothing is to be done."
-            )
+            return Edit(image=image, region=None, evidence=(), understood="Nothing is to be done.")
         hits = tuple(self.kb.search(text=instruction, k=k))
-        return SimpleNamespace(
+        return Edit(
             image=Image.fromarray(pixels),
             region=region,
             evidence=hits,
@@ -125,6 +142,7 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert picture(done["image"]).size == (64, 48)
         assert np.asarray(picture(done["region"]).convert("L")).mean() == pytest.approx(127.5)
         assert done["understood"] == "Make the sky blue."
+        assert done["changed"] == 0.5
         assert len(done["evidence"]) == 2
         left = server.post("/v1/edit", image=url_of("blue"), instruction="do nothing").json()
         assert left["region"] is None
@@ -187,65 +205,3 @@ def test_what_is_refused(server: Running, path: str, body: dict[str, Any], words
     assert words in error["message"]
     assert len(error["message"]) < 300
     assert error["type"] == "invalid_request_error"
-
-
-def test_a_batch_with_a_bad_one_loses_only_that(kb: Path) -> None:
-    """Requests that go together once failed together: a filter that can't be read took its
-    neighbours along."""
-    import asyncio
-
-    from ravlm.errors import InvalidInput
-    from ravlm.serving.batching import DynamicBatcher
-    from ravlm.serving.metrics import Metrics
-
-    def halves(key: object, items: list[int]) -> list[float]:
-        if 13 in items:
-            raise InvalidInput("13 is not liked.")
-        return [item / 2 for item in items]
-
-    async def ask() -> list[Any]:
-        lane = DynamicBatcher("test", halves, 8, 50, Metrics())
-        found = await asyncio.gather(
-            *(lane.run("all", n) for n in range(11, 16)), return_exceptions=True
-        )
-        lane.close()
-        return found
-
-    found = asyncio.run(ask())
-    assert found[:2] == [5.5, 6.0]
-    assert found[3:] == [7.0, 7.5]
-    assert isinstance(found[2], InvalidInput)
-
-
-def test_a_base_changed_by_another_process_is_served_as_it_is(kb: Path) -> None:
-    """New entries at the next search; and another encoder's vectors without a restart."""
-    from ravlm.encoders import auto
-    from ravlm.records import Entry
-
-    other = FakeEncoder("other", seed=7)
-    with running(kb) as server:
-        with KnowledgeBase.open(kb, FakeEncoder()) as writer:
-            writer.add(
-                [Entry("white", png(COLOURS["white"])), Entry("black", png(COLOURS["black"]))]
-            )
-        assert (
-            server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
-        )
-        with KnowledgeBase.open(kb, FakeEncoder()) as writer:
-            writer.reencode(other)
-        real = auto.load_encoder
-        auto.load_encoder = lambda name: other  # type: ignore[assignment]
-        try:
-            for colour in ("black", "red"):
-                found = server.post("/v1/search", image=url_of(colour), k=1)
-                assert found.json()["hits"][0]["id"] == colour, found.text
-            assert (
-                server.post("/v1/ask", question="What size is it?", image=url_of("red")).json()[
-                    "text"
-                ]
-                == "12 cm"
-            )
-        finally:
-            auto.load_encoder = real
-        vectors = server.post("/v1/embeddings", model="ravlm", input=["red"]).json()["data"]
-        assert np.allclose(vectors[0]["embedding"], other.encode_texts(["red"])[0], atol=1e-6)

@@ -14,13 +14,20 @@ from tests.helpers.http_fuzzing import fuzz
 from tests.helpers.servers import Running, running
 
 _THOROUGHLY = settings(
-    max_examples=2, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
+    max_examples=2,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+)
 CHECKS = [
-    checks.not_a_server_error, checks.status_code_conformance, checks.content_type_conformance,
-    checks.response_schema_conformance, checks.negative_data_rejection, checks.unsupported_method,
-]  # fmt: skip
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+    checks.unsupported_method,
+]
 
 
 def test_malformed_requests_are_no_fault_of_the_server(kb: Path) -> None:

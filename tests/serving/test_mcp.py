@@ -7,7 +7,6 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +15,12 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from PIL import Image
 
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.serving.mcp import create_tools
+from ravlm.records import Edit
+from ravlm.serving.mcp import create_mcp_server
 from ravlm.serving.state import ServedModel
 from tests.helpers.fakes import FakeEncoder
 from tests.helpers.servers import url_of
-from tests.serving.test_operations import STARTED
+from tests.serving.test_server import MAIN_WITH_FAKE_ENCODER
 
 READING = {
     "search",
@@ -43,7 +43,7 @@ def test_over_stdio(kb: Path) -> None:
     async def talk() -> tuple[set[str], Any, Any]:
         parameters = StdioServerParameters(
             command=sys.executable,
-            args=["-c", STARTED, "mcp", str(kb)],
+            args=["-c", MAIN_WITH_FAKE_ENCODER, "mcp", str(kb)],
             cwd=ROOT,
             env=dict(os.environ),
         )
@@ -67,7 +67,7 @@ def test_over_stdio(kb: Path) -> None:
 def call(kb: Path, *calls: tuple[str, dict[str, Any]], **settings: Any) -> list[Any]:
     async def talk() -> list[Any]:
         library = ServedModel(kb, encoder=FakeEncoder())
-        async with Client(create_tools(library, **settings)) as client:
+        async with Client(create_mcp_server(library, **settings)) as client:
             found = [await client.call_tool(name, arguments) for name, arguments in calls]
         library.close()
         return found
@@ -77,7 +77,7 @@ def call(kb: Path, *calls: tuple[str, dict[str, Any]], **settings: Any) -> list[
 
 def test_each_tool(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def edit(self: Any, image: Image.Image, instruction: str) -> Any:
-        return SimpleNamespace(
+        return Edit(
             image=Image.new("RGB", image.size), region=None, evidence=(), understood=instruction
         )
 
@@ -96,14 +96,18 @@ def test_each_tool(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [result.is_error for result in found] == [False] * 8
     data = [result.structured_content for result in found]
     assert [hit["id"] for hit in data[0]["hits"]] == ["blue", "green"]
-    assert data[0]["hits"][0]["picture"] == "entry:blue"
+    assert data[0]["hits"][0]["image_url"] == "entry:blue"
     assert "green" in data[1]["text"]
     assert "20 cm" in data[2]["text"]
     assert data[3]["texts"] == ["一只毛茸茸的橘猫"]
     assert (len(data[4]["entries"]), data[4]["next"]) == (2, "2")
     assert data[5] == {"entries": 5, "encoder": "fake", "generator": "extractive"}
     assert data[6]["sound"] is True
-    assert json.loads(found[7].content[0].text) == {"understood": "make it blue", "changed": False}
+    assert json.loads(found[7].content[0].text) == {
+        "understood": "make it blue",
+        "changed": 0.0,
+        "evidence": [],
+    }
     assert found[7].content[1].mime_type == "image/png"
 
 

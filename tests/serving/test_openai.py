@@ -97,8 +97,10 @@ def test_stream_is_what_is_said_at_once(client: openai.OpenAI) -> None:
 
 def test_closed_book_and_absent_things(client: openai.OpenAI) -> None:
     closed = client.chat.completions.create(
-        model="ravlm", messages=[about("What size is it?", "red")], extra_body={"k": 0}  # type: ignore[list-item]
-    )  # fmt: skip
+        model="ravlm",
+        messages=[about("What size is it?", "red")],
+        extra_body={"k": 0},  # type: ignore[list-item]
+    )
     assert "not in the knowledge base" in str(closed.choices[0].message.content)
     assert closed.model_extra is not None
     assert closed.model_extra["evidence"] == []
@@ -166,13 +168,33 @@ def unpacked(value: Any) -> Any:
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"k": -1}, "k:"),
         ({"where": "year >"}, "filter"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "/etc/hostname"}}]}]},
-         "data URL"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x;base64,!!"}}]}]},
-         "damaged"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "image_url", "image_url": {"url": "/etc/hostname"}}],
+                    }
+                ]
+            },
+            "data URL",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image_url", "image_url": {"url": "data:x;base64,!!"}}
+                        ],
+                    }
+                ]
+            },
+            "damaged",
+        ),
         ({"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}, "image_url"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("stream", [False, True])
 def test_chats_that_are_refused(
     client: openai.OpenAI, change: dict[str, Any], words: str, stream: bool

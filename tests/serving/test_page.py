@@ -1,4 +1,4 @@
-"""The page in a real browser: each tab carried out, by mouse, keyboard and drag and drop, in both
+"""The page in a real browser: each tab transfer out, by mouse, keyboard and drag and drop, in both
 languages."""
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ import base64
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.records import Entry
+from ravlm.records import Edit, Entry
 from ravlm.serving.settings import Settings
 from tests.helpers.fakes import COLOURS, FakeEncoder
 from tests.helpers.servers import Running, png, running
@@ -95,7 +94,7 @@ def count_is(page: Any, selector: str, n: int) -> None:
     expect(page.locator(selector)).to_have_count(n, timeout=20_000)
 
 
-def test_search_by_words_picture_and_filter(visit: Callable[..., Any]) -> None:
+def test_search_by_text_image_and_filter(visit: Callable[..., Any]) -> None:
     page = visit()
     page.fill("#view-search [name=text]", "red")
     page.keyboard.press("Enter")
@@ -109,11 +108,11 @@ def test_search_by_words_picture_and_filter(visit: Callable[..., Any]) -> None:
     page.click("#view-search button.main")
     count_is(page, "#view-search .tile", 2)
     assert page.inner_text("#view-search .tile-name >> nth=0") == "blue square"
-    assert page.inner_text("#view-search .found") == "2 entries found"
+    assert page.inner_text("#view-search .summary") == "2 entries found"
     page.fill("#view-search [name=where]", "year >=")
     page.click("#view-search button.main")
-    page.wait_for_selector("#view-search .wrong:not(:empty)")
-    assert "filter" in page.inner_text("#view-search .wrong:not(:empty)")
+    page.wait_for_selector("#view-search .error:not(:empty)")
+    assert "filter" in page.inner_text("#view-search .error:not(:empty)")
     page.click("#view-search .tile >> nth=0")
     page.wait_for_selector("dialog[open] h2")
     assert "Colour: blue" in page.inner_text("#entry")
@@ -121,7 +120,7 @@ def test_search_by_words_picture_and_filter(visit: Callable[..., Any]) -> None:
     assert page.query_selector("dialog[open]") is None
 
 
-def test_a_talk_with_evidence_beside_it(visit: Callable[..., Any]) -> None:
+def test_a_chat_with_its_evidence(visit: Callable[..., Any]) -> None:
     page = visit(path="/#ask")
     page.set_input_files("#view-ask input[type=file]", files("red"))
     page.wait_for_selector("#view-ask .drop.filled")
@@ -129,17 +128,17 @@ def test_a_talk_with_evidence_beside_it(visit: Callable[..., Any]) -> None:
         page.fill("#view-ask textarea", question)
         page.keyboard.press("Enter")
         page.wait_for_selector(f"#view-ask .turn:last-child .reply:has-text('{answer}') .mark")
-    assert page.locator("#view-ask .said img").count() == 1
+    assert page.locator("#view-ask .bubble img").count() == 1
     cited = page.locator("#view-ask .evidence-card.cited")
     assert "red square" in cited.first.inner_text()
     page.click("#view-ask .turn:first-child .mark >> nth=0")
-    assert "pointed" in str(cited.first.get_attribute("class"))
+    assert "highlighted" in str(cited.first.get_attribute("class"))
     assert page.evaluate("document.activeElement.className").startswith("evidence-card")
     page.uncheck("#retrieval")
     page.fill("#view-ask textarea", "What size is it?")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#view-ask .turn:last-child .reply.absent")
-    assert page.inner_text("#view-ask .turn:last-child .badge") == "Answered without the base"
+    page.wait_for_selector("#view-ask .turn:last-child .reply.abstained")
+    assert page.inner_text("#view-ask .turn:last-child .badge") == "Answered without evidence"
     assert page.locator("#view-ask .evidence-card").count() == 0
     page.click("#language")
     assert page.locator("#view-ask .turn").count() == 3
@@ -151,7 +150,7 @@ def test_caption_and_tell(visit: Callable[..., Any]) -> None:
     for tab, wanted in (("caption", "square"), ("tell", "blue")):
         page.click(f"#tab-{tab}")
         page.click(f"#view-{tab} button.main")
-        page.wait_for_selector(f"#view-{tab} .wrong:not(:empty)")
+        page.wait_for_selector(f"#view-{tab} .error:not(:empty)")
         page.set_input_files(f"#view-{tab} input[type=file]", files("blue"))
         page.wait_for_selector(f"#view-{tab} .drop.filled")
         page.click(f"#view-{tab} button.main")
@@ -165,9 +164,7 @@ def test_edit_before_and_after(visit: Callable[..., Any], monkeypatch: pytest.Mo
         region = np.zeros((image.height, image.width), bool)
         region[:10] = True
         changed = Image.new("RGB", image.size, (30, 40, 220))
-        return SimpleNamespace(
-            image=changed, region=region, evidence=(), understood=f"To do: {instruction}."
-        )
+        return Edit(image=changed, region=region, evidence=(), understood=f"To do: {instruction}.")
 
     monkeypatch.setattr(RetrievalAugmentedVLM, "edit", edit, raising=False)
     page = visit(path="/#edit")
@@ -195,16 +192,17 @@ def test_entries_by_drag_and_drop(visit: Callable[..., Any], served: Running) ->
     page.evaluate(
         """(data) => {
             const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-            const carried = new DataTransfer();
-            carried.items.add(new File([bytes], "night.png", { type: "image/png" }));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], "night.png", { type: "image/png" }));
             const drop = document.querySelector("#view-entries .drop");
+            const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
             for (const kind of ["dragenter", "dragover", "drop"]) {
-                drop.dispatchEvent(new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true }));
+                drop.dispatchEvent(new DragEvent(kind, options));
             }
         }""",
         data,
     )
-    page.wait_for_selector("#view-entries .chosen img")
+    page.wait_for_selector("#view-entries .previews img")
     page.fill("#view-entries textarea", "Name: black square")
     page.click("#view-entries button.main")
     count_is(page, "#view-entries .tile", before + 1)
@@ -217,13 +215,14 @@ def test_entries_by_drag_and_drop(visit: Callable[..., Any], served: Running) ->
     page.once("dialog", lambda dialog: dialog.accept())
     page.click("dialog .danger")
     count_is(page, "#view-entries .tile", before)
-    page.set_input_files("#view-entries input[type=file]", [
-        {"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture"}
-    ])  # fmt: skip
-    page.wait_for_selector("#view-entries .wrong:has-text('notes.png')")
+    page.set_input_files(
+        "#view-entries input[type=file]",
+        [{"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture"}],
+    )
+    page.wait_for_selector("#view-entries .error:has-text('notes.png')")
 
 
-def test_from_an_entry_to_a_question_and_to_its_like(visit: Callable[..., Any]) -> None:
+def test_ask_about_an_entry_and_find_similar(visit: Callable[..., Any]) -> None:
     """A citation's link opens the entry; from there one asks, or searches."""
     page = visit(path="/#entry=green")
     page.wait_for_selector("dialog[open] button.main")
@@ -239,7 +238,7 @@ def test_from_an_entry_to_a_question_and_to_its_like(visit: Callable[..., Any]) 
     assert page.inner_text("#view-search .tile-name >> nth=0") == "green square"
 
 
-def test_what_an_entry_says_is_never_run(visit: Callable[..., Any]) -> None:
+def test_entry_texts_are_never_run(visit: Callable[..., Any]) -> None:
     page = visit(path="/#entry=hostile")
     page.wait_for_selector("dialog[open] h2")
     assert "<img" in page.inner_text("dialog h2")
@@ -291,25 +290,30 @@ def test_every_tab_fits_and_every_control_has_a_name(
 def test_keyboard_language_and_theme(visit: Callable[..., Any]) -> None:
     page = visit()
     page.focus("#tab-search")
-    for key, tab in (("ArrowRight", "ask"), ("End", "entries"), ("ArrowRight", "search"), ("ArrowLeft", "entries"),
-                     ("Home", "search")):  # fmt: skip
+    for key, tab in (
+        ("ArrowRight", "ask"),
+        ("End", "entries"),
+        ("ArrowRight", "search"),
+        ("ArrowLeft", "entries"),
+        ("Home", "search"),
+    ):
         page.keyboard.press(key)
         assert page.evaluate("document.activeElement.id") == f"tab-{tab}"
         assert page.is_visible(f"#view-{tab}")
         assert page.locator("[role=tab][aria-selected=true]").count() == 1
     page.click("#language")
-    assert page.inner_text("h1 >> visible=true") == "用文字、图片或两者一起查找"
+    assert page.inner_text("h1 >> visible=true") == "用文字、图片或图文组合检索"
     page.click("#theme")
     page.reload()
     page.wait_for_selector("[role=tab]")
-    assert page.inner_text("h1 >> visible=true") == "用文字、图片或两者一起查找"
+    assert page.inner_text("h1 >> visible=true") == "用文字、图片或图文组合检索"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == PAPER["dark"]
 
 
-def test_the_words_of_both_languages_are_the_same_ones() -> None:
+def test_both_languages_have_the_same_keys() -> None:
     import re
 
-    text = (Path(__file__).parents[2] / "src/ravlm/serving/page/words.js").read_text(
+    text = (Path(__file__).parents[2] / "src/ravlm/serving/page/i18n.js").read_text(
         encoding="utf-8"
     )
     english, chinese = text.split("  zh: {")
@@ -335,7 +339,7 @@ def test_a_token_is_asked_for_once(visit: Callable[..., Any], kb: Path) -> None:
         page.close()
 
 
-def test_the_page_of_the_api_shows_an_example_of_each(
+def test_the_api_page_shows_an_example_of_each_request(
     visit: Callable[..., Any], served: Running
 ) -> None:
     page = visit()
@@ -345,6 +349,10 @@ def test_the_page_of_the_api_shows_an_example_of_each(
     assert page.locator(".operation").count() == sum(map(len, spec["paths"].values()))
     shown = page.locator(".operation pre").all_text_contents()
     assert all(text.startswith("curl http") for text in shown)
-    with_body = [op for ops in spec["paths"].values() for op in ops.values()
-                 if "application/json" in op.get("requestBody", {}).get("content", {})]  # fmt: skip
+    with_body = [
+        op
+        for ops in spec["paths"].values()
+        for op in ops.values()
+        if "application/json" in op.get("requestBody", {}).get("content", {})
+    ]
     assert len([text for text in shown if "-d '{" in text]) == len(with_body)

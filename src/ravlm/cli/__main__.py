@@ -1,7 +1,7 @@
-"""`python -m ravlm.cli`: the command line where its script is not on the PATH."""
+"""`python -m ravlm.cli`: the command line without its script on the PATH."""
 
 import sys
 
-from ravlm.cli import main
+from ravlm.cli.app import main
 
 sys.exit(main())

@@ -1,7 +1,4 @@
-"""`ravlm demo`: what is shown while it runs, and where its page is.
-
-Knows the demo's records; what is asked and searched for is the demo's own matter.
-"""
+"""`ravlm demo`: run the demo, show it in the terminal, and print where its page is."""
 
 from __future__ import annotations
 
@@ -12,126 +9,136 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ravlm.cli.output import answer_record, hit_record, note, print_json, shorten, wrap
-from ravlm.cli.parser import Command, Options, argument
+from ravlm.cli.command import Command, Options, argument
+from ravlm.cli.output import note, print_json, shorten, wrap
 
 if TYPE_CHECKING:
-    from ravlm.demo import Built, Exhibit
+    from ravlm.demo.records import DemoBase, Section, StepResult
     from ravlm.records import Hit
 
-_WIDE = 100
-_TITLES = {
-    "photo": "A photo that the base has not seen in this form: mirrored, cropped, darker",
+_WIDTH = 100
+_TITLES: dict[Section, str] = {
+    "photo": "A mirrored, cropped and darkened copy of a photo in the base",
     "search": "Search in every direction",
     "questions": "More questions",
-    "talk": "A talk",
-    "absent": "What is not in the base",
+    "chat": "Conversation",
+    "abstention": "What the base can't answer",
 }
 
 
 def demo(options: Options) -> int:
-    """`ravlm demo`."""
+    """Run `ravlm demo`."""
     from ravlm.demo import run_demo
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     if options.json:
         page = run_demo(
-            options.out, options.data, on_exhibit=lambda exhibit: print_json(_record(exhibit))
+            options.out, options.data, on_result=lambda result: print_json(_record(result))
         )
-        print_json({"page": str(page), "seconds": round(time.perf_counter() - began, 2)})
+        print_json({"page": str(page), "seconds": round(time.perf_counter() - start, 2)})
         return 0
     note("Loading the encoder and building a knowledge base ...")
-    show = _Show(colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
-    page = run_demo(options.out, options.data, on_built=show.built, on_exhibit=show.exhibit)
-    here = os.path.relpath(page.parent)
-    print(f"\n{show.bold('The page')}  {page}   ({time.perf_counter() - began:.0f} s in all)")
-    print(
-        f"{show.bold('Go on')}     {_program()} search {here}/kb --image {here}/photo.jpg --text outdoors"
-    )
+    view = _TerminalView(color=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+    page = run_demo(options.out, options.data, on_base=view.show_base, on_result=view.show_result)
+    view.show_page(page, time.perf_counter() - start)
     return 0
 
 
-class _Show:
-    def __init__(self, colour: bool) -> None:
-        self.colour, self.section = colour, ""
+class _TerminalView:
+    """Shows the base and each result on a few lines, with a title per section."""
 
-    def bold(self, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self.colour else text
+    def __init__(self, color: bool) -> None:
+        self.color = color
+        self.section = ""
 
-    def dim(self, text: str) -> str:
-        return f"\x1b[2m{text}\x1b[0m" if self.colour else text
-
-    def built(self, built: Built) -> None:
-        pictured = sum(entry.image is not None for entry in built.entries)
-        words = len(built.entries) - pictured
+    def show_base(self, base: DemoBase) -> None:
+        """Show what was built and what was refused."""
         print(
-            f"{self.bold('Knowledge base')}  {pictured} entries with a picture, {words} of words alone: "
-            f"{built.parts} vectors in {built.build_seconds:.1f} s"
+            f"{self._bold('Knowledge base')}  {len(base.with_image)} entries with an image, "
+            f"{len(base.text_only)} with text only: "
+            f"{base.num_parts} vectors in {base.build_seconds:.1f} s"
         )
-        for line in built.refused[:3]:
-            note(f"refused: {line}")
+        for refused in base.quarantine[:3]:
+            note(f"refused: {refused}")
 
-    def exhibit(self, exhibit: Exhibit) -> None:
-        step = exhibit.step
+    def show_result(self, result: StepResult) -> None:
+        """Show a search with its hits, or a question with its answer."""
+        step = result.step
         if step.section != self.section:
             self.section = step.section
-            print(f"\n{self.bold(_TITLES[step.section])}")
-        gloss = (
-            self.dim(f"  (read as: {exhibit.gloss})")
-            if exhibit.gloss and step.verb == "search"
-            else ""
-        )
-        if exhibit.answer is None:
-            print(f"  {step.label}{f': {step.text}' if step.text else ''}{gloss}")
-            print(self.dim("    " + shorten("   ".join(map(_brief, exhibit.hits)), _WIDE)))
+            print(f"\n{self._bold(_TITLES[step.section])}")
+        if result.answer is None:
+            self._show_search(result)
         elif step.verb in ("ask", "chat"):
-            cited = f"  [{', '.join(exhibit.answer.citations)}]" if exhibit.answer.citations else ""
-            print(f"  {step.text}\n    {self.bold(exhibit.answer.text)}{self.dim(cited)}")
+            citations = ", ".join(result.answer.citations)
+            cited = f"  [{citations}]" if citations else ""
+            print(f"  {step.text}\n    {self._bold(result.answer.text)}{self._dim(cited)}")
         else:
             print(f"  {step.label}")
-            print("\n".join(f"    {line}" for line in wrap(exhibit.answer.text, _WIDE)))
+            print("\n".join(f"    {line}" for line in wrap(result.answer.text, _WIDTH)))
+
+    def show_page(self, page: Path, seconds: float) -> None:
+        """Show where the page is, and a command to continue with."""
+        folder = os.path.relpath(page.parent)
+        command = f"search {folder}/kb --image {folder}/photo.jpg --text outdoors"
+        print(f"\n{self._bold('Page')}      {page}   ({seconds:.0f} s in total)")
+        print(f"{self._bold('Try next')}  {_program()} {command}")
+
+    def _show_search(self, result: StepResult) -> None:
+        step = result.step
+        query = f": {step.text}" if step.text else ""
+        gloss = self._dim(f"  (encoded as: {result.gloss})") if result.gloss else ""
+        print(f"  {step.label}{query}{gloss}")
+        print(self._dim("    " + shorten("   ".join(map(_hit_summary, result.hits)), _WIDTH)))
+
+    def _bold(self, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if self.color else text
+
+    def _dim(self, text: str) -> str:
+        return f"\x1b[2m{text}\x1b[0m" if self.color else text
 
 
 def _program() -> str:
-    """How to call this program from here: by its name where that is on the PATH."""
-    return (
-        "ravlm" if shutil.which("ravlm") else os.path.relpath(Path(sys.executable).parent / "ravlm")
-    )
+    """Return how to call this program: its name if it is on the PATH, else its path."""
+    if shutil.which("ravlm"):
+        return "ravlm"
+    return os.path.relpath(Path(sys.executable).parent / "ravlm")
 
 
-def _brief(hit: Hit) -> str:
+def _hit_summary(hit: Hit) -> str:
     name = hit.entry.id if hit.part.modality == "image" else f'"{shorten(hit.part.text, 28)}"'
     return f"{hit.score:.2f} {name}"
 
 
-def _record(exhibit: Exhibit) -> dict[str, object]:
-    step = exhibit.step
+def _record(result: StepResult) -> dict[str, object]:
+    """Return a result in JSON types."""
+    step = result.step
     record: dict[str, object] = {
         "section": step.section,
         "verb": step.verb,
         "label": step.label,
         "text": step.text,
     }
-    if exhibit.answer is not None:
-        return record | {"answer": answer_record(exhibit.answer)}
-    return record | {"hits": [hit_record(hit) for hit in exhibit.hits]}
+    if result.answer is not None:
+        return record | {"answer": result.answer.to_dict()}
+    return record | {"hits": [hit.to_dict() for hit in result.hits]}
 
 
 COMMANDS = {
     "demo": Command(
-        "build, search, ask and tell with real photos, and write a page about it",
+        "build a base of real photos, search and ask it, and write a page about it",
         demo,
         (
             argument(
                 "--data",
                 metavar="FOLDER",
-                help="your own pictures; texts may lie beside them in .txt files",
+                help="your own images; texts may be in .txt files of the same names",
             ),
             argument(
                 "--out",
                 metavar="FOLDER",
                 default="demo",
-                help="where the page and the base go (default: demo)",
+                help="folder for the page and the base (default: demo)",
             ),
         ),
         """

@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ravlm.cli.output import Progress, hit_record, note, print_hits, print_json
-from ravlm.cli.parser import KB, Command, Options, UsageError, argument
+from ravlm.cli.command import KB, Command, Options, UsageError, argument
+from ravlm.cli.output import Progress, note, print_hits, print_json
 from ravlm.errors import InvalidInput
 from ravlm.records import Edit
 
@@ -44,7 +44,7 @@ def edit(options: Options) -> int:
     if done:
         _write(made, Path(options.out), form)
     if options.json:
-        print_json(_record(made, options.out if done else None))
+        print_json({"out": options.out if done else None} | made.to_dict())
     elif done:
         print(f"{made.understood}\nwritten to {options.out}")
         if made.evidence:
@@ -52,15 +52,6 @@ def edit(options: Options) -> int:
     else:
         note(f"ravlm: {made.understood}")
     return 0 if done else 1
-
-
-def _record(made: Edit, out: str | None) -> dict[str, object]:
-    return {
-        "out": out,
-        "understood": made.understood,
-        "changed": round(float(made.region.mean()), 6) if made.region is not None else 0.0,
-        "evidence": [hit_record(hit) for hit in made.evidence],
-    }
 
 
 def _form(out: str) -> str:

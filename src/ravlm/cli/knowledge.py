@@ -1,7 +1,6 @@
-"""The commands that make, change and check a knowledge base: build, add, remove, verify and more.
+"""The commands that build, change and check a knowledge base: build, add, remove, verify and more.
 
-Each calls one library function and prints its report. Knows no store and no format.
-"""
+Each calls one library function and prints its report."""
 
 from __future__ import annotations
 
@@ -11,19 +10,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ravlm.cli.command import KB, SOURCE, Command, Options, argument
 from ravlm.cli.output import Progress, note, print_json
-from ravlm.cli.parser import KB, SOURCE, Command, Options, argument
 from ravlm.errors import BrokenData, InvalidInput, RavlmError
 
 if TYPE_CHECKING:
     from ravlm.knowledge.reports import AddReport
 
-_SHOWN = 10
-"""Refused items that are named on the terminal; with --json all are."""
+_MAX_NOTES = 10
+"""Refused items listed on the terminal; `--json` lists all."""
 
 
 def build(options: Options) -> int:
-    """`ravlm build`: a new base, or what an existing one still lacks."""
+    """Run `ravlm build`: build a new base, or resume an existing one."""
     from ravlm import KnowledgeBase, read_entries
 
     with Progress("entries", lambda: _count(options.source)) as progress:
@@ -35,19 +34,21 @@ def build(options: Options) -> int:
             deduplicate=options.deduplicate,
         )
     with kb:
-        count, report = kb.count(), kb.report
-        taken_back = count == 0 and kb.discard()
-    if taken_back:
-        _print_refusals(report)
+        num_entries = kb.count()
+        report = kb.report
+        discarded = num_entries == 0 and kb.discard()
+    if discarded:
+        _print_refused(report)
         raise BrokenData(
-            f'Nothing in "{options.source}" could be stored, so no base was made; mend it and try again.'
+            f'Nothing in "{options.source}" could be stored, so no base was created. '
+            "Fix the source and try again."
         )
-    _print_report(options, report, count)
+    _print_report(options, report, num_entries)
     return 0
 
 
 def add(options: Options) -> int:
-    """`ravlm add`: entries of any source; an id that is there is replaced."""
+    """Run `ravlm add`."""
     from ravlm import KnowledgeBase, read_entries
 
     with KnowledgeBase.open(options.kb) as kb:
@@ -60,38 +61,42 @@ def add(options: Options) -> int:
 
 
 def remove(options: Options) -> int:
-    """`ravlm remove`."""
+    """Run `ravlm remove`."""
     from ravlm import KnowledgeBase
 
-    ids = [line for each in options.ids for line in (_stdin_lines() if each == "-" else [each])]
+    ids: list[str] = []
+    for name in options.ids:
+        ids += _stdin_lines() if name == "-" else [name]
     with KnowledgeBase.open(options.kb) as kb:
-        removed, count = kb.remove(ids), kb.count()
-    sentence = f"Removed {removed:,} of {len(ids):,}; {count:,} entries are left."
-    return _done(options, sentence, removed=removed, entries=count)
+        num_removed = kb.remove(ids)
+        num_entries = kb.count()
+    sentence = f"Removed {num_removed:,} of {len(ids):,}; {num_entries:,} entries are left."
+    return _print_result(options, sentence, removed=num_removed, entries=num_entries)
 
 
 def info(options: Options) -> int:
-    """`ravlm info`."""
+    """Run `ravlm info`."""
     from ravlm import KnowledgeBase
 
     with KnowledgeBase.open(options.kb) as kb:
-        found = asdict(kb.info())
+        fields = asdict(kb.info())
     if options.json:
-        print_json(found)
+        print_json(fields)
         return 0
-    for name, value in found.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{count:,} {what}" for what, count in value.items())
-        elif isinstance(value, int):
-            value = f"{value:,}"
-        elif value is None:
-            continue
-        print(f"{name.replace('_', ' '):<16}{value}")
+    for name, value in fields.items():
+        if value is not None:
+            print(f"{name.replace('_', ' '):<16}{_format_value(value)}")
     return 0
 
 
+def _format_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{count:,} {name}" for name, count in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def verify(options: Options) -> int:
-    """`ravlm verify`: exit code 0 when sound, 1 when not."""
+    """Run `ravlm verify`: exit code 0 if sound, else 1."""
     from ravlm import KnowledgeBase
 
     with KnowledgeBase.open(options.kb) as kb:
@@ -104,27 +109,25 @@ def verify(options: Options) -> int:
 
 
 def optimize(options: Options) -> int:
-    """`ravlm optimize`."""
+    """Run `ravlm optimize`."""
     from ravlm import KnowledgeBase
 
     with KnowledgeBase.open(options.kb) as kb:
         kb.optimize()
-        found = kb.info()
-    return _done(
-        options, f"The index on disk covers all {found.entries:,} entries.", entries=found.entries
-    )
+        num_entries = kb.info().entries
+    sentence = f"The index on disk covers all {num_entries:,} entries."
+    return _print_result(options, sentence, entries=num_entries)
 
 
 def tune(options: Options) -> int:
-    """`ravlm tune`: measures the kinds of index and keeps the best; exit code 1 where none does
-    what was wished."""
+    """Run `ravlm tune`: exit code 1 if no index meets the requirements."""
     from ravlm import KnowledgeBase
 
-    memory = None if options.memory is None else _amount(options.memory, "memory", _BYTES)
-    latency = None if options.latency is None else _amount(options.latency, "latency", _SECONDS)
+    memory = _read_amount(options.memory, "memory", _BYTES)
+    latency = _read_amount(options.latency, "latency", _SECONDS)
     with KnowledgeBase.open(options.kb) as kb:
         report = kb.tune(
-            options.recall, memory, latency, progress=lambda trial: note(f"measured: {trial.kind}")
+            options.recall, memory, latency, progress=lambda trial: note(f"Measured {trial.kind}.")
         )
     if options.json:
         print_json(asdict(report))
@@ -145,86 +148,79 @@ _BYTES = {
 _SECONDS = {"S": 1.0, "MS": 1e-3, "US": 1e-6}
 
 
-def _amount(text: str, option: str, units: Mapping[str, float]) -> float:
-    """`2GB` or `5ms` as a number."""
+def _read_amount(text: str | None, option: str, units: Mapping[str, float]) -> float | None:
+    """Return the value of an option such as `2GB` or `5ms` in the base unit; None if not given."""
+    if text is None:
+        return None
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
     if match is None or match[2].upper() not in units:
         names = ", ".join(units)
         raise InvalidInput(
-            f'--{option} is "{text}"; a number with one of the units {names} is needed.'
+            f'--{option} is "{text}"; it must be a number with one of the units {names}.'
         )
     return float(match[1]) * units[match[2].upper()]
 
 
 def compact(options: Options) -> int:
-    """`ravlm compact`."""
+    """Run `ravlm compact`."""
     from ravlm import KnowledgeBase
 
     with KnowledgeBase.open(options.kb) as kb:
         before = kb.info().bytes
         kb.compact()
         after = kb.info().bytes
-    sentence = "The server clears its disk in its own time."
+    sentence = "The Milvus server frees its disk space in the background."
     if before is not None and after is not None:
         sentence = f"{before:,} bytes before, {after:,} now."
-    return _done(options, sentence, bytes_before=before, bytes=after)
+    return _print_result(options, sentence, bytes_before=before, bytes=after)
 
 
 def reencode(options: Options) -> int:
-    """`ravlm reencode`."""
+    """Run `ravlm reencode`."""
     from ravlm import KnowledgeBase
 
     with Progress("entries") as progress, KnowledgeBase.open(options.kb) as kb:
         kb.reencode(options.encoder, progress=lambda done, total: progress.show(done, total))
-        found = kb.info()
-    sentence = f'All {found.entries:,} entries now have vectors of "{found.encoder}".'
-    return _done(
-        options,
-        sentence,
-        entries=found.entries,
-        encoder=found.encoder,
-        fingerprint=found.fingerprint,
+        info = kb.info()
+    sentence = f'All {info.entries:,} entries now have vectors of "{info.encoder}".'
+    return _print_result(
+        options, sentence, entries=info.entries, encoder=info.encoder, fingerprint=info.fingerprint
     )
 
 
 def export(options: Options) -> int:
-    """`ravlm export`."""
+    """Run `ravlm export`."""
     from ravlm import KnowledgeBase
 
     with KnowledgeBase.open(options.kb) as kb:
         report = kb.export_to(options.dest, options.form, options.shard)
-    for place in report.missing:
-        note(f"picture is gone: {place}")
-    return _done(
-        options,
-        f"Wrote {report.entries:,} entries to {options.dest}.",
-        **asdict(report),
-        path=options.dest,
-    )
+    for location in report.missing:
+        note(f"image file is missing: {location}")
+    sentence = f"Wrote {report.entries:,} entries to {options.dest}."
+    return _print_result(options, sentence, **asdict(report), path=options.dest)
 
 
 def import_(options: Options) -> int:
-    """`ravlm import`: into a base that is there, or a new one."""
+    """Run `ravlm import`: into an existing base or a new one."""
     from ravlm import KnowledgeBase
 
-    fresh = not KnowledgeBase.is_there(options.kb)
-    with (
-        KnowledgeBase.build(options.kb, (), options.encoder)
-        if fresh
-        else KnowledgeBase.open(options.kb) as kb
-    ):
+    if KnowledgeBase.is_there(options.kb):
+        kb = KnowledgeBase.open(options.kb)
+    else:
+        kb = KnowledgeBase.build(options.kb, (), options.encoder)
+    with kb:
         try:
             report = kb.import_from(options.source)
         except RavlmError:
             kb.discard()
             raise
-        count = kb.count()
-    _print_report(options, report, count)
+        num_entries = kb.count()
+    _print_report(options, report, num_entries)
     return 0
 
 
 def _count(source: str) -> int:
-    """How many entries a source gives; 0 where it can be read only once. Opens no picture."""
+    """Return the number of entries in a source; 0 if it can be read only once. Opens no image."""
     from ravlm import read_entries
 
     return 0 if source == "-" else sum(1 for _ in read_entries(source))
@@ -234,7 +230,7 @@ def _stdin_lines() -> list[str]:
     return [line.strip() for line in sys.stdin if line.strip()]
 
 
-def _done(options: Options, sentence: str, **values: Any) -> int:
+def _print_result(options: Options, sentence: str, **values: Any) -> int:
     if options.json:
         print_json(values)
     else:
@@ -242,34 +238,38 @@ def _done(options: Options, sentence: str, **values: Any) -> int:
     return 0
 
 
-def _print_report(options: Options, report: AddReport, count: int) -> None:
+def _print_report(options: Options, report: AddReport, num_entries: int) -> None:
     if options.json:
-        print_json(asdict(report) | {"entries": count, "kb": str(options.kb)})
+        print_json(asdict(report) | {"entries": num_entries, "kb": str(options.kb)})
         return
-    _print_refusals(report)
-    total = report.seconds.get("total", 0.0)
-    print(f"{report} ({total:.1f} s). {options.kb} holds {count:,} entries.")
+    _print_refused(report)
+    seconds = report.seconds.get("total", 0.0)
+    print(f"{report} ({seconds:.1f} s). {options.kb} has {num_entries:,} entries.")
 
 
-def _print_refusals(report: AddReport) -> None:
-    for id_, other in report.duplicates[:_SHOWN]:
-        note(f'left out: "{id_}" has the same content as "{other}"')
-    if len(report.duplicates) > _SHOWN:
-        note(f"left out: {len(report.duplicates) - _SHOWN:,} more; --json lists all of them")
-    for item in report.quarantined[:_SHOWN]:
-        note(f"refused: {item.place}: {item.reason}")
-    if len(report.quarantined) > _SHOWN:
-        note(f"refused: {len(report.quarantined) - _SHOWN:,} more; --json lists all of them")
+def _print_refused(report: AddReport) -> None:
+    """Print the duplicates and the quarantined items to stderr."""
+    duplicates = [
+        f'duplicate: "{entry_id}" has the same content as "{other_id}"'
+        for entry_id, other_id in report.duplicates
+    ]
+    quarantined = [f"quarantined: {item.location}: {item.reason}" for item in report.quarantined]
+    for kind, lines in (("duplicates", duplicates), ("quarantined", quarantined)):
+        for line in lines[:_MAX_NOTES]:
+            note(line)
+        if len(lines) > _MAX_NOTES:
+            note(f"{kind}: {len(lines) - _MAX_NOTES:,} more; --json lists all of them")
 
 
 _DEDUPLICATE = argument(
     "--deduplicate",
     choices=("exact", "near"),
-    help="leave out what is there already: the same picture or texts; near: pictures that look the same, too",
+    help="skip entries that are already stored: exact: same image or texts; near: also images "
+    "that look the same",
 )
 COMMANDS = {
     "build": Command(
-        "make a knowledge base of pictures and texts, or go on with one",
+        "build a knowledge base from images and texts; resumable",
         build,
         (
             KB,
@@ -277,7 +277,8 @@ COMMANDS = {
             argument(
                 "--encoder",
                 metavar="E",
-                help="starter or a folder (default: the base's own, else starter)",
+                help="starter, a folder or a Hugging Face model (default: the base's own encoder, "
+                "else starter)",
             ),
             _DEDUPLICATE,
         ),
@@ -288,7 +289,7 @@ COMMANDS = {
         """,
     ),
     "add": Command(
-        "add entries; one whose id is there is replaced",
+        "add entries; an entry with an existing id is replaced",
         add,
         (KB, SOURCE, _DEDUPLICATE),
         """
@@ -297,22 +298,22 @@ COMMANDS = {
         """,
     ),
     "remove": Command(
-        "remove entries by their ids",
+        "remove entries by id",
         remove,
-        (KB, argument("ids", metavar="ID", nargs="+", help="- reads one id a line from stdin")),
+        (KB, argument("ids", metavar="ID", nargs="+", help="- reads one id per line from stdin")),
         """
         ravlm remove kb cat coffee
         cat ids.txt | ravlm remove kb -
         """,
     ),
     "verify": Command(
-        "prove that the base is whole and its vectors are its encoder's; exit code 1 if not",
+        "check that the base is complete and its vectors match its encoder; exit code 1 if not",
         verify,
         (KB,),
         "ravlm verify kb",
     ),
     "info": Command(
-        "show what the base holds and which encoder made it", info, (KB,), "ravlm info kb --json"
+        "show the size, the encoder and the index of the base", info, (KB,), "ravlm info kb --json"
     ),
     "optimize": Command(
         "write the index to disk, so that a large base opens quickly",
@@ -321,7 +322,7 @@ COMMANDS = {
         "ravlm optimize kb",
     ),
     "tune": Command(
-        "measure the kinds of index on the base's own vectors and keep the best; exit code 1 if none is good enough",
+        "measure index kinds on the base's own vectors and keep the best; exit code 1 if none fits",
         tune,
         (
             KB,
@@ -330,16 +331,16 @@ COMMANDS = {
                 type=float,
                 default=0.95,
                 metavar="R",
-                help="share of the ten best (default 0.95)",
+                help="minimum recall of the ten nearest neighbors (default 0.95)",
             ),
-            argument("--memory", metavar="SIZE", help="at most, for all vectors: 2GB"),
-            argument("--latency", metavar="TIME", help="at most, for a search: 5ms"),
+            argument("--memory", metavar="SIZE", help="maximum memory of all vectors: 2GB"),
+            argument("--latency", metavar="TIME", help="maximum time of one search: 5ms"),
         ),
         "ravlm tune kb --recall 0.95 --memory 2GB --latency 5ms",
     ),
-    "compact": Command("clear from the disk what was removed", compact, (KB,), "ravlm compact kb"),
+    "compact": Command("delete removed entries from the disk", compact, (KB,), "ravlm compact kb"),
     "reencode": Command(
-        "give all entries the vectors of another encoder; goes on where it stopped",
+        "re-encode all entries with another encoder; resumable",
         reencode,
         (
             KB,
@@ -347,13 +348,13 @@ COMMANDS = {
                 "--encoder",
                 metavar="E",
                 required=True,
-                help="starter, a checkpoint folder or a hub name",
+                help="starter, a folder or a Hugging Face model",
             ),
         ),
         "ravlm reencode kb --encoder runs/my-encoder",
     ),
     "export": Command(
-        "write entries, pictures and vectors as plain files",
+        "export entries, images and vectors as plain files",
         export,
         (
             KB,
@@ -362,14 +363,14 @@ COMMANDS = {
                 "--form",
                 choices=("files", "webdataset"),
                 default="files",
-                help="JSON lines and pictures (default), or tar files",
+                help="files: JSON Lines and images (default); webdataset: tar files",
             ),
             argument(
                 "--shard",
                 type=int,
                 default=10_000,
                 metavar="N",
-                help="entries in a tar file (default 10,000)",
+                help="entries per tar file (default 10,000)",
             ),
         ),
         """
@@ -378,13 +379,16 @@ COMMANDS = {
         """,
     ),
     "import": Command(
-        "take in what export wrote, into a base that is there or a new one",
+        "import what ravlm export wrote, into an existing base or a new one",
         import_,
         (
             KB,
             argument("source", metavar="SOURCE", help="a folder that ravlm export wrote"),
             argument(
-                "--encoder", default="starter", metavar="E", help="of a new base (default: starter)"
+                "--encoder",
+                default="starter",
+                metavar="E",
+                help="encoder of a new base (default: starter)",
             ),
         ),
         "ravlm import kb backup/",

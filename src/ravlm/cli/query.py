@@ -1,126 +1,132 @@
-"""The commands that ask something of a knowledge base: search, ask, caption, tell, chat.
+"""The commands that query a knowledge base: search, ask, caption, tell, chat.
 
-Each opens the base, calls one library function for each question, and prints. Knows no retrieval
-and no generator."""
+Each opens the base, calls one library function per query, and prints."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from ravlm.cli.output import answer_record, hit_record, note, print_evidence, print_hits, print_json
-from ravlm.cli.parser import GENERATOR, KB, WHERE, Command, K, Options, UsageError, argument
-from ravlm.records import Answer, ImageSource
+from ravlm.cli.command import GENERATOR, KB, WHERE, Command, K, Options, UsageError, argument
+from ravlm.cli.output import note, print_evidence, print_hits, print_json
+from ravlm.records import Answer, ImageSource, TextStream
 
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
 
-Words: TypeAlias = Generator[str, None, Answer]
-"""Pieces of an answer's text as they come; returns the answer."""
-
-_QUESTION = argument("question", metavar="QUESTION", help="- reads one question a line from stdin")
-_IMAGE = argument(
-    "--image", metavar="PICTURE", help="a picture to ask about; - reads it from stdin"
-)
-
 
 def search(options: Options) -> int:
-    """`ravlm search`."""
+    """Run `ravlm search`."""
     from ravlm import KnowledgeBase
 
     if options.text is None and options.image is None:
-        raise UsageError("Search for what? Give --text, --image or both; see ravlm search --help.")
-    image = _picture(options.image, options.text)
+        raise UsageError("No query given: use --text, --image or both; see ravlm search --help.")
+    image = _image(options.image, options.text)
     with KnowledgeBase.open(options.kb) as kb:
         for text in _lines(options.text):
             hits = kb.search(
                 text=text, image=image, k=options.k, modality=options.modality, where=options.where
             )
             if options.json:
+                query = {"query": text} if options.text == "-" else {}
                 for hit in hits:
-                    print_json(({"query": text} if options.text == "-" else {}) | hit_record(hit))
+                    print_json(query | hit.to_dict())
             else:
                 print_hits(hits)
     return 0
 
 
 def ask(options: Options) -> int:
-    """`ravlm ask`."""
-    image = _picture(options.image, options.question)
+    """Run `ravlm ask`."""
+    image = _image(options.image, options.question)
     with _model(options) as model:
         for question in _lines(options.question):
-            _show(model.stream_ask(str(question), image, options.k, options.where), options.json)
+            _print_answer(_stream(model, "ask", options, question, image), options.json)
     return 0
 
 
 def caption(options: Options) -> int:
-    """`ravlm caption`."""
+    """Run `ravlm caption`."""
     with _model(options) as model:
-        for picture in options.pictures:
-            image = sys.stdin.buffer.read() if picture == "-" else picture
-            words = model.stream_caption(image, options.k, options.where)
+        for name in options.images:
+            image = sys.stdin.buffer.read() if name == "-" else name
+            stream = _stream(model, "caption", options, None, image)
             if options.json:
-                print_json({"image": picture} | answer_record(_whole(words, lambda piece: None)))
+                print_json({"image": name} | _consume(stream, _discard).to_dict())
             else:
-                print(f"{picture}: " if len(options.pictures) > 1 else "", end="")
-                _whole(words, _print_piece)
+                print(f"{name}: " if len(options.images) > 1 else "", end="")
+                _consume(stream, _print_piece)
                 print(flush=True)
     return 0
 
 
 def tell(options: Options) -> int:
-    """`ravlm tell`."""
-    if options.picture is None and options.prompt is None:
-        raise UsageError(
-            "Tell about what? Give a picture, --prompt or both; see ravlm tell --help."
-        )
-    image = _picture(options.picture, options.prompt)
+    """Run `ravlm tell`."""
+    if options.image is None and options.prompt is None:
+        raise UsageError("No topic given: use IMAGE, --prompt or both; see ravlm tell --help.")
+    image = _image(options.image, options.prompt)
     with _model(options) as model:
         for prompt in _lines(options.prompt):
-            _show(model.stream_tell(image, prompt, options.k, options.where), options.json)
+            _print_answer(_stream(model, "tell", options, prompt, image), options.json)
     return 0
 
 
 def chat(options: Options) -> int:
-    """`ravlm chat`: a turn for each line of stdin, until its end."""
-    image = _picture(options.picture, "-")
+    """Run `ravlm chat`: one turn per line of stdin."""
+    image = _image(options.image, "-")
     messages: list[dict[str, str]] = []
     with _model(options) as model:
         if sys.stdin.isatty():
-            note("One line a turn; an empty line or Ctrl-D ends the talk.")
+            note("Type one line per turn; an empty line or Ctrl-D ends the chat.")
         for line in _turns():
             messages.append({"role": "user", "content": line})
-            answer = _show(
-                model.stream_chat(messages, image, options.k, options.where), options.json
-            )
+            stream = _stream(model, "chat", options, messages, image)
+            answer = _print_answer(stream, options.json)
             messages.append({"role": "assistant", "content": answer.text})
     return 0
 
 
-def _show(words: Words, as_json: bool) -> Answer:
-    """Print an answer as its words come, then its evidence; return it."""
+def _stream(
+    model: RetrievalAugmentedVLM, verb: Any, options: Options, text: Any, image: Any
+) -> TextStream:
+    from ravlm.generation.verbs import verb_inputs
+
+    inputs = verb_inputs(verb, text, image)
+    stream: TextStream = getattr(model, f"stream_{verb}")(
+        **inputs, k=options.k, where=options.where
+    )
+    return stream
+
+
+def _print_answer(stream: TextStream, as_json: bool) -> Answer:
+    """Print an answer as it is generated, then its evidence; return it."""
     if as_json:
-        answer = _whole(words, lambda piece: None)
-        print_json(answer_record(answer))
+        answer = _consume(stream, _discard)
+        print_json(answer.to_dict())
     else:
-        answer = _whole(words, _print_piece)
+        answer = _consume(stream, _print_piece)
         print()
         print_evidence(answer)
     return answer
 
 
-def _whole(words: Words, on_piece: Callable[[str], None]) -> Answer:
+def _consume(stream: TextStream, on_piece: Callable[[str], None]) -> Answer:
+    """Read a stream to its end and return the answer."""
     while True:
         try:
-            on_piece(next(words))
+            on_piece(next(stream))
         except StopIteration as end:
             return end.value
 
 
 def _print_piece(piece: str) -> None:
     print(piece, end="", flush=True)
+
+
+def _discard(piece: str) -> None:
+    pass
 
 
 @contextmanager
@@ -131,18 +137,18 @@ def _model(options: Options) -> Iterator[RetrievalAugmentedVLM]:
         yield RetrievalAugmentedVLM(kb, generator=options.generator)
 
 
-def _picture(name: str | None, words: str | None = None) -> ImageSource | None:
-    """The picture's path, or its bytes where `name` is `-`; `words`: the command's other argument
-    that may be `-`."""
-    if name == words == "-":
+def _image(name: str | None, text: str | None = None) -> ImageSource | None:
+    """Return the path of the image, or its bytes if `name` is `-`. `text` is the command's other
+    argument that may be `-`."""
+    if name == text == "-":
         raise UsageError(
-            "The picture and the words can't both come from stdin; name a file for the picture."
+            "The image and the text can't both come from stdin; name a file for the image."
         )
     return sys.stdin.buffer.read() if name == "-" else name
 
 
 def _lines(text: str | None) -> Iterator[str | None]:
-    """The text itself; for `-` each line of stdin that is not blank."""
+    """Yield the text itself, or each non-blank line of stdin if it is `-`."""
     if text == "-":
         yield from (line.strip() for line in sys.stdin if line.strip())
     else:
@@ -150,6 +156,7 @@ def _lines(text: str | None) -> Iterator[str | None]:
 
 
 def _turns() -> Iterator[str]:
+    """Yield the lines of stdin up to the first blank one, with a prompt on a terminal."""
     while True:
         if sys.stdin.isatty():
             print("\nyou> ", end="", file=sys.stderr, flush=True)
@@ -159,26 +166,30 @@ def _turns() -> Iterator[str]:
         yield line
 
 
+_QUESTION = argument(
+    "question", metavar="QUESTION", help="- reads one question per line from stdin"
+)
+_ABOUT_IMAGE = argument(
+    "--image", metavar="IMAGE", help="image to ask about; - reads it from stdin"
+)
 COMMANDS = {
     "search": Command(
-        "find entries by words, by a picture or by both",
+        "find entries by text, by image, or by both",
         search,
         (
             KB,
             argument(
                 "--text",
-                metavar="T",
-                help="words to search for; - reads one search a line from stdin",
+                metavar="TEXT",
+                help="text to search for; - reads one query per line from stdin",
             ),
-            argument(
-                "--image", metavar="PICTURE", help="a picture to search for; - reads it from stdin"
-            ),
-            argument("-k", type=int, default=5, metavar="N", help="how many hits (default 5)"),
+            argument("--image", metavar="IMAGE", help="image to search for; - reads it from stdin"),
+            argument("-k", type=int, default=5, metavar="N", help="number of hits (default 5)"),
             argument(
                 "--modality",
                 choices=("any", "image", "text"),
                 default="any",
-                help="what may match (default: any)",
+                help="parts to match (default: any)",
             ),
             WHERE,
         ),
@@ -189,16 +200,9 @@ COMMANDS = {
         """,
     ),
     "ask": Command(
-        "answer a question from the entries, naming the evidence",
+        "answer a question and cite the entries it is based on",
         ask,
-        (
-            KB,
-            argument("question", metavar="QUESTION", help="- reads one question a line from stdin"),
-            _IMAGE,
-            K,
-            GENERATOR,
-            WHERE,
-        ),
+        (KB, _QUESTION, _ABOUT_IMAGE, K, GENERATOR, WHERE),
         """
         ravlm ask kb "What is the animal in the picture?" --image cat.jpg
         ravlm ask kb 图片中的动物是什么？ --image cat.jpg
@@ -206,11 +210,11 @@ COMMANDS = {
         """,
     ),
     "caption": Command(
-        "describe pictures by what is known of pictures like them",
+        "describe images, based on how similar images are described",
         caption,
         (
             KB,
-            argument("pictures", metavar="PICTURE", nargs="+", help="- reads one from stdin"),
+            argument("images", metavar="IMAGE", nargs="+", help="- reads one image from stdin"),
             K,
             GENERATOR,
             WHERE,
@@ -218,20 +222,20 @@ COMMANDS = {
         "ravlm caption kb cat.jpg harbour.jpg",
     ),
     "tell": Command(
-        "tell a short story, each sentence with its evidence",
+        "write a short story in which each sentence cites its evidence",
         tell,
         (
             KB,
             argument(
-                "picture",
-                metavar="PICTURE",
+                "image",
+                metavar="IMAGE",
                 nargs="?",
-                help="what to tell about; - reads it from stdin",
+                help="image to write about; - reads it from stdin",
             ),
             argument(
                 "--prompt",
                 metavar="TEXT",
-                help="what to tell about, in words; - reads one prompt a line",
+                help="what to write about; - reads one prompt per line from stdin",
             ),
             K,
             GENERATOR,
@@ -243,11 +247,11 @@ COMMANDS = {
         """,
     ),
     "chat": Command(
-        "talk, one line a turn; each answer is looked up anew",
+        "chat with the knowledge base, one line per turn; every turn retrieves evidence",
         chat,
         (
             KB,
-            argument("picture", metavar="PICTURE", nargs="?", help="a picture to talk about"),
+            argument("image", metavar="IMAGE", nargs="?", help="image to talk about"),
             K,
             GENERATOR,
             WHERE,

@@ -1,5 +1,4 @@
-"""The commands that serve a knowledge base: `ravlm serve` over HTTP, `ravlm mcp` over MCP. Knows no
-protocol."""
+"""The commands that serve a knowledge base: `ravlm serve` over HTTP, `ravlm mcp` over MCP."""
 
 from __future__ import annotations
 
@@ -7,61 +6,69 @@ import importlib.util
 import os
 from pathlib import Path
 
+from ravlm.cli.command import GENERATOR, KB, Command, K, Options, argument
 from ravlm.cli.output import note, print_json
-from ravlm.cli.parser import GENERATOR, KB, Command, K, Options, argument
 from ravlm.errors import MissingExtra, NotFound
+
+_SERVE_PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 
 def serve(options: Options) -> int:
-    """`ravlm serve`: until it is stopped."""
-    _need("fastapi", "serve", "ravlm serve")
-    _need("uvicorn", "serve", "ravlm serve")
+    """Run `ravlm serve` until it is stopped."""
+    for package in _SERVE_PACKAGES:
+        _require(package, "serve", "ravlm serve")
     from ravlm.serving.server import serve as serve_until_stopped
     from ravlm.serving.settings import Settings, read_token
     from ravlm.serving.state import ServedModel
 
     settings = Settings(
-        options.host, options.port, read_token(options.token_file, os.environ), options.fetch_images,
-        tuple(options.allow_origin), options.k,
-    )  # fmt: skip
+        host=options.host,
+        port=options.port,
+        token=read_token(options.token_file, os.environ),
+        fetch_images=options.fetch_images,
+        allowed_origins=tuple(options.allow_origin),
+        k=options.k,
+    )
 
-    def started(address: str) -> None:
+    def on_started(address: str) -> None:
         if options.json:
             print_json({"address": address})
         else:
-            print(
-                f"The page: {address}/   OpenAI-compatible: {address}/v1   (Ctrl-C stops)",
-                flush=True,
-            )
+            print(f"Web page:  {address}/")
+            print(f"OpenAI-compatible API:  {address}/v1   (documentation: {address}/docs)")
+            print("Ctrl-C stops the server.", flush=True)
 
-    note("Loading ...")
-    serve_until_stopped(ServedModel(options.kb, options.generator, options.k), settings, started)
+    note("Loading the knowledge base and the models ...")
+    served_model = ServedModel(options.kb, options.generator, options.k)
+    serve_until_stopped(served_model, settings, on_started)
     return 0
 
 
 def mcp(options: Options) -> int:
-    """`ravlm mcp`: until stdin ends."""
-    _need("mcp", "mcp", "ravlm mcp")
-    from ravlm.serving.mcp import create_tools
+    """Run `ravlm mcp` until stdin ends."""
+    _require("mcp", "mcp", "ravlm mcp")
+    for package in _SERVE_PACKAGES:
+        _require(package, "mcp", "ravlm mcp")
+    from ravlm.serving.mcp import create_mcp_server
     from ravlm.serving.state import ServedModel
 
-    folder = None if options.pictures is None else Path(options.pictures)
-    if folder is not None and not folder.is_dir():
-        raise NotFound(f'There is no folder "{folder}"; name one for --pictures.')
-    library = ServedModel(options.kb, options.generator, options.k)
-    create_tools(library, folder, options.allow_changes).run("stdio")
-    library.close()
+    image_folder = None if options.images is None else Path(options.images)
+    if image_folder is not None and not image_folder.is_dir():
+        raise NotFound(f'There is no folder "{image_folder}"; name an existing one for --images.')
+    served_model = ServedModel(options.kb, options.generator, options.k)
+    create_mcp_server(served_model, image_folder, options.allow_changes).run("stdio")
+    served_model.close()
     return 0
 
 
-def _need(package: str, extra: str, purpose: str) -> None:
+def _require(package: str, extra: str, command: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise MissingExtra(package, extra, purpose)
+        raise MissingExtra(package, extra, command)
 
 
 COMMANDS = {
     "serve": Command(
-        "serve the base: a web page, an OpenAI-compatible API, search, questions, entries",
+        "serve the knowledge base over HTTP: a web page and an OpenAI-compatible API",
         serve,
         (
             KB,
@@ -70,31 +77,31 @@ COMMANDS = {
             argument(
                 "--host",
                 default="127.0.0.1",
-                help="where to listen (default 127.0.0.1; others need a token)",
+                help="host to listen on (default 127.0.0.1; any other needs a token)",
             ),
             argument(
                 "--port",
                 type=int,
                 default=8000,
                 metavar="N",
-                help="default 8000; 0: any that is free",
+                help="port to listen on (default 8000; 0: any free port)",
             ),
             argument(
                 "--token-file",
                 metavar="FILE",
-                help="holds the token that clients send (else RAVLM_TOKEN)",
+                help="file with the token that clients must send (default: variable RAVLM_TOKEN)",
             ),
             argument(
                 "--allow-origin",
                 action="append",
                 default=[],
                 metavar="URL",
-                help="a web site that may call it",
+                help="a web site whose pages may call the server; may be repeated",
             ),
             argument(
                 "--fetch-images",
                 action="store_true",
-                help="fetch pictures from public web addresses",
+                help="accept public web addresses as images",
             ),
         ),
         """
@@ -104,26 +111,26 @@ COMMANDS = {
         """,
     ),
     "mcp": Command(
-        "give other programs' models the base as tools, over MCP on stdin and stdout",
+        "offer the knowledge base as tools to language models, over MCP (stdin and stdout)",
         mcp,
         (
             KB,
             GENERATOR,
             K,
             argument(
-                "--pictures",
+                "--images",
                 metavar="FOLDER",
-                help="a folder whose pictures may be named (default: none)",
+                help="folder whose images clients may name (default: none)",
             ),
             argument(
                 "--allow-changes",
                 action="store_true",
-                help="tools that add and remove entries, too",
+                help="also offer tools that add and remove entries",
             ),
         ),
         """
         ravlm mcp kb
-        ravlm mcp kb --pictures ~/Pictures --allow-changes
+        ravlm mcp kb --images ~/Pictures --allow-changes
         """,
     ),
 }

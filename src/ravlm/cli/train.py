@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from ravlm.cli.command import Command, Options, UsageError, argument
 from ravlm.cli.output import note, print_json
-from ravlm.cli.parser import Command, Options, UsageError, argument
 from ravlm.errors import MissingExtra
+from ravlm.fusion import FUSIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,7 @@ def train(options: Options) -> int:
     """`ravlm train KIND`, in each of the processes that torchrun started; the first one speaks."""
     from ravlm import runtime
 
-    with runtime.processes():
+    with runtime.process_group():
         return KINDS[options.kind].run(options)
 
 
@@ -29,7 +30,7 @@ def train_encoder(options: Options) -> int:
     from pathlib import Path
 
     from ravlm import DualEncoder, read_pairs, runtime
-    from ravlm.encoders.torch_encoder import TowerEncoder
+    from ravlm.encoders.torch_encoder import TorchEncoder
     from ravlm.training import encoder as training
     from ravlm.training.contrastive import ContrastiveConfig
     from ravlm.training.trainer import last_figures
@@ -54,7 +55,7 @@ def train_encoder(options: Options) -> int:
     else:
         encoder = DualEncoder.load(options.encoder)
     if options.freeze is not None:
-        if not isinstance(encoder, TowerEncoder):
+        if not isinstance(encoder, TorchEncoder):
             raise UsageError(
                 f'The encoder "{encoder.name}" has no towers to freeze; leave --freeze out.'
             )
@@ -62,11 +63,11 @@ def train_encoder(options: Options) -> int:
             image=options.freeze in ("image", "both"), text=options.freeze in ("text", "both")
         )
     trained = training.train_encoder(encoder, pairs, config, out, _figures)
-    if runtime.rank()[0] > 0:
+    if runtime.process_index() > 0:
         return 0
     _draw_curves(out)
     for refused in pairs.quarantine:
-        note(f"refused: {refused.place}: {refused.reason}")
+        note(f"refused: {refused.location}: {refused.reason}")
     last = last_figures(out)
     if options.json:
         told = {
@@ -102,7 +103,7 @@ def train_language(options: Options) -> int:
     language_model.train_language(
         language_model.read_texts(options.texts), out, config, report=_figures
     )
-    if runtime.rank()[0] > 0:
+    if runtime.process_index() > 0:
         return 0
     _draw_curves(out)
     if options.json:
@@ -121,10 +122,10 @@ def train_generator(options: Options) -> int:
     from recipes.starter_generator import Recipe, new_generator
 
     from ravlm import KnowledgeBase, read_pairs, runtime
-    from ravlm.generation.captioner.from_backbones import assemble
+    from ravlm.generation.captioner.from_backbones import captioner_from_backbones
     from ravlm.generation.captioner.generator import CaptionerGenerator
-    from ravlm.training.generator import train_generator
     from ravlm.training.encoder import split
+    from ravlm.training.generator import train_generator
     from ravlm.training.trainer import last_figures
 
     if (options.vision and not options.language) or (options.generator and options.language):
@@ -146,7 +147,7 @@ def train_generator(options: Options) -> int:
     if options.generator:
         generator = CaptionerGenerator.load(options.generator)
     elif options.vision:
-        generator = assemble(
+        generator = captioner_from_backbones(
             options.language, options.vision, options.text, options.fusion, seed=first.seed
         )
     else:
@@ -163,11 +164,11 @@ def train_generator(options: Options) -> int:
     finally:
         if kb is not None:
             kb.close()
-    if runtime.rank()[0] > 0:
+    if runtime.process_index() > 0:
         return 0
     _draw_curves(out / generator.FIRST, out / generator.SECOND)
     for refused in pairs.quarantine:
-        note(f"refused: {refused.place}: {refused.reason}")
+        note(f"refused: {refused.location}: {refused.reason}")
     if options.json:
         stage = generator.SECOND if critical is not None else generator.FIRST
         print_json(
@@ -199,11 +200,11 @@ def train_retriever(options: Options) -> int:
     pairs = read_pairs(options.pairs, images=options.images)
     with KnowledgeBase.open(options.kb) as kb:
         retriever.train_retriever(generator, list(pairs), kb, out, config, _figures)
-    if runtime.rank()[0] > 0:
+    if runtime.process_index() > 0:
         return 0
     _draw_curves(out / "query")
     for refused in pairs.quarantine:
-        note(f"refused: {refused.place}: {refused.reason}")
+        note(f"refused: {refused.location}: {refused.reason}")
     if options.json:
         print_json(
             {"generator": str(out), "refused": len(pairs.quarantine), **last_figures(out / "query")}
@@ -388,9 +389,7 @@ KINDS: dict[str, Command] = {
                 help="an image model, which sees; then --language may be any",
             ),
             argument("--text", metavar="M", help="and a text model, which reads the evidence"),
-            argument(
-                "--fusion", metavar="F", help="cross_attention, prompt, marginal or marginal_prompt"
-            ),
+            argument("--fusion", metavar="F", help=f"one of {', '.join(FUSIONS)}"),
             argument(
                 "--images", metavar="FOLDER", help="where the pictures lie that the pairs name"
             ),

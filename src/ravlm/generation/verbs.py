@@ -75,3 +75,10 @@ def _request(name: VerbName, verb: Verb, text: Any, image: Any) -> Request:
         check_text(text, verb.text)
     text = text or ""
     return Request(name, text, image, chinese=is_chinese(text))
+
+
+def verb_inputs(name: VerbName, text: Any = None, image: Any = None) -> dict[str, Any]:
+    """Return the keyword arguments with which the model's method `name` takes a text and an
+    image."""
+    verb = VERBS[name]
+    return ({verb.text: text} if verb.text else {}) | {"image": image}

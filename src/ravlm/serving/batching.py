@@ -1,8 +1,8 @@
-"""Dynamic batching: requests that wait for the same work go through it together.
+"""Dynamic batching: requests that wait for the same work are processed together.
 
-A lane works on one batch at a time, in a thread of its own. Nothing is waited for: whatever came
-while the last batch was worked on is the next one, so a lone request is never delayed. Knows no
-model."""
+A batcher processes one batch at a time in a thread of its own. It never waits to fill a batch: the
+requests that arrived during the last batch form the next one, so a lone request is never
+delayed."""
 
 from __future__ import annotations
 
@@ -24,87 +24,93 @@ Result = TypeVar("Result")
 class _Job:
     key: Hashable
     item: Any
-    done: asyncio.Future[Any]
+    future: asyncio.Future[Any]
 
 
 class DynamicBatcher(Generic[Item, Result]):
-    """`work(key, items)` gives a result for each item; only items of equal keys come together.
+    """Batches calls of `process(key, items)`, which returns one result per item.
 
-    An error that ravlm raises on purpose is of one item: the others of its batch are worked on
-    without it."""
+    Only items with equal keys share a batch. If a batch fails with an error that ravlm raises on
+    purpose, each of its items is processed alone, so one bad item does not fail the others.
+    `max_waiting` is the queue limit.
+
+    >>> batcher = DynamicBatcher("encode", encode, 32, 128, metrics)  # doctest: +SKIP
+    >>> vector = await batcher.run("text", "a red boat")  # doctest: +SKIP
+    """
 
     def __init__(
         self,
         name: str,
-        work: Callable[[Any, list[Item]], Sequence[Result]],
-        batch: int,
-        waiting: int,
+        process: Callable[[Any, list[Item]], Sequence[Result]],
+        batch_size: int,
+        max_waiting: int,
         metrics: Metrics,
     ) -> None:
-        self.name, self._work, self._batch, self._most, self._metrics = (
-            name,
-            work,
-            batch,
-            waiting,
-            metrics,
-        )
-        self._jobs: list[_Job] = []
+        self.name = name
+        self._process = process
+        self._batch_size = batch_size
+        self._max_waiting = max_waiting
+        self._metrics = metrics
+        self._queue: list[_Job] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"ravlm-{name}")
-        self._pump: asyncio.Task[None] | None = None
+        self._worker: asyncio.Task[None] | None = None
         metrics.gauge(
             f"ravlm_{name}_waiting",
-            f"Requests that wait in the lane {name}.",
-            lambda: len(self._jobs),
+            f'Requests that wait for the batcher "{name}".',
+            lambda: len(self._queue),
         )
 
     @property
     def busy(self) -> bool:
-        """Whether a batch is being worked on."""
-        return self._pump is not None and not self._pump.done()
+        """Whether a batch is being processed."""
+        return self._worker is not None and not self._worker.done()
 
     async def run(self, key: Hashable, item: Item) -> Result:
-        """The result for an item. Raises Refusal (429) where too many wait, and what `work`
-        raises."""
-        if len(self._jobs) >= self._most:
+        """Return the result for one item. Raises HttpError (429) if the queue is full, and what
+        `process` raises."""
+        if len(self._queue) >= self._max_waiting:
             raise HttpError(
-                429, f"{self._most} requests wait already; come again in a second.", retry_after=1
+                429,
+                f"Too many requests: {self._max_waiting} are queued. Retry in a second.",
+                retry_after=1,
             )
         job = _Job(key, item, asyncio.get_running_loop().create_future())
-        self._jobs.append(job)
+        self._queue.append(job)
         if not self.busy:
-            self._pump = asyncio.create_task(self._go_on())
+            self._worker = asyncio.create_task(self._process_queue())
         try:
-            result: Result = await job.done
+            result: Result = await job.future
             return result
         finally:
-            if job in self._jobs:  # given up while it waited
-                self._jobs.remove(job)
+            if job in self._queue:  # cancelled while it waited
+                self._queue.remove(job)
 
-    async def _go_on(self) -> None:
-        """Work until nobody waits."""
-        while self._jobs:
-            key = self._jobs[0].key
-            together = [job for job in self._jobs if job.key == key][: self._batch]
-            self._jobs = [job for job in self._jobs if job not in together]
-            self._metrics.batches.observe(len(together), self.name)
-            await self._carry_out(key, together)
+    async def _process_queue(self) -> None:
+        """Process batches until the queue is empty."""
+        while self._queue:
+            key = self._queue[0].key
+            batch = [job for job in self._queue if job.key == key][: self._batch_size]
+            self._queue = [job for job in self._queue if job not in batch]
+            self._metrics.batch_requests.labels(self.name).observe(len(batch))
+            await self._process_batch(key, batch)
 
-    async def _carry_out(self, key: Hashable, jobs: Sequence[_Job]) -> None:
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._thread, self._work, key, [job.item for job in jobs])
-        await asyncio.wait([running])
-        error = running.exception()
-        if isinstance(error, RavlmError) and len(jobs) > 1:
-            for job in jobs:
-                await self._carry_out(key, [job])
+    async def _process_batch(self, key: Hashable, batch: Sequence[_Job]) -> None:
+        items = [job.item for job in batch]
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._process, key, items)
+        await asyncio.wait([call])
+        error = call.exception()
+        if isinstance(error, RavlmError) and len(batch) > 1:
+            for job in batch:
+                await self._process_batch(key, [job])
             return
-        for place, job in enumerate(jobs):
-            if not job.done.done():
-                if error is None:
-                    job.done.set_result(running.result()[place])
-                else:
-                    job.done.set_exception(error)
+        for index, job in enumerate(batch):
+            if job.future.done():
+                continue
+            if error is None:
+                job.future.set_result(call.result()[index])
+            else:
+                job.future.set_exception(error)
 
     def close(self) -> None:
-        """Let the thread end when its batch is done."""
+        """Let the thread end after its current batch."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,9 +1,7 @@
-"""What the server does, apart from how it is asked over HTTP: each verb as a coroutine over lanes
-of work.
+"""What the server does, independent of HTTP: each verb as a coroutine over batched work.
 
-Pictures are decoded in threads; searches and embeddings go through one lane together, answers
-through another, changes of the base through a third; streamed answers have threads of their own.
-Knows the library, and no request or response."""
+Images are decoded in threads. Searches and embeddings share one batcher, answers use a second,
+changes of the base a third and edits a fourth; streamed answers have threads of their own."""
 
 from __future__ import annotations
 
@@ -18,21 +16,23 @@ import numpy as np
 from PIL import Image
 
 from ravlm.errors import RavlmError
-from ravlm.records import Answer, Edit, Entry, Hit
+from ravlm.generation.base import VerbName
+from ravlm.generation.verbs import verb_inputs
+from ravlm.records import Answer, Edit, Hit, TextStream
 from ravlm.runtime import cpu_count
 from ravlm.serving.batching import DynamicBatcher
-from ravlm.serving.errors import HttpError
-from ravlm.serving.images import PictureReader
-from ravlm.serving.safe_fetch import Fetcher
+from ravlm.serving.images import ImageReader
+from ravlm.serving.safe_fetch import ImageFetcher
 from ravlm.serving.settings import Settings
 from ravlm.serving.state import ServedModel, Session
-from ravlm.serving.streaming import Streams, Words
+from ravlm.serving.streaming import AnswerStreams, timeout_error
 
 T = TypeVar("T")
+_EMBED_KINDS = ("text", "image")
 
 
 class SearchKey(NamedTuple):
-    """What searches have in common that go together; `where` as JSON."""
+    """Searches with equal keys share a batch; `where` is JSON."""
 
     k: int
     modality: Any
@@ -40,67 +40,80 @@ class SearchKey(NamedTuple):
 
 
 class AnswerKey(NamedTuple):
-    """What answers have in common that are written together; `where` as JSON."""
+    """Answers with equal keys share a batch; `where` is JSON."""
 
-    task: str
+    verb: VerbName
     k: int | None
     where: str
-    shape: tuple[bool, bool]
-    """Whether there is a picture, and whether there are words."""
+    has_image: bool
+    has_text: bool
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One thing to be answered: `task` is ask, caption, tell or chat."""
+class AnswerRequest:
+    """One request for an answer."""
 
-    task: str
-    text: str | None = None
+    verb: VerbName
+    text: str | Sequence[dict[str, Any]] | None = None
+    """The question or prompt; for chat the messages in the OpenAI form."""
     image: Image.Image | None = None
-    messages: Sequence[dict[str, Any]] = ()
     k: int | None = None
     where: Any = None
 
     @property
-    def words(self) -> str:
-        """What will be looked up by its words: a question, or the last that was said."""
-        if self.task == "chat":
-            content = self.messages[-1]["content"]
-            return content if isinstance(content, str) else ""
-        return (self.text or "") if self.image is None else ""
+    def query_text(self) -> str:
+        """The text that the base will be searched with, if any: a question or the last message."""
+        if self.image is not None or not self.text:
+            return ""
+        if isinstance(self.text, str):
+            return self.text
+        content = self.text[-1]["content"]
+        return content if isinstance(content, str) else ""
 
     @property
     def key(self) -> AnswerKey:
-        """What it shares with others that it can be written with."""
-        shape = (self.image is not None, self.text is not None)
-        return AnswerKey(self.task, self.k, json.dumps(self.where), shape)
+        """The key of its batch."""
+        has_image = self.image is not None
+        has_text = self.text is not None
+        return AnswerKey(self.verb, self.k, json.dumps(self.where), has_image, has_text)
 
 
 class Engine:
-    """Carries out requests over a library, under the limits of `settings`. Used within one event
-    loop."""
+    """Carries out requests on a served model within the limits of `settings`.
 
-    def __init__(self, library: ServedModel, settings: Settings) -> None:
-        self.library, self.settings, self.metrics = library, settings, library.metrics
-        self.limits = limits = settings.limits
-        fetch = Fetcher(limits.image_bytes) if settings.fetch_images else None
-        self.pictures = PictureReader(limits, fetch)
-        self._encoding: DynamicBatcher[Any, Any] = DynamicBatcher(
-            "encode", self._encode, limits.batch, limits.waiting, self.metrics
+    All coroutines must run in one event loop."""
+
+    def __init__(self, served_model: ServedModel, settings: Settings) -> None:
+        self.served_model = served_model
+        self.settings = settings
+        self.metrics = served_model.metrics
+        self.limits = settings.limits
+        fetch = ImageFetcher(self.limits.image_bytes) if settings.fetch_images else None
+        self.images = ImageReader(self.limits, fetch)
+        self._encode_batcher = self._batcher("encode", self._encode, self.limits.batch)
+        self._answer_batcher = self._batcher("generate", self._answer, self.limits.batch)
+        self._change_batcher = self._batcher("change", self._run_each, 1)
+        self._edit_batcher = self._batcher("edit", self._run_each, 1)
+        self.streams = AnswerStreams(self.limits, self.metrics)
+        self._decode_threads = ThreadPoolExecutor(cpu_count(), thread_name_prefix="ravlm-decode")
+        self.warm = False
+        self.stopping = False
+        self._warmup_error = ""
+        self.metrics.gauge("ravlm_ready", "1 while requests are served, else 0.", self._is_ready)
+
+    def _batcher(
+        self, name: str, process: Callable[[Any, list[Any]], Sequence[Any]], batch_size: int
+    ) -> DynamicBatcher[Any, Any]:
+        return DynamicBatcher(name, process, batch_size, self.limits.waiting, self.metrics)
+
+    @property
+    def _batchers(self) -> tuple[DynamicBatcher[Any, Any], ...]:
+        return (
+            self._encode_batcher,
+            self._answer_batcher,
+            self._change_batcher,
+            self._edit_batcher,
         )
-        self._writing: DynamicBatcher[Asked, Answer] = DynamicBatcher(
-            "generate", self._write, limits.batch, limits.waiting, self.metrics
-        )
-        self._changing: DynamicBatcher[Any, Any] = DynamicBatcher(
-            "change", self._change, 1, limits.waiting, self.metrics
-        )
-        self._editing: DynamicBatcher[Any, Any] = DynamicBatcher(
-            "edit", self._change, 1, limits.waiting, self.metrics
-        )
-        self._lanes = (self._encoding, self._writing, self._changing, self._editing)
-        self.streams = Streams(limits, self.metrics)
-        self._decoders = ThreadPoolExecutor(cpu_count(), thread_name_prefix="ravlm-decode")
-        self.warm, self.stopping, self.cold_reason = False, False, "The server is starting."
-        self.metrics.gauge("ravlm_ready", "Whether requests are served.", lambda: float(self.ready))
 
     @property
     def ready(self) -> bool:
@@ -108,182 +121,174 @@ class Engine:
         return self.warm and not self.stopping
 
     @property
-    def busy(self) -> bool:
-        """Whether a thread still works."""
-        return any(lane.busy for lane in self._lanes) or self.streams.live > 0
+    def unready_reason(self) -> str:
+        """Why requests are not served: one sentence."""
+        if self.stopping:
+            return "The server is stopping."
+        return self._warmup_error or "The server is starting; retry in a second."
 
-    async def start(self) -> None:
-        """Search and answer once, so that the first request finds everything loaded."""
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is still at work."""
+        return any(batcher.busy for batcher in self._batchers) or self.streams.num_active > 0
+
+    def _is_ready(self) -> float:
+        return float(self.ready)
+
+    async def warm_up(self) -> None:
+        """Search and answer once, so that every model is loaded before the first request."""
+        gray = Image.new("RGB", (64, 64), "gray")
         try:
             await self.search("ravlm", None, 1)
-            await self.answer(
-                Asked("ask", "What is in the picture?", Image.new("RGB", (64, 64), "grey"))
-            )
+            await self.answer(AnswerRequest("ask", "What is in the image?", gray))
         except RavlmError as error:
-            self.cold_reason = str(error)
+            self._warmup_error = str(error)
         else:
             self.warm = True
 
     def stop(self) -> None:
-        """Be ready no more, and end what is streamed when the time of grace is over."""
+        """Refuse new requests, and end streams when the grace period is over."""
         self.stopping = True
         self.streams.end_in(self.settings.grace)
 
     def close(self) -> None:
-        """Give the threads back."""
-        for lane in self._lanes:
-            lane.close()
+        """Let all threads end."""
+        for batcher in self._batchers:
+            batcher.close()
         self.streams.close()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._decode_threads.shutdown(wait=False, cancel_futures=True)
 
     # verbs
 
     async def search(
         self, text: str | None, image: str | None, k: int, modality: Any = "any", where: Any = None
     ) -> list[Hit]:
-        """The k best entries for words, a picture's URL, or both."""
-        pixels = None
-        if image is not None:
-            pixels = await self._prepared(image)
+        """Return the k best entries for a text, the URL of an image, or both."""
+        pixels = None if image is None else await self._load_for_encoder(image)
         key = SearchKey(k, modality, json.dumps(where))
-        return await self._timed(self._encoding.run(key, {"text": text, "image": pixels}))
+        query = {"text": text, "image": pixels}
+        return await self._with_timeout(self._encode_batcher.run(key, query))
 
     async def embed(self, inputs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Unit vectors (n, dim) of ("text", words) and ("image", URL) inputs, in order."""
-        rows: dict[int, np.ndarray] = {}
-        for kind in ("text", "image"):
-            places = [place for place, (found, _) in enumerate(inputs) if found == kind]
-            values: list[Any] = [inputs[place][1] for place in places]
+        """Return unit vectors (n, dim) of inputs ("text", text) or ("image", URL), in order."""
+        vectors: dict[int, np.ndarray] = {}
+        for kind in _EMBED_KINDS:
+            indices = [i for i, (input_kind, _) in enumerate(inputs) if input_kind == kind]
+            values: list[Any] = [inputs[i][1] for i in indices]
             if kind == "image":
-                values = await asyncio.gather(*map(self._prepared, values))
+                values = list(await asyncio.gather(*map(self._load_for_encoder, values)))
             if values:
-                rows.update(
-                    zip(places, await self._timed(self._encoding.run(kind, values)), strict=True)
-                )
-        return np.stack([rows[place] for place in range(len(inputs))])
+                rows = await self._with_timeout(self._encode_batcher.run(kind, values))
+                vectors |= dict(zip(indices, rows, strict=True))
+        return np.stack([vectors[i] for i in range(len(inputs))])
 
-    async def answer(self, asked: Asked) -> Answer:
-        """An answer, written together with others that wait."""
-        return await self._timed(self._writing.run(asked.key, asked))
+    async def answer(self, request: AnswerRequest) -> Answer:
+        """Return an answer, generated in a batch with others that wait."""
+        return await self._with_timeout(self._answer_batcher.run(request.key, request))
 
-    def stream(self, asked: Asked) -> AsyncIterator[str | Answer]:
-        """The answer's words as they come, and at last the Answer. Raises Refusal before anything
-        is given."""
-        return self.streams.run(lambda: self._streamed(asked))
+    def stream(self, request: AnswerRequest) -> AsyncIterator[str | Answer]:
+        """Yield the text of an answer in pieces, then the Answer. Raises HttpError before the
+        first piece if the request can't be served."""
+        return self.streams.run(lambda: self._start_stream(request))
 
     async def edit(self, image: str, instruction: str, k: int | None, seed: int) -> Edit:
-        """A picture changed by an instruction."""
-        pixels = await self.decode(lambda: self.pictures.pixels(self.pictures.bytes_of(image)))
+        """Return the image of a URL, changed as the instruction says."""
+        pixels = await self.decode(lambda: self.images.decode(self.images.read_bytes(image)))
 
-        def work(opened: Session) -> Edit:
+        def task(session: Session) -> Edit:
             with self.metrics.stage("edit"):
-                return opened.model.edit(pixels, instruction, k=k, seed=seed)
+                return session.model.edit(pixels, instruction, k=k, seed=seed)
 
-        return await self._timed(self._editing.run("", work))
+        return await self._with_timeout(self._edit_batcher.run("", task))
 
-    async def change(self, work: Callable[[Session], T]) -> T:
-        """What `work` gives for the open base; one such work at a time."""
-        return await self._timed(self._changing.run("", work))
+    async def change(self, task: Callable[[Session], T]) -> T:
+        """Run a task that changes or checks the base; one such task at a time."""
+        return await self._with_timeout(self._change_batcher.run("", task))
 
-    async def read(self, work: Callable[[Session], T]) -> T:
-        """The same for quick looks into the base, which wait for nothing."""
-        return await self._timed(asyncio.to_thread(self.library.run, work))
+    async def read(self, task: Callable[[Session], T]) -> T:
+        """Run a quick read of the base at once, in a thread."""
+        return await self._with_timeout(asyncio.to_thread(self.served_model.run, task))
 
-    async def decode(self, work: Callable[[], T]) -> T:
-        """Read or decode a picture in a thread."""
+    async def decode(self, task: Callable[[], T]) -> T:
+        """Read or decode an image in a thread."""
 
         def timed() -> T:
             with self.metrics.stage("decode"):
-                return work()
+                return task()
 
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, timed)
+        return await asyncio.get_running_loop().run_in_executor(self._decode_threads, timed)
 
-    async def look(self, image: str | None) -> Image.Image | None:
-        """The picture of a URL, no larger than a model looks at."""
-        if image is None:
+    async def load_image(self, url: str | None) -> Image.Image | None:
+        """Return the image of a URL in the size that a model uses; None without a URL."""
+        if url is None:
             return None
-        return await self.decode(lambda: self.pictures.to_look_at(self.pictures.bytes_of(image)))
+        return await self.decode(lambda: self.images.decode_for_model(self.images.read_bytes(url)))
 
-    async def _prepared(self, url: str) -> Image.Image:
-        """The picture of a URL, shrunk to what the encoder looks at."""
-        encoder = self.library.now.encoder
-        return await self.decode(
-            lambda: encoder.prepare(
-                self.pictures.pixels(self.pictures.bytes_of(url), encoder.image_size)
-            )
-        )
+    async def _load_for_encoder(self, url: str) -> Image.Image:
+        """Return the image of a URL, scaled for the encoder."""
+        encoder = self.served_model.session.encoder
 
-    async def _timed(self, waited: Awaitable[T]) -> T:
+        def task() -> Image.Image:
+            image = self.images.decode(self.images.read_bytes(url), encoder.image_size)
+            return encoder.prepare(image)
+
+        return await self.decode(task)
+
+    async def _with_timeout(self, result: Awaitable[T]) -> T:
         try:
-            return await asyncio.wait_for(waited, self.limits.seconds)
+            return await asyncio.wait_for(result, self.limits.seconds)
         except TimeoutError:
-            raise HttpError(
-                504, f"It took longer than {self.limits.seconds:g} seconds and was given up."
-            ) from None
+            raise timeout_error(self.limits.seconds) from None
 
-    # in the lanes' threads
+    # in the threads of the batchers
 
     def _encode(self, key: SearchKey | str, items: list[Any]) -> Sequence[Any]:
+        """Search a batch of queries, or encode a batch of lists of texts or images."""
         if isinstance(key, SearchKey):
             where = json.loads(key.where)
-            return self.library.run(
-                lambda opened: opened.kb.search_many(items, key.k, key.modality, where)
+            return self.served_model.run(
+                lambda session: session.kb.search_many(items, key.k, key.modality, where)
             )
-        flat = [value for item in items for value in item]
-        encoder = self.library.now.encoder
-        rows = encoder.encode_images(flat) if key == "image" else encoder.encode_texts(flat)
+        encoder = self.served_model.session.encoder
+        values = [value for item in items for value in item]
+        vectors = encoder.encode_images(values) if key == "image" else encoder.encode_texts(values)
         ends = np.cumsum([len(item) for item in items])
-        return np.split(rows, ends[:-1])
+        return np.split(vectors, ends[:-1])
 
-    def _write(self, key: AnswerKey, items: list[Asked]) -> list[Answer]:
-        where, k, (pictured, worded) = json.loads(key.where), key.k, key.shape
-        images: list[Any] = [asked.image for asked in items]
-        texts = [asked.text or "" for asked in items]
-
-        def work(opened: Session) -> list[Answer]:
-            model = opened.model
-            if len(items) > 1:
-                opened.encoder.remember([asked.words for asked in items if asked.words])
-            if key.task == "chat":
-                return model.chat([asked.messages for asked in items], None, k, where)
-            if key.task == "caption":
-                return model.caption(images, k, where)
-            if key.task == "ask":
-                return model.ask(texts, images if pictured else None, k, where)
-            if pictured:
-                return model.tell(images, texts if worded else None, k, where)
-            return model.tell(prompt=texts, k=k, where=where)
+    def _answer(self, key: AnswerKey, requests: list[AnswerRequest]) -> list[Answer]:
+        def task(session: Session) -> list[Answer]:
+            if len(requests) > 1:
+                texts = [request.query_text for request in requests if request.query_text]
+                session.encoder.precompute(texts)
+            return _answer_batch(session, key, requests)
 
         with self.metrics.stage("generate"):
-            return self.library.run(work)
+            return self.served_model.run(task)
 
-    def _streamed(self, asked: Asked) -> Words:
-        """The model's stream for one thing asked; its evidence is found at once, its words when
-        they are asked for."""
+    def _start_stream(self, request: AnswerRequest) -> TextStream:
+        """Retrieve the evidence now and return the stream, which generates as it is read."""
+        return self.served_model.run(lambda session: _open_stream(session, request))
 
-        def work(opened: Session) -> Words:
-            model = opened.model
-            if asked.task == "chat":
-                return model.stream_chat(asked.messages, None, asked.k, asked.where)
-            if asked.task == "caption":
-                return model.stream_caption(asked.image, asked.k, asked.where)  # type: ignore[arg-type]
-            if asked.task == "ask":
-                return model.stream_ask(asked.text or "", asked.image, asked.k, asked.where)
-            return model.stream_tell(asked.image, asked.text, asked.k, asked.where)
-
-        return self.library.run(work)
-
-    def _change(self, key: Any, items: list[Callable[[Session], Any]]) -> list[Any]:
-        return [self.library.run(work) for work in items]
+    def _run_each(self, key: Any, tasks: list[Callable[[Session], Any]]) -> list[Any]:
+        return [self.served_model.run(task) for task in tasks]
 
 
-def entry_of(
-    identity: str, image: bytes | None, texts: Sequence[str], metadata: dict[str, Any]
-) -> Entry:
-    """An entry as a base takes it; an id of its content where none was given."""
-    from ravlm.knowledge.ingest import content_id
-
-    entry = Entry(identity, image, tuple(texts), metadata)
-    return (
-        entry if identity else Entry(content_id(entry, entry.texts), image, entry.texts, metadata)
+def _answer_batch(
+    session: Session, key: AnswerKey, requests: Sequence[AnswerRequest]
+) -> list[Answer]:
+    """Answer requests with equal keys."""
+    texts = [request.text for request in requests] if key.has_text else None
+    images = [request.image for request in requests] if key.has_image else None
+    inputs = verb_inputs(key.verb, texts, images)
+    answers: list[Answer] = getattr(session.model, key.verb)(
+        **inputs, k=key.k, where=json.loads(key.where)
     )
+    return answers
+
+
+def _open_stream(session: Session, request: AnswerRequest) -> TextStream:
+    inputs = verb_inputs(request.verb, request.text, request.image)
+    stream: TextStream = getattr(session.model, f"stream_{request.verb}")(
+        **inputs, k=request.k, where=request.where
+    )
+    return stream

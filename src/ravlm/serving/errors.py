@@ -1,7 +1,7 @@
-"""From an error to a response: a status and one sentence, in the form that OpenAI's clients read.
+"""Map errors to HTTP responses: a status and one sentence, in the form that OpenAI clients read.
 
-Knows the errors of ravlm; anything else is a fault of the server (500) and is told without details.
-"""
+Errors of ravlm have a status of their own; any other exception is a server fault (500) and is
+reported without details."""
 
 from __future__ import annotations
 
@@ -24,36 +24,42 @@ from ravlm.errors import (
 
 
 class HttpError(RavlmError):
-    """A request that is refused for a reason of HTTP's."""
+    """A request is refused for a reason of HTTP: access, size, time or load.
 
-    def __init__(self, status: int, sentence: str, retry_after: int | None = None) -> None:
-        super().__init__(sentence)
-        self.status, self.retry_after = status, retry_after
+    `retry_after` is the value of the Retry-After header, in seconds."""
+
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
 
 
 class NotFoundError(NotFound):
-    """What the path of a request names is not there."""
+    """The entry, image or model in the path of a request does not exist (404)."""
 
 
-_STATUS: tuple[tuple[type[RavlmError], int], ...] = (
+_STATUS_BY_ERROR: tuple[tuple[type[RavlmError], int], ...] = (
     (NotFoundError, 404),
     (InvalidInput, 400),
     (BrokenData, 400),
-    (NotFound, 400),  # something that a body names
+    (NotFound, 400),  # something that the body names
     (MissingExtra, 501),
     (Busy, 503),
     (Mismatch, 503),
 )
-_KINDS = {
-    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
     429: "rate_limit_error",
-}  # fmt: skip
-FAULT = "The server failed at this; its log says why."
+}
+SERVER_FAULT = "The server failed to process this request. See its log for the reason."
 
 
-class Json(Response):
-    """A JSON response. What is not valid Unicode is replaced, whatever a client sent to be
-    quoted."""
+class JsonResponse(Response):
+    """A JSON response. Characters that are not valid Unicode are replaced, since an error may quote
+    what a client sent."""
 
     media_type = "application/json"
 
@@ -62,60 +68,68 @@ class Json(Response):
 
 
 def to_json(content: Any) -> str:
-    """JSON on one line."""
+    """Return `content` as JSON on one line."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def status_of(error: RavlmError) -> int:
-    """The status that says what kind of error this is."""
+    """Return the HTTP status of an error."""
     if isinstance(error, HttpError):
         return error.status
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    statuses = (status for kind, status in _STATUS_BY_ERROR if isinstance(error, kind))
+    return next(statuses, 500)
 
 
-def error_body(status: int, sentence: str, param: str | None = None) -> dict[str, Any]:
-    """The error as OpenAI's clients read it."""
-    kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": sentence, "type": kind, "param": param, "code": None}}
+def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
+    """Return the JSON body of an error, as OpenAI clients read it."""
+    fallback = "invalid_request_error" if status < 500 else "server_error"
+    error_type = _ERROR_TYPES.get(status, fallback)
+    return {"error": {"message": message, "type": error_type, "param": param, "code": None}}
 
 
-def refusal(
-    status: int, sentence: str, param: str | None = None, headers: Mapping[str, str] | None = None
-) -> Json:
-    """A response that refuses."""
-    return Json(error_body(status, sentence, param), status, headers)
+def error_response(
+    status: int, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
+) -> JsonResponse:
+    """Return the response with a status and a message."""
+    return JsonResponse(error_body(status, message, param), status, headers)
 
 
-def refusal_of(error: RavlmError) -> Json:
-    """The response to an error of ravlm."""
+def response_to(error: RavlmError) -> JsonResponse:
+    """Return the response to an error of ravlm."""
     status = status_of(error)
-    after = error.retry_after if isinstance(error, HttpError) else 1 if status == 503 else None
-    headers = {} if after is None else {"Retry-After": str(after)}
+    if isinstance(error, HttpError):
+        retry_after = error.retry_after
+    else:
+        retry_after = 1 if status == 503 else None
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return refusal(status, " ".join(str(error).split()), None, headers)
+    return error_response(status, one_line(error), None, headers)
 
 
-def told(errors: list[dict[str, Any]]) -> tuple[str, str | None]:
-    """What pydantic found wrong with a request, as one sentence, and the field it is about. Values
-    aren't quoted.
+def one_line(error: Exception) -> str:
+    """Return the message of an error on one line."""
+    return " ".join(str(error).split())
 
-    Where a field may be of several forms, the one that was meant is not of another type, and was
-    followed deepest."""
-    worst = max(errors, key=lambda error: (not error["type"].endswith("_type"), len(error["loc"])))
-    if worst.get("type") == "json_invalid":
-        return (
-            f"The body is not valid JSON: {worst.get('ctx', {}).get('error', 'it ends too early')}.",
-            None,
-        )
-    place = ".".join(
-        str(part) for part in worst["loc"][1:] if isinstance(part, int) or _KEY.fullmatch(part)
+
+def describe_validation_errors(errors: list[dict[str, Any]]) -> tuple[str, str | None]:
+    """Return one sentence for the errors that pydantic found, and the field it is about.
+
+    If a field allows several forms, pydantic reports an error for each. The relevant one is not a
+    type error and has the deepest location. Values are not quoted."""
+    relevant = max(
+        errors, key=lambda error: (not error["type"].endswith("_type"), len(error["loc"]))
     )
-    return (
-        f"{place or 'The body'}: {str(worst['msg']).rstrip('.')}; see /docs for what is allowed.",
-        place or None,
+    if relevant.get("type") == "json_invalid":
+        reason = relevant.get("ctx", {}).get("error", "it ends too early")
+        return f"The body is not valid JSON: {reason}.", None
+    parts = relevant["loc"][1:]
+    field = ".".join(
+        str(part) for part in parts if isinstance(part, int) or _FIELD_NAME.fullmatch(part)
     )
+    reason = str(relevant["msg"]).rstrip(".")
+    return f"{field or 'The body'}: {reason}; see /docs for what is allowed.", field or None
 
 
-_KEY = re.compile("(?!str$|int$|bool$|list$|dict$|none$)[a-z_]+")
-"""A field's name, where pydantic may also name a form: "constrained-str", "list[...]"."""
+_FIELD_NAME = re.compile("(?!str$|int$|bool$|list$|dict$|none$)[a-z_]+")
+"""A field name. Pydantic also puts the names of forms into a location ("list[...]")."""

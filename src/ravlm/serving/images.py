@@ -1,9 +1,8 @@
-"""Pictures of requests: from a data URL (or, where that is allowed, an address) to pixels, checked
-on the way.
+"""Images in requests: decode and check data URLs (or public addresses, if allowed).
 
-A client never names a path. Only common formats are opened, sizes are checked in the header, and
-what is kept in a base is encoded anew, without what else the file held (EXIF and its place,
-comments, trailing data)."""
+A client never names a path. Only common formats are decoded, and sizes are checked in the header
+first. Uploads are re-encoded before they are stored, which drops everything but the pixels (EXIF
+with its location, comments, trailing data)."""
 
 from __future__ import annotations
 
@@ -11,6 +10,7 @@ import base64
 import binascii
 import io
 from collections.abc import Callable
+from typing import TypeAlias
 
 from PIL import Image, UnidentifiedImageError
 
@@ -19,102 +19,121 @@ from ravlm.errors import BrokenData, InvalidInput
 from ravlm.serving.settings import RequestLimits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_LOSSY = ("JPEG", "WEBP", "AVIF")
-_LONGEST = 2048
-"""The longer edge that is kept of a picture to be looked at: more is seen by no model here."""
-Fetch = Callable[[str], bytes]
+_LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF")
+_MAX_MODEL_EDGE = 2048
+"""Longer edge in pixels of an image given to a model; no model here uses more."""
+_DECODE_ERRORS = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+)
+"""What Pillow raises for damaged files."""
+FetchImage: TypeAlias = Callable[[str], bytes]
 
 
-class PictureReader:
-    """Reads pictures under limits. `fetch` gets what lies at an address; None where that is not
-    allowed."""
+class ImageReader:
+    """Reads the images of requests within `limits`.
 
-    def __init__(self, limits: RequestLimits, fetch: Fetch | None) -> None:
-        self._limits, self._fetch = limits, fetch
+    `fetch` downloads an http(s) address; None refuses addresses."""
+
+    def __init__(self, limits: RequestLimits, fetch: FetchImage | None) -> None:
+        self._limits = limits
+        self._fetch = fetch
         self._image_limits = ImageLimits(limits.pixels, limits.image_bytes)
 
-    def bytes_of(self, url: str) -> bytes:
-        """The encoded picture of a data URL or an address. Raises InvalidInput, BrokenData or
-        NotFound."""
+    def read_bytes(self, url: str) -> bytes:
+        """Return the encoded image of a data URL or an address.
+
+        Raises InvalidInput, BrokenData or NotFound."""
         if not url.startswith("data:"):
-            if self._fetch is None or not url.startswith(("http://", "https://")):
-                raise InvalidInput(
-                    f"A picture is given as a data URL (data:image/jpeg;base64,...); this server "
-                    f"{'takes' if self._fetch is None else 'reads'} no "
-                    f"{'addresses and no ' if self._fetch is None else ''}paths."
-                )
-            return self._fetch(url)
-        head, comma, data = url.partition(",")
-        if not comma or not head.endswith(";base64"):
+            return self._download(url)
+        header, comma, data = url.partition(",")
+        if not comma or not header.endswith(";base64"):
             raise InvalidInput(
-                "The data URL of a picture is not in base64; write data:image/jpeg;base64,..."
+                "The data URL of the image is not base64; write data:image/jpeg;base64,..."
             )
         self._check_size(len(data) * 3 // 4 - 2)
         try:
             return base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise InvalidInput(f"The data URL of a picture is damaged: {error}.") from None
+            raise InvalidInput(f"The data URL of the image is not valid base64: {error}.") from None
 
-    def checked(self, data: bytes) -> str:
-        """The format of an encoded picture that may be decoded."""
+    def detect_format(self, data: bytes) -> str:
+        """Return the format of an encoded image. Raises BrokenData if it must not be decoded."""
         self._check_size(len(data))
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return str(image.format)
         except Image.DecompressionBombError:
             raise BrokenData(
-                f"The picture has more than {self._limits.pixels:,} pixels; make it smaller."
+                f"The image has more than {self._limits.pixels:,} pixels; make it smaller."
             ) from None
-        except (
-            UnidentifiedImageError,
-            OSError,
-            ValueError,
-            SyntaxError,
-            TypeError,
-            LookupError,
-            ArithmeticError,
-        ):
-            allowed = ", ".join(FORMATS)
-            raise BrokenData(f"The picture can't be read; allowed formats: {allowed}.") from None
+        except _DECODE_ERRORS:
+            formats = ", ".join(FORMATS)
+            raise BrokenData(f"The image can't be read; allowed formats: {formats}.") from None
 
-    def pixels(self, data: bytes, edge: int | None = None) -> Image.Image:
-        """The picture, upright in RGB. `edge`: how long its shorter side must stay; None keeps its
-        full size."""
-        self.checked(data)
+    def decode(self, data: bytes, edge: int | None = None) -> Image.Image:
+        """Return the image upright in RGB.
+
+        `edge` allows downscaling while decoding, as long as the shorter edge keeps that many
+        pixels; None keeps the full size."""
+        self.detect_format(data)
         return load_image(data, edge=edge, limits=self._image_limits)
 
-    def to_look_at(self, data: bytes) -> Image.Image:
-        """The picture, no larger than a model looks at."""
-        image = self.pixels(data, _LONGEST // 2)
-        image.thumbnail((_LONGEST, _LONGEST))
+    def decode_for_model(self, data: bytes) -> Image.Image:
+        """Return the image, downscaled to the largest size that a model uses."""
+        image = self.decode(data, _MAX_MODEL_EDGE // 2)
+        image.thumbnail((_MAX_MODEL_EDGE, _MAX_MODEL_EDGE))
         return image
 
-    def to_keep(self, data: bytes) -> bytes:
-        """An upload encoded anew: nothing of the file but what is seen."""
-        lossy = self.checked(data) in _LOSSY
-        return encoded(load_image(data, limits=self._image_limits), "JPEG" if lossy else "PNG")
+    def reencode(self, data: bytes) -> bytes:
+        """Re-encode an upload (JPEG or PNG), which drops everything but the pixels."""
+        lossy = self.detect_format(data) in _LOSSY_FORMATS
+        image = load_image(data, limits=self._image_limits)
+        return encode_image(image, "JPEG" if lossy else "PNG")
 
-    def shown(self, source: bytes, edge: int) -> bytes:
-        """A stored picture as a JPEG to show, no larger than `edge`."""
-        image = load_image(source, edge=edge, limits=ImageLimits())
+    def thumbnail(self, data: bytes, edge: int) -> bytes:
+        """Return a stored image as a JPEG whose longer edge has at most `edge` pixels."""
+        image = load_image(data, edge=edge, limits=ImageLimits())
         image.thumbnail((edge, edge))
-        return encoded(image, "JPEG", 88)
+        return encode_image(image, "JPEG", quality=88)
 
-    def _check_size(self, size: int) -> None:
-        if size > self._limits.image_bytes:
+    def _download(self, url: str) -> bytes:
+        if self._fetch is None:
+            raise InvalidInput(
+                "Images must be data URLs (data:image/jpeg;base64,...); this server accepts "
+                "no addresses and no paths."
+            )
+        if not url.startswith(("http://", "https://")):
+            raise InvalidInput(
+                "Images must be data URLs (data:image/jpeg;base64,...) or http(s) addresses; "
+                "this server accepts no paths."
+            )
+        return self._fetch(url)
+
+    def _check_size(self, num_bytes: int) -> None:
+        limit = self._limits.image_bytes
+        if num_bytes > limit:
             raise BrokenData(
-                f"The picture has {size:,} bytes; at most {self._limits.image_bytes:,} are read."
+                f"The image has {num_bytes:,} bytes; at most {limit:,} are allowed. "
+                "Make it smaller."
             )
 
 
-def encoded(image: Image.Image, form: str, quality: int = 95) -> bytes:
-    """The picture as a file's bytes, without the comments and profiles that came with it."""
-    buffer, plain = io.BytesIO(), image.copy()
-    plain.info.clear()
-    plain.save(buffer, form, **({"quality": quality} if form == "JPEG" else {"compress_level": 6}))
+def encode_image(image: Image.Image, image_format: str, quality: int = 95) -> bytes:
+    """Return the image as the bytes of a file, without comments and profiles."""
+    buffer = io.BytesIO()
+    plain_image = image.copy()
+    plain_image.info.clear()
+    options = {"quality": quality} if image_format == "JPEG" else {"compress_level": 6}
+    plain_image.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
 def data_url(image: Image.Image) -> str:
-    """The picture as a data URL, without loss."""
-    return f"data:image/png;base64,{base64.b64encode(encoded(image, 'PNG')).decode('ascii')}"
+    """Return the image as a lossless data URL."""
+    return f"data:image/png;base64,{base64.b64encode(encode_image(image, 'PNG')).decode('ascii')}"

@@ -1,8 +1,7 @@
-"""Logs as JSON, a line an event, to stderr: what was asked of which route, how it ended, how long
-it took.
+"""JSON Lines logs on stderr: method, route, status and seconds of each request.
 
-Bodies, pictures, tokens, ids and query strings never enter a line: a route is named by its
-template."""
+Bodies, images, tokens, ids and query strings are never logged; a route is its template
+(`/v1/entries/{id}`)."""
 
 from __future__ import annotations
 
@@ -13,39 +12,42 @@ import traceback
 
 LOGGER = "ravlm.serving"
 FIELDS = "fields"
+"""Attribute of a log record with the fields of its JSON object."""
+_MAX_FRAMES = 8
 
 
-class JsonLines(logging.Formatter):
-    """A record as one JSON object. Of an exception its kind and where it arose: its words may quote
-    a body."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one JSON object.
+
+    Of an exception only the type and the stack are logged: its message may quote a request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        """Return the line of a record."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
-            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
+            "event": record.getMessage(),
         }
-        line |= {"event": record.getMessage()} | getattr(record, FIELDS, {})
+        line |= getattr(record, FIELDS, {})
         if record.exc_info and record.exc_info[0] is not None:
+            frames = traceback.extract_tb(record.exc_info[2])[-_MAX_FRAMES:]
             line["error"] = record.exc_info[0].__name__
-            line["where"] = [
-                f"{f.filename}:{f.lineno} {f.name}"
-                for f in traceback.extract_tb(record.exc_info[2])
-            ][-8:]
+            line["where"] = [f"{f.filename}:{f.lineno} {f.name}" for f in frames]
         return json.dumps(line, ensure_ascii=False)
 
 
 def log(event: str, **fields: object) -> None:
-    """Write a line."""
+    """Log an event with its fields."""
     logging.getLogger(LOGGER).info(event, extra={FIELDS: fields})
 
 
 def start_logging() -> None:
-    """Let our lines, and uvicorn's of errors, go to stderr as JSON."""
+    """Send the logs of ravlm, and the errors of uvicorn, to stderr as JSON Lines."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonFormatter())
     for name, level in ((LOGGER, logging.INFO), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
+        logger.handlers = [handler]
+        logger.propagate = False
         logger.setLevel(level)

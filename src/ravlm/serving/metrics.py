@@ -1,157 +1,82 @@
-"""What the server counts, in the text form that Prometheus reads: counters, gauges and histograms.
+"""Prometheus metrics of one server: request counts, latencies per stage, batch sizes, gauges.
 
-Knows no HTTP. Numbers are kept for the life of the process.
-"""
+Each `Metrics` has a registry of its own, so several servers can run in one process."""
 
 from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import accumulate
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Bucket bounds of latencies."""
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-Labels = tuple[str, ...]
-
-
-class Counter:
-    """A number that only grows, one for each set of label values."""
-
-    kind = "counter"
-
-    def __init__(self, name: str, told: str, labels: Labels = ()) -> None:
-        self.name, self.told, self.labels = name, told, labels
-        self._values: dict[Labels, float] = {}
-        self._alone = threading.Lock()
-
-    def add(self, *values: str, amount: float = 1) -> None:
-        """Count one more for these label values."""
-        with self._alone:
-            self._values[values] = self._values.get(values, 0) + amount
-
-    def lines(self) -> Iterator[str]:
-        """The samples."""
-        with self._alone:
-            found = sorted(self._values.items())
-        for values, amount in found:
-            yield f"{self.name}{_braces(self.labels, values)} {amount:g}"
-
-
-class Gauge:
-    """A number that is asked for when somebody looks."""
-
-    kind = "gauge"
-
-    def __init__(self, name: str, told: str, ask: Callable[[], float]) -> None:
-        self.name, self.told, self._ask = name, told, ask
-
-    def lines(self) -> Iterator[str]:
-        """The sample."""
-        yield f"{self.name} {self._ask():g}"
-
-
-class Histogram:
-    """How often values fell below each of `bounds`, and their sum."""
-
-    kind = "histogram"
-
-    def __init__(
-        self, name: str, told: str, labels: Labels, bounds: tuple[float, ...] = SECONDS
-    ) -> None:
-        self.name, self.told, self.labels, self.bounds = name, told, labels, bounds
-        self._rows: dict[Labels, list[float]] = {}
-        self._alone = threading.Lock()
-
-    def observe(self, value: float, *values: str) -> None:
-        """Take in a value."""
-        with self._alone:
-            row = self._rows.setdefault(values, [0.0] * (len(self.bounds) + 2))
-            row[bisect_left(self.bounds, value)] += 1
-            row[-1] += value
-
-    def lines(self) -> Iterator[str]:
-        """The samples: cumulative buckets, sum and count."""
-        with self._alone:
-            found = sorted((values, list(row)) for values, row in self._rows.items())
-        for values, row in found:
-            counts = list(accumulate(row[:-1]))
-            for bound, count in zip(
-                (*map("{:g}".format, self.bounds), "+Inf"), counts, strict=True
-            ):
-                yield f"{self.name}_bucket{_braces((*self.labels, 'le'), (*values, bound))} {count:g}"
-            yield f"{self.name}_sum{_braces(self.labels, values)} {row[-1]:.6f}"
-            yield f"{self.name}_count{_braces(self.labels, values)} {counts[-1]:g}"
+"""Bucket bounds of batch sizes."""
 
 
 class Metrics:
-    """Everything that is counted."""
+    """The metrics of one server.
+
+    >>> metrics = Metrics()
+    >>> with metrics.stage("encode"):
+    ...     vectors = encoder.encode_texts(texts)  # doctest: +SKIP
+    """
 
     def __init__(self) -> None:
+        self.registry = CollectorRegistry()
         self.requests = Counter(
-            "ravlm_requests_total", "Requests answered.", ("method", "route", "status")
+            "ravlm_requests_total",
+            "Requests answered.",
+            ("method", "route", "status"),
+            registry=self.registry,
         )
-        self.seconds = Histogram(
-            "ravlm_request_seconds", "From a request to the end of its answer.", ("route",)
+        self.request_seconds = Histogram(
+            "ravlm_request_seconds",
+            "Seconds from a request to the end of its response.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
         )
-        self.stages = Histogram(
+        self.stage_seconds = Histogram(
             "ravlm_stage_seconds",
-            "Time of a stage without the stages within it; a batch counts once.",
+            "Seconds in a stage, nested stages excluded; a batch counts once.",
             ("stage",),
+            buckets=SECONDS,
+            registry=self.registry,
         )
-        self.batches = Histogram(
-            "ravlm_batch_requests", "Requests that went together.", ("lane",), SIZES
+        self.batch_requests = Histogram(
+            "ravlm_batch_requests",
+            "Requests processed in one batch.",
+            ("lane",),
+            buckets=SIZES,
+            registry=self.registry,
         )
-        self.gauges: list[Gauge] = []
-        self._inside = threading.local()
+        self._thread_local = threading.local()
 
-    def gauge(self, name: str, told: str, ask: Callable[[], float]) -> None:
-        """Add a gauge."""
-        self.gauges.append(Gauge(name, told, ask))
+    def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
+        """Add a gauge whose value is read at each scrape."""
+        Gauge(name, description, registry=self.registry).set_function(read)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; what another stage within it takes, in the same thread, is counted
-        there."""
-        stack: list[float] = self._inside.__dict__.setdefault("stack", [])
-        stack.append(0.0)
-        began = time.perf_counter()
+        """Time a stage. A stage nested in it (same thread) is counted for itself only."""
+        nested_seconds: list[float] = self._thread_local.__dict__.setdefault("nested_seconds", [])
+        nested_seconds.append(0.0)
+        start = time.perf_counter()
         try:
             yield
         finally:
-            spent = time.perf_counter() - began
-            self.stages.observe(max(0.0, spent - stack.pop()), name)
-            if stack:
-                stack[-1] += spent
+            elapsed = time.perf_counter() - start
+            seconds = max(0.0, elapsed - nested_seconds.pop())
+            self.stage_seconds.labels(name).observe(seconds)
+            if nested_seconds:
+                nested_seconds[-1] += elapsed
 
     def text(self) -> str:
-        """All of it, in Prometheus's text format 0.0.4."""
-        lines: list[str] = []
-        families: list[Counter | Histogram | Gauge] = [
-            self.requests,
-            self.seconds,
-            self.stages,
-            self.batches,
-        ]
-        for each in (*families, *self.gauges):
-            lines += [
-                f"# HELP {each.name} {each.told}",
-                f"# TYPE {each.name} {each.kind}",
-                *each.lines(),
-            ]
-        return "\n".join(lines) + "\n"
-
-
-def _braces(names: Labels, values: Labels) -> str:
-    if not names:
-        return ""
-    escaped = (
-        value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") for value in values
-    )
-    return (
-        "{"
-        + ",".join(f'{name}="{value}"' for name, value in zip(names, escaped, strict=True))
-        + "}"
-    )
+        """Return all metrics in the Prometheus text format 0.0.4."""
+        return generate_latest(self.registry).decode("utf-8")

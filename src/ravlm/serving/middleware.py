@@ -1,8 +1,6 @@
-"""What every request passes before it is answered: who asks, from where, how large, how long; and
-what is noted of it.
+"""ASGI middleware that every request passes: access log, authorization, body limit.
 
-Three plain ASGI layers, the outermost first: Notes, Door, Body. Knows paths that need no token, and
-no verb."""
+The order, outermost first: AccessLog, Auth, BodyLimit."""
 
 from __future__ import annotations
 
@@ -15,79 +13,89 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ravlm.serving.engine import Engine
-from ravlm.serving.errors import HttpError, refusal_of
+from ravlm.serving.errors import HttpError, response_to
 from ravlm.serving.logs import log
 from ravlm.serving.settings import Settings, is_loopback
 
-OPEN = ("/", "/health", "/ready", "/docs", "/openapi.json")
-"""Paths that need no token: the page itself, which asks for it, and what says nothing of the
-base."""
-OPEN_FOLDER = "/page/"
-_SECURITY = [
+PUBLIC_PATHS = ("/", "/health", "/ready", "/docs", "/openapi.json")
+"""Paths that need no token: they reveal nothing about the base, and the page asks for the token."""
+PUBLIC_FOLDER = "/page/"
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
+    (b"content-security-policy", _CONTENT_SECURITY_POLICY.encode()),
 ]
+_MAX_LENGTH_DIGITS = 15
+"""Digits of a Content-Length header; a longer one is not parsed."""
 
 
 def header(scope: Scope, name: bytes) -> str:
-    """A request's header; empty where it is not there."""
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+    """Return a header of the request, or an empty string."""
+    values = (value.decode("latin-1") for key, value in scope["headers"] if key == name)
+    return next(values, "")
 
 
 class AccessLog:
-    """Counts and logs each request, and gives every response the headers that keep browsers
-    careful."""
+    """Counts and logs each request, and adds security headers to each response."""
 
     def __init__(self, app: ASGIApp, engine: Engine) -> None:
-        self.app, self.metrics = app, engine.metrics
+        self.app = app
+        self.metrics = engine.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        start = time.perf_counter()
+        status = 0
 
-        async def noted(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *_SECURITY]
+                message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
             await send(message)
 
         try:
-            await self.app(scope, receive, noted)
+            await self.app(scope, receive, send_with_headers)
         finally:
-            spent = time.perf_counter() - began
-            of_page = scope["path"].startswith(OPEN_FOLDER) and status < 400
-            route = "/page" if of_page else getattr(scope.get("route"), "path", None) or "none"
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            self.metrics.requests.add(method, route, str(status))
-            self.metrics.seconds.observe(spent, route)
-            size = header(scope, b"content-length")
-            log(
-                "request", method=method, route=route, status=status, seconds=round(spent, 4),
-                body=int(size) if size.isdecimal() and len(size) < 16 else None,
-            )  # fmt: skip
+            self._record(scope, status, time.perf_counter() - start)
 
-
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", None) or "none"
+        if scope["path"].startswith(PUBLIC_FOLDER) and status < 400:
+            route = "/page"
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self.metrics.requests.labels(method, route, str(status)).inc()
+        self.metrics.request_seconds.labels(route).observe(seconds)
+        length = header(scope, b"content-length")
+        is_number = length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS
+        log(
+            "request",
+            method=method,
+            route=route,
+            status=status,
+            seconds=round(seconds, 4),
+            body=int(length) if is_number else None,
+        )
 
 
 class Auth:
-    """Lets in who has the token, and no web site that was not named.
+    """Checks the bearer token and rejects cross-origin requests.
 
-    Without a token everybody on this machine may come in, and then a page of another site in the
-    same browser must not: it is known by its `Origin`, and where it rebinds a name of its own to
-    this machine, by its `Host`."""
+    Without a token everyone on this machine has access. Web pages of other sites in a browser on
+    this machine must not: they are recognized by `Origin`, and after DNS rebinding by `Host`."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app, self._origins, self._host = app, settings.origins, settings.host
+        self.app = app
+        self._allowed_origins = settings.allowed_origins
+        self._host = settings.host
         self._token = settings.token.encode() if settings.token is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,44 +103,59 @@ class Auth:
             try:
                 self._check(scope)
             except HttpError as error:
-                await refusal_of(error)(scope, receive, send)
+                await response_to(error)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        host, origin = header(scope, b"host"), header(scope, b"origin")
-        if origin and origin not in self._origins and urlsplit(origin).netloc != host:
+        self._check_origin(scope)
+        if self._token is None:
+            self._check_host(scope)
+        elif not _is_public(scope["path"]) and scope["method"] != "OPTIONS":
+            self._check_token(scope, self._token)
+
+    def _check_origin(self, scope: Scope) -> None:
+        origin = header(scope, b"origin")
+        if not origin or origin in self._allowed_origins:
+            return
+        if urlsplit(origin).netloc != header(scope, b"host"):
             raise HttpError(
                 403,
-                "A page of another site may not call this server; start it with --allow-origin for it.",
+                "Pages of other sites may not call this server; to allow one, start the server "
+                "with --allow-origin.",
             )
-        if self._token is None:
-            name = (
-                (urlsplit(f"//{host}").hostname or "") if "]" in host or host.count(":") < 2 else ""
+
+    def _check_host(self, scope: Scope) -> None:
+        host = header(scope, b"host")
+        is_well_formed = "]" in host or host.count(":") < 2
+        name = (urlsplit(f"//{host}").hostname or "") if is_well_formed else ""
+        if not (is_loopback(name) or name == self._host):
+            raise HttpError(
+                403, "Without a token this server only answers as localhost or 127.0.0.1."
             )
-            if not (is_loopback(name) or name == self._host):
-                raise HttpError(
-                    403, "Without a token this server is asked as localhost or 127.0.0.1 only."
-                )
-        elif not _is_open(scope["path"]) and scope["method"] != "OPTIONS":
-            kind, _, given = header(scope, b"authorization").partition(" ")
-            right = hmac.compare_digest(given.strip().encode("latin-1", "replace"), self._token)
-            if not (right and kind.lower() == "bearer"):
-                raise HttpError(
-                    401, "A token is needed; send it as the header Authorization: Bearer TOKEN."
-                )
+
+    def _check_token(self, scope: Scope, token: bytes) -> None:
+        scheme, _, credentials = header(scope, b"authorization").partition(" ")
+        client_token = credentials.strip().encode("latin-1", "replace")
+        is_valid = hmac.compare_digest(client_token, token)
+        if not (is_valid and scheme.lower() == "bearer"):
+            raise HttpError(
+                401, "The token is missing or wrong; send the header Authorization: Bearer TOKEN."
+            )
 
 
-def _is_open(path: str) -> bool:
-    return path in OPEN or path.startswith(OPEN_FOLDER)
+def _is_public(path: str) -> bool:
+    return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
 
 
 class BodyLimit:
-    """Reads the body of a request before anything else is done: all of it, in time, and not too
-    much."""
+    """Reads the whole request body before the request is processed, within limits of size and
+    time."""
 
     def __init__(self, app: ASGIApp, engine: Engine) -> None:
-        self.app, self.engine, self.limits = app, engine, engine.limits
+        self.app = app
+        self.engine = engine
+        self.limits = engine.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -141,18 +164,14 @@ class BodyLimit:
         try:
             body = await asyncio.wait_for(self._read(scope, receive), self.limits.body_seconds)
             if not self.engine.ready and scope["path"].startswith("/v1/"):
-                reason = (
-                    "The server is stopping." if self.engine.stopping else self.engine.cold_reason
-                )
-                raise HttpError(503, reason, retry_after=1)
+                raise HttpError(503, self.engine.unready_reason, retry_after=1)
         except TimeoutError:
-            late = HttpError(
-                408, f"The body did not come within {self.limits.body_seconds:g} seconds."
-            )
-            await refusal_of(late)(scope, receive, send)
+            seconds = self.limits.body_seconds
+            timeout = HttpError(408, f"The body did not arrive within {seconds:g} seconds.")
+            await response_to(timeout)(scope, receive, send)
             return
         except HttpError as error:
-            await refusal_of(error)(scope, receive, send)
+            await response_to(error)(scope, receive, send)
             return
         if body is None:
             return
@@ -160,30 +179,34 @@ class BodyLimit:
             [{"type": "http.request", "body": body, "more_body": False}]
         )
 
-        async def replayed() -> Message:
+        async def replay() -> Message:
             return next(messages, None) or await receive()  # type: ignore[call-overload]
 
-        await self.app(scope, replayed, send)
+        await self.app(scope, replay, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The body; None where the client went away."""
-        most = self.limits.body
-        announced = header(scope, b"content-length")
-        if announced.isdecimal() and (len(announced) > 15 or int(announced) > most):
-            raise HttpError(
-                413, f"The body is larger than {most:,} bytes; send fewer or smaller pictures."
-            )
-        pieces, size = [], 0
+        """Return the body, or None if the client disconnected."""
+        length = header(scope, b"content-length")
+        if length.isdecimal() and (
+            len(length) > _MAX_LENGTH_DIGITS or int(length) > self.limits.body
+        ):
+            raise self._too_large()
+        chunks: list[bytes] = []
+        num_bytes = 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > most:
-                raise HttpError(
-                    413, f"The body is larger than {most:,} bytes; send fewer or smaller pictures."
-                )
-            pieces.append(piece)
+            chunk = message.get("body", b"")
+            num_bytes += len(chunk)
+            if num_bytes > self.limits.body:
+                raise self._too_large()
+            chunks.append(chunk)
             if not message.get("more_body", False):
-                return b"".join(pieces)
+                return b"".join(chunks)
+
+    def _too_large(self) -> HttpError:
+        return HttpError(
+            413,
+            f"The body is larger than {self.limits.body:,} bytes; send fewer or smaller images.",
+        )

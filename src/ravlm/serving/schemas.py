@@ -1,7 +1,8 @@
-"""The bodies of requests and responses, as they are checked and as the OpenAPI page shows them.
+"""Request and response bodies, as they are validated and as the OpenAPI page shows them.
 
-Our own are strict: no unknown key, no number in quotes. Those in OpenAI's form take every key that
-its clients send, and refuse what would be promised and not done. Knows no model."""
+Bodies of ravlm's own routes are strict: no unknown keys, no numbers in quotes. Bodies in the form
+of the OpenAI API accept every key that OpenAI clients send, and reject options that this server
+does not support."""
 
 from __future__ import annotations
 
@@ -9,51 +10,50 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-MOST_TEXT, MOST_K, MOST_INPUTS, MOST_MESSAGES, MOST_PAGE, MOST_TOKENS = (
-    20_000,
-    100,
-    64,
-    100,
-    200,
-    4096,
-)
-MOST_ID = 500
-PICTURE = (
+MAX_TEXT = 20_000
+MAX_K = 100
+MAX_INPUTS = 64
+MAX_MESSAGES = 100
+MAX_PAGE = 200
+MAX_TOKENS = 4096
+MAX_ID = 500
+EXAMPLE_IMAGE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAQAAAAECAIAAAAmkwkpAAAAFElEQVR4nG"
     "P8MNmGAQaYGJAAbg4AWQYBxwKRykYAAAAASUVORK5CYII="
 )
-"""A tiny orange picture, for examples."""
+"""A tiny orange image."""
 
-Words = Annotated[str, Field(min_length=1, max_length=MOST_TEXT, pattern=r"\S")]
+NonBlankText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
 ImageUrl = Annotated[
-    str, Field(min_length=5, description="A data URL of a picture: data:image/jpeg;base64,...")
+    str, Field(min_length=5, description="Data URL of an image: data:image/jpeg;base64,...")
 ]
-K = Annotated[
-    int, Field(ge=0, le=MOST_K, description="Entries to read as evidence; 0: closed book.")
+NumEvidence = Annotated[
+    int, Field(ge=0, le=MAX_K, description="Entries to read as evidence; 0: closed book.")
 ]
-Identity = Annotated[str, Field(min_length=1, max_length=MOST_ID, pattern=r"\S")]
-Where = Annotated[
+EntryId = Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=r"\S")]
+Filter = Annotated[
     str | dict[str, JsonValue] | None,
     Field(
-        description='Only such entries: {"split": "train"} or "year >= 1990 and kind in [\\"bird\\"]".'
+        description='Filter on metadata: {"split": "train"} or "year >= 1990 and '
+        'kind in [\\"bird\\"]".'
     ),
 ]
 
 
-class Strict(BaseModel):
-    """A body of our own."""
+class StrictBody(BaseModel):
+    """A request body of ravlm's own routes."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Lenient(BaseModel):
-    """A body in OpenAI's form."""
+class OpenAIBody(BaseModel):
+    """A request body in the form of the OpenAI API."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-def example(*bodies: dict[str, Any], strict: bool = True) -> ConfigDict:
-    """A body's settings with its examples."""
+def with_examples(*bodies: dict[str, Any], strict: bool = True) -> ConfigDict:
+    """Return the model config of a body with its examples."""
     extra: Literal["forbid", "ignore"] = "forbid" if strict else "ignore"
     return ConfigDict(extra=extra, strict=True, json_schema_extra={"examples": list(bodies)})
 
@@ -61,169 +61,171 @@ def example(*bodies: dict[str, Any], strict: bool = True) -> ConfigDict:
 # knowledge
 
 
-class SearchBody(Strict):
-    """A search by words, by a picture, or by both."""
+class SearchBody(StrictBody):
+    """Search by text, by image, or by both."""
 
-    model_config = example({"text": "a fluffy orange cat", "k": 3, "modality": "image"})
-    text: Words | None = None
+    model_config = with_examples({"text": "a fluffy orange cat", "k": 3, "modality": "image"})
+    text: NonBlankText | None = None
     image: ImageUrl | None = None
-    k: Annotated[int, Field(ge=1, le=MOST_K)] = 10
+    k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
     modality: Literal["any", "image", "text"] = "any"
-    where: Where = None
+    where: Filter = None
 
 
-class Reading(Strict):
-    """What everything that is answered from the base has."""
+class AnswerBody(StrictBody):
+    """Options of every verb that answers from the base."""
 
-    k: K | None = None
-    where: Where = None
+    k: NumEvidence | None = None
+    where: Filter = None
     stream: bool = False
 
 
-class AskBody(Reading):
-    """A question, about a picture or in words alone."""
+class AskBody(AnswerBody):
+    """A question, about an image or in text alone."""
 
-    model_config = example(
-        {"question": "What is the animal in the picture?", "image": PICTURE, "k": 4}
+    model_config = with_examples(
+        {"question": "What is the animal in the picture?", "image": EXAMPLE_IMAGE, "k": 4}
     )
-    question: Words
+    question: NonBlankText
     image: ImageUrl | None = None
 
 
-class CaptionBody(Reading):
-    """A picture to be described."""
+class CaptionBody(AnswerBody):
+    """An image to describe."""
 
-    model_config = example({"image": PICTURE})
+    model_config = with_examples({"image": EXAMPLE_IMAGE})
     image: ImageUrl
 
 
-class TellBody(Reading):
-    """A picture, a prompt or both, to tell a short story about."""
+class TellBody(AnswerBody):
+    """An image, a prompt, or both, for a short story."""
 
-    model_config = example({"prompt": "the harbour at night"})
+    model_config = with_examples({"prompt": "the harbour at night"})
     image: ImageUrl | None = None
-    prompt: Words | None = None
+    prompt: NonBlankText | None = None
 
 
-class EditBody(Strict):
-    """A picture and how to change it."""
+class EditBody(StrictBody):
+    """An image and an instruction that changes it."""
 
-    model_config = example({"image": PICTURE, "instruction": "make the sky blue"})
+    model_config = with_examples({"image": EXAMPLE_IMAGE, "instruction": "make the sky blue"})
     image: ImageUrl
-    instruction: Words
-    k: K | None = None
+    instruction: NonBlankText
+    k: NumEvidence | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 
-class EntryBody(Strict):
-    """What of an entry can be given: a picture, texts, or both."""
+class EntryBody(StrictBody):
+    """The content of an entry: an image, texts, or both, and metadata."""
 
-    model_config = example({"texts": ["Name: tabby cat\nEyes: green"], "metadata": {"year": 2011}})
+    model_config = with_examples(
+        {"texts": ["Name: tabby cat\nEyes: green"], "metadata": {"year": 2011}}
+    )
     image: ImageUrl | None = None
-    text: Words | None = None
-    texts: Annotated[list[Words], Field(max_length=100)] = []
+    text: NonBlankText | None = None
+    texts: Annotated[list[NonBlankText], Field(max_length=100)] = []
     metadata: dict[str, JsonValue] = {}
 
     @property
     def all_texts(self) -> list[str]:
-        """`text` and `texts` together."""
+        """`text` followed by `texts`."""
         return [*([] if self.text is None else [self.text]), *self.texts]
 
 
 class NewEntry(EntryBody):
-    """An entry to add; without an id it gets one of its content."""
+    """An entry to add. Without an id it gets a hash of its content as id."""
 
-    model_config = example(
+    model_config = with_examples(
         {"id": "cat", "texts": ["a fluffy orange cat"], "metadata": {"year": 2011}}
     )
-    id: Identity | None = None
+    id: EntryId | None = None
 
 
-class EntriesBody(Strict):
-    """Entries to add, up to 64; an id that is there is replaced."""
+class EntriesBody(StrictBody):
+    """Up to 64 entries to add. An entry with an existing id replaces the old one."""
 
-    model_config = example(
+    model_config = with_examples(
         {"entries": [{"id": "cat", "texts": ["a fluffy orange cat"], "metadata": {"year": 2011}}]}
     )
-    entries: Annotated[list[NewEntry], Field(min_length=1, max_length=MOST_INPUTS)]
+    entries: Annotated[list[NewEntry], Field(min_length=1, max_length=MAX_INPUTS)]
 
 
-class ChangeBody(Strict):
-    """What is to change of an entry; what is left out stays."""
+class EntryPatch(StrictBody):
+    """The fields of an entry to change; omitted fields stay as they are."""
 
-    model_config = example({"metadata": {"year": 2012}})
+    model_config = with_examples({"metadata": {"year": 2012}})
     image: ImageUrl | None = None
-    texts: Annotated[list[Words], Field(max_length=100)] | None = None
+    texts: Annotated[list[NonBlankText], Field(max_length=100)] | None = None
     metadata: dict[str, JsonValue] | None = None
 
 
-class IdsBody(Strict):
+class IdsBody(StrictBody):
     """Ids of entries."""
 
-    model_config = example({"ids": ["cat", "note-1"]})
-    ids: Annotated[list[Identity], Field(min_length=1, max_length=1000)]
+    model_config = with_examples({"ids": ["cat", "note-1"]})
+    ids: Annotated[list[EntryId], Field(min_length=1, max_length=1000)]
 
 
-class VerifyBody(Strict):
-    """How many entries are encoded again to prove their vectors."""
+class VerifyBody(StrictBody):
+    """How many entries to re-encode in order to check their stored vectors."""
 
-    model_config = example({"sample": 16})
+    model_config = with_examples({"sample": 16})
     sample: Annotated[int, Field(ge=1, le=1000)] = 16
 
 
-# OpenAI's form
+# OpenAI API
 
 
-class ImageAddress(Lenient):
-    """Where a picture is."""
+class ImageAddress(OpenAIBody):
+    """The URL of an image."""
 
     url: ImageUrl
 
 
-class TextPart(Lenient):
-    """Words of a message or an input."""
+class TextContent(OpenAIBody):
+    """Text in a message or an input."""
 
     type: Literal["text"]
-    text: Annotated[str, Field(max_length=MOST_TEXT)]
+    text: Annotated[str, Field(max_length=MAX_TEXT)]
 
 
-class ImagePart(Lenient):
-    """A picture of a message or an input."""
+class ImageContent(OpenAIBody):
+    """An image in a message or an input."""
 
     type: Literal["image_url"]
     image_url: ImageAddress
 
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Content = Annotated[TextContent | ImageContent, Field(discriminator="type")]
 
 
-class ChatMessage(Lenient):
-    """A turn of a talk."""
+class ChatMessage(OpenAIBody):
+    """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: (
-        Annotated[str, Field(max_length=MOST_TEXT)]
-        | Annotated[list[Part], Field(max_length=32)]
+        Annotated[str, Field(max_length=MAX_TEXT)]
+        | Annotated[list[Content], Field(max_length=32)]
         | None
     ) = None
 
 
-class StreamOptions(Lenient):
-    """What is streamed beside the words."""
+class StreamOptions(OpenAIBody):
+    """What is streamed in addition to the text."""
 
     include_usage: bool = False
 
 
-class ResponseFormat(Lenient):
-    """Only text is written."""
+class ResponseFormat(OpenAIBody):
+    """The output format; only text is supported."""
 
     type: Literal["text"] = "text"
 
 
-class ChatBody(Lenient):
-    """A talk. `k` and `where` are ravlm's own."""
+class ChatBody(OpenAIBody):
+    """A conversation. `k` and `where` are extensions of ravlm."""
 
-    model_config = example(
+    model_config = with_examples(
         {
             "model": "ravlm",
             "messages": [
@@ -231,7 +233,7 @@ class ChatBody(Lenient):
                     "role": "user",
                     "content": [
                         {"type": "text", "text": "What is the animal in the picture?"},
-                        {"type": "image_url", "image_url": {"url": PICTURE}},
+                        {"type": "image_url", "image_url": {"url": EXAMPLE_IMAGE}},
                     ],
                 }
             ],
@@ -239,30 +241,36 @@ class ChatBody(Lenient):
         strict=False,
     )
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = 1
     tools: (
-        Annotated[list[Any], Field(max_length=0, description="This server calls no tools.")] | None
+        Annotated[list[Any], Field(max_length=0, description="Tools are not supported.")] | None
     ) = None
     response_format: ResponseFormat | None = None
-    k: K | None = None
-    where: Where = None
+    k: NumEvidence | None = None
+    where: Filter = None
 
 
-class EmbeddingsBody(Lenient):
-    """Texts and pictures to be made vectors of one space."""
+class EmbeddingsBody(OpenAIBody):
+    """Texts and images to embed in one vector space."""
 
-    model_config = example(
+    model_config = with_examples(
         {"model": "ravlm", "input": ["a red boat", "a fluffy orange cat"]},
-        {"model": "ravlm", "input": [{"type": "image_url", "image_url": {"url": PICTURE}}]},
+        {
+            "model": "ravlm",
+            "input": [{"type": "image_url", "image_url": {"url": EXAMPLE_IMAGE}}],
+        },
         strict=False,
     )
     model: str
-    input: Words | Annotated[list[Words | Part], Field(min_length=1, max_length=MOST_INPUTS)]
+    input: (
+        NonBlankText
+        | Annotated[list[NonBlankText | Content], Field(min_length=1, max_length=MAX_INPUTS)]
+    )
     encoding_format: Literal["float", "base64"] | None = "float"
     dimensions: int | None = None
 
@@ -270,22 +278,22 @@ class EmbeddingsBody(Lenient):
 # responses
 
 
-class Loose(BaseModel):
-    """An object as OpenAI's reference describes it."""
+class OpenAIObject(BaseModel):
+    """An object as described in the reference of the OpenAI API."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class MatchedPart(BaseModel):
-    """What of the entry matched: its picture, or a passage of one of its texts."""
+class PartResponse(BaseModel):
+    """The part of an entry that matched: its image, or a passage of one of its texts."""
 
     modality: Literal["image", "text"]
     index: int
     text: str
 
 
-class EntryFound(BaseModel):
-    """An entry."""
+class EntryResponse(BaseModel):
+    """An entry. `image_url` is where its image can be read, null if it has none."""
 
     id: str
     texts: list[str]
@@ -293,80 +301,83 @@ class EntryFound(BaseModel):
     image_url: str | None
 
 
-class HitFound(EntryFound):
+class HitResponse(EntryResponse):
     """An entry with its score (higher is better) and the part that matched."""
 
     score: float
-    part: MatchedPart
+    part: PartResponse
 
 
-class Hits(BaseModel):
-    """Hits, best first."""
+class SearchResponse(BaseModel):
+    """The hits, best first."""
 
-    hits: list[HitFound]
+    hits: list[HitResponse]
 
 
-class AnswerFound(BaseModel):
-    """An answer and what it rests on: `citations` are ids of entries of the `evidence`."""
+class AnswerResponse(BaseModel):
+    """An answer with its evidence. `citations` are the ids of the entries it is based on;
+    `confidence` is the probability that it is right."""
 
     text: str
     citations: list[str]
     confidence: float
     abstained: bool
-    evidence: list[HitFound]
+    evidence: list[HitResponse]
     trace: dict[str, Any]
 
 
-class EditFound(BaseModel):
-    """The changed picture, where it was changed (white in `region`), and what was understood."""
+class EditResponse(BaseModel):
+    """The edited image, the changed region (white; null if nothing was changed), its share of the
+    image, and how the instruction was understood."""
 
     image: str
     region: str | None
     understood: str
-    evidence: list[HitFound]
+    changed: float
+    evidence: list[HitResponse]
 
 
-class Verified(BaseModel):
-    """Whether the base is sound, and what was looked at."""
+class VerifyResponse(BaseModel):
+    """Whether the base is sound, and what was checked."""
 
     model_config = ConfigDict(extra="allow")
     sound: bool
 
 
-class Refused(BaseModel):
-    """An entry that was not stored, and why."""
+class QuarantinedEntry(BaseModel):
+    """An entry that could not be stored, and why."""
 
     id: str
     reason: str
 
 
-class Added(BaseModel):
-    """What was stored; `ids` in the order of the entries, those that were refused left out."""
+class AddResponse(BaseModel):
+    """What was stored. `ids` are in the order of the request, without quarantined entries."""
 
     added: int
     updated: int
     unchanged: int
     ids: list[str]
-    quarantined: list[Refused]
+    quarantined: list[QuarantinedEntry]
 
 
-class EntryPage(BaseModel):
-    """Entries in the order in which they came; `next` is the `after` of the next page, null at the
-    end."""
+class EntryPageResponse(BaseModel):
+    """Entries in the order in which they were added. `next` is the `after` of the next page, null
+    on the last one."""
 
-    entries: list[EntryFound]
+    entries: list[EntryResponse]
     total: int
     next: str | None
 
 
-class Removed(BaseModel):
-    """How many were there."""
+class RemoveResponse(BaseModel):
+    """The number of entries that were removed."""
 
     removed: int
 
 
-class ErrorTold(BaseModel):
-    """One sentence that says what is wrong and what to do."""
+class ErrorDetail(BaseModel):
+    """One sentence: what is wrong and what to do."""
 
     message: str
     type: str
@@ -374,7 +385,7 @@ class ErrorTold(BaseModel):
     code: str | None
 
 
-class ErrorFound(BaseModel):
-    """An error, in OpenAI's form."""
+class ErrorResponse(BaseModel):
+    """An error in the form of the OpenAI API."""
 
-    error: ErrorTold
+    error: ErrorDetail

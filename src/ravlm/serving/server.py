@@ -1,8 +1,7 @@
-"""The server as a process: uvicorn over the application, JSON logs, and an end that lets answers
-finish.
+"""Run the application with uvicorn: JSON logs, and a shutdown that lets answers finish.
 
-SIGTERM or Ctrl-C: no new connection, answers under way have the time of grace, then the process
-ends with code 0."""
+On SIGTERM or Ctrl-C the server accepts no new connection, running answers get the grace period,
+then the process exits with code 0."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+import prometheus_client
 import uvicorn
 from fastapi import FastAPI
 
@@ -24,74 +24,77 @@ from ravlm.serving.logs import log, start_logging
 from ravlm.serving.settings import Settings
 from ravlm.serving.state import ServedModel
 
-_KEPT_ALIVE = 30
-_OPEN_CONNECTIONS = 2048
+_KEEP_ALIVE_SECONDS = 30
+_BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, whose engine is told when the end begins."""
+    """A uvicorn server that tells the engine when shutdown begins."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        grace = int(settings.grace) + 2  # what is streamed ends itself before uvicorn cuts it off
-        super().__init__(
-            uvicorn.Config(
-                app, settings.host, settings.port, log_config=None, access_log=False, server_header=False,
-                timeout_graceful_shutdown=grace, timeout_keep_alive=_KEPT_ALIVE, backlog=_OPEN_CONNECTIONS,
-            )
-        )  # fmt: skip
+        config = uvicorn.Config(
+            app,
+            settings.host,
+            settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(settings.grace) + 2,  # streams end themselves before it
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            backlog=_BACKLOG,
+        )
+        super().__init__(config)
         self.engine: Engine = app.state.engine
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin the end."""
+        """Begin the shutdown."""
         super().handle_exit(sig, frame)
         self.engine.stopping = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let answers finish, in the time of grace."""
+        """Let answers finish within the grace period."""
         self.engine.stop()
         await super().shutdown(sockets)
 
 
 def address_of(settings: Settings, port: int) -> str:
-    """The address that people open."""
-    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - only compared
+    """Return the address to open in a browser."""
+    is_any_host = settings.host in ("0.0.0.0", "::")  # noqa: S104 - only compared
+    host = "127.0.0.1" if is_any_host else settings.host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def listen(settings: Settings) -> socket.socket:
-    """A socket at the host and port. Raises Busy where the port is taken."""
+    """Return a socket bound to the host and port. Raises Busy if the port is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    found = socket.socket(
-        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )  # else asyncio leaves small packets waiting
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # With IPPROTO_TCP asyncio sets TCP_NODELAY; else small packets are delayed.
+    bound_socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((settings.host.strip("[]"), settings.port))
+        bound_socket.bind((settings.host.strip("[]"), settings.port))
     except OSError as error:
-        found.close()
+        bound_socket.close()
         raise Busy(
-            f"The server can't listen at {settings.host}, port {settings.port}: {error.strerror or error}. "
-            "Another program may hold the port; choose one with --port."
+            f"The server can't listen on host {settings.host}, port {settings.port}: "
+            f"{error.strerror or error}. Another program may use the port; choose one with --port."
         ) from None
-    return found
+    return bound_socket
 
 
-def serve(library: ServedModel, settings: Settings, started: Callable[[str], None]) -> None:
-    """Serve until a signal comes; `started` is told the address as soon as connections are
-    taken."""
-    with listen(settings) as listening:
+def serve(served_model: ServedModel, settings: Settings, on_started: Callable[[str], None]) -> None:
+    """Serve until a signal arrives. `on_started` gets the address once connections are accepted."""
+    prometheus_client.disable_created_metrics()  # timestamps that double the number of series
+    with listen(settings) as bound_socket:
         start_logging()
-        server = Server(create_app(library, settings), settings)
-        address = address_of(settings, listening.getsockname()[1])
-        for kind in (
-            signal.SIGTERM,
-            signal.SIGINT,
-        ):  # uvicorn raises them again at the end: code 0 is wanted then
-            signal.signal(kind, lambda *_: setattr(server, "should_exit", True))
-        started(address)
-        asyncio.run(server.serve(sockets=[listening]))
+        server = Server(create_app(served_model, settings), settings)
+        address = address_of(settings, bound_socket.getsockname()[1])
+        # uvicorn raises the signals again at the end; these handlers keep the exit code at 0.
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signal_number, lambda *_: setattr(server, "should_exit", True))
+        on_started(address)
+        asyncio.run(server.serve(sockets=[bound_socket]))
     log("stopped")
-    if server.engine.busy:  # a thread is in the middle of an answer that nobody waits for
+    if server.engine.busy:  # a thread still computes an answer that nobody waits for
         sys.stdout.flush()
         os._exit(0)
-    library.close()
+    served_model.close()

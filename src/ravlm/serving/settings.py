@@ -1,7 +1,6 @@
-"""How a server is set up: where it listens, who may come in, and what a request may cost.
+"""Server settings: where it listens, who has access, and what a request may cost.
 
-Knows no HTTP. A place that others can reach needs a token.
-"""
+A server that other machines can reach needs a token."""
 
 from __future__ import annotations
 
@@ -13,72 +12,76 @@ from pathlib import Path
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 
 TOKEN_VARIABLE = "RAVLM_TOKEN"  # noqa: S105 - the name of a variable
-_SHORTEST_TOKEN = 16
+_MIN_TOKEN_LENGTH = 16
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What a request may cost before it is refused; what a body may hold stands in `schemas`."""
+    """Limits of one request. The limits of its fields are in `schemas`."""
 
     body: int = 32_000_000
-    """Bytes of a request's body (413)."""
+    """Bytes of the request body; more is answered with 413."""
     image_bytes: int = 16_000_000
-    """Bytes of one encoded picture."""
+    """Bytes of one encoded image."""
     pixels: int = 40_000_000
-    """Width x height of one picture."""
+    """Width x height of one image."""
     seconds: float = 120.0
-    """From the last byte of a request to the end of its answer (504)."""
+    """From the last byte of the request to the end of the response; then 504."""
     body_seconds: float = 30.0
-    """Until a request's body has come (408)."""
+    """Until the request body has arrived; then 408."""
     waiting: int = 128
-    """Requests that wait for the encoder, and as many for the generator; more are told to come
-    again (429)."""
+    """Queue length of each batcher (encoding, generation, ...); more requests get 429."""
     batch: int = 32
-    """Requests that go through the encoder or the generator together."""
+    """Largest batch of the encoder and of the generator, in requests."""
     streams: int = 8
-    """Answers that are streamed at once; more wait."""
+    """Answers that are streamed at the same time; more are queued."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A server's settings. Raises InvalidInput where others could reach it and it has no token."""
+    """Settings of a server. Raises InvalidInput if other machines could reach it without a token.
+
+    >>> Settings(port=9000, allowed_origins=("https://example.org",)).host
+    '127.0.0.1'
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = field(default=None, repr=False)
-    """What clients send as `Authorization: Bearer ...`; None lets everybody on this machine in."""
+    """Bearer token that clients must send; None gives access to everyone on this machine."""
     fetch_images: bool = False
-    """Whether pictures may be named by http(s) addresses; never by one of this machine or a private
-    network."""
-    origins: tuple[str, ...] = ()
-    """Web sites (https://example.org) whose pages may call this server; none by default."""
+    """Whether images may be http(s) addresses. Addresses of this machine or a private network are
+    always refused."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web sites (https://example.org) whose pages may call this server."""
     k: int = 4
-    """Entries that are read as evidence where a request doesn't say."""
+    """Entries read as evidence if a request does not give `k`."""
     grace: float = 10.0
-    """Seconds that answers under way are given after the server was asked to stop."""
+    """Seconds that running answers may take after the server was asked to stop."""
     limits: RequestLimits = RequestLimits()
 
     def __post_init__(self) -> None:
         if self.token is not None and (
-            len(self.token) < _SHORTEST_TOKEN or not self.token.isascii()
+            len(self.token) < _MIN_TOKEN_LENGTH or not self.token.isascii()
         ):
             raise InvalidInput(
-                f"The token has {len(self.token)} characters; at least {_SHORTEST_TOKEN} ASCII ones are needed, such "
-                "as those of: openssl rand -hex 24"
+                f"The token has {len(self.token)} characters; it needs at least "
+                f"{_MIN_TOKEN_LENGTH}, ASCII only. Make one with: openssl rand -hex 24"
             )
         if self.token is None and not is_loopback(self.host):
             raise InvalidInput(
-                f'At the host "{self.host}" others can reach the server, and it has no token; give one with '
-                f"--token-file FILE or {TOKEN_VARIABLE}, or leave --host out to serve this machine only."
+                f'Other machines can reach the server at host "{self.host}", but it has no token. '
+                f"Set one with --token-file FILE or {TOKEN_VARIABLE}, or leave out --host to serve "
+                "this machine only."
             )
         if not 0 <= self.port <= 65535:
             raise InvalidInput(
-                f"The port is {self.port}; allowed: 1 to 65535, or 0 for any that is free."
+                f"The port is {self.port}; allowed: 1 to 65535, or 0 for any free port."
             )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server at `host`."""
+    """Return whether only this machine can reach a server at `host`."""
     if host.lower() == "localhost":
         return True
     try:
@@ -88,20 +91,19 @@ def is_loopback(host: str) -> bool:
 
 
 def read_token(file: str | Path | None, environment: Mapping[str, str]) -> str | None:
-    """The token of a file's first line, else of the variable RAVLM_TOKEN; None where there is
-    neither."""
+    """Return the token in `file`, else in the variable RAVLM_TOKEN, else None."""
     if file is None:
         return environment.get(TOKEN_VARIABLE) or None
     try:
-        lines = Path(file).read_text(encoding="utf-8").split()
+        words = Path(file).read_text(encoding="utf-8").split()
     except FileNotFoundError:
         raise NotFound(
             f'There is no token file "{file}"; make one: openssl rand -hex 24 > {file}'
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BrokenData(f'The token file "{file}" can\'t be read: {error}.') from error
-    if len(lines) != 1:
+    if len(words) != 1:
         raise InvalidInput(
-            f'The token file "{file}" holds {len(lines)} words; one is needed: the token.'
+            f'The token file "{file}" has {len(words)} words; it must have exactly one: the token.'
         )
-    return lines[0]
+    return words[0]

@@ -1,8 +1,7 @@
-"""The knowledge base that is served and the model over it, watched: what is encoded and searched is
-timed.
+"""The served knowledge base and the model over it, with encoding and searching timed.
 
-Another process may change the base (it is seen by the next search) or give it another encoder's
-vectors: it is then opened again, without a restart. Knows no HTTP."""
+Other processes may change the base; the next search sees it. If another process re-encodes the
+base, it is reopened without a restart. This module does not know HTTP."""
 
 from __future__ import annotations
 
@@ -10,19 +9,19 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.base import Encoder
 from ravlm.errors import Mismatch
 from ravlm.generation.auto import GeneratorName
 from ravlm.knowledge.base import DEFAULT_OPTIONS, AnyModality, KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.records import Hit, ImageSource
+from ravlm.records import Entry, Hit, ImageSource
 from ravlm.search.filter_parser import Where
 from ravlm.search.options import SearchOptions
 from ravlm.serving.metrics import Metrics
@@ -30,45 +29,49 @@ from ravlm.serving.metrics import Metrics
 T = TypeVar("T")
 
 
-REMEMBERED = 512
+CACHE_SIZE = 512
+"""Texts whose vectors a `TimedEncoder` caches."""
 
 
-class WatchedEncoder(DualEncoder):
-    """An encoder whose time is counted as the stage "encode", and that encodes words ahead of those
-    who will ask."""
+class TimedEncoder(Encoder):
+    """An encoder whose time is counted as the stage "encode", with a small cache of text vectors.
 
-    def __init__(self, encoder: DualEncoder, metrics: Metrics) -> None:
-        self._encoder, self._metrics = encoder, metrics
-        self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._alone = threading.Lock()
-        self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
-        self.languages, self.glosses, self.image_size = (
-            encoder.languages,
-            encoder.glosses,
-            encoder.image_size,
-        )
+    `precompute` fills the cache with one batch before a model encodes the same texts one by one."""
+
+    def __init__(self, encoder: Encoder, metrics: Metrics) -> None:
+        self._encoder = encoder
+        self._metrics = metrics
+        self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        self.name = encoder.name
+        self.dim = encoder.dim
+        self.fingerprint = encoder.fingerprint
+        self.languages = encoder.languages
+        self.glosses = encoder.glosses
+        self.image_size = encoder.image_size
 
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
         with self._metrics.stage("encode"):
             return self._encoder.encode_images(images, batch_size)
 
-    def remember(self, texts: Sequence[str]) -> None:
-        """Encode texts together that will be asked for one by one."""
-        words = dict.fromkeys(each for text in texts for each in (text, self.gloss(text)))
-        with self._alone:
-            missing = [text for text in words if text not in self._memory]
-        if missing:
-            vectors = self.encode_texts(missing)
-            with self._alone:
-                self._memory.update(zip(missing, vectors, strict=True))
-                while len(self._memory) > REMEMBERED:
-                    self._memory.popitem(last=False)
+    def precompute(self, texts: Sequence[str]) -> None:
+        """Encode `texts` and their glosses in one batch and cache the vectors."""
+        unique = dict.fromkeys(variant for text in texts for variant in (text, self.gloss(text)))
+        with self._lock:
+            missing = [text for text in unique if text not in self._cache]
+        if not missing:
+            return
+        vectors = self.encode_texts(missing)  # (n, dim)
+        with self._lock:
+            self._cache.update(zip(missing, vectors, strict=True))
+            while len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        with self._alone:
-            known = [self._memory[text] for text in texts if text in self._memory]
-        if len(known) == len(texts) > 0:
-            return np.stack(known)
+        with self._lock:
+            cached = [self._cache[text] for text in texts if text in self._cache]
+        if len(cached) == len(texts) > 0:
+            return np.stack(cached)
         with self._metrics.stage("encode"):
             return self._encoder.encode_texts(texts, batch_size)
 
@@ -85,7 +88,7 @@ class WatchedEncoder(DualEncoder):
         self._encoder.save(folder)
 
 
-class WatchedBase(KnowledgeBase):
+class TimedKnowledgeBase(KnowledgeBase):
     """A knowledge base whose searches are counted as the stage "search"."""
 
     metrics: Metrics
@@ -98,24 +101,28 @@ class WatchedBase(KnowledgeBase):
         where: Where = None,
         options: SearchOptions = DEFAULT_OPTIONS,
     ) -> list[list[Hit]]:
-        """As `KnowledgeBase.search_many`."""
+        """Search as `KnowledgeBase.search_many` does, and time it."""
         with self.metrics.stage("search"):
             return super().search_many(queries, k, modality, where, options)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A base as it was opened, its encoder, and the model over it."""
+    """An open knowledge base, its encoder, and the model over it."""
 
-    kb: WatchedBase
-    encoder: WatchedEncoder
+    kb: TimedKnowledgeBase
+    encoder: TimedEncoder
     model: RetrievalAugmentedVLM
 
 
 class ServedModel:
-    """Opens the base at `path` and the model over it. Raises what these raise.
+    """A knowledge base and the model over it, kept open and reopened after a re-encoding.
 
-    `encoder`: instead of the one that the base names. `k`: entries a generator reads.
+    `encoder` replaces the one that the base names. `k` is the number of entries that a generator
+    reads. Raises what `KnowledgeBase.open` and `RetrievalAugmentedVLM` raise.
+
+    >>> served_model = ServedModel("kb", generator="starter")  # doctest: +SKIP
+    >>> app = ravlm.serving.app.create_app(served_model)  # doctest: +SKIP
     """
 
     def __init__(
@@ -123,67 +130,78 @@ class ServedModel:
         path: str | os.PathLike[str],
         generator: GeneratorName = "extractive",
         k: int = 4,
-        encoder: DualEncoder | None = None,
+        encoder: Encoder | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self.path, self.metrics = path, metrics or Metrics()
-        self._generator, self._k = generator, k
-        self._alone = threading.Lock()
+        self.path = path
+        self.metrics = metrics or Metrics()
+        self._generator = generator
+        self._k = k
+        self._lock = threading.Lock()
         self._retired: list[Session] = []
-        self._opened = self._open(encoder)
+        self._session = self._open(encoder)
 
     @property
-    def now(self) -> Session:
-        """The base as it is open now."""
-        return self._opened
+    def session(self) -> Session:
+        """The open session."""
+        return self._session
 
-    def run(self, work: Callable[[Session], T]) -> T:
-        """`work` on the open base; where that was re-encoded meanwhile, on the base opened
-        again."""
-        opened = self._opened
+    def run(self, task: Callable[[Session], T]) -> T:
+        """Run `task` on the open session; reopen the base and run again if it was re-encoded."""
+        session = self._session
         try:
-            return work(opened)
+            return task(session)
         except Mismatch:
-            if not self._reopened(opened):
+            if not self._reopen(session):
                 raise
-            return work(self._opened)
+            return task(self._session)
 
-    def fresh(self) -> Session:
-        """The open base, opened again where it was re-encoded: for several calls that go
-        together."""
-        return self.run(_proved)
+    def verified_session(self) -> Session:
+        """Return a session whose encoder matches the base now, for several calls in a row."""
+        return self.run(_verify_encoder)
 
     def close(self) -> None:
-        """Give the files back."""
-        for opened in (*self._retired, self._opened):
-            opened.kb.close()
+        """Close all sessions."""
+        for session in (*self._retired, self._session):
+            session.kb.close()
 
-    def _reopened(self, old: Session) -> bool:
-        """Whether the base has another encoder than `old`, and is open with it now."""
-        with self._alone:
-            if self._opened is old:
+    def _reopen(self, stale: Session) -> bool:
+        """Reopen the base if it has another encoder than `stale`; return whether it has."""
+        with self._lock:
+            if self._session is stale:
                 with KnowledgeBase.open(self.path) as kb:
-                    if kb.info().fingerprint == old.encoder.fingerprint:
+                    if kb.info().fingerprint == stale.encoder.fingerprint:
                         return False
-                self._retired.append(old)  # others may be reading from it still
-                self._opened = self._open(None)
+                self._retired.append(stale)  # other threads may still read from it
+                self._session = self._open(None)
             return True
 
-    def _open(self, encoder: DualEncoder | None) -> Session:
+    def _open(self, encoder: Encoder | None) -> Session:
         if encoder is None:
-            with KnowledgeBase.open(self.path) as plain:
-                encoder = plain.encoder
-        watched = WatchedEncoder(encoder, self.metrics)
-        kb = WatchedBase.open(self.path, watched)
-        assert isinstance(kb, WatchedBase)  # `open` makes what it is called on
+            with KnowledgeBase.open(self.path) as plain_kb:
+                encoder = plain_kb.encoder
+        timed_encoder = TimedEncoder(encoder, self.metrics)
+        kb = TimedKnowledgeBase.open(self.path, timed_encoder)
+        assert isinstance(kb, TimedKnowledgeBase)  # `open` returns the class it is called on
         kb.metrics = self.metrics
         try:
-            return Session(kb, watched, RetrievalAugmentedVLM(kb, self._generator, self._k))
+            model = RetrievalAugmentedVLM(kb, self._generator, self._k)
         except BaseException:
             kb.close()
             raise
+        return Session(kb, timed_encoder, model)
 
 
-def _proved(opened: Session) -> Session:
-    opened.kb.check_same()
-    return opened
+def _verify_encoder(session: Session) -> Session:
+    session.kb.check_same()
+    return session
+
+
+def make_entry(
+    entry_id: str, image: bytes | None, texts: Sequence[str], metadata: dict[str, Any]
+) -> Entry:
+    """Return an entry for the base; an empty id is replaced by a hash of the content."""
+    from ravlm.knowledge.ingest import content_id
+
+    entry = Entry(entry_id, image, tuple(texts), metadata)
+    return entry if entry_id else replace(entry, id=content_id(entry, entry.texts))

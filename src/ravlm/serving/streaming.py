@@ -1,113 +1,119 @@
-"""Answers given out as they are written: each in a thread of its own, its words handed over to the
-event loop.
+"""Streamed answers: each is generated in its own thread and passed to the event loop in pieces.
 
-A client that goes away ends its stream at the next word; a server that stops ends all of them when
-its grace is over, with a sentence. Knows no model."""
+If a client disconnects, its stream ends at the next piece. If the server stops, all streams end
+with an error message when the grace period is over."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from ravlm.records import Answer
+from ravlm.records import Answer, TextStream
 from ravlm.serving.errors import HttpError
 from ravlm.serving.metrics import Metrics
 from ravlm.serving.settings import RequestLimits
 
-Words = Generator[str, None, Answer]
 
-
-class Streams:
-    """Runs streams, `limits.streams` at once."""
+class AnswerStreams:
+    """Runs text streams, up to `limits.streams` at a time; more wait in a queue."""
 
     def __init__(self, limits: RequestLimits, metrics: Metrics) -> None:
-        self._limits, self._metrics = limits, metrics
+        self._limits = limits
+        self._metrics = metrics
         self._threads = ThreadPoolExecutor(limits.streams, thread_name_prefix="ravlm-stream")
-        self._end: float | None = None
+        self._shutdown_time: float | None = None  # time.monotonic()
         self._queues: set[asyncio.Queue[str | None]] = set()
         metrics.gauge(
-            "ravlm_streams", "Answers that are streamed or wait to be.", lambda: len(self._queues)
+            "ravlm_streams", "Answers that are streamed or queued.", lambda: self.num_active
         )
 
     @property
-    def live(self) -> int:
-        """How many there are."""
+    def num_active(self) -> int:
+        """Number of streams, running or queued."""
         return len(self._queues)
 
     def end_in(self, seconds: float) -> None:
-        """End all that are not done by themselves in so many seconds."""
-        self._end = time.monotonic() + seconds
+        """End every stream that is still running after `seconds`."""
+        self._shutdown_time = time.monotonic() + seconds
         for queue in self._queues:
-            queue.put_nowait("")  # wakes its reader, who sees the new end
+            queue.put_nowait("")  # wakes the reader, which then sees the new deadline
 
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, make: Callable[[], Words]) -> AsyncIterator[str | Answer]:
-        """The pieces that the stream of `make` yields, and the Answer that it returns.
+    async def run(self, start: Callable[[], TextStream]) -> AsyncIterator[str | Answer]:
+        """Yield the pieces of the stream that `start` returns, then its Answer.
 
-        Raises Refusal where too many wait (429), for one that takes too long (504) or whose server
-        stops (503)."""
-        if len(self._queues) >= self._limits.waiting:
+        Raises HttpError if too many streams are queued (429), if this one takes too long (504) or
+        if the server stops (503)."""
+        if self.num_active >= self._limits.waiting:
             raise HttpError(
                 429,
-                f"{len(self._queues)} answers are streamed or wait already; come again.",
+                f"Too many requests: {self.num_active} answers are streamed or queued. "
+                "Retry in a second.",
                 retry_after=1,
             )
-        loop, queue, gone = (
-            asyncio.get_running_loop(),
-            asyncio.Queue[str | None](),
-            threading.Event(),
-        )
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        queue = asyncio.Queue[str | None]()
+        cancelled = threading.Event()
+        start_time = time.monotonic()
 
-        def hand_over(piece: str | None) -> None:
-            if not gone.is_set():
+        def emit(piece: str | None) -> None:
+            if not cancelled.is_set():
                 loop.call_soon_threadsafe(queue.put_nowait, piece)
 
         self._queues.add(queue)
-        done = self._threads.submit(self._follow, make, hand_over, gone)
-        done.add_done_callback(lambda _: hand_over(None))
+        future = self._threads.submit(self._consume, start, emit, cancelled)
+        future.add_done_callback(lambda _: emit(None))
         try:
-            while (piece := await self._next(queue, began)) is not None:
+            while (piece := await self._next_piece(queue, start_time)) is not None:
                 if piece:
                     yield piece
-            yield done.result()
+            yield future.result()
         finally:
-            gone.set()
-            done.cancel()
+            cancelled.set()
+            future.cancel()
             self._queues.discard(queue)
 
-    def _follow(
-        self, make: Callable[[], Words], hand_over: Callable[[str], None], gone: threading.Event
+    def _consume(
+        self,
+        start: Callable[[], TextStream],
+        emit: Callable[[str], None],
+        cancelled: threading.Event,
     ) -> Answer:
-        """In the thread: take piece after piece."""
+        """Emit the pieces of a stream and return its answer (runs in a thread)."""
         with self._metrics.stage("generate"):
-            words = make()
+            stream = start()
             try:
-                while not gone.is_set():
+                while not cancelled.is_set():
                     try:
-                        hand_over(next(words))
+                        emit(next(stream))
                     except StopIteration as end:
                         answer: Answer = end.value
                         return answer
             finally:
-                words.close()
-        raise HttpError(499, "The client went away.")
+                stream.close()
+        raise HttpError(499, "The client disconnected.")
 
-    async def _next(self, queue: asyncio.Queue[str | None], began: float) -> str | None:
-        """The next piece; empty where the end was moved meanwhile."""
-        last = began + self._limits.seconds
+    async def _next_piece(self, queue: asyncio.Queue[str | None], start_time: float) -> str | None:
+        """Wait for the next piece; an empty string if the deadline moved meanwhile."""
+        deadline = start_time + self._limits.seconds
+        if self._shutdown_time is not None:
+            deadline = min(deadline, self._shutdown_time)
         try:
-            left = min(last, self._end or last) - time.monotonic()
-            return await asyncio.wait_for(queue.get(), max(0.0, left))
+            return await asyncio.wait_for(queue.get(), max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            if self._end is not None and time.monotonic() >= self._end:
-                raise HttpError(503, "The server is stopping; ask again later.") from None
-            raise HttpError(
-                504, f"It took longer than {self._limits.seconds:g} seconds and was given up."
-            ) from None
+            if self._shutdown_time is not None and time.monotonic() >= self._shutdown_time:
+                raise HttpError(503, "The server is stopping; try again later.") from None
+            raise timeout_error(self._limits.seconds) from None
+
+
+def timeout_error(seconds: float) -> HttpError:
+    """Return the error of a request that took longer than `seconds`."""
+    return HttpError(
+        504, f"The request was cancelled after {seconds:g} seconds. Send a smaller one or retry."
+    )

@@ -19,7 +19,7 @@ HITS = tuple(
         ("c", "A heron eats fish"),
     )
 )
-EVIDENCE = Evidence(HITS, (0.5, 0.3, 0.2), known=0.8)
+EVIDENCE = Evidence(HITS, (0.5, 0.3, 0.2), support=0.8)
 
 
 def told(

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 
 from ravlm.data.lexical_overlap import content_words, overlap
-from ravlm.data.text import sentences
+from ravlm.data.text import split_sentences
 from ravlm.generation.base import ABSENT, Request, abstain
 from ravlm.records import Answer
 
@@ -55,7 +55,7 @@ class CitationParser:
         """The last of the text, and the answer. `sure`: how sure the model is of its words, 0 to
         1."""
         held = "" if self._thinking() else self._held.rstrip()
-        several = len(sentences(f"{self._said}{_MARK.sub('', held)}")) > 1
+        several = len(split_sentences(f"{self._said}{_MARK.sub('', held)}")) > 1
         shown = self._request.task in ("tell", "chat") or (self._request.task == "ask" and several)
         last = self._say(self._numbered(held, shown).rstrip())
         text = self._said
@@ -119,7 +119,7 @@ class CitationParser:
             return False
         rest = [
             s
-            for s in sentences(text)
+            for s in split_sentences(text)
             if not any(phrase in s.lower() for phrase in _SAYS_ABSENT.values())
         ]
         return not any(_MARK.search(sentence) for sentence in rest)
@@ -143,7 +143,7 @@ class CitationParser:
             return round(sure or 0.0, 4)
         weights = evidence.weights or (1 / len(self._hits),) * len(self._hits)
         rests = sum(w for hit, w in zip(self._hits, weights, strict=True) if hit.entry.id in cited)
-        return round(min(1.0, evidence.known * rests * (1.0 if sure is None else sure)), 4)
+        return round(min(1.0, evidence.support * rests * (1.0 if sure is None else sure)), 4)
 
 
 def _named(numbers: str) -> list[int]:

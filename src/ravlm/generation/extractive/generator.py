@@ -164,7 +164,7 @@ class ExtractiveGenerator(Generator):
         """The answer in one hit's facts: those in the question's language first."""
         facts = read_facts(hit.entry)
         own = [fact for fact in facts if is_chinese(fact.line) == question.chinese]
-        if request.evidence.trace.get("found by") == "words" and (
+        if request.evidence.trace.get("retrieved by") == "words" and (
             said := self._said(question, hit, facts)
         ):
             return said

@@ -1,12 +1,12 @@
-// How the page asks the server: JSON, streams of server-sent events, pictures. Knows no element but the token's dialog.
+// Requests to the server: JSON, streams of server-sent events, images; and the token dialog.
 
-import { t } from "./words.js";
+import { t } from "./i18n.js";
 
 const token = () => sessionStorage.getItem("token");
 
-export class Refused extends Error {}
+export class ServerError extends Error {}
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   for (;;) {
     const headers = { ...options.headers };
     if (token()) headers.Authorization = `Bearer ${token()}`;
@@ -14,79 +14,79 @@ async function ask(path, options = {}) {
     try {
       response = await fetch(path, { ...options, headers });
     } catch {
-      throw new Refused(t("unreachable"));
+      throw new ServerError(t("unreachable"));
     }
     if (response.status === 401) {
       await askForToken();
       continue;
     }
     if (!response.ok) {
-      const told = await response.json().catch(() => null);
-      throw new Refused(told?.error?.message ?? `${response.status}`);
+      const body = await response.json().catch(() => null);
+      throw new ServerError(body?.error?.message ?? `${response.status}`);
     }
     return response;
   }
 }
 
-let asking = null;
+let tokenDialog = null;
 
-/** One dialog, however many requests wait for it. */
+/** Show one dialog, however many requests wait for the token. */
 function askForToken() {
-  asking ??= new Promise((resolve) => {
+  tokenDialog ??= new Promise((resolve) => {
     const dialog = document.getElementById("token");
     const field = document.getElementById("token-value");
     field.value = "";
     dialog.addEventListener("close", () => {
       if (field.value) sessionStorage.setItem("token", field.value);
-      asking = null;
+      tokenDialog = null;
       resolve();
     }, { once: true });
     dialog.showModal();
   });
-  return asking;
+  return tokenDialog;
 }
 
 export async function get(path) {
-  return (await ask(path)).json();
+  return (await request(path)).json();
 }
 
 export async function send(method, path, body) {
   const headers = { "Content-Type": "application/json" };
-  return (await ask(path, { method, headers, body: body && JSON.stringify(body) })).json();
+  return (await request(path, { method, headers, body: body && JSON.stringify(body) })).json();
 }
 
-/** Gives each event of a stream to `onEvent`, until [DONE]. */
+/** Pass each event of a stream to `onEvent`, until [DONE]. */
 export async function stream(path, body, onEvent) {
   const headers = { "Content-Type": "application/json" };
   const content = JSON.stringify({ ...body, stream: true });
-  const response = await ask(path, { method: "POST", headers, body: content });
+  const response = await request(path, { method: "POST", headers, body: content });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let held = ""; ;) {
+  for (let buffer = ""; ;) {
     const { value, done } = await reader.read();
     if (done) return;
-    held += value;
-    const events = held.split("\n\n");
-    held = events.pop();
+    buffer += value;
+    const events = buffer.split("\n\n");
+    buffer = events.pop();
     for (const event of events) {
       const data = event.replace(/^data: /, "");
       if (data === "[DONE]") return;
-      const found = JSON.parse(data);
-      if (found.error) throw new Refused(found.error.message);
-      onEvent(found);
+      const content = JSON.parse(data);
+      if (content.error) throw new ServerError(content.error.message);
+      onEvent(content);
     }
   }
 }
 
-const pathOf = (url, edge) => `${new URL(url).pathname}?edge=${edge}`;
+const imagePath = (url, edge) => `${new URL(url).pathname}?edge=${edge}`;
 
-/** A picture of the server as a file. */
-export async function pictureFile(url, edge = 1024) {
-  return (await ask(pathOf(url, edge))).blob();
+/** Return an image of the server as a file. */
+export async function fetchImage(url, edge = 1024) {
+  return (await request(imagePath(url, edge))).blob();
 }
 
-/** An address that an <img> can show for a picture of the server: where a token is needed, that of a copy here. */
-export async function shownAt(url, edge = 480) {
-  return token() ? URL.createObjectURL(await pictureFile(url, edge)) : pathOf(url, edge);
+/** Return an address that an <img> can show; with a token that is the address of a local copy. */
+export async function imageSource(url, edge = 480) {
+  return token() ? URL.createObjectURL(await fetchImage(url, edge)) : imagePath(url, edge);
 }
 
 export const idOfCitation = (url) => decodeURIComponent(new URL(url).hash.replace("#entry=", ""));

@@ -1,11 +1,11 @@
-// The page: tabs, language, light and dark, and what leads from one view to another.
+// The page: tabs, language, theme, and navigation from one view to another.
 
 import { get } from "./api.js";
-import { follow, h, openEntry } from "./parts.js";
+import { h, onEntryAction, openEntry } from "./components.js";
+import { currentLanguage, setLanguage, t, translate } from "./i18n.js";
 import { askView, captionView, editView, entriesView, searchView, tellView } from "./views.js";
-import { chooseLanguage, currentLanguage, t, translate } from "./words.js";
 
-const VIEWS = { search: searchView, ask: askView, caption: captionView, tell: tellView, edit: editView, entries: () => entriesView(about) };
+const VIEWS = { search: searchView, ask: askView, caption: captionView, tell: tellView, edit: editView, entries: () => entriesView(showAbout) };
 const NAMES = Object.keys(VIEWS);
 const tabs = document.getElementById("tabs");
 const main = document.getElementById("main");
@@ -18,89 +18,90 @@ function build() {
   language.textContent = currentLanguage() === "zh" ? "English" : "中文";
   language.lang = currentLanguage() === "zh" ? "en" : "zh";
   tabs.replaceChildren(...NAMES.map((name) => h("button", {
-    type: "button", role: "tab", id: `tab-${name}`, "aria-controls": `view-${name}`, onclick: () => show(name), onkeydown: move,
+    type: "button", role: "tab", id: `tab-${name}`, "aria-controls": `view-${name}`, onclick: () => show(name), onkeydown: moveFocus,
   }, t(name))));
-  const pictures = Object.fromEntries(NAMES.map((name) => [name, views[name]?.place?.value]));
+  const images = Object.fromEntries(NAMES.map((name) => [name, views[name]?.imageInput?.value]));
   main.replaceChildren(...NAMES.map((name) => {
-    views[name] = VIEWS[name](views[name]?.keep?.());
-    if (pictures[name]) views[name].place.set(pictures[name]);
+    views[name] = VIEWS[name](views[name]?.state?.());
+    if (images[name]) views[name].imageInput.set(images[name]);
     return h("div", { id: `view-${name}`, role: "tabpanel", "aria-labelledby": `tab-${name}`, hidden: true }, views[name].element);
   }));
   show(current, false);
-  about();
+  showAbout();
 }
 
-function show(name, remember = true) {
+function show(name, updateAddress = true) {
   current = name;
-  for (const each of NAMES) {
-    const chosen = each === name;
-    const tab = document.getElementById(`tab-${each}`);
-    tab.setAttribute("aria-selected", String(chosen));
-    tab.tabIndex = chosen ? 0 : -1;
-    document.getElementById(`view-${each}`).hidden = !chosen;
+  for (const other of NAMES) {
+    const selected = other === name;
+    const tab = document.getElementById(`tab-${other}`);
+    tab.setAttribute("aria-selected", String(selected));
+    tab.tabIndex = selected ? 0 : -1;
+    document.getElementById(`view-${other}`).hidden = !selected;
   }
   document.getElementById("retrieval-switch").hidden = ["search", "entries"].includes(name);
   document.title = `ravlm · ${t(name)}`;
-  if (remember && location.hash !== `#${name}`) history.replaceState(null, "", `#${name}`);
-  views[name].shown?.();
+  if (updateAddress && location.hash !== `#${name}`) history.replaceState(null, "", `#${name}`);
+  views[name].onShow?.();
 }
 
-/** Arrow keys, Home and End go from tab to tab. */
-function move(event) {
+/** Arrow keys, Home and End move from tab to tab. */
+function moveFocus(event) {
   const steps = { ArrowRight: 1, ArrowLeft: -1 };
-  const at = NAMES.indexOf(current);
+  const index = NAMES.indexOf(current);
   const ends = { Home: 0, End: NAMES.length - 1 };
-  const to = event.key in steps ? (at + steps[event.key] + NAMES.length) % NAMES.length : ends[event.key];
-  if (to === undefined) return;
+  const target = event.key in steps ? (index + steps[event.key] + NAMES.length) % NAMES.length : ends[event.key];
+  if (target === undefined) return;
   event.preventDefault();
-  show(NAMES[to]);
-  document.getElementById(`tab-${NAMES[to]}`).focus();
+  show(NAMES[target]);
+  document.getElementById(`tab-${NAMES[target]}`).focus();
 }
 
-async function about() {
+async function showAbout() {
+  const element = document.getElementById("about");
   try {
-    const found = await get("/v1/about");
-    document.getElementById("about").textContent = t("about", found.entries.toLocaleString(), found.encoder, found.generator);
+    const about = await get("/v1/about");
+    element.textContent = t("about", about.entries.toLocaleString(), about.encoder, about.generator);
   } catch (error) {
-    document.getElementById("about").textContent = error.message;
+    element.textContent = error.message;
   }
 }
 
-function theme(chosen) {
-  if (chosen) localStorage.setItem("theme", chosen);
-  const kept = localStorage.getItem("theme");
-  if (kept) document.documentElement.dataset.theme = kept;
+function applyTheme(theme) {
+  if (theme) localStorage.setItem("theme", theme);
+  const stored = localStorage.getItem("theme");
+  if (stored) document.documentElement.dataset.theme = stored;
 }
 
-function goTo(hash) {
-  const place = hash.replace(/^#/, "");
-  if (place.startsWith("entry=")) openEntry(decodeURIComponent(place.slice(6))).catch(() => {});
-  else if (NAMES.includes(place)) show(place, false);
+function openHash(hash) {
+  const target = hash.replace(/^#/, "");
+  if (target.startsWith("entry=")) openEntry(decodeURIComponent(target.slice(6))).catch(() => {});
+  else if (NAMES.includes(target)) show(target, false);
 }
 
 document.getElementById("language").addEventListener("click", () => {
-  chooseLanguage(currentLanguage() === "zh" ? "en" : "zh");
+  setLanguage(currentLanguage() === "zh" ? "en" : "zh");
   build();
 });
 document.getElementById("theme").addEventListener("click", () => {
   const dark = getComputedStyle(document.documentElement).colorScheme.trim() === "dark";
-  theme(dark ? "light" : "dark");
+  applyTheme(dark ? "light" : "dark");
 });
 document.addEventListener("paste", (event) => {
-  const file = [...(event.clipboardData?.files ?? [])].find((each) => each.type.startsWith("image/"));
-  if (file) views[current].place?.take(file);
+  const file = [...(event.clipboardData?.files ?? [])].find((item) => item.type.startsWith("image/"));
+  if (file) views[current].imageInput?.load(file);
 });
-addEventListener("hashchange", () => goTo(location.hash));
-follow({
-  ask: async (entry) => { show("ask"); await views.ask.place.showEntry(entry); views.ask.focus(); },
-  like: async (entry) => {
+addEventListener("hashchange", () => openHash(location.hash));
+onEntryAction({
+  ask: async (entry) => { show("ask"); await views.ask.imageInput.loadEntry(entry); views.ask.focus(); },
+  findSimilar: async (entry) => {
     show("search");
-    if (entry.image_url) await views.search.place.showEntry(entry);
+    if (entry.image_url) await views.search.imageInput.loadEntry(entry);
     else document.querySelector("#view-search [name=text]").value = entry.texts[0];
     views.search.run();
   },
-  removed: () => { if (current === "entries") views.entries.shown(); about(); },
+  removed: () => { if (current === "entries") views.entries.onShow(); showAbout(); },
 });
-theme();
+applyTheme();
 build();
-goTo(location.hash);
+openHash(location.hash);

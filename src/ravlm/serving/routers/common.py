@@ -1,106 +1,118 @@
-"""What routes share: how a request reaches the engine, streams as server-sent events, and the
-errors a page shows.
-
-Knows the engine and the wire, no verb.
-"""
+"""What the routers share: adding routes, image URLs, server-sent events, documented errors."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from ravlm.errors import RavlmError
-from ravlm.records import Answer
-from ravlm.serving.errors import error_body, status_of, to_json
-from ravlm.serving.schemas import ErrorFound
+from ravlm.records import Answer, Entry, ImageUrl
+from ravlm.serving.errors import error_body, one_line, status_of, to_json
+from ravlm.serving.schemas import ErrorResponse
 
 DONE = "[DONE]"
-_EVENT = {
+_EVENT_SCHEMA = {
     "type": "object",
-    "properties": {"data": {"type": "string", "description": "JSON, and [DONE] at the end"}},
+    "properties": {"data": {"type": "string", "description": "JSON; [DONE] at the end"}},
     "required": ["data"],
 }
-Event = dict[str, Any]
+_ERROR_DESCRIPTIONS = {
+    400: "The request is not valid",
+    401: "The token is missing or wrong",
+    403: "The request comes from another site or for another host name",
+    404: "Not found",
+    413: "The body is too large",
+    429: "Too many requests",
+    500: "The server failed",
+    501: "A package is not installed on the server",
+    503: "The server is starting or stopping",
+    504: "The request took too long",
+}
+_COMMON_ERRORS = (400, 401, 403, 413, 429, 503, 504)
+Event: TypeAlias = dict[str, Any]
 
 
-def add(
-    routes: APIRouter, method: str, path: str, do: Callable[..., Any], model: Any, **more: Any
+def add_route(
+    router: APIRouter,
+    method: str,
+    path: str,
+    endpoint: Callable[..., Any],
+    response: type | dict[str, Any],
+    *,
+    also: Iterable[int] = (),
+    streamed: bool = False,
+    **options: Any,
 ) -> None:
-    """Add a route: `model` is what the OpenAPI page shows of its answer, and `also` what else it
-    may answer; `streamed`: where the client wants it, as server-sent events."""
-    answer: dict[str, Any] = {"model": model} if isinstance(model, type) else dict(model)
-    if more.pop("streamed", False):
-        answer["content"] = {"text/event-stream": {"schema": _EVENT}}
-    shown = {200: answer, **errors(*more.pop("also", ()))}
-    routes.add_api_route(path, do, methods=[method], response_model=None, responses=shown, **more)
+    """Add a route and document it.
+
+    `response` is the model of the response (or its OpenAPI description), `also` lists error
+    statuses beyond the common ones, `streamed` documents server-sent events. `options` go to
+    FastAPI."""
+    description = {"model": response} if isinstance(response, type) else dict(response)
+    if streamed:
+        description["content"] = {"text/event-stream": {"schema": _EVENT_SCHEMA}}
+    responses = {200: description, **_error_responses(also)}
+    router.add_api_route(
+        path, endpoint, methods=[method], response_model=None, responses=responses, **options
+    )
 
 
-def base_of(request: Request) -> str:
-    """The server's address as its client wrote it, with a slash at its end."""
-    return str(request.base_url)
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the OpenAPI page: what else a route may answer."""
-    always = (400, 401, 403, 413, 429, 503, 504)
+def _error_responses(also: Iterable[int]) -> dict[int | str, dict[str, Any]]:
+    statuses = sorted({*_COMMON_ERRORS, *also})
     return {
-        status: {"model": ErrorFound, "description": _WHY[status]}
-        for status in sorted({*always, *statuses})
+        status: {"model": ErrorResponse, "description": _ERROR_DESCRIPTIONS[status]}
+        for status in statuses
     }
 
 
-_WHY = {
-    400: "What was sent is not allowed",
-    401: "The token is missing or wrong",
-    403: "Another site, or another name of this machine",
-    404: "There is no such thing",
-    413: "The body is too large",
-    429: "Too many requests wait",
-    500: "The server failed",
-    501: "Not installed here",
-    503: "The server is starting or stopping",
-    504: "It took too long",
-}
+def base_address(request: Request) -> str:
+    """Return the server's address as the client wrote it, with a slash at the end."""
+    return str(request.base_url)
+
+
+def image_urls(request: Request) -> ImageUrl:
+    """Return the function that maps an entry to the URL of its image on this server."""
+    address = base_address(request)
+
+    def image_url(entry: Entry) -> str:
+        return f"{address}v1/images/{quote(entry.id, safe='')}"
+
+    return image_url
 
 
 async def event_stream(
-    stream: AsyncIterator[str | Answer],
+    items: AsyncIterator[str | Answer],
     on_piece: Callable[[str], Iterable[Event]],
     on_answer: Callable[[Answer], Iterable[Event]],
 ) -> StreamingResponse:
-    """Server-sent events: those of each piece as it comes, those of the answer, and [DONE].
+    """Return server-sent events: those of each piece, those of the answer, then [DONE].
 
-    An error on the way is an event of its own, and the end.
-    """
-    first = await anext(stream)  # before a response begins, so that a refusal has its status
+    An error after the first item becomes an event, followed by [DONE]."""
+    first_item = await anext(items)  # before the response starts, so an error sets its status
+
+    def events_of(item: str | Answer) -> Iterable[str]:
+        events = on_piece(item) if isinstance(item, str) else on_answer(item)
+        return (_event_line(to_json(event)) for event in events)
 
     async def lines() -> AsyncIterator[str]:
         try:
-            for event in _events(first, on_piece, on_answer):
-                yield event
-            async for item in stream:
-                for event in _events(item, on_piece, on_answer):
-                    yield event
+            for line in events_of(first_item):
+                yield line
+            async for item in items:
+                for line in events_of(item):
+                    yield line
         except RavlmError as error:
-            yield _line(to_json(error_body(status_of(error), " ".join(str(error).split()))))
-        yield _line(DONE)
+            yield _event_line(to_json(error_body(status_of(error), one_line(error))))
+        yield _event_line(DONE)
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
 
 
-def _events(
-    item: str | Answer,
-    on_piece: Callable[[str], Iterable[Event]],
-    on_answer: Callable[[Answer], Iterable[Event]],
-) -> Iterable[str]:
-    events = on_piece(item) if isinstance(item, str) else on_answer(item)
-    return (_line(to_json(event)) for event in events)
-
-
-def _line(data: str) -> str:
+def _event_line(data: str) -> str:
     return f"data: {data}\n\n"

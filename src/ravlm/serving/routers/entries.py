@@ -1,7 +1,7 @@
-"""The entries of the base over HTTP: add, look at, list, change, remove; and their pictures.
+"""Routes for the entries of the base and their images: add, read, list, change, remove.
 
-Pictures come as data URLs or as a bare body, never as a path, and are encoded anew before the base
-keeps them. Checks and translates; the engine does."""
+Images arrive as data URLs or as the raw request body, never as paths, and are re-encoded before
+they are stored."""
 
 from __future__ import annotations
 
@@ -17,206 +17,217 @@ from ravlm.errors import InvalidInput
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import Entry, ImageSource
 from ravlm.serving import schemas
-from ravlm.serving.engine import Engine, entry_of
-from ravlm.serving.errors import Json, NotFoundError
-from ravlm.serving.routers.common import add, base_of
-from ravlm.serving.state import Session
-from ravlm.serving.wire import entry_json
+from ravlm.serving.engine import Engine
+from ravlm.serving.errors import JsonResponse, NotFoundError
+from ravlm.serving.routers.common import add_route, image_urls
+from ravlm.serving.state import Session, make_entry
 
-Edge = Annotated[
-    int,
-    Query(ge=16, le=2048, description="The longer edge of the picture that is sent, in pixels."),
+ThumbnailEdge = Annotated[
+    int, Query(ge=16, le=2048, description="Longer edge of the returned image, in pixels.")
 ]
-PageSize = Annotated[int, Query(ge=1, le=schemas.MOST_PAGE)]
-After = Annotated[str, Query(max_length=64)]
-WhereText = Annotated[str | None, Query(max_length=2000)]
-_PICTURE = {"description": "The picture", "content": {"image/jpeg": {"schema": {"type": "string"}}}}
-_UPLOAD = {
+PageSize = Annotated[int, Query(ge=1, le=schemas.MAX_PAGE)]
+PageStart = Annotated[str, Query(max_length=64)]
+FilterText = Annotated[str | None, Query(max_length=2000)]
+_IMAGE_RESPONSE = {
+    "description": "The image",
+    "content": {"image/jpeg": {"schema": {"type": "string"}}},
+}
+_IMAGE_REQUEST = {
     "requestBody": {
         "required": True,
         "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in ("image/jpeg", "image/png")
+            media_type: {"schema": {"type": "string", "format": "binary"}}
+            for media_type in ("image/jpeg", "image/png")
         },
     }
 }
 
 
 def entry_routes(engine: Engine) -> APIRouter:
-    """The routes over an engine."""
-    routes, do = APIRouter(tags=["entries"]), _Entries(engine)
-    one, image = "/v1/entries/{id:path}", "/v1/images/{id:path}"
-    add(routes, "POST", "/v1/entries", do.add_entries, schemas.Added)
-    add(routes, "GET", "/v1/entries", do.list_entries, schemas.EntryPage)
-    add(routes, "POST", "/v1/entries/remove", do.remove_entries, schemas.Removed)
-    add(routes, "GET", one, do.get_entry, schemas.EntryFound, also=(404,))
-    add(routes, "PUT", one, do.put_entry, schemas.Added, also=(404,))
-    add(routes, "PATCH", one, do.change_entry, schemas.Added, also=(404,))
-    add(routes, "DELETE", one, do.remove_entry, schemas.Removed, also=(404,))
-    add(routes, "GET", image, do.get_image, _PICTURE, also=(404,), response_class=Response)
-    add(routes, "PUT", image, do.put_image, schemas.Added, also=(404,), openapi_extra=_UPLOAD)
-    return routes
+    """Return the router over an engine."""
+    router = APIRouter(tags=["entries"])
+    do = _EntryEndpoints(engine)
+    entries, entry, image = "/v1/entries", "/v1/entries/{id:path}", "/v1/images/{id:path}"
+    add = schemas.AddResponse
+    remove = schemas.RemoveResponse
+    add_route(router, "POST", entries, do.add_entries, add)
+    add_route(router, "GET", entries, do.list_entries, schemas.EntryPageResponse)
+    add_route(router, "POST", f"{entries}/remove", do.remove_entries, remove)
+    add_route(router, "GET", entry, do.get_entry, schemas.EntryResponse, also=(404,))
+    add_route(router, "PUT", entry, do.put_entry, add, also=(404,))
+    add_route(router, "PATCH", entry, do.change_entry, add, also=(404,))
+    add_route(router, "DELETE", entry, do.remove_entry, remove, also=(404,))
+    add_route(
+        router, "GET", image, do.get_image, _IMAGE_RESPONSE, also=(404,), response_class=Response
+    )
+    add_route(router, "PUT", image, do.put_image, add, also=(404,), openapi_extra=_IMAGE_REQUEST)
+    return router
 
 
-class _Entries:
+class _EntryEndpoints:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def add_entries(self, body: schemas.EntriesBody | schemas.NewEntry) -> Response:
-        """Add an entry, or up to 64 at once; one whose id is there is replaced. What can't be
-        stored is told with its reason, and the rest is stored."""
-        given = body.entries if isinstance(body, schemas.EntriesBody) else [body]
-        _check_content(given)
-        images = [await self._kept(new.image) for new in given]
-        return await self._add(
-            [
-                entry_of(new.id or "", i, new.all_texts, new.metadata)
-                for new, i in zip(given, images, strict=True)
-            ]
-        )
+        """Add one entry, or up to 64. An entry with an existing id replaces the old one. Entries
+        that can't be stored are listed in `quarantined`; the others are stored."""
+        bodies = body.entries if isinstance(body, schemas.EntriesBody) else [body]
+        _check_content(bodies)
+        images = [await self._reencoded(new.image) for new in bodies]
+        entries = [
+            make_entry(new.id or "", image, new.all_texts, new.metadata)
+            for new, image in zip(bodies, images, strict=True)
+        ]
+        return await self._add(entries)
 
     async def list_entries(
-        self, request: Request, limit: PageSize = 50, after: After = "", where: WhereText = None
+        self,
+        request: Request,
+        limit: PageSize = 50,
+        after: PageStart = "",
+        where: FilterText = None,
     ) -> Response:
-        """Entries, a page at a time: `after` is the `next` of the page before."""
+        """List entries page by page: `after` is the `next` of the previous page."""
+        image_url = image_urls(request)
 
-        def work(opened: Session) -> dict[str, Any]:
-            page = opened.kb.page(limit, after, where)
-            shown = [entry_json(entry, base_of(request)) for entry in page.entries]
-            return {"entries": shown, "total": opened.kb.count(where), "next": page.next or None}
+        def task(session: Session) -> dict[str, Any]:
+            page = session.kb.page(limit, after, where)
+            return {
+                "entries": [entry.to_dict(image_url) for entry in page.entries],
+                "total": session.kb.count(where),
+                "next": page.next or None,
+            }
 
-        return Json(await self._engine.read(work))
+        return JsonResponse(await self._engine.read(task))
 
     async def remove_entries(self, body: schemas.IdsBody) -> Response:
-        """Remove up to 1,000 entries by their ids."""
-        return Json(
-            {"removed": await self._engine.change(lambda opened: opened.kb.remove(body.ids))}
-        )
+        """Remove up to 1,000 entries by id."""
+        num_removed = await self._engine.change(lambda session: session.kb.remove(body.ids))
+        return JsonResponse({"removed": num_removed})
 
     async def get_entry(self, id: str, request: Request) -> Response:
-        """An entry."""
-        return Json(entry_json(await self._one(id), base_of(request)))
+        """Return an entry."""
+        entry = await self._get(id)
+        return JsonResponse(entry.to_dict(image_urls(request)))
 
     async def put_entry(self, id: str, body: schemas.EntryBody) -> Response:
-        """Add an entry under this id, or replace the one that is there."""
+        """Add an entry under this id, or replace the existing one."""
         _check_id(id)
         _check_content([body])
-        return await self._add(
-            [entry_of(id, await self._kept(body.image), body.all_texts, body.metadata)]
-        )
+        image = await self._reencoded(body.image)
+        return await self._add([make_entry(id, image, body.all_texts, body.metadata)])
 
-    async def change_entry(self, id: str, body: schemas.ChangeBody) -> Response:
-        """Change what is given of an entry; the rest stays as it is."""
-        image = await self._kept(body.image)
+    async def change_entry(self, id: str, body: schemas.EntryPatch) -> Response:
+        """Change the given fields of an entry; the others stay as they are."""
+        image = await self._reencoded(body.image)
 
-        def work(opened: Session) -> tuple[AddReport, Entry]:
-            found = opened.kb.get(id)
-            if not found:
-                raise NotFoundError("There is no entry of this id; PUT adds one.")
-            old = found[0]
+        def task(session: Session) -> tuple[AddReport, Entry]:
+            entries = session.kb.get(id)
+            if not entries:
+                raise NotFoundError("There is no entry with this id; PUT adds one.")
+            old = entries[0]
             texts = old.texts if body.texts is None else tuple(body.texts)
             metadata = old.metadata if body.metadata is None else body.metadata
-            changed = Entry(old.id, image or _own_picture(old, opened), texts, metadata)
-            return opened.kb.add([changed]), changed
+            new = Entry(old.id, image or _portable_image(old, session), texts, metadata)
+            return session.kb.add([new]), new
 
-        report, changed = await self._engine.change(work)
-        return Json(_added(report, [changed]))
+        report, new = await self._engine.change(task)
+        return JsonResponse(_add_response(report, [new]))
 
     async def remove_entry(self, id: str) -> Response:
         """Remove an entry."""
-        if not (removed := await self._engine.change(lambda opened: opened.kb.remove([id]))):
-            raise NotFoundError("There is no entry of this id.")
-        return Json({"removed": removed})
+        num_removed = await self._engine.change(lambda session: session.kb.remove([id]))
+        if num_removed == 0:
+            raise NotFoundError("There is no entry with this id.")
+        return JsonResponse({"removed": num_removed})
 
-    async def get_image(self, id: str, edge: Edge = 1024) -> Response:
-        """The picture of an entry, as a JPEG."""
-        source = (await self._one(id)).image
+    async def get_image(self, id: str, edge: ThumbnailEdge = 1024) -> Response:
+        """Return the image of an entry, as a JPEG."""
+        source = (await self._get(id)).image
         if source is None:
-            raise NotFoundError("This entry has no picture.")
+            raise NotFoundError("This entry has no image.")
+        reader = self._engine.images
 
-        def shown() -> bytes:
-            pictures = self._engine.pictures
-            data = pictures.bytes_of(str(source)) if is_address(source) else image_bytes(source)
-            return pictures.shown(data, edge)
+        def task() -> bytes:
+            data = reader.read_bytes(str(source)) if is_address(source) else image_bytes(source)
+            return reader.thumbnail(data, edge)
 
-        data = await self._engine.decode(shown)
-        return Response(
-            data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=60"}
-        )
+        jpeg = await self._engine.decode(task)
+        headers = {"Cache-Control": "private, max-age=60"}
+        return Response(jpeg, media_type="image/jpeg", headers=headers)
 
     async def put_image(self, id: str, request: Request) -> Response:
-        """Upload a picture, as the bare body: of a new entry, or instead of the one that an entry
-        has."""
+        """Upload an image as the raw request body: for a new entry, or replacing the image of an
+        existing one."""
         _check_id(id)
         data = await request.body()
-        image = await self._engine.decode(lambda: self._engine.pictures.to_keep(data))
+        image = await self._engine.decode(lambda: self._engine.images.reencode(data))
 
-        def work(opened: Session) -> tuple[AddReport, Entry]:
-            old = next(iter(opened.kb.get(id)), Entry(id))
-            changed = Entry(id, image, old.texts, old.metadata)
-            return opened.kb.add([changed]), changed
+        def task(session: Session) -> tuple[AddReport, Entry]:
+            old = next(iter(session.kb.get(id)), Entry(id))
+            new = Entry(id, image, old.texts, old.metadata)
+            return session.kb.add([new]), new
 
-        report, changed = await self._engine.change(work)
-        return Json(_added(report, [changed]))
+        report, new = await self._engine.change(task)
+        return JsonResponse(_add_response(report, [new]))
 
-    async def _kept(self, image: str | None) -> bytes | None:
-        """The bytes to keep of a picture given by its URL."""
-        if image is None:
+    async def _reencoded(self, url: str | None) -> bytes | None:
+        """Return the image of a URL as it will be stored."""
+        if url is None:
             return None
-        pictures = self._engine.pictures
-        return await self._engine.decode(lambda: pictures.to_keep(pictures.bytes_of(image)))
+        reader = self._engine.images
+        return await self._engine.decode(lambda: reader.reencode(reader.read_bytes(url)))
 
     async def _add(self, entries: Sequence[Entry]) -> Response:
-        report = await self._engine.change(lambda opened: opened.kb.add(list(entries)))
-        return Json(_added(report, entries))
+        report = await self._engine.change(lambda session: session.kb.add(list(entries)))
+        return JsonResponse(_add_response(report, entries))
 
-    async def _one(self, identity: str) -> Entry:
-        found = await self._engine.read(lambda opened: opened.kb.get(identity))
-        if not found:
+    async def _get(self, entry_id: str) -> Entry:
+        entries = await self._engine.read(lambda session: session.kb.get(entry_id))
+        if not entries:
             raise NotFoundError(
-                "There is no entry of this id; GET /v1/entries lists those that are there."
+                "There is no entry with this id; GET /v1/entries lists all of them."
             )
-        return found[0]
+        return entries[0]
 
 
-def _check_id(identity: str) -> None:
-    if not identity.strip() or len(identity) > schemas.MOST_ID:
+def _check_id(entry_id: str) -> None:
+    if not entry_id.strip() or len(entry_id) > schemas.MAX_ID:
         raise InvalidInput(
-            f"An entry's id has 1 to {schemas.MOST_ID} characters that are not all blank."
+            f"An entry id must have 1 to {schemas.MAX_ID} characters and not be blank."
         )
 
 
-def _check_content(given: Sequence[schemas.EntryBody]) -> None:
-    if not all(new.image is not None or new.all_texts for new in given):
-        raise InvalidInput("An entry needs a picture or a text; give image, texts or both.")
+def _check_content(bodies: Sequence[schemas.EntryBody]) -> None:
+    if not all(body.image is not None or body.all_texts for body in bodies):
+        raise InvalidInput("An entry needs an image or a text; give image, texts or both.")
 
 
-def _own_picture(entry: Entry, opened: Session) -> ImageSource | None:
-    """An entry's picture to be kept: one that lies within the base as its bytes, so that the base
-    may be moved."""
-    folder, image = opened.kb.path, entry.image
-    inside = (
-        isinstance(folder, Path) and isinstance(image, str) and Path(image).is_relative_to(folder)
-    )
-    return image_bytes(image) if inside and image is not None else image
+def _portable_image(entry: Entry, session: Session) -> ImageSource | None:
+    """Return the entry's image in a form that stays valid if the base is moved: an image stored
+    inside the base as its bytes."""
+    folder, image = session.kb.path, entry.image
+    if not isinstance(folder, Path) or not isinstance(image, str):
+        return image
+    return image_bytes(image) if Path(image).is_relative_to(folder) else image
 
 
-def _added(report: AddReport, entries: Sequence[Entry]) -> dict[str, Any]:
-    """What became of entries. Raises InvalidInput where none could be stored."""
-    reasons = {item.place.partition(", ")[0]: item.reason for item in report.quarantined}
-    refused = {
-        place: reasons[f"entry {place + 1}"]
-        for place in range(len(entries))
-        if f"entry {place + 1}" in reasons
+def _add_response(report: AddReport, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return the response to adding `entries`. Raises InvalidInput if none could be stored."""
+    reasons = {item.location.partition(", ")[0]: item.reason for item in report.quarantined}
+    quarantined = {
+        index: reasons[f"entry {index + 1}"]
+        for index in range(len(entries))
+        if f"entry {index + 1}" in reasons
     }
-    if len(refused) == len(entries):
-        raise InvalidInput(f"Nothing could be stored: {next(iter(refused.values()))}")
+    if len(quarantined) == len(entries):
+        raise InvalidInput(f"Nothing could be stored: {next(iter(quarantined.values()))}")
     return {
         "added": report.added,
         "updated": report.updated,
         "unchanged": report.unchanged,
-        "ids": [entry.id for place, entry in enumerate(entries) if place not in refused],
+        "ids": [entry.id for index, entry in enumerate(entries) if index not in quarantined],
         "quarantined": [
-            {"id": entries[place].id, "reason": reason} for place, reason in refused.items()
+            {"id": entries[index].id, "reason": reason} for index, reason in quarantined.items()
         ],
     }

@@ -1,5 +1,4 @@
-"""What those who run the server look at: health, readiness, metrics; and the pages for people.
-Knows no verb."""
+"""Routes for operators (health, readiness, metrics) and the web pages."""
 
 from __future__ import annotations
 
@@ -10,51 +9,59 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from ravlm.serving import schemas
 from ravlm.serving.engine import Engine
-from ravlm.serving.errors import Json, refusal
+from ravlm.serving.errors import JsonResponse, error_response
+from ravlm.serving.metrics import CONTENT_TYPE
 
 PAGE = Path(__file__).parent.with_name("page")
 
 
 def operation_routes(engine: Engine) -> APIRouter:
-    """The routes over an engine."""
-    routes = APIRouter(tags=["operations"])
+    """Return the router over an engine."""
+    router = APIRouter(tags=["operations"])
 
-    @routes.get("/health", responses={200: {"model": schemas.Loose}})
+    @router.get("/health", responses={200: {"model": schemas.OpenAIObject}})
     async def health() -> Response:
-        """200 as long as the process answers."""
-        return Json({"status": "ok"})
+        """Return 200 while the process responds."""
+        return JsonResponse({"status": "ok"})
 
-    @routes.get(
+    @router.get(
         "/ready",
-        responses={200: {"model": schemas.Loose}, 503: {"description": "Not yet, or no more"}},
+        responses={
+            200: {"model": schemas.OpenAIObject},
+            503: {"description": "Starting or stopping"},
+        },
     )
     async def ready() -> Response:
-        """200 only while requests are served."""
+        """Return 200 while requests are served."""
         if engine.ready:
-            return Json({"status": "ready"})
-        why = "The server is stopping." if engine.stopping else engine.cold_reason
-        return refusal(503, why, headers={"Retry-After": "1"})
+            return JsonResponse({"status": "ready"})
+        return error_response(503, engine.unready_reason, headers={"Retry-After": "1"})
 
-    @routes.get("/metrics", response_class=PlainTextResponse)
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Counters and histograms as Prometheus reads them."""
-        return PlainTextResponse(engine.metrics.text(), media_type="text/plain; version=0.0.4")
+        """Return counters and histograms in the Prometheus text format."""
+        return PlainTextResponse(engine.metrics.text(), media_type=CONTENT_TYPE)
 
-    @routes.get("/v1/about", responses={200: {"model": schemas.Loose}})
+    @router.get("/v1/about", responses={200: {"model": schemas.OpenAIObject}})
     async def about() -> Response:
-        """What is served: how many entries, which encoder and generator."""
-        opened = engine.library.now
-        found = await engine.read(lambda now: now.kb.count())
-        names = {"encoder": opened.encoder.name, "generator": opened.model.writer.name}
-        languages = [*opened.encoder.languages, *opened.encoder.glosses]
-        return Json({"entries": found, "k": opened.model.k, "languages": languages} | names)
+        """Return what is served: number of entries, encoder, generator, k and languages."""
+        session = engine.served_model.session
+        num_entries = await engine.read(lambda session: session.kb.count())
+        body = {
+            "entries": num_entries,
+            "k": session.model.k,
+            "languages": [*session.encoder.languages, *session.encoder.glosses],
+            "encoder": session.encoder.name,
+            "generator": session.model.generator.name,
+        }
+        return JsonResponse(body)
 
-    @routes.get("/", include_in_schema=False)
+    @router.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(PAGE / "index.html")
 
-    @routes.get("/docs", include_in_schema=False)
+    @router.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return FileResponse(PAGE / "docs.html")
 
-    return routes
+    return router

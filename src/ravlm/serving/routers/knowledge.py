@@ -1,10 +1,9 @@
-"""Search, questions, captions, stories, edits and proof over HTTP. Checks and translates; the
-engine does."""
+"""Routes for search, ask, caption, tell, edit and verify: validate and translate, the engine does
+the work."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -12,93 +11,94 @@ from PIL import Image
 from starlette.responses import Response
 
 from ravlm.errors import InvalidInput
+from ravlm.generation.base import VerbName
+from ravlm.records import Edit
 from ravlm.serving import schemas
-from ravlm.serving.engine import Asked, Engine
-from ravlm.serving.errors import Json
+from ravlm.serving.engine import AnswerRequest, Engine
+from ravlm.serving.errors import JsonResponse
 from ravlm.serving.images import data_url
-from ravlm.serving.routers.common import add, base_of, event_stream
-from ravlm.serving.wire import answer_json, hits_json
+from ravlm.serving.routers.common import add_route, event_stream, image_urls
 
 
 def knowledge_routes(engine: Engine) -> APIRouter:
-    """The routes over an engine."""
-    routes, do = APIRouter(tags=["knowledge"]), _Knowledge(engine)
-    add(routes, "POST", "/v1/search", do.search, schemas.Hits)
-    add(routes, "POST", "/v1/ask", do.ask, schemas.AnswerFound, streamed=True)
-    add(routes, "POST", "/v1/caption", do.caption, schemas.AnswerFound, streamed=True)
-    add(routes, "POST", "/v1/tell", do.tell, schemas.AnswerFound, streamed=True)
-    add(routes, "POST", "/v1/edit", do.edit, schemas.EditFound, also=(501,))
-    add(routes, "POST", "/v1/verify", do.verify, schemas.Verified)
-    return routes
+    """Return the router over an engine."""
+    router = APIRouter(tags=["knowledge"])
+    endpoints = _KnowledgeEndpoints(engine)
+    answer = schemas.AnswerResponse
+    add_route(router, "POST", "/v1/search", endpoints.search, schemas.SearchResponse)
+    add_route(router, "POST", "/v1/ask", endpoints.ask, answer, streamed=True)
+    add_route(router, "POST", "/v1/caption", endpoints.caption, answer, streamed=True)
+    add_route(router, "POST", "/v1/tell", endpoints.tell, answer, streamed=True)
+    add_route(router, "POST", "/v1/edit", endpoints.edit, schemas.EditResponse, also=(501,))
+    add_route(router, "POST", "/v1/verify", endpoints.verify, schemas.VerifyResponse)
+    return router
 
 
-class _Knowledge:
+class _KnowledgeEndpoints:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def search(self, body: schemas.SearchBody, request: Request) -> Response:
-        """Find entries by words, by a picture, or by both."""
+        """Find entries by text, by image, or by both."""
         if body.text is None and body.image is None:
-            raise InvalidInput("Search for what? Give text, image or both.")
+            raise InvalidInput("The search has no query; give text, image or both.")
         hits = await self._engine.search(body.text, body.image, body.k, body.modality, body.where)
-        return Json({"hits": hits_json(hits, base_of(request))})
+        image_url = image_urls(request)
+        return JsonResponse({"hits": [hit.to_dict(image_url) for hit in hits]})
 
     async def ask(self, body: schemas.AskBody, request: Request) -> Response:
-        """Answer a question, about a picture or in words alone; with the entries that the answer
-        rests on.
+        """Answer a question, about an image or in text alone, and cite the entries it is based on.
 
-        With `stream`, server-sent events: {"piece": ...} as the words come, {"answer": ...} at
-        last, then [DONE]."""
-        return await self._answered("ask", body.question, body.image, body, request)
+        With `stream`, the response is server-sent events: {"piece": ...} as the text is generated,
+        then {"answer": ...}, then [DONE]."""
+        return await self._answer("ask", body.question, body.image, body, request)
 
     async def caption(self, body: schemas.CaptionBody, request: Request) -> Response:
-        """Describe a picture as pictures like it are described. Streams as `/v1/ask` does."""
-        return await self._answered("caption", None, body.image, body, request)
+        """Describe an image, based on how similar images are described. Streams like `/v1/ask`."""
+        return await self._answer("caption", None, body.image, body, request)
 
     async def tell(self, body: schemas.TellBody, request: Request) -> Response:
-        """Tell a short story, each sentence with its evidence. Streams as `/v1/ask` does."""
+        """Write a short story in which each sentence cites its evidence. Streams like `/v1/ask`."""
         if body.image is None and body.prompt is None:
-            raise InvalidInput("Tell about what? Give image, prompt or both.")
-        return await self._answered("tell", body.prompt, body.image, body, request)
+            raise InvalidInput("The story has no topic; give image, prompt or both.")
+        return await self._answer("tell", body.prompt, body.image, body, request)
 
     async def edit(self, body: schemas.EditBody, request: Request) -> Response:
-        """Change a picture by an instruction in words."""
-        done = await self._engine.edit(body.image, body.instruction, body.k, body.seed)
-
-        def encoded() -> dict[str, Any]:
-            mask = None if done.region is None else Image.fromarray(np.uint8(255) * done.region)
-            return {
-                "image": data_url(done.image),
-                "region": None if mask is None else data_url(mask),
-            }
-
-        evidence = hits_json(done.evidence, base_of(request))
-        return Json(
-            await self._engine.decode(encoded)
-            | {"understood": done.understood, "evidence": evidence}
-        )
+        """Change an image as an instruction says."""
+        edit = await self._engine.edit(body.image, body.instruction, body.k, body.seed)
+        images = await self._engine.decode(lambda: _edit_images(edit))
+        return JsonResponse(images | edit.to_dict(image_urls(request)))
 
     async def verify(self, body: schemas.VerifyBody | None = None) -> Response:
-        """Prove the base: counts, checksums, pictures, and a sample of its vectors by encoding
-        again."""
+        """Check the base: counts, checksums, images, and a sample of vectors by re-encoding."""
         sample = (body or schemas.VerifyBody()).sample
-        report = await self._engine.change(lambda opened: opened.kb.verify(sample))
-        return Json({"sound": report.sound} | asdict(report))
+        report = await self._engine.change(lambda session: session.kb.verify(sample))
+        return JsonResponse({"sound": report.sound} | asdict(report))
 
-    async def _answered(
+    async def _answer(
         self,
-        task: str,
+        verb: VerbName,
         text: str | None,
         image: str | None,
-        body: schemas.Reading,
+        body: schemas.AnswerBody,
         request: Request,
     ) -> Response:
-        asked = Asked(task, text, await self._engine.look(image), (), body.k, body.where)
-        base = base_of(request)
+        pixels = await self._engine.load_image(image)
+        answer_request = AnswerRequest(verb, text, pixels, body.k, body.where)
+        image_url = image_urls(request)
         if body.stream:
             return await event_stream(
-                self._engine.stream(asked),
+                self._engine.stream(answer_request),
                 lambda piece: [{"piece": piece}],
-                lambda answer: [{"answer": answer_json(answer, base)}],
+                lambda answer: [{"answer": answer.to_dict(image_url)}],
             )
-        return Json(answer_json(await self._engine.answer(asked), base))
+        answer = await self._engine.answer(answer_request)
+        return JsonResponse(answer.to_dict(image_url))
+
+
+def _edit_images(edit: Edit) -> dict[str, str | None]:
+    """Return the edited image and its region as data URLs."""
+    region = None
+    if edit.region is not None:
+        region = data_url(Image.fromarray(np.uint8(255) * edit.region))
+    return {"image": data_url(edit.image), "region": region}

@@ -1,16 +1,11 @@
-"""The routes that OpenAI's clients call: models, chat completions, embeddings. Checks and
-translates; the engine does.
-
-Evidence comes as citations in the fields that clients show (`annotations`, `citations`) and whole
-in `evidence`."""
+"""The routes of the OpenAI API: models, chat completions, embeddings."""
 
 from __future__ import annotations
 
 import base64
 import time
-import uuid
 from collections.abc import Iterable
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,29 +13,30 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ravlm.errors import InvalidInput
-from ravlm.generation.base import pieces
-from ravlm.records import Answer
 from ravlm.serving import schemas
-from ravlm.serving.engine import Asked, Engine
-from ravlm.serving.errors import Json, NotFoundError
-from ravlm.serving.routers.common import Event, add, base_of, event_stream
-from ravlm.serving.wire import annotations_of, citation_urls, count_tokens, hits_json
+from ravlm.serving.completions import MODEL, ChatCompletion, count_tokens
+from ravlm.serving.engine import AnswerRequest, Engine
+from ravlm.serving.errors import JsonResponse, NotFoundError
+from ravlm.serving.routers.common import add_route, base_address, event_stream, image_urls
 
-MODEL = "ravlm"
-_MOST_PICTURES = 16
+_MAX_IMAGES = 16
+"""Images of one conversation."""
 
 
 def openai_routes(engine: Engine) -> APIRouter:
-    """The routes over an engine."""
-    routes, do = APIRouter(tags=["OpenAI-compatible"]), _OpenAI(engine)
-    add(routes, "GET", "/v1/models", do.models, schemas.Loose)
-    add(routes, "GET", "/v1/models/{id}", do.one_model, schemas.Loose, also=(404,))
-    add(routes, "POST", "/v1/chat/completions", do.chat, schemas.Loose, also=(404,), streamed=True)
-    add(routes, "POST", "/v1/embeddings", do.embeddings, schemas.Loose, also=(404,))
-    return routes
+    """Return the router over an engine."""
+    router = APIRouter(tags=["OpenAI-compatible"])
+    endpoints = _OpenAIEndpoints(engine)
+    body = schemas.OpenAIObject
+    chat = "/v1/chat/completions"
+    add_route(router, "GET", "/v1/models", endpoints.models, body)
+    add_route(router, "GET", "/v1/models/{id}", endpoints.model, body, also=(404,))
+    add_route(router, "POST", chat, endpoints.chat, body, also=(404,), streamed=True)
+    add_route(router, "POST", "/v1/embeddings", endpoints.embeddings, body, also=(404,))
+    return router
 
 
-class _OpenAI:
+class _OpenAIEndpoints:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._model = {
@@ -51,193 +47,107 @@ class _OpenAI:
         }
 
     async def models(self) -> Response:
-        """The models: one, for chat and for embeddings."""
-        return Json({"object": "list", "data": [self._model]})
+        """List the models: one, for chat and for embeddings."""
+        return JsonResponse({"object": "list", "data": [self._model]})
 
-    async def one_model(self, id: str) -> Response:
-        """A model."""
+    async def model(self, id: str) -> Response:
+        """Return a model."""
         _check_model(id)
-        return Json(self._model)
+        return JsonResponse(self._model)
 
     async def chat(self, body: schemas.ChatBody, request: Request) -> Response:
-        """Answer the last message of a talk from the base. What the talk is about is kept from turn
-        to turn: the picture that came last, else what was named last."""
+        """Answer the last message of a conversation from the base. The topic carries over from turn
+        to turn: the latest image, else what was named last."""
         _check_model(body.model)
-        _check_pictures(body.messages)
+        _check_images(body.messages)
         messages = [await self._message(message) for message in body.messages]
-        asked = Asked("chat", None, None, messages, body.k, body.where)
-        reply = _Reply(base_of(request), body)
+        answer_request = AnswerRequest("chat", messages, None, body.k, body.where)
+        completion = _completion(body, request)
         if body.stream:
-            return await event_stream(self._engine.stream(asked), reply.on_piece, reply.on_answer)
-        return Json(reply.whole(await self._engine.answer(asked)))
+            items = self._engine.stream(answer_request)
+            return await event_stream(items, completion.on_piece, completion.on_answer)
+        answer = await self._engine.answer(answer_request)
+        return JsonResponse(completion.complete(answer))
 
     async def embeddings(self, body: schemas.EmbeddingsBody) -> Response:
-        """Unit vectors of texts and pictures, all in one space: cosines tell how alike any two
-        are."""
+        """Return unit vectors of texts and images in one space; their dot product is the cosine
+        similarity."""
         _check_model(body.model)
-        dim = self._engine.library.now.encoder.dim
+        dim = self._engine.served_model.session.encoder.dim
         if body.dimensions not in (None, dim):
             raise InvalidInput(
-                f"dimensions is {body.dimensions}; this encoder gives {dim}, no others."
+                f"dimensions is {body.dimensions}; this encoder only supports {dim}."
             )
-        inputs = [
-            _input(each) for each in ([body.input] if isinstance(body.input, str) else body.input)
-        ]
-        as_text = body.encoding_format == "base64"
+        values = [body.input] if isinstance(body.input, str) else body.input
+        inputs = [_embed_input(value) for value in values]
+        vectors = await self._engine.embed(inputs)  # (n, dim)
+        encode = _to_base64 if body.encoding_format == "base64" else np.ndarray.tolist
         data = [
-            {
-                "object": "embedding",
-                "index": place,
-                "embedding": _base64(row) if as_text else row.tolist(),
-            }
-            for place, row in enumerate(await self._engine.embed(inputs))
+            {"object": "embedding", "index": index, "embedding": encode(vector)}
+            for index, vector in enumerate(vectors)
         ]
-        tokens = sum(count_tokens(value) for kind, value in inputs if kind == "text")
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return Json({"object": "list", "data": data, "model": MODEL, "usage": usage})
+        num_tokens = sum(count_tokens(value) for kind, value in inputs if kind == "text")
+        usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+        return JsonResponse({"object": "list", "data": data, "model": MODEL, "usage": usage})
 
     async def _message(self, message: schemas.ChatMessage) -> dict[str, Any]:
-        """A message as the model takes it, its pictures decoded."""
+        """Return a message in the form that the model reads, with its images decoded."""
         role = "system" if message.role == "developer" else message.role
         if not isinstance(message.content, list):
             return {"role": role, "content": message.content or ""}
-        parts: list[dict[str, Any]] = []
+        content: list[dict[str, Any]] = []
         for part in message.content:
-            if isinstance(part, schemas.TextPart):
-                parts.append({"type": "text", "text": part.text})
+            if isinstance(part, schemas.TextContent):
+                content.append({"type": "text", "text": part.text})
             else:
-                parts.append(
-                    {"type": "image", "image": await self._engine.look(part.image_url.url)}
-                )
-        return {"role": role, "content": parts}
+                image = await self._engine.load_image(part.image_url.url)
+                content.append({"type": "image", "image": image})
+        return {"role": role, "content": content}
 
 
-class _Reply:
-    """One chat completion, whole or in chunks. Cut off after `max_tokens` words."""
-
-    def __init__(self, base: str, body: schemas.ChatBody) -> None:
-        self._base, self._id, self._created = base, f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
-        self._most = min(
-            body.max_completion_tokens or body.max_tokens or schemas.MOST_TOKENS,
-            schemas.MOST_TOKENS,
-        )
-        self._counted = body.stream_options is not None and body.stream_options.include_usage
-        self._asked = sum(
-            count_tokens(text) for message in body.messages for text in _texts(message)
-        )
-        self._said = 0
-        self._begun = False
-
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        """The completion."""
-        words = pieces(answer.text)
-        text, self._said = "".join(words[: self._most]), min(len(words), self._most)
-        message = {
-            "role": "assistant",
-            "content": text,
-            "annotations": self._annotations(answer, len(text)),
-        }
-        choice = {
-            "index": 0,
-            "message": message,
-            "finish_reason": self._reason(len(words)),
-            "logprobs": None,
-        }
-        return (
-            self._frame("chat.completion", [choice])
-            | self._rests_on(answer)
-            | {"usage": self._usage()}
-        )
-
-    def on_piece(self, piece: str) -> Iterable[Event]:
-        """The chunk of a piece; before the first one, the role."""
-        words = pieces(piece)
-        left = self._most - self._said
-        self._said += len(words)
-        text = "".join(islice(words, max(0, left)))
-        begin = [] if self._begun else [self._chunk({"role": "assistant", "content": ""})]
-        self._begun = True
-        return chain(begin, [self._chunk({"content": text})] if text else [])
-
-    def on_answer(self, answer: Answer) -> Iterable[Event]:
-        """The last chunks: citations and evidence, and the count of tokens where it was asked
-        for."""
-        begin = [] if self._begun else [self._chunk({"role": "assistant", "content": ""})]
-        delta = {"annotations": self._annotations(answer, len(answer.text))}
-        last = self._chunk(delta, self._reason(self._said)) | self._rests_on(answer)
-        self._said = min(self._said, self._most)
-        usage = (
-            [self._frame("chat.completion.chunk", []) | {"usage": self._usage()}]
-            if self._counted
-            else []
-        )
-        return chain(begin, [last], usage)
-
-    def _reason(self, words: int) -> str:
-        return "length" if words > self._most else "stop"
-
-    def _annotations(self, answer: Answer, length: int) -> list[dict[str, Any]]:
-        found = annotations_of(answer, self._base)
-        return [each for each in found if each["url_citation"]["end_index"] <= max(length, 1)]
-
-    def _rests_on(self, answer: Answer) -> dict[str, Any]:
-        return {
-            "citations": citation_urls(answer, self._base),
-            "evidence": hits_json(answer.evidence, self._base),
-            "abstained": answer.abstained,
-            "confidence": answer.confidence,
-        }
-
-    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> Event:
-        choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
-        return self._frame("chat.completion.chunk", [choice])
-
-    def _frame(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self._id,
-            "object": kind,
-            "created": self._created,
-            "model": MODEL,
-            "choices": choices,
-        }
-
-    def _usage(self) -> dict[str, int]:
-        return {
-            "prompt_tokens": self._asked,
-            "completion_tokens": self._said,
-            "total_tokens": self._asked + self._said,
-        }
+def _completion(body: schemas.ChatBody, request: Request) -> ChatCompletion:
+    max_tokens = body.max_completion_tokens or body.max_tokens or schemas.MAX_TOKENS
+    include_usage = body.stream_options is not None and body.stream_options.include_usage
+    return ChatCompletion(
+        base_address(request),
+        image_urls(request),
+        [text for message in body.messages for text in _texts(message)],
+        min(max_tokens, schemas.MAX_TOKENS),
+        include_usage,
+    )
 
 
 def _check_model(name: str) -> None:
     if name != MODEL:
-        raise NotFoundError(f'There is no model of this name here; the only one is "{MODEL}".')
+        raise NotFoundError(f'There is no model of this name; the only one is "{MODEL}".')
 
 
-def _check_pictures(messages: Iterable[schemas.ChatMessage]) -> None:
+def _check_images(messages: Iterable[schemas.ChatMessage]) -> None:
     parts = chain.from_iterable(m.content for m in messages if isinstance(m.content, list))
-    count = sum(isinstance(part, schemas.ImagePart) for part in parts)
-    if count > _MOST_PICTURES:
+    num_images = sum(isinstance(part, schemas.ImageContent) for part in parts)
+    if num_images > _MAX_IMAGES:
         raise InvalidInput(
-            f"The talk has {count} pictures; at most {_MOST_PICTURES} are taken. Leave early ones out."
+            f"The conversation has {num_images} images; at most {_MAX_IMAGES} are allowed. "
+            "Leave out early ones."
         )
 
 
 def _texts(message: schemas.ChatMessage) -> list[str]:
     if isinstance(message.content, list):
-        return [part.text for part in message.content if isinstance(part, schemas.TextPart)]
+        return [part.text for part in message.content if isinstance(part, schemas.TextContent)]
     return [message.content or ""]
 
 
-def _input(given: str | schemas.TextPart | schemas.ImagePart) -> tuple[str, str]:
-    if isinstance(given, schemas.ImagePart):
-        return "image", given.image_url.url
-    text = given if isinstance(given, str) else given.text
+def _embed_input(value: str | schemas.TextContent | schemas.ImageContent) -> tuple[str, str]:
+    """Return the kind of an input and its text or URL."""
+    if isinstance(value, schemas.ImageContent):
+        return "image", value.image_url.url
+    text = value if isinstance(value, str) else value.text
     if not text.strip():
-        raise InvalidInput("An input is empty; give words or a picture.")
+        raise InvalidInput("An input is empty; give a text or an image.")
     return "text", text
 
 
-def _base64(row: np.ndarray) -> str:
-    """A vector as clients of OpenAI decode it: little-endian float32."""
-    return base64.b64encode(row.astype("<f4").tobytes()).decode("ascii")
+def _to_base64(vector: np.ndarray) -> str:
+    """Return a vector as OpenAI clients decode it: base64 of little-endian float32."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from ravlm.data.images import load_image
+from tests.helpers.commands import assert_fails
 from tests.helpers.editors import ByColour, landscape, truth
-from tests.test_cli import fake_starter, kb, ravlm, refused, source  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def files(folder: Path) -> set[str]:
 
 def test_a_picture_is_changed_and_written(
     ravlm: Any, kb: Path, picture: Path, tmp_path: Path
-) -> None:  # noqa: F811
+) -> None:
     out = tmp_path / "red.png"
     code, said, err = ravlm("edit", kb, picture, "make the sky red", "--out", out)
     assert (code, err) == (0, "")
@@ -57,7 +57,7 @@ def test_a_picture_is_changed_and_written(
 
 def test_the_evidence_that_steered_is_printed(
     ravlm: Any, kb: Path, picture: Path, tmp_path: Path
-) -> None:  # noqa: F811
+) -> None:
     """Retrieved by the words of the wish: the red picture, not the blue one."""
     arguments = (
         "edit",
@@ -78,7 +78,7 @@ def test_the_evidence_that_steered_is_printed(
 
 def test_what_is_not_done_is_exit_code_1_and_no_file(
     ravlm: Any, kb: Path, picture: Path, tmp_path: Path
-) -> None:  # noqa: F811
+) -> None:
     out, before = tmp_path / "out.png", files(tmp_path)
     for instruction, word in {
         "make the sea blue": "don't see the water",
@@ -90,7 +90,7 @@ def test_what_is_not_done_is_exit_code_1_and_no_file(
     }.items():
         k = ("-k", 0) if "-k 0" in instruction else ()
         ran = ravlm("edit", kb, picture, instruction.removesuffix(" -k 0"), "--out", out, *k)
-        refused(ran, word)
+        assert_fails(ran, word)
         assert ran[1] == ""
     code, said, _ = ravlm("edit", kb, picture, "make the sea blue", "--out", out, "--json")
     record = json.loads(said)
@@ -98,34 +98,34 @@ def test_what_is_not_done_is_exit_code_1_and_no_file(
     assert files(tmp_path) == before
 
 
-def test_bad_input(ravlm: Any, kb: Path, picture: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_bad_input(ravlm: Any, kb: Path, picture: Path, tmp_path: Path) -> None:
     out, before = tmp_path / "out.png", files(tmp_path)
     wish = "make it darker"
-    refused(ravlm("edit", kb, picture, " ", "--out", out), "instruction is empty")
-    refused(ravlm("edit", kb, tmp_path / "gone.png", wish, "--out", out), "gone.png")
-    refused(ravlm("edit", kb, picture, wish, "--out", tmp_path / "out.xyz"), "out.xyz", ".png")
-    refused(
+    assert_fails(ravlm("edit", kb, picture, " ", "--out", out), "instruction is empty")
+    assert_fails(ravlm("edit", kb, tmp_path / "gone.png", wish, "--out", out), "gone.png")
+    assert_fails(ravlm("edit", kb, picture, wish, "--out", tmp_path / "out.xyz"), "out.xyz", ".png")
+    assert_fails(
         ravlm("edit", kb, picture, wish, "--out", tmp_path / "no" / "out.png"), "can't be written"
     )
-    refused(ravlm("edit", kb, picture, wish, "--out", "/proc/out.png"), "can't be written")
+    assert_fails(ravlm("edit", kb, picture, wish, "--out", "/proc/out.png"), "can't be written")
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    refused(ravlm("edit", kb, picture, wish, "--out", folder), "a folder; name a file")
+    assert_fails(ravlm("edit", kb, picture, wish, "--out", folder), "a folder; name a file")
     folder.rmdir()
-    refused(
+    assert_fails(
         ravlm("edit", kb, picture, wish, "--out", out, "--editor", "loca"), 'Did you mean "local"'
     )
-    refused(ravlm("edit", kb, picture, wish, "--out", out, "-k", -1), "k is -1")
-    refused(ravlm("edit", kb, "-", wish, "--out", out, stdin=b"no picture"), "not a picture")
-    refused(ravlm("edit", kb, "-", "-", "--out", out), "stdin", code=2)
-    refused(ravlm("edit", kb, picture, wish), "--out", code=2)
-    refused(ravlm("edit", tmp_path / "nobase", picture, wish, "--out", out), "nobase")
+    assert_fails(ravlm("edit", kb, picture, wish, "--out", out, "-k", -1), "k is -1")
+    assert_fails(ravlm("edit", kb, "-", wish, "--out", out, stdin=b"no picture"), "not an image")
+    assert_fails(ravlm("edit", kb, "-", "-", "--out", out), "stdin", code=2)
+    assert_fails(ravlm("edit", kb, picture, wish), "--out", code=2)
+    assert_fails(ravlm("edit", tmp_path / "nobase", picture, wish, "--out", out), "nobase")
     assert files(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["cut.jpg", "cut.bmp", "cut.png", "cut.webp", "cut.tif"])
 def test_a_cut_out_stands_over_white_where_nothing_is_transparent(
-    ravlm: Any, kb: Path, picture: Path, tmp_path: Path, name: str  # noqa: F811
+    ravlm: Any, kb: Path, picture: Path, tmp_path: Path, name: str
 ) -> None:  # fmt: skip
     """As JPEG the cut-out person came with all that was cut away: only the transparency had been
     dropped."""
@@ -136,7 +136,7 @@ def test_a_cut_out_stands_over_white_where_nothing_is_transparent(
         assert min(load_image(written).getpixel((4, 4))) > 245  # type: ignore[type-var, arg-type]
 
 
-def test_the_colour_profile_stays(ravlm: Any, kb: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_colour_profile_stays(ravlm: Any, kb: Path, tmp_path: Path) -> None:
     """Photos of phones are in wider colours than sRGB; without their profile they came out dull."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     source_path, out = tmp_path / "phone.jpg", tmp_path / "out.jpg"
@@ -150,7 +150,7 @@ def test_the_colour_profile_stays(ravlm: Any, kb: Path, tmp_path: Path) -> None:
 
 def test_an_edit_in_place_loses_nothing_when_it_is_refused(
     ravlm: Any, kb: Path, picture: Path
-) -> None:  # noqa: F811
+) -> None:
     before = picture.read_bytes()
     assert ravlm("edit", kb, picture, "make the sea blue", "--out", picture)[0] == 1
     assert picture.read_bytes() == before

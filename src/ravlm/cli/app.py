@@ -1,0 +1,166 @@
+"""The command line: the table of commands, its parser, and exit codes.
+
+Exit codes: 0 done, 1 refused or failed (one sentence on stderr), 2 usage, 130 stopped by Ctrl-C.
+Commands import what they need when they run, so `ravlm --help` is fast."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from ravlm import __version__
+from ravlm.cli import compare, demo, edit, knowledge, query, serve, train
+from ravlm.cli.command import JSON, Command, Options, UsageError, argument
+from ravlm.errors import RavlmError, did_you_mean
+
+_SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
+_PATH_METAVARS = ("KB", "SOURCE", "DEST", "FILE", "FOLDER", "IMAGE")
+"""Arguments that take a path, by their name in the help text."""
+
+
+def completion(options: Options) -> int:
+    """Run `ravlm completion`: print a script that completes commands, options and file names."""
+    import shtab
+
+    parser = build_parser(COMMANDS)
+    _mark_paths(parser, shtab.FILE)
+    print(shtab.complete(parser, shell=options.shell))
+    return 0
+
+
+def _mark_paths(parser: argparse.ArgumentParser, path_completion: object) -> None:
+    """Complete arguments that take a path, in all subparsers."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for subparser in action.choices.values():
+                _mark_paths(subparser, path_completion)
+        elif action.metavar in _PATH_METAVARS:
+            action.complete = path_completion  # type: ignore[attr-defined]
+
+
+_COMPLETION = Command(
+    "print a shell completion script",
+    completion,
+    (argument("shell", metavar="SHELL", choices=_SHELLS, help=f"one of {', '.join(_SHELLS)}"),),
+    """
+    ravlm completion bash > ~/.local/share/bash-completion/completions/ravlm
+    ravlm completion zsh > "${fpath[1]}/_ravlm"
+    ravlm completion fish > ~/.config/fish/completions/ravlm.fish
+    """,
+    json=False,
+)
+COMMANDS: dict[str, Command] = {
+    **demo.COMMANDS,
+    **knowledge.COMMANDS,
+    **query.COMMANDS,
+    **edit.COMMANDS,
+    **compare.COMMANDS,
+    **train.COMMANDS,
+    **serve.COMMANDS,
+    "completion": _COMPLETION,
+}
+"""All commands, in the order of `ravlm --help`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. `argv` is the command line without the program
+    name."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _escape_unencodable_output()
+    try:
+        check_command(arguments, COMMANDS)
+        options = build_parser(COMMANDS).parse_args(arguments)
+        exit_code = COMMANDS[options.command].run(options)
+        sys.stdout.flush()
+        return exit_code
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except RavlmError as error:
+        return _fail(str(error), 1)
+    except BrokenPipeError:  # `ravlm search ... | head`: the reader closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        file = f' ("{error.filename}")' if error.filename else ""
+        return _fail(f"{error.strerror or error}{file}. Fix this and try again.", 1)
+    except KeyboardInterrupt:
+        return _fail(
+            "Stopped. What has been stored is kept; run the same command again to continue.", 130
+        )
+
+
+def _escape_unencodable_output() -> None:
+    """Escape characters that the terminal's encoding lacks instead of failing on them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"ravlm: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
+
+
+def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; `options.command` is the command's name."""
+    width = max(map(len, commands))
+    table = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in commands.items())
+    parser = _Parser(
+        prog="ravlm",
+        usage="ravlm COMMAND ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Retrieval-augmented vision-language models: build a knowledge base of images "
+        "and text,\nsearch it, and get answers that cite their evidence.",
+        epilog=f"commands:\n{table}\n\n"
+        "Help on a command: ravlm COMMAND --help. Start with: ravlm demo",
+    )
+    parser.add_argument("--version", action="version", version=f"ravlm {__version__}")
+    subparsers = parser.add_subparsers(
+        prog="ravlm", dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
+    for name, command in commands.items():
+        subparser = _add_command(subparsers, name, command)
+        if command.kinds:
+            kinds = subparser.add_subparsers(
+                dest="kind", required=True, metavar="KIND", title="kinds"
+            )
+            for kind_name, kind in command.kinds.items():
+                _add_command(kinds, kind_name, kind)
+    return parser
+
+
+def _add_command(subparsers: Any, name: str, command: Command) -> argparse.ArgumentParser:
+    examples = [f"  {line.strip()}" for line in command.examples.strip().splitlines()]
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=command.summary,
+        description=f"{command.summary[:1].upper()}{command.summary[1:]}.",
+        epilog="\n".join(["examples:", *examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for spec in command.arguments:
+        parser.add_argument(*spec.flags, **spec.settings)
+    if command.json and not command.kinds:
+        parser.add_argument(*JSON.flags, **JSON.settings)
+    return parser
+
+
+def check_command(arguments: Sequence[str], commands: Mapping[str, Command]) -> None:
+    """Raise UsageError if the first argument is not a command; name the nearest one."""
+    if not arguments:
+        raise UsageError("No command given. Start with: ravlm demo. All commands: ravlm --help.")
+    name = arguments[0]
+    if not name.startswith("-") and name not in commands:
+        hint = did_you_mean(name, commands) or f" Allowed: {', '.join(commands)}."
+        raise UsageError(f'There is no command "{name}".{hint} All commands: ravlm --help.')

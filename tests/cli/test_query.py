@@ -1,0 +1,79 @@
+"""search, ask, caption, tell and chat on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.commands import assert_fails
+
+
+def test_search_by_text_image_and_filter(ravlm: Any, kb: Path, pictures: Path) -> None:
+    code, out, _ = ravlm("search", kb, "--text", "red", "--modality", "image", "-k", 2)
+    assert code == 0
+    assert [line.split()[3] for line in out.splitlines()] == ["red", "blue"]
+    code, out, _ = ravlm(
+        "search", kb, "--image", pictures / "blue.png", "--where", "year >= 2000", "--json"
+    )
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["blue"]
+    assert json.loads(out)["metadata"] == {"year": 2020}
+    assert json.loads(out)["image_url"] == str(pictures / "blue.png")
+
+
+def test_searches_from_stdin(ravlm: Any, kb: Path, pictures: Path) -> None:
+    code, out, _ = ravlm(
+        "search", kb, "--text", "-", "-k", 1, "--json", stdin="fluffy cat\n\n毛茸茸的橘猫\n"
+    )
+    assert code == 0
+    assert [json.loads(line)["query"] for line in out.splitlines()] == [
+        "fluffy cat",
+        "毛茸茸的橘猫",
+    ]
+    image = (pictures / "red.png").read_bytes()
+    code, out, _ = ravlm("search", kb, "--image", "-", "-k", 1, "--json", stdin=image)
+    assert json.loads(out)["id"] == "red"
+
+
+def test_ask_caption_tell_chat(ravlm: Any, kb: Path, pictures: Path) -> None:
+    red, blue = pictures / "red.png", pictures / "blue.png"
+    code, out, _ = ravlm("ask", kb, "What is in the picture?", "--image", red, "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert {"text", "citations", "confidence", "abstained", "evidence", "trace"} <= set(answer)
+    assert answer["evidence"][0]["id"] == "red"
+    code, out, _ = ravlm(
+        "ask", kb, "-", "--image", red, "--json", stdin="What is it?\n它是什么？\n"
+    )
+    assert (code, len(out.splitlines())) == (0, 2)
+    code, out, _ = ravlm("caption", kb, red, blue)
+    assert code == 0
+    assert [line.split(": ")[0] for line in out.splitlines()] == [str(red), str(blue)]
+    assert ravlm("tell", kb, blue)[0] == 0
+    code, out, _ = ravlm(
+        "chat", kb, blue, "--json", stdin="What is it?\nAnd what kind is it?\n\nnever read\n"
+    )
+    assert (code, len(out.splitlines())) == (0, 2)
+
+
+def test_closed_book_is_allowed(ravlm: Any, kb: Path, pictures: Path) -> None:
+    """k = 0 is the closed book on the same path: an answer without evidence, and no error."""
+    code, out, _ = ravlm(
+        "ask", kb, "What is it?", "--image", pictures / "red.png", "-k", 0, "--json"
+    )
+    assert (code, json.loads(out)["evidence"]) == (0, [])
+
+
+def test_k_larger_than_the_base_returns_all(ravlm: Any, kb: Path) -> None:
+    code, out, _ = ravlm("search", kb, "--text", "red", "-k", 1000)
+    assert (code, len(out.splitlines())) == (0, 4)
+
+
+def test_bad_searches(ravlm: Any, kb: Path, tmp_path: Path) -> None:
+    assert_fails(ravlm("search", kb, "--text", "red", "-k", 0), "k is 0")
+    assert_fails(ravlm("search", kb, "--text", ""), "empty")
+    assert_fails(ravlm("search", kb, "--text", "red", "--where", "year >="), "year >=")
+    assert_fails(ravlm("search", kb, "--image", tmp_path / "none.png"), "none.png")
+    assert_fails(ravlm("search", kb, "--image", "-"), "empty")
+    assert_fails(ravlm("search", tmp_path / "nowhere", "--text", "red"), "nowhere")
+    assert_fails(ravlm("ask", kb, "What?", "--generator", "oracle"), "oracle", "extractive")

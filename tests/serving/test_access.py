@@ -1,0 +1,136 @@
+"""Access to a server: tokens, cross-origin requests, security headers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from ravlm.errors import InvalidInput, NotFound
+from ravlm.serving import middleware
+from ravlm.serving.settings import Settings, read_token
+from tests.helpers.servers import Running, running
+
+TOKEN = "a-token-of-this-test-alone"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
+def test_other_hosts_need_a_token(host: str) -> None:
+    with pytest.raises(InvalidInput, match="--token-file"):
+        Settings(host=host)
+    assert Settings(host=host, token=TOKEN).token == TOKEN
+    assert TOKEN not in repr(Settings(token=TOKEN))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.9"])
+def test_loopback_needs_no_token(host: str) -> None:
+    assert Settings(host=host).token is None
+
+
+def test_tokens_are_read_and_checked(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    (tmp_path / "two").write_text("two tokens")
+    (tmp_path / "empty").write_text("\n")
+    assert read_token(tmp_path / "token", {"RAVLM_TOKEN": "another"}) == TOKEN
+    assert read_token(None, {"RAVLM_TOKEN": TOKEN}) == TOKEN
+    assert read_token(None, {"RAVLM_TOKEN": ""}) is None
+    for name in ("two", "empty"):
+        with pytest.raises(InvalidInput, match="exactly one"):
+            read_token(tmp_path / name, {})
+    with pytest.raises(NotFound, match="openssl"):
+        read_token(tmp_path / "nowhere", {})
+    with pytest.raises(InvalidInput, match="at least 16"):
+        Settings(token="short")
+
+
+def test_every_path_but_the_page_needs_the_token(kb: Path) -> None:
+    with (
+        running(kb, Settings(port=0, token=TOKEN)) as server,
+        httpx2.Client(base_url=server.address) as stranger,
+    ):
+        assert server.post("/v1/search", text="red").status_code == 200
+        for header in (
+            {},
+            {"Authorization": f"Bearer {TOKEN}x"},
+            {"Authorization": f"Basic {TOKEN}"},
+            {"Authorization": "Bearer"},
+            {"Authorization": "Bearer \xe9"},
+        ):
+            sent = {key: value.encode("latin-1") for key, value in header.items()}
+            refused = stranger.post("/v1/search", json={"text": "red"}, headers=sent)  # type: ignore[arg-type]
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+            assert refused.json()["error"]["type"] == "authentication_error"
+        for path in ("/metrics", "/v1/models", "/v1/entries", "/v1/images/red", "/v1/about"):
+            assert stranger.get(path).status_code == 401
+        for path in ("/", "/health", "/ready", "/openapi.json"):
+            assert stranger.get(path).status_code == 200
+
+
+def test_tokens_are_compared_in_constant_time(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every client token goes through `compare_digest`; no other comparison rejects it before."""
+    comparisons: list[tuple[bytes, bytes]] = []
+
+    def compare(client_token: bytes, token: bytes) -> bool:
+        comparisons.append((client_token, token))
+        return client_token == token
+
+    monkeypatch.setattr(middleware.hmac, "compare_digest", compare)
+    with running(kb, Settings(port=0, token=TOKEN)) as server:
+        for token, status in ((TOKEN, 200), (TOKEN[:-1] + "x", 401), ("x", 401)):
+            comparisons.clear()
+            headers = {"Authorization": f"Bearer {token}"}
+            assert server.client.get("/v1/models", headers=headers).status_code == status
+            assert comparisons == [(token.encode(), TOKEN.encode())]
+
+
+def test_other_sites_are_rejected(kb: Path) -> None:
+    """A page of another site, open in the browser of a user whose server needs no token, once could
+    add entries; with DNS rebinding it could even read them."""
+    with running(kb) as server:
+        for headers in (
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Host": "evil.example"},
+            {"Host": "evil.example:8000"},
+        ):
+            refused = server.client.post(
+                "/v1/entries", json={"id": "x", "text": "x"}, headers=headers
+            )
+            assert refused.status_code == 403, headers
+        plain = server.client.post(
+            "/v1/search", content=b'{"text": "red"}', headers={"content-type": "text/plain"}
+        )
+        assert plain.status_code == 400
+        own = {"Origin": server.address}
+        allowed = server.client.post("/v1/search", json={"text": "red"}, headers=own)
+        assert allowed.status_code == 200
+        assert "access-control-allow-origin" not in allowed.headers
+    with running(kb, Settings(port=0, allowed_origins=("https://good.example",))) as server:
+        asked = server.client.options(
+            "/v1/search",
+            headers={
+                "Origin": "https://good.example",
+                "Access-Control-Request-Method": "POST",
+            },
+        )
+        assert asked.headers["access-control-allow-origin"] == "https://good.example"
+        headers = {"Origin": "https://good.example"}
+        assert (
+            server.client.post("/v1/search", json={"text": "red"}, headers=headers).status_code
+            == 200
+        )
+        headers = {"Origin": "https://evil.example"}
+        assert (
+            server.client.post("/v1/search", json={"text": "red"}, headers=headers).status_code
+            == 403
+        )
+
+
+def test_security_headers(server: Running) -> None:
+    for path in ("/", "/health", "/v1/nowhere", "/v1/models"):
+        headers = server.client.get(path).headers
+        assert "script-src 'self'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "server" not in headers

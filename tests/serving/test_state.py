@@ -1,0 +1,73 @@
+"""The served model: cached text vectors, and a base that other processes change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ravlm.encoders import auto
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Entry
+from ravlm.serving.metrics import Metrics
+from ravlm.serving.state import CACHE_SIZE, TimedEncoder
+from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.servers import png, running, url_of
+
+
+def test_texts_are_encoded_in_one_batch_ahead() -> None:
+    """Sixteen questions at once once went through the encoder one by one."""
+
+    class Counting(FakeEncoder):
+        calls: list[list[str]] = []  # noqa: RUF012 - one instance
+
+        def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+            self.calls.append(list(texts))
+            return super().encode_texts(texts, batch_size)
+
+    encoder = Counting()
+    timed = TimedEncoder(encoder, Metrics())
+    timed.precompute(["red", "blue"])
+    assert np.array_equal(timed.encode_texts(["blue"]), FakeEncoder().encode_texts(["blue"]))
+    assert np.array_equal(
+        timed.encode_texts(["blue", "red"]), FakeEncoder().encode_texts(["blue", "red"])
+    )
+    assert encoder.calls == [["red", "blue"]]
+    assert timed.encode_texts(["red", "green"]).shape == (2, 64)
+    assert timed.encode_texts([]).shape == (0, 64)
+    timed.precompute(["green", "red"])
+    assert encoder.calls[1:] == [["red", "green"], [], ["green"]]
+    timed.precompute([f"word {n}" for n in range(CACHE_SIZE)])
+    assert len(timed._cache) == CACHE_SIZE
+
+
+def test_changes_by_another_process_are_served(kb: Path) -> None:
+    """New entries at the next search; and another encoder's vectors without a restart."""
+    other = FakeEncoder("other", seed=7)
+    with running(kb) as server:
+        with KnowledgeBase.open(kb, FakeEncoder()) as writer:
+            writer.add(
+                [Entry("white", png(COLOURS["white"])), Entry("black", png(COLOURS["black"]))]
+            )
+        assert (
+            server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
+        )
+        with KnowledgeBase.open(kb, FakeEncoder()) as writer:
+            writer.reencode(other)
+        original = auto.load_encoder
+        auto.load_encoder = lambda name: other  # type: ignore[assignment]
+        try:
+            for colour in ("black", "red"):
+                response = server.post("/v1/search", image=url_of(colour), k=1)
+                assert response.json()["hits"][0]["id"] == colour, response.text
+            assert (
+                server.post("/v1/ask", question="What size is it?", image=url_of("red")).json()[
+                    "text"
+                ]
+                == "12 cm"
+            )
+        finally:
+            auto.load_encoder = original
+        vectors = server.post("/v1/embeddings", model="ravlm", input=["red"]).json()["data"]
+        assert np.allclose(vectors[0]["embedding"], other.encode_texts(["red"])[0], atol=1e-6)

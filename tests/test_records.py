@@ -1,0 +1,65 @@
+"""The records and their JSON forms."""
+
+from __future__ import annotations
+
+import doctest
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ravlm import records
+from ravlm.records import Answer, Edit, Entry, Evidence, Hit, Part
+
+CAT = Entry("cat", "cat.jpg", ("a tabby cat", "Eyes: green"), {"year": 2011})
+NOTE = Entry("note", None, ("a note",))
+HITS = (
+    Hit(CAT, np.float32(0.12345678), Part("text", 1, "Eyes: green")),
+    Hit(NOTE, 0.1, Part("text", 0, "a note")),
+)
+
+
+def test_docstring_examples() -> None:
+    results = doctest.testmod(records)
+    assert results.attempted >= 5
+    assert results.failed == 0
+
+
+def test_one_form_of_an_entry_everywhere() -> None:
+    form = CAT.to_dict()
+    assert form == {
+        "id": "cat",
+        "texts": ["a tabby cat", "Eyes: green"],
+        "metadata": {"year": 2011},
+        "image_url": "cat.jpg",
+    }
+    assert HITS[0].to_dict().items() >= form.items()
+    assert HITS[0].to_dict()["part"] == {"modality": "text", "index": 1, "text": "Eyes: green"}
+    answer = Answer("green", HITS, ("cat",), np.float32(0.987654321), trace={"seconds": 0.1})
+    assert answer.to_dict()["evidence"] == [hit.to_dict() for hit in HITS]
+    edit = Edit(Image.new("RGB", (4, 2)), np.eye(2, 4, dtype=bool), HITS, "Make it blue.")
+    assert edit.to_dict() == {
+        "understood": "Make it blue.",
+        "changed": 0.25,
+        "evidence": [hit.to_dict() for hit in HITS],
+    }
+    for value in (answer.to_dict(), edit.to_dict()):
+        assert json.loads(json.dumps(value)) == value
+
+
+def test_numbers_have_six_decimal_places() -> None:
+    assert HITS[0].to_dict()["score"] == 0.123457
+    assert Answer("", confidence=1 / 3).to_dict()["confidence"] == 0.333333
+
+
+def test_image_urls_are_up_to_the_caller() -> None:
+    assert CAT.to_dict(lambda entry: f"entry:{entry.id}")["image_url"] == "entry:cat"
+    assert NOTE.to_dict(lambda entry: f"entry:{entry.id}")["image_url"] is None
+    assert Entry("x", b"bytes").to_dict()["image_url"] is None
+
+
+@pytest.mark.parametrize(("support", "sufficient"), [(0.3, False), (0.4, True)])
+def test_evidence_below_the_threshold_is_not_sufficient(support: float, sufficient: bool) -> None:
+    assert Evidence(HITS, support=support, min_support=0.4).sufficient is sufficient
+    assert not Evidence((), support=support).sufficient
