@@ -37,15 +37,15 @@ def test_its_interval_is_that_of_resampled_bins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("confidence", "right", "bins", "said"),
+    ("confidences", "correct", "bins", "message"),
     [
-        ([], [], 10, "0 confidences and 0 outcomes"),
-        ([0.5], [1, 0], 10, "1 confidences and 2 outcomes"),
+        ([], [], 10, r"same length, at least 1 \(0 and 0\)"),
+        ([0.5], [1, 0], 10, r"same length, at least 1 \(1 and 2\)"),
         ([0.5, 1.5], [1, 0], 10, "confidence of item 1 is 1.5"),
         ([0.5], [float("nan")], 10, "outcome of item 0 is nan"),
-        ([0.5], [1], 0, "0 bins"),
+        ([0.5], [1], 0, "bins is 0"),
     ],
 )
-def test_bad_input(confidence: list[float], right: list[float], bins: int, said: str) -> None:
-    with pytest.raises(InvalidInput, match=said):
-        expected_calibration_error(confidence, right, bins)
+def test_bad_input(confidences: list[float], correct: list[float], bins: int, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        expected_calibration_error(confidences, correct, bins)

@@ -1,5 +1,5 @@
-"""Caption metrics: equal to the reference implementations, right on paper, and strict about what
-they are given."""
+"""Caption metrics equal the reference implementations and arithmetic on paper, and check their
+input."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ravlm.records import Score
 WORDS = "a the dog cat dogs runs run on grass . red man 's café 3.5 the the , two-tone U.S. don't 天空".split()  # noqa: SIM905
 
 
-def drawn(items: int, seed: int = 0) -> tuple[list[str], list[list[str]]]:
+def random_captions(items: int, seed: int = 0) -> tuple[list[str], list[list[str]]]:
     """Captions of a few words, so that much matches; some are empty, some punctuation alone."""
     rng = random.Random(seed)
 
@@ -60,21 +60,20 @@ def flickr(folder: Path, items: int) -> tuple[list[str], list[list[str]]]:
 def check_against_pycocoevalcap(
     candidates: list[str], references: list[list[str]], tokenize: str
 ) -> None:
-    """The reference scorers take what our tokeniser gives; its own parity is another test's
-    work."""
+    """The reference scorers get our tokens; test_ptb_tokenizer.py compares the tokenizers."""
     scorers = pytest.importorskip("pycocoevalcap.bleu.bleu").Bleu(4)
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
     texts = TokenizedCorpus(candidates, references, tokenize)  # type: ignore[arg-type]
-    found = {i: [line] for i, line in enumerate(texts.candidate_lines)}
-    wanted = dict(enumerate(texts.reference_lines))
+    hypotheses = {i: [line] for i, line in enumerate(texts.candidate_lines)}
+    targets = dict(enumerate(texts.reference_lines))
     ours = caption_scores(candidates, references, tokenize)  # type: ignore[arg-type]
-    values, items = scorers.compute_score(wanted, found, verbose=0)
+    values, items = scorers.compute_score(targets, hypotheses, verbose=0)
     for n in range(4):
         same(ours[f"bleu-{n + 1}"], values[n], items[n])
-    same(ours["rouge-l"], *Rouge().compute_score(wanted, found))
-    same(ours["cider"], *Cider().compute_score(wanted, found))
+    same(ours["rouge-l"], *Rouge().compute_score(targets, hypotheses))
+    same(ours["cider"], *Cider().compute_score(targets, hypotheses))
 
 
 def same(score: Score, value: float, items: list[float]) -> None:
@@ -84,7 +83,7 @@ def same(score: Score, value: float, items: list[float]) -> None:
 
 @pytest.mark.parametrize("tokenize", ["ptb", "none"])
 def test_equal_to_pycocoevalcap(tokenize: str) -> None:
-    check_against_pycocoevalcap(*drawn(400), tokenize)
+    check_against_pycocoevalcap(*random_captions(400), tokenize)
 
 
 def test_equal_to_pycocoevalcap_on_thousands_of_captions(shared_data: Path) -> None:
@@ -94,7 +93,7 @@ def test_equal_to_pycocoevalcap_on_thousands_of_captions(shared_data: Path) -> N
 @pytest.mark.parametrize("kind", ["1", "2", "L"])
 def test_equal_to_rouge_score(kind: str) -> None:
     scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer([f"rouge{kind}"])
-    candidates, references = drawn(200)
+    candidates, references = random_captions(200)
     expected = [
         scorer.score_multi(r, c)[f"rouge{kind}"].fmeasure
         for c, r in zip(candidates, references, strict=True)
@@ -129,7 +128,7 @@ def test_corpus_bleu_is_not_the_mean_of_its_items() -> None:
 
 
 def test_resampled_counts_are_the_score_of_the_resample() -> None:
-    candidates, references = drawn(60)
+    candidates, references = random_captions(60)
     draw = np.random.default_rng(0).integers(0, 60, 60)
     again = [candidates[i] for i in draw], [references[i] for i in draw]
     metrics: list[tuple[Callable[..., Score], Callable[[np.ndarray], np.ndarray]]] = [
@@ -153,25 +152,25 @@ def test_common_subsequence_equals_the_table() -> None:
     """The row of bits once lost the carry at the longest words."""
     rng = random.Random(1)
     for _ in range(200):
-        one, other = (rng.choices("abcd", k=rng.randint(0, 90)) for _ in range(2))
-        table = np.zeros((len(one) + 1, len(other) + 1), int)
-        for i, a in enumerate(one):
-            for j, b in enumerate(other):
+        first, second = (rng.choices("abcd", k=rng.randint(0, 90)) for _ in range(2))
+        table = np.zeros((len(first) + 1, len(second) + 1), int)
+        for i, a in enumerate(first):
+            for j, b in enumerate(second):
                 table[i + 1, j + 1] = (
                     table[i, j] + 1 if a == b else max(table[i, j + 1], table[i + 1, j])
                 )
-        assert lcs_length(one, other) == table[-1, -1]
+        assert lcs_length(first, second) == table[-1, -1]
 
 
 def test_frozen_frequencies_score_a_subset_as_in_the_whole() -> None:
-    candidates, references = drawn(50)
+    candidates, references = random_captions(50)
     whole = cider(candidates, references)
     frozen = cider_frequencies(references)
-    some = cider(candidates[10:13], references[10:13], frequencies=frozen)
-    assert some.items == pytest.approx(whole.items[10:13])
-    assert cider(candidates[10:13], references[10:13]).items != pytest.approx(some.items)
+    subset = cider(candidates[10:13], references[10:13], frequencies=frozen)
+    assert subset.items == pytest.approx(whole.items[10:13])
+    assert cider(candidates[10:13], references[10:13]).items != pytest.approx(subset.items)
     assert "own-50" in whole.signature
-    assert "frozen-50" in some.signature
+    assert "frozen-50" in subset.signature
     with pytest.raises(InvalidInput, match='counted with tokenize "ptb", the texts with "none"'):
         cider(candidates, references, tokenize="none", frequencies=frozen)
 
@@ -216,7 +215,7 @@ def test_meteor_is_its_program_but_for_ambiguous_stems(shared_data: Path) -> Non
     function = ZipFile(jar).read("function/english.words").decode().split()
     candidates, references = flickr(shared_data, 300)
     texts = TokenizedCorpus(candidates, references)
-    given = "".join(
+    score_requests = "".join(
         f"SCORE ||| {' ||| '.join(lines)} ||| {line}\n"
         for line, lines in zip(texts.candidate_lines, texts.reference_lines, strict=True)
     )
@@ -236,11 +235,11 @@ def test_meteor_is_its_program_but_for_ambiguous_stems(shared_data: Path) -> Non
         "1.0 0.6",
     ]
     counts = subprocess.run(
-        command, input=given, capture_output=True, text=True, check=True
+        command, input=score_requests, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    asked = f"EVAL ||| {' ||| '.join(counts)}\n"
+    eval_request = f"EVAL ||| {' ||| '.join(counts)}\n"
     lines = subprocess.run(
-        command, input=asked, capture_output=True, text=True, check=True
+        command, input=eval_request, capture_output=True, text=True, check=True
     ).stdout.split()
     *items, value = map(float, lines)
     score = meteor(candidates, references, function_words=function)
@@ -258,8 +257,7 @@ def test_meteor_survives_a_babbling_generator() -> None:
 
 
 def test_chinese_is_cut_into_words() -> None:
-    """The Penn tokens take a run of Chinese as one word, so that nothing but equal sentences
-    scored."""
+    """A run of Chinese is one Penn Treebank token, so only equal sentences scored."""
     candidates, references = (
         ["一只猫坐在草地上", "蓝色的天空"],
         [["草地上有一只猫"], ["天空是蓝色的"]],
@@ -271,7 +269,7 @@ def test_chinese_is_cut_into_words() -> None:
 
 
 def test_all_together_is_each_alone() -> None:
-    candidates, references = drawn(30)
+    candidates, references = random_captions(30)
     together = caption_scores(candidates, references)
     alone = {
         **{f"bleu-{n}": bleu(candidates, references, n) for n in (1, 2, 3, 4)},
@@ -285,12 +283,12 @@ def test_all_together_is_each_alone() -> None:
         assert together[name].signature == score.signature
         assert score.signature.startswith(name if name not in ("cider", "meteor") else f"{name}-")
         assert "tokenize:ptb" in score.signature
-    assert list(caption_scores(candidates, references, only=["cider", "bleu-2"])) == [
+    assert list(caption_scores(candidates, references, names=["cider", "bleu-2"])) == [
         "bleu-2",
         "cider",
     ]
     with pytest.raises(InvalidInput, match=r'no caption metric "ciderr"\. Did you mean "cider"'):
-        caption_scores(candidates, references, only=["ciderr"])
+        caption_scores(candidates, references, names=["ciderr"])
 
 
 def test_distinct_n_on_paper() -> None:
@@ -317,12 +315,12 @@ BAD = {
     "a text for candidates": (
         "a dog",
         [["a dog"]],
-        "candidates is the text 'a dog'; a list of texts",
+        "candidates is the text 'a dog'; it must be a list of texts",
     ),
     "a text for references": (
         ["a dog"],
         "a dog",
-        "references is the text 'a dog'; a list of lists",
+        "references is the text 'a dog'; it must be a list of lists",
     ),
     "texts for lists": (
         ["a dog", "a cat"],
@@ -336,13 +334,17 @@ BAD = {
         r"references\[1\]\[1\] is blank",
     ),
     "nothing": ([], [], "candidates is empty"),
-    "lengths": (["a dog", "a cat"], [["a dog"]], "2 candidates and 1 lists of references"),
+    "lengths": (
+        ["a dog", "a cat"],
+        [["a dog"]],
+        r"references must have the same length \(2 and 1\)",
+    ),
     "no text": (
         ["a dog", None],
         [["a dog"], ["a cat"]],
-        r"candidates\[1\] is NoneType None; a text",
+        r"candidates\[1\] is NoneType None; it must be a text",
     ),
-    "a number": (["a dog"], [[3.5]], r"references\[0\]\[0\] is float 3.5; a text"),
+    "a number": (["a dog"], [[3.5]], r"references\[0\]\[0\] is float 3.5; it must be a text"),
     "a mapping": ({"x": "a dog"}, [["a dog"]], "candidates is dict"),
     "a set": (["a dog"], {("a dog",)}, "references is set"),
 }
@@ -363,8 +365,8 @@ def test_wrong_options_are_refused() -> None:
         bleu(["a"], [["a"]], tokenize="pbt")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="n is 5"):
         bleu(["a"], [["a"]], n=5)
-    with pytest.raises(InvalidInput, match='kind is "3"; allowed: 1, 2, L'):
-        rouge(["a"], [["a"]], kind="3")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match='variant is "3"; allowed: 1, 2, L'):
+        rouge(["a"], [["a"]], variant="3")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="n is 0"):
         distinct_n(["a"], n=0)
     with pytest.raises(InvalidInput, match="evidence must be a list of 1 lists"):

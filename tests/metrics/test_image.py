@@ -24,41 +24,43 @@ from ravlm.metrics import (
 def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A noisy picture, the same with its left half changed, and that half."""
     rng = np.random.default_rng(0)
-    one = rng.integers(0, 200, (40, 30, 3)).astype(np.uint8)
+    image = rng.integers(0, 200, (40, 30, 3)).astype(np.uint8)
     region = np.zeros((40, 30), bool)
     region[:, :15] = True
-    other = one.copy()
-    other[region] += 51  # a fifth of the range
-    return one, other, region
+    changed = image.copy()
+    changed[region] += 51  # a fifth of the range
+    return image, changed, region
 
 
 def test_differences_inside_and_outside_on_paper(pair) -> None:
-    one, other, region = pair
-    for metric, whole, inside in ((image_l1, 0.1, 0.2), (image_l2, 0.02, 0.04)):
-        assert metric([one], [other]).value == pytest.approx(whole)
-        assert metric([one], [other], [region], "inside").value == pytest.approx(inside)
-        assert metric([one], [other], [region], "outside").value == 0.0
-    assert psnr([one], [other], [region], "inside").value == pytest.approx(-10 * np.log10(0.04))
-    assert psnr([one, one], [one, other]).items == pytest.approx((100.0, -10 * np.log10(0.02)))
+    image, changed, region = pair
+    for metric, mean, inside in ((image_l1, 0.1, 0.2), (image_l2, 0.02, 0.04)):
+        assert metric([image], [changed]).value == pytest.approx(mean)
+        assert metric([image], [changed], [region], "inside").value == pytest.approx(inside)
+        assert metric([image], [changed], [region], "outside").value == 0.0
+    assert psnr([image], [changed], [region], "inside").value == pytest.approx(-10 * np.log10(0.04))
+    assert psnr([image, image], [image, changed]).items == pytest.approx(
+        (100.0, -10 * np.log10(0.02))
+    )
     assert (
-        ssim([one], [other], [region], "outside").value
-        > ssim([one], [other], [region], "inside").value
+        ssim([image], [changed], [region], "outside").value
+        > ssim([image], [changed], [region], "inside").value
     )
 
 
 def test_equal_to_scikit_image(pair) -> None:
     metrics = pytest.importorskip("skimage.metrics")
-    one, other, _ = pair
+    image, changed, _ = pair
     settings = {
         "gaussian_weights": True,
         "sigma": 1.5,
         "use_sample_covariance": False,
         "channel_axis": 2,
     }
-    expected = metrics.structural_similarity(one, other, data_range=255, **settings)
-    assert ssim([one, one], [other, one]).items == pytest.approx((expected, 1.0))
-    assert psnr([one], [other]).value == pytest.approx(
-        metrics.peak_signal_noise_ratio(one, other, data_range=255)
+    expected = metrics.structural_similarity(image, changed, data_range=255, **settings)
+    assert ssim([image, image], [changed, image]).items == pytest.approx((expected, 1.0))
+    assert psnr([image], [changed]).value == pytest.approx(
+        metrics.peak_signal_noise_ratio(image, changed, data_range=255)
     )
 
 
@@ -77,24 +79,26 @@ def test_iou_on_paper() -> None:
 
 
 def test_bad_pictures_are_refused(pair, pictures: Path) -> None:
-    one, other, region = pair
+    image, changed, region = pair
     with pytest.raises(InvalidInput, match="30 x 40 and 15 x 40 pixels"):
-        image_l1([one], [other[:, :15]])
+        image_l1([image], [changed[:, :15]])
     with pytest.raises(InvalidInput, match="leaves no pixel inside"):
-        image_l2([one], [other], [np.zeros((40, 30), bool)], "inside")
+        image_l2([image], [changed], [np.zeros((40, 30), bool)], "inside")
     with pytest.raises(InvalidInput, match=r"Region 0 has the shape \(30, 40\)"):
-        psnr([one], [other], [region.T], "inside")
-    with pytest.raises(InvalidInput, match="Give regions with where"):
-        ssim([one], [other], [region])
-    with pytest.raises(InvalidInput, match="SSIM needs 11 a side"):
-        ssim([one[:8]], [other[:8]])
-    with pytest.raises(InvalidInput, match="1 candidates and 2 pictures"):
-        image_l1([one], [other, other])
+        psnr([image], [changed], [region.T], "inside")
+    with pytest.raises(InvalidInput, match="Pass regions with where"):
+        ssim([image], [changed], [region])
+    with pytest.raises(InvalidInput, match="SSIM needs 11 per side"):
+        ssim([image[:8]], [changed[:8]])
+    with pytest.raises(InvalidInput, match="1 candidates and 2 images"):
+        image_l1([image], [changed, changed])
     with pytest.raises(InvalidInput, match="2 candidates and 1 regions"):
-        image_l1([one, one], [other, other], [region], "inside")
+        image_l1([image, image], [changed, changed], [region], "inside")
     with pytest.raises(InvalidInput, match='where is "in"'):
-        image_l1([one], [other], [region], "in")  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match=r"masks of the shapes \(40, 30\) and \(30, 40\)"):
+        image_l1([image], [changed], [region], "in")  # type: ignore[arg-type]
+    with pytest.raises(
+        InvalidInput, match=r"masks of item 0 have the shapes \(40, 30\) and \(30, 40\)"
+    ):
         mask_iou([region], [region.T])
 
 
@@ -109,9 +113,9 @@ def test_clip_scores_on_paper() -> None:
         (2 * 1.5 * 0.8 / 2.3, 0.0)
     )
     assert "encoder:abc" in clip_score(images, texts, encoder="abc").signature
-    with pytest.raises(InvalidInput, match=r"shapes \(2, 2\) and \(1, 2\)"):
+    with pytest.raises(InvalidInput, match=r"same shape \(\(2, 2\) and \(1, 2\)\)"):
         clip_score(images, texts[:1])
-    with pytest.raises(InvalidInput, match="2 candidates, 1 lists of references"):
+    with pytest.raises(InvalidInput, match=r"references must have the same length \(2 and 1\)"):
         ref_clip_score(images, texts, references[:1])
     with pytest.raises(InvalidInput, match=r"images has the shape \(2,\)"):
         clip_score(images[0], texts[0])

@@ -16,8 +16,8 @@ from ravlm.metrics import (
     mean_reciprocal_rank,
     ndcg_at,
     precision_at,
-    recall_at,
     ratio_from_counts,
+    recall_at,
 )
 
 RANKED = [["a", "b", "c"], ["x", "y", "z"], ["p"]]
@@ -51,8 +51,8 @@ def test_equal_to_trec_eval() -> None:
     scored = {
         f"q{i}": {d: float(-place) for place, d in enumerate(each)} for i, each in enumerate(ranked)
     }
-    wanted = {f"q{i}": each for i, each in enumerate(relevant)}
-    theirs = pytrec_eval.RelevanceEvaluator(wanted, names).evaluate(scored)
+    gains = {f"q{i}": each for i, each in enumerate(relevant)}
+    theirs = pytrec_eval.RelevanceEvaluator(gains, names).evaluate(scored)
     ours = (
         recall_at(ranked, relevant, 10),
         precision_at(ranked, relevant, 10),
@@ -73,19 +73,19 @@ def test_an_irrelevant_gain_counts_for_nothing() -> None:
 def test_cross_modal_recall_counts_ties_against_the_right_one() -> None:
     images = np.eye(3, dtype=np.float32)
     texts = np.array([[1, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [0, 0.5, 0.5]], np.float32)
-    found = cross_modal_recall(images, texts, np.array([0, 0, 1, 2]), ks=(1, 2))
-    assert found.text_to_image == {1: 75.0, 2: 100.0}
-    assert found.image_to_text == {1: 100.0, 2: 100.0}
+    recall = cross_modal_recall(images, texts, np.array([0, 0, 1, 2]), ks=(1, 2))
+    assert recall.text_to_image == {1: 75.0, 2: 100.0}
+    assert recall.image_to_text == {1: 100.0, 2: 100.0}
 
 
 @pytest.mark.parametrize(
     ("ranked", "relevant", "message"),
     [
-        ([["a"]], [], "1 rankings and 0 sets"),
-        ([], [], "0 rankings"),
+        ([["a"]], [], r"same length, at least 1 \(1 and 0\)"),
+        ([], [], r"at least 1 \(0 and 0\)"),
         ([["a"], ["a", "b", "a"]], [["a"], ["a"]], 'Query 1 ranks "a" twice'),
-        ([["a"], ["b"]], [["a"], []], "Query 1 has nothing relevant"),
-        ([["a"]], [{"a": 0}], "Query 0 has nothing relevant"),
+        ([["a"], ["b"]], [["a"], []], "Query 1 has no relevant ids"),
+        ([["a"]], [{"a": 0}], "Query 0 has no relevant ids"),
         (["abc"], [["a"]], "Query 0 has a text"),
     ],
 )
@@ -112,7 +112,7 @@ def test_citations_on_paper() -> None:
     assert (recall.value, recall.items) == (0.5, (1.0, 0.0, 0.0))
     assert precision.counts is not None
     assert float(ratio_from_counts(precision.counts[[0, 0]].sum(axis=0))) == 0.5
-    with pytest.raises(InvalidInput, match="1 lists of citations and 2"):
+    with pytest.raises(InvalidInput, match=r"same length, at least 1 \(1 and 2\)"):
         citation_precision([["a"]], [["a"], ["b"]])
     with pytest.raises(InvalidInput, match='Output 0 has the text "ab"'):
         citation_recall([["a"]], ["ab"])

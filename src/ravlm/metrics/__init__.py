@@ -1,7 +1,7 @@
-"""Metrics as plain functions of texts, ids, vectors or pixels, each giving a `Score`. No Java, no
-download, no model.
+"""Metrics: plain functions of texts, ids, vectors or pixels that return a `Score`.
 
-`docs/metrics.md` says for each what it equals and where it differs.
+None of them needs Java, a download or a model. docs/metrics.md lists the reference implementation
+of each, and the differences to it.
 """
 
 from ravlm.metrics.bleu import bleu, bleu_from_counts
@@ -55,11 +55,11 @@ __all__ = [
     "normalize_answer",
     "precision_at",
     "psnr",
+    "ratio_from_counts",
     "recall_at",
     "ref_clip_score",
     "rouge",
     "rouge_l",
-    "ratio_from_counts",
     "ssim",
     "token_f1",
     "vqa_accuracy",

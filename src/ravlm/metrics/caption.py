@@ -1,5 +1,4 @@
-"""All caption metrics at once: texts are tokenised once, n-grams counted once. Knows the other
-files' metrics."""
+"""All caption metrics at once: texts are tokenized once and n-grams counted once."""
 
 from __future__ import annotations
 
@@ -15,13 +14,12 @@ from ravlm.records import Score
 
 CAPTION_METRICS = ("bleu-1", "bleu-2", "bleu-3", "bleu-4", "rouge-l", "cider", "meteor")
 """The names, in the order of tables."""
-_FAMILIES: dict[
-    tuple[str, ...], Callable[[TokenizedCorpus, CiderFrequencies | None], Sequence[Score]]
-] = {
-    CAPTION_METRICS[:4]: lambda texts, _: corpus_bleus(texts),
-    ("rouge-l",): lambda texts, _: [corpus_rouge_l(texts)],
-    ("cider",): lambda texts, frequencies: [corpus_cider(texts, frequencies)],
-    ("meteor",): lambda texts, _: [corpus_meteor(texts)],
+_ScoreFunction = Callable[[TokenizedCorpus, CiderFrequencies | None], Sequence[Score]]
+_SCORE_FUNCTIONS: dict[tuple[str, ...], _ScoreFunction] = {
+    CAPTION_METRICS[:4]: lambda corpus, _: corpus_bleus(corpus),
+    ("rouge-l",): lambda corpus, _: [corpus_rouge_l(corpus)],
+    ("cider",): lambda corpus, frequencies: [corpus_cider(corpus, frequencies)],
+    ("meteor",): lambda corpus, _: [corpus_meteor(corpus)],
 }
 
 
@@ -30,19 +28,23 @@ def caption_scores(
     references: Sequence[Sequence[str]],
     tokenize: TokenizerName = "ptb",
     frequencies: CiderFrequencies | None = None,
-    only: Collection[str] | None = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, Score]:
-    """The scores of `bleu`, `rouge_l`, `cider` and `meteor` by name, or those of `only`: as each
-    alone, but faster."""
-    for name in only or ():
+    """Compute `bleu`, `rouge_l`, `cider` and `meteor`: name -> Score, in the order of tables.
+
+    Scales, reference implementations and tokenization are those of the single functions; so are
+    the results, which come faster. `names` selects some of `CAPTION_METRICS`.
+
+        caption_scores(["a dog runs"], [["a dog is running"]])["cider"].value
+    """
+    for name in names or ():
         if name not in CAPTION_METRICS:
-            raise InvalidInput(
-                f'There is no caption metric "{name}".{did_you_mean(name, CAPTION_METRICS)}'
-            )
-    wanted = CAPTION_METRICS if only is None else only
-    texts = TokenizedCorpus(candidates, references, tokenize)
-    found: dict[str, Score] = {}
-    for names, family in _FAMILIES.items():
-        if set(names) & set(wanted):
-            found.update(zip(names, family(texts, frequencies), strict=True))
-    return {name: score for name, score in found.items() if name in wanted}
+            hint = did_you_mean(name, CAPTION_METRICS)
+            raise InvalidInput(f'There is no caption metric "{name}".{hint}')
+    selected = CAPTION_METRICS if names is None else names
+    corpus = TokenizedCorpus(candidates, references, tokenize)
+    scores: dict[str, Score] = {}
+    for family, function in _SCORE_FUNCTIONS.items():
+        if set(family) & set(selected):
+            scores.update(zip(family, function(corpus, frequencies), strict=True))
+    return {name: score for name, score in scores.items() if name in selected}

@@ -1,4 +1,4 @@
-"""Whether what is cited is what the text should rest on. Knows ids only."""
+"""Citation precision and recall: are the cited entries the ones that support the text?"""
 
 from __future__ import annotations
 
@@ -11,44 +11,59 @@ from ravlm.metrics.tokenization import signature
 from ravlm.records import Score
 
 
-def citation_precision(cited: Sequence[Collection[str]], right: Sequence[Collection[str]]) -> Score:
-    """Of all that is cited, how much is right, 0 to 1; `items` are 0 where nothing is cited.
+def citation_precision(
+    citations: Sequence[Collection[str]], relevant: Sequence[Collection[str]]
+) -> Score:
+    """Compute the fraction of all citations that are relevant, 0 to 1.
 
-    `cited` and `right`: entry ids for each output; either may be empty (an output that abstains, a
-    question that no entry answers). `counts` (items, 2): right ones, all."""
-    return _share(cited, right, cited, "citation-precision")
+    `citations` and `relevant`: entry ids for each output. Either may be empty: an output that
+    abstains, a question that no entry answers. `items` are 0 for outputs without citations.
+    `counts` (items, 2): relevant citations, citations; `ratio_from_counts` computes the value from
+    their sum. Tested against arithmetic on paper. No texts are tokenized.
+    """
+    return _ratio(citations, relevant, citations, "citation-precision")
 
 
-def citation_recall(cited: Sequence[Collection[str]], right: Sequence[Collection[str]]) -> Score:
-    """Of all that should be cited, how much is, 0 to 1; `items` are 0 where nothing should be."""
-    return _share(cited, right, right, "citation-recall")
+def citation_recall(
+    citations: Sequence[Collection[str]], relevant: Sequence[Collection[str]]
+) -> Score:
+    """Compute the fraction of all relevant entries that are cited, 0 to 1.
+
+    As `citation_precision`; `items` are 0 for outputs without relevant entries.
+    """
+    return _ratio(citations, relevant, relevant, "citation-recall")
 
 
 def ratio_from_counts(counts: np.ndarray) -> np.ndarray:
-    """The share of summed counts: (..., 2) to (...); 0 of 0 is 0."""
+    """Compute a ratio from summed counts: (..., 2) -> (...); 0 of 0 is 0."""
     return counts[..., 0] / np.maximum(counts[..., 1], 1)
 
 
-def _share(
-    cited: Sequence[Collection[str]],
-    right: Sequence[Collection[str]],
-    whole: Sequence[Collection[str]],
+def _ratio(
+    citations: Sequence[Collection[str]],
+    relevant: Sequence[Collection[str]],
+    denominators: Sequence[Collection[str]],
     name: str,
 ) -> Score:
-    if not len(cited) == len(right) > 0:
+    if not len(citations) == len(relevant) > 0:
         raise InvalidInput(
-            f"There are {len(cited)} lists of citations and {len(right)} of right ones: one each."
+            "citations and relevant must have the same length, at least 1 "
+            f"({len(citations)} and {len(relevant)})."
         )
-    for place, ids in enumerate((*cited, *right)):
+    for index, ids in enumerate((*citations, *relevant)):
         if isinstance(ids, str):
-            raise InvalidInput(
-                f'Output {place % len(cited)} has the text "{ids}" where a list of ids is needed.'
-            )
-    common = [len(set(ours) & set(theirs)) for ours, theirs in zip(cited, right, strict=True)]
-    counts = np.array([(n, len(set(ids))) for n, ids in zip(common, whole, strict=True)], np.int64)
+            output = index % len(citations)
+            raise InvalidInput(f'Output {output} has the text "{ids}"; pass a list of ids.')
+    counts = np.array(
+        [
+            (len(set(cited_ids) & set(relevant_ids)), len(set(ids)))
+            for cited_ids, relevant_ids, ids in zip(citations, relevant, denominators, strict=True)
+        ],
+        np.int64,
+    )  # (items, 2)
     return Score(
-        float(ratio_from_counts(counts.sum(axis=0))),
-        tuple(ratio_from_counts(counts).tolist()),
-        signature(name),
-        counts,
+        value=float(ratio_from_counts(counts.sum(axis=0))),
+        items=tuple(ratio_from_counts(counts).tolist()),
+        signature=signature(name),
+        counts=counts,
     )

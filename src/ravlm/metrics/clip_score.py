@@ -1,9 +1,10 @@
-"""CLIPScore and its like: how near texts and pictures lie in an encoder's space. Knows vectors
-only.
+"""CLIPScore and related metrics: similarity of texts and images in the space of an encoder.
 
 Hessel, Holtzman, Forbes, Le Bras and Choi 2021 (with the encoder CLIP ViT-B/32 and "A photo
-depicts" before each caption, which the caller adds or leaves); Gal et al. 2022 for the direction of
-an edit. Scores of different encoders can't be compared."""
+depicts" before each caption, which the caller may add); Gal et al. 2022 for the direction of an
+edit. Scores of different encoders can't be compared. All are tested against arithmetic on paper; no
+texts are tokenized.
+"""
 
 from __future__ import annotations
 
@@ -19,88 +20,82 @@ _SCALE = 2.5
 
 
 def clip_score(images: np.ndarray, candidates: np.ndarray, encoder: str = "") -> Score:
-    """2.5 times the cosine of each picture and its caption, 0 where negative; the mean of the
-    items.
+    """Compute CLIPScore, 0 to 2.5: the mean of 2.5 times the cosine of image and caption.
 
-    `images`, `candidates`: vectors (n, dim). `encoder`: a name for the signature, say its
-    fingerprint."""
-    images, candidates = _units("images", images), _units("candidates", candidates)
-    _same(images, candidates)
-    items = _SCALE * np.maximum((images * candidates).sum(axis=1), 0)
-    return Score(
-        float(items.mean()), tuple(items.tolist()), signature("clip-score", f"encoder:{encoder}")
-    )
+    Negative cosines count as 0. `images`, `candidates`: vectors (n, dim), normalized here.
+    `encoder`: a name for the signature, such as its fingerprint.
+    """
+    images = _unit_vectors("images", images)
+    candidates = _unit_vectors("candidates", candidates)
+    _require_same_shape(images, candidates)
+    cosines = (images * candidates).sum(axis=1)  # (n,)
+    return _score(_SCALE * np.maximum(cosines, 0), "clip-score", encoder)
 
 
 def ref_clip_score(
     images: np.ndarray, candidates: np.ndarray, references: Sequence[np.ndarray], encoder: str = ""
 ) -> Score:
-    """The harmonic mean of the CLIPScore and of the cosine with the nearest reference; the mean of
-    the items.
+    """Compute RefCLIPScore, 0 to 1.43: the mean over the items.
 
-    `references[i]`: vectors (at least 1, dim) of that item's references.
+    It is the harmonic mean of the CLIPScore and the cosine with the nearest reference.
+    `references[i]`: vectors (at least 1, dim) of the references of item i.
     """
     score = clip_score(images, candidates, encoder)
-    texts = _units("candidates", candidates)
+    texts = _unit_vectors("candidates", candidates)
     if len(references) != len(texts):
         raise InvalidInput(
-            f"There are {len(texts)} candidates, {len(references)} lists of references; each needs one."
+            "candidates and references must have the same length "
+            f"({len(texts)} and {len(references)})."
         )
-    nearest = [
-        max(0.0, float((_units(f"references[{i}]", r) @ texts[i]).max()))
-        for i, r in enumerate(references)
-    ]
-    items = [
-        2 * a * b / (a + b) if a + b else 0.0 for a, b in zip(score.items, nearest, strict=True)
-    ]
-    return Score(
-        float(np.mean(items)), tuple(items), signature("ref-clip-score", f"encoder:{encoder}")
-    )
+    items = []
+    for i, vectors in enumerate(references):
+        cosines = _unit_vectors(f"references[{i}]", vectors) @ texts[i]  # (references,)
+        items.append(_harmonic_mean(score.items[i], max(0.0, float(cosines.max()))))
+    return _score(np.array(items), "ref-clip-score", encoder)
 
 
 def directional_similarity(
     images: np.ndarray,
-    edited: np.ndarray,
+    edited_images: np.ndarray,
     texts: np.ndarray,
     edited_texts: np.ndarray,
     encoder: str = "",
 ) -> Score:
-    """The cosine of how a picture changed and how its description did, -1 to 1, 0 where either
-    stayed; the mean.
+    """Compute the cosine of the change in image and the change in text, -1 to 1: the mean.
 
-    All are vectors (n, dim): before and after, of the pictures and of the texts.
+    All are vectors (n, dim): images and their descriptions, before and after the edit. An item in
+    which either did not change counts 0.
     """
-    arrays = [
-        _units(name, array)
-        for name, array in zip(
-            ("images", "edited", "texts", "edited_texts"),
-            (images, edited, texts, edited_texts),
-            strict=True,
-        )
-    ]
-    for other in arrays[1:]:
-        _same(arrays[0], other)
-    pictures, words = arrays[1] - arrays[0], arrays[3] - arrays[2]
-    norms = np.linalg.norm(pictures, axis=1) * np.linalg.norm(words, axis=1)
-    items = np.where(norms > 1e-9, (pictures * words).sum(axis=1) / np.maximum(norms, 1e-9), 0.0)
-    return Score(
-        float(items.mean()),
-        tuple(items.tolist()),
-        signature("directional-similarity", f"encoder:{encoder}"),
-    )
+    images = _unit_vectors("images", images)
+    edited_images = _unit_vectors("edited_images", edited_images)
+    texts = _unit_vectors("texts", texts)
+    edited_texts = _unit_vectors("edited_texts", edited_texts)
+    for vectors in (edited_images, texts, edited_texts):
+        _require_same_shape(images, vectors)
+    image_change = edited_images - images  # (n, dim)
+    text_change = edited_texts - texts
+    norms = np.linalg.norm(image_change, axis=1) * np.linalg.norm(text_change, axis=1)
+    cosines = (image_change * text_change).sum(axis=1) / np.maximum(norms, 1e-9)
+    return _score(np.where(norms > 1e-9, cosines, 0.0), "directional-similarity", encoder)
 
 
-def _units(name: str, vectors: np.ndarray) -> np.ndarray:
+def _score(items: np.ndarray, name: str, encoder: str) -> Score:
+    return Score(float(items.mean()), tuple(items.tolist()), signature(name, f"encoder:{encoder}"))
+
+
+def _harmonic_mean(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b else 0.0
+
+
+def _unit_vectors(name: str, vectors: np.ndarray) -> np.ndarray:
     array = np.asarray(vectors, np.float64)
     if array.ndim != 2 or not array.size or not np.isfinite(array).all():
         raise InvalidInput(
-            f"{name} has the shape {array.shape}; finite vectors (n, dim) are needed, at least one."
+            f"{name} has the shape {array.shape}; it must be finite vectors (n, dim), at least one."
         )
     return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
 
 
-def _same(one: np.ndarray, other: np.ndarray) -> None:
-    if one.shape != other.shape:
-        raise InvalidInput(
-            f"The vectors have the shapes {one.shape} and {other.shape}; they must be the same."
-        )
+def _require_same_shape(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise InvalidInput(f"The vectors must have the same shape ({a.shape} and {b.shape}).")

@@ -1,4 +1,4 @@
-"""How various texts are, and how much of them is copied from their evidence. Knows n-grams only."""
+"""Diversity of texts, and how much of them is copied from their evidence."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ravlm.errors import InvalidInput
 from ravlm.metrics.citation import ratio_from_counts
 from ravlm.metrics.tokenization import (
     TokenizerName,
-    require_texts,
     count_ngrams,
+    require_texts,
     signature,
     tokenizer,
 )
@@ -20,22 +20,25 @@ from ravlm.records import Score
 
 
 def distinct_n(candidates: Sequence[str], n: int = 2, tokenize: TokenizerName = "ptb") -> Score:
-    """Different n-grams over all n-grams, 0 to 1 (Li et al. 2016): `value` of all texts together,
-    `items` of each.
+    """Compute distinct-n (Li et al. 2016), 0 to 1: distinct n-grams over all n-grams.
 
-    It falls with the number of texts: compare equal numbers only.
+    `value` is that of all texts together, `items` those of the single texts. It falls with the
+    number of texts, so compare equal numbers only. Tested against arithmetic on paper.
+    Tokenization: as in `bleu`.
     """
+    _check_n(n)
     line = tokenizer(tokenize)
-    grams = [
-        count_ngrams(line(text).split(), _order(n))[-1]
-        for text in require_texts("candidates", candidates)
+    counts = [
+        count_ngrams(line(text).split(), n)[-1] for text in require_texts("candidates", candidates)
     ]
-    items = tuple(len(g) / g.total() if g else 0.0 for g in grams)
-    whole: Counter[tuple[str, ...]] = Counter()
-    for each in grams:
-        whole.update(each)
-    value = len(whole) / whole.total() if whole else 0.0
-    return Score(value, items, signature(f"distinct-{n}", f"tokenize:{tokenize}"))
+    total: Counter[tuple[str, ...]] = Counter()
+    for text_counts in counts:
+        total.update(text_counts)
+    return Score(
+        _distinct_ratio(total),
+        tuple(_distinct_ratio(text_counts) for text_counts in counts),
+        signature(f"distinct-{n}", f"tokenize:{tokenize}"),
+    )
 
 
 def copy_rate(
@@ -44,35 +47,44 @@ def copy_rate(
     n: int = 4,
     tokenize: TokenizerName = "ptb",
 ) -> Score:
-    """The share of the n-grams that stand in the item's own evidence, 0 to 1; shorter texts count
-    as one n-gram.
+    """Compute the fraction of n-grams that occur in the item's own evidence, 0 to 1.
 
-    `evidence[i]` are the texts that item was given, maybe none (closed book). `counts` (items, 2):
-    copied ones, all."""
+    `evidence[i]`: the texts that item i was generated from, possibly none (closed book). A text
+    shorter than n counts as one n-gram. `counts` (items, 2): copied n-grams, all n-grams;
+    `ratio_from_counts` computes the value from their sum. Tested against arithmetic on paper.
+    Tokenization: as in `bleu`.
+    """
+    _check_n(n)
     line = tokenizer(tokenize)
-    found = [line(text).split() for text in require_texts("candidates", candidates)]
-    if len(evidence) != len(found) or any(isinstance(texts, str) for texts in evidence):
+    tokenized = [line(text).split() for text in require_texts("candidates", candidates)]
+    if len(evidence) != len(tokenized) or any(isinstance(texts, str) for texts in evidence):
         raise InvalidInput(
-            f"evidence must be a list of {len(found)} lists of texts, one a candidate."
+            f"evidence must be a list of {len(tokenized)} lists of texts, one per candidate."
         )
-    counts = []
-    for tokens, texts in zip(found, evidence, strict=True):
-        order = max(1, min(_order(n), len(tokens)))
+    rows = []
+    for tokens, texts in zip(tokenized, evidence, strict=True):
+        order = max(1, min(n, len(tokens)))
+        candidate = count_ngrams(tokens, order)[-1]
         sources = [count_ngrams(line(text).split(), order)[-1] for text in texts]
-        ours = count_ngrams(tokens, order)[-1]
-        counts.append(
-            (sum(c for gram, c in ours.items() if any(gram in s for s in sources)), ours.total())
+        copied = sum(
+            count
+            for ngram, count in candidate.items()
+            if any(ngram in source for source in sources)
         )
-    table = np.array(counts, np.int64)
+        rows.append((copied, candidate.total()))
+    counts = np.array(rows, np.int64)  # (items, 2)
     return Score(
-        float(ratio_from_counts(table.sum(axis=0))),
-        tuple(ratio_from_counts(table).tolist()),
-        signature(f"copy-rate-{n}", f"tokenize:{tokenize}"),
-        table,
+        value=float(ratio_from_counts(counts.sum(axis=0))),
+        items=tuple(ratio_from_counts(counts).tolist()),
+        signature=signature(f"copy-rate-{n}", f"tokenize:{tokenize}"),
+        counts=counts,
     )
 
 
-def _order(n: int) -> int:
+def _distinct_ratio(counts: Counter[tuple[str, ...]]) -> float:
+    return len(counts) / counts.total() if counts else 0.0
+
+
+def _check_n(n: int) -> None:
     if n < 1:
         raise InvalidInput(f"n is {n}; it must be 1 or more.")
-    return n

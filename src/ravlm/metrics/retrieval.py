@@ -1,9 +1,11 @@
-"""How well a search ranks: plain functions of vectors or ranks. Know no encoder and no index."""
+"""Retrieval metrics: plain functions of vectors or ranked ids. Higher is better; no text is
+tokenized."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,138 +13,154 @@ from ravlm.errors import InvalidInput
 from ravlm.metrics.tokenization import signature
 from ravlm.records import Score
 
-Ranked = Sequence[Sequence[str]]
-"""The ids that each query found, best first."""
-Relevant = Sequence[Collection[str]]
-"""The ids that each query should find; a mapping gives each its gain."""
+Rankings: TypeAlias = Sequence[Sequence[str]]
+"""The ids that each query retrieved, best first."""
+RelevantIds: TypeAlias = Sequence[Collection[str]]
+"""The ids that each query should retrieve; a mapping gives each id its gain."""
 
 
 @dataclass(frozen=True)
 class CrossModalRecall:
-    """Recall at k in percent, both ways: a text finds its image; an image finds any of its
-    texts."""
+    """Recall at k in percent: a text retrieves its image, an image retrieves any of its texts."""
 
     text_to_image: dict[int, float]
     image_to_text: dict[int, float]
 
     def __str__(self) -> str:
-        ways = (("text to image", self.text_to_image), ("image to text", self.image_to_text))
-        return "; ".join(
-            f"{name} R@{'/'.join(map(str, values))} {' / '.join(f'{v:.1f}' for v in values.values())}"
-            for name, values in ways
-        )
+        directions = {"text to image": self.text_to_image, "image to text": self.image_to_text}
+        parts = []
+        for name, recall in directions.items():
+            ks = "/".join(map(str, recall))
+            values = " / ".join(f"{value:.1f}" for value in recall.values())
+            parts.append(f"{name} R@{ks} {values}")
+        return "; ".join(parts)
 
 
 def cross_modal_recall(
     images: np.ndarray, texts: np.ndarray, owner: np.ndarray, ks: tuple[int, ...] = (1, 5, 10)
 ) -> CrossModalRecall:
-    """Recall of exact search among unit vectors `images` (n, dim) and `texts` (m, dim).
+    """Compute the recall of exact search between unit vectors, 0 to 100.
 
-    `owner` (m,) is the image that each text describes; every image needs a text. Ties count against
-    the right one."""
-    scores = texts @ images.T
-    right = scores[np.arange(len(texts)), owner]
-    text_ranks = (scores >= right[:, None]).sum(axis=1) - 1
+    `images` (n, dim), `texts` (m, dim), `owner` (m,): the index of the image that each text
+    describes. Every image needs a text. Ties count against the correct item. The protocol is that
+    of CLIP on COCO and Flickr30k.
+    """
+    scores = texts @ images.T  # (m, n)
+    correct = scores[np.arange(len(texts)), owner]
+    text_ranks = (scores >= correct[:, None]).sum(axis=1) - 1
     image_ranks = np.full(len(images), len(texts))
-    by_image = scores.T
+    by_image = scores.T  # (n, m)
     for image in range(len(images)):
         best = by_image[image, owner == image].max()
         image_ranks[image] = (by_image[image, owner != image] >= best).sum()
     return CrossModalRecall(
-        {k: float(100 * np.mean(text_ranks < k)) for k in ks},
-        {k: float(100 * np.mean(image_ranks < k)) for k in ks},
+        text_to_image={k: float(100 * np.mean(text_ranks < k)) for k in ks},
+        image_to_text={k: float(100 * np.mean(image_ranks < k)) for k in ks},
     )
 
 
-def recall_at(ranked: Ranked, relevant: Relevant, k: int) -> Score:
-    """The share of what is relevant that is among the first `k`; the mean over the queries."""
-    return _mean(
-        ranked, relevant, lambda hits, gains: sum(hits[:k]) / len(gains), f"recall@{_positive(k)}"
-    )
+def recall_at(rankings: Rankings, relevant: RelevantIds, k: int) -> Score:
+    """Compute recall@k, 0 to 1: the fraction of the relevant ids among the first `k`.
 
-
-def precision_at(ranked: Ranked, relevant: Relevant, k: int) -> Score:
-    """The share of the first `k` places (not of what was found) that is relevant; the mean over the
-    queries."""
-    return _mean(
-        ranked, relevant, lambda hits, gains: sum(hits[:k]) / k, f"precision@{_positive(k)}"
-    )
-
-
-def mean_reciprocal_rank(ranked: Ranked, relevant: Relevant) -> Score:
-    """One over the rank of the first relevant hit, 0 without one; the mean over the queries."""
-    return _mean(
-        ranked,
-        relevant,
-        lambda hits, gains: 1 / (hits.index(True) + 1) if True in hits else 0.0,
-        "mrr",
-    )
-
-
-def mean_average_precision(ranked: Ranked, relevant: Relevant) -> Score:
-    """The precision at each relevant hit, over all that is relevant; the mean over the queries."""
-
-    def average(hits: list[bool], gains: Mapping[str, float]) -> float:
-        found = np.flatnonzero(hits)
-        return float(np.sum(np.arange(1, len(found) + 1) / (found + 1)) / len(gains))
-
-    return _mean(ranked, relevant, average, "map")
-
-
-def ndcg_at(ranked: Ranked, relevant: Relevant, k: int) -> Score:
-    """Discounted gain of the first `k` over the best that could be (Järvelin and Kekäläinen 2002);
-    the mean.
-
-    Gains count as they are, as in trec_eval.
+    The mean over the queries. Reference implementation: trec_eval (`recall`).
     """
-    discount = 1 / np.log2(np.arange(_positive(k)) + 2)
-    _check(ranked, relevant)
+    _check_k(k)
+    return _mean(rankings, relevant, lambda hits, gains: sum(hits[:k]) / len(gains), f"recall@{k}")
+
+
+def precision_at(rankings: Rankings, relevant: RelevantIds, k: int) -> Score:
+    """Compute precision@k, 0 to 1: the number of relevant ids among the first `k`, over `k`.
+
+    The mean over the queries. Reference implementation: trec_eval (`P`).
+    """
+    _check_k(k)
+    return _mean(rankings, relevant, lambda hits, gains: sum(hits[:k]) / k, f"precision@{k}")
+
+
+def mean_reciprocal_rank(rankings: Rankings, relevant: RelevantIds) -> Score:
+    """Compute MRR, 0 to 1: one over the rank of the first relevant id, 0 without one.
+
+    The mean over the queries. Reference implementation: trec_eval (`recip_rank`).
+    """
+
+    def reciprocal_rank(hits: list[bool], gains: Mapping[str, float]) -> float:
+        return 1 / (hits.index(True) + 1) if True in hits else 0.0
+
+    return _mean(rankings, relevant, reciprocal_rank, "mrr")
+
+
+def mean_average_precision(rankings: Rankings, relevant: RelevantIds) -> Score:
+    """Compute MAP, 0 to 1: the precision at each relevant hit, over the number of relevant ids.
+
+    The mean over the queries. Reference implementation: trec_eval (`map`).
+    """
+
+    def average_precision(hits: list[bool], gains: Mapping[str, float]) -> float:
+        positions = np.flatnonzero(hits)
+        precisions = np.arange(1, len(positions) + 1) / (positions + 1)
+        return float(np.sum(precisions) / len(gains))
+
+    return _mean(rankings, relevant, average_precision, "map")
+
+
+def ndcg_at(rankings: Rankings, relevant: RelevantIds, k: int) -> Score:
+    """Compute nDCG@k, 0 to 1 (Järvelin and Kekäläinen 2002): the mean over the queries.
+
+    Discounted gain of the first `k` over that of the ideal ranking. Gains are used as they are, as
+    in trec_eval (`ndcg_cut`), the reference implementation.
+    """
+    _check_k(k)
+    _check(rankings, relevant)
+    discount = 1 / np.log2(np.arange(k) + 2)  # (k,)
     items = []
-    for ids, right in zip(ranked, relevant, strict=True):
-        gains = _gains(right)
-        found = np.array([gains.get(id, 0.0) for id in ids[:k]])
-        best = np.sort(np.array(list(gains.values())))[::-1][:k]
-        items.append(float(found @ discount[: len(found)] / (best @ discount[: len(best)])))
+    for ids, relevant_ids in zip(rankings, relevant, strict=True):
+        gains = _gains(relevant_ids)
+        retrieved = np.array([gains.get(id, 0.0) for id in ids[:k]])
+        ideal = np.sort(np.array(list(gains.values())))[::-1][:k]
+        dcg = retrieved @ discount[: len(retrieved)]
+        ideal_dcg = ideal @ discount[: len(ideal)]
+        items.append(float(dcg / ideal_dcg))
     return Score(float(np.mean(items)), tuple(items), signature(f"ndcg@{k}"))
 
 
 def _mean(
-    ranked: Ranked,
-    relevant: Relevant,
-    item: Callable[[list[bool], Mapping[str, float]], float],
+    rankings: Rankings,
+    relevant: RelevantIds,
+    item_score: Callable[[list[bool], Mapping[str, float]], float],
     name: str,
 ) -> Score:
-    _check(ranked, relevant)
-    wanted = [_gains(right) for right in relevant]
-    items = [
-        item([id in right for id in ids], right) for ids, right in zip(ranked, wanted, strict=True)
-    ]
-    return Score(float(np.mean(items)), tuple(float(i) for i in items), signature(name))
+    """Average `item_score(is each hit relevant?, gains)` over the queries."""
+    _check(rankings, relevant)
+    items = []
+    for ids, relevant_ids in zip(rankings, relevant, strict=True):
+        gains = _gains(relevant_ids)
+        items.append(item_score([id in gains for id in ids], gains))
+    return Score(float(np.mean(items)), tuple(float(item) for item in items), signature(name))
 
 
-def _gains(right: Collection[str]) -> Mapping[str, float]:
-    """What is relevant with its gain; what a mapping gives no gain is not relevant."""
-    if isinstance(right, Mapping):
-        return {id: float(gain) for id, gain in right.items() if gain > 0}
-    return dict.fromkeys(right, 1.0)
+def _gains(relevant_ids: Collection[str]) -> Mapping[str, float]:
+    """Return id -> gain. An id whose gain is 0 is not relevant."""
+    if isinstance(relevant_ids, Mapping):
+        return {id: float(gain) for id, gain in relevant_ids.items() if gain > 0}
+    return dict.fromkeys(relevant_ids, 1.0)
 
 
-def _check(ranked: Ranked, relevant: Relevant) -> None:
-    if not len(ranked) == len(relevant) > 0:
+def _check(rankings: Rankings, relevant: RelevantIds) -> None:
+    if not len(rankings) == len(relevant) > 0:
         raise InvalidInput(
-            f"There are {len(ranked)} rankings and {len(relevant)} sets of relevant ids."
+            "rankings and relevant must have the same length, at least 1 "
+            f"({len(rankings)} and {len(relevant)})."
         )
-    for place, (ids, right) in enumerate(zip(ranked, relevant, strict=True)):
-        if isinstance(ids, str) or isinstance(right, str):
-            raise InvalidInput(f"Query {place} has a text where a list of ids is needed.")
-        if not _gains(right):
-            raise InvalidInput(f"Query {place} has nothing relevant; leave it out.")
+    for query, (ids, relevant_ids) in enumerate(zip(rankings, relevant, strict=True)):
+        if isinstance(ids, str) or isinstance(relevant_ids, str):
+            raise InvalidInput(f"Query {query} has a text; pass a list of ids.")
+        if not _gains(relevant_ids):
+            raise InvalidInput(f"Query {query} has no relevant ids; leave it out.")
         if len(set(ids)) < len(ids):
-            twice = next(id for id in ids if list(ids).count(id) > 1)
-            raise InvalidInput(f'Query {place} ranks "{twice}" twice; each id needs one place.')
+            duplicate = next(id for id in ids if list(ids).count(id) > 1)
+            raise InvalidInput(f'Query {query} ranks "{duplicate}" twice; keep its best rank.')
 
 
-def _positive(k: int) -> int:
+def _check_k(k: int) -> None:
     if k < 1:
         raise InvalidInput(f"k is {k}; it must be 1 or more.")
-    return k

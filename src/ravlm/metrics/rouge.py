@@ -1,9 +1,8 @@
-"""ROUGE: the overlap with a reference as recall and precision. COCO's ROUGE-L, and ROUGE-1, -2 and
--L of rouge-score.
+"""ROUGE (Lin 2004): COCO's ROUGE-L, and ROUGE-1, -2 and -L of rouge-score.
 
-Lin 2004. The two are told apart because their numbers differ: COCO takes the best recall and the
-best precision of any reference and weighs recall (beta 1.2); rouge-score takes the reference of the
-best F1. Knows no task."""
+The two ROUGE-L differ. COCO takes the best recall and the best precision over all references and
+weights recall (beta 1.2); rouge-score takes the reference with the best F1.
+"""
 
 from __future__ import annotations
 
@@ -18,93 +17,108 @@ from ravlm.metrics.tokenization import TokenizedCorpus, TokenizerName, count_ngr
 from ravlm.records import Score
 
 _BETA = 1.2
-_LETTERS = re.compile("[a-z0-9]+")
+_ROUGE_SCORE_TOKEN = re.compile("[a-z0-9]+")
 
 
 def rouge_l(
     candidates: Sequence[str], references: Sequence[Sequence[str]], tokenize: TokenizerName = "ptb"
 ) -> Score:
-    """COCO's ROUGE-L, 0 to 1: the mean of the items. Equal to pycocoevalcap's `Rouge`."""
+    """Compute COCO's ROUGE-L, 0 to 1: the mean of the items.
+
+    Reference implementation: pycocoevalcap's `Rouge` (equal to 1e-6). Tokenization: Penn Treebank,
+    lower-cased, without punctuation; "zh" for Chinese words, "none" for white space.
+    """
     return corpus_rouge_l(TokenizedCorpus(candidates, references, tokenize))
 
 
-def corpus_rouge_l(texts: TokenizedCorpus) -> Score:
-    """`rouge_l` of texts that are tokenised."""
+def corpus_rouge_l(corpus: TokenizedCorpus) -> Score:
+    """Compute `rouge_l` of texts that are tokenized already."""
     items = []
-    for line, lines in zip(texts.candidate_lines, texts.reference_lines, strict=True):
-        # Single spaces part the words here, as in the reference: no word at all counts as one empty
+    for line, lines in zip(corpus.candidate_lines, corpus.reference_lines, strict=True):
+        # Split at single spaces, as the reference implementation does: an empty text has one empty
         # word.
-        candidate, references = line.split(" "), [reference.split(" ") for reference in lines]
+        candidate = line.split(" ")
+        references = [reference.split(" ") for reference in lines]
         common = [lcs_length(candidate, reference) for reference in references]
         precision = max(common) / len(candidate)
         recall = max(c / len(reference) for c, reference in zip(common, references, strict=True))
-        items.append(
-            (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision)
-            if precision
-            else 0.0
-        )
-    return Score(float(np.mean(items)), tuple(items), texts.signature("rouge-l", f"beta:{_BETA}"))
+        items.append(_f_beta(precision, recall))
+    signature = corpus.signature("rouge-l", f"beta:{_BETA}")
+    return Score(float(np.mean(items)), tuple(items), signature)
 
 
 def rouge(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
-    kind: Literal["1", "2", "L"] = "L",
+    variant: Literal["1", "2", "L"] = "L",
     tokenize: TokenizerName | Literal["rouge"] = "rouge",
 ) -> Score:
-    """F1 of ROUGE-1, -2 or -L, 0 to 1: of the best reference, mean of the items. Equal to
-    rouge-score without stemming.
+    """Compute the F1 of ROUGE-1, -2 or -L, 0 to 1: the best reference, mean of the items.
 
-    `tokenize` "rouge" takes the runs of a to z and digits, as that package does.
+    Reference implementation: rouge-score 0.1.2 without stemming. Tokenization: "rouge" takes the
+    runs of a to z and digits of the lower-cased text, as rouge-score does; or as in `rouge_l`.
     """
-    if kind not in _OVERLAP:
-        raise InvalidInput(f'kind is "{kind}"; allowed: {", ".join(_OVERLAP)}.')
-    if tokenize == "rouge":
-        texts = TokenizedCorpus(candidates, references, "none")
-        read: Callable[[str], list[str]] = lambda line: _LETTERS.findall(line.lower())  # noqa: E731
-    else:
-        texts = TokenizedCorpus(candidates, references, tokenize)
-        read = str.split
-    overlap = _OVERLAP[kind]
+    if variant not in _OVERLAPS:
+        raise InvalidInput(f'variant is "{variant}"; allowed: {", ".join(_OVERLAPS)}.')
+    own_tokens = tokenize == "rouge"
+    corpus = TokenizedCorpus(candidates, references, "none" if tokenize == "rouge" else tokenize)
+    split = _rouge_score_tokens if own_tokens else str.split
+    overlap = _OVERLAPS[variant]
     items = []
-    for line, lines in zip(texts.candidate_lines, texts.reference_lines, strict=True):
-        candidate = read(line)
-        items.append(max(_f1(*overlap(candidate, read(reference))) for reference in lines))
-    signature = texts.signature(f"rouge-{kind.lower()}", "f1").replace(
-        "tokenize:none", f"tokenize:{tokenize}"
-    )
+    for line, lines in zip(corpus.candidate_lines, corpus.reference_lines, strict=True):
+        candidate = split(line)
+        items.append(max(_f1(*overlap(candidate, split(reference))) for reference in lines))
+    signature = corpus.signature(f"rouge-{variant.lower()}", "f1")
+    if own_tokens:
+        signature = signature.replace("tokenize:none", "tokenize:rouge")
     return Score(float(np.mean(items)), tuple(items), signature)
 
 
-def lcs_length(one: Sequence[str], other: Sequence[str]) -> int:
-    """The length of the longest common subsequence; a row of the table is the bits of one number
-    (Hyyrö 2004)."""
-    places: dict[str, int] = {}
-    for place, word in enumerate(one):
-        places[word] = places.get(word, 0) | 1 << place
-    full = (1 << len(one)) - 1
-    row = full
-    for word in other:
-        matches = row & places.get(word, 0)
-        row = ((row + matches) | (row - matches)) & full
-    return len(one) - row.bit_count()
+def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
+    """Return the length of the longest common subsequence.
+
+    A row of the dynamic programming table is kept in the bits of one integer (Hyyrö 2004).
+    """
+    positions: dict[str, int] = {}  # word -> bit mask of its positions in a
+    for index, word in enumerate(a):
+        positions[word] = positions.get(word, 0) | 1 << index
+    all_bits = (1 << len(a)) - 1
+    row = all_bits
+    for word in b:
+        matches = row & positions.get(word, 0)
+        row = ((row + matches) | (row - matches)) & all_bits
+    return len(a) - row.bit_count()
+
+
+def _rouge_score_tokens(text: str) -> list[str]:
+    return _ROUGE_SCORE_TOKEN.findall(text.lower())
+
+
+def _f_beta(precision: float, recall: float) -> float:
+    if not precision:
+        return 0.0
+    return (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision)
 
 
 def _f1(common: int, candidate: int, reference: int) -> float:
     return 2 * common / (candidate + reference) if common else 0.0
 
 
-def _gram_overlap(n: int) -> Callable[[list[str], list[str]], tuple[int, int, int]]:
+# Each overlap returns three numbers: common items, items of the candidate, items of the reference.
+
+
+def _ngram_overlap(n: int) -> Callable[[list[str], list[str]], tuple[int, int, int]]:
     def overlap(candidate: list[str], reference: list[str]) -> tuple[int, int, int]:
-        ours, theirs = (count_ngrams(tokens, n)[-1] for tokens in (candidate, reference))
-        return (ours & theirs).total(), ours.total(), theirs.total()
+        candidate_ngrams = count_ngrams(candidate, n)[-1]
+        reference_ngrams = count_ngrams(reference, n)[-1]
+        common = (candidate_ngrams & reference_ngrams).total()
+        return common, candidate_ngrams.total(), reference_ngrams.total()
 
     return overlap
 
 
-def _common_words(candidate: list[str], reference: list[str]) -> tuple[int, int, int]:
+def _lcs_overlap(candidate: list[str], reference: list[str]) -> tuple[int, int, int]:
     return lcs_length(candidate, reference), len(candidate), len(reference)
 
 
-_OVERLAP = {"1": _gram_overlap(1), "2": _gram_overlap(2), "L": _common_words}
-"""What is common, and how many there are in the candidate and in the reference."""
+_OVERLAPS = {"1": _ngram_overlap(1), "2": _ngram_overlap(2), "L": _lcs_overlap}

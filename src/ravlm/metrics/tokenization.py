@@ -1,8 +1,4 @@
-"""Candidates and references as every text metric takes them: checked, tokenised once, n-grams
-counted once.
-
-Knows no metric, and no task.
-"""
+"""Candidates and references of a text metric: checked, tokenized once, n-grams counted once."""
 
 from __future__ import annotations
 
@@ -10,19 +6,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from ravlm.data.text import ChineseDictionary, split_words
 from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.metrics.ptb_tokenizer import PtbTokenizer
 
 TokenizerName = Literal["ptb", "zh", "none"]
-NgramCounts = tuple[Counter[tuple[str, ...]], ...]
-"""How often each n-gram occurs in a text: a counter for each n, from 1 on."""
+"""How texts are split into tokens: English Penn Treebank, Chinese words, or white space."""
+NgramCounts: TypeAlias = tuple[Counter[tuple[str, ...]], ...]
+"""How often each n-gram occurs in a text: one counter for each n, from 1 on."""
 
 
 class TokenizedCorpus:
-    """`candidates[i]` is compared with each of `references[i]`; all are tokenised by `tokenize`."""
+    """Tokenized candidates and references: `candidates[i]` is compared with each `references[i]`.
+
+    `candidate_lines` and `reference_lines` hold the same tokens joined by spaces.
+    """
 
     def __init__(
         self,
@@ -30,17 +30,17 @@ class TokenizedCorpus:
         references: Sequence[Sequence[str]],
         tokenize: TokenizerName = "ptb",
     ) -> None:
-        """`candidates`: n texts, which may be empty. `references`: n lists of at least one text
-        that is not blank.
+        """Tokenize n candidates, which may be empty, and n lists of references.
 
-        Raises InvalidInput for anything else, and MissingExtra where "zh" lacks its dictionary.
+        Each list needs at least one reference, and none may be blank. Raises InvalidInput for
+        anything else, and MissingExtra if "zh" lacks its dictionary.
         """
-        found = require_texts("candidates", candidates)
-        wanted = require_references(references, len(found))
+        candidate_texts = require_texts("candidates", candidates)
+        reference_texts = require_references(references, len(candidate_texts))
         line = tokenizer(tokenize)
         self.tokenize = tokenize
-        self.candidate_lines = [line(text) for text in found]
-        self.reference_lines = [[line(text) for text in texts] for texts in wanted]
+        self.candidate_lines = [line(text) for text in candidate_texts]
+        self.reference_lines = [[line(text) for text in texts] for texts in reference_texts]
         self.candidates = [text.split() for text in self.candidate_lines]
         self.references = [[text.split() for text in texts] for texts in self.reference_lines]
 
@@ -48,42 +48,46 @@ class TokenizedCorpus:
         return len(self.candidates)
 
     @cached_property
-    def candidate_grams(self) -> list[NgramCounts]:
+    def candidate_ngrams(self) -> list[NgramCounts]:
         """The n-grams of each candidate, n from 1 to 4."""
         return [count_ngrams(tokens) for tokens in self.candidates]
 
     @cached_property
-    def reference_grams(self) -> list[list[NgramCounts]]:
+    def reference_ngrams(self) -> list[list[NgramCounts]]:
         """The n-grams of each reference of each candidate, n from 1 to 4."""
         return [[count_ngrams(tokens) for tokens in texts] for texts in self.references]
 
     def signature(self, metric: str, *details: str) -> str:
-        """What names a score of these texts."""
+        """Return the signature of a score of these texts, with the tokenization."""
         return signature(metric, *details, f"tokenize:{self.tokenize}")
 
 
 def signature(metric: str, *details: str) -> str:
-    """What names a score: the metric, how it was computed, and this package's version."""
+    """Return the signature of a score: metric, parameters and version of ravlm."""
     return "|".join((metric, *details, f"ravlm:{version('ravlm')}"))
 
 
-def count_ngrams(tokens: Sequence[str], most: int = 4) -> NgramCounts:
-    """The n-grams of `tokens`, n from 1 to `most`."""
+def count_ngrams(tokens: Sequence[str], max_n: int = 4) -> NgramCounts:
+    """Count the n-grams of `tokens`, n from 1 to `max_n`."""
     return tuple(
-        Counter(zip(*(tokens[i:] for i in range(n)), strict=False)) for n in range(1, most + 1)
+        Counter(zip(*(tokens[i:] for i in range(n)), strict=False)) for n in range(1, max_n + 1)
     )
 
 
 def tokenizer(tokenize: TokenizerName) -> Callable[[str], str]:
-    """From a text to its tokens with a space between: "ptb" (English, lower-cased, without
-    punctuation), "zh" (Chinese words, the same), "none" (the text as it is)."""
-    if tokenize not in get_args(TokenizerName):
-        allowed = ", ".join(f'"{name}"' for name in get_args(TokenizerName))
-        hint = did_you_mean(str(tokenize), get_args(TokenizerName))
+    """Return a function from a text to its tokens, joined by spaces.
+
+    "ptb": English Penn Treebank tokens, lower-cased, without punctuation. "zh": Chinese words,
+    likewise. "none": the text as it is.
+    """
+    names = get_args(TokenizerName)
+    if tokenize not in names:
+        allowed = ", ".join(f'"{name}"' for name in names)
+        hint = did_you_mean(str(tokenize), names)
         raise InvalidInput(f'tokenize is "{tokenize}"; allowed: {allowed}.{hint}')
     if tokenize == "ptb":
-        penn = PtbTokenizer()
-        return lambda text: " ".join(penn(text))
+        ptb_tokens = PtbTokenizer()
+        return lambda text: " ".join(ptb_tokens(text))
     if tokenize == "zh":
         dictionary = ChineseDictionary()
         return lambda text: " ".join(split_words(text, dictionary))
@@ -91,60 +95,60 @@ def tokenizer(tokenize: TokenizerName) -> Callable[[str], str]:
 
 
 def require_texts(name: str, texts: Iterable[str]) -> list[str]:
-    """`texts` as a list of strings; `name` names them in errors. Raises InvalidInput for what is no
-    list of texts."""
-    if not _is_list(texts):
-        raise InvalidInput(f"{name} is {_shown(texts)}; a list of texts is needed, one an item.")
-    found = list(texts)
-    if not found:
-        raise InvalidInput(f"{name} is empty; at least one text is needed.")
-    for place, text in enumerate(found):
-        if not isinstance(text, str):
-            swapped = (
-                " Are candidates and references swapped?" if isinstance(text, list | tuple) else ""
-            )
-            raise InvalidInput(f"{name}[{place}] is {_shown(text)}; a text is needed.{swapped}")
-    return found
+    """Return `texts` as a list of strings, or raise InvalidInput; `name` stands in the message."""
+    if not _is_sequence(texts):
+        raise InvalidInput(f"{name} is {_describe(texts)}; it must be a list of texts.")
+    items = list(texts)
+    if not items:
+        raise InvalidInput(f"{name} is empty; pass at least one text.")
+    for index, text in enumerate(items):
+        if isinstance(text, str):
+            continue
+        is_list = isinstance(text, list | tuple)
+        hint = " Are candidates and references swapped?" if is_list else ""
+        raise InvalidInput(f"{name}[{index}] is {_describe(text)}; it must be a text.{hint}")
+    return items
 
 
 def require_references(references: Iterable[Iterable[str]], n: int) -> list[list[str]]:
-    """`references` as a list of `n` lists of texts. Raises InvalidInput for anything else, blank
-    texts included."""
-    if not _is_list(references):
+    """Return `references` as `n` non-empty lists of texts that are not blank.
+
+    Raises InvalidInput for anything else.
+    """
+    if not _is_sequence(references):
         raise InvalidInput(
-            f"references is {_shown(references)}; a list of lists of texts is needed."
+            f"references is {_describe(references)}; it must be a list of lists of texts."
         )
-    found = []
-    for place, texts in enumerate(references):
+    lists = []
+    for index, texts in enumerate(references):
+        name = f"references[{index}]"
         if isinstance(texts, str):
             raise InvalidInput(
-                f"references[{place}] is {_shown(texts)}; a list of texts is needed, even for one reference. "
-                "Are candidates and references swapped?"
+                f"{name} is {_describe(texts)}; it must be a list of texts, even for one "
+                "reference. Are candidates and references swapped?"
             )
         if isinstance(texts, Sequence) and not texts:
-            raise InvalidInput(
-                f"references[{place}] is empty; give that item a reference, or leave the item out."
-            )
-        found.append(require_texts(f"references[{place}]", texts))
-        for which, text in enumerate(found[-1]):
+            raise InvalidInput(f"{name} is empty; add a reference, or leave the item out.")
+        lists.append(require_texts(name, texts))
+        for position, text in enumerate(lists[-1]):
             if not text.strip():
                 raise InvalidInput(
-                    f"references[{place}][{which}] is blank; drop it, or drop the item."
+                    f"{name}[{position}] is blank; remove it, or leave the item out."
                 )
-    if len(found) != n:
+    if len(lists) != n:
         raise InvalidInput(
-            f"There are {n} candidates and {len(found)} lists of references; each needs the other."
+            f"candidates and references must have the same length ({n} and {len(lists)})."
         )
-    return found
+    return lists
 
 
-def _is_list(value: Any) -> bool:
-    """Whether it has items in an order, and is no text."""
+def _is_sequence(value: Any) -> bool:
+    """Return whether `value` has items in an order and is not a text."""
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
 
 
-def _shown(value: Any) -> str:
-    """A value in an error: its type, and how it begins."""
+def _describe(value: Any) -> str:
+    """Return the type of a value and how it begins, for messages."""
     kind = "the text" if isinstance(value, str) else type(value).__name__
-    begin = repr(value)
-    return f"{kind} {begin[:40]}{'…' if len(begin) > 40 else ''}"
+    text = repr(value)
+    return f"{kind} {text[:40]}{'…' if len(text) > 40 else ''}"

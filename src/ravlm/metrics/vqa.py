@@ -1,9 +1,9 @@
-"""How right short answers are: soft accuracy of VQA, exact match, F1 of words, containment. Knows
-no model and no task.
+"""Accuracy of short answers: VQA soft accuracy, exact match, token F1, containment.
 
-All normalise first by the published rules of the VQA evaluation (Antol et al. 2015, Goyal et al.
-2017): punctuation, number words, articles and contractions. Chinese answers lose their punctuation
-and compare character by character."""
+All of them first normalize answers by the published rules of the VQA evaluation (Antol et al. 2015,
+Goyal et al. 2017): punctuation, number words, articles and contractions. Chinese answers lose their
+punctuation and are compared character by character.
+"""
 
 from __future__ import annotations
 
@@ -24,164 +24,168 @@ from ravlm.metrics.tokenization import (
 )
 from ravlm.records import Score
 
-AnswerWords = TokenizerName | Literal["answer"]
-"""How answers fall into words: "answer" (normalised, Chinese by characters), or as captions do."""
+AnswerTokenizer = TokenizerName | Literal["answer"]
+"""How answers are tokenized: "answer" (normalized, Chinese by characters), or like captions."""
 
-_MARKS = ';/[]"{}()=+\\_-><@`,?!'
-_THOUSANDS = re.compile(r"\d,\d")
-_STOP = re.compile(r"\.(?!\d)")
-_HAN_MARKS = re.compile("[，。！？；：、“”‘’（）《》【】…·]")
-_WORD = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
-_NUMBERS = dict(
-    zip(
-        (
-            "none",
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-        ),
-        ("0", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"),
-        strict=True,
-    )
-)
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_THOUSANDS_SEPARATOR = re.compile(r"\d,\d")
+_PERIOD = re.compile(r"\.(?!\d)")
+_CHINESE_PUNCTUATION = re.compile("[，。！？；：、“”‘’（）《》【】…·]")
+_ANSWER_TOKEN = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
+_DIGITS = {
+    "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5",
+    "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
+}  # fmt: skip
 _ARTICLES = ("a", "an", "the")
-_FULL = """
-    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
-    he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
-    needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've
-    somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll
-    that's there'd there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've
-    we've weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's
-    who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've
-    you'll you're you've
+_CORRECT_CONTRACTIONS = """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've
+    hasn't haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't
+    mightn't've might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't
+    she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd
+    someone'd've someone'll someone's something'd something'd've something'll that's there'd
+    there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've
+    we've weren't what'll what're what's what've when's where'd where's where've who'd who'd've
+    who'll who's who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll
+    y'all'd've you'd you'd've you'll you're you've
 """
 _CONTRACTIONS = {
-    word[:place] + word[place + 1 :]: word
-    for word in _FULL.split()
-    for place, character in enumerate(word)
+    word[:i] + word[i + 1 :]: word
+    for word in _CORRECT_CONTRACTIONS.split()
+    for i, character in enumerate(word)
     if character == "'"
 } | {"somebody'd": "somebodyd"}
-"""Contractions that lack one of their apostrophes, and the one that the published rules take
-apart."""
+"""Misspelled -> correct: contractions that lack one apostrophe, and one oddity of the rules."""
 
 
 def normalize_answer(text: str) -> str:
-    """`text` as the VQA evaluation compares it: lower-cased, no punctuation, no articles, numbers
-    as digits."""
+    """Return `text` as the VQA evaluation compares it.
+
+    Lower case, no punctuation, no articles, numbers as digits.
+
+        normalize_answer("The two dogs.")    # "2 dogs"
+    """
     text = text.replace("\n", " ").replace("\t", " ").strip()
-    joined = _THOUSANDS.search(text) is not None
-    plain = text
-    for mark in _MARKS:
+    has_thousands = _THOUSANDS_SEPARATOR.search(text) is not None
+    result = text
+    for mark in _PUNCTUATION:
         if mark in text:
-            plain = plain.replace(
-                mark, "" if joined or f"{mark} " in text or f" {mark}" in text else " "
-            )
-    plain = _HAN_MARKS.sub(" ", _STOP.sub("", plain))
-    words = (_NUMBERS.get(word, word) for word in plain.lower().split())
+            at_word_edge = f"{mark} " in text or f" {mark}" in text
+            result = result.replace(mark, "" if has_thousands or at_word_edge else " ")
+    result = _CHINESE_PUNCTUATION.sub(" ", _PERIOD.sub("", result))
+    words = (_DIGITS.get(word, word) for word in result.lower().split())
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def vqa_accuracy(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
-    """Soft accuracy, 0 to 1: an answer is right as far as three of the other people gave it, each
-    left out in turn.
+    """Compute VQA accuracy, 0 to 1; the mean of the items.
 
-    `references[i]` are the answers of all people asked (ten in VQA), equal ones repeated. Of fewer
-    than four, all the others must agree; one answer alone counts as in `exact_match`."""
-    return _mean(candidates, references, _soft, "vqa-accuracy")
+    An answer is fully correct if three of the other annotators gave it, averaged over leaving out
+    each annotator. `references[i]`: the answers of all annotators (ten in VQA), duplicates
+    included. With fewer than four, all others must agree; a single answer counts as in
+    `exact_match`. Reference implementation: the published rules of the VQA evaluation, which does
+    not normalize when all annotators agree. Tokenization: none, answers are compared as normalized.
+    """
+    return _mean(candidates, references, _soft_accuracy, "vqa-accuracy")
 
 
 def exact_match(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
-    """1 where the answer is one of the right ones, else 0; the mean of the items."""
+    """Compute the fraction of answers that equal a reference after normalization, 0 to 1.
+
+    Tested against arithmetic on paper.
+    """
     return _mean(
-        candidates, references, lambda answer, right: float(answer in right), "exact-match"
+        candidates, references, lambda answer, correct: float(answer in correct), "exact-match"
     )
 
 
 def containment(
-    candidates: Sequence[str], references: Sequence[Sequence[str]], words_more: int | None = None
+    candidates: Sequence[str],
+    references: Sequence[Sequence[str]],
+    max_extra_words: int | None = None,
 ) -> Score:
-    """1 where the words of a right answer stand in the text one after another, else 0; the mean of
-    the items.
+    """Compute the fraction of texts that contain a reference as consecutive words, 0 to 1.
 
-    `words_more`: the text may have so many words more than the answer; without it, any number.
+    `max_extra_words`: how many words the text may have besides those of the reference; None for any
+    number. Tested against arithmetic on paper. Tokenization: words of the normalized text, Chinese
+    by characters.
     """
 
-    def contains(text: str, right: list[str]) -> float:
-        words = _pieces(text)
-        for answer in map(_pieces, right):
-            longer = len(words) - len(answer)
-            within = words_more is None or longer <= words_more
-            if (
-                answer
-                and within
-                and any(words[i : i + len(answer)] == answer for i in range(longer + 1))
-            ):
-                return 1.0
-        return 0.0
+    def contains(text: str, correct: list[str]) -> float:
+        tokens = _answer_tokens(text)
+        return float(any(_contains(tokens, _answer_tokens(a), max_extra_words) for a in correct))
 
-    return _mean(
-        candidates,
-        references,
-        contains,
-        f"containment-{'any' if words_more is None else words_more}",
-    )
+    limit = "any" if max_extra_words is None else max_extra_words
+    return _mean(candidates, references, contains, f"containment-{limit}")
 
 
 def token_f1(
-    candidates: Sequence[str], references: Sequence[Sequence[str]], tokenize: AnswerWords = "answer"
+    candidates: Sequence[str],
+    references: Sequence[Sequence[str]],
+    tokenize: AnswerTokenizer = "answer",
 ) -> Score:
-    """F1 of the words, 0 to 1: with the right answer that is nearest; the mean of the items."""
+    """Compute the F1 of the tokens with the best reference, 0 to 1; the mean of the items.
+
+    Tested against arithmetic on paper. Tokenization: "answer" takes the words of the normalized
+    text, Chinese by characters; or as in `bleu`.
+    """
     if tokenize == "answer":
         return _mean(
             candidates,
             references,
-            lambda text, right: max(_f1(_pieces(text), _pieces(answer)) for answer in right),
+            lambda text, correct: max(
+                _f1(_answer_tokens(text), _answer_tokens(answer)) for answer in correct
+            ),
             "token-f1",
         )
-    texts = TokenizedCorpus(candidates, references, tokenize)
+    corpus = TokenizedCorpus(candidates, references, tokenize)
     items = [
-        max(_f1(c, r) for r in right)
-        for c, right in zip(texts.candidates, texts.references, strict=True)
+        max(_f1(candidate, reference) for reference in item_references)
+        for candidate, item_references in zip(corpus.candidates, corpus.references, strict=True)
     ]
-    return Score(float(np.mean(items)), tuple(items), texts.signature("token-f1"))
+    return Score(float(np.mean(items)), tuple(items), corpus.signature("token-f1"))
 
 
 def _mean(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
-    item: Callable[[str, list[str]], float],
+    item_score: Callable[[str, list[str]], float],
     name: str,
 ) -> Score:
-    found = [normalize_answer(text) for text in require_texts("candidates", candidates)]
-    wanted = [
+    """Average `item_score(answer, correct answers)` of the normalized texts."""
+    answers = [normalize_answer(text) for text in require_texts("candidates", candidates)]
+    correct_answers = [
         [normalize_answer(text) for text in texts]
-        for texts in require_references(references, len(found))
+        for texts in require_references(references, len(answers))
     ]
-    items = tuple(item(answer, right) for answer, right in zip(found, wanted, strict=True))
+    items = tuple(
+        item_score(answer, correct)
+        for answer, correct in zip(answers, correct_answers, strict=True)
+    )
+    # The spelling "normalise" is kept: signatures of earlier scores stay comparable.
     return Score(float(np.mean(items)), items, signature(name, "normalise:vqa"))
 
 
-def _soft(answer: str, right: list[str]) -> float:
-    if len(right) == 1:
-        return float(answer == right[0])
-    needed = min(3, len(right) - 1)
-    same = right.count(answer)
-    return float(np.mean([min(1.0, (same - (one == answer)) / needed) for one in right]))
+def _soft_accuracy(answer: str, correct: list[str]) -> float:
+    if len(correct) == 1:
+        return float(answer == correct[0])
+    quorum = min(3, len(correct) - 1)
+    num_equal = correct.count(answer)
+    accuracies = [min(1.0, (num_equal - (answer == annotation)) / quorum) for annotation in correct]
+    return float(np.mean(accuracies))
 
 
-def _pieces(text: str) -> list[str]:
-    """The words of a normalised answer; each Chinese character is one."""
-    return _WORD.findall(text)
+def _contains(tokens: list[str], answer: list[str], max_extra_words: int | None) -> bool:
+    num_extra = len(tokens) - len(answer)
+    if not answer or (max_extra_words is not None and num_extra > max_extra_words):
+        return False
+    return any(tokens[i : i + len(answer)] == answer for i in range(num_extra + 1))
 
 
-def _f1(ours: list[str], theirs: list[str]) -> float:
-    common = (Counter(ours) & Counter(theirs)).total()
-    return 2 * common / (len(ours) + len(theirs)) if common else 0.0
+def _answer_tokens(text: str) -> list[str]:
+    """Return the words of a normalized answer; each Chinese character is one."""
+    return _ANSWER_TOKEN.findall(text)
+
+
+def _f1(candidate: list[str], reference: list[str]) -> float:
+    common = (Counter(candidate) & Counter(reference)).total()
+    return 2 * common / (len(candidate) + len(reference)) if common else 0.0
