@@ -1,297 +1,285 @@
-"""The fused generator: captions written by a model of ours that looks at the picture and reads the
-evidence.
+"""The captioner: a model of ours that looks at the image, reads the evidence and writes a caption.
 
-A folder of `save`: the model as Transformers saves it, its tokenizer, and generator.json, which
-says how it is fed. What it can't write (answers that must be read, talk) goes to the generator it
-is given for that. Knows no knowledge base."""
+`save` writes a folder with the model as Transformers saves it, its tokenizer, and generator.json,
+which holds the settings. The fallback generator does the tasks that a captioner cannot do."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ravlm import runtime
-from ravlm.config import from_mapping, to_mapping
 from ravlm.data.facts import entity_name, parse_facts
 from ravlm.data.lexical_overlap import content_words
 from ravlm.encoders.hub_files import quiet
-from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.errors import InvalidInput, NotFound
 from ravlm.files import STARTER, atomic_write
 from ravlm.generation.base import Generator, Request, abstain
+from ravlm.generation.captioner.model_interface import ModelInterface
 from ravlm.generation.captioner.modeling import CaptionerModel, load_model
-from ravlm.generation.captioner.processing import ProcessorSources, SourceReader, StarterSources
-from ravlm.generation.captioner.tokenizer import sentence
+from ravlm.generation.captioner.processing import (
+    CaptionerProcessor,
+    StarterProcessor,
+    TransformersProcessor,
+)
+from ravlm.generation.captioner.settings import (
+    SETTINGS_FILE,
+    CaptionerSettings,
+    read_settings,
+    write_settings,
+)
+from ravlm.generation.captioner.tokenizer import detokenize
 from ravlm.generation.consensus_caption import likeness
 from ravlm.records import Answer, Entry, Hit, Modality
 from ravlm.retrieval.query_adapter import QueryAdapter
 
-SETTINGS, READING = "generator.json", "text"
-"""How it is fed; the folder of its text tower's tokenizer."""
 STARTER_GENERATOR = STARTER / "generator"
-"""The generator that comes with the package."""
-_MOST_CITATIONS = 3
+"""The captioner that comes with the package."""
+_MAX_CITATIONS = 3
 
 
-@dataclass(frozen=True)
-class CaptionerSettings:
-    """How a fused model is fed and asked."""
+class Beam(NamedTuple):
+    """One of the texts that beam search found."""
 
-    sources: Literal["starter", "processor"] = "starter"
-    image_size: int = 260
-    beams: int = 3
-    length_penalty: float = 1.0
-    most_words: int = 24
-    budget: int = 240
-    """Tokens of evidence a request."""
-    reads: Modality = "image"
-    """See `Generator.reads`."""
-    most_unknown: float = 0.15
-    """Evidence with a larger share of words that the model can't write is left to the other
-    generator."""
-    agreement: float = 0.0
-    """What agreement with the evidence counts beside the mean log-probability of a word, when the
-    best of the beams is chosen."""
-    least_sure: float = 0.0
-    """A mean probability of a word; a caption below it is no better than a guess, and what the
-    first of the evidence says is given in its place."""
-    trained_on: tuple[str, ...] = field(default=())
-    """What it was trained on, for people."""
+    text: str
+    score: float
+    """Mean log-probability of a token."""
 
 
-class CaptionerGenerator(Generator):
-    """Captions by a `CaptionerModel`; other tasks by `others`."""
+class CaptionerGenerator(ModelInterface, Generator):
+    """Captions by a `CaptionerModel`; other tasks by the `fallback` generator.
 
-    name = "fused"
+    It is trained like a Transformers model (`ModelInterface`).
 
-    @property
-    def network(self) -> CaptionerModel:
-        return self.model
+    >>> generator = CaptionerGenerator.load("runs/captioner")
+    >>> generator.generate([Request("caption", image="cat.jpg")])[0].text
+    """
 
-    @property
-    def reads(self) -> Modality:  # type: ignore[override]
-        return self.settings.reads
+    name = "captioner"
 
     def __init__(
         self,
         model: CaptionerModel,
         tokenizer: Any,
-        sources: SourceReader,
-        settings: CaptionerSettings = CaptionerSettings(),
-        others: Generator | None = None,
+        processor: CaptionerProcessor,
+        settings: CaptionerSettings = CaptionerSettings(),  # noqa: B008 frozen
+        fallback: Generator | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.sources = model.eval(), tokenizer, sources
-        self.settings, self.others = settings, others
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.settings = settings
+        self.fallback = fallback
         self.adapter: QueryAdapter | None = None
-        """Where it looks for evidence, if that was trained."""
+        """Moves queries to where the evidence helps most, if `ravlm train retriever` learned it."""
 
-    def query(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
+    @property
+    def evidence_modality(self) -> Modality:  # type: ignore[override]
+        return self.settings.evidence_modality
+
+    def adapt_query(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
         return vectors if self.adapter is None else self.adapter(vectors, fingerprint)
 
     @classmethod
-    def load(cls, folder: str | Path, others: Generator | None = None) -> CaptionerGenerator:
-        """The generator of a folder that `save` wrote. Strict: a missing or a left-over weight is
-        an error."""
-        from transformers import AutoImageProcessor, AutoTokenizer
+    def load(cls, folder: str | Path, fallback: Generator | None = None) -> CaptionerGenerator:
+        """Load a captioner from a folder that `save` wrote.
+
+        Raises NotFound if the folder has no captioner, BrokenData if a weight is missing or
+        unexpected."""
+        from transformers import AutoTokenizer
 
         folder = Path(folder)
-        if not (folder / SETTINGS).is_file():
+        if not (folder / SETTINGS_FILE).is_file():
             raise NotFound(
-                f'"{folder}" is no fused generator: it has no {SETTINGS}. Train one: ravlm train generator'
+                f'"{folder}" is not a captioner: it has no {SETTINGS_FILE}. '
+                "Train one with: ravlm train generator"
             )
-        settings = from_mapping(CaptionerSettings, _read(folder / SETTINGS), str(folder / SETTINGS))
+        settings = read_settings(folder)
         model = load_model(folder)
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        sources: SourceReader = StarterSources(settings.image_size)
-        if settings.sources != "starter":
-            processor = AutoImageProcessor.from_pretrained(
-                str(folder), local_files_only=True, backend="pil"
-            )
-            own = (folder / READING).is_dir()
-            reading = (
-                AutoTokenizer.from_pretrained(str(folder / READING), local_files_only=True)
-                if own
-                else None
-            )
-            sources = ProcessorSources(processor, tokenizer, reading)
-        generator = cls(model, tokenizer, sources, settings, others)
+        processor: CaptionerProcessor
+        if settings.processor == "starter":
+            processor = StarterProcessor(settings.image_size)
+        else:
+            processor = TransformersProcessor.load(folder, tokenizer)
+        generator = cls(model, tokenizer, processor, settings, fallback)
         generator.adapter = QueryAdapter.load(folder)
         return generator
 
     def save(self, folder: str | Path) -> None:
-        """Write it as a folder, whole or not at all."""
-        with atomic_write(folder) as aside:
-            aside.mkdir()
+        """Write the captioner to a folder, completely or not at all."""
+        with atomic_write(folder) as temporary:
+            temporary.mkdir()
             with quiet():
-                self.model.save_pretrained(aside)
-            self.tokenizer.save_pretrained(aside)
-            if isinstance(self.sources, ProcessorSources):
-                self.sources.image_processor.save_pretrained(aside)
-                if self.sources.reading is not None:
-                    self.sources.reading.save_pretrained(aside / READING)
+                self.model.save_pretrained(temporary)
+            self.tokenizer.save_pretrained(temporary)
+            if isinstance(self.processor, TransformersProcessor):
+                self.processor.save(temporary)
             if self.adapter is not None:
-                self.adapter.save(aside)
-            (aside / SETTINGS).write_text(
-                json.dumps(to_mapping(self.settings), indent=1) + "\n", encoding="utf-8"
-            )
+                self.adapter.save(temporary)
+            write_settings(self.settings, temporary)
 
-    def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """Captions together, in one batch; the rest by the other generator."""
-        own = [request.task == "caption" and self._can_say(request) for request in requests]
-        rest = [request for request, is_own in zip(requests, own, strict=True) if not is_own]
-        if rest and self.others is None:
+    @overload
+    def generate(self, requests: Sequence[Request]) -> list[Answer]: ...
+    @overload
+    def generate(self, requests: None = None, **inputs: Any) -> Tensor: ...
+    def generate(self, requests: Sequence[Request] | None = None, **inputs: Any) -> Any:
+        """Answer requests: captions in one batch, other tasks by the fallback generator.
+
+        With the model's inputs instead (`pixel_values=`, ...) it is `CaptionerModel.generate` and
+        returns token ids."""
+        if requests is None:
+            return self.model.generate(**inputs)
+        is_own = [request.task == "caption" and self._can_caption(request) for request in requests]
+        pairs = list(zip(requests, is_own, strict=True))
+        delegated = [request for request, own in pairs if not own]
+        if delegated and self.fallback is None:
             raise InvalidInput(
-                f'This fused generator writes captions only, and was asked to "{rest[0].task}"; take '
-                'generator="extractive", or an instruction model.'
+                f'A captioner only writes captions and cannot do "{delegated[0].task}". Use '
+                'generator="extractive", or an instruction-tuned model.'
             )
-        written = iter(
-            self._captions(
-                [request for request, is_own in zip(requests, own, strict=True) if is_own]
-            )
-        )
-        answered = iter(self.others.generate(rest) if self.others and rest else [])
-        return [next(written) if is_own else next(answered) for is_own in own]
+        captions = iter(self._caption([request for request, own in pairs if own]))
+        answers = iter(self.fallback.generate(delegated) if self.fallback and delegated else [])
+        return [next(captions) if own else next(answers) for own in is_own]
 
-    def _can_say(self, request: Request) -> bool:
-        """Whether the model has the words for what the evidence speaks of; a base of another manner
-        or language than it was trained on is left to the other generator, which speaks as the base
-        does."""
+    def _can_caption(self, request: Request) -> bool:
+        """Whether the vocabulary covers the evidence, or there is no fallback.
+
+        A base with another vocabulary or language than the training data is left to the fallback
+        generator, which copies the wording of the base."""
         unknown = self.tokenizer.unk_token_id
-        if self.others is None or unknown is None or not request.evidence.hits:
+        if self.fallback is None or unknown is None or not request.evidence.hits:
             return True
-        texts = [text for hit in request.evidence.hits for text in told(hit)]
-        ids = [
-            i for some in self.tokenizer(texts, add_special_tokens=False)["input_ids"] for i in some
-        ]
-        return ids.count(unknown) <= self.settings.most_unknown * len(ids)
+        texts = [text for hit in request.evidence.hits for text in hit_captions(hit)]
+        token_ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        num_tokens = sum(len(ids) for ids in token_ids)
+        num_unknown = sum(ids.count(unknown) for ids in token_ids)
+        return num_unknown <= self.settings.max_unknown * num_tokens
 
-    def _captions(self, requests: Sequence[Request]) -> list[Answer]:
-        shown = [request for request in requests if request.image is not None]
-        if not shown:
-            return [abstain(request, "there is no picture") for request in requests]
-        said = [[told(hit)[0] for hit in request.evidence.hits] for request in shown]
-        given = self.sources.pictures(
-            [request.image for request in shown if request.image is not None]
-        )
-        given |= self.sources.evidence(said, self.settings.budget)
-        if self.model.fusion.needs_evidence_scores and "evidence_mask" in given:
-            given["evidence_scores"] = _scores([request.evidence.hits for request in shown])
-        beams = self.write(given, shown[0].seed)
-        chosen = [self._chosen(request, some) for request, some in zip(shown, beams, strict=True)]
-        found = iter(
-            (request, text, math.exp(score))
-            for request, (text, score) in zip(shown, chosen, strict=True)
-        )
-        return [
-            self._answer(*next(found))
-            if request.image is not None
-            else abstain(request, "there is no picture")
-            for request in requests
-        ]
+    def _caption(self, requests: Sequence[Request]) -> list[Answer]:
+        answers = [abstain(request, "there is no image") for request in requests]
+        rows = [row for row, request in enumerate(requests) if request.image is not None]
+        if rows:
+            batch = [requests[row] for row in rows]
+            beams = self.beam_search(self._inputs(batch), batch[0].seed)
+            for row, request, request_beams in zip(rows, batch, beams, strict=True):
+                best = self._best_beam(request, request_beams)
+                answers[row] = self._answer(request, best.text, math.exp(best.score))
+        return answers
+
+    def _inputs(self, requests: Sequence[Request]) -> dict[str, Tensor]:
+        """Return the model's inputs for requests with an image."""
+        hits = [request.evidence.hits for request in requests]
+        images = [request.image for request in requests if request.image is not None]
+        captions = [[hit_captions(hit)[0] for hit in row] for row in hits]
+        inputs = self.processor.image_inputs(images)
+        inputs |= self.processor.evidence_inputs(captions, self.settings.max_evidence_tokens)
+        if self.model.fusion.needs_evidence_scores and "evidence_mask" in inputs:
+            inputs["evidence_scores"] = _pad_scores(hits)
+        return inputs
 
     @torch.no_grad()
-    def write(self, given: dict[str, torch.Tensor], seed: int = 0) -> list[list[tuple[str, float]]]:
-        """The beams for each of a batch of the model's inputs, likeliest first: texts, and the mean
-        log-probability of a word."""
-        settings, unknown = self.settings, self.tokenizer.unk_token_id
+    def beam_search(self, inputs: dict[str, Tensor], seed: int = 0) -> list[list[Beam]]:
+        """Return the beams for each row of the model's inputs, most likely first."""
+        settings = self.settings
+        unknown, end = self.tokenizer.unk_token_id, self.tokenizer.eos_token_id
         torch.manual_seed(seed)
-        given = {name: value.to(self.model.device) for name, value in given.items()}
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         with runtime.autocast(self.model.device):
-            found = self.model.generate(
-                **given, num_beams=settings.beams, num_return_sequences=settings.beams,
-                max_new_tokens=settings.most_words, do_sample=False,
-                length_penalty=settings.length_penalty, return_dict_in_generate=True, output_scores=True,
-                suppress_tokens=None if unknown in (None, self.tokenizer.eos_token_id) else [unknown],
-            )  # fmt: skip
-        texts = [
-            sentence(self.tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True))
-            if settings.sources == "starter"
-            else self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-            for ids in found.sequences
-        ]
-        scores = getattr(found, "sequences_scores", None)
-        likely = [0.0] * len(texts) if scores is None else scores.float().tolist()
-        return [
-            list(some)
-            for some in zip(*[iter(zip(texts, likely, strict=True))] * settings.beams, strict=True)
-        ]
+            output = self.model.generate(
+                **inputs,
+                num_beams=settings.num_beams,
+                num_return_sequences=settings.num_beams,
+                max_new_tokens=settings.max_new_tokens,
+                do_sample=False,
+                length_penalty=settings.length_penalty,
+                return_dict_in_generate=True,
+                output_scores=True,
+                suppress_tokens=None if unknown in (None, end) else [unknown],
+            )
+        texts = [self._decode(ids) for ids in output.sequences]
+        sequence_scores = getattr(output, "sequences_scores", None)  # None for a single beam
+        scores = [0.0] * len(texts) if sequence_scores is None else sequence_scores.float().tolist()
+        beams = [Beam(text, score) for text, score in zip(texts, scores, strict=True)]
+        size = settings.num_beams
+        return [beams[start : start + size] for start in range(0, len(beams), size)]
 
-    def _chosen(self, request: Request, beams: Sequence[tuple[str, float]]) -> tuple[str, float]:
-        """The best of the beams: likely, and in agreement with what the evidence says."""
+    def _decode(self, ids: Tensor) -> str:
+        if self.settings.processor == "starter":
+            return detokenize(self.tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True))
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def _best_beam(self, request: Request, beams: Sequence[Beam]) -> Beam:
+        """Return the beam with the highest likelihood plus agreement with the evidence."""
         evidence = request.evidence
-        said = [
-            (w, text)
-            for h, w in zip(evidence.hits, evidence.weights, strict=True)
-            for text in saying(h.entry)
+        captions = [
+            (weight, caption)
+            for hit, weight in zip(evidence.hits, evidence.weights, strict=True)
+            for caption in entry_captions(hit.entry)
         ]
-        if not said or not self.settings.agreement:
+        if not captions or not self.settings.agreement_weight:
             return beams[0]
-        weights = np.array([weight for weight, _ in said]) + 1e-6
-        agreed = likeness([text for text, _ in beams], [text for _, text in said]) @ (
-            weights / weights.sum()
-        )
-        total = np.array([score for _, score in beams]) + self.settings.agreement * agreed
-        return beams[int(total.argmax())]
+        weights = np.array([weight for weight, _ in captions]) + 1e-6
+        similarity = likeness([beam.text for beam in beams], [text for _, text in captions])
+        agreement = similarity @ (weights / weights.sum())  # (beams,)
+        likelihood = np.array([beam.score for beam in beams])
+        return beams[int((likelihood + self.settings.agreement_weight * agreement).argmax())]
 
-    def _answer(self, request: Request, text: str, likelihood: float) -> Answer:
+    def _answer(self, request: Request, text: str, probability: float) -> Answer:
+        """Return the answer; `probability` is the mean of a token."""
         if not text:
             return abstain(request, "the generator wrote nothing")
         hits = request.evidence.hits
         trace = {
             **request.evidence.trace,
             "generator": self.name,
-            "mean probability of a word": round(likelihood, 4),
+            "mean token probability": round(probability, 4),
         }
-        cited, found = tuple(_resting_on(text, hits)), told(hits[0])[0] if hits else ""
-        if found and likelihood < self.settings.least_sure:
-            text, cited, trace["unsure; it would write"] = found, (hits[0].entry.id,), text
-        return Answer(text, hits, cited, round(min(1.0, likelihood), 4), False, trace)
+        citations = tuple(_supporting_entries(text, hits))
+        retrieved = hit_captions(hits[0])[0] if hits else ""
+        if retrieved and probability < self.settings.confidence_threshold:
+            trace["unsure caption"] = text
+            text = retrieved
+            citations = (hits[0].entry.id,)
+        return Answer(text, hits, citations, round(min(1.0, probability), 4), False, trace)
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BrokenData(f'"{path}" is no JSON: {error}.') from None
+def entry_captions(entry: Entry) -> list[str]:
+    """Return the captions of an entry: its sentences, else its name, else its first text.
+
+    There is at least one; it is empty for an entry without text."""
+    sentences = [fact.value for text in entry.texts for fact in parse_facts(text) if not fact.key]
+    return sentences or [text for text in (entity_name(entry), entry.text) if text][:1] or [""]
 
 
-def saying(entry: Entry) -> list[str]:
-    """What an entry says about its picture: its free sentences, else its name, else all its
-    words."""
-    free = [fact.value for text in entry.texts for fact in parse_facts(text) if not fact.key]
-    return free or [text for text in (entity_name(entry), entry.text) if text][:1] or [""]
+def hit_captions(hit: Hit) -> list[str]:
+    """Return the captions of a hit: the matching text if a text matched, else the entry's."""
+    if hit.part.modality != "text":
+        return entry_captions(hit.entry)
+    sentences = [fact.value for fact in parse_facts(hit.part.text) if not fact.key]
+    return sentences or entry_captions(hit.entry)
 
 
-def told(hit: Hit) -> list[str]:
-    """What a hit says about its picture: the text that was found, where one was, else all that the
-    entry says."""
-    found = (
-        [fact.value for fact in parse_facts(hit.part.text) if not fact.key]
-        if hit.part.modality == "text"
-        else []
-    )
-    return found or saying(hit.entry)
-
-
-def _scores(hits: Sequence[Sequence[Hit]]) -> torch.Tensor:
-    """Scores (n, k) of the hits, -inf where a request has fewer."""
-    scores = np.full((len(hits), max(len(some) for some in hits)), -np.inf, np.float32)
-    for row, some in enumerate(hits):
-        scores[row, : len(some)] = [hit.score for hit in some]
+def _pad_scores(hits: Sequence[Sequence[Hit]]) -> Tensor:
+    """Return the scores (n, k) of the hits, -inf where a request has fewer."""
+    scores = np.full((len(hits), max(len(row) for row in hits)), -np.inf, np.float32)
+    for i, row in enumerate(hits):
+        scores[i, : len(row)] = [hit.score for hit in row]
     return torch.from_numpy(scores)
 
 
-def _resting_on(text: str, hits: Sequence[Hit]) -> list[str]:
-    """The entries that share most words with the text by what was read of them, likeliest first."""
+def _supporting_entries(text: str, hits: Sequence[Hit]) -> list[str]:
+    """Return the ids of the entries whose captions share the most words with `text`."""
     words = content_words(text)
-    shared = [(len(words & content_words(" ".join(told(hit)))), hit.entry.id) for hit in hits]
-    return [name for count, name in sorted(shared, key=lambda pair: -pair[0]) if count][
-        :_MOST_CITATIONS
+    counts = [
+        (len(words & content_words(" ".join(hit_captions(hit)))), hit.entry.id) for hit in hits
     ]
+    ranked = sorted(counts, key=lambda pair: -pair[0])
+    return [entry_id for count, entry_id in ranked if count][:_MAX_CITATIONS]

@@ -101,12 +101,11 @@ class InputEncoder(nn.Module):
             if states.ndim == 4:
                 states = states.flatten(2).transpose(1, 2)  # (n, c, h, w) of a CNN -> (n, h w, c)
         assert states is not None
-        states = states.to(self._dtype)
         if self.image_stage is not None:
             edge = math.isqrt(states.shape[1])
-            grid = states.transpose(1, 2).unflatten(2, (edge, edge))  # (n, 208, edge, edge)
-            states = self.image_stage.grid(grid).flatten(2).transpose(1, 2)
-        image = self.image_projection(states) + self.type_embeddings.weight[_IMAGE]
+            grid = states.to(self._dtype).transpose(1, 2).unflatten(2, (edge, edge))
+            states = self.image_stage.grid(grid).flatten(2).transpose(1, 2)  # (n, p, 1280)
+        image = self.image_projection(states.to(self._dtype)) + self.type_embeddings.weight[_IMAGE]
         if self.position_embeddings is None:
             return image
         return image + self.position_embeddings.weight[: image.shape[1]]

@@ -1,16 +1,13 @@
-"""Pictures and texts as the fused model takes them: through the starter's backbones, or a
-checkpoint's processors.
-
-Siblings have the verbs `pictures` and `evidence`. Knows no knowledge base.
-"""
+"""Processors: images and texts of evidence as inputs of a `CaptionerModel`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,142 +18,172 @@ from ravlm.data.images import load_image
 from ravlm.data.parallel import parallel_map
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
 from ravlm.encoders.starter.config import StarterConfig
-from ravlm.encoders.starter.gloss import Glosser, read_glossary
-from ravlm.files import STARTER
+from ravlm.encoders.starter.gloss import Glosser, starter_glosser
+from ravlm.encoders.starter.preprocessing import load_pixels
 from ravlm.generation.token_budget import fair_share
 from ravlm.records import ImageSource
 
-_KEPT = 20_000
-"""Texts whose states are remembered; a caption's are some 10 kB in half precision."""
+T = TypeVar("T")
+_CACHE_SIZE = 20_000
+"""Texts whose states are cached; a caption's take some 10 kB in half precision."""
+_IMAGE_BATCH = 8
+_EVIDENCE_TOKENIZER = "text"
+"""Folder of the text tower's tokenizer, within the captioner's."""
 
 
-class SourceReader(ABC):
-    """Makes the model's inputs."""
+class CaptionerProcessor(ABC):
+    """Turns images and texts into model inputs."""
 
     @abstractmethod
-    def pictures(self, images: Sequence[ImageSource]) -> dict[str, Tensor]:
-        """Inputs that show n pictures."""
+    def image_inputs(self, images: Sequence[ImageSource]) -> dict[str, Tensor]:
+        """Return the inputs for n images."""
 
     @abstractmethod
-    def evidence(self, texts: Sequence[Sequence[str]], budget: int) -> dict[str, Tensor]:
-        """Inputs that hold the texts of each request's entries, at most `budget` tokens a request;
-        {} for none."""
+    def evidence_inputs(self, texts: Sequence[Sequence[str]], max_tokens: int) -> dict[str, Tensor]:
+        """Return the inputs for the texts of each request's entries.
+
+        A request gets at most `max_tokens` tokens, shared among its entries. Without any text the
+        result is {}."""
 
 
-class StarterSources(SourceReader):
-    """What the last stage of the starter's image network reads, and token states, by ONNX Runtime.
+class StarterProcessor(CaptionerProcessor):
+    """The starter's backbones in ONNX Runtime.
 
-    States of texts are kept in a bounded memory that can be thrown away at any time.
-    """
+    An image becomes the input of the image network's last stage, a text its token states, which
+    are cached."""
 
-    def __init__(self, size: int = StarterConfig().image_size, kept: int = _KEPT) -> None:
-        self.size, self._kept = size, kept
-        self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
+    def __init__(
+        self, image_size: int = StarterConfig().image_size, cache_size: int = _CACHE_SIZE
+    ) -> None:
+        self.image_size = image_size
+        self._cache_size = cache_size
+        self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
 
     @cached_property
-    def _image(self) -> ImageBackbone:
+    def _image_backbone(self) -> ImageBackbone:
         return ImageBackbone()
 
     @cached_property
-    def _text(self) -> TextBackbone:
+    def _text_backbone(self) -> TextBackbone:
         return TextBackbone()
 
     @cached_property
     def _glosser(self) -> Glosser:
-        return Glosser(read_glossary(STARTER / "glossary.tsv"), self._text.ranks)
+        return starter_glosser(self._text_backbone.ranks)
 
-    def pictures(self, images: Sequence[ImageSource]) -> dict[str, Tensor]:
-        def pixels(image: ImageSource) -> np.ndarray:
-            loaded = load_image(image, edge=self.size)
-            return np.asarray(
-                loaded.resize((self.size, self.size), resample=3)
-            )  # squashed, bicubic
+    def image_inputs(self, images: Sequence[ImageSource]) -> dict[str, Tensor]:
+        pixels = np.stack(_load_all(lambda image: load_pixels(image, self.image_size), images))
+        run = self._image_backbone.session.run
+        grids = [
+            run(["trunk"], {"pixels": pixels[i : i + _IMAGE_BATCH]})[0]
+            for i in range(0, len(pixels), _IMAGE_BATCH)
+        ]
+        states = torch.from_numpy(np.concatenate(grids)).flatten(2).transpose(1, 2)
+        return {"image_states": states}  # (n, positions, 208)
 
-        ready = np.stack(
-            list(
-                parallel_map(
-                    pixels, images, workers=runtime.cpu_count(), lookahead=2 * runtime.cpu_count()
-                )
-            )
-        )
-        run = self._image.session.run
-        trunk = np.concatenate(
-            [run(["trunk"], {"pixels": ready[i : i + 8]})[0] for i in range(0, len(ready), 8)]
-        )
-        return {"image_states": torch.from_numpy(trunk).flatten(2).transpose(1, 2)}
-
-    def evidence(self, texts: Sequence[Sequence[str]], budget: int) -> dict[str, Tensor]:
+    def evidence_inputs(self, texts: Sequence[Sequence[str]], max_tokens: int) -> dict[str, Tensor]:
         if not any(texts):
             return {}
-        states = iter(self.states([text for some in texts for text in some]))
-        rows = [[next(states) for _ in some] for some in texts]
-        return packed(
-            [
-                [s[:n] for s, n in zip(r, fair_share([len(s) for s in r], budget), strict=True)]
-                for r in rows
-            ]
-        )
+        states = iter(self.text_states([text for row in texts for text in row]))
+        rows = [[next(states) for _ in row] for row in texts]
+        return pad_evidence([_truncate(row, max_tokens) for row in rows])
 
-    def states(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The last token states of each text, (pieces, 384) in half precision."""
-        missing = list(dict.fromkeys(text for text in texts if text not in self._memory))
+    def text_states(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the last token states of each text, (tokens, 384) in half precision."""
+        missing = list(dict.fromkeys(text for text in texts if text not in self._cache))
         if missing:
-            lengths = self._text.lengths(glossed := [self._glosser.gloss(text) for text in missing])
-            for rows, (values,) in self._text.run(glossed, ["states"]):
-                for row, value in zip(rows, values, strict=True):
-                    self._memory[missing[row]] = value[: lengths[row]].astype(np.float16)
-        found = [self._memory[text] for text in texts]
+            self._encode(missing)
+        states = [self._cache[text] for text in texts]
         for text in texts:
-            self._memory.move_to_end(text)
-        while len(self._memory) > self._kept:
-            self._memory.popitem(last=False)
-        return found
+            self._cache.move_to_end(text)
+        while len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+        return states
+
+    def _encode(self, texts: Sequence[str]) -> None:
+        glossed = [self._glosser.gloss(text) for text in texts]
+        lengths = self._text_backbone.lengths(glossed)
+        for rows, (states,) in self._text_backbone.run(glossed, ["states"]):
+            for row, text_states in zip(rows, states, strict=True):
+                self._cache[texts[row]] = text_states[: lengths[row]].astype(np.float16)
 
 
-class ProcessorSources(SourceReader):
-    """Pixels by a checkpoint's image processor, tokens by the tokenizer of its text tower
-    (`reading`), or else by that of its decoder."""
+class TransformersProcessor(CaptionerProcessor):
+    """A checkpoint's image processor, and the tokenizer of the text tower or else the decoder."""
 
-    def __init__(self, image_processor: Any, tokenizer: Any, reading: Any = None) -> None:
-        self.image_processor, self.reading = image_processor, reading
-        self._tokenizer = tokenizer if reading is None else reading
+    def __init__(
+        self, image_processor: Any, tokenizer: Any, evidence_tokenizer: Any = None
+    ) -> None:
+        self.image_processor = image_processor
+        self.evidence_tokenizer = evidence_tokenizer
+        self._tokenizer = tokenizer if evidence_tokenizer is None else evidence_tokenizer
 
-    def pictures(self, images: Sequence[ImageSource]) -> dict[str, Tensor]:
-        loaded = list(
-            parallel_map(
-                load_image, images, workers=runtime.cpu_count(), lookahead=2 * runtime.cpu_count()
-            )
+    @classmethod
+    def load(cls, folder: Path, tokenizer: Any) -> TransformersProcessor:
+        """Load the processor of a captioner's folder; `tokenizer` is the decoder's."""
+        from transformers import AutoImageProcessor, AutoTokenizer
+
+        image_processor = AutoImageProcessor.from_pretrained(
+            str(folder), local_files_only=True, backend="pil"
         )
+        evidence_tokenizer = None
+        if (folder / _EVIDENCE_TOKENIZER).is_dir():
+            evidence_tokenizer = AutoTokenizer.from_pretrained(
+                str(folder / _EVIDENCE_TOKENIZER), local_files_only=True
+            )
+        return cls(image_processor, tokenizer, evidence_tokenizer)
+
+    def save(self, folder: Path) -> None:
+        """Write the processor into a captioner's folder."""
+        self.image_processor.save_pretrained(folder)
+        if self.evidence_tokenizer is not None:
+            self.evidence_tokenizer.save_pretrained(folder / _EVIDENCE_TOKENIZER)
+
+    def image_inputs(self, images: Sequence[ImageSource]) -> dict[str, Tensor]:
+        loaded = _load_all(load_image, images)
         return {
             "pixel_values": self.image_processor(images=loaded, return_tensors="pt")["pixel_values"]
         }
 
-    def evidence(self, texts: Sequence[Sequence[str]], budget: int) -> dict[str, Tensor]:
+    def evidence_inputs(self, texts: Sequence[Sequence[str]], max_tokens: int) -> dict[str, Tensor]:
         if not any(texts):
             return {}
-        rows = [
-            [self._tokenizer(text, truncation=True)["input_ids"] for text in some] for some in texts
-        ]
-        cut = [
-            [ids[:n] for ids, n in zip(r, fair_share([len(i) for i in r], budget), strict=True)]
-            for r in rows
-        ]
-        given = packed([[np.array(ids)[:, None] for ids in row] for row in cut])
+        rows = [[self._token_ids(text) for text in row] for row in texts]
+        inputs = pad_evidence([_truncate(row, max_tokens) for row in rows])
         return {
-            "evidence_ids": given["evidence_states"][..., 0].long(),
-            "evidence_mask": given["evidence_mask"],
+            "evidence_ids": inputs["evidence_states"][..., 0].long(),
+            "evidence_mask": inputs["evidence_mask"],
         }
 
+    def _token_ids(self, text: str) -> np.ndarray:
+        """Return the tokens of a text as an array (tokens, 1)."""
+        return np.array(self._tokenizer(text, truncation=True)["input_ids"])[:, None]
 
-def packed(rows: Sequence[Sequence[np.ndarray]]) -> dict[str, Tensor]:
-    """States (pieces, width) of each entry of each request as one tensor (n, k, longest, width), 0
-    where there is nothing, and the mask (n, k, longest)."""
-    k = max(len(row) for row in rows)
-    longest = max((len(states) for row in rows for states in row), default=1)
-    width = next(states.shape[1] for row in rows for states in row)
-    found = np.zeros((len(rows), k, max(longest, 1), width), np.float32)
-    mask = np.zeros(found.shape[:3], bool)
+
+def pad_evidence(rows: Sequence[Sequence[np.ndarray]]) -> dict[str, Tensor]:
+    """Pad the states (tokens, width) of each entry of each request to one tensor.
+
+    Returns `evidence_states` (n, k, max_length, width), 0 for padding, and `evidence_mask`
+    (n, k, max_length)."""
+    num_entries = max(len(row) for row in rows)
+    max_length = max((len(entry) for row in rows for entry in row), default=1)
+    width = next(entry.shape[1] for row in rows for entry in row)
+    states = np.zeros((len(rows), num_entries, max(max_length, 1), width), np.float32)
+    mask = np.zeros(states.shape[:3], bool)
     for i, row in enumerate(rows):
-        for j, states in enumerate(row):
-            found[i, j, : len(states)], mask[i, j, : len(states)] = states, True
-    return {"evidence_states": torch.from_numpy(found), "evidence_mask": torch.from_numpy(mask)}
+        for j, entry in enumerate(row):
+            states[i, j, : len(entry)] = entry
+            mask[i, j, : len(entry)] = True
+    return {"evidence_states": torch.from_numpy(states), "evidence_mask": torch.from_numpy(mask)}
+
+
+def _truncate(entries: Sequence[np.ndarray], max_tokens: int) -> list[np.ndarray]:
+    """Cut the entries of a request so that they have at most `max_tokens` tokens in all."""
+    lengths = fair_share([len(entry) for entry in entries], max_tokens)
+    return [entry[:length] for entry, length in zip(entries, lengths, strict=True)]
+
+
+def _load_all(load: Callable[[ImageSource], T], images: Sequence[ImageSource]) -> list[T]:
+    """Load images in parallel, in order."""
+    workers = runtime.cpu_count()
+    return list(parallel_map(load, images, workers=workers, lookahead=2 * workers))
