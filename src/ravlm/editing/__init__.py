@@ -1,1 +1,1 @@
-"""Pictures changed by an instruction: an instruction, a picture and evidence in, a picture out."""
+"""Edit images by instruction, steered by retrieved examples."""

@@ -1,40 +1,48 @@
-"""From a name or a folder to an editor, and to what finds its regions. Knows which there are."""
+"""Load editors and segmenters by name. Each implementation is imported on first use."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ravlm.editing.base import Editor
-from ravlm.editing.rule_based.editor import LocalEditor
-from ravlm.editing.segmentation import Segmenter, StarterSegmenter
-from ravlm.errors import InvalidInput, nearest
+from ravlm.errors import InvalidInput, did_you_mean
+
+if TYPE_CHECKING:
+    from ravlm.editing.rule_based.segmentation import Segmenter
 
 EditorName: TypeAlias = "str | os.PathLike[str] | Editor"
+"""A name that `load_editor` accepts, or an editor."""
+BUILT_IN_EDITOR = "local"
+BUILT_IN_SEGMENTER = "starter"
 
 
 def load_editor(
     name: EditorName,
-    segmenter: str | os.PathLike[str] = "starter",
+    segmenter: str | os.PathLike[str] = BUILT_IN_SEGMENTER,
     progress: Callable[[int, int], None] | None = None,
 ) -> Editor:
-    """The editor "local", one of diffusers by folder or hub name (owner/model), or an Editor as it
-    is.
+    """Load the editor `name`.
 
-    `segmenter`: what finds the local editor's regions: "starter", or a model of Transformers by
-    folder or hub name. `progress(done, steps)`: called after each step of a pipeline of diffusers.
-    Raises InvalidInput for a name that is none of these, and what the editor's own loading raises.
+    It is "local" (rules, offline), a diffusers pipeline by folder or hub name (owner/model), or an
+    `Editor`, which is returned as it is. `segmenter` finds the regions of the local editor, see
+    `load_segmenter`. `progress(step, steps)` is called after each step of a diffusers pipeline.
+
+    Raises InvalidInput for any other name. A pipeline is loaded on its first use.
     """
     if isinstance(name, Editor):
         return name
-    if str(name) == "local":
-        return LocalEditor(load_segmenter(segmenter))
-    _check(str(name), "editor", "local")
-    if str(segmenter) != "starter":
+    if str(name) == BUILT_IN_EDITOR:
+        from ravlm.editing.rule_based.editor import RuleBasedEditor
+
+        return RuleBasedEditor(load_segmenter(segmenter))
+    _check_name(str(name), "editor", BUILT_IN_EDITOR)
+    if str(segmenter) != BUILT_IN_SEGMENTER:
         raise InvalidInput(
-            f'The segmenter "{segmenter}" is for the editor local; the editor "{name}" takes none.'
+            f'The editor "{name}" takes no segmenter (got "{segmenter}"). '
+            "Segmenters are for the local editor."
         )
     from ravlm.editing.diffusion import DiffusionEditor
 
@@ -42,18 +50,21 @@ def load_editor(
 
 
 def load_segmenter(name: str | os.PathLike[str]) -> Segmenter:
-    """The segmenter "starter", or a CLIPSeg or OWL-ViT model of Transformers by folder or hub
-    name."""
-    if str(name) == "starter":
+    """Load the segmenter "starter", or a CLIPSeg, OWL-ViT or OWLv2 by folder or hub name."""
+    if str(name) == BUILT_IN_SEGMENTER:
+        from ravlm.editing.rule_based.starter_segmenter import StarterSegmenter
+
         return StarterSegmenter()
-    _check(str(name), "segmenter", "starter")
-    from ravlm.editing.segmenters import load_hub_segmenter
+    _check_name(str(name), "segmenter", BUILT_IN_SEGMENTER)
+    from ravlm.editing.rule_based.text_segmenters import load_text_segmenter
 
-    return load_hub_segmenter(name)
+    return load_text_segmenter(name)
 
 
-def _check(name: str, what: str, own: str) -> None:
+def _check_name(name: str, family: str, built_in: str) -> None:
+    """Raise InvalidInput unless `name` is a folder or looks like a hub name."""
     if not Path(name).expanduser().is_dir() and name.count("/") != 1:
         raise InvalidInput(
-            f'The {what} is "{name}"; allowed: {own}, a folder, or a hub name (owner/model).{nearest(name, [own])}'
+            f'The {family} is "{name}"; allowed: {built_in}, a folder, or a hub name (owner/model).'
+            f"{did_you_mean(name, [built_in])}"
         )

@@ -1,7 +1,6 @@
-"""What every editor is given and gives: a picture, an instruction and retrieved pictures in, a
-picture out.
+"""Interface of the editors: an image, an instruction and retrieved examples to an edited image.
 
-The model retrieves, the editor edits. Knows no knowledge base.
+The model retrieves, the editor edits. Knows no knowledge base and no implementation.
 """
 
 from __future__ import annotations
@@ -9,48 +8,42 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
-
 from ravlm.data.images import load_image
 from ravlm.records import Edit, Hit, ImageSource
 
 
 @dataclass(frozen=True)
 class EditRequest:
-    """One picture to change: everything an editor may look at."""
+    """One image to edit: everything that an editor may use."""
 
     image: ImageSource
     instruction: str
+    """In English or Chinese."""
     evidence: tuple[Hit, ...] = ()
-    """What was retrieved for it, best first; those with a picture can steer the edit."""
+    """Retrieved entries, best first. Those with an image can steer the edit."""
     seed: int = 0
+    """For editors that sample."""
 
 
 class Editor(ABC):
-    """Pictures, instructions and evidence to pictures. Implementations are siblings beside this
-    file."""
+    """Edits images by instruction. `ravlm.editing.auto.load_editor` loads one by name."""
 
     name: str
 
     @abstractmethod
-    def wanted(self, instruction: str) -> str:
-        """The words to search pictures by that would steer this edit; empty where none are
-        needed."""
+    def retrieval_query(self, instruction: str) -> str:
+        """Return the text to search example images with; empty if the edit needs no examples."""
 
     @abstractmethod
     def edit(self, request: EditRequest) -> Edit:
-        """The changed picture, of the upright input's size (a crop's apart), with its transparency.
+        """Return the edited image, upright, with the size and the transparency of the input.
 
-        Nothing that can't be done is done by half: then the image equals the input, the region is
-        None, and `understood` says why and what can be asked."""
-
-
-def refused(request: EditRequest, sentence: str) -> Edit:
-    """The edit that does nothing, and says why."""
-    return Edit(load_image(request.image, form="own"), understood=sentence)
+        Only a crop changes the size. An edit is done in full or not at all: if a part of the
+        instruction can't be done, the image equals the input, the region is None, and `understood`
+        says why and what can be asked for instead.
+        """
 
 
-def everywhere(image: Image.Image) -> np.ndarray:
-    """The region that is the whole picture."""
-    return np.ones((image.height, image.width), bool)
+def unchanged(request: EditRequest, reason: str) -> Edit:
+    """Return an edit that changes nothing, for the given reason."""
+    return Edit(load_image(request.image, mode="original"), understood=reason)

@@ -1,9 +1,9 @@
-"""Editors of diffusers: any pipeline that changes a picture by an instruction, by folder or hub
-name.
+"""Editor that runs a diffusers pipeline: InstructPix2Pix, Flux Kontext, Qwen-Image-Edit and others.
 
-InstructPix2Pix, Flux Kontext, Qwen-Image-Edit and their like. Retrieved pictures go along where the
-pipeline takes more than one. Nothing of a checkpoint is run, and weights must be safetensors. Knows
-no regions: what was changed is read off."""
+Any pipeline that edits an image by a prompt, by folder or hub name. Retrieved images are passed on
+to pipelines that take several. No code of a checkpoint is run, and weights must be safetensors. The
+region of an edit is read off the pixels that changed.
+"""
 
 from __future__ import annotations
 
@@ -19,58 +19,63 @@ from PIL import Image
 
 from ravlm import runtime
 from ravlm.data.images import load_image
-from ravlm.editing.base import Editor, EditRequest, refused
-from ravlm.editing.rule_based.mask_refinement import reduced
+from ravlm.editing.base import Editor, EditRequest, unchanged
+from ravlm.editing.resize import downscale
 from ravlm.encoders.hub_files import find_folder
 from ravlm.errors import InvalidInput, Mismatch, MissingExtra
 from ravlm.records import Edit, Hit
 
-MANY: dict[str, str] = {
+MULTI_IMAGE_ARGUMENTS: dict[str, str] = {
     "QwenImageEditPlusPipeline": "image",
     "Flux2Pipeline": "image",
     "Flux2KleinPipeline": "image",
     "OmniGenPipeline": "input_images",
 }
-"""Pipelines that take several pictures, the one to change first, and by which argument."""
-_CHANGED = 0.05
-"""A pixel is changed where a channel differs by more than this share of its range."""
-_MULTIPLE = 32
-"""Sides of what a pipeline works on are multiples of this."""
+"""Pipelines that take several images -> the argument for them; the image to edit comes first."""
+MIN_CHANGE = 0.05 * 255
+"""A pixel belongs to the region if one of its channels changes by more than this."""
+SIDE_MULTIPLE = 32
+"""The sides of an image that a pipeline works on are multiples of this."""
 
 
 @dataclass(frozen=True)
 class DiffusionOptions:
-    """How a pipeline is run. None leaves a value to the pipeline."""
+    """Options of a pipeline run. None keeps the pipeline's default.
+
+    Raises InvalidInput for values out of range.
+    """
 
     steps: int = 20
     strength: float | None = None
-    """How far from the picture it may go, 0 to 1; only for pipelines that take it."""
-    guidance: float | None = None
-    """How strictly the instruction is followed."""
-    faithfulness: float | None = None
-    """How strictly the picture is kept (InstructPix2Pix's `image_guidance_scale`)."""
-    edge: int = 768
-    """Longer side in pixels of what it works on; the result is brought back to the picture's
-    size."""
-    references: int = 2
-    """Retrieved pictures that go along, at most, where the pipeline takes some."""
+    """How far the result may move from the input, 0 to 1. Not every pipeline takes it."""
+    guidance_scale: float | None = None
+    """How closely the instruction is followed."""
+    image_guidance_scale: float | None = None
+    """How closely the input image is followed (InstructPix2Pix)."""
+    max_side: int = 768
+    """Longer side in pixels of the image the pipeline works on. The result is scaled back."""
+    max_references: int = 2
+    """Maximum number of retrieved images passed to a pipeline that takes several."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("steps", 1, 1000),
-            ("edge", _MULTIPLE, 4096),
-            ("references", 0, 16),
-        ):
+        limits = {
+            "steps": (1, 1000),
+            "max_side": (SIDE_MULTIPLE, 4096),
+            "max_references": (0, 16),
+        }
+        for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; allowed: {low} to {high}.")
         if self.strength is not None and not 0 < self.strength <= 1:
-            raise InvalidInput(f"strength is {self.strength}; allowed: above 0, to 1.")
+            raise InvalidInput(f"strength is {self.strength}; allowed: above 0, up to 1.")
 
 
 class DiffusionEditor(Editor):
-    """A pipeline of diffusers. `progress(done, steps)` is called after each step, and
-    `preview(image)`, where it is given and the pipeline's state can be looked at, with the picture
-    as it is then."""
+    """A diffusers pipeline.
+
+    `progress(step, steps)` is called after each step, and so is `preview(image)` with the decoded
+    intermediate image, if the pipeline exposes its latents.
+    """
 
     def __init__(
         self,
@@ -79,24 +84,29 @@ class DiffusionEditor(Editor):
         progress: Callable[[int, int], None] | None = None,
         preview: Callable[[Image.Image], None] | None = None,
     ) -> None:
-        self.name, self.options = str(name), options or DiffusionOptions()
-        self._progress, self._preview = progress, preview
+        self.name = str(name)
+        self.options = options or DiffusionOptions()
+        self._progress = progress
+        self._preview = preview
 
     @cached_property
     def pipeline(self) -> Any:
-        """The pipeline, loaded. Raises MissingExtra, NotFound, or Mismatch for one that does not
-        edit."""
+        """The loaded pipeline.
+
+        Raises MissingExtra, NotFound, or Mismatch for one that does not edit images.
+        """
         try:
             from diffusers import DiffusionPipeline
         except ImportError:
             raise MissingExtra("diffusers", "edit", f'The editor "{self.name}"') from None
-        folder, device = find_folder(self.name), runtime.device()
+        folder = find_folder(self.name)
         if not (folder / "model_index.json").is_file():
             raise Mismatch(
-                f'"{self.name}" is no pipeline of diffusers: there is no model_index.json in it.'
+                f'"{self.name}" is not a diffusers pipeline: it has no model_index.json.'
             )
+        device = runtime.device()
         try:
-            loaded = DiffusionPipeline.from_pretrained(
+            pipeline = DiffusionPipeline.from_pretrained(
                 str(folder),
                 dtype=runtime.inference_dtype(device),
                 local_files_only=True,
@@ -107,76 +117,87 @@ class DiffusionEditor(Editor):
             raise Mismatch(
                 f'The pipeline "{self.name}" can\'t be loaded: {reason.rstrip(".")}.'
             ) from None
-        takes = inspect.signature(type(loaded).__call__).parameters
-        if (
-            "prompt" not in takes
-            or "mask_image" in takes
-            or not {"image", "input_images"} & set(takes)
-        ):
+        if not _edits_by_prompt(pipeline):
             raise Mismatch(
-                f'"{self.name}" is a {type(loaded).__name__}, which does not change a picture by words; take one that '
-                "does, an InstructPix2Pix say."
+                f'"{self.name}" is a {type(pipeline).__name__}, which does not edit an image by a '
+                "prompt. Use one that does, such as an InstructPix2Pix."
             )
-        loaded.set_progress_bar_config(disable=True)
-        return loaded.to(device)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline.to(device)
 
-    def wanted(self, instruction: str) -> str:
-        return (
-            instruction if self.options.references and type(self.pipeline).__name__ in MANY else ""
-        )
+    @property
+    def _multi_image_argument(self) -> str | None:
+        """The argument for several images; None if the pipeline takes one."""
+        return MULTI_IMAGE_ARGUMENTS.get(type(self.pipeline).__name__)
+
+    def retrieval_query(self, instruction: str) -> str:
+        if self.options.max_references and self._multi_image_argument:
+            return instruction
+        return ""
 
     def edit(self, request: EditRequest) -> Edit:
-        import torch
-
-        image = load_image(request.image, form="alpha")
-        colours = image.convert("RGB")
-        small = _fitting(colours, self.options.edge)
-        argument = MANY.get(type(self.pipeline).__name__)
-        shown = [hit for hit in request.evidence if hit.entry.image is not None] if argument else []
-        used = tuple(shown[: self.options.references])
-        given = (
-            [small, *(_fitting(_picture(hit), self.options.edge) for hit in used)]
-            if argument
-            else small
-        )
-        with torch.no_grad():
-            made = self.pipeline(
-                **{argument or "image": given},
-                **self._settings(small, request.seed),
-                prompt=request.instruction,
-            ).images[0]
-        after = made.convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
-        difference = np.abs(np.asarray(after, np.int16) - np.asarray(colours, np.int16)).max(axis=2)
-        if not difference.any():
-            sentence = f"The pipeline {type(self.pipeline).__name__} changed nothing; say it in other words."
-            return refused(request, sentence)
+        image = load_image(request.image, mode="keep_alpha")
+        before = image.convert("RGB")
+        references = self._references(request.evidence)
+        after = self._run(before, references, request).resize(image.size, Image.Resampling.LANCZOS)
+        change = np.abs(np.asarray(after, np.int16) - np.asarray(before, np.int16)).max(axis=2)
+        pipeline = type(self.pipeline).__name__
+        if not change.any():
+            return unchanged(
+                request, f"The pipeline {pipeline} changed nothing. Rephrase the instruction."
+            )
         if image.mode == "RGBA":
             after.putalpha(image.getchannel("A"))
-        sentence = f'Given as it stands to {type(self.pipeline).__name__} of "{self.name}": {request.instruction}'
-        return Edit(after, difference > _CHANGED * 255, used, sentence)
+        message = f'Passed unchanged to {pipeline} ("{self.name}"): {request.instruction}'
+        return Edit(after, change > MIN_CHANGE, references, message)
 
-    def _settings(self, small: Image.Image, seed: int) -> dict[str, Any]:
-        """The arguments that this pipeline takes, of those that are set."""
+    def _references(self, evidence: tuple[Hit, ...]) -> tuple[Hit, ...]:
+        """Return the retrieved entries whose images the pipeline gets."""
+        if self._multi_image_argument is None:
+            return ()
+        hits = [hit for hit in evidence if hit.entry.image is not None]
+        return tuple(hits[: self.options.max_references])
+
+    def _run(
+        self, image: Image.Image, references: tuple[Hit, ...], request: EditRequest
+    ) -> Image.Image:
         import torch
 
-        o = self.options
-        wished = {
-            "num_inference_steps": o.steps,
-            "strength": o.strength,
-            "guidance_scale": o.guidance,
-            "image_guidance_scale": o.faithfulness,
+        small = _fit(image, self.options.max_side)
+        images: Any = small
+        if self._multi_image_argument:
+            examples = [load_image(hit.entry.image) for hit in references if hit.entry.image]
+            images = [small, *(_fit(example, self.options.max_side) for example in examples)]
+        arguments = self._arguments(small, request.seed)
+        arguments[self._multi_image_argument or "image"] = images
+        with torch.no_grad():
+            output = self.pipeline(prompt=request.instruction, **arguments)
+        return output.images[0].convert("RGB")
+
+    def _arguments(self, small: Image.Image, seed: int) -> dict[str, Any]:
+        """Return the options that are set and that this pipeline takes."""
+        import torch
+
+        options = self.options
+        arguments = {
+            "num_inference_steps": options.steps,
+            "strength": options.strength,
+            "guidance_scale": options.guidance_scale,
+            "image_guidance_scale": options.image_guidance_scale,
             "height": small.height,
             "width": small.width,
             "generator": torch.Generator("cpu").manual_seed(seed),
             "callback_on_step_end": self._after_step if self._progress or self._preview else None,
         }
-        takes = inspect.signature(type(self.pipeline).__call__).parameters
-        if o.strength is not None and "strength" not in takes:
+        parameters = _parameters(self.pipeline)
+        if options.strength is not None and "strength" not in parameters:
             raise InvalidInput(
-                f"{type(self.pipeline).__name__} takes no strength; leave it at None."
+                f"{type(self.pipeline).__name__} takes no strength. Leave it at None."
             )
         return {
-            name: value for name, value in wished.items() if value is not None and name in takes
+            name: value
+            for name, value in arguments.items()
+            if value is not None and name in parameters
         }
 
     def _after_step(
@@ -186,22 +207,26 @@ class DiffusionEditor(Editor):
             self._progress(step + 1, pipeline.num_timesteps)
         latents = values.get("latents")
         if self._preview and latents is not None and latents.ndim == 4:
-            decoded = pipeline.vae.decode(
-                latents / pipeline.vae.config.scaling_factor, return_dict=False
-            )[0]
-            self._preview(
-                pipeline.image_processor.postprocess(decoded.detach(), output_type="pil")[0]
-            )
+            scaled = latents / pipeline.vae.config.scaling_factor
+            decoded = pipeline.vae.decode(scaled, return_dict=False)[0].detach()
+            self._preview(pipeline.image_processor.postprocess(decoded, output_type="pil")[0])
         return values
 
 
-def _fitting(image: Image.Image, edge: int) -> Image.Image:
-    """`image` no longer than `edge`, its sides multiples of what pipelines take."""
-    small = reduced(image, edge)
-    width, height = (max(_MULTIPLE, side // _MULTIPLE * _MULTIPLE) for side in small.size)
+def _parameters(pipeline: Any) -> set[str]:
+    return set(inspect.signature(type(pipeline).__call__).parameters)
+
+
+def _edits_by_prompt(pipeline: Any) -> bool:
+    parameters = _parameters(pipeline)
+    takes_image = bool({"image", "input_images"} & parameters)
+    return "prompt" in parameters and "mask_image" not in parameters and takes_image
+
+
+def _fit(image: Image.Image, max_side: int) -> Image.Image:
+    """Scale `image` to at most `max_side`, with sides that are multiples of `SIDE_MULTIPLE`."""
+    small = downscale(image, max_side)
+    width, height = (
+        max(SIDE_MULTIPLE, side // SIDE_MULTIPLE * SIDE_MULTIPLE) for side in small.size
+    )
     return small.resize((width, height))
-
-
-def _picture(hit: Hit) -> Image.Image:
-    assert hit.entry.image is not None  # those without were left out
-    return load_image(hit.entry.image)

@@ -1,0 +1,1 @@
+"""The offline editor: instructions parsed by rules, regions segmented, colors changed in OKLab."""

@@ -1,7 +1,8 @@
-"""Pixels in a perceptual space and back: OKLab (Ottosson 2020), in which equal steps look equal.
+"""OKLab (Ottosson 2020): a perceptual color space in which equal distances look equal.
 
-L runs from 0 (black) to 1 (white); a is green to red, b blue to yellow, both about -0.4 to 0.4.
-Knows no regions."""
+L runs from 0 (black) to 1 (white); a is green to red and b blue to yellow, both from about -0.4 to
+0.4. Knows no regions.
+"""
 
 from __future__ import annotations
 
@@ -23,47 +24,55 @@ _TO_LAB = np.array(
     ],
     np.float32,
 )
-_FROM_LAB, _FROM_CONES = np.linalg.inv(_TO_LAB), np.linalg.inv(_TO_CONES)
-_STEPS = 4095
-"""Steps of the table that takes light back to sRGB: finer than a pixel's 255."""
+_FROM_LAB = np.linalg.inv(_TO_LAB)
+_FROM_CONES = np.linalg.inv(_TO_CONES)
+_GAMMA_STEPS = 4095
+"""Steps of the table from linear light to sRGB: finer than the 255 of a pixel."""
+_GAMUT_TOLERANCE = 1e-3
+_GAMUT_ROUNDS = 8
+"""Bisection steps when chroma is reduced to fit into sRGB."""
 
 
 def to_oklab(pixels: np.ndarray) -> np.ndarray:
-    """sRGB pixels, uint8 (..., 3), to OKLab, float32 (..., 3)."""
+    """Convert sRGB pixels, uint8 (..., 3), to OKLab, float32 (..., 3)."""
     levels = np.arange(256, dtype=np.float32) / 255
-    table = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4).astype(
-        np.float32
-    )
-    return np.cbrt(table[pixels] @ _TO_CONES.T) @ _TO_LAB.T
+    dark = levels / 12.92
+    bright = ((levels + 0.055) / 1.055) ** 2.4
+    linear = np.where(levels <= 0.04045, dark, bright).astype(np.float32)  # (256,)
+    return np.cbrt(linear[pixels] @ _TO_CONES.T) @ _TO_LAB.T
 
 
 def from_oklab(lab: np.ndarray) -> np.ndarray:
-    """OKLab (..., 3) to sRGB pixels, uint8 (..., 3). What no screen shows loses chroma until it can
-    be shown, and keeps its lightness and hue."""
-    light = _light(lab)
-    outside = np.maximum(light - 1, -light).max(axis=-1) > 1e-3
+    """Convert OKLab (..., 3) to sRGB pixels, uint8 (..., 3).
+
+    A color outside sRGB loses chroma until it fits, and keeps its lightness and hue.
+    """
+    linear = _to_linear_rgb(lab)
+    outside = np.maximum(linear - 1, -linear).max(axis=-1) > _GAMUT_TOLERANCE
     if outside.any():
-        light[outside] = _light(_shown(lab[outside]))
-    levels = np.arange(_STEPS + 1, dtype=np.float32) / _STEPS
-    table = np.where(levels <= 0.0031308, 12.92 * levels, 1.055 * levels ** (1 / 2.4) - 0.055) * 255
-    return np.rint(table).astype(np.uint8)[np.rint(np.clip(light, 0, 1) * _STEPS).astype(np.int32)]
+        linear[outside] = _to_linear_rgb(_reduce_chroma(lab[outside]))
+    levels = np.arange(_GAMMA_STEPS + 1, dtype=np.float32) / _GAMMA_STEPS
+    dark = 12.92 * levels
+    bright = 1.055 * levels ** (1 / 2.4) - 0.055
+    table = np.rint(np.where(levels <= 0.0031308, dark, bright) * 255).astype(np.uint8)
+    return table[np.rint(np.clip(linear, 0, 1) * _GAMMA_STEPS).astype(np.int32)]
 
 
-def _light(lab: np.ndarray) -> np.ndarray:
+def _to_linear_rgb(lab: np.ndarray) -> np.ndarray:
     cones = lab @ _FROM_LAB.T
-    return np.asarray(
-        (cones * cones * cones) @ _FROM_CONES.T, np.float32
-    )  # numpy's ** 3 is ten times as slow
+    cubed = cones * cones * cones  # numpy's ** 3 is ten times as slow
+    return np.asarray(cubed @ _FROM_CONES.T, np.float32)
 
 
-def _shown(lab: np.ndarray) -> np.ndarray:
-    """Colours (n, 3) with the most chroma, up to their own, that sRGB has at their lightness and
-    hue."""
-    low, high = np.zeros(len(lab), np.float32), np.ones(len(lab), np.float32)
+def _reduce_chroma(lab: np.ndarray) -> np.ndarray:
+    """Scale the chroma of colors (n, 3) down to what sRGB has at their lightness and hue."""
+    low = np.zeros(len(lab), np.float32)
+    high = np.ones(len(lab), np.float32)
     lightness = np.clip(lab[:, :1], 0, 1)
-    for _ in range(8):
+    for _ in range(_GAMUT_ROUNDS):
         middle = (low + high) / 2
-        light = _light(np.concatenate([lightness, lab[:, 1:] * middle[:, None]], axis=1))
-        fits = np.maximum(light - 1, -light).max(axis=-1) <= 1e-3
-        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+        linear = _to_linear_rgb(np.concatenate([lightness, lab[:, 1:] * middle[:, None]], axis=1))
+        fits = np.maximum(linear - 1, -linear).max(axis=-1) <= _GAMUT_TOLERANCE
+        low = np.where(fits, middle, low)
+        high = np.where(fits, high, middle)
     return np.concatenate([lightness, lab[:, 1:] * low[:, None]], axis=1)

@@ -1,8 +1,8 @@
-"""What is done to the pixels of a region, in OKLab: shading and texture stay, and what lies outside
-is not touched.
+"""Pixel operations on a region, in OKLab: shading and texture stay, and nothing outside changes.
 
-An operation takes colours (n, 3) and the height of each in its region (n,), 0 at its top to 1 at
-its bottom, and gives colours. Knows no words and does not find regions."""
+An operation takes colors (n, 3) and the relative height of each in its region (n,), 0 at the top to
+1 at the bottom, and returns colors. Knows no words and finds no regions.
+"""
 
 from __future__ import annotations
 
@@ -14,178 +14,190 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ravlm.editing.rule_based.mask_refinement import box
+from ravlm.editing.rule_based.mask_refinement import box_filter
 from ravlm.editing.rule_based.oklab import from_oklab, to_oklab
 
 Operation: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
-_SIDE = 52
-"""Colours a side of the table that an operation is looked up in: steps of 5."""
-_GREY = 0.03
-"""Chroma below which a colour is none."""
-_VIVID = {"": 0.8, "deep": 0.72, "light": 0.55}
-"""Chroma of a thing in a photo against that of the colour that names it, by shade."""
-LEVELS = 6
-"""Heights at which a palette is taken."""
+PALETTE_LEVELS = 6
+"""Heights at which a palette is measured."""
+_TABLE_SIDE = 52
+"""Colors per side of the lookup table of an operation: steps of 5."""
+_MIN_CHROMA = 0.03
+"""Chroma below which a color counts as gray."""
+_PHOTO_CHROMA = {"": 0.8, "deep": 0.72, "light": 0.55}
+"""Chroma of a thing in a photo, relative to that of the color that names it, by shade."""
 
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of a region by height: mean and spread at `LEVELS` heights from its top to its
-    bottom."""
+    """The colors of a region by height."""
 
     mean: np.ndarray
-    """(levels, 3)"""
-    spread: np.ndarray
+    """(levels, 3): mean color at `PALETTE_LEVELS` heights from top to bottom."""
+    std: np.ndarray
     """(3,): standard deviation about the mean at each height."""
 
 
-def palette(lab: np.ndarray, mask: np.ndarray) -> Palette:
-    """The palette of the region `mask` (h, w), boolean and not empty, of a picture (h, w, 3) in
-    OKLab."""
-    height = heights(mask)
-    edges = np.linspace(0, 1, LEVELS)
-    near = np.maximum(0, 1 - np.abs(height[:, None] - edges) * (LEVELS - 1)) + 1e-6
-    colours = lab[mask]
-    mean = near.T @ colours / near.sum(axis=0)[:, None]
-    return Palette(mean, (colours - _at(mean, height)).std(axis=0))
+def measure_palette(lab: np.ndarray, mask: np.ndarray) -> Palette:
+    """Return the palette of the region `mask` (h, w), not empty, of an OKLab image (h, w, 3)."""
+    height = relative_heights(mask)  # (n,)
+    levels = np.linspace(0, 1, PALETTE_LEVELS)
+    distance = np.abs(height[:, None] - levels)  # (n, levels)
+    weights = np.maximum(0, 1 - distance * (PALETTE_LEVELS - 1)) + 1e-6
+    colors = lab[mask]  # (n, 3)
+    mean = weights.T @ colors / weights.sum(axis=0)[:, None]
+    return Palette(mean, (colors - _interpolate(mean, height)).std(axis=0))
 
 
-def heights(mask: np.ndarray) -> np.ndarray:
-    """Each pixel's height in the region `mask`, from 0 at its top to 1 at its bottom: (n,)."""
+def relative_heights(mask: np.ndarray) -> np.ndarray:
+    """Return the height of each pixel of `mask`, 0 at the top to 1 at the bottom: (n,)."""
     rows = np.nonzero(mask)[0]
     return (rows - rows.min()) / max(1, rows.max() - rows.min())
 
 
-def _at(levels: np.ndarray, height: np.ndarray) -> np.ndarray:
-    places = np.linspace(0, 1, len(levels))
-    return np.stack([np.interp(height, places, levels[:, c]) for c in range(3)], axis=-1)
+def _interpolate(levels: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Return the colors (n, 3) at some heights (n,), between those of `levels` (levels, 3)."""
+    positions = np.linspace(0, 1, len(levels))
+    return np.stack([np.interp(height, positions, levels[:, c]) for c in range(3)], axis=-1)
 
 
-def recolour(rgb: tuple[int, int, int], shade: str, median: np.ndarray) -> Operation:
-    """Give the region a colour. `median`: lightness and chroma of the region, (2,); `shade`:
-    "deep", "light" or ""."""
-    target = to_oklab(np.array(rgb, np.uint8))
-    lightness, own_chroma = float(target[0]), float(np.hypot(target[1], target[2]))
+def recolor(rgb: tuple[int, int, int], shade: str, median: np.ndarray) -> Operation:
+    """Return an operation that gives a region a color.
+
+    `median`: median lightness and chroma of the region, (2,). `shade`: "deep", "light" or "".
+    """
+    color = to_oklab(np.array(rgb, np.uint8))
+    lightness = float(color[0])
+    color_chroma = float(np.hypot(color[1], color[2]))
     if shade:
         lightness = lightness * 0.62 if shade == "deep" else 1 - (1 - lightness) * 0.45
-    direction, chroma = target[1:] / max(own_chroma, 1e-6), own_chroma * _VIVID[shade]
-    share = 0.5 if chroma > _GREY and not shade else 0.85
-    wanted = median[0] + share * (lightness - median[0])
+    direction = color[1:] / max(color_chroma, 1e-6)
+    chroma = color_chroma * _PHOTO_CHROMA[shade]
+    share = 0.5 if chroma > _MIN_CHROMA and not shade else 0.85
+    target_lightness = median[0] + share * (lightness - median[0])
 
     def operation(lab: np.ndarray, height: np.ndarray) -> np.ndarray:
-        own = np.hypot(lab[:, 1], lab[:, 2])
-        if chroma > _GREY:
-            coloured = (
-                direction * (chroma * np.clip((own + 0.04) / (median[1] + 0.04), 0.4, 1.5))[:, None]
-            )
+        if chroma > _MIN_CHROMA:
+            pixel_chroma = np.hypot(lab[:, 1], lab[:, 2])
+            relative = np.clip((pixel_chroma + 0.04) / (median[1] + 0.04), 0.4, 1.5)
+            ab = direction * (chroma * relative)[:, None]
         else:
-            coloured = lab[:, 1:] * 0.12
-        return np.concatenate([_lit(lab[:, :1], median[0], wanted), coloured], axis=1)
+            ab = lab[:, 1:] * 0.12
+        moved = _shift_lightness(lab[:, :1], median[0], target_lightness)
+        return np.concatenate([moved, ab], axis=1)
 
     return operation
 
 
-def _lit(lightness: np.ndarray, median: float, wanted: float) -> np.ndarray:
-    """Lightness moved so that `median` becomes `wanted`, black and white staying where they are."""
-    if wanted > median:
-        return 1 - (1 - lightness) * (1 - wanted) / max(1 - median, 1e-3)
-    return lightness * wanted / max(median, 1e-3)
+def _shift_lightness(lightness: np.ndarray, median: float, target: float) -> np.ndarray:
+    """Shift lightness so that `median` becomes `target`; black and white stay where they are."""
+    if target > median:
+        return 1 - (1 - lightness) * (1 - target) / max(1 - median, 1e-3)
+    return lightness * target / max(median, 1e-3)
 
 
 def lighten(amount: float) -> Operation:
-    """Brighter for an amount above 0, darker below."""
-    return lambda lab, height: _with(lab, np.clip(lab[:, :1], 0, 1) ** (1.4**-amount), lab[:, 1:])
-
-
-def warm(amount: float) -> Operation:
-    """Warmer for an amount above 0, colder below; dark places less."""
-    shift = np.array([0.012, 0.04], np.float32) * amount
-    return lambda lab, height: _with(
-        lab, lab[:, :1], lab[:, 1:] + shift * np.clip(lab[:, :1] / 0.4, 0, 1)
-    )
-
-
-def saturate(factor: float) -> Operation:
-    """All chroma times `factor`; 0 is black and white."""
-    return lambda lab, height: _with(lab, lab[:, :1], lab[:, 1:] * factor)
-
-
-def like(own: Palette, other: Palette) -> Operation:
-    """The palette of another region, height by height; each pixel keeps how it differs from its
-    neighbours."""
-    stretch = np.clip(other.spread / np.maximum(own.spread, 1e-3), 0.6, 1.5)
+    """Return an operation that makes colors brighter, or darker if `amount` is negative."""
 
     def operation(lab: np.ndarray, height: np.ndarray) -> np.ndarray:
-        return np.asarray(
-            _at(other.mean, height) + (lab - _at(own.mean, height)) * stretch, np.float32
-        )
+        return _join(np.clip(lab[:, :1], 0, 1) ** (1.4**-amount), lab[:, 1:])
 
     return operation
 
 
-def _with(lab: np.ndarray, lightness: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    return np.concatenate([lightness, chroma], axis=1).astype(np.float32)
+def warm(amount: float) -> Operation:
+    """Return an operation that makes colors warmer, or colder if `amount` is negative.
+
+    Dark colors change less.
+    """
+    shift = np.array([0.012, 0.04], np.float32) * amount
+
+    def operation(lab: np.ndarray, height: np.ndarray) -> np.ndarray:
+        return _join(lab[:, :1], lab[:, 1:] + shift * np.clip(lab[:, :1] / 0.4, 0, 1))
+
+    return operation
 
 
-def changed(
+def saturate(factor: float) -> Operation:
+    """Return an operation that multiplies all chroma by `factor`; 0 is black and white."""
+    return lambda lab, height: _join(lab[:, :1], lab[:, 1:] * factor)
+
+
+def match_palette(region: Palette, example: Palette) -> Operation:
+    """Return an operation that transfers the palette of an example, height by height.
+
+    Each pixel keeps its difference from its surroundings.
+    """
+    contrast = np.clip(example.std / np.maximum(region.std, 1e-3), 0.6, 1.5)
+
+    def operation(lab: np.ndarray, height: np.ndarray) -> np.ndarray:
+        detail = (lab - _interpolate(region.mean, height)) * contrast
+        return np.asarray(_interpolate(example.mean, height) + detail, np.float32)
+
+    return operation
+
+
+def _join(lightness: np.ndarray, ab: np.ndarray) -> np.ndarray:
+    return np.concatenate([lightness, ab], axis=1).astype(np.float32)
+
+
+def apply_operation(
     image: Image.Image, mask: np.ndarray, operation: Operation, levels: int = 1
 ) -> Image.Image:
-    """`image` with `operation` carried out where `mask`, uint8 (h, w), is not 0, and to that
-    degree.
+    """Return `image` with `operation` applied to the degree of `mask`, uint8 (h, w).
 
-    What becomes of a colour is looked up in a table that is computed once, or, where an operation
-    differs with the height, once for each of `levels` heights. Pixels where the mask is 0 stay
-    exactly as they are."""
+    Results are looked up in a table that is computed once, or once for each of `levels` heights if
+    the operation depends on the height. Pixels where the mask is 0 stay exactly as they are.
+    """
     rows = np.flatnonzero(mask.any(axis=1))
     if not len(rows):
         return image
-    top, bottom = int(rows[0]), int(rows[-1])
+    top = int(rows[0])
+    bottom = int(rows[-1])
     result = image.copy()
-    cuts = np.linspace(top, bottom + 1, max(2, levels)).round().astype(int)
-    tables = [_table(operation, level / max(1, levels - 1)) for level in range(levels)]
-    for level, (start, end) in enumerate(pairwise(cuts)):
+    bounds = np.linspace(top, bottom + 1, max(2, levels)).round().astype(int)
+    tables = [_lookup_table(operation, level / max(1, levels - 1)) for level in range(levels)]
+    for level, (start, end) in enumerate(pairwise(bounds)):
         band = image.crop((0, start, image.width, end))
-        after = band.filter(tables[level])
-        if levels > 1:
-            below = band.filter(tables[level + 1])
-            share = np.linspace(0, 255, end - start).round().astype(np.uint8)
-            after = Image.composite(
-                below, after, Image.fromarray(np.repeat(share[:, None], image.width, axis=1))
-            )
-        result.paste(after, (0, start), Image.fromarray(mask[start:end]))
+        edited = band.filter(tables[level])
+        if levels > 1:  # fade from the upper table to the lower one
+            fade = np.linspace(0, 255, end - start).round().astype(np.uint8)
+            fade_mask = Image.fromarray(np.repeat(fade[:, None], image.width, axis=1))
+            edited = Image.composite(band.filter(tables[level + 1]), edited, fade_mask)
+        result.paste(edited, (0, start), Image.fromarray(mask[start:end]))
     return result
 
 
-def _table(operation: Operation, height: float) -> ImageFilter.Color3DLUT:
-    """What becomes of `_SIDE` x `_SIDE` x `_SIDE` colours at a height; those between them are
-    interpolated."""
-    steps = np.arange(_SIDE) * (255 // (_SIDE - 1))
+def _lookup_table(operation: Operation, height: float) -> ImageFilter.Color3DLUT:
+    """Return a table of `_TABLE_SIDE`^3 colors at a height; colors in between are interpolated."""
+    steps = np.arange(_TABLE_SIDE) * (255 // (_TABLE_SIDE - 1))
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
-    colours = np.stack([red, green, blue], axis=-1).reshape(-1, 3).astype(np.uint8)
-    after = from_oklab(operation(to_oklab(colours), np.full(len(colours), height)))
-    return ImageFilter.Color3DLUT(_SIDE, after.astype(np.float32).ravel() / 255)
+    colors = np.stack([red, green, blue], axis=-1).reshape(-1, 3).astype(np.uint8)
+    edited = from_oklab(operation(to_oklab(colors), np.full(len(colors), height)))
+    return ImageFilter.Color3DLUT(_TABLE_SIDE, edited.astype(np.float32).ravel() / 255)
 
 
-def blurred(image: Image.Image, mask: np.ndarray, strength: float) -> Image.Image:
-    """`image` blurred where `mask`, uint8 (h, w), is not 0, by what lies inside it: nothing bleeds
-    in."""
+def blur(image: Image.Image, mask: np.ndarray, strength: float) -> Image.Image:
+    """Return `image` blurred where `mask`, uint8 (h, w), is not 0.
+
+    Only pixels inside the mask are averaged, so nothing bleeds in.
+    """
     radius = max(image.size) / 60 * strength
-    factor = max(1, int(radius // 4))  # a blurred picture is as good at a part of its size
+    factor = max(1, int(radius // 4))  # a blurred image loses nothing at a fraction of its size
     size = (max(1, image.width // factor), max(1, image.height // factor))
     small = np.asarray(image.resize(size, reducing_gap=2.0), np.float32)
     degree = np.asarray(Image.fromarray(mask).resize(size), np.float32)[..., None] / 255
-    planes = np.concatenate([small * degree, degree], axis=-1)
-    for _ in range(3):  # three boxes are a Gaussian, nearly
-        planes = box(planes, max(1, round(radius / factor)))
-    soft = np.clip(np.rint(planes[..., :3] / np.maximum(planes[..., 3:], 1e-3)), 0, 255).astype(
-        np.uint8
-    )
-    full = Image.fromarray(soft).resize(image.size, Image.Resampling.BICUBIC)
-    return Image.composite(full, image, Image.fromarray(mask))
+    planes = np.concatenate([small * degree, degree], axis=-1)  # (h, w, 4)
+    for _ in range(3):  # three box filters approximate a Gaussian
+        planes = box_filter(planes, max(1, round(radius / factor)))
+    mean = np.rint(planes[..., :3] / np.maximum(planes[..., 3:], 1e-3))
+    blurred = Image.fromarray(np.clip(mean, 0, 255).astype(np.uint8))
+    blurred = blurred.resize(image.size, Image.Resampling.BICUBIC)
+    return Image.composite(blurred, image, Image.fromarray(mask))
 
 
-def sharpened(image: Image.Image, mask: np.ndarray, strength: float) -> Image.Image:
-    """`image` sharpened where `mask`, uint8 (h, w), is not 0."""
+def sharpen(image: Image.Image, mask: np.ndarray, strength: float) -> Image.Image:
+    """Return `image` sharpened where `mask`, uint8 (h, w), is not 0."""
     radius = max(1.0, max(image.size) / 800)
     sharp = image.filter(ImageFilter.UnsharpMask(radius, round(120 * strength), 2))
     return Image.composite(sharp, image, Image.fromarray(mask))

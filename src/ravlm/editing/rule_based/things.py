@@ -1,8 +1,8 @@
-"""Things that have no model of their own, by the thousand classes of the starter's image network: a
-cat, a boat, a cup.
+"""Things: objects that the thousand classes of the starter's image network know, such as cats.
 
-Classes whose name is the word, or ends in it, vote at each place of the network's last grid. It is
-coarse, and it knows what the classes know; anything else is not found."""
+Classes whose name is the word, or ends in it, vote at each place of the network's last grid. The
+grid is coarse and limited to the classes: anything else is not found.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from ravlm.checkpoint import read_weights
 from ravlm.data.text import is_chinese
-from ravlm.editing.rule_based.stuff import log_shares
+from ravlm.editing.rule_based.stuff import log_softmax
 from ravlm.encoders.starter.gloss import Glosser, read_glossary
 from ravlm.files import STARTER
 
-KINDS: dict[str, tuple[range, ...]] = {
+CLASS_RANGES: dict[str, tuple[range, ...]] = {
     "animal": (range(398),),
     "dog": (range(151, 269),),
     "bird": (range(7, 25), range(80, 101), range(127, 147)),
@@ -26,28 +26,30 @@ KINDS: dict[str, tuple[range, ...]] = {
     "monkey": (range(365, 383),),
     "fruit": (range(948, 958),),
 }
-"""Kinds of things -> the classes that are of them (the classes stand in an order of kinds),
-whatever their names."""
-SHOWN, SEEN = 0.15, 0.5
-"""Shares that the classes must reach in the whole picture and at the best place."""
-_EVEN = 0.2
-"""Share at which a place is as likely of the thing as not."""
-_SHORTEST = 4
-"""Letters from which a word may be the end of another one: boat, of speedboat."""
+"""General words -> their classes, by number: ImageNet orders classes by taxonomy."""
+MIN_IMAGE_PROBABILITY = 0.15
+"""Probability that the classes must reach in the whole image."""
+MIN_PLACE_PROBABILITY = 0.5
+"""Probability that the classes must reach at the best place."""
+_EVEN_PROBABILITY = 0.2
+"""Class probability at which a place is as likely part of the thing as not."""
+_MIN_SUFFIX_LENGTH = 4
+"""Letters that a word needs to match the end of another word: boat in speedboat."""
 
 
-class ThingFinder:
-    """Places of named things in the last grid of the starter's image network."""
+class ThingDetector:
+    """Locates named things in the last grid of the starter's image network."""
 
     @cached_property
     def _classifier(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (1280, classes) and bias (classes,)."""
         weights = read_weights(STARTER)
-        return weights["classifier.weight"].astype(np.float32), weights["classifier.bias"].astype(
-            np.float32
-        )
+        weight = weights["classifier.weight"].astype(np.float32)
+        return weight, weights["classifier.bias"].astype(np.float32)
 
     @cached_property
     def _names(self) -> list[list[str]]:
+        """The names of each class."""
         lines = (STARTER / "classes.txt").read_text(encoding="utf-8").splitlines()
         return [[name.strip().lower() for name in line.split(",")] for line in lines]
 
@@ -56,44 +58,50 @@ class ThingFinder:
         return Glosser(read_glossary(STARTER / "glossary.tsv"), {})
 
     def classes(self, word: str) -> list[int]:
-        """The classes that `word` names, English or Chinese; none where it names none."""
+        """Return the classes that an English or Chinese word names; empty if there are none."""
         word = (self._glosser.gloss(word) if is_chinese(word) else word).strip().lower()
         forms = {word, word.removesuffix("s"), word.removesuffix("es")} - {""}
-        for form in forms & set(KINDS):
-            return [n for some in KINDS[form] for n in some]
+        for form in forms & set(CLASS_RANGES):
+            return _class_range(form)
         return [
-            n
-            for n, names in enumerate(self._names)
-            if any(_is_named(name, form) for name in names for form in forms)
+            index
+            for index, names in enumerate(self._names)
+            if any(_matches(name, form) for name in names for form in forms)
         ]
 
     def find(self, grid: np.ndarray, word: str) -> np.ndarray | None:
-        """How far each place of `grid` (1280, side, side) shows `word`, 0 to 1; None: not there."""
+        """Return the probability map of `word` (side, side), 0 to 1; None if it is absent.
+
+        `grid` (1280, side, side) is the network's last grid.
+        """
         classes = self.classes(word)
         if not classes:
             return None
         weight, bias = self._classifier
-        whole = np.exp(log_shares(grid.mean((1, 2)) @ weight + bias))[classes].sum()
-        places = self._places(grid, classes)
-        return places / (places + _EVEN) if whole >= SHOWN and places.max() >= SEEN else None
+        log_probs = log_softmax(grid.mean((1, 2)) @ weight + bias)  # (classes,)
+        in_image = np.exp(log_probs)[classes].sum()
+        places = self._place_probabilities(grid, classes)
+        if in_image < MIN_IMAGE_PROBABILITY or places.max() < MIN_PLACE_PROBABILITY:
+            return None
+        return places / (places + _EVEN_PROBABILITY)
 
-    def sees(self, grid: np.ndarray, kind: str) -> bool:
-        """Whether some place of `grid` shows one of `KINDS`."""
-        return bool(self._places(grid, [n for some in KINDS[kind] for n in some]).max() >= SEEN)
+    def is_visible(self, grid: np.ndarray, word: str) -> bool:
+        """Return whether some place of `grid` shows a word of `CLASS_RANGES`."""
+        places = self._place_probabilities(grid, _class_range(word))
+        return bool(places.max() >= MIN_PLACE_PROBABILITY)
 
-    def _places(self, grid: np.ndarray, classes: list[int]) -> np.ndarray:
-        """The share of `classes` at each place, (side, side)."""
+    def _place_probabilities(self, grid: np.ndarray, classes: list[int]) -> np.ndarray:
+        """Return the probability of `classes` at each place, (side, side)."""
         weight, bias = self._classifier
-        return np.exp(log_shares(np.moveaxis(grid, 0, -1) @ weight + bias))[..., classes].sum(
-            axis=-1
-        )
+        log_probs = log_softmax(np.moveaxis(grid, 0, -1) @ weight + bias)
+        return np.exp(log_probs)[..., classes].sum(axis=-1)
 
 
-def _is_named(name: str, word: str) -> bool:
-    last = name.split()[-1]
-    return (
-        name == word
-        or last == word
-        or name.endswith(f" {word}")
-        or (len(word) >= _SHORTEST and last.endswith(word))
-    )
+def _class_range(word: str) -> list[int]:
+    return [index for span in CLASS_RANGES[word] for index in span]
+
+
+def _matches(name: str, word: str) -> bool:
+    last_word = name.split()[-1]
+    is_suffix = len(word) >= _MIN_SUFFIX_LENGTH and last_word.endswith(word)
+    return name == word or last_word == word or name.endswith(f" {word}") or is_suffix
