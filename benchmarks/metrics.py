@@ -1,8 +1,9 @@
-"""How long the caption metrics take: python benchmarks/metrics.py --data ../shared/data
+"""Time the caption metrics: python benchmarks/metrics.py --data ../shared/data
 
-Scores 5,000 captions against five references each, from the captions of flickr8k or, without them,
-from drawn words. Prints the processor's seconds (one core; other work beside it doesn't count) of
-each metric alone and of all together."""
+Scores 5,000 captions against five references each: captions of flickr8k, or random words without
+--data. Prints CPU seconds (one core; other processes don't count) of each metric and of all at
+once.
+"""
 
 from __future__ import annotations
 
@@ -16,46 +17,47 @@ from pathlib import Path
 from ravlm.metrics import bleu, caption_scores, cider, meteor, rouge_l
 from ravlm.runtime import cpu_count, cpu_flags
 
-NUMBER, REFERENCES = 5_000, 5
+NUM_IMAGES = 5_000
+NUM_REFERENCES = 5
 
 
-def captions(data: Path | None) -> list[list[str]]:
-    """The captions of each photo; drawn from a few words where there are no photos."""
+def load_captions(data: Path | None) -> list[list[str]]:
+    """Return the captions of each photo, or captions of random words if `data` is None."""
     if data is not None:
         lines = (data / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line)["texts"] for line in lines][:NUMBER]
+        return [json.loads(line)["texts"] for line in lines][:NUM_IMAGES]
     rng = random.Random(0)
     words = [f"word{int(rng.paretovariate(0.8)) % 3000}" for _ in range(200_000)]
     return [
-        [" ".join(rng.choices(words, k=rng.randint(8, 14))) for _ in range(REFERENCES)]
-        for _ in range(NUMBER)
+        [" ".join(rng.choices(words, k=rng.randint(8, 14))) for _ in range(NUM_REFERENCES)]
+        for _ in range(NUM_IMAGES)
     ]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.process_time()
-    work()
-    return round(time.process_time() - began, 2)
+def cpu_seconds(function: Callable[[], object]) -> float:
+    """Call `function` and return the CPU time it took."""
+    start = time.process_time()
+    function()
+    return round(time.process_time() - start, 2)
 
 
 def main() -> None:
+    """Time the metrics and print the result as JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="the folder that holds flickr8k")
-    references = captions(parser.parse_args().data)
+    parser.add_argument("--data", type=Path, help="the folder that contains flickr8k")
+    references = load_captions(parser.parse_args().data)
     candidates = [texts[0] for texts in references[1:] + references[:1]]
-    result = {
+    result: dict[str, object] = {
         "cores": cpu_count(),
         "AVX-512": "avx512f" in cpu_flags(),
         "captions": len(candidates),
-        "references": REFERENCES,
-        **{
-            f.__name__: seconds(lambda f=f: f(candidates, references))
-            for f in (bleu, rouge_l, cider, meteor)
-        },
-        "all together": seconds(lambda: caption_scores(candidates, references)),
+        "references": NUM_REFERENCES,
     }
+    for metric in (bleu, rouge_l, cider, meteor):
+        result[metric.__name__] = cpu_seconds(lambda m=metric: m(candidates, references))  # type: ignore[misc]
+    result["all together"] = cpu_seconds(lambda: caption_scores(candidates, references))
     print(json.dumps(result, indent=2))
 
 

@@ -14,11 +14,12 @@ from ravlm.data.images import content_hash, image_bytes, load_image
 from ravlm.errors import InvalidInput
 
 FORMATS = (
-    "AVIF", "BMP", "DDS", "GIF", "ICO", "ICNS", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP",
+    "AVIF", "BMP", "DDS", "GIF", "ICO", "ICNS", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SGI",
+    "TGA", "TIFF", "WEBP",
 )  # fmt: skip
 MODES = (
-    "1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16",
-    "I;16B",
+    "1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB",
+    "I", "F", "I;16", "I;16B",
 )  # fmt: skip
 
 

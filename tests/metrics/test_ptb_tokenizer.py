@@ -1,5 +1,4 @@
-"""Penn Treebank tokens: as the caption tools get them by calling Java, which is asked itself where
-it is there."""
+"""Penn Treebank tokens equal those of the caption tools (Java, if it is installed)."""
 
 from __future__ import annotations
 
@@ -16,12 +15,14 @@ from hypothesis import strategies as st
 
 from ravlm.metrics import PtbTokenizer
 
-WRITTEN = {
+EXPECTED = {
     "A man's dog can't run, it's tired.": "a man 's dog ca n't run it 's tired",
     "don’t ‘quote’ “me” I'll they've": "do n't quote me i 'll they 've",
     "I cannot, gonna; wanna gimme 'tis": "i can not gon na wan na gim me 't is",
     "the dogs' tails - black-and-white -- t-shirts": "the dogs tails black-and-white t-shirts",
-    "Mr. Smith of the U.S. Army at 5 a.m. in Inc. etc.": "mr. smith of the u.s. army at 5 a.m. in inc. etc.",
+    "Mr. Smith of the U.S. Army at 5 a.m. in Inc. etc.": (
+        "mr. smith of the u.s. army at 5 a.m. in inc. etc."
+    ),
     "fig. 5 is a fig. No. 7 or no.": "fig. 5 is a fig no. 7 or no",
     "So do I. The end. Plan B. Bye": "so do i the end plan b. bye",
     "1,000 of 3.5 at 10:30 for $5.00 -- 50%": "1,000 of 3.5 at 10:30 for $ 5.00 50 %",
@@ -29,7 +30,9 @@ WRITTEN = {
     "(a) [b] {c}": "-lrb- a -rrb- -lsb- b -rsb- -lcb- c -rcb-",
     "and/or w/o x/y/z": "and/or w/o x/y/z",
     "rock 'n' roll o'clock O'Neil y'all ma'am": "rock 'n' roll o'clock o'neil y' all ma'am",
-    "http://foo.com/bar, foo.com; me@foo.com #tag @me": "http://foo.com/bar foo.com me@foo.com #tag @me",
+    "http://foo.com/bar, foo.com; me@foo.com #tag @me": (
+        "http://foo.com/bar foo.com me@foo.com #tag @me"
+    ),
     "<b>bold</b> AT&T &amp; R&D £5 €5": "<b> bold </b> at&t & r&d # 5 $ 5",
     "yes!! no? ... what?!": "yes !! no what ?!",
     "café naïve e\u0301te\u0301 天空，蓝色。": "café naïve e\u0301te\u0301 天空 ， 蓝色 。",
@@ -37,20 +40,26 @@ WRITTEN = {
     "": "",
     " \t\n": "",
 }
-"""What the Java program gives, its punctuation dropped."""
+"""Text -> tokens of the Java program, without punctuation."""
 
 PIECES = """
-a I dog The man's don't it’s isn't cannot gonna o'clock O'Neil d'art c'est y'all 'n' 'em 'tis 's n't ' " “ ” ‘ ’ `
-`` '' . , ; : ! ? - -- --- – — … ... / \\ | _ * + = < > ( ) [ ] { } # $ % & @ ^ ~ £ € ½ ² ° © 1 10 1,000 3.5 1/2
-10:30 1990s '90s 5th 5pm p.m. U.S. u.s. Mr. mr. Dr. etc. inc. no. No. fig. e.g. vs. Ph.D. t-shirt black-and-white
-x-ray mid-1990s and/or w/o http://foo.com/bar www.foo.com foo.com foo@bar.com #tag @user :) :-( ;) <3 ^_^ <b> </b>
-&amp; &nbsp; &quot; café é 你好 ， 。 😀 ❤ \u00a0 \u200b \u3000 C++ C# AT&T A&B 4x4 12-year-old 6'2" 50% $5 US$5 -5 .5
-2003-12-25 12/25/2003 555-1234 in word.word a_b __init__ co-op jack-o'-lantern dogs' WORLD iPhone""".split()  # noqa: SIM905
+a I dog The man's don't it’s isn't cannot gonna o'clock O'Neil d'art c'est y'all 'n' 'em
+'tis 's n't ' " “ ” ‘ ’ `
+`` '' . , ; : ! ? - -- --- – — … ... / \\ | _ * + = < > ( ) [ ] { } # $ % & @ ^ ~ £ € ½ ² °
+© 1 10 1,000 3.5 1/2
+10:30 1990s '90s 5th 5pm p.m. U.S. u.s. Mr. mr. Dr. etc. inc. no. No. fig. e.g. vs. Ph.D.
+t-shirt black-and-white
+x-ray mid-1990s and/or w/o http://foo.com/bar www.foo.com foo.com foo@bar.com #tag @user :)
+:-( ;) <3 ^_^ <b> </b>
+&amp; &nbsp; &quot; café é 你好 ， 。 😀 ❤ \u00a0 \u200b \u3000 C++ C# AT&T A&B 4x4 12-year-old
+6'2" 50% $5 US$5 -5 .5
+2003-12-25 12/25/2003 555-1234 in word.word a_b __init__ co-op jack-o'-lantern dogs' WORLD
+iPhone""".split()  # noqa: SIM905
 
 
-@pytest.mark.parametrize("text", WRITTEN)
+@pytest.mark.parametrize("text", EXPECTED)
 def test_tokens(text: str) -> None:
-    assert " ".join(PtbTokenizer()(text)) == WRITTEN[text]
+    assert " ".join(PtbTokenizer()(text)) == EXPECTED[text]
 
 
 @given(st.text(max_size=60))
@@ -106,8 +115,8 @@ def java(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_equal_to_java_on_what_is_written_here(java) -> None:
-    lines = [text for text in WRITTEN if text.strip()]
-    assert java(lines) == [WRITTEN[text] for text in lines]
+    lines = [text for text in EXPECTED if text.strip()]
+    assert java(lines) == [EXPECTED[text] for text in lines]
 
 
 def test_equal_to_java_on_real_text(java, shared_data: Path) -> None:

@@ -1,5 +1,4 @@
-"""The formats of data sets: COCO, Flickr's token files, WebDataset shards, folders of the package
-datasets."""
+"""Dataset formats: COCO, Flickr token files, WebDataset shards, saved Hugging Face datasets."""
 
 from __future__ import annotations
 
@@ -73,7 +72,7 @@ def test_coco(place: str, pictures: Path) -> None:
     assert "no text" in pairs.quarantine[0].reason
 
 
-def test_coco_in_whatever_order_and_pieces(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coco_in_any_order_and_chunk_size(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read in pieces: one that ends within a number once gave the image 3918 instead of 391895."""
     path = coco_file(pictures / "captions.json")
     want = list(read_entries(path))
@@ -107,8 +106,10 @@ def test_bad_items_of_coco(pictures: Path) -> None:
     ]  # fmt: skip
     told = {refused.location.rsplit(", ", 1)[1]: refused.reason for refused in stream.quarantine}
     for place, word in {
-        "annotations 4": "names no image", "annotations 6": "not a string", "annotations": "no image with the id 99",
-        "images 4": "file_name", "images 5": "file_name", "images 6": "gone.png", "images 7": "used before",
+        "annotations 4": "names no image", "annotations 6": "not a string",
+        "annotations": "no image with the id 99",
+        "images 4": "file_name", "images 5": "file_name",
+        "images 6": "gone.png", "images 7": "used before",
     }.items():  # fmt: skip
         assert word in told.pop(place)
     assert told == {}
@@ -322,9 +323,12 @@ def saved(folder: Path, pictures: Path, splits: bool) -> Path:
         "raw": [b"1", b"2", b"3"],
     }
     features = datasets.Features(
-        photo=datasets.Image(), text=datasets.Value("string"), kind=datasets.ClassLabel(names=["wall", "sky"]),
-        box=datasets.List(datasets.Value("int64")), raw=datasets.Value("binary"),
-    )  # fmt: skip
+        photo=datasets.Image(),
+        text=datasets.Value("string"),
+        kind=datasets.ClassLabel(names=["wall", "sky"]),
+        box=datasets.List(datasets.Value("int64")),
+        raw=datasets.Value("binary"),
+    )
     whole = datasets.Dataset.from_dict(rows, features=features)
     parts = {"train": whole.select([0, 1]), "test": whole.select([2])}
     (datasets.DatasetDict(parts) if splits else whole).save_to_disk(str(folder))

@@ -45,7 +45,7 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
         name = f"{path}, {split}" if split else str(path)
         image_column, unusable_columns = _classify_columns(dataset)
         for column in unusable_columns:
-            reason = "It holds bytes or a second image, which can't be metadata; the column was left out."
+            reason = "It holds bytes or a second image, which can't be metadata; it was left out."
             yield Quarantined(f'{name}, column "{column}"', reason)
         dataset = _with_encoded_images(dataset.remove_columns(unusable_columns), image_column)
         number = 0
