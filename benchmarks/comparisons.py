@@ -1,11 +1,12 @@
-"""What retrieval brings, on the real pictures: python benchmarks/comparisons.py --data
-../shared/data [--only NAME ...]
+"""Measure what retrieval brings on real images.
 
-Runs `compare` for captions (flickr8k dev, base of its train photos), knowledge questions (grocery
-products, butterflies, flags whose pictures were changed) and retrieval (flickr8k dev), with sweeps
-over k, size and noise, and keeps each report in benchmarks/results/compare-NAME.json. `--pages
-FOLDER` writes the pages too, `--limit` takes fewer examples. After the first run it tells compare's
-own share of the time, beside the bare model on the same examples."""
+    python benchmarks/comparisons.py --data DATA [--only NAME ...]
+
+Runs `compare` on captions (flickr8k dev; the base has its train photos), knowledge questions
+(grocery products, butterflies, transformed images of flags) and retrieval (flickr8k dev), with
+sweeps over k, size and noise. Each report is written to benchmarks/results/compare-NAME.json.
+`--pages FOLDER` writes the HTML reports too, `--limit` uses fewer examples. After the first run it
+prints the overhead of `compare` over the bare model."""
 
 from __future__ import annotations
 
@@ -43,16 +44,16 @@ def photos(data: Path, split: str) -> list[Entry]:
 
 
 def questions(items: list[answers.Item], path: Path) -> Path:
-    """A task file of the items; pictures that are no files are written beside it, each once."""
-    written: dict[int, str] = {}
+    """Write a task file; images in memory are saved next to it, each once."""
+    saved: dict[int, str] = {}
     with open(path, "w", encoding="utf-8") as file:
         for item in items:
             image = item.image
             if not isinstance(image, str):
-                if id(image) not in written:
-                    written[id(image)] = str(path.with_name(f"{path.stem}-{len(written)}.png"))
-                    image.save(written[id(image)])
-                image = written[id(image)]
+                if id(image) not in saved:
+                    saved[id(image)] = str(path.with_name(f"{path.stem}-{len(saved)}.png"))
+                    image.save(saved[id(image)])
+                image = saved[id(image)]
             image = str(Path(image).resolve())
             row = {
                 "image": image,
@@ -84,7 +85,7 @@ def retrieval(data: Path, folder: Path, limit: int | None) -> tuple[Task, Knowle
     )
 
 
-def asked(name: str) -> Callable[[Path, Path, int | None], tuple[Task, KnowledgeBase, list[str]]]:
+def vqa(name: str) -> Callable[[Path, Path, int | None], tuple[Task, KnowledgeBase, list[str]]]:
     def make(data: Path, folder: Path, limit: int | None) -> tuple[Task, KnowledgeBase, list[str]]:
         entries, items, _ = getattr(answers, name)(data)
         task = VQA(questions(items, folder / f"{name}.jsonl"), limit=limit)
@@ -95,33 +96,33 @@ def asked(name: str) -> Callable[[Path, Path, int | None], tuple[Task, Knowledge
 
 RUNS = {
     "captioning": captioning,
-    "grocery": asked("grocery"),
-    "butterflies": asked("butterflies"),
-    "flags": asked("flags"),
+    "grocery": vqa("grocery"),
+    "butterflies": vqa("butterflies"),
+    "flags": vqa("flags"),
     "retrieval": retrieval,
 }
 
 
 def overhead(task: Task, model: RetrievalAugmentedVLM) -> dict[str, float]:
-    """Seconds of the bare model, and of compare with one arm, on the same examples."""
+    """Return the seconds of the bare model, and of `compare` with one arm, on the same examples."""
     examples = task.examples()
     task.predict(model, examples[:8])
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     for start in range(0, len(examples), 32):
         task.predict(model, examples[start : start + 32])
-    bare = time.perf_counter() - began
-    began = time.perf_counter()
+    bare = time.perf_counter() - start_time
+    start_time = time.perf_counter()
     compare(task, model, ["retrieved"], check_contamination=False)
-    whole = time.perf_counter() - began
+    total = time.perf_counter() - start_time
     return {
         "bare": round(bare, 2),
-        "compare": round(whole, 2),
-        "overhead": round(whole / bare - 1, 3),
+        "compare": round(total, 2),
+        "overhead": round(total / bare - 1, 3),
     }
 
 
 def anonymous(report: Report, data: Path, name: str) -> Report:
-    """The report with paths that say something elsewhere."""
+    """Return the report without the paths of this machine."""
     source = str(report.about["source"]).replace(str(data), "DATA")
     source = source if source.startswith("DATA") else Path(source).name
     command = f"python benchmarks/comparisons.py --data DATA --only {name}"
@@ -143,9 +144,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
     parser.add_argument(
-        "--bases", type=Path, help="where bases are kept for the next time; else they are made anew"
+        "--bases", type=Path, help="folder to keep the bases in; default: build them each time"
     )
-    parser.add_argument("--pages", type=Path, help="write each report's page into this folder")
+    parser.add_argument("--pages", type=Path, help="folder for the HTML reports")
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,9 +1,9 @@
-"""Make a knowledge base of a folder of pictures, and ask about one of them.
+"""Build a knowledge base from a folder of images, and ask about another image.
 
-    python examples/ask_your_pictures.py FOLDER PICTURE "What is this?"
+    python examples/ask_your_pictures.py FOLDER IMAGE "What is this?"
 
-FOLDER: pictures, each with what is known of it in a .txt file of the same name. PICTURE may be
-another photo of one of the same things."""
+Each image in FOLDER may have a .txt file of the same name with facts about it. IMAGE may be another
+photo of one of the same things."""
 
 import sys
 from pathlib import Path
@@ -11,14 +11,14 @@ from pathlib import Path
 import ravlm
 
 
-def main(folder: str, picture: str, question: str) -> None:
-    """Build (or go on with) the base beside the pictures' folder, then ask."""
+def main(folder: str, image: str, question: str) -> None:
+    """Build (or resume) the base next to the folder, then ask."""
     entries = ravlm.read_entries(folder)
     with ravlm.KnowledgeBase.build(Path(folder).with_suffix(".kb"), entries) as kb:
-        for refused in kb.quarantine:
-            print(f"refused: {refused.place}: {refused.reason}", file=sys.stderr)
+        for item in kb.quarantine:
+            print(f"refused: {item.location}: {item.reason}", file=sys.stderr)
         model = ravlm.RetrievalAugmentedVLM(kb, generator="extractive")
-        answer = model.ask(question, image=picture)
+        answer = model.ask(question, image=image)
         print(answer.text)
         for hit in answer.evidence:
             mark = "*" if hit.entry.id in answer.citations else " "

@@ -1,4 +1,4 @@
-"""The demo: its content, what it answers, its page in a real browser, and anybody's pictures."""
+"""The demo: its content, its answers, its page in a real browser, and a user's own images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ravlm.cli import main
 from ravlm.data.images import load_image
 from ravlm.data.text import is_chinese
 from ravlm.demo import run_demo
-from ravlm.demo.photos import CONTENT, changed_copy, package_file
+from ravlm.demo.photos import ENTRIES, package_file, transformed_copy
 from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
 from tests.helpers.fakes import FakeEncoder
 
-ROWS = [json.loads(line) for line in CONTENT.read_text(encoding="utf-8").splitlines()]
+ROWS = [json.loads(line) for line in ENTRIES.read_text(encoding="utf-8").splitlines()]
 PAGE_BYTES = 1_500_000
 
 
@@ -43,12 +43,11 @@ class Tags(HTMLParser):
         self.text += data
 
 
-# what it is made of
+# its content
 
 
-def test_content_is_whole() -> None:
-    """Each picture lies in its package, decodes, and is described in both languages; half of the
-    rest is Chinese."""
+def test_content_is_complete() -> None:
+    """Each image exists in its package, decodes, and is described in both languages."""
     pictured = [row for row in ROWS if "image" in row]
     loose = [row for row in ROWS if "image" not in row]
     assert len({row["id"] for row in ROWS}) == len(ROWS)
@@ -64,35 +63,37 @@ def test_content_is_whole() -> None:
         assert "\n种类: " in chinese
         assert row["credit"]
     assert {row["text"] for row in loose} >= {"a fluffy orange cat", "一只毛茸茸的橘猫"}
-    assert {row["shows"] for row in loose} >= {"cat", "dog"}, "right ones and wrong ones"
+    assert {row["shows"] for row in loose} >= {"cat", "dog"}, "relevant and irrelevant texts"
 
 
-def test_pictures_are_found_without_importing_their_packages() -> None:
+def test_images_are_located_without_importing_their_packages() -> None:
     code = (
         "import sys; from ravlm.demo.photos import package_file as where;"
         "print(where('skimage/data/coffee.png').is_file());"
         "print('skimage' in sys.modules, 'sklearn' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "False", "False"]
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.split() == ["True", "False", "False"]
 
 
-def test_a_package_that_is_missing_is_named() -> None:
+def test_missing_package_is_named() -> None:
     with pytest.raises(MissingExtra, match=r"ravlm\[starter\]"):
         package_file("nosuchpackage/cat.png")
 
 
-def test_a_changed_copy_is_mirrored_cropped_and_darker() -> None:
+def test_transformed_copy_is_mirrored_cropped_and_darker() -> None:
     image = Image.new("RGB", (100, 50), (200, 0, 0))
     image.paste((0, 0, 200), (50, 0, 100, 50))
-    copy = changed_copy(image)
+    copy = transformed_copy(image)
     assert copy.size == (80, 40)
     assert copy.getpixel((5, 20)) == (0, 0, 160)
     assert copy.getpixel((75, 20)) == (160, 0, 0)
-    assert changed_copy(Image.new("RGB", (1, 1))).size == (1, 1)
+    assert transformed_copy(Image.new("RGB", (1, 1))).size == (1, 1)
 
 
-# what it shows
+# its answers
 
 
 def by_label(records: list[dict[str, Any]], section: str, label: str) -> dict[str, Any]:
@@ -101,8 +102,8 @@ def by_label(records: list[dict[str, Any]], section: str, label: str) -> dict[st
 
 def test_it_answers_in_both_languages(made_demo: tuple[Path, list[dict[str, Any]]]) -> None:
     _, records = made_demo
-    english = by_label(records, "photo", "asked in English")
-    chinese = by_label(records, "photo", "asked in Chinese")
+    english = by_label(records, "photo", "question")
+    chinese = by_label(records, "photo", "question in Chinese")
     assert english["text"] == "What is the animal in the picture?"
     assert "cat" in english["answer"]["text"]
     assert chinese["text"] == "图片中的动物是什么？"
@@ -115,50 +116,50 @@ def test_it_answers_in_both_languages(made_demo: tuple[Path, list[dict[str, Any]
 def test_it_searches_in_every_direction(made_demo: tuple[Path, list[dict[str, Any]]]) -> None:
     _, records = made_demo
     first = {r["label"]: r["hits"][0] for r in records if r.get("section") == "search"}
-    assert first["words to pictures"]["id"] == "motorcycle"
-    assert first["Chinese to pictures"]["id"] == "temple"
-    assert first["picture to pictures"]["id"] == "dahlia"
-    assert first["picture to texts"]["modality"] == "text"
-    assert "rocket" in first["words to texts"]["id"]
-    about = by_label(records, "photo", "texts about this photo")["hits"]
-    assert all(hit["modality"] == "text" for hit in about)
+    assert first["text to image"]["id"] == "motorcycle"
+    assert first["Chinese text to image"]["id"] == "temple"
+    assert first["image to image"]["id"] == "dahlia"
+    assert first["image to text"]["part"]["modality"] == "text"
+    assert "rocket" in first["text to text"]["id"]
+    about = by_label(records, "photo", "matching texts")["hits"]
+    assert all(hit["part"]["modality"] == "text" for hit in about)
     assert any(hit["metadata"].get("shows") == "cat" or hit["id"] == "cat" for hit in about[:2])
 
 
-def test_it_tells_talks_and_abstains(made_demo: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_it_tells_chats_and_abstains(made_demo: tuple[Path, list[dict[str, Any]]]) -> None:
     _, records = made_demo
     story = by_label(records, "photo", "story")["answer"]
     assert "cat" in story["citations"]
     assert story["text"].count(".") >= 2
     assert is_chinese(by_label(records, "photo", "story in Chinese")["answer"]["text"])
-    assert "41" in by_label(records, "talk", "second turn")["answer"]["text"]
-    assert "2015" in by_label(records, "questions", "with a photo")["answer"]["text"]
+    assert "41" in by_label(records, "chat", "second turn")["answer"]["text"]
+    assert "2015" in by_label(records, "questions", "about a photo")["answer"]["text"]
     for record in records:
-        if record.get("section") == "absent":
+        if record.get("section") == "abstention":
             assert record["answer"]["abstained"], record["text"]
             assert "not in the knowledge base" in record["answer"]["text"]
             assert record["answer"]["citations"] == []
 
 
-def test_the_page_holds_everything_itself(made_demo: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_page_is_self_contained(made_demo: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, records = made_demo
     page = (folder / "index.html").read_text(encoding="utf-8")
-    seen = Tags(page)
+    parsed = Tags(page)
     assert len(page) < PAGE_BYTES
-    assert not [tag for tag, _ in seen.tags if tag in ("script", "iframe", "object")]
-    for _, attributes in seen.tags:
+    assert not [tag for tag, _ in parsed.tags if tag in ("script", "iframe", "object")]
+    for _, attributes in parsed.tags:
         for name in ("src", "href"):
             if name in attributes:
                 assert str(attributes[name]).startswith("data:")
     assert "url(" not in page
-    images = [attributes for tag, attributes in seen.tags if tag == "img"]
+    images = [attributes for tag, attributes in parsed.tags if tag == "img"]
     assert len(images) > 40
     assert all("alt" in image for image in images)
-    assert seen.text.count("图片中的动物是什么？") == 1
-    assert any(attributes.get("lang") == "zh" for _, attributes in seen.tags)
+    assert parsed.text.count("图片中的动物是什么？") == 1
+    assert any(attributes.get("lang") == "zh" for _, attributes in parsed.tags)
     for record in records:
         if "answer" in record:
-            assert re.sub(r" ?\[([\d, ]+)\]", r"\1", record["answer"]["text"]) in seen.text
+            assert re.sub(r" ?\[([\d, ]+)\]", r"\1", record["answer"]["text"]) in parsed.text
     assert load_image(str(folder / "photo.jpg")).width > 300
 
 
@@ -170,30 +171,30 @@ def browser() -> Iterator[Any]:
         or shutil.which("google-chrome")
     )
     if chromium is None:
-        pytest.skip("there is no chromium here; install it to look at the page")
+        pytest.skip("chromium is not installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+        chrome = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield chrome
+        chrome.close()
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_the_page_in_a_browser(
+def test_page_in_a_browser(
     made_demo: tuple[Path, list[dict[str, Any]]], browser: Any, width: int
 ) -> None:
-    """Nothing sticks out at either side, nothing is fetched, and dark is dark."""
+    """Nothing overflows, nothing is fetched, and the dark scheme is dark."""
     paper = {}
     for scheme in ("light", "dark"):
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        asked, errors = [], []
-        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        requests, errors = [], []
+        page.on("request", lambda request, requests=requests: requests.append(request.url))
         page.on("console", lambda message, errors=errors: errors.append(message.text))
         page.goto((made_demo[0] / "index.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-        assert [url for url in asked if not url.startswith("data:")] == [
+        assert [url for url in requests if not url.startswith("data:")] == [
             (made_demo[0] / "index.html").as_uri()
         ]
         assert errors == []
@@ -202,31 +203,31 @@ def test_the_page_in_a_browser(
     assert paper == {"light": "rgb(246, 244, 238)", "dark": "rgb(21, 20, 18)"}
 
 
-# anybody's pictures
+# a user's own images
 
 
-def test_a_folder_of_pictures_alone(pictures: Path, tmp_path: Path) -> None:
-    """Without words nothing can be asked: it searches, and says what was refused."""
+def test_folder_of_images_without_texts(pictures: Path, tmp_path: Path) -> None:
+    """Without texts nothing can be asked: the demo searches, and lists what was refused."""
     (pictures / "broken.jpg").write_bytes(b"no picture")
-    shown = []
-    page = run_demo(tmp_path / "out", pictures, encoder=FakeEncoder(), on_exhibit=shown.append)
-    assert {exhibit.step.verb for exhibit in shown} == {"search"}
-    assert shown[0].hits[0].score > 0.9
+    results = []
+    page = run_demo(tmp_path / "out", pictures, encoder=FakeEncoder(), on_result=results.append)
+    assert {result.step.verb for result in results} == {"search"}
+    assert results[0].hits[0].score > 0.9
     text = Tags(page.read_text(encoding="utf-8")).text
-    assert "4 pictures" in text
+    assert "4 images" in text
     assert "broken.jpg" in text
 
 
-def test_pictures_with_texts_and_twice_into_the_same_folder(pictures: Path, tmp_path: Path) -> None:
+def test_images_with_texts_twice_into_the_same_folder(pictures: Path, tmp_path: Path) -> None:
     for name in ("red", "green", "blue"):
         (pictures / f"{name}.txt").write_text(
             f"Name: {name} <b>square</b>\nA {name} square on a wall."
         )
     out = tmp_path / "out"
     for _ in range(2):
-        shown = []
-        page = run_demo(out, pictures, encoder=FakeEncoder(), on_exhibit=shown.append)
-        assert {exhibit.step.verb for exhibit in shown} == {
+        results = []
+        page = run_demo(out, pictures, encoder=FakeEncoder(), on_result=results.append)
+        assert {result.step.verb for result in results} == {
             "search",
             "ask",
             "caption",
@@ -236,9 +237,9 @@ def test_pictures_with_texts_and_twice_into_the_same_folder(pictures: Path, tmp_
     assert "<b>square" not in page.read_text(encoding="utf-8")
 
 
-def test_sources_that_can_not_be_shown(tmp_path: Path) -> None:
+def test_bad_sources_are_refused(tmp_path: Path) -> None:
     (tmp_path / "words.jsonl").write_text('{"text": "only words"}\n')
-    with pytest.raises(BrokenData, match="no picture"):
+    with pytest.raises(BrokenData, match="no image"):
         run_demo(tmp_path / "out", tmp_path / "words.jsonl", encoder=FakeEncoder())
     with pytest.raises(NotFound, match="nowhere"):
         run_demo(tmp_path / "out", tmp_path / "nowhere", encoder=FakeEncoder())
@@ -249,8 +250,12 @@ def test_sources_that_can_not_be_shown(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "kb").read_text() == "precious"
 
 
-def test_the_terminal_shows_it_short(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-                                     monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_terminal_output_is_short(
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from ravlm.encoders import auto
 
     monkeypatch.setattr(auto, "load_encoder", lambda name: FakeEncoder("starter"))

@@ -1,11 +1,11 @@
-"""compare on a base of four colours: every arm, statistics, resuming, contamination, report,
-command line."""
+"""compare on a base of five colors: arms, statistics, resuming, contamination, report, command
+line."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from ravlm.errors import InvalidInput
-from ravlm.evaluation.arms import EvidenceSource, read_arms
+from ravlm.evaluation.arm_evidence import ArmEvidence
+from ravlm.evaluation.arms import ARMS, parse_arms
 from ravlm.evaluation.compare import compare
-from ravlm.evaluation.contamination import check
+from ravlm.evaluation.contamination import check_contamination
 from ravlm.evaluation.kb_subset import KnowledgeBaseSubset
 from ravlm.evaluation.knowledge_edit import edit_knowledge
 from ravlm.evaluation.report import Report
@@ -27,16 +28,14 @@ from ravlm.tasks import VQA, Captioning, Retrieval
 from tests.helpers.fakes import COLOURS, FakeEncoder
 from tests.helpers.tasks import FirstLine
 
-ARMS = ("closed-book", "retrieved", "random", "oracle", "copy", "majority")
-SHADES = 4
+NUM_SHADES = 4
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """For each colour four pictures of nearly that colour to ask about, and four others for the
-    base."""
+    """For each color, four images of nearly that color for the base and four to ask about."""
     for name, (red, green, blue) in COLOURS.items():
-        for shade in range(2 * SHADES):
+        for shade in range(2 * NUM_SHADES):
             image = Image.new("RGB", (32, 32), (red, green, blue))
             image.putpixel((shade, 3), (127, 127, shade))
             image.save(tmp_path / f"{name}{shade}.png")
@@ -49,28 +48,28 @@ def kb(folder: Path) -> KnowledgeBase:
         Entry(
             f"{name}{shade}",
             str(folder / f"{name}{shade}.png"),
-            (f"Name: {name}\nKind: colour", f"it is {name}"),
+            (f"Name: {name}\nKind: color", f"it is {name}"),
         )
         for name in COLOURS
-        for shade in range(SHADES)
+        for shade in range(NUM_SHADES)
     ]
     return KnowledgeBase.build(folder / "kb", entries, FakeEncoder())
 
 
-class Reader(FirstLine):
-    """Answers with the name in its first evidence."""
+class NameReader(FirstLine):
+    """Answers with the name in its first hit."""
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        found = super().generate(requests)
+        answers = super().generate(requests)
         return [
             replace(answer, text=answer.text.split("\n")[0].removeprefix("Name: "))
-            for answer in found
+            for answer in answers
         ]
 
 
 @pytest.fixture
 def model(kb: KnowledgeBase) -> RetrievalAugmentedVLM:
-    return RetrievalAugmentedVLM(kb, Reader(guess="red"), k=3)
+    return RetrievalAugmentedVLM(kb, NameReader(guess="red"), k=3)
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def questions(folder: Path) -> Path:
             "entity": name,
         }
         for name in COLOURS
-        for s in range(SHADES, 2 * SHADES)
+        for s in range(NUM_SHADES, 2 * NUM_SHADES)
     ]
     path = folder / "questions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -96,14 +95,13 @@ def value(report: Report, arm: str, metric: str = "accuracy") -> float:
 
 
 def test_every_arm_on_the_same_examples(model: RetrievalAugmentedVLM, questions: Path) -> None:
-    """The guess is right for one colour of five; what is retrieved is right always, and so is the
-    oracle."""
-    report = compare(VQA(questions), model, ARMS, resamples=500)
+    """The guess is right for one color of five; retrieval and the oracle are always right."""
+    report = compare(VQA(questions), model, list(ARMS), resamples=500)
     assert value(report, "closed-book") == pytest.approx(1 / len(COLOURS))
     assert value(report, "retrieved") == value(report, "oracle") == value(report, "majority") == 1.0
     assert value(report, "copy") == 1.0
     assert value(report, "random") < 0.6
-    assert {s.n for s in report.scores} == {len(COLOURS) * SHADES}
+    assert {s.n for s in report.scores} == {len(COLOURS) * NUM_SHADES}
     first = next(
         c
         for c in report.contrasts
@@ -139,18 +137,20 @@ def test_sweeps_are_arms_with_settings(model: RetrievalAugmentedVLM, questions: 
     )
 
 
-def test_a_share_is_a_smaller_base_and_a_part_of_the_larger(kb: KnowledgeBase) -> None:
-    """Hits once were filtered behind the search, one an entity: entities went whose other entries
-    had stayed."""
+def test_subset_is_contained_in_larger_subsets(kb: KnowledgeBase) -> None:
+    """A filter after the search, one hit per entity, once lost entities whose other entries were
+    in the subset."""
     small, large = KnowledgeBaseSubset(kb, 0.3), KnowledgeBaseSubset(kb, 0.8)
-    found = [{h.entry.id for h in each.search(text="it is red", k=20)} for each in (small, large)]
-    assert found[0] < found[1] < {h.entry.id for h in kb.search(text="it is red", k=20)}
-    few = small.search_many([{"text": "red"}, {"text": "blue"}], 2, "text")
-    whole = kb.search_many([{"text": "red"}, {"text": "blue"}], 20, "text")
-    assert [[h.entry.id for h in hits] for hits in few] == [
-        [h.entry.id for h in hits if h.entry.id in found[0]][:2] for hits in whole
+    small_ids, large_ids = (
+        {h.entry.id for h in subset.search(text="it is red", k=20)} for subset in (small, large)
+    )
+    assert small_ids < large_ids < {h.entry.id for h in kb.search(text="it is red", k=20)}
+    subset_hits = small.search_many([{"text": "red"}, {"text": "blue"}], 2, "text")
+    all_hits = kb.search_many([{"text": "red"}, {"text": "blue"}], 20, "text")
+    assert [[h.entry.id for h in hits] for hits in subset_hits] == [
+        [h.entry.id for h in hits if h.entry.id in small_ids][:2] for hits in all_hits
     ]
-    assert {entry.id for entry, _, _ in small.sample(100, "image")} == found[0]
+    assert {entry.id for entry, _, _ in small.sample(100, "image")} == small_ids
     assert small.derived_folder != kb.derived_folder
     with pytest.raises(AttributeError, match='no "add"'):
         small.add([])
@@ -160,26 +160,28 @@ def test_evidence_is_the_same_in_each_run_and_batch(
     model: RetrievalAugmentedVLM, questions: Path
 ) -> None:
     examples = VQA(questions).examples()
-    for arm in read_arms(["random", "retrieved@noise=0.5", "oracle"], 3, ARMS):
-        whole = EvidenceSource(VQA(questions), model, 3).of(arm, examples)
-        single = [EvidenceSource(VQA(questions), model, 3).of(arm, [e])[0] for e in examples]
-        assert [[h.entry.id for h in e.hits] for e in whole] == [
+    for arm in parse_arms(["random", "retrieved@noise=0.5", "oracle"], 3, list(ARMS)):
+        together = ArmEvidence(VQA(questions), model, 3).for_arm(arm, examples)
+        single = [ArmEvidence(VQA(questions), model, 3).for_arm(arm, [e])[0] for e in examples]
+        assert [[h.entry.id for h in e.hits] for e in together] == [
             [h.entry.id for h in e.hits] for e in single
         ]
 
 
 def test_an_example_never_reads_its_own_entry(model: RetrievalAugmentedVLM, folder: Path) -> None:
-    """Pictures of the base itself are captioned: copying the own entry would be perfect, and is no
-    retrieval."""
+    """When images of the base are captioned, copying their own entries would be perfect and prove
+    nothing."""
     rows = [
         {"id": f"{name}0", "image": f"{name}0.png", "texts": [f"it is {name}"]} for name in COLOURS
     ]
     path = folder / "captions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = Captioning(path)
-    source = EvidenceSource(task, model, 3)
-    for arm in read_arms(["retrieved", "random", "oracle", "copy"], 3, ARMS):
-        for example, evidence in zip(task.examples(), source.of(arm, task.examples()), strict=True):
+    source = ArmEvidence(task, model, 3)
+    for arm in parse_arms(["retrieved", "random", "oracle", "copy"], 3, list(ARMS)):
+        for example, evidence in zip(
+            task.examples(), source.for_arm(arm, task.examples()), strict=True
+        ):
             assert evidence.hits
             assert example.id not in {hit.entry.id for hit in evidence.hits}
     report = compare(task, model, ["retrieved"], resamples=200)
@@ -188,7 +190,9 @@ def test_an_example_never_reads_its_own_entry(model: RetrievalAugmentedVLM, fold
     assert "bleu-4" in {s.metric for s in report.scores}
 
 
-def test_contamination_tells_equal_from_alike(kb: KnowledgeBase, folder: Path) -> None:
+def test_contamination_separates_exact_from_perceptual_matches(
+    kb: KnowledgeBase, folder: Path
+) -> None:
     with Image.open(folder / "red0.png") as picture:
         picture.resize((64, 64)).save(folder / "larger.png")
     rows = [
@@ -201,51 +205,50 @@ def test_contamination_tells_equal_from_alike(kb: KnowledgeBase, folder: Path) -
     path.write_text(
         "".join(json.dumps({"question": "What?", "answers": ["x"], **row}) + "\n" for row in rows)
     )
-    found = check(VQA(path).examples(), kb)
-    assert (found.n, found.exact, found.perceptual, found.embedding) == (4, 2, 1, 0)
-    assert set(found.ids) == {"same", "larger", "words"}
+    contamination = check_contamination(VQA(path).examples(), kb)
+    assert astuple(contamination)[:4] == (4, 2, 1, 0)
+    assert set(contamination.ids) == {"same", "larger", "words"}
 
 
-def test_a_run_that_was_cut_off_goes_on(
+def test_interrupted_run_resumes(
     model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path
 ) -> None:
-    """Only what is missing is asked again, a line that was cut in the middle included; the numbers
-    are the same."""
-    reader = model.writer
-    assert isinstance(reader, Reader)
+    """Only missing and truncated predictions are computed again; the numbers are the same."""
+    reader = model.generator
+    assert isinstance(reader, NameReader)
     reader.fingerprint = "reader 1"  # type: ignore[attr-defined]
     steps: list[tuple[int, int]] = []
     cache = tmp_path / "cache"
     first = compare(
         VQA(questions), model, resamples=200, cache=cache, progress=lambda *step: steps.append(step)
     )
-    n = len(COLOURS) * SHADES
+    n = len(COLOURS) * NUM_SHADES
     assert steps[-1] == (2 * n, 2 * n)
-    assert reader.asked == 2 * n
+    assert reader.num_requests == 2 * n
     for path in cache.iterdir():
-        whole = path.read_text()
-        path.write_text(whole[: len(whole) // 2])
+        text = path.read_text()
+        path.write_text(text[: len(text) // 2])
     second = compare(VQA(questions), model, resamples=200, cache=cache)
-    assert n <= reader.asked - 2 * n < 2 * n - 4
+    assert n <= reader.num_requests - 2 * n < 2 * n - 4
     assert second.scores == first.scores
     assert [c.computed for c in second.costs] != [0, 0]
     compare(VQA(questions), model, resamples=200, cache=cache)
-    asked = reader.asked
+    num_before = reader.num_requests
     reader.fingerprint = "reader 2"  # type: ignore[attr-defined]
     compare(VQA(questions), model, resamples=200, cache=cache)
-    assert reader.asked == asked + 2 * n, "another generator's predictions were taken"
+    assert reader.num_requests == num_before + 2 * n, "another generator's predictions were reused"
 
 
-def test_a_generator_without_a_name_of_its_own_is_not_kept(
+def test_generator_without_fingerprint_is_not_cached(
     model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path
 ) -> None:
     compare(VQA(questions), model, resamples=200, cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
-def test_several_models_side_by_side(kb: KnowledgeBase, questions: Path) -> None:
+def test_several_models(kb: KnowledgeBase, questions: Path) -> None:
     models = {
-        name: RetrievalAugmentedVLM(kb, Reader(guess=name), k=2) for name in ("red", "nothing")
+        name: RetrievalAugmentedVLM(kb, NameReader(guess=name), k=2) for name in ("red", "nothing")
     }
     report = compare(VQA(questions), models, resamples=200)
     names = {c.contrast for c in report.contrasts}
@@ -255,7 +258,9 @@ def test_several_models_side_by_side(kb: KnowledgeBase, questions: Path) -> None
     assert "red/retrieved" in str(report)
 
 
-def test_retrieval_is_compared_with_chance(model: RetrievalAugmentedVLM, folder: Path) -> None:
+def test_retrieval_task_allows_retrieved_and_random(
+    model: RetrievalAugmentedVLM, folder: Path
+) -> None:
     rows = [
         {"id": f"{name}0", "image": f"{name}0.png", "texts": [f"{name} {name}"]} for name in COLOURS
     ]
@@ -264,11 +269,13 @@ def test_retrieval_is_compared_with_chance(model: RetrievalAugmentedVLM, folder:
     report = compare(Retrieval(path), model, ["retrieved", "random"], resamples=200)
     assert value(report, "retrieved", "recall@5") > value(report, "random", "recall@5")
     assert report.contamination is None
-    with pytest.raises(InvalidInput, match='no arm "copy" here; allowed: retrieved, random'):
+    with pytest.raises(
+        InvalidInput, match='Unknown arm "copy" for this task; allowed: retrieved, random'
+    ):
         compare(Retrieval(path), model, ["copy"])
 
 
-def test_the_report_as_text_json_and_page(
+def test_report_as_text_json_and_html(
     model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path
 ) -> None:
     report = compare(VQA(questions), model, ["closed-book", "retrieved", "random"], resamples=300)
@@ -276,10 +283,10 @@ def test_the_report_as_text_json_and_page(
     assert "closed-book" in text
     assert "0.200 [" in text
     assert "contamination: of 20 examples" in text
-    whole = json.loads(report.to_json())
-    assert whole["about"]["examples"] == 20
-    assert len(whole["about"]["examples_hash"]) == 64
-    assert whole["contamination"]["n"] == 20
+    record = json.loads(report.to_json())
+    assert record["about"]["examples"] == 20
+    assert len(record["about"]["examples_hash"]) == 64
+    assert record["contamination"]["n"] == 20
     lines = list(report.lines())
     arm = {"arm", "generator", "metric", "n", "score", "low", "high"}
     pair = {"contrast", "metric", "n", "difference", "low", "high", "p", "gain", "harm"}
@@ -289,21 +296,19 @@ def test_the_report_as_text_json_and_page(
     assert page.count("<svg") == 2
     assert 'src="data:image/jpeg;base64,' in page
     assert "http" not in page
-    assert "Won: right with retrieval" in page
+    assert "Wins: better with retrieval" in page
     assert "<script" not in page
-    assert {case.kind for case in report.cases} == {"won", "lost"}
+    assert {case.kind for case in report.cases} == {"win", "failure"}
 
 
-def test_text_of_others_is_escaped_on_the_page(
-    kb: KnowledgeBase, folder: Path, tmp_path: Path
-) -> None:
+def test_html_report_escapes_texts(kb: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
     rows = [
         {"id": i, "image": "red4.png", "question": f"<b>{i}?", "answers": ["<i>x"]}
         for i in range(3)
     ]
     path = folder / "q.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    model = RetrievalAugmentedVLM(kb, Reader(guess="<script>alert(1)</script>"))
+    model = RetrievalAugmentedVLM(kb, NameReader(guess="<script>alert(1)</script>"))
     page = (
         compare(VQA(path), model, resamples=200)
         .to_html(tmp_path / "r.html")
@@ -314,17 +319,16 @@ def test_text_of_others_is_escaped_on_the_page(
     assert "&lt;script&gt;" in page
 
 
-def test_an_answer_follows_the_base(model: RetrievalAugmentedVLM, folder: Path) -> None:
+def test_answer_follows_the_base(model: RetrievalAugmentedVLM, folder: Path) -> None:
     picture = str(folder / "red4.png")
     entry = Entry("red0", str(folder / "red0.png"), ("Name: crimson",))
-    for each in [f"red{shade}" for shade in range(1, SHADES)]:
-        model.kb.remove(each)
-    found = edit_knowledge(model, entry, "Which colour?", picture)
-    assert (found.before.text, found.during.text, found.after.text) == ("red", "crimson", "red")
-    assert found.changed
-    assert found.restored
+    model.kb.remove([f"red{shade}" for shade in range(1, NUM_SHADES)])
+    edit = edit_knowledge(model, entry, "Which color?", picture)
+    assert (edit.before.text, edit.during.text, edit.after.text) == ("red", "crimson", "red")
+    assert edit.changed
+    assert edit.restored
     new = edit_knowledge(
-        model, Entry("extra", picture, ("Name: scarlet",)), "Which colour?", picture
+        model, Entry("extra", picture, ("Name: scarlet",)), "Which color?", picture
     )
     assert new.during.text in ("red", "scarlet")
     assert new.restored
@@ -332,13 +336,13 @@ def test_an_answer_follows_the_base(model: RetrievalAugmentedVLM, folder: Path) 
 
 
 BAD_ARMS = {
-    "retreived": r'no arm "retreived" here.*Did you mean "retrieved"',
-    "retrieved@n=3": 'the setting "n"; allowed: k, noise, size',
-    "retrieved@k=two": 'sets k to "two"; a number',
-    "retrieved@k=-1": "k = -1; a whole number",
-    "retrieved@k=1.5": "k = 1.5; a whole number",
-    "retrieved@noise=2": "noise is a share",
-    "retrieved@size=0": "size one above 0",
+    "retreived": r'Unknown arm "retreived" for this task.*Did you mean "retrieved"',
+    "retrieved@n=3": 'unknown setting "n"; allowed: k, noise, size',
+    "retrieved@k=two": 'sets k to "two"; it must be a number',
+    "retrieved@k=-1": "k = -1; it must be a whole number",
+    "retrieved@k=1.5": "k = 1.5; it must be a whole number",
+    "retrieved@noise=2": "noise = 2; it must be from 0 to 1",
+    "retrieved@size=0": "size = 0; it must be above 0",
 }
 
 
@@ -349,7 +353,7 @@ def test_bad_arms_are_refused(model: RetrievalAugmentedVLM, questions: Path, nam
 
 
 def test_bad_comparisons_are_refused(model: RetrievalAugmentedVLM, questions: Path) -> None:
-    with pytest.raises(InvalidInput, match='"retrieved" comes twice'):
+    with pytest.raises(InvalidInput, match='"retrieved" is a duplicate'):
         compare(VQA(questions), model, ["retrieved", "retrieved"])
     with pytest.raises(InvalidInput, match="no arms to compare"):
         compare(VQA(questions), model, [])
@@ -371,7 +375,7 @@ def test_the_command_line(
     from ravlm.generation.auto import GENERATORS
 
     monkeypatch.setattr(auto, "load_encoder", lambda name: FakeEncoder(name))
-    monkeypatch.setitem(GENERATORS, "reader", lambda kb: Reader())
+    monkeypatch.setitem(GENERATORS, "reader", lambda kb: NameReader())
     monkeypatch.setenv("RAVLM_CACHE", str(tmp_path / "cache"))
     kb.close()
     fixed: list[Any] = ["compare", "vqa", "--data", questions, "--kb", kb.path, "--resamples", 200]

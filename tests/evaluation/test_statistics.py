@@ -1,4 +1,4 @@
-"""Statistics: against arithmetic on paper, against SciPy, and on data whose truth is known."""
+"""Statistics: against arithmetic on paper, against SciPy, and on data with a known truth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from ravlm.errors import InvalidInput
-from ravlm.evaluation.statistics import Paired, holm
+from ravlm.evaluation.statistics import PairedScores, holm
 from ravlm.metrics import bleu
 from ravlm.records import Score
 
@@ -16,28 +16,28 @@ def score(items: np.ndarray) -> Score:
     return Score(float(items.mean()), tuple(items.tolist()), "test")
 
 
-def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+def test_interval_of_a_mean_equals_theory() -> None:
     items = np.random.default_rng(0).normal(2, 1, 400)
-    interval = Paired([score(items)], 10_000).interval(0)
+    interval = PairedScores([score(items)], 10_000).interval(0)
     error = items.std() / 20
     assert interval.score == pytest.approx(items.mean())
     assert interval.low == pytest.approx(items.mean() - 1.96 * error, abs=0.01)
     assert interval.high == pytest.approx(items.mean() + 1.96 * error, abs=0.01)
 
 
-def test_pairing_sees_what_separate_intervals_hide() -> None:
-    """Arms that share most of their items differ by little, and surely: 12 of 300 items change, all
-    for the better."""
+def test_pairing_detects_what_separate_intervals_hide() -> None:
+    """Arms that agree on most items differ by little but reliably: 12 of 300 items change, all for
+    the better."""
     rng = np.random.default_rng(1)
     first = (rng.random(300) < 0.5).astype(float)
     second = first.copy()
     second[np.flatnonzero(first == 0)[:12]] = 1
-    paired = Paired([score(first), score(second)])
-    found = paired.difference(0, 1)
-    assert found.difference == pytest.approx(0.04)
-    assert (found.gain, found.harm) == (pytest.approx(0.04), 0.0)
-    assert found.low > 0
-    assert found.p < 0.001
+    paired = PairedScores([score(first), score(second)])
+    difference = paired.difference(0, 1)
+    assert difference.difference == pytest.approx(0.04)
+    assert (difference.gain, difference.harm) == (pytest.approx(0.04), 0.0)
+    assert difference.low > 0
+    assert difference.p < 0.001
     assert paired.interval(0).high > paired.interval(1).low
     back = paired.difference(1, 0)
     assert (back.difference, back.gain, back.harm) == (
@@ -48,18 +48,18 @@ def test_pairing_sees_what_separate_intervals_hide() -> None:
 
 
 def test_permutation_p_equals_the_exact_sign_test() -> None:
-    """9 of 10 changed items for the better: two-sided 22 of 1,024."""
+    """9 of 10 changed items are better: p is 22 of 1,024, two-sided."""
     first, second = np.zeros(30), np.zeros(30)
     second[:9], first[9] = 1, 1
-    found = Paired([score(first), score(second)], 20_000).difference(0, 1)
-    assert found.p == pytest.approx(stats.binomtest(9, 10).pvalue, abs=0.004)
+    difference = PairedScores([score(first), score(second)], 20_000).difference(0, 1)
+    assert difference.p == pytest.approx(stats.binomtest(9, 10).pvalue, abs=0.004)
 
 
 def test_p_of_equal_arms_is_uniform() -> None:
-    """A test that cried wolf would call more than one in twenty of these different."""
+    """A test with too many false positives would call more than one in twenty different."""
     rng = np.random.default_rng(2)
     p = [
-        Paired([score(rng.random(60)), score(rng.random(60))], 400, seed).difference(0, 1).p
+        PairedScores([score(rng.random(60)), score(rng.random(60))], 400, seed).difference(0, 1).p
         for seed in range(120)
     ]
     assert 0.3 < np.mean(p) < 0.7
@@ -68,9 +68,14 @@ def test_p_of_equal_arms_is_uniform() -> None:
 
 def test_no_change_is_no_difference() -> None:
     items = score(np.array([0.0, 1.0, 0.5]))
-    found = Paired([items, items], 200).difference(0, 1)
-    assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
-    assert (found.gain, found.harm, found.smallest) == (0.0, 0.0, 0.0)
+    difference = PairedScores([items, items], 200).difference(0, 1)
+    assert (difference.difference, difference.low, difference.high, difference.p) == (
+        0.0,
+        0.0,
+        0.0,
+        1.0,
+    )
+    assert (difference.gain, difference.harm, difference.mde) == (0.0, 0.0, 0.0)
 
 
 def test_a_corpus_metric_is_resampled_from_its_counts() -> None:
@@ -84,30 +89,30 @@ def test_a_corpus_metric_is_resampled_from_its_counts() -> None:
     ]
     bad = [" ".join(rng.choice(words, 8)) for _ in references]
     scores = [bleu(texts, references, 2) for texts in (bad, good)]
-    paired = Paired(scores, 2000)
+    paired = PairedScores(scores, 2000)
     interval = paired.interval(1)
     assert interval.score == scores[1].value
     assert interval.low < scores[1].value < interval.high
     assert abs(np.mean(scores[1].items) - scores[1].value) > 0.01
-    found = paired.difference(0, 1)
-    assert found.difference == pytest.approx(scores[1].value - scores[0].value)
-    assert found.p < 0.01
+    difference = paired.difference(0, 1)
+    assert difference.difference == pytest.approx(scores[1].value - scores[0].value)
+    assert difference.p < 0.01
     by_hand = []
     draws = np.random.default_rng(0)
     for _ in range(100):
-        places = draws.integers(0, 80, 80)
-        by_hand.append(bleu([good[i] for i in places], [references[i] for i in places], 2).value)
+        rows = draws.integers(0, 80, 80)
+        by_hand.append(bleu([good[i] for i in rows], [references[i] for i in rows], 2).value)
     assert interval.low == pytest.approx(np.percentile(by_hand, 2.5), abs=0.04)
     assert interval.high == pytest.approx(np.percentile(by_hand, 97.5), abs=0.04)
 
 
-def test_the_smallest_effect_is_seen_in_eight_of_ten_repetitions() -> None:
+def test_minimum_detectable_effect_is_significant_in_80_percent_of_repetitions() -> None:
     rng = np.random.default_rng(4)
     noise = rng.normal(0, 1, (200, 100))
-    smallest = Paired([score(np.zeros(100)), score(noise[0])], 2000).difference(0, 1).smallest
-    seen = [stats.ttest_1samp(row + smallest, 0).pvalue < 0.05 for row in noise]
-    assert smallest == pytest.approx(2.8 * noise[0].std() / 10, rel=0.05)
-    assert 0.65 < np.mean(seen) < 0.95
+    mde = PairedScores([score(np.zeros(100)), score(noise[0])], 2000).difference(0, 1).mde
+    significant = [stats.ttest_1samp(row + mde, 0).pvalue < 0.05 for row in noise]
+    assert mde == pytest.approx(2.8 * noise[0].std() / 10, rel=0.05)
+    assert 0.65 < np.mean(significant) < 0.95
 
 
 def test_holm_on_paper() -> None:
@@ -116,11 +121,11 @@ def test_holm_on_paper() -> None:
     assert holm([]) == []
 
 
-def test_what_can_not_be_paired_is_refused() -> None:
+def test_unpaired_scores_are_refused() -> None:
     one = score(np.zeros(3))
-    with pytest.raises(InvalidInput, match=r"\[3, 2\] items"):
-        Paired([one, score(np.zeros(2))])
-    with pytest.raises(InvalidInput, match="computed differently"):
-        Paired([one, Score(0.0, (0.0,) * 3, "other")])
+    with pytest.raises(InvalidInput, match="same number of items in each arm; got 3 and 2"):
+        PairedScores([one, score(np.zeros(2))])
+    with pytest.raises(InvalidInput, match="different signatures"):
+        PairedScores([one, Score(0.0, (0.0,) * 3, "other")])
     with pytest.raises(InvalidInput, match="resamples is 10"):
-        Paired([one], 10)
+        PairedScores([one], 10)

@@ -1,4 +1,4 @@
-"""A generator small enough to see through."""
+"""A generator small enough to predict its output by hand."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from ravlm.records import Answer
 
 
 class FirstLine(Generator):
-    """Says the first text of its first evidence; without evidence it guesses, as a model without a
-    base does."""
+    """Answers with the text of its first hit; without evidence it guesses."""
 
     name = "first-line"
 
     def __init__(self, guess: str = "no idea") -> None:
-        self.guess, self.asked = guess, 0
+        self.guess = guess
+        self.num_requests = 0
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        self.asked += len(requests)
-        found = []
-        for request in requests:
-            hits = request.evidence.hits
-            text = hits[0].entry.text if hits else self.guess
-            found.append(
-                Answer(text, hits, tuple(h.entry.id for h in hits[:1]), 0.9 if hits else 0.1)
-            )
-        return found
+        self.num_requests += len(requests)
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Answer:
+        hits = request.evidence.hits
+        if not hits:
+            return Answer(self.guess, confidence=0.1)
+        return Answer(hits[0].entry.text, hits, (hits[0].entry.id,), 0.9)

@@ -1,7 +1,6 @@
-"""The demo's pictures: where the packages that ship them put them, and changed copies to ask about.
+"""The bundled photos: their files in installed packages, and transformed copies to ask about.
 
-Imports neither scikit-image nor scikit-learn: it only looks where they lie. Knows no knowledge
-base."""
+scikit-image and scikit-learn are not imported, only located."""
 
 from __future__ import annotations
 
@@ -15,17 +14,16 @@ from ravlm.data.images import load_image
 from ravlm.errors import MissingExtra
 from ravlm.records import ImageSource
 
-CONTENT = Path(__file__).with_name("entries.jsonl")
+ENTRIES = Path(__file__).with_name("entries.jsonl")
 _PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
+"""Names of the packages on PyPI by their import names."""
 
 
 def write_entries(target: Path) -> None:
-    """Write the demo's own entries to `target` as JSON lines, with the absolute paths of the
-    packages' pictures.
+    """Write the bundled entries to `target` as JSON Lines, with absolute image paths.
 
-    Raises MissingExtra where a package that ships one is not installed.
-    """
-    rows = [json.loads(line) for line in CONTENT.read_text(encoding="utf-8").splitlines()]
+    Raises MissingExtra if a package with photos is not installed."""
+    rows = [json.loads(line) for line in ENTRIES.read_text(encoding="utf-8").splitlines()]
     for row in rows:
         if "image" in row:
             row["image"] = str(package_file(row["image"]))
@@ -34,20 +32,22 @@ def write_entries(target: Path) -> None:
 
 
 def package_file(name: str) -> Path:
-    """The file `name` ("skimage/data/coffee.png") of an installed package, which is not
-    imported."""
-    package, _, inside = name.partition("/")
+    """Return the path of a file ("skimage/data/coffee.png") of an installed package, without
+    importing the package.
+
+    Raises MissingExtra if the package is not installed."""
+    package, _, relative_path = name.partition("/")
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra(_PACKAGES.get(package, package), "starter", "The demo's own pictures")
-    return Path(spec.submodule_search_locations[0]) / inside
+        raise MissingExtra(_PACKAGES.get(package, package), "starter", "The photos of the demo")
+    return Path(spec.submodule_search_locations[0]) / relative_path
 
 
-def changed_copy(picture: ImageSource) -> Image.Image:
-    """The picture mirrored, cropped to its middle 80 % and a fifth darker, so that finding it is
+def transformed_copy(image: ImageSource) -> Image.Image:
+    """Return the image mirrored, cropped to its middle 80 % and 20 % darker, so that finding it is
     not trivial."""
-    image = ImageOps.mirror(load_image(picture))
-    width, height = image.size
+    mirrored = ImageOps.mirror(load_image(image))
+    width, height = mirrored.size
     x, y = width // 10, height // 10
-    cropped = image.crop((x, y, max(width - x, x + 1), max(height - y, y + 1)))
+    cropped = mirrored.crop((x, y, max(width - x, x + 1), max(height - y, y + 1)))
     return ImageEnhance.Brightness(cropped).enhance(0.8)

@@ -1,141 +1,102 @@
-"""What the demo asks and searches for: of its own photos, or of anybody's.
-
-A plan is a list of steps; who carries them out and who shows them is decided elsewhere.
-"""
+"""The plan of the demo: what it searches and asks, for the bundled photos or for any images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from PIL import Image
 
-from ravlm.demo.photos import changed_copy, package_file
-from ravlm.records import Entry, ImageSource, Modality
+from ravlm.demo.photos import package_file, transformed_copy
+from ravlm.demo.records import DemoPlan, DemoStep
+from ravlm.records import Entry
 
-Section = Literal["photo", "search", "questions", "talk", "absent"]
-Verb = Literal["search", "ask", "caption", "tell", "chat"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing that is searched for, asked or told."""
-
-    section: Section
-    verb: Verb
-    label: str
-    """What this shows, for a heading: "words to pictures"."""
-    text: str = ""
-    """The words of the search, the question, or the prompt."""
-    picture: ImageSource | None = None
-    find: Modality | Literal["any"] = "any"
-    """What a search may match."""
-    subject: str = ""
-    """The id of what the picture shows, where that is known: then one can say which hits are
-    right."""
+UNKNOWN_IMAGE = "skimage/data/retina.jpg"
+"""An image that no base of the demo contains: the back of an eye."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to show, in order; `photo` is the picture that the steps of the section "photo" are
-    about."""
-
-    photo: Image.Image
-    steps: tuple[Step, ...]
-
-
-ABSENT = "skimage/data/retina.jpg"
-"""A picture that no base of the demo holds: the back of an eye."""
-
-
-def own_plan(entries: Sequence[Entry]) -> Plan:
-    """The steps for the photos that the demo brings along."""
-    copies = {entry.id: changed_copy(entry.image) for entry in entries if entry.image is not None}
-    cat, tower = copies["cat"], copies["temple"]
+def bundled_plan(entries: Sequence[Entry]) -> DemoPlan:
+    """Return the steps for the bundled photos."""
+    photos = {entry.id: transformed_copy(entry.image) for entry in entries if entry.image}
     steps = [
-        Step("photo", "ask", "asked in English", "What is the animal in the picture?", cat),
-        Step("photo", "ask", "asked in Chinese", "图片中的动物是什么？", cat),
-        Step("photo", "search", "texts about this photo", "", cat, "text", subject="cat"),
-        Step("photo", "caption", "caption", "", cat),
-        Step("photo", "tell", "story", "Tell me about the picture.", cat),
-        Step("photo", "tell", "story in Chinese", "讲讲这张图片。", cat),
-        Step("search", "search", "words to pictures", "a red motorcycle in a garage", find="image"),
-        Step("search", "search", "Chinese to pictures", "湖边的高塔", find="image"),
-        Step("search", "search", "picture to pictures", "", copies["dahlia"], "image"),
-        Step(
-            "search",
-            "search",
-            "picture and words to pictures",
-            "a flower in a garden",
-            tower,
-            "image",
-        ),
-        Step(
-            "search", "search", "picture to texts", "", copies["coffee"], "text", subject="coffee"
-        ),
-        Step("search", "search", "words to texts", "傍晚的火箭", find="text"),
-        Step("questions", "ask", "with a photo", "When was the launch?", copies["rocket"]),
-        Step(
-            "questions", "ask", "with a photo, in Chinese", "它的制造商是谁？", copies["motorcycle"]
-        ),
-        Step("questions", "ask", "with words only", "Where were the Greek coins found?"),
-        Step("talk", "chat", "first turn", "What is the building in the picture?", tower),
-        Step("talk", "chat", "second turn", "And how tall is it?", tower),
-        Step(
-            "absent",
-            "ask",
-            "a photo of something else",
-            "What is in the picture?",
-            package_file(ABSENT),
-        ),
-        Step("absent", "ask", "words about something else", "Which language is spoken in Brazil?"),
+        *_bundled_photo_steps(photos["cat"]),
+        *_bundled_search_steps(photos),
+        *_bundled_question_steps(photos),
     ]
-    return Plan(cat, tuple(steps))
+    return DemoPlan(photos["cat"], steps)
 
 
-def plan_for(entries: Sequence[Entry]) -> Plan:
-    """The steps for anybody's pictures: `entries` are some of the base, at least one of them with a
-    picture."""
-    pictured = [entry for entry in entries if entry.image is not None]
-    worded = [entry for entry in entries if entry.texts]
-    copy, other = (
-        changed_copy(entry.image)
-        for entry in (pictured[0], pictured[-1])
-        if entry.image is not None
-    )
-    steps = (
-        _asked(copy)
-        if worded
-        else [Step("photo", "search", "pictures like this one", "", copy, "image")]
-    )
-    words = " ".join(worded[-1].text.split()[:12]) if worded else "a photo taken outdoors"
-    steps += [
-        Step("search", "search", "picture to pictures", "", other, "image"),
-        Step("search", "search", "words to pictures", words, find="image"),
-        Step("search", "search", "Chinese to pictures", "绿色的草地", find="image"),
-    ]
-    if worded:
-        steps += [
-            Step("search", "search", "words to texts", words, find="text"),
-            Step("talk", "chat", "first turn", "What is in the picture?", other),
-            Step("talk", "chat", "second turn", "Tell me more about it.", other),
-            Step(
-                "absent",
-                "ask",
-                "a photo of something else",
-                "What is in the picture?",
-                package_file(ABSENT),
-            ),
-        ]
-    return Plan(copy, tuple(steps))
-
-
-def _asked(photo: Image.Image) -> list[Step]:
+def _bundled_photo_steps(cat: Image.Image) -> list[DemoStep]:
     return [
-        Step("photo", "ask", "asked in English", "What is in the picture?", photo),
-        Step("photo", "ask", "asked in Chinese", "图片中是什么？", photo),
-        Step("photo", "search", "texts about this photo", "", photo, "text"),
-        Step("photo", "caption", "caption", "", photo),
-        Step("photo", "tell", "story", "", photo),
+        DemoStep("photo", "ask", "question", "What is the animal in the picture?", cat),
+        DemoStep("photo", "ask", "question in Chinese", "图片中的动物是什么？", cat),
+        DemoStep("photo", "search", "matching texts", "", cat, "text", subject="cat"),
+        DemoStep("photo", "caption", "caption", "", cat),
+        DemoStep("photo", "tell", "story", "Tell me about the picture.", cat),
+        DemoStep("photo", "tell", "story in Chinese", "讲讲这张图片。", cat),
+    ]
+
+
+def _bundled_search_steps(photos: dict[str, Image.Image]) -> list[DemoStep]:
+    dahlia, temple, coffee = photos["dahlia"], photos["temple"], photos["coffee"]
+    motorcycle = "a red motorcycle in a garage"
+    flower = "a flower in a garden"
+    return [
+        DemoStep("search", "search", "text to image", motorcycle, modality="image"),
+        DemoStep("search", "search", "Chinese text to image", "湖边的高塔", modality="image"),
+        DemoStep("search", "search", "image to image", "", dahlia, "image"),
+        DemoStep("search", "search", "image and text to image", flower, temple, "image"),
+        DemoStep("search", "search", "image to text", "", coffee, "text", subject="coffee"),
+        DemoStep("search", "search", "text to text", "傍晚的火箭", modality="text"),
+    ]
+
+
+def _bundled_question_steps(photos: dict[str, Image.Image]) -> list[DemoStep]:
+    rocket, motorcycle, temple = photos["rocket"], photos["motorcycle"], photos["temple"]
+    building = "What is the building in the picture?"
+    unknown = package_file(UNKNOWN_IMAGE)
+    return [
+        DemoStep("questions", "ask", "about a photo", "When was the launch?", rocket),
+        DemoStep("questions", "ask", "about a photo, in Chinese", "它的制造商是谁？", motorcycle),
+        DemoStep("questions", "ask", "text only", "Where were the Greek coins found?"),
+        DemoStep("chat", "chat", "first turn", building, temple),
+        DemoStep("chat", "chat", "second turn", "And how tall is it?", temple),
+        DemoStep("abstention", "ask", "unknown photo", "What is in the picture?", unknown),
+        DemoStep("abstention", "ask", "unknown topic", "Which language is spoken in Brazil?"),
+    ]
+
+
+def folder_plan(entries: Sequence[Entry]) -> DemoPlan:
+    """Return the steps for a user's images; at least one of `entries` has an image.
+
+    Without texts in the base, the plan only searches."""
+    images = [entry.image for entry in entries if entry.image is not None]
+    texts = [entry.text for entry in entries if entry.texts]
+    photo = transformed_copy(images[0])
+    other_photo = transformed_copy(images[-1])
+    query = " ".join(texts[-1].split()[:12]) if texts else "a photo taken outdoors"
+    steps = [
+        DemoStep("search", "search", "image to image", "", other_photo, "image"),
+        DemoStep("search", "search", "text to image", query, modality="image"),
+        DemoStep("search", "search", "Chinese text to image", "绿色的草地", modality="image"),
+    ]
+    if not texts:
+        first = DemoStep("photo", "search", "similar images", "", photo, "image")
+        return DemoPlan(photo, [first, *steps])
+    unknown = package_file(UNKNOWN_IMAGE)
+    steps += [
+        DemoStep("search", "search", "text to text", query, modality="text"),
+        DemoStep("chat", "chat", "first turn", "What is in the picture?", other_photo),
+        DemoStep("chat", "chat", "second turn", "Tell me more about it.", other_photo),
+        DemoStep("abstention", "ask", "unknown photo", "What is in the picture?", unknown),
+    ]
+    return DemoPlan(photo, [*_photo_steps(photo), *steps])
+
+
+def _photo_steps(photo: Image.Image) -> list[DemoStep]:
+    return [
+        DemoStep("photo", "ask", "question", "What is in the picture?", photo),
+        DemoStep("photo", "ask", "question in Chinese", "图片中是什么？", photo),
+        DemoStep("photo", "search", "matching texts", "", photo, "text"),
+        DemoStep("photo", "caption", "caption", "", photo),
+        DemoStep("photo", "tell", "story", "", photo),
     ]

@@ -1,1 +1,1 @@
-"""Evaluation: arms of a model compared on a task, with paired statistics, and the report of it."""
+"""Evaluation: compare the arms of a model on a task with paired statistics, and report it."""

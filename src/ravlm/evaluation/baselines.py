@@ -1,8 +1,5 @@
-"""What every model must beat: the nearest entry's text copied, and what most of the entries found
-agree on.
-
-They are generators, so that they run on the same code path. Know their evidence only.
-"""
+"""The baselines that every model must beat, as generators on the same code path: copy the text of
+the nearest entry, or answer what most of the entries agree on."""
 
 from __future__ import annotations
 
@@ -14,58 +11,65 @@ from ravlm.generation.base import Generator, Request, abstain
 from ravlm.metrics import token_f1
 from ravlm.records import Answer, Hit
 
-_MOST_TEXTS = 24
+_MAX_TEXTS = 24
 
 
 class CopyGenerator(Generator):
-    """Says what the nearest entry says: the text that was found, else its first."""
+    """Answers with the text of the nearest entry: the passage that matched, else its first text."""
 
     name = "copy"
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """The nearest entry's text for each request."""
-        return [_copied(request) for request in requests]
+        """Return the nearest entry's text for each request."""
+        return [_nearest_text(request) for request in requests]
 
 
 class MajorityGenerator(Generator):
-    """Asked, it answers the name that most entries bear; else of all their texts the one most like
-    the others."""
+    """Answers a question with the most frequent entity name; else returns the text that is most
+    similar to all other texts."""
 
     name = "majority"
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """The vote or the consensus for each request."""
-        return [_voted(request) for request in requests]
+        """Return the vote or the consensus for each request."""
+        return [_majority_answer(request) for request in requests]
 
 
-def _copied(request: Request) -> Answer:
-    hits = [hit for hit in request.evidence.hits if _text(hit)]
-    if not hits:
-        return abstain(request, "the evidence has no text")
-    return Answer(
-        _text(hits[0]), request.evidence.hits, (hits[0].entry.id,), request.evidence.support
-    )
+def _nearest_text(request: Request) -> Answer:
+    evidence = request.evidence
+    for hit in evidence.hits:
+        if text := _text(hit):
+            return Answer(text, evidence.hits, (hit.entry.id,), evidence.support)
+    return abstain(request, "the evidence has no text")
 
 
-def _voted(request: Request) -> Answer:
+def _majority_answer(request: Request) -> Answer:
     hits = request.evidence.hits
     if request.task == "ask":
         votes = Counter(name for hit in hits if (name := entity_name(hit.entry)))
         if votes:
-            name, most = votes.most_common(1)[0]
-            cited = tuple(hit.entry.id for hit in hits if entity_name(hit.entry) == name)
-            return Answer(name, hits, cited, most / len(hits))
-    said = [(hit, text) for hit in hits for text in hit.entry.texts if text.strip()][:_MOST_TEXTS]
-    if len(said) < 2:
-        return _copied(request)
-    texts = [text for _, text in said]
-    others = [texts[:i] + texts[i + 1 :] for i in range(len(texts))]
-    agreement = [
-        sum(token_f1([text] * len(rest), [[other] for other in rest]).items) / len(rest)
-        for text, rest in zip(texts, others, strict=True)
-    ]
-    best = max(range(len(said)), key=agreement.__getitem__)
-    return Answer(texts[best], hits, (said[best][0].entry.id,), agreement[best])
+            name, count = votes.most_common(1)[0]
+            citations = tuple(hit.entry.id for hit in hits if entity_name(hit.entry) == name)
+            return Answer(name, hits, citations, count / len(hits))
+    return _consensus_text(request)
+
+
+def _consensus_text(request: Request) -> Answer:
+    """Return the text with the highest mean token F1 to all other texts of the evidence."""
+    hits = request.evidence.hits
+    candidates = [(hit, text) for hit in hits for text in hit.entry.texts if text.strip()]
+    candidates = candidates[:_MAX_TEXTS]
+    if len(candidates) < 2:
+        return _nearest_text(request)
+    texts = [text for _, text in candidates]
+    agreement = [_mean_f1(text, texts[:i] + texts[i + 1 :]) for i, text in enumerate(texts)]
+    best = max(range(len(texts)), key=agreement.__getitem__)
+    return Answer(texts[best], hits, (candidates[best][0].entry.id,), agreement[best])
+
+
+def _mean_f1(text: str, references: Sequence[str]) -> float:
+    scores = token_f1([text] * len(references), [[reference] for reference in references])
+    return sum(scores.items) / len(references)
 
 
 def _text(hit: Hit) -> str:

@@ -1,115 +1,105 @@
-"""Whether the base holds what is tested: the same picture, one that looks the same, one very near
-to it.
+"""Contamination: whether the base contains the examples of a task, exactly or nearly.
 
-Looks at the nearest entries of each example only: whatever is the same is among them. Knows no arm
-and no score."""
+Only the nearest entries of each example are compared: an identical image is always among them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ravlm.data.images import image_bytes, load_image
 from ravlm.data.parallel import batched
 from ravlm.errors import RavlmError
-from ravlm.knowledge.dedup import BITS, SHADES, look_of
-from ravlm.records import Example, ImageSource
+from ravlm.evaluation.records import Contamination
+from ravlm.knowledge.dedup import MAX_COLOR_DISTANCE, MAX_HASH_DISTANCE, perceptual_hash
+from ravlm.records import Example, Hit, ImageSource
+from ravlm.retrieval.leakage import NEAR_DUPLICATE
 
 if TYPE_CHECKING:
     from ravlm.knowledge.base import KnowledgeBase
 
-NEAR = 0.98
-"""Cosine from which on a picture's vector counts as very near to an entry's."""
-_LOOKED_AT = 10
-_WORTH = 0.9
-"""Entries with a lower cosine are not opened: the same picture, in another size too, is nearer."""
+Match = Literal["exact", "perceptual", "embedding"]
+
+_NUM_NEIGHBORS = 10
+_MIN_COSINE = 0.9
+"""Images of entries below this cosine are not opened: resized copies are closer."""
 _BATCH = 32
-_LOOK_EDGE = 64
+_HASH_EDGE = 64
+"""Images are loaded at this size, in pixels, for the perceptual hash."""
 
 
-@dataclass(frozen=True)
-class Contamination:
-    """How many of `n` examples the base holds; each is counted where it is most alike."""
-
-    n: int
-    exact: int = 0
-    """With a picture of the same bytes, or a question of the same words as a text."""
-    perceptual: int = 0
-    """With a picture that looks the same (another size, another file)."""
-    embedding: int = 0
-    """With a picture whose vector's cosine is at least `NEAR`."""
-    ids: tuple[str, ...] = ()
-    """Of the examples that count in one of these."""
-
-    def __str__(self) -> str:
-        found = f"{self.exact} exactly, {self.perceptual} by look, {self.embedding} by vector"
-        return f"of {self.n} examples the base holds {found}"
-
-
-def check(examples: Sequence[Example], kb: KnowledgeBase) -> Contamination:
-    """Compare `examples` with what `kb` holds."""
-    found = {example.id: kind for example, kind in _kinds(examples, kb) if kind}
-    kinds = list(found.values())
+def check_contamination(examples: Sequence[Example], kb: KnowledgeBase) -> Contamination:
+    """Compare `examples` with the entries of `kb`."""
+    with_image = [example for example in examples if example.image is not None]
+    without_image = [example for example in examples if example.image is None]
+    matches = dict(_image_matches(with_image, kb))
+    for example in without_image:
+        if _text_is_known(example.text, kb):
+            matches[example.id] = "exact"
+    kinds = list(matches.values())
     return Contamination(
-        len(examples),
-        kinds.count("exact"),
-        kinds.count("perceptual"),
-        kinds.count("embedding"),
-        tuple(found),
+        n=len(examples),
+        exact=kinds.count("exact"),
+        perceptual=kinds.count("perceptual"),
+        embedding=kinds.count("embedding"),
+        ids=tuple(matches),
     )
 
 
-def _kinds(examples: Sequence[Example], kb: KnowledgeBase) -> Iterator[tuple[Example, str]]:
-    pictured = [e for e in examples if e.image is not None]
-    by_picture: dict[str | int, str] = {}
-    for some in batched(pictured, _BATCH):
-        new = {
-            _name(e.image): e.image
-            for e in some
-            if e.image is not None and _name(e.image) not in by_picture
-        }
+def _image_matches(examples: Sequence[Example], kb: KnowledgeBase) -> Iterator[tuple[str, Match]]:
+    """Yield id and match of the examples whose image is known; every image is encoded once."""
+    matches: dict[str | int, Match | None] = {}
+    for batch in batched(examples, _BATCH):
+        images = {_key(e.image): e.image for e in batch if e.image is not None}
+        new = {key: image for key, image in images.items() if key not in matches}
         if new:
             vectors = kb.encoder.encode_images(list(new.values()))
-            near = kb.search_many([{"vector": v} for v in vectors], _LOOKED_AT, "image")
-            for (name, image), hits in zip(new.items(), near, strict=True):
-                by_picture[name] = _alike(image, [(hit.entry.image, hit.score) for hit in hits])
-        yield from ((e, by_picture[_name(e.image)]) for e in some if e.image is not None)
-    for example in examples:
-        if example.image is None:
-            hits = kb.search(text=example.text, k=_LOOKED_AT, modality="text")
-            same = any(
-                example.text.casefold() in map(str.casefold, hit.entry.texts) for hit in hits
-            )
-            yield example, "exact" if same else ""
+            queries = [{"vector": vector} for vector in vectors]
+            neighbors = kb.search_many(queries, _NUM_NEIGHBORS, "image")
+            for (key, image), hits in zip(new.items(), neighbors, strict=True):
+                matches[key] = _closest_match(image, hits)
+        for example in batch:
+            match = matches[_key(example.image)]
+            if match is not None:
+                yield example.id, match
 
 
-def _alike(image: ImageSource, entries: Sequence[tuple[ImageSource | None, float]]) -> str:
-    pictures = [picture for picture, score in entries if picture is not None and score >= _WORTH]
-    if not pictures:
-        return ""
+def _closest_match(image: ImageSource, hits: Sequence[Hit]) -> Match | None:
+    candidates = [
+        hit.entry.image for hit in hits if hit.entry.image is not None and hit.score >= _MIN_COSINE
+    ]
+    if not candidates:
+        return None
     try:
-        own = image_bytes(image)
-        if any(image_bytes(picture) == own for picture in pictures):
+        content = image_bytes(image)
+        if any(image_bytes(candidate) == content for candidate in candidates):
             return "exact"
-        look = _look(image)
-        if any(_looks_same(look, _look(picture)) for picture in pictures):
+        image_hash = _perceptual_hash(image)
+        if any(_looks_same(image_hash, _perceptual_hash(c)) for c in candidates):
             return "perceptual"
     except RavlmError:
-        pass  # a picture that vanished from the base is compared by its vector only
-    return "embedding" if any(score >= NEAR for _, score in entries) else ""
+        pass  # an image of the base is gone: only its vector can be compared
+    return "embedding" if any(hit.score >= NEAR_DUPLICATE for hit in hits) else None
 
 
-def _look(image: ImageSource) -> np.ndarray:
-    return np.frombuffer(look_of(load_image(image, edge=_LOOK_EDGE)), np.uint8)
+def _text_is_known(text: str, kb: KnowledgeBase) -> bool:
+    """Return whether an entry has this text, ignoring case."""
+    hits = kb.search(text=text, k=_NUM_NEIGHBORS, modality="text")
+    return any(text.casefold() in map(str.casefold, hit.entry.texts) for hit in hits)
 
 
-def _looks_same(one: np.ndarray, other: np.ndarray) -> bool:
-    bits = np.bitwise_count(one[:8] ^ other[:8]).sum()
-    return bool(bits <= BITS and np.abs(one[8:].astype(int) - other[8:]).max() <= SHADES)
+def _perceptual_hash(image: ImageSource) -> np.ndarray:
+    return np.frombuffer(perceptual_hash(load_image(image, edge=_HASH_EDGE)), np.uint8)  # (11,)
 
 
-def _name(image: ImageSource | None) -> str | int:
+def _looks_same(first: np.ndarray, second: np.ndarray) -> bool:
+    """Compare 64 bits of gradients and three mean colors."""
+    different_bits = np.bitwise_count(first[:8] ^ second[:8]).sum()
+    color_distance = np.abs(first[8:].astype(int) - second[8:]).max()
+    return bool(different_bits <= MAX_HASH_DISTANCE and color_distance <= MAX_COLOR_DISTANCE)
+
+
+def _key(image: ImageSource | None) -> str | int:
     return image if isinstance(image, str) else id(image)

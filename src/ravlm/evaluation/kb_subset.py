@@ -1,8 +1,7 @@
-"""A base as if only a share of its entries were there: what a larger base would change, told
-without building any.
+"""A fraction of a knowledge base that searches like a whole one: shows what a larger base would
+bring without building any.
 
-Which entries stay is fixed by their ids, so a smaller share is a part of a larger one. Knows no arm
-and no score."""
+The ids decide which entries stay, so a smaller subset is contained in every larger one."""
 
 from __future__ import annotations
 
@@ -20,41 +19,43 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.reports import Info
 from ravlm.records import Entry, Hit, Modality, Part
 
+_SHARED_ATTRIBUTES = ("encoder", "change", "get", "image_vectors")
+"""What is the same for a subset: encoder, entries by id, stored vectors."""
+
 
 class KnowledgeBaseSubset:
-    """Reads like the `KnowledgeBase` that it is a share of; adds and removes nothing."""
+    """A read-only view of `kb` with the fraction `size` of its entries (above 0, at most 1)."""
 
-    def __init__(self, kb: KnowledgeBase, share: float) -> None:
-        """`share`: above 0 and at most 1."""
-        self._kb, self._share = kb, share
-        self._folder = tempfile.TemporaryDirectory(prefix="ravlm-share-")
+    def __init__(self, kb: KnowledgeBase, size: float) -> None:
+        self._kb = kb
+        self._size = size
+        self._folder = tempfile.TemporaryDirectory(prefix="ravlm-subset-")
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever is the same for a part: encoder, entries by id, stored vectors."""
-        if name in ("encoder", "change", "get", "image_vectors"):
+        if name in _SHARED_ATTRIBUTES:
             return getattr(self._kb, name)
-        raise AttributeError(f'A share of a base has no "{name}".')
+        raise AttributeError(f'A subset of a base has no "{name}".')
 
     @property
     def derived_folder(self) -> Path:
-        """A folder of its own: what is fitted to the share must not stand for the whole."""
+        """A temporary folder: a calibration of the subset must not be used for the whole base."""
         return Path(self._folder.name)
 
     def info(self) -> Info:
-        """The base's, with about as many parts as the share has."""
+        """Return the info of the base with the numbers of entries and parts scaled."""
         info = self._kb.info()
-        parts = {modality: round(number * self._share) for modality, number in info.parts.items()}
-        return replace(info, entries=round(info.entries * self._share), parts=parts)
+        parts = {modality: round(count * self._size) for modality, count in info.parts.items()}
+        return replace(info, entries=round(info.entries * self._size), parts=parts)
 
     def sample(
         self, n: int, modality: Modality, seed: int = 0
     ) -> list[tuple[Entry, Part, np.ndarray]]:
-        """Up to n parts of the share."""
-        drawn = self._kb.sample(ceil(1.5 * n / self._share), modality, seed)
-        return [row for row in drawn if self._has(row[0].id)][:n]
+        """Return up to n random parts of the subset."""
+        rows = self._kb.sample(ceil(1.5 * n / self._size), modality, seed)
+        return [row for row in rows if self._contains(row[0].id)][:n]
 
     def search(self, text: str | None = None, k: int = 10, **options: Any) -> list[Hit]:
-        """The k best hits of the share."""
+        """Return the k best hits in the subset."""
         return self.search_many([{"text": text}], k, **options)[0]
 
     def search_many(
@@ -62,19 +63,23 @@ class KnowledgeBaseSubset:
         queries: Sequence[Mapping[str, Any]],
         k: int = 10,
         modality: Any = "any",
-        *rest: Any,
+        *args: Any,
         **options: Any,
     ) -> list[list[Hit]]:
-        """The k best hits of the share for each query: more are looked for until k are left, or
-        there are no more."""
-        most = self._kb.count()
-        wanted = min(most, ceil(1.5 * k / self._share) + 8)
-        while True:
-            found = self._kb.search_many(queries, wanted, modality, *rest, **options)
-            kept = [[hit for hit in hits if self._has(hit.entry.id)][:k] for hits in found]
-            if wanted >= most or all(len(hits) == k for hits in kept):
-                return kept
-            wanted = min(most, 2 * wanted)
+        """Return the k best hits in the subset for each query.
 
-    def _has(self, id_: str) -> bool:
-        return zlib.crc32(id_.encode()) / 2**32 < self._share
+        The search depth doubles until k hits of the subset are left, or the base has no more."""
+        num_entries = self._kb.count()
+        depth = min(num_entries, ceil(1.5 * k / self._size) + 8)
+        while True:
+            results = self._kb.search_many(queries, depth, modality, *args, **options)
+            hits = [self._filter(ranking)[:k] for ranking in results]
+            if depth >= num_entries or all(len(ranking) == k for ranking in hits):
+                return hits
+            depth = min(num_entries, 2 * depth)
+
+    def _filter(self, hits: Sequence[Hit]) -> list[Hit]:
+        return [hit for hit in hits if self._contains(hit.entry.id)]
+
+    def _contains(self, id_: str) -> bool:
+        return zlib.crc32(id_.encode()) / 2**32 < self._size

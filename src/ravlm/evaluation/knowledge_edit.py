@@ -1,8 +1,5 @@
-"""Whether an answer follows the base: a fact is put in and the answer changes; taken out, it goes
-back.
-
-Writes to the base and leaves it as it was. Knows no task.
-"""
+"""Test whether an answer follows the base: it changes when a fact is added, and back when the fact
+is removed."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KnowledgeEdit:
-    """The answers to one question before, with and after an entry."""
+    """The answers to a question before, with and after an entry."""
 
     before: Answer
     during: Answer
@@ -31,26 +28,27 @@ class KnowledgeEdit:
 
     @property
     def restored(self) -> bool:
-        """Whether the answer without the entry is the first one again."""
+        """Whether the answer after removing the entry equals the first one."""
         return self.after.text == self.before.text
 
 
 def edit_knowledge(
     model: RetrievalAugmentedVLM, entry: Entry, question: str, image: ImageSource | None = None
 ) -> KnowledgeEdit:
-    """Ask, add `entry` to the model's base (in the place of the one with its id), ask, put things
-    back, ask."""
+    """Ask, add `entry` to the model's base (replacing an entry with its id), ask, undo, ask.
+
+    The base has the same entries afterwards. Raises InvalidInput if the base refuses the entry."""
     kb = model.kb
-    there = kb.get([entry.id])
+    replaced = kb.get([entry.id])
     before = model.ask(question, image)
     report = kb.add([entry])
     if report.quarantined:
-        raise InvalidInput(f"The entry was refused: {report.quarantined[0].reason}")
+        raise InvalidInput(f"The base refused the entry: {report.quarantined[0].reason}")
     try:
         during = model.ask(question, image)
     finally:
-        if there:
-            kb.add(there)
+        if replaced:
+            kb.add(replaced)
         else:
             kb.remove(entry.id)
     return KnowledgeEdit(before, during, model.ask(question, image))

@@ -1,8 +1,6 @@
-"""Predictions kept on disk as they come, so that a comparison that was cut off goes on where it
-stopped.
+"""Predictions on disk, so that an interrupted comparison resumes where it stopped.
 
-A file of JSON lines for each arm and model, named by a hash of what a prediction depends on. Knows
-no scores."""
+One JSON Lines file per arm and model, named by a hash of everything a prediction depends on."""
 
 from __future__ import annotations
 
@@ -19,15 +17,15 @@ from ravlm.tasks.base import Prediction
 
 
 class PredictionCache:
-    """The predictions of one arm and one model in `folder`; `key` says what they depend on."""
+    """The predictions of one arm and one model in `folder`; `key` is what they depend on."""
 
     def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
         digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
         self.path = folder / f"{digest[:32]}.jsonl"
 
     def read(self) -> dict[str, Prediction]:
-        """What is there, by the example's id; a line that was cut off is passed over."""
-        found = {}
+        """Return the stored predictions by example id; truncated lines are skipped."""
+        predictions = {}
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -37,21 +35,20 @@ class PredictionCache:
                 prediction = from_mapping(Prediction, json.loads(line))
             except (json.JSONDecodeError, InvalidInput):
                 continue
-            found[prediction.id] = prediction
-        return found
+            predictions[prediction.id] = prediction
+        return predictions
 
     def add(self, predictions: Iterable[Prediction]) -> None:
-        """Keep more of them."""
+        """Append predictions; they start on a new line, after a truncated one too."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(
-            f"\n{json.dumps(asdict(prediction), ensure_ascii=False)}" for prediction in predictions
-        )
+        lines = (json.dumps(asdict(item), ensure_ascii=False) for item in predictions)
+        text = "".join(f"\n{line}" for line in lines)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(f"{text}\n")
 
 
 def code_fingerprint() -> str:
-    """A hash of this package's own code: predictions of other code are not taken for its own."""
+    """Return a hash of this package's code: predictions of other code are not reused."""
     folder = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):

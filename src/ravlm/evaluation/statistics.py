@@ -1,8 +1,7 @@
-"""What paired scores prove: bootstrap intervals, permutation tests, Holm's correction, the effect
-that could be seen.
+"""Statistics of paired scores: bootstrap intervals, permutation tests, Holm's correction, MDE.
 
-Items of several arms are resampled together. A metric that is no mean of its items (BLEU, METEOR)
-is computed anew from the summed counts of each resample. Knows scores, and no model."""
+All arms are resampled together. A metric that is not a mean over items (BLEU, METEOR) is recomputed
+from the summed counts of each resample."""
 
 from __future__ import annotations
 
@@ -28,11 +27,12 @@ _FROM_COUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "copy": ratio_from_counts,
     "ece": calibration_from_counts,
 }
-"""By how a signature begins: from summed counts to the value."""
-_CHUNK = 4_000_000
-"""Numbers held at once by a resampling."""
-_SEEN = 1.959964 + 0.841621
-"""An effect of so many standard errors is seen in 8 of 10 repetitions, at a level of 0.05."""
+"""From summed counts to the value, by the first word of a score's signature."""
+_MAX_NUMBERS = 4_000_000
+"""Size of the largest array of a resampling."""
+_MDE_STANDARD_ERRORS = 1.959964 + 0.841621
+"""An effect of this many standard errors is significant at 0.05 in 80 % of repetitions."""
+_EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
@@ -46,116 +46,142 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How the second of two arms differs from the first."""
+    """The difference between two arms: the second minus the first."""
 
     n: int
     difference: float
     low: float
     high: float
+    """95 % interval of the difference."""
     p: float
-    """Of a paired permutation test, two-sided, not corrected for the number of tests."""
+    """Of a two-sided paired permutation test, not corrected for multiple tests."""
     gain: float
+    """Fraction of the items that the second arm scores higher (wins)."""
     harm: float
-    """Shares of the items that the second arm scores higher, and lower."""
-    smallest: float
-    """The smallest difference that so many items would have shown in 8 of 10 repetitions."""
+    """Fraction of the items that the second arm scores lower (losses)."""
+    mde: float
+    """Minimum detectable effect: the smallest difference that is significant at 0.05 in 80 % of
+    repetitions with `n` items."""
 
 
-class Paired:
-    """The scores of several arms on the same items, by one metric."""
+class PairedScores:
+    """The scores of several arms on the same items in one metric.
+
+    Example:
+        paired = PairedScores([closed_book, retrieved])
+        print(paired.difference(0, 1).p)
+    """
 
     def __init__(self, scores: Sequence[Score], resamples: int = 10_000, seed: int = 0) -> None:
-        """`scores`: one an arm, with as many items each. Raises InvalidInput where they can't be
-        paired."""
-        if len({len(score.items) for score in scores}) != 1 or not scores[0].items:
-            raise InvalidInput(
-                f"The scores have {[len(s.items) for s in scores]} items; paired ones have as many."
-            )
-        if len({score.signature for score in scores}) != 1:
-            raise InvalidInput(
-                f"The scores were computed differently: {', '.join({s.signature for s in scores})}."
-            )
-        if resamples < 100:
-            raise InvalidInput(f"resamples is {resamples}; at least 100 are needed.")
-        self.scores, self.resamples, self.seed = scores, resamples, seed
+        """`scores` has one Score per arm.
+
+        Raises InvalidInput if the numbers of items or the signatures differ, or if `resamples` is
+        below 100."""
+        _check(scores, resamples)
+        self.scores = scores
+        self.resamples = resamples
+        self.seed = seed
         self.n = len(scores[0].items)
-        self.items = np.array([score.items for score in scores])
-        self._counts, self._value = _countable(scores)
-        self._drawn = self._bootstrap()
+        self.items = np.array([score.items for score in scores])  # (arms, n)
+        self._counts, self._value = _counts_and_value(scores)
+        self._samples = self._bootstrap()  # (resamples, arms)
 
     def interval(self, arm: int) -> Interval:
-        """The score of an arm, with the 2.5 and 97.5 percentiles of its resamples."""
-        low, high = np.percentile(self._drawn[:, arm], [2.5, 97.5])
+        """Return the score of an arm with the 2.5 and 97.5 percentiles of its resamples."""
+        low, high = np.percentile(self._samples[:, arm], [2.5, 97.5])
         return Interval(self.scores[arm].value, float(low), float(high))
 
     def difference(self, first: int, second: int) -> Difference:
-        """How `second` differs from `first`."""
-        drawn = self._drawn[:, second] - self._drawn[:, first]
-        low, high = np.percentile(drawn, [2.5, 97.5])
+        """Return how arm `second` differs from arm `first`."""
+        samples = self._samples[:, second] - self._samples[:, first]
+        low, high = np.percentile(samples, [2.5, 97.5])
         value = self.scores[second].value - self.scores[first].value
-        change = self.items[second] - self.items[first]
+        item_change = self.items[second] - self.items[first]
         return Difference(
             n=self.n,
             difference=value,
             low=float(low),
             high=float(high),
-            p=self._permutation(first, second, value),
-            gain=float(np.mean(change > 1e-12)),
-            harm=float(np.mean(change < -1e-12)),
-            smallest=float(_SEEN * drawn.std()),
+            p=self._permutation_p(first, second, value),
+            gain=float(np.mean(item_change > _EPSILON)),
+            harm=float(np.mean(item_change < -_EPSILON)),
+            mde=float(_MDE_STANDARD_ERRORS * samples.std()),
         )
 
     def _bootstrap(self) -> np.ndarray:
-        """The value of each arm in each resample (resamples, arms)."""
+        """Return the value of each arm in each resample: (resamples, arms)."""
         rng = np.random.default_rng(self.seed)
-        drawn = []
-        for size in self._chunks():
-            places = rng.integers(0, self.n, (size, self.n))
-            places += np.arange(size)[:, None] * self.n
-            weights = (
-                np.bincount(places.ravel(), minlength=size * self.n)
-                .reshape(size, self.n)
-                .astype(np.float64)
-            )
-            drawn.append(
-                np.stack([self._value(weights @ counts) for counts in self._counts], axis=1)
-            )
-        return np.concatenate(drawn)
+        samples = []
+        for size in self._chunk_sizes():
+            weights = self._resample_weights(rng, size)
+            values = [self._value(weights @ counts) for counts in self._counts]
+            samples.append(np.stack(values, axis=1))
+        return np.concatenate(samples)
 
-    def _permutation(self, first: int, second: int, observed: float) -> float:
-        """How often arms whose items were swapped at random differ as much."""
+    def _resample_weights(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Return how often each item was drawn in each of `size` resamples: (size, n)."""
+        draws = rng.integers(0, self.n, (size, self.n))
+        draws += np.arange(size)[:, None] * self.n  # one range of bins per resample
+        weights = np.bincount(draws.ravel(), minlength=size * self.n)
+        return weights.reshape(size, self.n).astype(np.float64)
+
+    def _permutation_p(self, first: int, second: int, observed: float) -> float:
+        """Return how often the arms differ as much after swapping random items between them."""
         rng = np.random.default_rng(self.seed + 1)
-        one, other = self._counts[first], self._counts[second]
+        first_counts = self._counts[first]
+        second_counts = self._counts[second]
+        first_sum = first_counts.sum(axis=0)
+        second_sum = second_counts.sum(axis=0)
         extreme = 0
-        for size in self._chunks():
-            swapped = rng.integers(0, 2, (size, self.n)).astype(np.float64) @ (other - one)
-            values = self._value(other.sum(axis=0) - swapped) - self._value(
-                one.sum(axis=0) + swapped
-            )
-            extreme += int(np.sum(np.abs(values) >= abs(observed) - 1e-12))
+        for size in self._chunk_sizes():
+            swaps = rng.integers(0, 2, (size, self.n)).astype(np.float64)
+            moved = swaps @ (second_counts - first_counts)
+            differences = self._value(second_sum - moved) - self._value(first_sum + moved)
+            extreme += int(np.sum(np.abs(differences) >= abs(observed) - _EPSILON))
         return (1 + extreme) / (1 + self.resamples)
 
-    def _chunks(self) -> Iterator[int]:
-        size = max(1, _CHUNK // self.n)
+    def _chunk_sizes(self) -> Iterator[int]:
+        size = max(1, _MAX_NUMBERS // self.n)
         for start in range(0, self.resamples, size):
             yield min(size, self.resamples - start)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """The p values corrected for being many (Holm 1979), in the order given."""
-    order = np.argsort(p, kind="stable")
-    corrected, worst = np.empty(len(p)), 0.0
-    for rank, place in enumerate(order):
-        worst = max(worst, min(1.0, (len(p) - rank) * p[place]))
-        corrected[place] = worst
+    """Return p values corrected for multiple tests (Holm 1979), in the given order."""
+    corrected = np.empty(len(p))
+    largest = 0.0
+    for rank, index in enumerate(np.argsort(p, kind="stable")):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        corrected[index] = largest
     return corrected.tolist()
 
 
-def _countable(
+def _check(scores: Sequence[Score], resamples: int) -> None:
+    lengths = [len(score.items) for score in scores]
+    if len(set(lengths)) != 1:
+        raise InvalidInput(
+            "Paired tests need the same number of items in each arm; got "
+            f"{' and '.join(map(str, lengths))}."
+        )
+    if not lengths[0]:
+        raise InvalidInput("The scores have no items; score at least one example.")
+    signatures = sorted({score.signature for score in scores})
+    if len(signatures) != 1:
+        raise InvalidInput(
+            f"Scores with different signatures can't be compared: {', '.join(signatures)}. "
+            "Compute them with the same metric and settings."
+        )
+    if resamples < 100:
+        raise InvalidInput(f"resamples is {resamples}; it must be at least 100.")
+
+
+def _counts_and_value(
     scores: Sequence[Score],
 ) -> tuple[list[np.ndarray], Callable[[np.ndarray], np.ndarray]]:
-    """What is summed up for each arm (items, columns), and from its sum to the value."""
-    from_counts = _FROM_COUNTS.get(re.split("[-|]", scores[0].signature)[0])
+    """Return the counts of each arm (items, columns), and the function from their sum to the
+    value."""
+    metric = re.split("[-|]", scores[0].signature)[0]
+    from_counts = _FROM_COUNTS.get(metric)
     if from_counts is not None and all(score.counts is not None for score in scores):
         return [np.asarray(score.counts, np.float64) for score in scores], from_counts
     n = len(scores[0].items)

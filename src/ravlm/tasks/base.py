@@ -132,7 +132,7 @@ class Task(ABC):
         """Return the evidence that `model` retrieves for each of `examples` with `k` entries."""
         texts = [example.text for example in examples]
         images = [example.image for example in examples]
-        return model.evidence(texts, images, k)
+        return model.retrieve(texts, images, k)
 
     def gold_query(self, example: Example) -> str:
         """Return the text that finds the right entry; the `oracle` arm searches with it."""
@@ -248,8 +248,8 @@ def string_list(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
     Raises BrokenData if the value is not a list of strings, or has none."""
     value = values[key]
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        shown = json.dumps(value, ensure_ascii=False)[:80]
-        raise BrokenData(f'"{key}" is {shown}; it must be a list of strings.')
+        preview = json.dumps(value, ensure_ascii=False)[:80]
+        raise BrokenData(f'"{key}" is {preview}; it must be a list of strings.')
     texts = tuple(text for text in value if text.strip())
     if not texts:
         raise BrokenData(f'"{key}" is empty; it needs at least one string.')
