@@ -18,7 +18,7 @@ PAGE = REPOSITORY / "docs" / "how-to" / "reader.md"
 
 
 @pytest.fixture
-def notebook_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> readers.CaptionerProcessor:
+def notebook_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> readers.SourceReader:
     """The module printed on the page, listed in READERS before the others."""
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
     assert len(code.splitlines()) < 60
@@ -30,12 +30,12 @@ def notebook_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> readers.
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    reader = cast(readers.CaptionerProcessor, module)
+    reader = cast(readers.SourceReader, module)
     monkeypatch.setattr(readers, "READERS", {"notebook of images": reader, **readers.READERS})
     return reader
 
 
-def test_example(notebook_reader: readers.CaptionerProcessor, pictures: Path) -> None:
+def test_example(notebook_reader: readers.SourceReader, pictures: Path) -> None:
     path = pictures / "notes.txt"
     path.write_text(
         "red.png\nA red picture, flat.\nRed all over.\n\n"
@@ -55,7 +55,7 @@ def test_example(notebook_reader: readers.CaptionerProcessor, pictures: Path) ->
 
 
 def test_example_leaves_other_sources_alone(
-    notebook_reader: readers.CaptionerProcessor, tmp_path: Path
+    notebook_reader: readers.SourceReader, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.tsv"
     path.write_text("id\ttext\n1\tone\n2\ttwo\n")

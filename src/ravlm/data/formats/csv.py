@@ -82,8 +82,8 @@ def _detect_dialect(line: str) -> _Dialect:
 
     def num_columns(delimiter: str) -> tuple[int, int]:
         names = next(csv.reader([line], delimiter=delimiter), [])
-        known = {name.strip() for name in names} & set(RESERVED_KEYS)
-        return len(known), len(names)
+        num_known = len({name.strip() for name in names} & set(RESERVED_KEYS))
+        return num_known, len(names)
 
     delimiter = max(_DELIMITERS, key=num_columns)
     return _Dialect(delimiter, skip_space=f"{delimiter} " in line)

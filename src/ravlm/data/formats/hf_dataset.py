@@ -88,9 +88,8 @@ def _classify_columns(dataset: Any) -> tuple[str | None, list[str]]:
         name for name, feature in dataset.features.items() if isinstance(feature, Image)
     ]
     if "image" in dataset.features:
-        image_column = "image"
-    else:
-        image_column = image_columns[0] if image_columns else None
+        image_columns = ["image"]
+    image_column = image_columns[0] if image_columns else None
     types = zip(dataset.column_names, dataset.data.schema.types, strict=True)
     unusable = [name for name, t in types if name != image_column and "binary" in str(t)]
     return image_column, unusable
