@@ -128,8 +128,3 @@ def _safetensors(weights: Mapping[str, np.ndarray]) -> bytes:
 
 def _config_json(config: Mapping[str, Any]) -> str:
     return json.dumps(dict(config), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-
-
-finish_checkpoint = save_checkpoint_into  # temporary aliases
-move_into = move_checkpoint_into
-check_names = check_shapes

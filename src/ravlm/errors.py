@@ -49,6 +49,3 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     if not matches:
         return ""
     return " Did you mean " + " or ".join(f'"{name}"' for name in matches) + "?"
-
-
-nearest = did_you_mean  # temporary alias

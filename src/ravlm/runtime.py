@@ -275,16 +275,3 @@ def _is_distributed() -> bool:
     import torch.distributed as dist
 
     return dist.is_initialized() and not _SINGLE_PROCESS.get()
-
-
-def rank() -> tuple[int, int]:
-    return process_index(), num_processes()
-
-
-without_collecting = gc_paused  # temporary aliases
-processes = process_group
-in_turn = main_process_first
-summed = sum_over_processes
-random_state = rng_state
-set_random_state = set_rng_state
-processor_flags = cpu_flags

@@ -145,6 +145,3 @@ def _value_text(value: Any) -> str:
     if isinstance(value, list | tuple) and all(isinstance(v, str | int | float) for v in value):
         return ", ".join(str(v) for v in value)
     return ""
-
-
-items, parse_text = split_list, parse_facts  # temporary aliases

@@ -46,10 +46,6 @@ class Row:
     folder: Path
     """The folder that a relative `image` starts from."""
 
-    @property
-    def place(self) -> str:  # temporary alias
-        return self.location
-
 
 @dataclass(frozen=True)
 class Quarantined:
@@ -60,10 +56,6 @@ class Quarantined:
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}"
-
-    @property
-    def place(self) -> str:  # temporary alias
-        return self.location
 
 
 def to_entry(row: Row) -> Entry:
@@ -173,6 +165,3 @@ def _hashable_image(image: Any) -> Any:
 def _quote(value: Any) -> str:
     text = repr(value) if not isinstance(value, str) else f'"{value}"'
     return text if len(text) <= 200 else text[:200] + "..."
-
-
-KEYS, CONTENT = RESERVED_KEYS, CONTENT_KEYS  # temporary aliases

@@ -116,6 +116,3 @@ def _is_plain_ascii(text: str) -> bool:
     if not text.isascii() or "'" in text:
         return False
     return not (("." in text or "," in text) and _NUMBER_WITH_POINT.search(text))
-
-
-words, sentences = split_words, split_sentences  # temporary aliases

@@ -98,6 +98,3 @@ def _row(image: Path, root: Path) -> Row | Quarantined:
             return Quarantined(str(text_file), reason)
     entry_id = image.relative_to(root).as_posix()
     return Row(str(image), {"id": entry_id, "image": str(image.absolute()), "texts": texts}, root)
-
-
-picture_suffixes = image_suffixes  # temporary alias
