@@ -58,7 +58,7 @@ def compare(
         raise InvalidInput("There is no model to compare; pass one, or several by name.")
     runs = _plan_runs(task, models, arms, k)
     max_k = max(run.arm.k for run in runs)
-    evidence = {name: ArmEvidence(task, each, max_k) for name, each in models.items()}
+    evidence = {name: ArmEvidence(task, models[name], max_k) for name in models}
     run_arms(task, runs, evidence, None if cache is None else Path(cache), progress)
 
     primary_metric = _primary_metric(task, runs)

@@ -209,7 +209,7 @@ class Task(ABC):
         if not self.source.is_file():
             raise NotFound(f'The task file "{self.source}" does not exist; check the path.')
         tree = read_filter(self.where)
-        for row in jsonl.rows(self.source):
+        for row in jsonl.read_rows(self.source):
             if isinstance(row, Quarantined):
                 raise BrokenData(f"{row}")
             if tree is None or matches(tree, row.values):
