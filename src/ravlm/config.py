@@ -10,10 +10,9 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ravlm.errors import BrokenData, InvalidInput, NotFound, did_you_mean
+from ravlm.errors import InvalidInput, did_you_mean
 
 T = TypeVar("T")
 
@@ -47,21 +46,6 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configu
 def to_mapping(config: Any) -> dict[str, Any]:
     """Return a dataclass instance as JSON types (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def read_config(kind: type[T], path: str | Path) -> T:
-    """Read a JSON file into the dataclass `kind`.
-
-    Raises NotFound, BrokenData for invalid JSON, or InvalidInput as `from_mapping` does.
-    """
-    path = Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NotFound(f'There is no configuration file "{path}"; check the path.') from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BrokenData(f'The configuration file "{path}" is not valid JSON: {error}.') from error
-    return from_mapping(kind, values, str(path))
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

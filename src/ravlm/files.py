@@ -31,16 +31,16 @@ def atomic_write(target: str | Path) -> Iterator[Path]:
         source = folder / target.name
         yield source
         for path in [source, *source.rglob("*")] if source.is_dir() else [source]:
-            sync(path)
+            _fsync(path)
         if target.is_dir():  # a folder can't be replaced in one step
             os.replace(target, folder / "replaced")
         os.replace(source, target)
-        sync(target.parent)
+        _fsync(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     """Flush a file or folder to the disk (fsync)."""
     flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) if path.is_dir() else os.O_RDONLY
     try:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ravlm.data.images import content_hash, image_bytes, load_image
+from ravlm.data.images import image_bytes, load_image
 from ravlm.errors import InvalidInput
 
 FORMATS = (
@@ -211,11 +211,3 @@ def test_image_bytes(tmp_path: Path) -> None:
     assert image_bytes(tmp_path / "a.jpg") == image_bytes(data) == data
     again = load_image(image_bytes(photo()))
     assert again.tobytes() == photo().tobytes()
-
-
-def test_content_hash(tmp_path: Path) -> None:
-    one, other = encoded(photo(), "PNG"), encoded(photo(32, 32), "PNG")
-    (tmp_path / "a.png").write_bytes(one)
-    assert content_hash(tmp_path / "a.png") == content_hash(one) != content_hash(other)
-    assert content_hash(photo()) == content_hash(photo()) != content_hash(photo(32, 32))
-    assert content_hash(Image.new("L", (2, 8))) != content_hash(Image.new("L", (8, 2)))

@@ -6,7 +6,6 @@ decoded, and no global setting of Pillow is changed.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
@@ -144,17 +143,6 @@ def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> by
         size = f"{_display_name(source)} has {len(data):,} bytes"
         raise BrokenData(f"{size}; at most {limits.max_bytes:,} are read.")
     return data
-
-
-def content_hash(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> str:
-    """Return the SHA-256, in hexadecimal, of the encoded bytes.
-
-    For a PIL image it is the hash of mode, size and pixels.
-    """
-    if isinstance(source, Image.Image):
-        head = f"{source.mode} {source.size[0]}x{source.size[1]} ".encode()
-        return hashlib.sha256(head + source.tobytes()).hexdigest()
-    return hashlib.sha256(image_bytes(source, limits)).hexdigest()
 
 
 def _decode(
