@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, read_entries
 from ravlm.evaluation.baselines import CopyGenerator, MajorityGenerator
-from ravlm.evaluation.statistics import Paired
+from ravlm.evaluation.statistics import PairedScores
 from ravlm.generation.auto import GeneratorName, load_generator
 from ravlm.generation.captioner.generator import CaptionerGenerator
 from ravlm.metrics import bleu, cider
@@ -53,13 +53,13 @@ class Arms:
         self._found: dict[tuple[int, str], list[Evidence]] = {}
 
     def evidence(self, model: RetrievalAugmentedVLM, k: int) -> list[Evidence] | None:
-        key = (k, model.writer.reads)
+        key = (k, model.generator.evidence_modality)
         if k and key not in self._found:
             pictures = [str(e.image) for e in self.dev]
             self._found[key] = [
                 found
                 for i in range(0, len(pictures), BATCH)
-                for found in model.evidence("", pictures[i : i + BATCH], k)
+                for found in model.retrieve("", pictures[i : i + BATCH], k)
             ]
         return self._found.get(key)
 
@@ -123,13 +123,13 @@ def main() -> None:
                 arms.add(f"retrieved, k = 8, {setting.replace('_', ' ')} {value:g}", tried, 8)
         if given.twin:
             arms.add("closed-book twin", given.twin, 0)
-        for reads in ("image", "text"):
+        for evidence_modality in ("image", "text"):
             for name, baseline in (
                 ("nearest caption copied", CopyGenerator()),
                 ("consensus", MajorityGenerator()),
             ):
-                baseline.reads = reads
-                arms.add(f"{name}, found by {reads}", baseline, 8)
+                baseline.evidence_modality = evidence_modality
+                arms.add(f"{name}, retrieved by {evidence_modality}", baseline, 8)
         arms.add("extractive", "extractive", 8)
     report(arms, given.json)
     for i in range(given.show):
@@ -143,7 +143,7 @@ def report(arms: Arms, path: Path | None) -> None:
     names = list(scores)
     rows: dict[str, dict[str, object]] = {}
     for metric in ("BLEU-4", "CIDEr"):
-        paired = Paired([scores[name][metric] for name in names])
+        paired = PairedScores([scores[name][metric] for name in names])
         scale = 100 if metric == "CIDEr" or scores[names[0]][metric].value < 1 else 1
         for i, name in enumerate(names):
             first, again = (a / arms.seconds[names[0]][1] for a in arms.seconds[name])

@@ -14,12 +14,17 @@ from PIL import Image
 
 from ravlm.data.facts import entity_name
 from ravlm.errors import BrokenData, InvalidInput, NotFound
-from ravlm.generation.chat.prompts import PromptBudget, prompt
+from ravlm.generation.chat.prompts import PromptBudget, build_prompt
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer
-from tests.generation.conftest import BIRDS, bird, birds, word_encoder  # noqa: F401 - fixtures
 from tests.helpers import chat_checkpoints, endpoints
+from tests.helpers.birds import (  # noqa: F401 - fixtures
+    BIRDS,
+    bird,
+    birds,
+    word_encoder,
+)
 
 ABSENT = "not in the knowledge base"
 RED, GREEN = BIRDS["Ruby Finch"][0], BIRDS["Leaf Parrot"][0]
@@ -58,15 +63,15 @@ def chat(birds: KnowledgeBase, folder: Path, tidy: ExitStack) -> str:  # noqa: F
     """A tiny LLaVA that was taught, within seconds, what to say of two birds."""
     model = RetrievalAugmentedVLM(birds)
     requests = [
-        *model._asked("What is the name?", PICTURES, None, None),
-        *model._captioned(PICTURES, None, None),
+        *model.requests("ask", "What is the name?", PICTURES).requests,
+        *model.requests("caption", None, PICTURES).requests,
+        *model.requests("tell", None, PICTURES).requests,
     ]
-    requests += model._told(PICTURES, None, None, None)
     names = [entity_name(request.evidence.hits[0].entry) for request in requests[:2]]
     said = [f"{name} [1]" for name in names] + [f"A {name}" for name in names]
     said += [f"It is a {name} [1]. It is a bird [1]." for name in names]
     told = [
-        prompt(request, PromptBudget(100_000), count=lambda turns: 0, measure=len)
+        build_prompt(request, PromptBudget(100_000), lambda turns: 0, len)
         for request in requests
     ]
     chat_checkpoints.llava(folder, [turn.text for turns in told for turn in turns] + said)
@@ -138,7 +143,7 @@ def test_answers_about_a_picture(model: RetrievalAugmentedVLM, question: str, an
     found = only(model.ask(question, image=bird(GREEN, 93)))
     assert found.text == answer
     assert found.citations[0].startswith("bird-1")
-    assert found.trace["found by"] == "picture"
+    assert found.trace["retrieved by"] == "image"
 
 
 def test_one_question_for_several_pictures_and_several_for_one(
@@ -229,8 +234,8 @@ def test_stricter_abstention_answers_less(birds: KnowledgeBase) -> None:  # noqa
     strict = only(
         RetrievalAugmentedVLM(birds, max_false_answers=0.0).ask("What is the name?", image=near)
     )
-    assert strict.trace["least"] >= usual.trace["least"]
-    assert strict.trace["known"] == usual.trace["known"]
+    assert strict.trace["min_support"] >= usual.trace["min_support"]
+    assert strict.trace["support"] == usual.trace["support"]
 
 
 def test_an_empty_base_abstains(tmp_path: Path, word_encoder: Any) -> None:  # noqa: F811
@@ -248,12 +253,12 @@ def test_an_empty_base_abstains(tmp_path: Path, word_encoder: Any) -> None:  # n
         (lambda m: m.ask(7), "of type int"),
         (lambda m: m.ask("What?", k=-1), "k is -1"),
         (lambda m: m.ask("What?", k=2.5), "k is 2.5"),
-        (lambda m: m.ask(["What?", "Who?"], image=["a.png"] * 3), "2 texts and 3 pictures"),
-        (lambda m: m.caption(None), "no picture to describe"),
+        (lambda m: m.ask(["What?", "Who?"], image=["a.png"] * 3), "2 texts and 3 images"),
+        (lambda m: m.caption(None), "no image to describe"),
         (lambda m: m.tell(), "nothing to tell about"),
         (lambda m: m.tell(prompt=" "), "prompt is empty"),
         (lambda m: RetrievalAugmentedVLM(m.kb, generator="extractve"), 'Did you mean "extractive"'),
-        (lambda m: RetrievalAugmentedVLM(m.kb, max_false_answers=2), "a share from 0 to 1"),
+        (lambda m: RetrievalAugmentedVLM(m.kb, max_false_answers=2), "a rate from 0 to 1"),
         (lambda m: RetrievalAugmentedVLM(m.kb, k=True), "k is True"),
     ],
 )
@@ -264,9 +269,9 @@ def test_bad_input_is_a_sentence(model: RetrievalAugmentedVLM, call: Any, said: 
 
 def test_pictures_that_cannot_be_read(model: RetrievalAugmentedVLM, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
-    with pytest.raises(NotFound, match="no picture"):
+    with pytest.raises(NotFound, match="no image"):
         model.ask("What?", image=str(tmp_path / "gone.png"))
-    with pytest.raises(BrokenData, match="not a picture"):
+    with pytest.raises(BrokenData, match="not an image"):
         model.caption(tmp_path / "text.jpg")
 
 

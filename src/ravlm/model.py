@@ -1,57 +1,65 @@
-"""RetrievalAugmentedVLM: a knowledge base, a generator and an editor put together. It only
-delegates.
+"""RetrievalAugmentedVLM: a knowledge base, a generator and an editor behind a few verbs.
 
-`Retriever` finds the evidence and a generator writes from it; here lists are spread out, arguments
-are checked, and what is not in the base is abstained from before any generator is asked."""
+Every verb of the table `VERBS` builds its requests the same way, retrieves their evidence in one
+call, and abstains before the generator is called if the evidence is not about the request."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator as Stream
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, overload
 
-from ravlm.data.text import is_chinese
-from ravlm.editing.auto import EditorName, load_editor
-from ravlm.editing.base import Editor, EditRequest
 from ravlm.errors import InvalidInput
-from ravlm.generation.arguments import (
-    Found,
-    PictureList,
-    Pictures,
-    TextList,
-    Words,
-    checked_k,
-    checked_words,
-    given,
-    is_list,
-    spread,
-)
 from ravlm.generation.auto import GeneratorName, extractive_over, load_generator
-from ravlm.generation.base import Request, abstain
-from ravlm.generation.messages import last_image, read_messages
-from ravlm.generation.verbs import VERBS
+from ravlm.generation.base import Request, VerbName, abstain
+from ravlm.generation.inputs import (
+    EditOptions,
+    EvidenceBatch,
+    ImageBatch,
+    Images,
+    Options,
+    SearchScope,
+    TextBatch,
+    Texts,
+    broadcast,
+    check_text,
+    checked_k,
+    is_batch,
+    validated_evidence,
+)
+from ravlm.generation.messages import Conversation, earlier_user_texts
+from ravlm.generation.verbs import VERBS, RequestBatch, build_requests
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import CLOSED_BOOK, Answer, Edit, Evidence, Hit, ImageSource, Message
-from ravlm.retrieval.retriever import Retriever
+from ravlm.records import CLOSED_BOOK, Answer, Edit, Evidence, Hit, ImageSource
+from ravlm.retrieval.retriever import RetrievalQuery, Retriever
 from ravlm.search.filter_parser import Where
+
+if TYPE_CHECKING:
+    from ravlm.editing.auto import EditorName
+    from ravlm.editing.base import Editor
 
 __all__ = ["VERBS", "RetrievalAugmentedVLM"]
 
+K: TypeAlias = "int | None"
+Image: TypeAlias = "ImageSource | None"
+Answers: TypeAlias = "Answer | list[Answer]"
+AnswerStream: TypeAlias = Stream[str, None, Answer]
+PathOrName: TypeAlias = "str | os.PathLike[str]"
+
 
 class RetrievalAugmentedVLM:
-    """Answers, captions, stories and talk that rest on the entries of a knowledge base.
+    """Answers, captions, stories and conversations based on the entries of a knowledge base.
 
-    `generator`: "extractive", a preset ("small", ...), a folder, a hub name, an endpoint's address
-    (http://host:port/v1#model), or a `Generator`. `k`: how many entries it reads; 0 is the closed
-    book. `editor`: "local", a pipeline of diffusers by folder or hub name, or an `Editor`; it is
-    loaded when first asked. `max_false_answers`: the share of questions about absent things that
-    may be answered; by default as few as leaves nine in ten of those about present things answered.
-    A list in gives a list out, in order.
+    A list in gives a list out, in order. Methods raise InvalidInput for an argument that is not
+    allowed, NotFound and BrokenData for an image that cannot be read.
 
-    Methods raise InvalidInput for what is not allowed, NotFound and BrokenData for a picture that
-    can't be read."""
+    >>> model = RetrievalAugmentedVLM(kb)
+    >>> model.ask("What is the animal in the picture?", image="cat.jpg").citations
+    ('cat',)
+    """
 
     def __init__(
         self,
@@ -61,432 +69,328 @@ class RetrievalAugmentedVLM:
         max_false_answers: float | None = None,
         editor: EditorName = "local",
     ) -> None:
+        """`generator`: "extractive", "starter", a preset ("small", ...), a folder, a hub name, an
+        endpoint's address (http://host:port/v1#model), or a `Generator`.
+
+        `k`: number of entries the generator reads; 0 is the closed book. `max_false_answers`:
+        maximum false-answer rate on questions the base cannot answer, 0 to 1; the default threshold
+        keeps 90 % of the answerable ones. `editor`: "local", a diffusers pipeline by folder or hub
+        name, or an `Editor`; it is loaded on first use.
+        """
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
             raise InvalidInput(
-                f"max_false_answers is {max_false_answers}; a share from 0 to 1 is needed."
+                f"max_false_answers is {max_false_answers}; give a rate from 0 to 1."
             )
-        self._kb, self.k, self.max_false_answers = (
-            kb,
-            checked_k(k) if kb is not None else 0,
-            max_false_answers,
-        )
-        self.writer = load_generator(generator, kb)
-        """The `Generator`: requests with their evidence in, answers out."""
-        self._finder: Retriever | None = None
+        self._kb = kb
+        self.k = checked_k(k) if kb is not None else 0
+        self.max_false_answers = max_false_answers
+        self.generator: Any = load_generator(generator, kb)
+        """The `Generator` that writes. A trainable one also behaves as a Transformers model."""
         self._editor_name = editor
 
     @staticmethod
     def from_backbones(
-        language: str | os.PathLike[str],
-        vision: str | os.PathLike[str],
-        text: str | os.PathLike[str] | None = None,
+        language: PathOrName,
+        vision: PathOrName,
+        text: PathOrName | None = None,
         kb: KnowledgeBase | None = None,
         fusion: str | None = None,
     ) -> RetrievalAugmentedVLM:
-        """A model to be trained, of parts of Transformers by folder or hub name.
+        """Build a trainable model from Transformers models, each a folder or a hub name.
 
-        `language`: GPT-2, Llama, Qwen ..., or BERT run as a decoder, which writes; `vision`: ViT,
-        DINOv2 ..., which sees; `text`: BERT ..., which reads the evidence. `fusion`:
-        "cross_attention", "prompt", "marginal" or "marginal_prompt"; by default cross-attention
-        where the language model has it. What is new is named in a warning. `.generator` is then a
-        PreTrainedModel: `generator(pixel_values=, labels=).loss`,
-        `generator.generate(pixel_values=)`. Without `kb` only k = 0 works.
+        `language` writes (GPT-2, Llama, Qwen ..., or BERT run as a decoder), `vision` encodes the
+        image (ViT, DINOv2 ...), `text` encodes the evidence (BERT ...). `fusion`: see
+        `ravlm.fusion`; the default is cross-attention if the language model has it. Newly
+        initialized layers are listed in a warning. Without `kb` only k = 0 works.
 
-        Raises NotFound, BrokenData or Mismatch for a part that can't serve.
+        Then `model.generator(pixel_values=, labels=).loss` and
+        `model.generator.generate(pixel_values=)` work as for a Transformers model. Raises NotFound,
+        BrokenData or Mismatch for a model that cannot be used.
         """
-        from ravlm.generation.captioner.from_backbones import assemble
+        from ravlm.generation.captioner.from_backbones import captioner_from_backbones
 
-        reads = None if text is None else str(text)
-        return RetrievalAugmentedVLM(
-            kb, assemble(str(language), str(vision), reads, fusion, extractive_over(kb))
+        text_tower = None if text is None else str(text)
+        fallback = extractive_over(kb)
+        generator = captioner_from_backbones(
+            str(language), str(vision), text_tower, fusion, fallback
         )
+        return RetrievalAugmentedVLM(kb, generator)
 
     @property
     def kb(self) -> KnowledgeBase:
-        """The base. Raises InvalidInput where there is none."""
+        """The knowledge base. Raises InvalidInput if there is none."""
         if self._kb is None:
-            raise InvalidInput(
-                "This model has no knowledge base: give kb= when it is made, or ask with k=0."
-            )
+            raise InvalidInput("This model has no knowledge base; pass kb=, or use k=0.")
         return self._kb
-
-    @property
-    def generator(self) -> Any:
-        """What writes: a model of Transformers where it can be trained, else the `Generator`."""
-        return self.writer.network
 
     @cached_property
     def editor(self) -> Editor:
-        """What changes pictures."""
+        """The editor, loaded on first use."""
+        from ravlm.editing.auto import load_editor
+
         return load_editor(self._editor_name)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the generator as a folder that `generator=` takes again. Raises InvalidInput for
-        one that is not trained here."""
-        save = getattr(self.writer, "save", None)
+    def save(self, folder: PathOrName) -> None:
+        """Write the generator to a folder that `generator=` accepts.
+
+        Raises InvalidInput for a generator without weights of its own.
+        """
+        save = getattr(self.generator, "save", None)
         if save is None:
-            raise InvalidInput(
-                f'The generator "{self.writer.name}" has no weights of its own to save.'
-            )
+            raise InvalidInput(f'The generator "{self.generator.name}" has no weights to save.')
         save(folder)
 
-    @overload
-    def ask(
-        self,
-        question: str,
-        image: ImageSource | None = ...,
-        k: int | None = ...,
-        where: Where = ...,
-        evidence: Found = ...,
-    ) -> Answer: ...
-    @overload
-    def ask(
-        self,
-        question: TextList,
-        image: Pictures | None = ...,
-        k: int | None = ...,
-        where: Where = ...,
-        evidence: Found = ...,
-    ) -> list[Answer]: ...
-    @overload
-    def ask(
-        self,
-        question: str,
-        image: PictureList,
-        k: int | None = ...,
-        where: Where = ...,
-        evidence: Found = ...,
-    ) -> list[Answer]: ...
-    def ask(
-        self,
-        question: Words,
-        image: Pictures | None = None,
-        k: int | None = None,
-        where: Where = None,
-        evidence: Found = None,
-    ) -> Answer | list[Answer]:
-        """Answer a question, about a picture or in words alone, or say that the base does not have
-        the answer.
+    # Verbs: thin, over one request builder.
 
-        `evidence`: what is read instead of what a search finds, one for each question.
+    @overload
+    def ask(self, question: str, image: Image = ..., **options: Unpack[Options]) -> Answer: ...
+    @overload
+    def ask(
+        self, question: TextBatch, image: Images = ..., **options: Unpack[Options]
+    ) -> list[Answer]: ...
+    @overload
+    def ask(self, question: str, image: ImageBatch, **options: Unpack[Options]) -> list[Answer]: ...
+    def ask(
+        self,
+        question: str | TextBatch,
+        image: Images = None,
+        k: K = None,
+        where: Where = None,
+        evidence: EvidenceBatch | None = None,
+    ) -> Answers:
+        """Answer a question, with or without an image; abstain if the base has no answer.
+
+        `evidence`: read this instead of searching the base, one for each question.
         """
-        return self._written(self._asked(question, image, k, where, evidence), question, image)
+        return self.answer("ask", question, image, k, where, evidence)
 
     @overload
-    def caption(
-        self, image: ImageSource, k: int | None = ..., where: Where = ..., evidence: Found = ...
-    ) -> Answer: ...
+    def caption(self, image: ImageSource, **options: Unpack[Options]) -> Answer: ...
     @overload
-    def caption(
-        self, image: PictureList, k: int | None = ..., where: Where = ..., evidence: Found = ...
-    ) -> list[Answer]: ...
+    def caption(self, image: ImageBatch, **options: Unpack[Options]) -> list[Answer]: ...
     def caption(
         self,
-        image: Pictures,
-        k: int | None = None,
+        image: ImageSource | ImageBatch,
+        k: K = None,
         where: Where = None,
-        evidence: Found = None,
-    ) -> Answer | list[Answer]:
-        """Describe a picture in a sentence, as the pictures like it are described. `evidence` as in
-        `ask`."""
-        return self._written(self._captioned(image, k, where, evidence), image)
+        evidence: EvidenceBatch | None = None,
+    ) -> Answers:
+        """Describe an image in a sentence, as similar images are described.
 
-    @overload
-    def tell(
-        self,
-        image: ImageSource | None = ...,
-        prompt: str | None = ...,
-        k: int | None = ...,
-        where: Where = ...,
-    ) -> Answer: ...
-    @overload
-    def tell(
-        self,
-        image: PictureList,
-        prompt: Words | None = ...,
-        k: int | None = ...,
-        where: Where = ...,
-    ) -> list[Answer]: ...
-    @overload
-    def tell(
-        self,
-        image: ImageSource | None = ...,
-        *,
-        prompt: TextList,
-        k: int | None = ...,
-        where: Where = ...,
-    ) -> list[Answer]: ...
-    def tell(
-        self,
-        image: Pictures | None = None,
-        prompt: Words | None = None,
-        k: int | None = None,
-        where: Where = None,
-    ) -> Answer | list[Answer]:
-        """Tell a short story about a picture, or about what the prompt names, each sentence with
-        its evidence [1].
-
-        A prompt in Chinese is answered in Chinese.
+        `evidence` as in `ask`.
         """
-        return self._written(self._told(image, prompt, k, where), image, prompt)
+        return self.answer("caption", None, image, k, where, evidence)
+
+    @overload
+    def tell(
+        self, image: Image = ..., prompt: str | None = ..., **options: Unpack[SearchScope]
+    ) -> Answer: ...
+    @overload
+    def tell(
+        self, image: ImageBatch, prompt: Texts = ..., **options: Unpack[SearchScope]
+    ) -> list[Answer]: ...
+    @overload
+    def tell(
+        self, image: Image = ..., *, prompt: TextBatch, **options: Unpack[SearchScope]
+    ) -> list[Answer]: ...
+    def tell(
+        self, image: Images = None, prompt: Texts = None, k: K = None, where: Where = None
+    ) -> Answers:
+        """Tell a short story about an image, or about the subject of the prompt.
+
+        Each sentence cites its evidence, as in [1]. A Chinese prompt gives a Chinese story.
+        """
+        return self.answer("tell", prompt, image, k, where)
 
     @overload
     def chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        image: ImageSource | None = ...,
-        k: int | None = ...,
-        where: Where = ...,
+        self, messages: Conversation, image: Image = ..., **options: Unpack[SearchScope]
     ) -> Answer: ...
     @overload
     def chat(
-        self,
-        messages: Sequence[Sequence[Mapping[str, Any]]],
-        image: ImageSource | None = ...,
-        k: int | None = ...,
-        where: Where = ...,
+        self, messages: Sequence[Conversation], image: Image = ..., **options: Unpack[SearchScope]
     ) -> list[Answer]: ...
     def chat(
         self,
-        messages: Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]],
-        image: ImageSource | None = None,
-        k: int | None = None,
+        messages: Conversation | Sequence[Conversation],
+        image: Image = None,
+        k: K = None,
         where: Where = None,
-    ) -> Answer | list[Answer]:
-        """Answer the last message of a talk in the OpenAI form. What the talk is about is kept from
-        turn to turn: the picture that came last (or `image`), else what was named last."""
-        if messages and isinstance(messages[0], Sequence) and not isinstance(messages[0], str):
-            talks = [read_messages(talk) for talk in messages]  # type: ignore[arg-type]
-            return self._write([self._talked(talk, image, k, where) for talk in talks])
-        return self._write([self._talked(read_messages(messages), image, k, where)])[0]  # type: ignore[arg-type]
+    ) -> Answers:
+        """Answer the last message of a conversation in the OpenAI form.
+
+        The subject carries over from turn to turn: an entity that the user named, else the last
+        image (or `image`).
+        """
+        return self.answer("chat", messages, image, k, where)
+
+    def stream_ask(
+        self, question: str, image: Image = None, k: K = None, where: Where = None
+    ) -> AnswerStream:
+        """Yield the text of `ask` in pieces; the generator returns the Answer."""
+        return self.stream("ask", question, image, k, where)
+
+    def stream_caption(self, image: ImageSource, k: K = None, where: Where = None) -> AnswerStream:
+        """Yield the text of `caption` in pieces; the generator returns the Answer."""
+        return self.stream("caption", None, image, k, where)
+
+    def stream_tell(
+        self, image: Image = None, prompt: str | None = None, k: K = None, where: Where = None
+    ) -> AnswerStream:
+        """Yield the text of `tell` in pieces; the generator returns the Answer."""
+        return self.stream("tell", prompt, image, k, where)
+
+    def stream_chat(
+        self, messages: Conversation, image: Image = None, k: K = None, where: Where = None
+    ) -> AnswerStream:
+        """Yield the text of `chat` in pieces; the generator returns the Answer."""
+        return self.stream("chat", messages, image, k, where)
+
+    def answer(
+        self,
+        verb: VerbName,
+        text: Any = None,
+        image: Any = None,
+        k: K = None,
+        where: Where = None,
+        evidence: EvidenceBatch | None = None,
+    ) -> Any:
+        """Carry out a verb of `VERBS`; `text` is its question, prompt or messages.
+
+        Return an Answer, or a list of them for a batch. Items of a batch may be None where the verb
+        does not require them.
+        """
+        batch = self.requests(verb, text, image, k, where, evidence)
+        answers = self._generate(batch.requests)
+        return answers if batch.is_batch else answers[0]
+
+    def stream(
+        self, verb: VerbName, text: Any = None, image: Any = None, k: K = None, where: Where = None
+    ) -> AnswerStream:
+        """Carry out a verb for one request, and yield the text in pieces.
+
+        The evidence is retrieved at once, the text when it is iterated; the generator returns the
+        Answer.
+        """
+        return self._stream(self.requests(verb, text, image, k, where).requests[0])
+
+    # Requests and their evidence.
+
+    def requests(
+        self,
+        verb: VerbName,
+        text: Any = None,
+        image: Any = None,
+        k: K = None,
+        where: Where = None,
+        evidence: EvidenceBatch | None = None,
+    ) -> RequestBatch:
+        """Return the requests of a verb with their evidence, as the generator reads them."""
+        batch = build_requests(verb, text, image)
+        sources = validated_evidence(evidence, len(batch.requests))
+        if sources is None:
+            sources = self._retrieve(batch.requests, k, where)
+        pairs = zip(batch.requests, sources, strict=True)
+        return batch._replace(requests=[replace(r, evidence=source) for r, source in pairs])
+
+    def retrieve(
+        self, text: str | TextBatch = "", image: Images = None, k: K = None, where: Where = None
+    ) -> list[Evidence]:
+        """Return what `ask` and `caption` would read, for each pair of text and image."""
+        pairs = broadcast(text, image, is_batch(text))
+        return self._retrieve([Request("ask", *pair) for pair in pairs], k, where)
+
+    def search(self, *args: Any, **options: Any) -> list[Hit]:
+        """Search the model's base; see `KnowledgeBase.search`."""
+        return self.kb.search(*args, **options)
+
+    def _retrieve(self, requests: Sequence[Request], k: K, where: Where) -> list[Evidence]:
+        k = self.k if k is None else checked_k(k)
+        if k == 0:
+            return [CLOSED_BOOK] * len(requests)
+        queries = [_retrieval_query(request) for request in requests]
+        return self._retriever.retrieve(
+            queries, k, where, self.generator.adapt_query, self.generator.evidence_modality
+        )
+
+    @cached_property
+    def _retriever(self) -> Retriever:
+        return Retriever(self.kb, self.max_false_answers)
+
+    def _generate(self, requests: Sequence[Request]) -> list[Answer]:
+        abstentions = [_abstention(request) for request in requests]
+        pairs = list(zip(requests, abstentions, strict=True))
+        answerable = [request for request, abstention in pairs if abstention is None]
+        generated = iter(self.generator.generate(answerable))
+        return [next(generated) if answer is None else answer for answer in abstentions]
+
+    def _stream(self, request: Request) -> AnswerStream:
+        abstention = _abstention(request)
+        if abstention is not None:
+            yield abstention.text
+            return abstention
+        return (yield from self.generator.stream(request))
+
+    # Editing.
 
     @overload
     def edit(
-        self,
-        image: ImageSource,
-        instruction: str,
-        k: int | None = ...,
-        seed: int = ...,
-        evidence: Evidence | None = ...,
+        self, image: ImageSource, instruction: str, **options: Unpack[EditOptions]
     ) -> Edit: ...
     @overload
     def edit(
-        self,
-        image: PictureList,
-        instruction: Words,
-        k: int | None = ...,
-        seed: int = ...,
-        evidence: Evidence | None = ...,
+        self, image: ImageBatch, instruction: str | TextBatch, **options: Unpack[EditOptions]
     ) -> list[Edit]: ...
     @overload
     def edit(
-        self,
-        image: ImageSource,
-        instruction: TextList,
-        k: int | None = ...,
-        seed: int = ...,
-        evidence: Evidence | None = ...,
+        self, image: ImageSource, instruction: TextBatch, **options: Unpack[EditOptions]
     ) -> list[Edit]: ...
     def edit(
         self,
-        image: Pictures,
-        instruction: Words,
-        k: int | None = None,
+        image: ImageSource | ImageBatch,
+        instruction: str | TextBatch,
+        k: K = None,
         seed: int = 0,
         evidence: Evidence | None = None,
     ) -> Edit | list[Edit]:
-        """Change a picture as the instruction says, English or Chinese. Where an example is wanted
-        ("like a sunset"), the `k` pictures of the base that fit it best steer the edit (by default
-        twice as many as are read for an answer); `evidence`: those to look at instead.
+        """Change an image as the instruction says, in English or Chinese.
 
-        What is not understood, or not there, is not done: the edit's `understood` says why.
+        Where the instruction names an example ("like a sunset"), the k entries that match it best
+        guide the edit (by default twice as many as an answer reads), or those of `evidence`. If the
+        instruction is not understood, or its object is not in the image, nothing is changed: the
+        edit's `understood` says why.
         """
+        from ravlm.editing.base import EditRequest
+
         if image is None:
-            raise InvalidInput("There is no picture to change; give image=.")
-        instructions, images = spread(instruction, image)
-        for text in instructions:
-            checked_words(text, "instruction", "write what shall be changed")
-        most, edits = 2 * self.k if k is None else checked_k(k), []
-        for text, picture in zip(instructions, images, strict=True):
-            hits = self._examples(text, most) if evidence is None else evidence.hits
-            edits.append(self.editor.edit(EditRequest(picture, text, tuple(hits), seed)))  # type: ignore[arg-type]
-        return edits if is_list(image) or is_list(instruction) else edits[0]
+            raise InvalidInput("There is no image to edit; give image=.")
+        pairs = broadcast(instruction, image, is_batch(instruction))
+        for text, _ in pairs:
+            check_text(text, "instruction", "write what to change")
+        edits = []
+        for text, source in pairs:
+            hits = evidence.hits if evidence is not None else self._examples(text, k)
+            edits.append(self.editor.edit(EditRequest(source, text, tuple(hits), seed)))
+        return edits if is_batch(image) or is_batch(instruction) else edits[0]
 
-    def _examples(self, instruction: str, k: int) -> list[Hit]:
-        words = self.editor.wanted(instruction) if k else ""
-        return self.kb.search(text=words, k=k, modality="image") if words else []
+    def _examples(self, instruction: str, k: K) -> list[Hit]:
+        k = 2 * self.k if k is None else checked_k(k)
+        query = self.editor.retrieval_query(instruction) if k else ""
+        return self.kb.search(text=query, k=k, modality="image") if query else []
 
-    def evidence(
-        self,
-        question: Words = "",
-        image: Pictures | None = None,
-        k: int | None = None,
-        where: Where = None,
-    ) -> list[Evidence]:
-        """What `ask` and `caption` would read, one for each pair of question and picture."""
-        questions, images = spread(question, image)
-        return self._found(questions, images, self._k(k), where)
 
-    def search(self, *args: Any, **options: Any) -> list[Hit]:
-        """`KnowledgeBase.search` of the model's base."""
-        return self.kb.search(*args, **options)
+def _retrieval_query(request: Request) -> RetrievalQuery:
+    return RetrievalQuery(
+        text=request.text,
+        image=request.image,
+        history=earlier_user_texts(request.messages) if request.messages else None,
+        accept_similar=not VERBS[request.task].must_match,
+    )
 
-    def stream_ask(
-        self,
-        question: str,
-        image: ImageSource | None = None,
-        k: int | None = None,
-        where: Where = None,
-    ) -> Stream[str, None, Answer]:
-        """`ask`, in pieces of text as they come; returns the Answer."""
-        return self._stream(self._asked(question, image, k, where)[0])
 
-    def stream_caption(
-        self, image: ImageSource, k: int | None = None, where: Where = None
-    ) -> Stream[str, None, Answer]:
-        """`caption`, in pieces of text as they come; returns the Answer."""
-        return self._stream(self._captioned(image, k, where)[0])
-
-    def stream_tell(
-        self,
-        image: ImageSource | None = None,
-        prompt: str | None = None,
-        k: int | None = None,
-        where: Where = None,
-    ) -> Stream[str, None, Answer]:
-        """`tell`, in pieces of text as they come; returns the Answer."""
-        return self._stream(self._told(image, prompt, k, where)[0])
-
-    def stream_chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        image: ImageSource | None = None,
-        k: int | None = None,
-        where: Where = None,
-    ) -> Stream[str, None, Answer]:
-        """`chat`, in pieces of text as they come; returns the Answer."""
-        return self._stream(self._talked(read_messages(messages), image, k, where))
-
-    # requests
-
-    def _asked(
-        self,
-        question: Words,
-        image: Pictures | None,
-        k: int | None,
-        where: Where,
-        evidence: Found = None,
-    ) -> list[Request]:
-        questions, images = spread(question, image)
-        for text in questions:
-            checked_words(text, "question")
-        found = given(evidence, len(questions)) or self._found(questions, images, self._k(k), where)
-        return [
-            Request("ask", text, picture, evidence, chinese=is_chinese(text))
-            for text, picture, evidence in zip(questions, images, found, strict=True)
-        ]
-
-    def _captioned(
-        self, image: Pictures, k: int | None, where: Where, evidence: Found = None
-    ) -> list[Request]:
-        if image is None:
-            raise InvalidInput("There is no picture to describe; give image=.")
-        _, images = spread("", image)
-        found = given(evidence, len(images)) or self._found(
-            [""] * len(images), images, self._k(k), where
-        )
-        return [Request("caption", "", i, e) for i, e in zip(images, found, strict=True)]
-
-    def _told(
-        self, image: Pictures | None, prompt: Words | None, k: int | None, where: Where
-    ) -> list[Request]:
-        if image is None and prompt is None:
-            raise InvalidInput("There is nothing to tell about; give image=, prompt= or both.")
-        prompts, images = spread("" if prompt is None else prompt, image)
-        for text in prompts if prompt is not None else []:
-            checked_words(text, "prompt")
-        found = self._found(prompts, images, self._k(k), where, lenient=True)
-        return [
-            Request("tell", text, picture, evidence, chinese=is_chinese(text))
-            for text, picture, evidence in zip(prompts, images, found, strict=True)
-        ]
-
-    def _talked(
-        self, messages: tuple[Message, ...], image: ImageSource | None, k: int | None, where: Where
-    ) -> Request:
-        picture = image if image is not None else last_image(messages)
-        said = messages[-1].text
-        n = self._k(k)
-        evidence = (
-            self._finding.of_talk([m.text for m in messages], picture, n, where)
-            if n
-            else CLOSED_BOOK
-        )
-        return Request("chat", said, picture, evidence, messages, is_chinese(said))
-
-    def _found(
-        self,
-        texts: Sequence[str],
-        images: Sequence[ImageSource | None],
-        k: int,
-        where: Where,
-        lenient: bool = False,
-    ) -> list[Evidence]:
-        """The evidence for each pair of words and picture; `lenient`: what is nearest, if nothing
-        fits."""
-        if k == 0:
-            return [CLOSED_BOOK] * len(texts)
-        pictures = [image for image in images if image is not None]
-        described = not any(texts)  # pictures alone: they are to be described
-        query = self.writer.query if described else None
-        reads = self.writer.reads if described else "image"
-        seen = iter(self._finding.by_pictures(pictures, k, where, query, reads) if pictures else [])
-        found = []
-        for text, image in zip(texts, images, strict=True):
-            shown = next(seen) if image is not None else None
-            evidence = (
-                shown
-                if lenient and shown and shown.sufficient
-                else self._finding.asked(text, shown, k, where)
-            )
-            if not evidence.hits and lenient:
-                evidence = self._finding.by_likeness(text, k, where)
-            found.append(evidence)
-        return found
-
-    # writing
-
-    def _written(self, requests: Sequence[Request], *given: Any) -> Answer | list[Answer]:
-        answers = self._write(requests)
-        return answers if any(is_list(value) for value in given) else answers[0]
-
-    def _write(self, requests: Sequence[Request]) -> list[Answer]:
-        answers: list[Answer | None] = [self._refused(request) for request in requests]
-        asked = [
-            request for request, answer in zip(requests, answers, strict=True) if answer is None
-        ]
-        written = iter(self.writer.generate(asked))
-        return [answer if answer is not None else next(written) for answer in answers]
-
-    def _stream(self, request: Request) -> Stream[str, None, Answer]:
-        refused = self._refused(request)
-        if refused is not None:
-            yield refused.text
-            return refused
-        return (yield from self.writer.stream(request))
-
-    def _refused(self, request: Request) -> Answer | None:
-        """The abstaining answer, where what is asked about is most likely not in the base."""
-        evidence = request.evidence
-        if request.task in ("ask", "chat") and evidence.searched and not evidence.sufficient:
-            return abstain(request, "what is asked about is most likely not there")
-        return None
-
-    @property
-    def _finding(self) -> Retriever:
-        if self._finder is None:
-            self._finder = Retriever(self.kb, self.max_false_answers)
-        return self._finder
-
-    def _k(self, k: int | None) -> int:
-        return self.k if k is None else checked_k(k)
+def _abstention(request: Request) -> Answer | None:
+    """Return the abstaining answer if the subject of a request is probably not in the base."""
+    evidence = request.evidence
+    if VERBS[request.task].must_match and evidence.searched and not evidence.sufficient:
+        return abstain(request, "the subject is probably not in the base")
+    return None

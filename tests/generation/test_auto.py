@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from ravlm.errors import InvalidInput, Mismatch, NotFound
-from ravlm.generation.auto import describe, load_generator
+from ravlm.generation.auto import PRESETS, describe, load_generator
 from ravlm.generation.base import Request
 from ravlm.generation.chat.generator import ChatGenerator
 from ravlm.generation.chat.openai_compatible import RemoteGenerator
 from ravlm.generation.extractive.generator import ExtractiveGenerator
-from ravlm.generation.presets import PRESETS
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Evidence, Hit, Part
 from tests.conftest import REPOSITORY
@@ -56,7 +55,7 @@ def test_a_preset_is_fetched_by_its_hub_name(
         ("extractve", InvalidInput, 'Did you mean "extractive"'),
         ("mediun", InvalidInput, 'Did you mean "medium"'),
         ("a/b/c", InvalidInput, "allowed: extractive"),
-        ("localhost:8000/v1", InvalidInput, "begins with http:// .*http://localhost:8000/v1"),
+        ("localhost:8000/v1", InvalidInput, "starts with http:// .*http://localhost:8000/v1"),
         ("../nothing", NotFound, "no folder"),
     ],
 )

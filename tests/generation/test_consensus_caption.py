@@ -27,16 +27,16 @@ def test_the_sentence_most_like_the_others_is_taken() -> None:
 
 def test_the_likelier_hit_counts_more() -> None:
     two = (("A dog sleeps.",), ("A cat jumps.",))
-    assert consensus(evidence(*two, weights=(0.9, 0.1)), False)[0] == "A dog sleeps."
-    assert consensus(evidence(*two, weights=(0.1, 0.9)), False)[0] == "A cat jumps."
+    assert consensus(evidence(*two, weights=(0.9, 0.1)), False).text == "A dog sleeps."
+    assert consensus(evidence(*two, weights=(0.1, 0.9)), False).text == "A cat jumps."
 
 
 def test_names_stand_in_where_there_are_no_sentences_and_nothing_where_there_is_nothing() -> None:
-    assert consensus(evidence(("Name: Wren\nLength: 9 cm",)), False)[0] == "Wren"
+    assert consensus(evidence(("Name: Wren\nLength: 9 cm",)), False).text == "Wren"
     assert consensus(evidence(()), False) == ("", (), 0.0)
 
 
 def test_the_language_is_kept_where_the_evidence_has_it() -> None:
     both = evidence(("A black dog runs.", "一只黑狗在跑。"))
-    assert consensus(both, chinese=True)[0] == "一只黑狗在跑。"
-    assert consensus(both, chinese=False)[0] == "A black dog runs."
+    assert consensus(both, chinese=True).text == "一只黑狗在跑。"
+    assert consensus(both, chinese=False).text == "A black dog runs."

@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ravlm.retrieval.abstention import OodClassifier, ScoreSamples, calibrate, fit_judge, read_prior
-from ravlm.retrieval.visual_entities import Gallery, recognise
+from ravlm.retrieval.abstention import (
+    OodClassifier,
+    ScoreSamples,
+    calibrate,
+    fit_classifier,
+    read_prior,
+)
+from ravlm.retrieval.visual_entities import Gallery, rank_entities
 
 DIM = 32
 
@@ -28,13 +34,14 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def answered(gallery: Gallery, queries: np.ndarray) -> float:
-    metric, judge = calibrate(gallery, read_prior())
+    metric, classifier = calibrate(gallery, read_prior())
     assert metric is not None
     mapped = metric(gallery.vectors)
     known = [
-        judge.known(recognise(q, mapped, gallery.entities).features) for q in metric(unit(queries))
+        classifier.probability(rank_entities(q, mapped, gallery.entities).features)
+        for q in metric(unit(queries))
     ]
-    return float(np.mean(np.array(known) >= judge.least))
+    return float(np.mean(np.array(known) >= classifier.default_threshold))
 
 
 @pytest.mark.parametrize(("entities", "pictures"), [(40, 4), (40, 1), (6, 1), (2, 3)])
@@ -48,12 +55,12 @@ def test_the_present_are_answered_and_the_absent_are_not(entities: int, pictures
 
 def test_a_base_of_one_picture_or_none_leans_on_the_prior() -> None:
     gallery, _ = made_base(1, 1, spread=0.3)
-    metric, judge = calibrate(gallery, read_prior())
+    metric, classifier = calibrate(gallery, read_prior())
     assert metric is None
     assert (
-        judge.known(np.array([0.95, 0.95, 1.0]))
-        > judge.least
-        > judge.known(np.array([0.1, 0.02, 0.3]))
+        classifier.probability(np.array([0.95, 0.95, 1.0]))
+        > classifier.default_threshold
+        > classifier.probability(np.array([0.1, 0.02, 0.3]))
     )
     empty = Gallery(np.zeros((0, DIM)), np.zeros(0, str), np.zeros((0, DIM)), np.zeros(0, np.int64))
     assert calibrate(empty, read_prior())[0] is None
@@ -67,13 +74,15 @@ def test_five_in_a_hundred_present_ones_lie_below_the_threshold() -> None:
     absent = np.column_stack(
         [rng.normal(0.4, 0.1, 2000), rng.normal(0.1, 0.05, 2000), np.full(2000, 0.5)]
     )
-    judge = fit_judge(ScoreSamples(present, absent), read_prior())
-    refused = np.mean([judge.known(row) < judge.least for row in present])
+    classifier = fit_classifier(ScoreSamples(present, absent), read_prior())
+    refused = np.mean(
+        [classifier.probability(row) < classifier.default_threshold for row in present]
+    )
     assert 0.03 <= refused <= 0.07
 
 
 def test_a_stricter_wish_moves_the_threshold_up_and_never_down() -> None:
-    judge = OodClassifier(np.zeros(3), 0.0, 0.4, np.array([0.1, 0.2, 0.3, 0.5, 0.9]))
-    assert judge.threshold(None) == judge.threshold(1.0) == 0.4
-    assert 0.5 < judge.threshold(0.2) < 0.51
-    assert judge.threshold(0.0) > 0.9
+    classifier = OodClassifier(np.zeros(3), 0.0, 0.4, np.array([0.1, 0.2, 0.3, 0.5, 0.9]))
+    assert classifier.threshold(None) == classifier.threshold(1.0) == 0.4
+    assert 0.5 < classifier.threshold(0.2) < 0.51
+    assert classifier.threshold(0.0) > 0.9

@@ -13,7 +13,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
 from ravlm.retrieval import calibration
 from ravlm.retrieval.calibration import FILE, changed_copy, fit_or_load
-from tests.generation.conftest import bird
+from tests.helpers.birds import bird
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_it_is_made_once_and_kept(birds: KnowledgeBase, fitted: list[int]) -> No
     assert (birds.derived_folder / FILE).is_file()
     again = fit_or_load(birds)
     assert fitted == [10]
-    assert again.judge.least == made.judge.least
+    assert again.classifier.default_threshold == made.classifier.default_threshold
     assert made.metric is not None
     assert again.metric is not None
     np.testing.assert_array_equal(again.metric.mean, made.metric.mean)

@@ -26,7 +26,7 @@ def test_a_name_in_the_question_leads_to_its_entry() -> None:
     found = link("What is the capital of Monaco?", "What is the capital of Monaco?", BASE)
     assert [hit.entry.id for hit in found.hits] == ["e0"]
     assert found.subject == "Monaco"
-    assert found.known > 0.9
+    assert found.support > 0.9
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_words_that_cover_one_entry_lead_to_it() -> None:
 def test_words_that_fit_several_entries_are_shared_out() -> None:
     found = link("What is the capital?", "What is the capital?", BASE)
     assert len(found.hits) == 3
-    assert found.known < 0.5
+    assert found.support < 0.5
     assert sum(found.weights) == pytest.approx(1)
 
 
 def test_nothing_in_common_is_nothing_found() -> None:
     found = link("Who painted the ceiling?", "Who painted the ceiling?", BASE)
     assert found.hits == ()
-    assert found.known < 0.5
+    assert found.support < 0.5
     assert link("Who?", "Who?", []).hits == ()
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ravlm.retrieval.visual_entities import Gallery, Metric, fit_metric, principal_axes, recognise
+from ravlm.retrieval.visual_entities import (
+    Gallery,
+    Metric,
+    fit_metric,
+    principal_axes,
+    rank_entities,
+)
 
 NO_COPIES = np.zeros((0, 4), np.float32)
 
@@ -62,7 +68,7 @@ def test_the_mean_picture_of_an_entity_decides() -> None:
     """One odd picture of "b" lies nearest, but on the whole "a" is nearer."""
     rows = np.array([[1.0, 0.0], [0.9, 0.1], [0.95, 0.31], [-1.0, 0.2]])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    seen = recognise(rows[2] * 0.97 + rows[0] * 0.03, rows, ["a", "a", "b", "b"])
+    seen = rank_entities(rows[2] * 0.97 + rows[0] * 0.03, rows, ["a", "a", "b", "b"])
     assert seen.entities == ("a", "b")
     assert seen.nearest == (1, 2)
     assert sum(seen.shares) == pytest.approx(1)
@@ -71,7 +77,7 @@ def test_the_mean_picture_of_an_entity_decides() -> None:
 
 
 def test_a_single_entity_has_a_margin_over_strangers() -> None:
-    seen = recognise(np.array([1.0, 0.0]), np.array([[0.6, 0.8]]), ["a"])
+    seen = rank_entities(np.array([1.0, 0.0]), np.array([[0.6, 0.8]]), ["a"])
     np.testing.assert_allclose(seen.features, [0.6, 0.6, 1.0])
 
 
@@ -79,5 +85,5 @@ def test_leaving_pictures_out_leaves_their_copies_out() -> None:
     shown = Gallery(np.eye(3), np.array(["a", "b", "c"]), np.eye(3)[[2, 0, 1]], np.array([2, 0, 1]))
     rest = shown.without(np.array([True, False, False]))
     assert rest.entities.tolist() == ["b", "c"]
-    assert rest.copied.tolist() == [1, 0]
-    np.testing.assert_array_equal(rest.copies, rest.vectors[rest.copied])
+    assert rest.originals.tolist() == [1, 0]
+    np.testing.assert_array_equal(rest.copies, rest.vectors[rest.originals])

@@ -1,11 +1,11 @@
-"""From a name, a folder or an address to a generator. Knows which kinds there are; each is made by
-its own module."""
+"""Load a generator by name, folder or address. Each family is made by its own module."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,23 +16,61 @@ from ravlm.generation.base import Generator, Request
 from ravlm.generation.chat.openai_client import is_address
 from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.generator import ExtractiveGenerator
-from ravlm.generation.presets import PRESETS
 from ravlm.knowledge.base import KnowledgeBase
 
 GeneratorName: TypeAlias = "str | os.PathLike[str] | Generator"
-Base: TypeAlias = "KnowledgeBase | None"
+OptionalBase: TypeAlias = "KnowledgeBase | None"
+FolderLoader: TypeAlias = Callable[[Path, str, OptionalBase], Generator]
 _HOST = re.compile(r"[\w.-]+:\d+(/|$)")
 
 
-def _extractive(kb: Base) -> Generator:
+@dataclass(frozen=True)
+class GeneratorPreset:
+    """A checkpoint of the Hugging Face hub and its cost."""
+
+    hub_name: str
+    languages: str
+    """Languages it writes well, according to its authors."""
+    parameters: int
+    """In millions: four bytes each in fp32, two in bf16."""
+
+
+# We could not run these here, without a hub; tests run tiny checkpoints of the same classes. Sizes
+# are counted from the published shapes. See docs/choosing.md.
+PRESETS: dict[str, GeneratorPreset] = {
+    "small": GeneratorPreset("HuggingFaceTB/SmolVLM-500M-Instruct", "English", 507),
+    "medium": GeneratorPreset(
+        "Qwen/Qwen2-VL-2B-Instruct", "many, English and Chinese among them", 2209
+    ),
+    "large": GeneratorPreset(
+        "Qwen/Qwen2.5-VL-7B-Instruct", "many, English and Chinese among them", 8292
+    ),
+}
+
+
+def _extractive(kb: OptionalBase) -> Generator:
     if kb is None:
         raise InvalidInput(
-            'The generator "extractive" reads a knowledge base; give kb=, or a generator with weights.'
+            'The generator "extractive" needs a knowledge base; pass kb=, or choose another generator.'
         )
     return ExtractiveGenerator(kb.encoder)
 
 
-def _chat(folder: Path, name: str, kb: Base) -> Generator:
+def _starter(kb: OptionalBase) -> Generator:
+    from ravlm.generation.captioner.generator import STARTER_GENERATOR
+
+    return _captioner(STARTER_GENERATOR, "starter", kb)
+
+
+def _captioner(folder: Path, name: str, kb: OptionalBase) -> Generator:
+    from ravlm.generation.captioner.generator import CaptionerGenerator
+
+    generator = CaptionerGenerator.load(folder, fallback=extractive_over(kb))
+    generator.name = name
+    return generator
+
+
+def _chat(folder: Path, name: str, kb: OptionalBase) -> Generator:
     from ravlm.generation.chat.generator import ChatGenerator
 
     return ChatGenerator(folder, name=name, describe=describe)
@@ -44,36 +82,23 @@ def _remote(address: str) -> Generator:
     return RemoteGenerator(address, describe=describe)
 
 
-def _fused(folder: Path, name: str, kb: Base) -> Generator:
-    from ravlm.generation.captioner.generator import CaptionerGenerator
-
-    generator = CaptionerGenerator.load(folder, others=extractive_over(kb))
-    generator.name = name
-    return generator
-
-
-def _starter(kb: Base) -> Generator:
-    from ravlm.generation.captioner.generator import STARTER_GENERATOR
-
-    return _fused(STARTER_GENERATOR, "starter", kb)
-
-
-GENERATORS: dict[str, Callable[[Base], Generator]] = {
+GENERATORS: dict[str, Callable[[OptionalBase], Generator]] = {
     "extractive": _extractive,
     "starter": _starter,
 }
 """Generators that come with ravlm, by name."""
-KINDS: dict[str, Callable[[Path, str, Base], Generator]] = {"ravlm-fused": _fused}
-"""`model_type` of a folder's config.json -> its loader, given the folder, the name to be found by
-and the base. What is not here is a model of Transformers that talks."""
+MODEL_TYPES: dict[str, FolderLoader] = {"ravlm-fused": _captioner}
+"""`model_type` in a folder's config.json -> its loader, given the folder, its name and the base.
+Any other model type is loaded as a chat model of Transformers."""
 
 
-def load_generator(name: GeneratorName, kb: Base) -> Generator:
-    """The generator of that name, address (http://host:port/v1#model), folder or hub name; a
-    Generator as it is.
+def load_generator(name: GeneratorName, kb: OptionalBase) -> Generator:
+    """Load a generator; an object of the class `Generator` is returned as it is.
 
-    Raises InvalidInput for a name that is none of these, and what the generator's own loading
-    raises."""
+    `name` is a name of `GENERATORS`, a preset, a folder, a hub name (owner/model) or the address of
+    an OpenAI-compatible endpoint (http://host:port/v1#model). Raises InvalidInput for a name that
+    is none of these, and what loading the generator raises.
+    """
     if isinstance(name, Generator):
         return name
     text = str(name)
@@ -82,31 +107,36 @@ def load_generator(name: GeneratorName, kb: Base) -> Generator:
     if is_address(text):
         return _remote(text)
     is_folder = Path(text).expanduser().is_dir()
-    if text in PRESETS and not is_folder:
-        text = PRESETS[text].hub_name
-    if _HOST.match(text) and not is_folder:
-        raise InvalidInput(
-            f'The generator is "{text}"; an address begins with http:// or https://: http://{text}.'
-        )
-    if not is_folder and text.count("/") != 1:
-        short = [*GENERATORS, *PRESETS]
-        raise InvalidInput(
-            f'The generator is "{text}"; allowed: {", ".join(short)}, a folder, a hub name (owner/model), an address '
-            f"(http://host:port/v1), or a Generator object.{did_you_mean(text, short)}"
-        )
+    if not is_folder:
+        text = PRESETS[text].hub_name if text in PRESETS else text
+        _check_hub_name(text)
     folder = find_folder(text)
-    kind = KINDS.get(read_checkpoint_config(folder).get("model_type", ""), _chat)
-    return kind(folder, str(folder) if is_folder else text, kb)
+    model_type = read_checkpoint_config(folder).get("model_type", "")
+    load = MODEL_TYPES.get(model_type, _chat)
+    return load(folder, str(folder) if is_folder else text, kb)
 
 
-def extractive_over(kb: Base) -> Generator | None:
-    """Who does what a generator of captions does not."""
+def _check_hub_name(name: str) -> None:
+    if _HOST.match(name):
+        raise InvalidInput(
+            f'The generator is "{name}"; an address starts with http:// or https://: http://{name}.'
+        )
+    if name.count("/") != 1:
+        names = [*GENERATORS, *PRESETS]
+        raise InvalidInput(
+            f'The generator is "{name}"; allowed: {", ".join(names)}, a folder, a hub name '
+            "(owner/model), an address (http://host:port/v1), or a Generator object."
+            f"{did_you_mean(name, names)}"
+        )
+
+
+def extractive_over(kb: OptionalBase) -> Generator | None:
+    """Return the fallback for the tasks a caption-only generator cannot do."""
     return ExtractiveGenerator(kb.encoder) if kb is not None else None
 
 
 def describe(request: Request) -> str:
-    """What a request's picture shows, for a model that can't see: what the base's pictures like it
-    are said to show."""
+    """Describe a request's image for a model without vision, by the captions of similar images."""
     if not request.evidence.hits or request.evidence.subject:
         return ""
-    return consensus(request.evidence, request.chinese)[0]
+    return consensus(request.evidence, request.chinese).text

@@ -1,7 +1,6 @@
-"""What every generator is given and gives: a request with its evidence in, an answer out.
+"""The interface of all generators: a request with its evidence in, an answer out.
 
-The model retrieves, the generator reads. Knows no knowledge base and no encoder.
-"""
+The model retrieves and the generator reads: a generator knows no knowledge base and no encoder."""
 
 from __future__ import annotations
 
@@ -19,71 +18,79 @@ if TYPE_CHECKING:
 
 VerbName = Literal["ask", "caption", "tell", "chat"]
 ABSENT = {False: "That is not in the knowledge base.", True: "知识库中没有这方面的内容。"}
-"""What an abstaining answer says, in English and (True) Chinese."""
+"""Text of an abstaining answer, in English and (True) Chinese."""
+_TOKEN = re.compile(r"[\x21-\x7e]+\s*|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One thing to write: everything a generator may look at."""
+    """Everything a generator may read for one output."""
 
     task: VerbName
     text: str = ""
-    """The question, the prompt of a story, or the last thing said in a talk; empty for a
-    caption."""
+    """The question, the prompt of a story, or the last message; empty for a caption."""
     image: ImageSource | None = None
     evidence: Evidence = CLOSED_BOOK
     messages: tuple[Message, ...] = ()
-    """The turns of a talk, the last one included."""
+    """All messages of a conversation, including the last one."""
     chinese: bool = False
     """Whether to write Chinese."""
     seed: int = 0
 
 
 class Generator(ABC):
-    """Images, words and evidence to text. Implementations are siblings beside this file."""
+    """Writes text from images, text and evidence.
+
+    >>> generator.generate([Request("caption", image="cat.jpg")])[0].text
+    'a tabby cat on a chair'
+    """
 
     name: str
-    """What it is found by again: a name, a folder or an address."""
-    reads: Modality = "image"
-    """What of its entries leads to the evidence on a picture that is to be described: pictures that
-    look like it, or texts that describe it."""
+    """The name, folder or address that loads it."""
+    evidence_modality: Modality = "image"
+    """Modality used to retrieve evidence for captioning: similar images, or texts that match the
+    image."""
 
-    @property
-    def network(self) -> Any:
-        """The model of Transformers behind it that can be trained; itself where there is none."""
-        return self
+    def adapt_query(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
+        """Map image vectors (n, dim) to query vectors (n, dim) for captioning.
 
-    def query(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
-        """Where to look for evidence on pictures that are to be described, from their vectors (n,
-        dim) by the encoder with that fingerprint: there itself, unless the generator has learnt
-        better."""
+        `fingerprint` identifies the encoder of the vectors. By default they are the queries; a
+        generator may have learned better ones.
+        """
         return vectors
 
     @abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """An answer for each request, in order. Whatever is not to be had from the evidence is
-        abstained from, unless the generator knows by itself (closed book)."""
+        """Return an answer for each request, in order.
+
+        Must abstain when the evidence does not support an answer; closed-book generators may answer
+        on their own.
+        """
 
     def stream(self, request: Request) -> Stream[str, None, Answer]:
-        """Pieces of the text as they come, together the answer's text; returns the answer."""
+        """Yield pieces of the answer's text as they are generated, and return the answer."""
         answer = self.generate([request])[0]
-        yield from pieces(answer.text)
+        yield from split_pieces(answer.text)
         return answer
 
 
-def pieces(text: str) -> list[str]:
-    """A text in pieces to be shown one after another: words with the space after them, Chinese
-    characters."""
-    return re.findall(r"[\x21-\x7e]+\s*|.", text, re.DOTALL)
+def split_pieces(text: str) -> list[str]:
+    """Split a text for streaming: words with their trailing space, single Chinese characters.
+
+    >>> split_pieces("a red 苹果")
+    ['a ', 'red ', '苹', '果']
+    """
+    return _TOKEN.findall(text)
 
 
 def abstain(request: Request, reason: str, **trace: Any) -> Answer:
-    """The answer that says there is nothing; `reason` goes into its trace."""
-    known = request.evidence.support if request.evidence.hits else 0.0
+    """Return an abstaining answer; `reason` goes into its trace."""
+    evidence = request.evidence
+    confidence = max(0.0, min(1.0, 1 - evidence.support)) if evidence.hits else 0.0
     return Answer(
         text=ABSENT[request.chinese],
-        evidence=request.evidence.hits,
-        confidence=round(max(0.0, min(1.0, 1 - known)), 4) if request.evidence.hits else 0.0,
+        evidence=evidence.hits,
+        confidence=round(confidence, 4),
         abstained=True,
-        trace={**request.evidence.trace, "abstained": reason, **trace},
+        trace={**evidence.trace, "abstained": reason, **trace},
     )

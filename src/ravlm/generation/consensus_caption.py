@@ -1,9 +1,7 @@
-"""The caption on which the evidence agrees: of all its sentences the one that is most like the
-others.
+"""The consensus caption: of all sentences of the evidence, the one most similar to the others.
 
-(Devlin et al. 2015, arXiv:1505.04467: the consensus caption of the nearest photos.) Likeness is the
-F1 of words and of pairs of words, which on captions chose better than the cosine of sentence
-vectors. Knows no picture and no encoder."""
+(Devlin et al. 2015, arXiv:1505.04467: the consensus caption of the nearest photos.) Similarity is
+the F1 of words and word pairs, which chose better captions than the cosine of sentence vectors."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,70 +17,86 @@ from ravlm.data.facts import entity_name, parse_facts
 from ravlm.data.text import is_chinese, split_words
 from ravlm.records import Evidence, Hit
 
-_MOST_CITATIONS = 3
+_MAX_CITATIONS = 3
+_OTHER_HIT_FACTOR = 0.99
+"""Sentences of the caption's own hit are cited before equally similar ones of other hits."""
 
 
-def consensus(evidence: Evidence, chinese: bool) -> tuple[str, tuple[str, ...], float]:
-    """The caption, the entries it rests on, and how much the evidence agrees with it (0 to 1).
+class ConsensusCaption(NamedTuple):
+    """A caption, the ids of the entries it is based on, and how much the evidence agrees, 0 to 1.
 
-    Sentences count by the weight of their hit. Empty where the evidence has no text.
+    The text is empty if the evidence has none.
     """
-    said = [(i, text) for i, hit in enumerate(evidence.hits) for text in _sayings(hit, chinese)]
-    if not said:
-        return "", (), 0.0
-    texts = [text for _, text in said]
-    alike = likeness(texts, texts)
-    counts = np.bincount([i for i, _ in said], minlength=len(evidence.hits))
-    weights = np.array([(evidence.weights[i] + 1e-6) / counts[i] for i, _ in said])
-    np.fill_diagonal(alike, 0)  # a sentence does not support itself
-    support = (
-        alike @ weights / np.maximum(weights.sum() - weights, 1e-9)
-        if len(texts) > 1
-        else np.ones(1)
-    )
-    best = int((support + 1e-3 * weights / weights.max()).argmax())
-    agreeing = sorted(
-        range(len(said)),
-        key=lambda j: -alike[best, j] * (1.0 if said[j][0] == said[best][0] else 0.99),
-    )
-    cited = list(dict.fromkeys(evidence.hits[said[j][0]].entry.id for j in [best, *agreeing]))[
-        :_MOST_CITATIONS
+
+    text: str
+    citations: tuple[str, ...]
+    agreement: float
+
+
+def consensus(evidence: Evidence, chinese: bool) -> ConsensusCaption:
+    """Return the caption on which the evidence agrees. Sentences count by the weight of their hit.
+
+    `chinese`: prefer Chinese sentences where a hit has some.
+    """
+    sentences = [
+        (row, text) for row, hit in enumerate(evidence.hits) for text in _sentences(hit, chinese)
     ]
-    return texts[best], tuple(cited), float(np.clip(support[best], 0, 1))
+    if not sentences:
+        return ConsensusCaption("", (), 0.0)
+    owners = [row for row, _ in sentences]
+    texts = [text for _, text in sentences]
+    similarity = likeness(texts, texts)  # (n, n)
+    counts = np.bincount(owners, minlength=len(evidence.hits))
+    weights = np.array([(evidence.weights[row] + 1e-6) / counts[row] for row in owners])
+
+    np.fill_diagonal(similarity, 0)  # a sentence does not support itself
+    if len(texts) > 1:
+        support = similarity @ weights / np.maximum(weights.sum() - weights, 1e-9)
+    else:
+        support = np.ones(1)
+    best = int((support + 1e-3 * weights / weights.max()).argmax())
+
+    factors = [1.0 if row == owners[best] else _OTHER_HIT_FACTOR for row in owners]
+    order = sorted(range(len(texts)), key=lambda i: -similarity[best, i] * factors[i])
+    ids = dict.fromkeys(evidence.hits[owners[i]].entry.id for i in [best, *order])
+    agreement = float(np.clip(support[best], 0, 1))
+    return ConsensusCaption(texts[best], tuple(ids)[:_MAX_CITATIONS], agreement)
 
 
-def _sayings(hit: Hit, chinese: bool) -> list[str]:
-    """What an entry says in free sentences, in the language wanted where it has some; else its
-    name."""
-    free = [fact.value for text in hit.entry.texts for fact in parse_facts(text) if not fact.key]
-    wanted = [text for text in free if is_chinese(text) == chinese] or free
-    return list(dict.fromkeys(wanted)) or [name for name in [entity_name(hit.entry)] if name]
+def _sentences(hit: Hit, chinese: bool) -> list[str]:
+    """Return an entry's free sentences, in the language asked for if it has some, else its name."""
+    sentences = [f.value for text in hit.entry.texts for f in parse_facts(text) if not f.key]
+    same_language = [text for text in sentences if is_chinese(text) == chinese]
+    unique = list(dict.fromkeys(same_language or sentences))
+    return unique or [name for name in [entity_name(hit.entry)] if name]
 
 
-def likeness(texts: Sequence[str], others: Sequence[str]) -> np.ndarray:
-    """How alike texts are to others, (n, m): the F1 of their words and pairs of neighbouring
-    words."""
-    ours, theirs = [_grams(text) for text in texts], [_grams(text) for text in others]
-    sizes = np.add.outer([g.total() for g in ours], [g.total() for g in theirs])
-    place = {
-        gram: i for i, gram in enumerate(dict.fromkeys(gram for grams in ours for gram in grams))
-    }
-    ours_counted, theirs_counted = _counted(ours, place), _counted(theirs, place)
-    common = np.array([np.minimum(row, theirs_counted).sum(1) for row in ours_counted], np.float64)
+def likeness(texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Return the similarity (n, m) of texts: the F1 of their words and pairs of adjacent words."""
+    text_grams = [_grams(text) for text in texts]
+    reference_grams = [_grams(text) for text in references]
+    sizes = np.add.outer(
+        [grams.total() for grams in text_grams], [grams.total() for grams in reference_grams]
+    )
+    vocabulary = dict.fromkeys(gram for grams in text_grams for gram in grams)
+    columns = {gram: column for column, gram in enumerate(vocabulary)}
+    text_counts = _count(text_grams, columns)  # (n, grams)
+    reference_counts = _count(reference_grams, columns)  # (m, grams)
+    common = np.array([np.minimum(row, reference_counts).sum(1) for row in text_counts], np.float64)
     return 2 * common.reshape(sizes.shape) / np.maximum(sizes, 1)
 
 
-def _counted(rows: Sequence[Counter[object]], place: Mapping[object, int]) -> np.ndarray:
-    """How often each text has each of the grams that have a place: (texts, places)."""
-    counts = np.zeros((len(rows), len(place)), np.int32)
+def _count(rows: Sequence[Counter[object]], columns: Mapping[object, int]) -> np.ndarray:
+    """Return how often each text has each of the grams that have a column: (texts, columns)."""
+    counts = np.zeros((len(rows), len(columns)), np.int32)
     for row, grams in enumerate(rows):
         for gram, count in grams.items():
-            if (column := place.get(gram)) is not None:
+            if (column := columns.get(gram)) is not None:
                 counts[row, column] = count
     return counts
 
 
 @lru_cache(maxsize=20_000)
 def _grams(text: str) -> Counter[object]:
-    spoken = split_words(text)
-    return Counter([*spoken, *pairwise(spoken)])
+    words = split_words(text)
+    return Counter([*words, *pairwise(words)])

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 from ravlm.errors import InvalidInput
 from ravlm.records import Evidence, ImageSource
+from ravlm.search.filter_parser import Where
 
 TextBatch: TypeAlias = "list[str] | tuple[str, ...]"
 ImageBatch: TypeAlias = "list[Any] | tuple[Any, ...]"
-TextInput: TypeAlias = "str | TextBatch"
-ImageInput: TypeAlias = "ImageSource | ImageBatch"
-EvidenceInput: TypeAlias = "Sequence[Evidence] | None"
+Texts: TypeAlias = "str | TextBatch | None"
+Images: TypeAlias = "ImageSource | ImageBatch | None"
+EvidenceBatch: TypeAlias = "Sequence[Evidence]"
+
+
+class SearchScope(TypedDict, total=False):
+    """How many entries a verb reads, and which."""
+
+    k: int | None
+    where: Where
+
+
+class Options(SearchScope, total=False):
+    """Options of a verb that also accepts ready-made evidence, one for each request."""
+
+    evidence: EvidenceBatch | None
+
+
+class EditOptions(TypedDict, total=False):
+    """Options of `edit`."""
+
+    k: int | None
+    seed: int
+    evidence: Evidence | None
 
 
 def checked_k(k: int) -> int:
@@ -31,7 +53,7 @@ def check_text(text: Any, name: str, advice: str = "write what you want to know"
         raise InvalidInput(f"The {name} is empty; {advice}.")
 
 
-def validated_evidence(evidence: EvidenceInput, num_requests: int) -> list[Evidence] | None:
+def validated_evidence(evidence: EvidenceBatch | None, num_requests: int) -> list[Evidence] | None:
     """Return the caller's evidence as a list, or None if the base is to be searched.
 
     Raises InvalidInput unless there is one for each request.

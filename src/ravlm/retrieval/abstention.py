@@ -1,16 +1,16 @@
-"""When to say "not in the knowledge base" about a picture: calibrated for each base, without
-labels.
+"""Decide when to say "not in the knowledge base" about an image, calibrated for each base.
 
-What it looks like when the entity is absent is seen by leaving each entity out of the base in turn;
-what it looks like when it is present, by changed copies of stored pictures and by other pictures of
-the same entity. Both are measured on pictures that the metric was not fitted to. A small base leans
-on what was seen on other data. Knows no store."""
+No labels are needed. Leaving each entity out of the base in turn shows how absent entities look;
+changed copies of stored images, and other images of the same entity, show how present ones look.
+Both are measured on images that the metric was not fitted to. A small base relies on a prior that
+was measured on other data."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,178 +21,234 @@ from ravlm.retrieval.visual_entities import (
     Metric,
     fit_metric,
     principal_axes,
-    recognise,
+    rank_entities,
 )
 
 PRIOR = STARTER / "abstention.json"
-REFUSED = 0.05
-"""The share of present ones that is refused by default: half the promised tenth, for new pictures
-differ more from the stored ones than those do from each other."""
+THRESHOLD_FALSE_REFUSALS = 0.05
+"""Share of present entities below the default threshold. It is half of the one in ten that is
+promised, because new images differ more from the stored ones than those do from each other."""
 _FOLDS = 10
 _PRIOR_WEIGHT = 30.0
-"""The prior counts as this many pictures of each kind."""
+"""The prior counts as this many images of each kind."""
 _RIDGE = 0.0003
-_WORDED = (1.9, -0.58, -3.03)
-"""Weights of likeness, of the logarithm of the number of texts, and bias: fitted by
+_BIAS_RIDGE = 1e-6
+_NEWTON_STEPS = 25
+_FEATURE_SCALE = np.array([0.1, 0.1, 0.3])
+"""Approximate standard deviations of the features, so that one ridge fits all."""
+_TEXT_MATCH = (1.9, -0.58, -3.03)
+"""Weights of the z-score and of the logarithm of the number of texts, and the bias; fitted by
 `benchmarks/abstention.py`."""
-LEAST_BY_WORDS = 0.3
-"""Refuses one in ten of the pictures whose text is there."""
-_SCALE = np.array([0.1, 0.1, 0.3])
-"""Rough spreads of the features, so that one ridge fits all."""
+TEXT_THRESHOLD = 0.3
+"""Wrongly refuses one in ten of the images whose text is in the base."""
 
 
 @dataclass(frozen=True)
 class ScoreSamples:
-    """Features (n, 3) of pictures whose entity is in the base, and of pictures whose entity is
-    not."""
+    """Features of images whose entity is in the base, and of images whose entity is not."""
 
     present: np.ndarray
+    """(n, 3)"""
     absent: np.ndarray
+    """(m, 3)"""
 
 
 @dataclass(frozen=True)
 class OodClassifier:
-    """Tells how likely a picture's entity is in the base, from the features of its recognition."""
+    """Logistic model of whether the entity of an image is in the base (in distribution)."""
 
     weights: np.ndarray
-    """(3,), over features divided by their scale."""
+    """(3,), for features divided by their scale."""
     bias: float
-    least: float
-    """The probability below which to abstain by default: `REFUSED` of the present ones lie
-    below."""
-    absent: np.ndarray
-    """Sorted probabilities that absent ones got, (n,)."""
+    default_threshold: float
+    """Probability below which to abstain: `THRESHOLD_FALSE_REFUSALS` of present ones are below."""
+    absent_probabilities: np.ndarray
+    """(m,), the sorted probabilities of entities that are not in the base."""
 
-    def known(self, features: np.ndarray) -> float:
-        """The probability, where half of all were present."""
-        return float(_sigmoid(features / _SCALE @ self.weights + self.bias))
+    def probability(self, features: np.ndarray) -> float:
+        """Return the probability that the entity is in the base, if half of all entities were."""
+        return float(_sigmoid(features / _FEATURE_SCALE @ self.weights + self.bias))
 
     def threshold(self, max_false_answers: float | None) -> float:
-        """The least probability to answer at: the default, or higher, so that at most this share of
-        the absent ones is answered."""
+        """Return the probability below which to abstain.
+
+        It is the default threshold, or a higher one if otherwise more than `max_false_answers` of
+        the absent entities would be answered.
+        """
         if max_false_answers is None:
-            return self.least
-        place = int(np.ceil(len(self.absent) * (1 - max_false_answers))) - 1
-        strict = float(self.absent[max(place, 0)]) if len(self.absent) and place >= 0 else 0.0
-        return max(self.least, np.nextafter(strict, 1.0))
+            return self.default_threshold
+        index = int(np.ceil(len(self.absent_probabilities) * (1 - max_false_answers))) - 1
+        if index < 0:  # also where there are no absent ones
+            highest_refused = 0.0
+        else:
+            highest_refused = float(self.absent_probabilities[index])
+        return max(self.default_threshold, float(np.nextafter(highest_refused, 1.0)))
+
+
+class ImageCalibration(NamedTuple):
+    """The metric of a base's images (None with fewer than two) and its classifier."""
+
+    metric: Metric | None
+    classifier: OodClassifier
 
 
 def read_prior(path: Path = PRIOR) -> ScoreSamples:
-    """What was seen on the training data of the starter."""
+    """Read the samples that were measured on the training data of the starter."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     return ScoreSamples(np.array(rows["present"]), np.array(rows["absent"]))
 
 
-def calibrate(
-    gallery: Gallery, prior: ScoreSamples, seed: int = 0
-) -> tuple[Metric | None, OodClassifier]:
-    """The metric and the judge of a base; None for a metric where there are fewer than two
-    pictures."""
+def calibrate(gallery: Gallery, prior: ScoreSamples, seed: int = 0) -> ImageCalibration:
+    """Fit the metric and the classifier of a base."""
     if len(gallery.vectors) < 2:
-        return None, fit_judge(ScoreSamples(np.zeros((0, 3)), np.zeros((0, 3))), prior)
+        nothing = ScoreSamples(np.zeros((0, 3)), np.zeros((0, 3)))
+        return ImageCalibration(None, fit_classifier(nothing, prior))
     axes = principal_axes(np.concatenate([gallery.vectors, gallery.copies]))
-    laws = measure(gallery, axes, seed)
-    return fit_metric(gallery, axes), fit_judge(laws, prior)
+    samples = measure(gallery, axes, seed)
+    return ImageCalibration(fit_metric(gallery, axes), fit_classifier(samples, prior))
 
 
 def measure(gallery: Gallery, axes: np.ndarray, seed: int = 0) -> ScoreSamples:
-    """The laws of a gallery, each item measured in a metric that was fitted without it (absent:
-    without its entity)."""
+    """Measure the features of the images of a gallery by cross-validation.
+
+    Each image is compared in a metric that was fitted without it; for the absent ones, without all
+    images of its entity.
+    """
     rng = np.random.default_rng(seed)
     names = np.unique(gallery.entities)
     folds = min(_FOLDS, len(names))
     fold_of = dict(zip(rng.permutation(names).tolist(), np.arange(len(names)) % folds, strict=True))
-    entity_fold = np.array([fold_of[entity] for entity in gallery.entities.tolist()])
-    picture_fold = rng.integers(0, folds, len(gallery.entities))
-    present, absent = [], []
+    entity_folds = np.array([fold_of[entity] for entity in gallery.entities.tolist()])
+    image_folds = rng.integers(0, folds, len(gallery.entities))
+    present: list[np.ndarray] = []
+    absent: list[np.ndarray] = []
     for fold in range(folds):
         if folds > 1:
-            absent.extend(_measured(gallery, entity_fold == fold, axes, other_entities_only=True))
-        present.extend(_measured(gallery, picture_fold == fold, axes, other_entities_only=False))
+            absent += _fold_features(gallery, entity_folds == fold, axes, only_other_entities=True)
+        present += _fold_features(gallery, image_folds == fold, axes, only_other_entities=False)
     return ScoreSamples(np.array(present).reshape(-1, 3), np.array(absent).reshape(-1, 3))
 
 
-def _measured(
-    gallery: Gallery, out: np.ndarray, axes: np.ndarray, other_entities_only: bool
+class _Probe(NamedTuple):
+    """An image of a fold, compared with the gallery."""
+
+    row: int
+    """Row of the gallery; of a copy, that of its original."""
+    vector: np.ndarray
+    """(dim,), of the encoder"""
+    mapped: np.ndarray
+    """(dim,), in the metric of the rest"""
+    is_copy: bool
+
+
+def _fold_features(
+    gallery: Gallery, fold: np.ndarray, axes: np.ndarray, only_other_entities: bool
 ) -> list[np.ndarray]:
-    """Features of the pictures of a mask and of their copies, in the metric of the rest."""
-    if out.all() or not out.any():
+    """Return features (3,) of the images of a fold (a mask) and of their copies.
+
+    They are measured in the metric of the rest.
+    """
+    if fold.all() or not fold.any():
         return []
-    metric = fit_metric(gallery.without(out), axes)
-    mapped, copies = (
-        metric(gallery.vectors),
-        metric(gallery.copies) if len(gallery.copies) else gallery.copies,
-    )
-    counts = dict(zip(*np.unique(gallery.entities, return_counts=True), strict=True))
-    queries = [
-        (place, gallery.vectors[place], mapped[place], True) for place in np.flatnonzero(out)
+    metric = fit_metric(gallery.without(fold), axes)
+    mapped = metric(gallery.vectors)
+    copies = metric(gallery.copies) if len(gallery.copies) else gallery.copies
+    probes = [
+        _Probe(row, gallery.vectors[row], mapped[row], False)
+        for row in np.flatnonzero(fold).tolist()
     ]
-    for at in np.flatnonzero(out[gallery.copied]):
-        queries.append((gallery.copied[at], gallery.copies[at], copies[at], False))
-    found = []
-    for place, raw, query, stored in queries:
-        entity = gallery.entities[place]
-        if other_entities_only:
-            rest = gallery.entities != entity
-        elif counts[entity] > 1:
-            rest = np.arange(len(mapped)) != place
-        elif stored:
-            continue  # its only picture is no test of finding it again
-        else:
-            rest = np.ones(len(mapped), bool)
-        if rest.any():
-            near = _nearest(gallery.vectors, raw, rest)
-            found.append(recognise(query, mapped[near], gallery.entities[near]).features)
-    return found
+    probes += [
+        _Probe(int(gallery.originals[copy]), gallery.copies[copy], copies[copy], True)
+        for copy in np.flatnonzero(fold[gallery.originals]).tolist()
+    ]
+    features = []
+    for probe in probes:
+        mask = _comparable(gallery, probe, only_other_entities)
+        if mask.any():
+            rows = _nearest(gallery.vectors, probe.vector, mask)
+            ranking = rank_entities(probe.mapped, mapped[rows], gallery.entities[rows])
+            features.append(ranking.features)
+    return features
 
 
-def _nearest(vectors: np.ndarray, query: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """The places of the candidates for a query among the `rest` (a mask)."""
-    cosines = np.where(rest, vectors @ query, -np.inf)
-    return np.argsort(-cosines)[: min(CANDIDATES, int(rest.sum()))]
+def _comparable(gallery: Gallery, probe: _Probe, only_other_entities: bool) -> np.ndarray:
+    """Return the mask of the images that a probe is compared with."""
+    same_entity = gallery.entities == gallery.entities[probe.row]
+    if only_other_entities:
+        return ~same_entity
+    if same_entity.sum() > 1:
+        mask = np.ones(len(same_entity), bool)
+        mask[probe.row] = False
+        return mask
+    if probe.is_copy:
+        return np.ones(len(same_entity), bool)
+    return np.zeros(len(same_entity), bool)  # its only image: finding itself tests nothing
 
 
-def fit_judge(laws: ScoreSamples, prior: ScoreSamples) -> OodClassifier:
-    """Logistic regression by Newton's method over both laws, each of weight one half, with the
-    prior among them."""
-    rows, weights, labels = [], [], []
-    for own, before, label in (
-        (laws.present, prior.present, 1.0),
-        (laws.absent, prior.absent, 0.0),
-    ):
-        weight = np.concatenate(
-            [np.ones(len(own)), np.full(len(before), _PRIOR_WEIGHT / len(before))]
-        )
-        rows.append(np.concatenate([own.reshape(-1, 3), before]) / _SCALE)
-        weights.append(weight / weight.sum() / 2)
-        labels.append(np.full(len(weight), label))
-    x = np.column_stack([np.concatenate(rows), np.ones(sum(map(len, rows)))])
-    w, y = np.concatenate(weights), np.concatenate(labels)
-    ridge = np.diag([_RIDGE / len(_SCALE)] * len(_SCALE) + [1e-6])
+def _nearest(vectors: np.ndarray, query: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the indices of the candidates for a query among the images of a mask."""
+    cosines = np.where(mask, vectors @ query, -np.inf)
+    return np.argsort(-cosines)[: min(CANDIDATES, int(mask.sum()))]
+
+
+def fit_classifier(samples: ScoreSamples, prior: ScoreSamples) -> OodClassifier:
+    """Fit a logistic regression by Newton's method.
+
+    Present and absent samples weigh one half each, and the prior is among them.
+    """
+    present, present_weights = _with_prior(samples.present, prior.present)
+    absent, absent_weights = _with_prior(samples.absent, prior.absent)
+    features = np.concatenate([present, absent])
+    x = np.column_stack([features, np.ones(len(features))])  # (n, 4), with the bias
+    y = np.concatenate([np.ones(len(present)), np.zeros(len(absent))])
+    w = np.concatenate([present_weights, absent_weights])
+
+    ridge = np.diag([_RIDGE / len(_FEATURE_SCALE)] * len(_FEATURE_SCALE) + [_BIAS_RIDGE])
     beta = np.zeros(x.shape[1])
-    for _ in range(25):
+    for _ in range(_NEWTON_STEPS):
         p = _sigmoid(x @ beta)
         gradient = x.T @ (w * (p - y)) + ridge @ beta
         hessian = (x * (w * p * (1 - p))[:, None]).T @ x + ridge
         beta -= np.linalg.solve(hessian, gradient)
+
     probabilities = _sigmoid(x @ beta)
     is_present = y == 1
-    least = _quantile(probabilities[is_present], w[is_present], REFUSED)
-    return OodClassifier(beta[:-1], float(beta[-1]), least, np.sort(probabilities[~is_present]))
+    threshold = _weighted_quantile(
+        probabilities[is_present], w[is_present], THRESHOLD_FALSE_REFUSALS
+    )
+    return OodClassifier(
+        weights=beta[:-1],
+        bias=float(beta[-1]),
+        default_threshold=threshold,
+        absent_probabilities=np.sort(probabilities[~is_present]),
+    )
 
 
-def known_by_words(likeness: float, texts: int) -> float:
-    """How likely the text most like a picture, of so many texts, is about it. `likeness`: its
-    cosine in standard deviations of pictures and texts that have nothing to do with each other."""
-    z, size, bias = _WORDED
-    return float(_sigmoid(np.array(z * likeness + size * np.log(max(texts, 1)) + bias)))
+def _with_prior(samples: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return scaled features (n, 3) of samples and prior, and weights (n,) that sum to 1/2."""
+    features = np.concatenate([samples.reshape(-1, 3), prior]) / _FEATURE_SCALE
+    weights = np.concatenate(
+        [np.ones(len(samples)), np.full(len(prior), _PRIOR_WEIGHT / len(prior))]
+    )
+    return features, weights / weights.sum() / 2
 
 
-def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
-    """The value below which this share of the weight lies."""
+def text_match_probability(z_score: float, num_texts: int) -> float:
+    """Return the probability that the best of `num_texts` texts is about an image.
+
+    `z_score` is its cosine in standard deviations above that of unrelated images and texts.
+    """
+    weight, size_weight, bias = _TEXT_MATCH
+    logit = weight * z_score + size_weight * np.log(max(num_texts, 1)) + bias
+    return float(_sigmoid(np.array(logit)))
+
+
+def _weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
+    """Return the value below which this share of the weight is."""
     order = np.argsort(values)
-    below = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][min(int(np.searchsorted(below, share)), len(values) - 1)])
+    cumulative = np.cumsum(weights[order]) / weights.sum()
+    index = min(int(np.searchsorted(cumulative, share)), len(values) - 1)
+    return float(values[order][index])
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

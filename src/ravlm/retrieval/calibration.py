@@ -1,8 +1,7 @@
-"""What a base is like, for telling its entities apart: the metric and the judge, fitted once and
-kept beside the base.
+"""The calibration of a base: its metric and its classifier, fitted once and stored with it.
 
-Made from the base's own pictures, stored in its derived folder, and made anew when the base has
-changed by a tenth. Knows no question."""
+It is fitted to the base's own images and texts, stored in the derived folder, and fitted again when
+the number of images has changed by a tenth."""
 
 from __future__ import annotations
 
@@ -23,56 +22,68 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry, Part
 from ravlm.retrieval.abstention import OodClassifier, calibrate, read_prior
 from ravlm.retrieval.visual_entities import Gallery, Metric
+from ravlm.search.score_calibration import CosineStats
 
 FILE = "recognition.safetensors"
 VERSION = "3"
-"""Raised whenever the fitting changes."""
-_PICTURES, _COPIES, _COPIES_EACH = 2000, 160, 4
-_TEXTS, _ENOUGH, _LEAST_SPREAD = 300, 12, 0.02
-_GROWTH = 0.1
+"""Increase it whenever the fitting changes."""
+_MAX_IMAGES = 2000
+_MAX_COPIED = 160
+"""Images of which changed copies are made."""
+_COPIES_PER_IMAGE = 4
+_MAX_TEXTS = 300
+_MIN_IMAGES = 12
+"""With fewer images, random patches take their place when unrelated cosines are measured."""
+_MIN_STD = 0.02
+_REFIT_GROWTH = 0.1
+
+Sample: TypeAlias = "list[tuple[Entry, Part, np.ndarray]]"
 
 
 @dataclass(frozen=True)
 class BaseCalibration:
-    """How to compare pictures with those of one base, and when to believe the result."""
+    """How to compare images with those of one base, and when to believe the result."""
 
     metric: Metric | None
-    """None where the base has fewer than two pictures."""
-    judge: OodClassifier
+    """None if the base has fewer than two images."""
+    classifier: OodClassifier
     change: int
-    """The base's change that it was made at."""
-    pictures: int
-    chance: tuple[float, float]
-    """Mean and spread of the cosines between pictures and texts that have nothing to do with each
-    other."""
-    texts: int
+    """Change number of the base at the time of fitting."""
+    num_images: int
+    unrelated_cosines: CosineStats
+    """Cosines between images and texts that have nothing to do with each other."""
+    num_texts: int
 
 
 def fit_or_load(kb: KnowledgeBase) -> BaseCalibration:
-    """The acquaintance with a base: the stored one where it still fits, else a new one, which is
-    stored."""
+    """Return the stored calibration of a base if it still fits, else fit and store a new one."""
     path = kb.derived_folder / FILE
     fingerprint, change = f"{VERSION} {kb.encoder.fingerprint}", kb.change
-    stored = _read(path, fingerprint)
+    stored = _load(path, fingerprint)
     if stored is not None and stored.change == change:
         return stored
     parts = kb.info().parts
-    pictures = parts.get("image", 0)
-    if stored is not None and abs(pictures - stored.pictures) < _GROWTH * stored.pictures:
-        return stored
-    sample = kb.sample(_PICTURES, "image")
-    gallery = _gallery(kb, sample)
-    metric, judge = calibrate(gallery, read_prior())
-    made = BaseCalibration(
-        metric, judge, change, pictures, _chance(kb, sample), parts.get("text", 0)
+    num_images = parts.get("image", 0)
+    if stored is not None:
+        growth = abs(num_images - stored.num_images)
+        if growth < _REFIT_GROWTH * stored.num_images:
+            return stored
+    sample = kb.sample(_MAX_IMAGES, "image")
+    metric, classifier = calibrate(_gallery(kb, sample), read_prior())
+    calibration = BaseCalibration(
+        metric=metric,
+        classifier=classifier,
+        change=change,
+        num_images=num_images,
+        unrelated_cosines=_unrelated_cosines(kb, sample),
+        num_texts=parts.get("text", 0),
     )
-    _write(path, made, fingerprint)
-    return made
+    _save(path, calibration, fingerprint)
+    return calibration
 
 
 def changed_copy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A picture as another camera might have taken it: a part of it, lighter or darker, with
-    noise."""
+    """Return an image as another camera might have taken it: cropped, lighter or darker, noisy."""
     width, height = image.size
     side = np.sqrt(rng.uniform(0.65, 1.0))
     w, h = max(1, int(width * side)), max(1, int(height * side))
@@ -82,56 +93,60 @@ def changed_copy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-Sample: TypeAlias = "list[tuple[Entry, Part, np.ndarray]]"
-
-
 def _gallery(kb: KnowledgeBase, sample: Sample, seed: int = 0) -> Gallery:
-    """A sample of the base's pictures with their entities, and changed copies of some of them."""
-    vectors = np.array([vector for _, _, vector in sample], np.float32).reshape(
-        len(sample), kb.encoder.dim
+    """Return a sample of the base's images with their entities, and changed copies of some."""
+    vectors = np.array([vector for _, _, vector in sample], np.float32)
+    entries = [entry for entry, _, _ in sample]
+    copies, originals = _changed_copies(kb, entries, seed)
+    return Gallery(
+        vectors=vectors.reshape(len(sample), kb.encoder.dim),
+        entities=np.array([entity_key(entry) for entry in entries]),
+        copies=copies,
+        originals=originals,
     )
-    entities = np.array([entity_key(entry) for entry, _, _ in sample])
-    copies, copied = _copies(kb, [entry for entry, _, _ in sample], seed)
-    return Gallery(vectors, entities, copies, copied)
 
 
-def _chance(kb: KnowledgeBase, pictures: Sample) -> tuple[float, float]:
-    """Mean and spread of the cosines of pictures and texts of different entries; drawn pictures
-    where there are few."""
-    texts = kb.sample(_TEXTS, "text")
+def _unrelated_cosines(kb: KnowledgeBase, images: Sample) -> CosineStats:
+    """Measure the cosines of images and texts of different entries."""
+    texts = kb.sample(_MAX_TEXTS, "text")
     if not texts:
-        return 0.0, 1.0
-    if len(pictures) >= _ENOUGH:
-        shown = np.array([vector for _, _, vector in pictures[:_TEXTS]])
-        owners = np.array([entry.id for entry, _, _ in pictures[:_TEXTS]])
+        return CosineStats(0.0, 1.0)
+    if len(images) >= _MIN_IMAGES:
+        image_vectors = np.array([vector for _, _, vector in images[:_MAX_TEXTS]])
+        image_ids = np.array([entry.id for entry, _, _ in images[:_MAX_TEXTS]])
     else:
-        rng = np.random.default_rng(0)
-        patches = [rng.integers(0, 256, (5, 5, 3)).astype(np.uint8) for _ in range(_ENOUGH)]
-        drawn = [
-            Image.fromarray(patch).resize((224, 224), Image.Resampling.BICUBIC) for patch in patches
-        ]
-        shown = kb.encoder.encode_images(drawn)
-        owners = np.full(len(shown), "")
-    cosines = shown @ np.array([vector for _, _, vector in texts]).T
-    strange = cosines[owners[:, None] != np.array([entry.id for entry, _, _ in texts])[None, :]]
-    return (
-        (float(strange.mean()), max(float(strange.std()), _LEAST_SPREAD))
-        if strange.size
-        else (0.0, 1.0)
-    )
+        image_vectors = kb.encoder.encode_images(_random_patches())
+        image_ids = np.full(len(image_vectors), "")
+    text_vectors = np.array([vector for _, _, vector in texts])
+    text_ids = np.array([entry.id for entry, _, _ in texts])
+    cosines = image_vectors @ text_vectors.T  # (images, texts)
+    unrelated = cosines[image_ids[:, None] != text_ids[None, :]]
+    if not unrelated.size:
+        return CosineStats(0.0, 1.0)
+    return CosineStats(float(unrelated.mean()), max(float(unrelated.std()), _MIN_STD))
 
 
-def _copies(
+def _random_patches() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    patches = [rng.integers(0, 256, (5, 5, 3)).astype(np.uint8) for _ in range(_MIN_IMAGES)]
+    return [
+        Image.fromarray(patch).resize((224, 224), Image.Resampling.BICUBIC) for patch in patches
+    ]
+
+
+def _changed_copies(
     kb: KnowledgeBase, entries: Sequence[Entry], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors (c, dim) of changed copies, and of which entry's picture each is; pictures that are
-    gone are left out."""
+    """Return vectors (c, dim) of changed copies and the index (c,) of the entry of each.
+
+    Images that can no longer be read are skipped.
+    """
     rng = np.random.default_rng(seed)
     images: list[Image.Image] = []
-    copied: list[int] = []
-    each = max(1, min(_COPIES_EACH, _COPIES // max(len(entries), 1)))
-    for place in rng.permutation(len(entries))[:_COPIES].tolist():
-        source = entries[place].image
+    originals: list[int] = []
+    copies = max(1, min(_COPIES_PER_IMAGE, _MAX_COPIED // max(len(entries), 1)))
+    for index in rng.permutation(len(entries))[:_MAX_COPIED].tolist():
+        source = entries[index].image
         if source is None:
             continue
         try:
@@ -139,12 +154,13 @@ def _copies(
         except (NotFound, BrokenData):
             continue
         image.thumbnail((2 * kb.encoder.image_size,) * 2)
-        images.extend(changed_copy(image, rng) for _ in range(each))
-        copied.extend([place] * each)
-    return kb.encoder.encode_images(images), np.array(copied, np.int64)
+        images.extend(changed_copy(image, rng) for _ in range(copies))
+        originals.extend([index] * copies)
+    return kb.encoder.encode_images(images), np.array(originals, np.int64)
 
 
-def _read(path: Path, fingerprint: str) -> BaseCalibration | None:
+def _load(path: Path, fingerprint: str) -> BaseCalibration | None:
+    """Read a stored calibration; None if there is none, or it is damaged or of another encoder."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -152,40 +168,53 @@ def _read(path: Path, fingerprint: str) -> BaseCalibration | None:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             if about.get("fingerprint") != fingerprint:
                 return None
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            names = file.keys()
+            arrays = {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError):
         return None
     metric = None
     if "mean" in arrays:
         metric = Metric(arrays["mean"], arrays["directions"], arrays["factors"])
-    judge = OodClassifier(arrays["weights"], about["bias"], about["least"], arrays["absent"])
     return BaseCalibration(
-        metric, judge, about["change"], about["pictures"], tuple(about["chance"]), about["texts"]
+        metric=metric,
+        classifier=OodClassifier(
+            weights=arrays["weights"],
+            bias=about["bias"],
+            default_threshold=about["least"],
+            absent_probabilities=arrays["absent"],
+        ),
+        change=about["change"],
+        num_images=about["pictures"],
+        unrelated_cosines=CosineStats(*about["chance"]),
+        num_texts=about["texts"],
     )
 
 
-def _write(path: Path, made: BaseCalibration, fingerprint: str) -> None:
-    """Store it; a base that can't be written to does without."""
+def _save(path: Path, calibration: BaseCalibration, fingerprint: str) -> None:
+    """Store a calibration; a base that cannot be written to goes without."""
     from safetensors.numpy import save_file
 
-    judge = made.judge
-    arrays = {"weights": judge.weights, "absent": judge.absent}
-    if made.metric is not None:
+    classifier, metric = calibration.classifier, calibration.metric
+    cosines = calibration.unrelated_cosines
+    arrays = {"weights": classifier.weights, "absent": classifier.absent_probabilities}
+    if metric is not None:
         arrays |= {
-            "mean": made.metric.mean,
-            "directions": made.metric.directions,
-            "factors": made.metric.factors,
+            "mean": metric.mean,
+            "directions": metric.directions,
+            "factors": metric.factors,
         }
     about = {
-        "fingerprint": fingerprint, "change": made.change, "pictures": made.pictures,
-        "bias": judge.bias, "least": judge.least, "chance": made.chance, "texts": made.texts,
-    }  # fmt: skip
+        "fingerprint": fingerprint,
+        "change": calibration.change,
+        "pictures": calibration.num_images,
+        "bias": classifier.bias,
+        "least": classifier.default_threshold,
+        "chance": [cosines.mean, cosines.std],
+        "texts": calibration.num_texts,
+    }
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
-        with atomic_write(path) as aside:
-            save_file(
-                {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-                aside,
-                {"about": json.dumps(about)},
-            )
+        with atomic_write(path) as temporary:
+            save_file(contiguous, temporary, {"about": json.dumps(about)})
     except OSError:
         return

@@ -1,14 +1,12 @@
-"""Which entries a question without a picture is about: those whose name stands in it, or a fact of
-which covers it.
+"""Link a question without an image to entries: those it names, or one of whose facts covers it.
 
-Works on words alone (English by stems, Chinese as written and glossed). Knows no store and no
-encoder."""
+It compares words alone: English by stems, Chinese as written and as glossed."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ravlm.data.facts import entity_key, is_name_key, read_facts
@@ -16,123 +14,146 @@ from ravlm.data.lexical_overlap import content_words
 from ravlm.data.text import is_chinese
 from ravlm.records import Entry, Hit
 
-_WHOLE_NAME = 0.65
-"""The share of a name's words that must stand in the question."""
+_NAME_COVERAGE = 0.65
+"""Share of a name's words that must occur in the question."""
+_FACT_COVERAGE = 0.75
+"""Share of the question's words, by weight, that one fact must have if no name matches."""
+_MAX_NAME_SUPPORT = 0.97
+_MAX_FACT_SUPPORT = 0.9
 _OWNER = re.compile(r"\b(?:of|about) ((?:[A-Z][a-z]+ ?)+)|(?<!^)\b([A-Z][a-z]+)['’]s\b")
 _CHINESE_OWNER = re.compile(r"^[^的，。？]{2,8}(?=的)")
-_COVERED = 0.75
-"""The share of the question's words, by weight, that a fact must have of an entry without its name
-in it."""
 
 
 @dataclass(frozen=True)
 class LinkedEntities:
-    """Entries that a question is about."""
+    """The entries that a question is about."""
 
     hits: tuple[Hit, ...]
     weights: tuple[float, ...]
-    known: float
-    """How surely the question is about something in the base, 0 to 1."""
+    support: float
+    """Probability that the question is about something in the base, 0 to 1."""
     subject: str
-    """The name in the question; empty where only other words led to the entry."""
+    """The name in the question; empty if only other words matched."""
 
 
-def link(question: str, english: str, hits: Sequence[Hit]) -> LinkedEntities:
-    """The entries among `hits` (as a search found them) that the question is about; `english`: its
-    gloss."""
-    asked = content_words(english) | content_words(question)
-    named = [(*_named(hit.entry, question, asked), hit) for hit in hits]
-    best = max((match for match, _, _ in named), default=0.0)
-    if best > 0:
-        chosen = _one_each([(match, name, hit) for match, name, hit in named if match == best])
-        share = 1 / len(chosen)
-        return LinkedEntities(
-            tuple(hit for _, hit in chosen), (share,) * len(chosen), min(0.97, best), chosen[0][0]
-        )
-    return _by_words(asked, hits)
+@dataclass(frozen=True)
+class _NameMatch:
+    """How well a name of a hit's entry matches the question."""
+
+    score: float
+    name: str
+    hit: Hit
 
 
-def unmatched_entity_name(question: str, gloss: Callable[[str], str], hits: Sequence[Hit]) -> str:
-    """The proper name whose matter a question asks for (the capital of France), if no text of
-    `hits` has it; else "".
+def link(question: str, gloss: str, hits: Sequence[Hit]) -> LinkedEntities:
+    """Return the entries among the search results `hits` that the question is about.
 
-    A picture that comes along is not what such a question is about. `gloss`: Chinese to English.
+    `gloss` is the question in English, as `Encoder.gloss` gives it.
     """
-    if is_chinese(question):
-        owner = _CHINESE_OWNER.search(question)
-        asked = [owner[0]] if owner and gloss(owner[0]).istitle() else []
-    else:
-        asked = [(of or whose).strip() for of, whose in _OWNER.findall(question)]
-    told = " ".join(text for hit in hits for text in hit.entry.texts).casefold()
-    return next(
-        (
-            name
-            for name in asked
-            if name.casefold() not in told and gloss(name).casefold() not in told
-        ),
-        "",
+    words = content_words(gloss) | content_words(question)
+    matches = [_match_name(hit, question, words) for hit in hits]
+    best = max((match.score for match in matches), default=0.0)
+    if best == 0:
+        return _link_by_facts(words, hits)
+    linked = _first_per_entity([match for match in matches if match.score == best])
+    return LinkedEntities(
+        hits=tuple(match.hit for match in linked),
+        weights=(1 / len(linked),) * len(linked),
+        support=min(_MAX_NAME_SUPPORT, best),
+        subject=linked[0].name,
     )
 
 
-def names(entry: Entry) -> list[str]:
-    """What an entry's thing is called, in all its texts."""
-    found = [
-        f.value
-        for f in read_facts(entry)
-        if is_name_key(f.key) or f.key.casefold().endswith(" name")
+def unmatched_entity_name(question: str, gloss: Callable[[str], str], hits: Sequence[Hit]) -> str:
+    """Return the entity named in the question ("the capital of *France*") if no hit mentions it.
+
+    Return "" otherwise. An image that comes with such a question is not its subject. `gloss`
+    translates Chinese into English.
+    """
+    if is_chinese(question):
+        owner = _CHINESE_OWNER.search(question)
+        names = [owner[0]] if owner and gloss(owner[0]).istitle() else []
+    else:
+        names = [(of or whose).strip() for of, whose in _OWNER.findall(question)]
+    mentioned = " ".join(text for hit in hits for text in hit.entry.texts).casefold()
+    for name in names:
+        if name.casefold() not in mentioned and gloss(name).casefold() not in mentioned:
+            return name
+    return ""
+
+
+def entity_names(entry: Entry) -> list[str]:
+    """Return all names that an entry's texts and metadata give its entity."""
+    names = [
+        fact.value
+        for fact in read_facts(entry)
+        if is_name_key(fact.key) or fact.key.casefold().endswith(" name")
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))
 
 
-def _named(entry: Entry, question: str, asked: frozenset[str]) -> tuple[float, str]:
-    """How fully a name of the entry stands in the question (0 to 1; longer names a little higher),
-    and the name."""
+def _match_name(hit: Hit, question: str, words: frozenset[str]) -> _NameMatch:
+    """Return the best match of the entry's names with the question, of score 0 to 1.
+
+    Of equally complete names, longer ones score a little higher.
+    """
     best = (0.0, "")
-    for name in names(entry):
+    for name in entity_names(hit.entry):
         if is_chinese(name):
-            match = 1.0 if name in question else 0.0
+            coverage = 1.0 if name in question else 0.0
             size = len(name)
         else:
-            wanted = content_words(name)
-            size = len(wanted & asked)
-            match = size / len(wanted) if wanted else 0.0
-        if match >= _WHOLE_NAME:
-            best = max(best, (match * (1 - 0.1 / (1 + size)), name))
-    return best
+            name_words = content_words(name)
+            size = len(name_words & words)
+            coverage = size / len(name_words) if name_words else 0.0
+        if coverage >= _NAME_COVERAGE:
+            best = max(best, (coverage * (1 - 0.1 / (1 + size)), name))
+    return _NameMatch(*best, hit)
 
 
-def _by_words(asked: frozenset[str], hits: Sequence[Hit]) -> LinkedEntities:
-    """The entry of which one fact has nearly all words of the question, if no other entity has as
-    many.
+def _link_by_facts(words: frozenset[str], hits: Sequence[Hit]) -> LinkedEntities:
+    """Return the entry one of whose facts has nearly all words, if no other entity has as many.
 
-    One fact, not the whole entry: one with a capital and a border with France says nothing of
-    France's capital."""
-    owned = [
+    One fact must cover them, not the whole entry: an entry with a capital and a border with France
+    does not say what France's capital is.
+    """
+    facts = [
         [content_words(f"{fact.section} {fact.line}") for fact in read_facts(hit.entry)]
         for hit in hits
     ]
-    spread = {word: sum(any(word in fact for fact in own) for own in owned) for word in asked}
-    weights = {word: math.log((len(hits) + 1) / (spread[word] + 0.5)) + 0.2 for word in asked}
+    weights = _word_weights(words, facts)
     total = sum(weights.values()) or 1.0
-    covered = [
-        max((sum(weights[w] for w in asked & fact) for fact in own), default=0.0) / total
-        for own in owned
+    coverage = [
+        max((sum(weights[w] for w in words & fact) for fact in entry_facts), default=0.0) / total
+        for entry_facts in facts
     ]
-    order = sorted(range(len(hits)), key=lambda i: -covered[i])
-    if not order or covered[order[0]] < _COVERED:
-        return LinkedEntities((), (), covered[order[0]] * 0.5 if order else 0.0, "")
+    order = sorted(range(len(hits)), key=lambda i: -coverage[i])
+    if not order or coverage[order[0]] < _FACT_COVERAGE:
+        return LinkedEntities((), (), coverage[order[0]] * 0.5 if order else 0.0, "")
+
     first = order[0]
     key = entity_key(hits[first].entry)
-    second = max((covered[i] for i in order[1:] if entity_key(hits[i].entry) != key), default=0.0)
-    if second >= covered[first]:
-        tied = [hits[i] for i in order if covered[i] >= covered[first]]
-        return LinkedEntities(tuple(tied), (1 / len(tied),) * len(tied), 1 / len(tied), "")
-    return LinkedEntities((hits[first],), (1.0,), min(0.9, covered[first]), "")
+    rivals = [coverage[i] for i in order[1:] if entity_key(hits[i].entry) != key]
+    if max(rivals, default=0.0) < coverage[first]:
+        return LinkedEntities((hits[first],), (1.0,), min(_MAX_FACT_SUPPORT, coverage[first]), "")
+    tied = [hits[i] for i in order if coverage[i] >= coverage[first]]
+    share = 1 / len(tied)
+    return LinkedEntities(tuple(tied), (share,) * len(tied), share, "")
 
 
-def _one_each(found: Sequence[tuple[float, str, Hit]]) -> list[tuple[str, Hit]]:
-    """The first hit of each entity."""
-    first: dict[str, tuple[str, Hit]] = {}
-    for _, name, hit in found:
-        first.setdefault(entity_key(hit.entry), (name, hit))
+def _word_weights(
+    words: frozenset[str], facts: Sequence[Sequence[frozenset[str]]]
+) -> Mapping[str, float]:
+    """Weigh each word by how few of the entries have it (inverse document frequency)."""
+    weights = {}
+    for word in words:
+        frequency = sum(any(word in fact for fact in entry_facts) for entry_facts in facts)
+        weights[word] = math.log((len(facts) + 1) / (frequency + 0.5)) + 0.2
+    return weights
+
+
+def _first_per_entity(matches: Sequence[_NameMatch]) -> list[_NameMatch]:
+    first: dict[str, _NameMatch] = {}
+    for match in matches:
+        first.setdefault(entity_key(match.hit.entry), match)
     return list(first.values())

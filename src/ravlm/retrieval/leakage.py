@@ -106,7 +106,11 @@ def guarded_search(
         # A search by text does not look at the images of its hits.
         images = _image_vectors(kb, rankings) if modality == "text" else {}
         for row, hits in zip(batch, rankings, strict=True):
-            distinct = [hit for hit in hits if not _same(images.get(hit.entry.id), vectors[row])]
+            distinct = [
+                hit
+                for hit in hits
+                if not _is_near_duplicate(images.get(hit.entry.id), vectors[row])
+            ]
             results.append(without_leaks(records[row], distinct)[:k])
     return results
 
@@ -118,28 +122,28 @@ def _image_vectors(
     return kb.image_vectors(list(ids))
 
 
-def _same(image_vector: np.ndarray | None, vector: np.ndarray) -> bool:
+def _is_near_duplicate(image_vector: np.ndarray | None, vector: np.ndarray) -> bool:
     return image_vector is not None and bool(image_vector @ vector >= NEAR_DUPLICATE)
 
 
-def _same_image(image: ImageSource | None, other: ImageSource | None) -> bool:
+def _same_image(image: ImageSource | None, entry_image: ImageSource | None) -> bool:
     """Compare image contents: of files, of bytes, or of a file with bytes."""
-    if image is None or other is None:
+    if image is None or entry_image is None:
         return False
-    path, other_path = _path(image), _path(other)
-    if path and other_path:
-        return path == other_path or _same_file(path, other_path)
+    path, entry_path = _path(image), _path(entry_image)
+    if path and entry_path:
+        return path == entry_path or _same_file(path, entry_path)
     content = _content(image)
-    return content is not None and content == _content(other)
+    return content is not None and content == _content(entry_image)
 
 
 def _path(image: ImageSource | None) -> str:
     return os.fspath(image) if isinstance(image, str | os.PathLike) else ""
 
 
-def _same_file(path: str, other: str) -> bool:
+def _same_file(path: str, entry_path: str) -> bool:
     try:
-        return filecmp.cmp(path, other, shallow=False)
+        return filecmp.cmp(path, entry_path, shallow=False)
     except (OSError, ValueError):
         return False  # an address, or a file that is gone
 

@@ -1,8 +1,6 @@
-"""A generator's own query: where to look, from a picture's vector, for the entries that it writes
-best from.
+"""A generator's own query: it moves an image's vector towards the entries it writes best from.
 
-One matrix, learnt by `ravlm train retriever` and kept beside the generator's weights. Knows no
-search."""
+`ravlm train retriever` learns one matrix, which is stored next to the generator's weights."""
 
 from __future__ import annotations
 
@@ -18,32 +16,37 @@ FILE = "query.safetensors"
 
 @dataclass(frozen=True)
 class QueryAdapter:
-    """A matrix (dim, dim) for the vectors of one encoder, by its fingerprint."""
+    """A matrix (dim, dim) for the image vectors of one encoder."""
 
     matrix: np.ndarray
     fingerprint: str
+    """Fingerprint of the encoder."""
 
     def __call__(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
-        """Unit vectors (n, dim) moved, to unit vectors (n, dim); those of another encoder as they
-        are."""
+        """Map unit vectors (n, dim) to unit vectors (n, dim).
+
+        Vectors of another encoder, by its fingerprint, are returned unchanged.
+        """
         if fingerprint != self.fingerprint:
             return vectors
-        moved = vectors @ self.matrix
-        return np.asarray(
-            moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(1e-12), np.float32
-        )
+        mapped = vectors @ self.matrix
+        norms = np.linalg.norm(mapped, axis=1, keepdims=True).clip(1e-12)
+        return np.asarray(mapped / norms, np.float32)
 
     def save(self, folder: str | Path) -> None:
-        """Write it into a generator's folder."""
+        """Write the adapter into a generator's folder."""
         from safetensors.numpy import save_file
 
-        about = {"fingerprint": self.fingerprint}
-        save_file({"matrix": self.matrix.astype(np.float16)}, Path(folder) / FILE, metadata=about)
+        metadata = {"fingerprint": self.fingerprint}
+        matrix = self.matrix.astype(np.float16)
+        save_file({"matrix": matrix}, Path(folder) / FILE, metadata=metadata)
 
     @classmethod
     def load(cls, folder: str | Path) -> QueryAdapter | None:
-        """That of a generator's folder; None where it has none. Raises BrokenData for a damaged
-        one."""
+        """Load the adapter of a generator's folder; None if it has none.
+
+        Raises BrokenData for a damaged file.
+        """
         from safetensors import SafetensorError, safe_open
 
         path = Path(folder) / FILE
@@ -51,13 +54,16 @@ class QueryAdapter:
             return None
         try:
             with safe_open(path, "numpy") as file:
-                matrix, about = file.get_tensor("matrix").astype(np.float32), file.metadata() or {}
+                matrix = file.get_tensor("matrix").astype(np.float32)
+                metadata = file.metadata() or {}
         except (OSError, SafetensorError) as error:
             raise BrokenData(
-                f'"{path}" can\'t be read: {error}. Train the retriever again, or remove it.'
+                f'Cannot read "{path}": {error}. Train the retriever again, or delete the file.'
             ) from None
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or "fingerprint" not in about:
+        is_square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+        if not is_square or "fingerprint" not in metadata:
             raise BrokenData(
-                f'"{path}" holds no query matrix of an encoder. Train the retriever again, or remove it.'
+                f'"{path}" is not a query matrix of an encoder. '
+                "Train the retriever again, or delete the file."
             )
-        return cls(matrix, about["fingerprint"])
+        return cls(matrix, metadata["fingerprint"])

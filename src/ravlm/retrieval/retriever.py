@@ -1,249 +1,176 @@
-"""Finds the evidence for a request: by its picture, by its words, or both. Knows no generator.
+"""Turn requests into evidence: by their image, by their text, or both.
 
-A picture's neighbours are compared again in the base's own metric, entity by entity; words lead to
-entries by the names in them. What was found carries how likely it is that the thing asked about is
-in the base at all."""
+What a text names comes first, then what an image shows. The evidence carries the probability that
+the base contains the subject of the request at all."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
-from ravlm.data.facts import entity_key, entity_name, read_facts
+from ravlm.errors import InvalidInput
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Evidence, Hit, ImageSource, Modality
-from ravlm.retrieval.abstention import LEAST_BY_WORDS, known_by_words
-from ravlm.retrieval.calibration import BaseCalibration, fit_or_load
-from ravlm.retrieval.entity_linking import link, unmatched_entity_name
-from ravlm.retrieval.visual_entities import CANDIDATES, FEATURES, recognise
+from ravlm.records import Evidence, ImageSource, Modality
+from ravlm.retrieval.entity_linking import unmatched_entity_name
+from ravlm.retrieval.image_retriever import ImageRetriever
+from ravlm.retrieval.text_retriever import TextRetriever
 from ravlm.search.filter_parser import Where
-from ravlm.search.options import SearchOptions
 
-Moved: TypeAlias = "Callable[[np.ndarray, str], np.ndarray]"
-_TEXT_CANDIDATES = 32
-_LEAST_BY_NAME = 0.5
-_FEW_FACTS = 2
-_SIBLINGS = 16
-_BESIDE = 0.1
-"""What the texts that describe a picture weigh beside an entity that was recognised in it."""
+AdaptQuery: TypeAlias = "Callable[[np.ndarray, str], np.ndarray]"
+"""Maps image vectors (n, dim) of an encoder, given with its fingerprint, to query vectors."""
+
+
+@dataclass(frozen=True)
+class RetrievalQuery:
+    """A request, as far as retrieval is concerned. Raises InvalidInput without text and image."""
+
+    text: str = ""
+    image: ImageSource | None = None
+    history: tuple[str, ...] | None = None
+    """The user's earlier turns, oldest first, in a conversation; None outside of one."""
+    accept_similar: bool = False
+    """Whether entries may be evidence that are merely similar, if none is about the request."""
+
+    def __post_init__(self) -> None:
+        if not self.text and self.image is None:
+            raise InvalidInput("There is no text and no image to retrieve for; give one of them.")
 
 
 class Retriever:
-    """Finds evidence in one base."""
+    """Retrieves evidence from one knowledge base.
+
+    >>> Retriever(kb).retrieve([RetrievalQuery("How tall is the Eiffel Tower?")], k=4)[0].subject
+    'Eiffel Tower'
+    """
 
     def __init__(self, kb: KnowledgeBase, max_false_answers: float | None = None) -> None:
-        self.kb, self._max_false_answers = kb, max_false_answers
-        self._known: BaseCalibration | None = None
-        self._seen_change = -1
+        """`max_false_answers`: see `RetrievalAugmentedVLM`."""
+        self.kb = kb
+        self._texts = TextRetriever(kb)
+        self._images = ImageRetriever(kb, max_false_answers)
 
-    def acquaintance(self) -> BaseCalibration:
-        """The metric and the judge of the base as it is now."""
-        change = self.kb.change
-        if self._known is None or self._seen_change != change:
-            self._known, self._seen_change = fit_or_load(self.kb), change
-        return self._known
-
-    def asked(self, text: str, seen: Evidence | None, k: int, where: Where = None) -> Evidence:
-        """What a question is about: its picture, of which `seen` is the evidence, unless that is
-        not known or the words ask for something else by name."""
-        if seen is None:
-            return self.by_words(text, k, where)
-        if not text or (
-            seen.sufficient and not unmatched_entity_name(text, self.kb.encoder.gloss, seen.hits)
-        ):
-            return seen
-        named = self.by_words(text, k, where)
-        return named if named.subject or seen.sufficient else seen
-
-    def by_pictures(
+    def retrieve(
         self,
-        images: Sequence[ImageSource],
+        queries: Sequence[RetrievalQuery],
         k: int,
         where: Where = None,
-        query: Moved | None = None,
-        reads: Modality = "image",
+        adapt_query: AdaptQuery | None = None,
+        modality: Modality = "image",
     ) -> list[Evidence]:
-        """For each picture the k likeliest entities, an entry each; and texts without a picture
-        that describe it.
+        """Return the evidence for each query, with at most k hits.
 
-        `query`: a generator's own, from the pictures' vectors. `reads` "text": the entries whose
-        texts describe the picture best, whatever pictures they have."""
-        began = time.perf_counter()
-        vectors = self._encoded(images)
-        if query is not None:
-            vectors = query(vectors, self.kb.encoder.fingerprint)
-        encoded = time.perf_counter()
-        queries = [{"vector": vector} for vector in vectors]
-        texts = self.kb.search_many(queries, max(k, _TEXT_CANDIDATES), "text", where)
-        reads = reads if any(texts) else "image"
-        near: list[list[Hit]] = [[]] * len(texts)
-        if reads == "image":
-            near = self.kb.search_many(queries, max(k, CANDIDATES), "image", where)
-        found = []
-        for vector, like, described in zip(vectors, near, texts, strict=True):
-            shown = self._recognised(vector, like, k, where) if like else Evidence()
-            alone = [hit for hit in described if hit.entry.image is None or reads == "text"]
-            evidence = _joined(shown, self._described(alone, k), k)
-            seconds = {"encode": encoded - began, "find": time.perf_counter() - encoded}
-            trace = {
-                "seconds": {
-                    stage: round(spent / len(images), 4) for stage, spent in seconds.items()
-                }
-            }
-            found.append(replace(evidence, trace={**evidence.trace, **trace}))
-        return found
-
-    def by_words(self, text: str, k: int, where: Where = None) -> Evidence:
-        """The entries that a question or a topic is about; none where no entry's name or words are
-        in it."""
-        began = time.perf_counter()
-        english = self.kb.encoder.gloss(text)
-        hits = self._text_hits(text, english, where)
-        linked = link(text, english, hits)
-        trace = {
-            "found by": "name" if linked.subject else "words",
-            "query": english if english != text else text,
-            "known": round(linked.known, 4),
-            "seconds": {"find": round(time.perf_counter() - began, 4)},
-        }
-        return Evidence(
-            linked.hits[:k], linked.weights[:k], linked.known, _LEAST_BY_NAME, linked.subject, trace
-        )
-
-    def by_likeness(self, text: str, k: int, where: Where = None) -> Evidence:
-        """The k entries whose texts are most like `text`, whatever they are about."""
-        hits = self.kb.search(text=text, k=k, where=where)
-        return Evidence(
-            tuple(hits), _shares([hit.score for hit in hits]), trace={"found by": "likeness"}
-        )
-
-    def of_talk(
-        self, said: Sequence[str], picture: ImageSource | None, k: int, where: Where = None
-    ) -> Evidence:
-        """What the last of the things said is about: what it names, else the picture, else what was
-        named last."""
-        last = self.by_words(said[-1], k, where)
-        if last.subject:
-            return last
-        if picture is not None:
-            return self.asked(said[-1], self.by_pictures([picture], k, where)[0], k, where)
-        for text in reversed(said[:-1]):
-            earlier = self.by_words(text, k, where)
-            if earlier.subject:
-                return replace(earlier, subject="")
-        return last
-
-    def _encoded(self, images: Sequence[ImageSource]) -> np.ndarray:
-        """Vectors (n, dim) of pictures; one that is given several times is encoded once."""
-        keys = [
-            image if isinstance(image, str | bytes | os.PathLike) else id(image) for image in images
+        `adapt_query` and `modality` (of the parts that are compared with an image) belong to the
+        generator and hold for images without a text, which are to be described.
+        """
+        batch = _Batch(queries, k, where)
+        by_text = self._by_text(batch, [i for i, q in enumerate(queries) if _text_comes_first(q)])
+        pending = [
+            i
+            for i, query in enumerate(queries)
+            if query.image is not None and not (i in by_text and by_text[i].subject)
         ]
-        place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        first = dict(zip(reversed(keys), reversed(images), strict=True))
-        return self.kb.encoder.encode_images([first[key] for key in place])[
-            [place[key] for key in keys]
+        by_image = self._by_image(batch, pending, adapt_query, modality)
+        unsettled = {i for i in pending if self._needs_text(queries[i], by_image[i])}
+        by_text |= self._by_text(batch, [i for i in unsettled if i not in by_text])
+        evidence = [
+            _choose(by_text.get(i), by_image.get(i), i in unsettled) for i in range(len(queries))
         ]
+        evidence = self._follow_history(batch, evidence)
+        return self._accept_similar(batch, evidence)
 
-    def _text_hits(self, text: str, english: str, where: Where) -> list[Hit]:
-        """Entries whose texts share words or meaning with a question, one ranking after the other,
-        none twice."""
-        found: dict[str, Hit] = {}
-        for words in dict.fromkeys((text, english)):
-            for options in (SearchOptions("keyword"), SearchOptions("dense")):
-                hits = self.kb.search(
-                    text=words, k=_TEXT_CANDIDATES, modality="text", where=where, options=options
-                )
-                for hit in hits:
-                    found.setdefault(hit.entry.id, hit)
-        return list(found.values())
+    def _by_text(self, batch: _Batch, indices: Sequence[int]) -> dict[int, Evidence]:
+        if not indices:
+            return {}
+        texts = [batch.queries[i].text for i in indices]
+        evidence = self._texts.retrieve(texts, batch.k, batch.where)
+        return dict(zip(indices, evidence, strict=True))
 
-    def _recognised(
-        self, vector: np.ndarray, near: Sequence[Hit], k: int, where: Where
-    ) -> Evidence:
-        known = self.acquaintance()
-        stored = self.kb.image_vectors([hit.entry.id for hit in near])
-        candidates = np.stack([stored[hit.entry.id] for hit in near])
-        query = vector[None]
-        if known.metric is not None:
-            candidates, query = known.metric(candidates), known.metric(query)
-        entities = [entity_key(hit.entry) for hit in near]
-        seen = recognise(query[0], candidates, entities)
-        hits = []
-        for place, entity, cosine in list(
-            zip(seen.nearest, seen.entities, seen.cosines, strict=True)
-        )[:k]:
-            own = [hit for hit, name in zip(near, entities, strict=True) if name == entity]
-            hits.append(replace(self._telling(near[place], own, where), score=cosine))
-        probability = known.judge.known(seen.features)
-        least = known.judge.threshold(self._max_false_answers)
-        trace: dict[str, Any] = {
-            "found by": "picture",
-            "known": round(probability, 4),
-            "least": round(least, 4),
-        }
-        trace |= {
-            name: round(float(value), 4)
-            for name, value in zip(FEATURES, seen.features, strict=True)
-        }
-        return Evidence(tuple(hits), seen.shares[:k], probability, least, trace=trace)
+    def _by_image(
+        self,
+        batch: _Batch,
+        indices: Sequence[int],
+        adapt_query: AdaptQuery | None,
+        modality: Modality,
+    ) -> dict[int, Evidence]:
+        """Retrieve by image. Images without a text use the generator's query and modality."""
+        alone = [i for i in indices if not batch.queries[i].text]
+        with_text = [i for i in indices if batch.queries[i].text]
+        results: dict[int, Evidence] = {}
+        for group, adapt, compared in ((alone, adapt_query, modality), (with_text, None, "image")):
+            if group:
+                images = [image for i in group if (image := batch.queries[i].image) is not None]
+                evidence = self._images.retrieve(images, batch.k, batch.where, adapt, compared)
+                results |= zip(group, evidence, strict=True)
+        return results
 
-    def _telling(self, nearest: Hit, own: Sequence[Hit], where: Where) -> Hit:
-        """The nearest hit of an entity, or where its entry says little, an entry of the same entity
-        that says more."""
-        if len(read_facts(nearest.entry)) > _FEW_FACTS:
-            return nearest
-        name = entity_name(nearest.entry)
-        siblings = list(own)
-        if name:
-            options = SearchOptions(method="keyword")
-            found = self.kb.search(
-                text=name, k=_SIBLINGS, modality="text", where=where, options=options
-            )
-            siblings += [hit for hit in found if entity_key(hit.entry) == entity_key(nearest.entry)]
-        return max([nearest, *siblings], key=lambda hit: len(read_facts(hit.entry)))
+    def _needs_text(self, query: RetrievalQuery, by_image: Evidence) -> bool:
+        """Whether the text must be looked up too: the image is unknown or not the subject."""
+        if not query.text:
+            return False
+        if not by_image.sufficient:
+            return True
+        if query.accept_similar:
+            return False
+        return bool(unmatched_entity_name(query.text, self.kb.encoder.gloss, by_image.hits))
 
-    def _described(self, hits: Sequence[Hit], k: int) -> Evidence:
-        """Texts without a picture, as evidence on a picture that they may describe."""
-        if not hits:
-            return Evidence()
-        known = self.acquaintance()
-        mean, spread = known.chance
-        likeness = [(hit.score - mean) / spread for hit in hits[:k]]
-        probability = known_by_words(likeness[0], known.texts)
-        trace = {
-            "found by": "texts for the picture",
-            "known": round(probability, 4),
-            "least": LEAST_BY_WORDS,
-        }
-        return Evidence(
-            tuple(hits[:k]), _shares(likeness, 2.0), probability, LEAST_BY_WORDS, trace=trace
-        )
+    def _follow_history(self, batch: _Batch, evidence: Sequence[Evidence]) -> list[Evidence]:
+        """Replace the evidence of a turn that names nothing by that of the last turn that does."""
+        results = list(evidence)
+        open_turns = [
+            i
+            for i, query in enumerate(batch.queries)
+            if query.history and query.image is None and not evidence[i].subject
+        ]
+        texts = list(dict.fromkeys(t for i in open_turns for t in batch.queries[i].history or ()))
+        if not texts:
+            return results
+        earlier = self._texts.retrieve(texts, batch.k, batch.where)
+        by_turn = dict(zip(texts, earlier, strict=True))
+        for i in open_turns:
+            turns = [by_turn[text] for text in reversed(batch.queries[i].history or ())]
+            last_named = next((turn for turn in turns if turn.subject), None)
+            if last_named is not None:
+                results[i] = replace(last_named, subject="")
+        return results
+
+    def _accept_similar(self, batch: _Batch, evidence: Sequence[Evidence]) -> list[Evidence]:
+        """Give queries without hits the most similar entries, if they accept those."""
+        results = list(evidence)
+        empty = [
+            i
+            for i, query in enumerate(batch.queries)
+            if query.accept_similar and query.text and not evidence[i].hits
+        ]
+        if not empty:
+            return results
+        texts = [batch.queries[i].text for i in empty]
+        similar = self._texts.most_similar(texts, batch.k, batch.where)
+        for i, replacement in zip(empty, similar, strict=True):
+            results[i] = replacement
+        return results
 
 
-def _joined(shown: Evidence, described: Evidence, k: int) -> Evidence:
-    """What a picture shows and what texts say of it: the first where that is known, the second
-    where only it is."""
-    if not described.sufficient:
-        return shown if shown.hits else described
-    if not shown.sufficient:
-        return described
-    pairs = list(zip(shown.hits, shown.weights, strict=True))
-    pairs += [(h, _BESIDE * w) for h, w in zip(described.hits, described.weights, strict=True)]
-    total = sum(weight for _, weight in pairs)
-    best = sorted(pairs, key=lambda pair: -pair[1])[:k]
-    return replace(
-        shown, hits=tuple(hit for hit, _ in best), weights=tuple(w / total for _, w in best)
-    )
+@dataclass(frozen=True)
+class _Batch:
+    """The arguments of one call of `retrieve`."""
+
+    queries: Sequence[RetrievalQuery]
+    k: int
+    where: Where
 
 
-def _shares(scores: Sequence[float], sharpness: float = 15.0) -> tuple[float, ...]:
-    """Scores of hits as shares that sum to 1."""
-    if not scores:
-        return ()
-    weights = np.exp(sharpness * (np.array(scores) - max(scores)))
-    return tuple((weights / weights.sum()).tolist())
+def _text_comes_first(query: RetrievalQuery) -> bool:
+    """In a conversation, an entity that is named goes before the image of an earlier turn."""
+    return bool(query.text) and (query.image is None or query.history is not None)
+
+
+def _choose(text: Evidence | None, image: Evidence | None, unsettled: bool) -> Evidence:
+    """Choose between what the text names and what the image shows."""
+    if text is None or image is None:
+        return text or image or Evidence()
+    if text.subject:
+        return text
+    return text if unsettled and image.sufficient else image

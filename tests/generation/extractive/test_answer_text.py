@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from ravlm.data.facts import Fact
-from ravlm.generation.extractive.answer_text import phrase, same
+from ravlm.generation.extractive.answer_text import phrase_answer, same_answer
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
 from ravlm.generation.extractive.question_types import (
     QuestionType,
     QuestionTypeBank,
     QuestionTypeScores,
 )
-from ravlm.generation.extractive.questions import understand
-from ravlm.generation.extractive.reader import FEATURES, Reader
+from ravlm.generation.extractive.questions import parse_question
+from ravlm.generation.extractive.reader import FEATURES, FactReader
 from tests.helpers.generators import WordEncoder
 
-ASPECTS = (
+QUESTION_TYPES = (
     QuestionType(("name",), "name", ("What is this called by people?",)),
     QuestionType(("wingspan",), "number", ("How wide are the wings spread?",), dimension="length"),
     QuestionType(
@@ -27,20 +27,21 @@ ASPECTS = (
 )
 
 
-def reader() -> Reader:
+def reader() -> FactReader:
     vectors = EmbeddingCache(WordEncoder())
-    return Reader(
-        vectors, QuestionTypeBank(ASPECTS, vectors), dict.fromkeys((*FEATURES, "none"), 0.0)
+    return FactReader(
+        vectors, QuestionTypeBank(QUESTION_TYPES, vectors), dict.fromkeys((*FEATURES, "none"), 0.0)
     )
 
 
-def about(aspect: int, opposite: bool = False) -> QuestionTypeScores:
-    asked = ASPECTS[aspect].opposite[0] if opposite else ASPECTS[aspect].questions[0]
-    return QuestionTypeScores(np.eye(len(ASPECTS))[aspect], asked, 5.0, opposite)
+def scores(type_index: int, opposite: bool = False) -> QuestionTypeScores:
+    question_type = QUESTION_TYPES[type_index]
+    nearest = (question_type.opposite if opposite else question_type.questions)[0]
+    return QuestionTypeScores(np.eye(len(QUESTION_TYPES))[type_index], nearest, 5.0, opposite)
 
 
 @pytest.mark.parametrize(
-    ("question", "aspect", "opposite", "fact", "answer"),
+    ("question", "type_index", "opposite", "fact", "answer"),
     [
         ("What is it?", 0, False, Fact("Name", "Snow Owl"), "Snow Owl"),
         (
@@ -81,9 +82,14 @@ def about(aspect: int, opposite: bool = False) -> QuestionTypeScores:
         ("它有多少个邻国？", 3, False, Fact("borders", "Peru, Chile"), "2"),
     ],
 )
-def test_answers(question: str, aspect: int, opposite: bool, fact: Fact, answer: str) -> None:
+def test_answers(question: str, type_index: int, opposite: bool, fact: Fact, answer: str) -> None:
     made = reader()
-    assert phrase(understand(question, made.units), fact, about(aspect, opposite), made) == answer
+    assert (
+        phrase_answer(
+            parse_question(question, made.units), fact, scores(type_index, opposite), made
+        )
+        == answer
+    )
 
 
 def test_a_long_sentence_is_cut_to_the_clause_that_answers() -> None:
@@ -92,7 +98,9 @@ def test_a_long_sentence_is_cut_to_the_clause_that_answers() -> None:
         "",
         "Dark above, with a broad white band on each wing, paler below, and a long curved tail that trails behind",
     )
-    answer = phrase(understand("What band is on the wing?", made.units), fact, about(0), made)
+    answer = phrase_answer(
+        parse_question("What band is on the wing?", made.units), fact, scores(0), made
+    )
     assert answer == "with a broad white band on each wing"
 
 
@@ -100,15 +108,19 @@ def test_one_of_a_long_list_is_three_of_it() -> None:
     made = reader()
     fact = Fact("languages", ", ".join(f"Tongue {c}" for c in "ABCDEFGH"))
     assert (
-        phrase(understand("Name an official language.", made.units), fact, about(0), made)
+        phrase_answer(
+            parse_question("Name an official language.", made.units), fact, scores(0), made
+        )
         == "Tongue A, Tongue B, Tongue C"
     )
     assert (
-        phrase(understand("Which languages are official?", made.units), fact, about(0), made)
+        phrase_answer(
+            parse_question("Which languages are official?", made.units), fact, scores(0), made
+        )
         == fact.value
     )
 
 
 def test_the_same_answer_in_other_dress() -> None:
-    assert same("Costa Rica.", "costa  rica")
-    assert not same("Costa Rica", "Puerto Rico")
+    assert same_answer("Costa Rica.", "costa  rica")
+    assert not same_answer("Costa Rica", "Puerto Rico")

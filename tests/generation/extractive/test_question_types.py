@@ -9,12 +9,12 @@ from ravlm.generation.extractive.question_types import (
     NAME,
     QuestionType,
     QuestionTypeBank,
-    read_aspects,
+    read_question_types,
 )
 from ravlm.generation.extractive.units import _UNITS
 from tests.helpers.generators import WordEncoder
 
-ASPECTS = (
+QUESTION_TYPES = (
     QuestionType(
         ("name",),
         "name",
@@ -32,8 +32,8 @@ ASPECTS = (
 )
 
 
-def bank(aspects: tuple[QuestionType, ...] = ASPECTS) -> QuestionTypeBank:
-    return QuestionTypeBank(aspects, WordEncoder().encode_texts)
+def bank(types: tuple[QuestionType, ...] = QUESTION_TYPES) -> QuestionTypeBank:
+    return QuestionTypeBank(types, WordEncoder().encode_texts)
 
 
 def vector(text: str) -> np.ndarray:
@@ -41,44 +41,48 @@ def vector(text: str) -> np.ndarray:
 
 
 def test_the_bank_that_comes_along_is_sound() -> None:
-    aspects = read_aspects()
+    types = read_question_types()
     dimensions = {dimension for dimension, _ in _UNITS.values()} | {""}
-    assert len(aspects) > 90
-    assert "name" in aspects[NAME].keys
-    for aspect in aspects:
-        assert aspect.keys
-        assert len(aspect.questions) >= 2
-        assert aspect.dimension in dimensions
-        assert not aspect.opposite or aspect.answer == "yes/no"
-        assert all("{" not in question for question in aspect.asked())
+    assert len(types) > 90
+    assert "name" in types[NAME].keys
+    for question_type in types:
+        assert question_type.keys
+        assert len(question_type.questions) >= 2
+        assert question_type.dimension in dimensions
+        assert not question_type.opposite or question_type.answer == "yes/no"
+        assert all("{" not in question for question in question_type.all_questions())
 
 
 def test_things_are_filled_in_by_language() -> None:
-    assert ASPECTS[0].asked() == ["Which bird is this?", "Which car is this?", "这是什么鸟？"]
+    assert QUESTION_TYPES[0].all_questions() == [
+        "Which bird is this?",
+        "Which car is this?",
+        "这是什么鸟？",
+    ]
 
 
 def test_the_nearest_question_says_what_is_asked() -> None:
-    about = bank().about(vector("So what is its capital?"))
-    assert about.nearest == "What is the capital?"
-    assert about.weights.argmax() == 1
-    assert about.weights.sum() == np.float64(1) or abs(about.weights.sum() - 1) < 1e-6
+    scores = bank().scores(vector("So what is its capital?"))
+    assert scores.nearest == "What is the capital?"
+    assert scores.weights.argmax() == 1
+    assert scores.weights.sum() == np.float64(1) or abs(scores.weights.sum() - 1) < 1e-6
 
 
 def test_a_key_in_the_question_counts_even_where_no_question_is_near() -> None:
     words = content_words("Give me the height, o tower keeper of the capital")
-    near = bank().about(vector("zzz"), frozenset())
-    assert bank().about(vector("zzz"), words).weights[3] > near.weights[3]
+    near = bank().scores(vector("zzz"), frozenset())
+    assert bank().scores(vector("zzz"), words).weights[3] > near.weights[3]
 
 
 def test_the_opposite_is_known_as_such() -> None:
-    assert bank().about(vector("is it landlocked and far away")).opposite
-    assert not bank().about(vector("does the sea touch a coast")).opposite
+    assert bank().scores(vector("is it landlocked and far away")).opposite
+    assert not bank().scores(vector("does the sea touch a coast")).opposite
 
 
 def test_questions_can_be_left_out() -> None:
     made = bank()
     skip = made.owner == 1
-    assert made.about(vector("What is the capital?"), skip=skip).weights[1] < 0.5
+    assert made.scores(vector("What is the capital?"), skip=skip).weights[1] < 0.5
 
 
 def test_keys_match_aspects_by_likeness_and_the_name_line_is_the_name() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ravlm.generation.extractive.questions import negated, understand
+from ravlm.generation.extractive.questions import is_negated, parse_question
 from ravlm.generation.extractive.units import Units
 
 
@@ -30,7 +30,7 @@ from ravlm.generation.extractive.units import Units
 )
 def test_forms(text: str, form: str) -> None:
     expected = "number" if "how tall" in text.lower() else form
-    assert understand(text, Units()).form == expected
+    assert parse_question(text, Units()).form == expected
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_forms(text: str, form: str) -> None:
 )
 def test_what_points_at_the_thing_becomes_it(text: str, plain: str) -> None:
     """ "The country with this flag" drew questions about capitals to "Whose flag is this?"."""
-    assert understand(text, Units()).plain == plain
+    assert parse_question(text, Units()).plain == plain
 
 
 @pytest.mark.parametrize(
@@ -53,20 +53,20 @@ def test_what_points_at_the_thing_becomes_it(text: str, plain: str) -> None:
     ["Is it without a coast?", "Isn't it tame?", "Has it no shore?", "它没有海岸吗", "它不大吗"],
 )
 def test_negation(text: str) -> None:
-    assert negated(text)
+    assert is_negated(text)
 
 
 @pytest.mark.parametrize(
     "text", ["Is it tame?", "它是不是很大", "它有没有海岸", "Is it notable?", "能不能吃"]
 )
 def test_no_negation(text: str) -> None:
-    assert not negated(text)
+    assert not is_negated(text)
 
 
 def test_counting_questions() -> None:
-    assert understand("How many neighbours does it have?", Units()).counts
-    assert not understand("How much does it weigh?", Units()).counts
+    assert parse_question("How many neighbours does it have?", Units()).counts
+    assert not parse_question("How much does it weigh?", Units()).counts
     assert (
-        understand("它有几个邻国？", Units(), "it has how many neighbours?").english
+        parse_question("它有几个邻国？", Units(), "it has how many neighbours?").english
         == "it has how many neighbours?"
     )

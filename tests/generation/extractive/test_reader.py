@@ -8,10 +8,10 @@ import pytest
 from ravlm.data.facts import Fact, parse_facts
 from ravlm.encoders.base import Encoder
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
-from ravlm.generation.extractive.generator import ExtractiveGenerator, how_likely_right
-from ravlm.generation.extractive.question_types import QuestionTypeBank, read_aspects
-from ravlm.generation.extractive.questions import understand
-from ravlm.generation.extractive.reader import FEATURES, Reader, read_weights
+from ravlm.generation.extractive.generator import ExtractiveGenerator, answer_confidence
+from ravlm.generation.extractive.question_types import QuestionTypeBank, read_question_types
+from ravlm.generation.extractive.questions import parse_question
+from ravlm.generation.extractive.reader import FEATURES, FactReader, read_weights
 from tests.helpers.generators import WordEncoder
 
 TOWER = parse_facts(
@@ -21,9 +21,9 @@ TOWER = parse_facts(
 )
 
 
-def with_words() -> Reader:
+def with_words() -> FactReader:
     vectors = EmbeddingCache(WordEncoder())
-    return Reader(vectors, QuestionTypeBank(read_aspects(), vectors), read_weights())
+    return FactReader(vectors, QuestionTypeBank(read_question_types(), vectors), read_weights())
 
 
 def test_every_feature_has_a_weight() -> None:
@@ -32,14 +32,14 @@ def test_every_feature_has_a_weight() -> None:
 
 def test_features_say_what_fits() -> None:
     reader = with_words()
-    question = understand("How many kcal does it have?", reader.units)
+    question = parse_question("How many kcal does it have?", reader.units)
     facts = [
         Fact("Name", "Oat Bar"),
         Fact("", "energy 45 kcal"),
         Fact("Salt", "2 g"),
         Fact("Organic", "yes"),
     ]
-    rows = reader.features(question, facts, reader.about(question))
+    rows = reader.features(question, facts, reader.question_types(question))
     column = {name: rows[:, i] for i, name in enumerate(FEATURES)}
     np.testing.assert_array_equal(column["unit found"], [0, 1, 0, 0])
     np.testing.assert_array_equal(column["unit wrong"], [0, 0, 1, 0])
@@ -53,7 +53,7 @@ def test_features_say_what_fits() -> None:
 
 def test_no_facts_means_nothing_found() -> None:
     reader = with_words()
-    found = reader.read(understand("What is it?", reader.units), [])
+    found = reader.read(parse_question("What is it?", reader.units), [])
     assert found.fact is None
     assert found.probability == 1.0
 
@@ -63,7 +63,7 @@ def test_vectors_are_computed_once_and_the_oldest_are_forgotten() -> None:
     asked: list[str] = []
     plain = encoder.encode_texts
     encoder.encode_texts = lambda texts, batch_size=64: asked.extend(texts) or plain(texts)  # type: ignore[method-assign,func-returns-value]
-    vectors = EmbeddingCache(encoder, kept=2)
+    vectors = EmbeddingCache(encoder, max_texts=2)
     first = vectors(["red", "blue", "red"])
     vectors(["blue", "red"])
     assert asked == ["red", "blue"]
@@ -98,16 +98,16 @@ def test_the_starter_reads_questions_it_was_not_fitted_to(
 ) -> None:
     """Keys, names and values here stand in no set; the last three questions have no answer."""
     reader = ExtractiveGenerator(starter).reader
-    found = reader.read(understand(question, reader.units, starter.gloss(question)), TOWER)
+    found = reader.read(parse_question(question, reader.units, starter.gloss(question)), TOWER)
     assert (found.fact.line if found.fact else None) == line
 
 
 def test_confidence_rises_with_all_that_speaks_for_an_answer() -> None:
-    assert how_likely_right(0.5, 1.0, 1.0) == pytest.approx(
+    assert answer_confidence(0.5, 1.0, 1.0) == pytest.approx(
         1 / (1 + np.exp(-2.35 - 0.09))
     )  # logit and logarithm are 0
-    told = [(0, 0, 0), (0.2, 0, 0), (0.2, 0.5, 0), (0.2, 0.5, 0.5), (1, 1, 1)]
-    steps = [how_likely_right(*one) for one in told]
+    features = [(0, 0, 0), (0.2, 0, 0), (0.2, 0.5, 0), (0.2, 0.5, 0.5), (1, 1, 1)]
+    steps = [answer_confidence(*row) for row in features]
     assert steps == sorted(steps)
     assert steps[0] < 0.01
     assert 0.99 < steps[-1] < 1

@@ -39,4 +39,4 @@ def test_quantities_in_texts(text: str, found: list[tuple[str, str]]) -> None:
 )
 def test_the_unit_that_is_asked_for(question: str, unit: str) -> None:
     """The base of a rate ("per 100 g") and a stated quantity are not what is asked for."""
-    assert Units().asked(question)[0] == unit
+    assert Units().requested(question)[0] == unit

@@ -1,7 +1,4 @@
-"""Text vectors of one encoder, each computed once: a bounded memory of what was encoded lately.
-
-Knows no question and no entry.
-"""
+"""A bounded cache of the text vectors of one encoder: each text is encoded once."""
 
 from __future__ import annotations
 
@@ -13,30 +10,33 @@ import numpy as np
 
 from ravlm.encoders.base import Encoder
 
-_KEPT = 20_000
+_MAX_TEXTS = 20_000
 
 
 class EmbeddingCache:
-    """Call it with texts to get their (n, dim) float32 unit vectors; the latest ones are
-    remembered."""
+    """Call it with texts to get their (n, dim) float32 unit vectors.
 
-    def __init__(self, encoder: Encoder, kept: int = _KEPT) -> None:
-        self.encoder, self._kept = encoder, kept
-        self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._alone = Lock()  # what one thread is about to read, another must not drop
+    The most recently used ones are kept.
+    """
+
+    def __init__(self, encoder: Encoder, max_texts: int = _MAX_TEXTS) -> None:
+        self.encoder = encoder
+        self._max_texts = max_texts
+        self._vectors: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = Lock()  # one thread must not drop what another is about to read
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        with self._alone:
-            known = {
-                text: self._memory[text] for text in dict.fromkeys(texts) if text in self._memory
-            }
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        """Return the vectors (n, dim) of the texts, in order."""
+        unique = list(dict.fromkeys(texts))
+        with self._lock:
+            vectors = {text: self._vectors[text] for text in unique if text in self._vectors}
+        missing = [text for text in unique if text not in vectors]
         if missing:
-            known.update(zip(missing, self.encoder.encode_texts(missing), strict=True))
-        with self._alone:
-            for text, vector in known.items():
-                self._memory[text] = vector
-                self._memory.move_to_end(text)
-            while len(self._memory) > self._kept:
-                self._memory.popitem(last=False)
-        return np.stack([known[text] for text in texts])
+            vectors.update(zip(missing, self.encoder.encode_texts(missing), strict=True))
+        with self._lock:
+            for text, vector in vectors.items():
+                self._vectors[text] = vector
+                self._vectors.move_to_end(text)
+            while len(self._vectors) > self._max_texts:
+                self._vectors.popitem(last=False)
+        return np.stack([vectors[text] for text in texts])

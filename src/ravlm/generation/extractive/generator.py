@@ -1,9 +1,8 @@
-"""The generator that invents nothing: it answers with words of the evidence, and says which entry
-they stand in.
+"""The extractive generator: it answers in the evidence's own words and cites the entries.
 
-A question is read in the facts of each entity found; equal answers of several entities add up.
-Captions are the evidence's consensus, stories are woven by `weaving.py`. Without evidence it knows
-nothing and says so."""
+A question is read against the facts of each retrieved entity; equal answers of several entities add
+up. Captions are the consensus of the evidence, stories are written from it. Without evidence it
+abstains."""
 
 from __future__ import annotations
 
@@ -22,35 +21,36 @@ from ravlm.encoders.base import Encoder
 from ravlm.files import atomic_write
 from ravlm.generation.base import Generator, Request, abstain
 from ravlm.generation.consensus_caption import consensus
-from ravlm.generation.extractive.answer_text import phrase, same
+from ravlm.generation.extractive.answer_text import phrase_answer, same_answer
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
 from ravlm.generation.extractive.question_types import (
     QuestionTypeBank,
     QuestionTypeScores,
     bank_hash,
-    read_aspects,
+    read_question_types,
 )
-from ravlm.generation.extractive.questions import Question, understand
-from ravlm.generation.extractive.reader import Reader, read_weights
+from ravlm.generation.extractive.questions import Question, parse_question
+from ravlm.generation.extractive.reader import FactReader, read_weights
 from ravlm.generation.extractive.story import write_story
 from ravlm.records import Answer, Hit
 
-_LEAST_WEIGHT = 0.03
-"""Evidence less likely than this is not read."""
-_MOST_CITATIONS = 3
-_ALIKE = 0.75
-"""The cosine above which two sentences say the same."""
-_FOREIGN = 0.8
-"""What a fact in another language than the question's weighs beside one in the same."""
-_RIGHT = (0.65, 2.35, 0.38, 0.09)
-"""Weights of what `how_likely_right` is told, and bias: fitted by `benchmarks/answers.py`."""
-_SAID = 0.75
-"""The share of a question's words in a fact that makes the fact what is asked about."""
+_MIN_WEIGHT = 0.03
+"""Evidence of lower weight is not read."""
+_MAX_CITATIONS = 3
+_SAME_MEANING = 0.75
+"""Sentences of at least this cosine say the same."""
+_OTHER_LANGUAGE_WEIGHT = 0.8
+"""Weight of a fact in another language than the question's."""
+_CONFIDENCE_WEIGHTS = (0.65, 2.35, 0.38, 0.09)
+"""Weights of `confidence_features`, and the bias: fitted by `benchmarks/answers.py`."""
+_STATED_OVERLAP = 0.75
+"""A fact with this share of the question's words states what the question describes."""
+_STATED_WEIGHT = 0.8
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """An answer read in one hit."""
+class CandidateAnswer:
+    """An answer read from one hit."""
 
     text: str
     fact: Fact
@@ -66,28 +66,28 @@ class ExtractiveGenerator(Generator):
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
         self._vectors = EmbeddingCache(encoder)
-        self._reader: Reader | None = None
+        self._reader: FactReader | None = None
 
     @property
-    def reader(self) -> Reader:
-        """Made on first use: the bank of aspects is encoded once for an encoder and kept in the
-        user's cache."""
+    def reader(self) -> FactReader:
+        """The reader, built on first use.
+
+        Its question types are encoded once per encoder and stored in the user's cache folder.
+        """
         if self._reader is None:
-            self._reader = Reader(self._vectors, _bank(self._vectors), read_weights())
+            bank = _load_bank(self._vectors)
+            self._reader = FactReader(self._vectors, bank, read_weights())
         return self._reader
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """An answer for each request, in order."""
-        asked = [
-            request
+        """Return an answer for each request, in order."""
+        questions = [
+            self._question(request)
             for request in requests
             if request.task in ("ask", "chat") and request.evidence.hits
         ]
-        if len(asked) > 1:
-            questions = [self._question(request) for request in asked]
-            self._vectors(
-                [words for q in questions for words in (q.text, q.plain)]
-            )  # together; each finds its own
+        if len(questions) > 1:  # encode all together; each then finds its own in the cache
+            self._vectors([text for q in questions for text in (q.text, q.plain)])
         return [self._generate(request) for request in requests]
 
     def _generate(self, request: Request) -> Answer:
@@ -97,151 +97,162 @@ class ExtractiveGenerator(Generator):
             return self._caption(request)
         if request.task == "tell":
             return write_story(request, self._vectors)
-        began = time.perf_counter()
+        start = time.perf_counter()
         question = self._question(request)
-        about = self.reader.about(question)
-        if self.reader.bank.asks_for_all(about):
+        types = self.reader.question_types(question)
+        if self.reader.bank.asks_for_all(types):
             return write_story(request, self._vectors)
-        answer = self._answer(request, question, about)
-        seconds = {**answer.trace.get("seconds", {}), "read": round(time.perf_counter() - began, 4)}
+        answer = self._answer(request, question, types)
+        seconds = {**answer.trace.get("seconds", {}), "read": round(time.perf_counter() - start, 4)}
         return replace(answer, trace={**answer.trace, "seconds": seconds})
 
-    def _answer(self, request: Request, question: Question, about: QuestionTypeScores) -> Answer:
+    def _answer(self, request: Request, question: Question, types: QuestionTypeScores) -> Answer:
         evidence = request.evidence
-        trace = {**evidence.trace, "question": question.english, "read as": about.nearest}
+        trace = {**evidence.trace, "question": question.english, "read as": types.nearest}
+        candidates = self._candidates(request, question, types)
+        if not candidates:
+            traced = replace(request, evidence=replace(evidence, trace=trace))
+            return abstain(traced, "no line answers the question")
+
+        agreement = self._agreement(candidates)  # (n, n)
+        weights = np.array([candidate.weight for candidate in candidates])
+        # Of equal totals, the likelier candidate.
+        index = int((agreement @ weights + 1e-6 * weights).argmax())
+        agreeing = sorted(np.flatnonzero(agreement[index]).tolist(), key=lambda i: -weights[i])
+        supporting = [candidates[i] for i in [index, *(i for i in agreeing if i != index)]]
+        citations = list(dict.fromkeys(c.hit.entry.id for c in supporting))[:_MAX_CITATIONS]
+
+        total = float(weights.sum())
+        share = sum(candidate.weight for candidate in supporting) / total
+        trace["support"] = round(float(evidence.support), 4)
+        trace["agreement"] = round(float(share), 4)
+        trace["read weight"] = round(total, 4)
+        trace["line"] = supporting[0].fact.line
+        return Answer(
+            text=supporting[0].text,
+            evidence=evidence.hits,
+            citations=tuple(citations),
+            confidence=round(answer_confidence(evidence.support, share, total), 4),
+            trace=trace,
+        )
+
+    def _candidates(
+        self, request: Request, question: Question, types: QuestionTypeScores
+    ) -> list[CandidateAnswer]:
+        """Read an answer from each hit that is likely enough."""
+        evidence = request.evidence
         candidates = []
         for hit, weight in zip(evidence.hits, evidence.weights, strict=True):
-            if weight >= _LEAST_WEIGHT:
-                found = self._read(question, about, hit, request)
-                if found is not None:
-                    candidates.append(replace(found, weight=found.weight * weight))
-        if not candidates:
-            return abstain(
-                replace(request, evidence=replace(evidence, trace=trace)),
-                "no line answers the question",
-            )
-        agree = self._agreement(candidates)
-        weights = np.array([candidate.weight for candidate in candidates])
-        place = int((agree @ weights + 1e-6 * weights).argmax())  # of equal ones the likelier
-        best = candidates[place]
-        others = sorted(np.flatnonzero(agree[place]).tolist(), key=lambda i: -weights[i])
-        agreeing = [best, *(candidates[i] for i in others if i != place)]
-        cited = list(dict.fromkeys(c.hit.entry.id for c in agreeing))[:_MOST_CITATIONS]
-        agreed = sum(c.weight for c in agreeing)
-        given = evidence.support, agreed / weights.sum(), weights.sum()
-        trace |= {
-            n: round(float(v), 4)
-            for n, v in zip(("known", "agreement", "read well"), given, strict=True)
-        }
-        trace["line"] = agreeing[0].fact.line
-        confidence = how_likely_right(*given)
-        return Answer(best.text, evidence.hits, tuple(cited), round(confidence, 4), False, trace)
+            if weight < _MIN_WEIGHT:
+                continue
+            candidate = self._read(question, types, hit, request)
+            if candidate is not None:
+                candidates.append(replace(candidate, weight=candidate.weight * weight))
+        return candidates
 
-    def _agreement(self, candidates: Sequence[Candidate]) -> np.ndarray:
-        """Which answers say the same, (n, n) of 0 and 1: equal words, or sentences of nearly one
-        meaning."""
+    def _agreement(self, candidates: Sequence[CandidateAnswer]) -> np.ndarray:
+        """Return which answers say the same, (n, n) of 0 and 1.
+
+        They have equal words, or are sentences of nearly the same meaning.
+        """
         rows = self._vectors([candidate.text for candidate in candidates])
-        sentence = np.array([not candidate.fact.key for candidate in candidates])
-        alike = (rows @ rows.T > _ALIKE) & sentence[:, None] & sentence[None, :]
-        equal = np.array(
-            [[same(one.text, other.text) for other in candidates] for one in candidates]
-        )
-        return (alike | equal).astype(np.float64)
+        is_sentence = np.array([not candidate.fact.key for candidate in candidates])
+        similar = (rows @ rows.T > _SAME_MEANING) & is_sentence[:, None] & is_sentence[None, :]
+        equal = np.array([[same_answer(a.text, b.text) for b in candidates] for a in candidates])
+        return (similar | equal).astype(np.float64)
 
     def _question(self, request: Request) -> Question:
-        """The question with the name in it, by which the evidence was found, as "it"."""
+        """Parse the question; the name that led to the evidence is replaced by "it"."""
         text = request.text
         subject = request.evidence.subject
         if subject and not is_chinese(subject):
-            place = text.casefold().find(subject.casefold())
-            if place >= 0:
-                text = f"{text[:place]}it{text[place + len(subject) :]}"
-        return understand(text, self.reader.units, self.encoder.gloss(text))
+            start = text.casefold().find(subject.casefold())
+            if start >= 0:
+                text = f"{text[:start]}it{text[start + len(subject) :]}"
+        return parse_question(text, self.reader.units, self.encoder.gloss(text))
 
     def _read(
-        self, question: Question, about: QuestionTypeScores, hit: Hit, request: Request
-    ) -> Candidate | None:
-        """The answer in one hit's facts: those in the question's language first."""
+        self, question: Question, types: QuestionTypeScores, hit: Hit, request: Request
+    ) -> CandidateAnswer | None:
+        """Read the answer from one hit's facts, first from those in the question's language."""
         facts = read_facts(hit.entry)
-        own = [fact for fact in facts if is_chinese(fact.line) == question.chinese]
-        if request.evidence.trace.get("retrieved by") == "words" and (
-            said := self._said(question, hit, facts)
-        ):
-            return said
-        for some in (own, facts) if own and len(own) < len(facts) else (facts,):
-            found = self.reader.read(question, some, about)
-            if found.fact is not None:
-                text = phrase(question, found.fact, about, self.reader)
-                weight = found.probability
-                if is_chinese(found.fact.line) != question.chinese:
-                    weight *= _FOREIGN
-                return Candidate(text, found.fact, hit, weight) if text else None
+        if request.evidence.trace.get("retrieved by") == "words":
+            candidate = self._described_entity(question, hit, facts)
+            if candidate is not None:
+                return candidate
+        same_language = [fact for fact in facts if is_chinese(fact.line) == question.chinese]
+        groups = (same_language, facts) if 0 < len(same_language) < len(facts) else (facts,)
+        for group in groups:
+            reading = self.reader.read(question, group, types)
+            if reading.fact is not None:
+                text = phrase_answer(question, reading.fact, types, self.reader)
+                weight = reading.probability
+                if is_chinese(reading.fact.line) != question.chinese:
+                    weight *= _OTHER_LANGUAGE_WEIGHT
+                return CandidateAnswer(text, reading.fact, hit, weight) if text else None
         return None
 
-    def _said(self, question: Question, hit: Hit, facts: Sequence[Fact]) -> Candidate | None:
-        """Where the question's words stand in a value or sentence: what it is about is known, and
-        the thing is asked for ("Which fruit comes from Peru?")."""
+    def _described_entity(
+        self, question: Question, hit: Hit, facts: Sequence[Fact]
+    ) -> CandidateAnswer | None:
+        """Return the entity whose fact the question describes: "Which fruit comes from Peru?"."""
         words = content_words(question.english) | content_words(question.text)
         fact = max(facts, key=lambda f: overlap(words, content_words(f.value)), default=None)
-        if (
-            fact is None
-            or overlap(words, content_words(fact.value)) < _SAID
-            or question.form != "open"
-        ):
+        if fact is None or question.form != "open":
             return None
-        name = entity_name(hit.entry)
-        return Candidate(name or fact.value, fact, hit, 0.8)
+        if overlap(words, content_words(fact.value)) < _STATED_OVERLAP:
+            return None
+        return CandidateAnswer(entity_name(hit.entry) or fact.value, fact, hit, _STATED_WEIGHT)
 
     def _caption(self, request: Request) -> Answer:
-        text, cited, agreement = consensus(request.evidence, request.chinese)
-        if not text:
+        caption = consensus(request.evidence, request.chinese)
+        if not caption.text:
             return abstain(request, "the evidence has no text")
         return Answer(
-            text,
-            request.evidence.hits,
-            cited,
-            round(agreement, 4),
-            False,
-            dict(request.evidence.trace),
+            text=caption.text,
+            evidence=request.evidence.hits,
+            citations=caption.citations,
+            confidence=round(caption.agreement, 4),
+            trace=dict(request.evidence.trace),
         )
 
 
-def how_likely_right(known: float, agreement: float, read_well: float) -> float:
-    """The confidence of an answer: how likely it is right.
+def answer_confidence(support: float, agreement: float, read_weight: float) -> float:
+    """Return the probability that an answer is right.
 
-    `known`: how likely what is asked about is in the evidence; `agreement`: of all the weight that
-    answers have, the share of those that say the same; `read_well`: all that weight, 1 where every
-    line read answers for sure."""
-    score = sum(
-        w * x
-        for w, x in zip(_RIGHT, (*right_features(known, agreement, read_well), 1.0), strict=True)
-    )
+    `support`: probability that the subject is in the base; `agreement`: share of the candidates'
+    weight that says the same; `read_weight`: their whole weight, 1 if every line that was read
+    answers for sure.
+    """
+    features = (*confidence_features(support, agreement, read_weight), 1.0)
+    score = sum(w * x for w, x in zip(_CONFIDENCE_WEIGHTS, features, strict=True))
     return 1 / (1 + math.exp(-score))
 
 
-def right_features(known: float, agreement: float, read_well: float) -> list[float]:
-    """What the weights of `how_likely_right` are for, but the bias."""
-    known = min(max(known, 1e-3), 1 - 1e-3)
-    return [math.log(known / (1 - known)), agreement, math.log(min(max(read_well, 1e-3), 1.0))]
+def confidence_features(support: float, agreement: float, read_weight: float) -> list[float]:
+    """Return the features of `answer_confidence`, without the bias."""
+    support = min(max(support, 1e-3), 1 - 1e-3)
+    log_weight = math.log(min(max(read_weight, 1e-3), 1.0))
+    return [math.log(support / (1 - support)), agreement, log_weight]
 
 
-def _bank(vectors: EmbeddingCache) -> QuestionTypeBank:
-    """The bank of aspects for an encoder, its vectors from the user's cache where they are."""
+def _load_bank(vectors: EmbeddingCache) -> QuestionTypeBank:
+    """Return the question types with their vectors, from the user's cache if they are there."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file, save_file
 
     encoder = vectors.encoder
     path = runtime.cache_folder() / f"aspects-{bank_hash()}-{encoder.fingerprint[:16]}.safetensors"
-    aspects = read_aspects()
-    texts = sorted({text for aspect in aspects for text in (*aspect.asked(), *aspect.keys)})
+    question_types = read_question_types()
+    texts = sorted({text for t in question_types for text in (*t.all_questions(), *t.keys)})
     try:
         rows = load_file(path)["vectors"]
     except (OSError, SafetensorError):
         rows = encoder.encode_texts(texts)
         try:
-            with atomic_write(path) as aside:
-                save_file({"vectors": np.ascontiguousarray(rows)}, aside)
+            with atomic_write(path) as temporary:
+                save_file({"vectors": np.ascontiguousarray(rows)}, temporary)
         except OSError:
-            pass  # a cache that can't be written is no reason to fail
-    place = {text: i for i, text in enumerate(texts)}
-    return QuestionTypeBank(aspects, lambda wanted: rows[[place[text] for text in wanted]])
+            pass  # without a writable cache it is encoded each time
+    row_of = {text: row for row, text in enumerate(texts)}
+    return QuestionTypeBank(question_types, lambda batch: rows[[row_of[text] for text in batch]])

@@ -1,10 +1,9 @@
-"""What a question is about: a bank of aspects (capital, price, taste ...), each with keys and ways
-to ask for it.
+"""Classify what a question asks for: a bank of question types (capital, price, taste ...).
 
-A question is compared with every question of the bank by the encoder's text vectors; the likeliest
-aspects then say under which keys its answer may stand ("Where was it grown?" -> origin, country).
-Cosines are put on a scale of their own encoder, so that the same weights serve any encoder. Knows
-no entry."""
+Each type has keys and ways to ask for it. A question is compared with every question of the bank by
+the encoder's text vectors; the likeliest types then say under which keys its answer may be ("Where
+was it grown?" -> origin, country). Cosines are standardized per encoder, so that the same weights
+serve any encoder."""
 
 from __future__ import annotations
 
@@ -25,118 +24,118 @@ AnswerType = Literal["name", "place", "person", "list", "text", "number", "time"
 ANSWER_TYPES: tuple[AnswerType, ...] = get_args(AnswerType)
 BANK = Path(__file__).with_name("question_types.jsonl")
 NAME = 0
-"""The bank's first aspect: what a thing is called."""
+"""The bank's first type: what a thing is called."""
 _SHARPNESS = 2.4
 """Inverse temperature of the weights, in standard deviations of cosines between questions of
-different aspects."""
-_SPOKEN = 1.0
-"""How much nearer, in standard deviations, an aspect comes whose key stands in the question."""
+different types."""
+_KEY_BONUS = 1.0
+"""Bonus, in standard deviations, of a type whose key occurs in the question."""
 _NAME_WILL_DO = 0.6
-_SAME, _STRANGE = 6.0, 1.5
+_SAME_KEY, _UNRELATED_KEY = 6.0, 1.5
 """Keys this many standard deviations alike mean the same, or have nothing in common."""
 
 
 @dataclass(frozen=True)
 class QuestionType:
-    """One thing that can be asked: the keys it stands under, and questions for it."""
+    """One thing that can be asked for: the keys of its answer, and questions for it."""
 
     keys: tuple[str, ...]
     answer: AnswerType
     questions: tuple[str, ...]
     opposite: tuple[str, ...] = ()
-    """Questions whose yes is this aspect's no."""
+    """Questions whose yes is this type's no."""
     dimension: str = ""
-    """Of a number: length, mass ... as in `quantities.py`."""
+    """Of a number: length, mass ... as in `units.py`."""
     all: bool = False
-    """Whether everything that is known answers: tell me about it."""
+    """Whether all facts together are the answer: "Tell me about it."."""
     things: tuple[str, ...] = ()
-    """What may stand for {thing} in a question of the same language."""
+    """Words for {thing} in a question of the same language."""
 
     name_will_do: bool = False
-    """Whether the name answers where no key does: what kind of animal is this?"""
+    """Whether the name answers if no key does: "What kind of animal is this?"."""
 
-    def asked(self) -> list[str]:
-        """The questions and the opposite ones, each {thing} filled in."""
-        found = []
+    def all_questions(self) -> list[str]:
+        """Return all questions, the opposite ones included, with each {thing} filled in."""
+        questions = []
         for question in (*self.questions, *self.opposite):
             things = [t for t in self.things if is_chinese(t) == is_chinese(question)]
-            found.extend(
+            questions.extend(
                 [question.format(thing=t) for t in things] if "{thing}" in question else [question]
             )
-        return found
+        return questions
 
 
 @dataclass(frozen=True)
 class QuestionTypeScores:
-    """What a question is about: the weight of each aspect (sums to 1), and the nearest question of
+    """How likely a question is of each type (`weights` sum to 1), and the nearest question of
     the bank."""
 
     weights: np.ndarray
     nearest: str
-    """The nearest of the likeliest aspect's."""
+    """The nearest question of the likeliest type."""
     closeness: float
-    """How near the likeliest aspect is, in standard deviations of unrelated questions."""
+    """Similarity of the likeliest type, in standard deviations of unrelated questions."""
     opposite: bool
-    """Whether the nearest one asks for its aspect's opposite."""
+    """Whether the nearest question asks for the opposite."""
 
 
-def read_aspects(path: Path = BANK) -> tuple[QuestionType, ...]:
-    """The bank that comes with the package."""
+def read_question_types(path: Path = BANK) -> tuple[QuestionType, ...]:
+    """Read the bank that comes with the package."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return tuple(from_mapping(QuestionType, row, str(path)) for row in rows)
 
 
 def bank_hash(path: Path = BANK) -> str:
-    """Names the bank's content, for caches."""
+    """Return a hash of the bank's content, for caches."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 class QuestionTypeBank:
-    """The aspects with their vectors. `encode`: texts to (n, dim) unit vectors."""
+    """The question types with their vectors. `encode` maps texts to (n, dim) unit vectors."""
 
     def __init__(
-        self, aspects: Sequence[QuestionType], encode: Callable[[Sequence[str]], np.ndarray]
+        self, types: Sequence[QuestionType], encode: Callable[[Sequence[str]], np.ndarray]
     ) -> None:
-        self.aspects = tuple(aspects)
-        asked = [(i, q) for i, a in enumerate(aspects) for q in a.asked()]
-        self.questions = tuple(q for _, q in asked)
-        self.owner = np.array([i for i, _ in asked])
-        self._opposite = np.array([q in aspects[i].opposite for i, q in asked])
-        self._key_owner = np.array([i for i, a in enumerate(aspects) for _ in a.keys])
+        self.types = tuple(types)
+        owned = [(i, q) for i, a in enumerate(types) for q in a.all_questions()]
+        self.questions = tuple(q for _, q in owned)
+        self.owner = np.array([i for i, _ in owned])
+        self._opposite = np.array([q in types[i].opposite for i, q in owned])
+        self._key_owner = np.array([i for i, a in enumerate(types) for _ in a.keys])
         self._key_words = [
-            [words for key in a.keys if (words := content_words(key))] for a in aspects
+            [words for key in a.keys if (words := content_words(key))] for a in types
         ]
         self._question_vectors = encode(self.questions)
-        self._key_vectors = encode([key for a in aspects for key in a.keys])
+        self._key_vectors = encode([key for a in types for key in a.keys])
         self._alike = _Scale(
             self._question_vectors @ self._question_vectors.T, self.owner, self.owner
         )
         self._named = _Scale(
             self._key_vectors @ self._key_vectors.T, self._key_owner, self._key_owner
         )
-        self.asked = _Scale(
+        self.question_to_key = _Scale(
             self._question_vectors @ self._key_vectors.T, self.owner, self._key_owner
         )
-        """Puts cosines between a question and a key, or a line, on the encoder's own scale."""
-        self._name_will_do = np.array([a.name_will_do for a in aspects])
+        """Standardizes cosines between a question and a key or a line."""
+        self._name_will_do = np.array([a.name_will_do for a in types])
         self._of_type = {
-            t: np.array([a.answer == t for a in aspects], np.float32) for t in ANSWER_TYPES
+            t: np.array([a.answer == t for a in types], np.float32) for t in ANSWER_TYPES
         }
 
-    def about(
+    def scores(
         self, wordings: np.ndarray, words: Set[str] = frozenset(), skip: np.ndarray | None = None
     ) -> QuestionTypeScores:
-        """What a question is about, from the vectors (n, dim) of its wordings (the nearest counts)
-        and its content words (an aspect whose key is among them comes nearer).
+        """Score the types from the vectors (n, dim) of a question's wordings; the nearest counts.
 
-        `skip`: a mask of the bank's questions to leave out.
+        `words` are its content words: a type with a key among them gets a bonus. `skip`: a mask of
+        the bank's questions to leave out.
         """
         similar = self._alike(self._question_vectors @ wordings.T).max(axis=1)
         if skip is not None:
             similar = np.where(skip, -np.inf, similar)
-        best = np.full(len(self.aspects), -np.inf)
+        best = np.full(len(self.types), -np.inf)
         np.maximum.at(best, self.owner, similar)
-        best += [_SPOKEN * any(key <= words for key in keys) for keys in self._key_words]
+        best += [_KEY_BONUS * any(key <= words for key in keys) for keys in self._key_words]
         weights = np.exp(_SHARPNESS * (best - best.max()))
         top = int(np.where(self.owner == best.argmax(), similar, -np.inf).argmax())
         return QuestionTypeScores(
@@ -147,10 +146,14 @@ class QuestionTypeBank:
         )
 
     def match(self, keys: np.ndarray, name: int | None = None) -> np.ndarray:
-        """How well each key (vectors (n, dim)) names each aspect: (n, aspects), 0 (strange) to 1
-        (the same). `name`: the place of the key that says what the thing is called."""
-        similar = (self._named(keys @ self._key_vectors.T) - _STRANGE) / (_SAME - _STRANGE)
-        best = np.zeros((len(keys), len(self.aspects)), np.float32)
+        """Return how well each key, of vectors (n, dim), names each type: (n, types), 0 to 1.
+
+        0 is unrelated, 1 the same. `name` is the index of the key that holds the entity's name.
+        """
+        similar = (self._named(keys @ self._key_vectors.T) - _UNRELATED_KEY) / (
+            _SAME_KEY - _UNRELATED_KEY
+        )
+        best = np.zeros((len(keys), len(self.types)), np.float32)
         np.maximum.at(best.T, self._key_owner, np.clip(similar, 0, 1).T)
         if name is not None:
             best[name, NAME] = 1.0
@@ -159,33 +162,33 @@ class QuestionTypeBank:
             )
         return best
 
-    def names(self, about: QuestionTypeScores) -> float:
-        """How likely a name answers."""
-        return float(about.weights[NAME] + about.weights[self._name_will_do].sum())
+    def names(self, scores: QuestionTypeScores) -> float:
+        """Return the probability that a name answers."""
+        return float(scores.weights[NAME] + scores.weights[self._name_will_do].sum())
 
-    def asks_for_all(self, about: QuestionTypeScores) -> bool:
-        """Whether the likeliest aspect is one that everything known answers."""
-        return self.aspects[int(about.weights.argmax())].all
+    def asks_for_all(self, scores: QuestionTypeScores) -> bool:
+        """Return whether all facts together answer the likeliest type."""
+        return self.types[int(scores.weights.argmax())].all
 
-    def types(self, about: QuestionTypeScores) -> dict[AnswerType, float]:
-        """How likely each type of answer is."""
-        return {t: float(mask @ about.weights) for t, mask in self._of_type.items()}
+    def answer_types(self, scores: QuestionTypeScores) -> dict[AnswerType, float]:
+        """Return the probability of each type of answer."""
+        return {t: float(mask @ scores.weights) for t, mask in self._of_type.items()}
 
-    def dimensions(self, about: QuestionTypeScores) -> dict[str, float]:
-        """How likely each dimension of a number is ("" for none)."""
-        found: dict[str, float] = {}
-        for aspect, weight in zip(self.aspects, about.weights, strict=True):
-            found[aspect.dimension] = found.get(aspect.dimension, 0.0) + float(weight)
-        return found
+    def dimensions(self, scores: QuestionTypeScores) -> dict[str, float]:
+        """Return the probability of each dimension of a number ("" for none)."""
+        weights: dict[str, float] = {}
+        for question_type, weight in zip(self.types, scores.weights, strict=True):
+            dimension = question_type.dimension
+            weights[dimension] = weights.get(dimension, 0.0) + float(weight)
+        return weights
 
 
 class _Scale:
-    """Cosines in standard deviations from the mean of pairs that have nothing to do with each
-    other."""
+    """Standardizes cosines by the mean and deviation of unrelated pairs."""
 
     def __init__(self, similar: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
-        strange = similar[rows[:, None] != columns[None, :]]
-        self.mean, self.deviation = float(strange.mean()), max(float(strange.std()), 1e-6)
+        unrelated = similar[rows[:, None] != columns[None, :]]
+        self.mean, self.deviation = float(unrelated.mean()), max(float(unrelated.std()), 1e-6)
 
     def __call__(self, cosines: np.ndarray) -> np.ndarray:
         return (cosines - self.mean) / self.deviation

@@ -1,7 +1,6 @@
-"""What a question asks for, as far as its words alone tell: its language, its form and its unit.
+"""Parse the form of a question from its words: its language, form, unit and negation.
 
-Knows no entry and no encoder; what the question is *about* (capital, price, name) is `aspects.py`'s
-matter."""
+What the question *asks for* (capital, price, name) is classified in `question_types.py`."""
 
 from __future__ import annotations
 
@@ -27,7 +26,8 @@ _INVITED = re.compile(
 )
 _NOT_YES_NO = re.compile(r"什么$|怎么$|那么$|多么$")
 _NUMBER = re.compile(
-    r"\bhow (?:many|much|large|big|long|tall|high|heavy|old|wide|broad|deep|far|fast|hot|cold|populous|expensive)\b"
+    r"\bhow (?:many|much|large|big|long|tall|high|heavy|old|wide|broad|deep|far|fast|hot|cold"
+    r"|populous|expensive)\b"
     r"|\bwhat (?:number|percentage)\b|多少|几[个种只条位座]|多[大长高重宽深远快久]",
     re.IGNORECASE,
 )
@@ -39,12 +39,13 @@ _NEGATION = re.compile(
     r"\b(?:no|not|without|lacks?|never|none)\b|n['’]t\b|(?<![是会能可])不|(?<!有)没|无",
     re.IGNORECASE,
 )
-_FUNCTION = (  # after which "this" does not point at the thing asked about
+_FUNCTION = (  # after which "this" does not refer to the entity
     r"(?:photo|photograph|picture|image|pic|is|are|was|were|the|a|an|of|in|on|at|from|and|or|do|does|did|has|have|can|"
     r"one|what|which|who)\b"
 )
 _REFERENCE = re.compile(
-    rf"\b(?:the|this|that|these|those) (?!{_FUNCTION})[\w-]+(?: that| which)?(?: \w+)? (?:with|in|on|has|flies|bears) "
+    rf"\b(?:the|this|that|these|those) (?!{_FUNCTION})[\w-]+(?: that| which)?(?: \w+)? "
+    r"(?:with|in|on|has|flies|bears) "
     r"(?:this|that|the) (?:flag|photo(?:graph)?|picture|image|sign)\b"
     rf"|\b(?:this|that|these|those) (?!{_FUNCTION})[\w-]+",
     re.IGNORECASE,
@@ -53,44 +54,43 @@ _REFERENCE = re.compile(
 
 @dataclass(frozen=True)
 class Question:
-    """A question and what its words alone tell."""
+    """A question and what can be read from its words alone."""
 
     text: str
     english: str
-    """The text in English words: itself, or Chinese glossed."""
+    """The text in English: itself, or the gloss of a Chinese one."""
     plain: str
-    """The English text with what points at the thing ("this butterfly", "the country with this
-    flag") as "it"."""
+    """The English text with references to the entity ("this butterfly", "the country with this
+    flag") replaced by "it"."""
     chinese: bool
     form: Form
     negated: bool = False
-    """Whether it says no, not, without."""
+    """Whether it contains no, not or without."""
     counts: bool = False
-    """Whether it asks how many there are of something: the number of a list's items answers it."""
+    """Whether it asks for a count: the number of a list's items answers it."""
     unit: str = ""
     dimension: str = ""
 
 
-def understand(text: str, units: Units, english: str = "") -> Question:
-    """Read the form of a question, English or Chinese; `english` is its gloss where it is
-    Chinese."""
+def parse_question(text: str, units: Units, english: str = "") -> Question:
+    """Parse an English or Chinese question; `english` is its gloss if it is Chinese."""
     bare = text.strip().rstrip("?？.。!！ ")
-    unit, dimension = units.asked(bare)
+    unit, dimension = units.requested(bare)
     return Question(
         text=text,
         english=english or text,
         plain=_REFERENCE.sub("it", english or text),
         chinese=is_chinese(text),
         form=_form(bare),
-        negated=negated(bare),
+        negated=is_negated(bare),
         counts=_COUNT.search(bare) is not None,
         unit=unit,
         dimension=dimension,
     )
 
 
-def negated(text: str) -> bool:
-    """Whether a text, English or Chinese, says no, not, without or lacks."""
+def is_negated(text: str) -> bool:
+    """Return whether an English or Chinese text says no, not, without or lacks."""
     return _NEGATION.search(text) is not None
 
 

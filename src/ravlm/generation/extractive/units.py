@@ -1,4 +1,4 @@
-"""Numbers with units: found in a text, and the unit that a question asks for. Knows no entry."""
+"""Find numbers with units in a text, and the unit that a question asks for."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _SQUARE = re.compile(r"\b(?:square|sq\.?) ?(kilo|k(?=m\b))?m(?:et(?:re|er)s?)?\b
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number, or a range of numbers, with its unit, as it stands in a text."""
+    """A number or a range of numbers with its unit, as written in a text."""
 
     text: str
     unit: str
@@ -61,7 +61,7 @@ class Quantity:
 
 
 class Units:
-    """Finds quantities; one object serves any number of texts."""
+    """Finds quantities. Its patterns are compiled once per object."""
 
     def __init__(self) -> None:
         self._unit_of = {
@@ -73,34 +73,37 @@ class Units:
         self._quantity = re.compile(
             rf"({_NUMBER}(?:\s?[-–—~至]\s?{_NUMBER})?)\s?({words}){ending}", re.IGNORECASE
         )
-        telling = [
+        unambiguous = [
             word for word in by_length if not word.isascii() or (len(word) > 1 and word != "in")
         ]
-        alone = "|".join(re.escape(word) for word in telling)
+        alone = "|".join(re.escape(word) for word in unambiguous)
         self._base = re.compile(
             rf"(?:\b(?:per|each|every)\b|每)\s*(?:[a-z]+\s+)?(?:{words}){ending}", re.IGNORECASE
         )
         self._mention = re.compile(rf"(?<![a-z0-9])({alone}){ending}", re.IGNORECASE)
 
     def find(self, text: str) -> list[Quantity]:
-        """The quantities of `text`, in order."""
-        found = []
-        for match in self._quantity.finditer(_squared(text)):
+        """Return the quantities of `text`, in order."""
+        quantities = []
+        for match in self._quantity.finditer(_normalize_squares(text)):
             unit = self._unit_of[match[2].lower()]
-            found.append(Quantity(match[0], unit, _UNITS[unit][0], match.start()))
-        return found
+            quantities.append(Quantity(match[0], unit, _UNITS[unit][0], match.start()))
+        return quantities
 
-    def asked(self, question: str) -> tuple[str, str]:
-        """The unit and the dimension that `question` wants its answer in ("in mm?", "How many
-        kilocalories ..."): the first unit that stands in it without a number or "per" before it;
-        ("", "") for none."""
-        rest = self._base.sub(" ", self._quantity.sub(" ", _squared(question)))
-        match = self._mention.search(rest)
+    def requested(self, question: str) -> tuple[str, str]:
+        """Return the unit and the dimension that a question asks for.
+
+        It is the first unit without a number or "per" before it ("in mm?", "How many kilocalories
+        ..."); ("", "") if there is none.
+        """
+        without_numbers = self._base.sub(" ", self._quantity.sub(" ", _normalize_squares(question)))
+        match = self._mention.search(without_numbers)
         if match is None:
             return "", ""
         unit = self._unit_of[match[1].lower()]
         return unit, _UNITS[unit][0]
 
 
-def _squared(text: str) -> str:
+def _normalize_squares(text: str) -> str:
+    """Replace "square kilometers" and its like by km2 or m2."""
     return _SQUARE.sub(lambda match: f"{'k' if match[1] else ''}m2", text)

@@ -1,0 +1,228 @@
+"""Retrieve the entries that an image shows, and texts without an image that describe it.
+
+The neighbors of the image are compared again in the base's own metric, entity by entity."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ravlm.data.facts import entity_key, entity_name, read_facts
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Evidence, Hit, ImageSource, Modality
+from ravlm.retrieval.abstention import TEXT_THRESHOLD, text_match_probability
+from ravlm.retrieval.calibration import BaseCalibration, fit_or_load
+from ravlm.retrieval.text_retriever import softmax_weights
+from ravlm.retrieval.visual_entities import CANDIDATES, FEATURES, EntityRanking, rank_entities
+from ravlm.search.filter_parser import Where
+from ravlm.search.options import SearchOptions
+
+_TEXT_CANDIDATES = 32
+_FEW_FACTS = 2
+"""An entry with at most this many facts is replaced by a sibling that has more."""
+_SIBLINGS = 16
+_DESCRIPTION_WEIGHT = 0.1
+"""Weight of the texts that describe an image, relative to the entity that was recognized in it."""
+_KEYWORD = SearchOptions("keyword")
+
+
+@dataclass(frozen=True)
+class _Neighbors:
+    """The stored images nearest to a query image, and the entities they rank."""
+
+    hits: Sequence[Hit]
+    entities: Sequence[str]
+    """Entity of each hit."""
+    ranking: EntityRanking
+
+
+class ImageRetriever:
+    """Retrieves by image from one knowledge base."""
+
+    def __init__(self, kb: KnowledgeBase, max_false_answers: float | None = None) -> None:
+        self._kb = kb
+        self._max_false_answers = max_false_answers
+        self._calibration: BaseCalibration | None = None
+        self._calibrated_change = -1
+
+    @property
+    def calibration(self) -> BaseCalibration:
+        """The metric and the classifier of the base in its present state."""
+        change = self._kb.change
+        if self._calibration is None or self._calibrated_change != change:
+            self._calibration = fit_or_load(self._kb)
+            self._calibrated_change = change
+        return self._calibration
+
+    def retrieve(
+        self,
+        images: Sequence[ImageSource],
+        k: int,
+        where: Where = None,
+        adapt_query: Callable[[np.ndarray, str], np.ndarray] | None = None,
+        modality: Modality = "image",
+    ) -> list[Evidence]:
+        """Return for each image its k likeliest entities, one entry each, and matching texts.
+
+        `adapt_query` maps image vectors to query vectors. With modality "text" the evidence is the
+        entries whose texts match the image best, whether they have an image or not.
+        """
+        start = time.perf_counter()
+        vectors = self._encode(images)
+        if adapt_query is not None:
+            vectors = adapt_query(vectors, self._kb.encoder.fingerprint)
+        encoded = time.perf_counter()
+
+        queries = [{"vector": vector} for vector in vectors]
+        by_text = self._kb.search_many(queries, max(k, _TEXT_CANDIDATES), "text", where)
+        if modality == "text" and any(by_text):
+            texts = [self._text_evidence(hits, k) for hits in by_text]
+            entities = [Evidence()] * len(queries)
+        else:
+            only_text = [[h for h in hits if h.entry.image is None] for hits in by_text]
+            texts = [self._text_evidence(hits, k) for hits in only_text]
+            by_image = self._kb.search_many(queries, max(k, CANDIDATES), "image", where)
+            entities = self._recognize(vectors, by_image, k, where)
+        pairs = zip(entities, texts, strict=True)
+        evidence = [_merge(*pair, k) for pair in pairs]
+
+        seconds = {
+            "encode": round((encoded - start) / max(1, len(images)), 4),
+            "search": round((time.perf_counter() - encoded) / max(1, len(images)), 4),
+        }
+        return [replace(e, trace={**e.trace, "seconds": seconds}) for e in evidence]
+
+    def _encode(self, images: Sequence[ImageSource]) -> np.ndarray:
+        """Return vectors (n, dim) of images; an image that occurs several times is encoded once."""
+        keys = [
+            image if isinstance(image, str | bytes | os.PathLike) else id(image) for image in images
+        ]
+        distinct: dict[Any, ImageSource] = {}
+        for key, image in zip(keys, images, strict=True):
+            distinct.setdefault(key, image)
+        rows = {key: row for row, key in enumerate(distinct)}
+        vectors = self._kb.encoder.encode_images(list(distinct.values()))
+        return vectors[[rows[key] for key in keys]]
+
+    def _recognize(
+        self, vectors: np.ndarray, by_image: Sequence[Sequence[Hit]], k: int, where: Where
+    ) -> list[Evidence]:
+        """Return the likeliest entities of each image, as evidence."""
+        if not any(by_image):
+            return [Evidence()] * len(by_image)
+        calibration = self.calibration
+        neighbors = [
+            self._compare(vector, hits, calibration) if hits else None
+            for vector, hits in zip(vectors, by_image, strict=True)
+        ]
+        siblings = self._siblings([n for n in neighbors if n is not None], k, where)
+        return [
+            Evidence() if n is None else self._entity_evidence(n, siblings, k, calibration)
+            for n in neighbors
+        ]
+
+    def _compare(
+        self, vector: np.ndarray, hits: Sequence[Hit], calibration: BaseCalibration
+    ) -> _Neighbors:
+        """Rank the entities of an image's neighbors in the base's own metric."""
+        stored = self._kb.image_vectors([hit.entry.id for hit in hits])
+        candidates = np.stack([stored[hit.entry.id] for hit in hits])  # (hits, dim)
+        query = vector[None]  # (1, dim)
+        metric = calibration.metric
+        if metric is not None:
+            candidates, query = metric(candidates), metric(query)
+        entities = [entity_key(hit.entry) for hit in hits]
+        return _Neighbors(hits, entities, rank_entities(query[0], candidates, entities))
+
+    def _siblings(
+        self, neighbors: Sequence[_Neighbors], k: int, where: Where
+    ) -> dict[str, list[Hit]]:
+        """Return entries by the name of the recognized entities whose nearest entry says little."""
+        nearest = [n.hits[row].entry for n in neighbors for row in n.ranking.nearest[:k]]
+        names = {entity_name(entry) for entry in nearest if len(read_facts(entry)) <= _FEW_FACTS}
+        queries = [{"text": name} for name in sorted(names) if name]
+        if not queries:
+            return {}
+        rankings = self._kb.search_many(queries, _SIBLINGS, "text", where, _KEYWORD)
+        return {query["text"]: hits for query, hits in zip(queries, rankings, strict=True)}
+
+    def _entity_evidence(
+        self,
+        neighbors: _Neighbors,
+        siblings: dict[str, list[Hit]],
+        k: int,
+        calibration: BaseCalibration,
+    ) -> Evidence:
+        """Return the ranked entities as evidence, with the probability that one is shown."""
+        ranking = neighbors.ranking
+        hits = []
+        for row, entity, cosine in zip(
+            ranking.nearest[:k], ranking.entities[:k], ranking.cosines[:k], strict=True
+        ):
+            pairs = zip(neighbors.hits, neighbors.entities, strict=True)
+            same_entity = [hit for hit, name in pairs if name == entity]
+            same_entity += siblings.get(entity_name(neighbors.hits[row].entry), [])
+            hit = _most_informative(neighbors.hits[row], same_entity)
+            hits.append(replace(hit, score=cosine))
+
+        classifier = calibration.classifier
+        support = classifier.probability(ranking.features)
+        min_support = classifier.threshold(self._max_false_answers)
+        trace: dict[str, Any] = {
+            "retrieved by": "image",
+            "support": round(support, 4),
+            "min_support": round(min_support, 4),
+        }
+        for name, value in zip(FEATURES, ranking.features, strict=True):
+            trace[name] = round(float(value), 4)
+        return Evidence(tuple(hits), ranking.shares[:k], support, min_support, trace=trace)
+
+    def _text_evidence(self, hits: Sequence[Hit], k: int) -> Evidence:
+        """Return texts as evidence on an image that they may describe."""
+        if not hits:
+            return Evidence()
+        calibration = self.calibration
+        unrelated = calibration.unrelated_cosines
+        z_scores = [(hit.score - unrelated.mean) / unrelated.std for hit in hits[:k]]
+        support = text_match_probability(z_scores[0], calibration.num_texts)
+        trace = {
+            "retrieved by": "texts for the image",
+            "support": round(support, 4),
+            "min_support": TEXT_THRESHOLD,
+        }
+        weights = softmax_weights(z_scores, sharpness=2.0)
+        return Evidence(tuple(hits[:k]), weights, support, TEXT_THRESHOLD, trace=trace)
+
+
+def _most_informative(nearest: Hit, same_entity: Sequence[Hit]) -> Hit:
+    """Return the nearest hit, or if it says little, the hit of its entity with the most facts."""
+    if len(read_facts(nearest.entry)) > _FEW_FACTS:
+        return nearest
+    key = entity_key(nearest.entry)
+    siblings = [hit for hit in same_entity if entity_key(hit.entry) == key]
+    return max([nearest, *siblings], key=lambda hit: len(read_facts(hit.entry)))
+
+
+def _merge(entities: Evidence, texts: Evidence, k: int) -> Evidence:
+    """Merge what an image shows with the texts that describe it.
+
+    If only one of them is sufficient, that one is the evidence.
+    """
+    if not texts.sufficient:
+        return entities if entities.hits else texts
+    if not entities.sufficient:
+        return texts
+    pairs = list(zip(entities.hits, entities.weights, strict=True))
+    pairs += [
+        (hit, _DESCRIPTION_WEIGHT * weight)
+        for hit, weight in zip(texts.hits, texts.weights, strict=True)
+    ]
+    total = sum(weight for _, weight in pairs)
+    best = sorted(pairs, key=lambda pair: -pair[1])[:k]
+    hits = tuple(hit for hit, _ in best)
+    return replace(entities, hits=hits, weights=tuple(weight / total for _, weight in best))
