@@ -14,7 +14,8 @@ import pytest
 
 from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.export import Form
+from ravlm.knowledge.encoder_guard import EncoderGuard
+from ravlm.knowledge.export import ExportForm
 from ravlm.records import Entry, Hit
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -54,7 +55,7 @@ def colours(pictures: Path) -> list[Entry]:
 
 
 class Conformance:
-    """Subclasses give the fixture `places`; and `worded`, where a server can't search by words."""
+    """Subclasses give the fixture `places`; and `has_keywords`, where a server can't search by words."""
 
     @pytest.fixture
     def places(self) -> Callable[[], Path | str]:
@@ -62,7 +63,7 @@ class Conformance:
         raise NotImplementedError
 
     @pytest.fixture
-    def worded(self) -> bool:
+    def has_keywords(self) -> bool:
         return True
 
     @pytest.fixture
@@ -208,7 +209,7 @@ class Conformance:
                 found = (6 * np.eye(64)[0] + 1.5 * topic[0]).astype(np.float32)
                 return found[None] / np.linalg.norm(found)
 
-        base._encoder = Topical()
+        base._guard.trust(Topical())
         assert set(ids(base.search(text="the topic", k=6))) == {"t0", "t1", "t2", "p0", "p1", "p2"}
 
     # options
@@ -249,9 +250,9 @@ class Conformance:
         assert len(grouped) == 3
         assert grouped[0] == everything[0]
 
-    def test_keywords(self, base: KnowledgeBase, worded: bool) -> None:
+    def test_keywords(self, base: KnowledgeBase, has_keywords: bool) -> None:
         keyword = SearchOptions(method="keyword")
-        if not worded:
+        if not has_keywords:
             for method in (keyword, SearchOptions(method="hybrid")):
                 with pytest.raises(InvalidInput, match='use method="dense"'):
                     base.search(text="flag", options=method)
@@ -267,8 +268,8 @@ class Conformance:
             "red",
         ]
 
-    def test_hybrid_takes_from_both_rankings(self, base: KnowledgeBase, worded: bool) -> None:
-        if not worded:
+    def test_hybrid_takes_from_both_rankings(self, base: KnowledgeBase, has_keywords: bool) -> None:
+        if not has_keywords:
             pytest.skip("the server has no search by words; that it says so is tested above")
         hits = base.search(text="grass", options=SearchOptions(method="hybrid"))
         assert hits[0].entry.id == "green"
@@ -302,7 +303,7 @@ class Conformance:
     # adding, replacing, removing
 
     def test_add_counts_what_it_did(
-        self, base: KnowledgeBase, pictures: Path, worded: bool
+        self, base: KnowledgeBase, pictures: Path, has_keywords: bool
     ) -> None:
         again = base.add(colours(pictures))
         assert (again.added, again.updated, again.unchanged) == (0, 0, 6)
@@ -313,17 +314,17 @@ class Conformance:
         assert base.count() == 7
         assert ids(base.search(text="now a green text", k=1)) == ["red"]
         assert "red" not in ids(base.search(text="red", modality="image"))
-        if worded:
+        if has_keywords:
             assert base.search(text="wall", options=SearchOptions(method="keyword")) == []
         assert base.count({"group": "walls"}) == 1
 
-    def test_remove_means_gone_from_every_search(self, base: KnowledgeBase, worded: bool) -> None:
+    def test_remove_means_gone_from_every_search(self, base: KnowledgeBase, has_keywords: bool) -> None:
         assert base.remove(["flag", "green", "unknown"]) == 2
         assert base.remove("flag") == 0
         assert base.count() == 4
         assert base.get(["flag"]) == []
         assert not {"flag", "green"} & set(ids(base.search(text="red grass")))
-        if worded:
+        if has_keywords:
             assert base.search(text="grass", options=SearchOptions(method="keyword")) == []
         assert base.count("tags = 'cloth'") == 0
 
@@ -363,11 +364,11 @@ class Conformance:
         assert "late" not in ids(base.search(text="a red latecomer"))
         assert base.count() == 6
 
-    def test_empty_base(self, build: Build, worded: bool) -> None:
+    def test_empty_base(self, build: Build, has_keywords: bool) -> None:
         base = build([])
         assert base.count() == 0
         assert base.search(text="red") == base.get(["x"]) == base.sample(3, "text") == []
-        if worded:
+        if has_keywords:
             assert base.search(text="red", options=SearchOptions(method="hybrid")) == []
         assert base.verify().sound
 
@@ -415,9 +416,9 @@ class Conformance:
 
         with pytest.raises(NotFound, match="the source is gone"):
             build(broken())
-        assert not KnowledgeBase.is_there(home)
+        assert not KnowledgeBase.exists(home)
         assert build([]).discard()
-        assert not KnowledgeBase.is_there(home)
+        assert not KnowledgeBase.exists(home)
         with pytest.raises(NotFound, match="ravlm build"):
             KnowledgeBase.open(home)
 
@@ -463,7 +464,7 @@ class Conformance:
             def encode_texts(self, texts: object, batch_size: int = 64) -> np.ndarray:
                 return super().encode_texts([f"{text} drift" for text in texts])  # type: ignore[attr-defined]
 
-        base._encoder, base._proved = Drifted(), False
+        base._guard = EncoderGuard(base._backend, Drifted())
         assert not base.verify().sound
         with pytest.raises(Mismatch, match="canary"):
             base.search(text="red")
@@ -477,9 +478,9 @@ class Conformance:
     ) -> None:
         other, stale = FakeEncoder("other", seed=3), reopen()
         before = sorted(ids(base.search(text="red")))
-        told: list[tuple[int, int]] = []
-        base.reencode(other, progress=lambda done, total: told.append((done, total)))
-        assert told[-1] == (6, 6)
+        calls: list[tuple[int, int]] = []
+        base.reencode(other, progress=lambda *counts: calls.append(counts))
+        assert calls[-1] == (6, 6)
         assert base.info().fingerprint == other.fingerprint
         assert base.verify().sound
         assert sorted(ids(base.search(text="red"))) == before
@@ -488,14 +489,14 @@ class Conformance:
             lambda: stale.search(text="red"),
             lambda: stale.add([Entry("n", None, ("n",))]),
         ):
-            with pytest.raises(Mismatch, match="open it again"):
+            with pytest.raises(Mismatch, match="Open it again"):
                 use()
         with KnowledgeBase.open(home, other) as again:
             assert ids(again.search(text="red", modality="image", k=1)) == ["red"]
 
     def test_reencode_refuses_vectors_that_it_cant_make(self, base: KnowledgeBase) -> None:
         base.add([Entry("bare")], vectors={"image": np.ones((1, 64))})
-        with pytest.raises(InvalidInput, match='"bare" was given ready-made'):
+        with pytest.raises(InvalidInput, match='"bare" was precomputed'):
             base.reencode(FakeEncoder("other", seed=3))
         assert ids(base.search(text="red", modality="image", k=1)) == ["red"]
 
@@ -505,17 +506,17 @@ class Conformance:
         base: KnowledgeBase,
         empty: Callable[[FakeEncoder], KnowledgeBase],
         tmp_path: Path,
-        form: Form,
+        form: ExportForm,
     ) -> None:
         base.add([Entry("clash", None, ("text",), {"text": "metadata of its own", "id": 3})])
         base.add([Entry("given", None, ("one", "two"))], vectors={"text": np.ones((1, 64))})
-        report = base.export_to(tmp_path / "out", form, shard=3)
+        report = base.export_to(tmp_path / "out", form, shard_size=3)
         assert (report.entries, report.parts, report.missing) == (8, 12, ())
         other = empty(FakeEncoder())
-        other._encoder = None  # nothing is encoded
+        other._guard = EncoderGuard(other._backend, None)  # encoding would fail: no such encoder
         assert other.import_from(tmp_path / "out").added == 8
         assert other.import_from(tmp_path / "out").updated == 8
-        other._encoder = FakeEncoder()
+        other._guard.trust(FakeEncoder())
         assert other.verify().sound
         names = ["red", "green", "blue", "disc", "flag", "橘猫", "clash", "given"]
         for one, two in zip(base.get(names), other.get(names), strict=True):
@@ -529,20 +530,20 @@ class Conformance:
 
     @pytest.mark.parametrize("k", [0, -1, 2.5, True, "3"])
     def test_k_below_one_is_refused(self, base: KnowledgeBase, k: int) -> None:
-        with pytest.raises(InvalidInput, match="from 1 on"):
+        with pytest.raises(InvalidInput, match="at least 1"):
             base.search(text="red", k=k)
 
     def test_queries_that_are_refused(self, base: KnowledgeBase, pictures: Path) -> None:
-        for query, told in [
+        for query, message in [
             ({}, "no query"),
             ({"vector": None}, "no query"),
             ({"text": "  "}, "empty"),
-            ({"text": 3}, "a string is needed"),
-            ({"vector": np.ones(64), "text": "red"}, "stands alone"),
+            ({"text": 3}, "give a string"),
+            ({"vector": np.ones(64), "text": "red"}, "cannot be combined"),
             ({"vector": np.zeros(64)}, "no direction"),
             ({"vector": np.full(64, np.nan)}, "no direction"),
         ]:
-            with pytest.raises(InvalidInput, match=told):
+            with pytest.raises(InvalidInput, match=message):
                 base.search(**query)  # type: ignore[arg-type]
         with pytest.raises(Mismatch, match=r"\(64,\)"):
             base.search(vector=np.ones(63))
@@ -552,7 +553,7 @@ class Conformance:
             base.search(text="red", modality="audio")  # type: ignore[arg-type]
         with pytest.raises(InvalidInput, match="give text= too"):
             base.search(image=pictures / "red.png", options=SearchOptions(method="hybrid"))
-        with pytest.raises(InvalidInput, match="leaves them out"):
+        with pytest.raises(InvalidInput, match="excludes them"):
             base.search(text="red", modality="image", options=SearchOptions(method="keyword"))
         with pytest.raises(InvalidInput, match="compares no vectors"):
             base.search(text="red", options=SearchOptions(method="keyword", near_duplicate=0.9))
@@ -563,7 +564,7 @@ class Conformance:
         entry = Entry("v", None, ("text",))
         with pytest.raises(Mismatch, match="63 dimensions"):
             base.add([entry], vectors={"text": np.ones((1, 63))})
-        with pytest.raises(InvalidInput, match=r"\(1, 64\) is needed"):
+        with pytest.raises(InvalidInput, match=r"need shape \(1, 64\)"):
             base.add([entry], vectors={"text": np.ones((2, 64))})
         with pytest.raises(InvalidInput, match="allowed: image, text"):
             base.add([entry], vectors={"texts": np.ones((1, 64))})
@@ -576,7 +577,7 @@ class Conformance:
         assert "no direction" in report.quarantined[0].reason
         assert base.get(["w"]) == []
 
-    def test_given_vectors_stand_for_the_entry(self, base: KnowledgeBase, worded: bool) -> None:
+    def test_given_vectors_stand_for_the_entry(self, base: KnowledgeBase, has_keywords: bool) -> None:
         rng = np.random.default_rng(0)
         rows = rng.standard_normal((2, 64))
         base.add(
@@ -585,6 +586,6 @@ class Conformance:
         hit = base.search(vector=rows[0], k=1)[0]
         assert (hit.entry.id, hit.part.index, hit.part.text) == ("a", 0, "one")
         assert hit.score == pytest.approx(1.0, abs=2e-3)
-        if worded:
+        if has_keywords:
             assert ids(base.search(text="two", options=SearchOptions(method="keyword"))) == ["a"]
         assert base.verify().sound

@@ -45,14 +45,14 @@ def test_pictures_that_cant_be_read(base: KnowledgeBase, tmp_path: Path, picture
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "whole.png")
     cut.write_bytes((tmp_path / "whole.png").read_bytes()[:4000])
-    refused(base, Entry("a", text, ("its text goes along",)), "is not a picture", '"a"')
+    refused(base, Entry("a", text, ("its text goes along",)), "is not an image", '"a"')
     refused(base, Entry("b", empty), "0 bytes")
     refused(base, Entry("c", cut), "can't be decoded")
     refused(
-        base, Entry("d", tmp_path / "gone.png", ("its text goes along",)), "There is no picture"
+        base, Entry("d", tmp_path / "gone.png", ("its text goes along",)), "There is no image"
     )
     refused(base, Entry("e", tmp_path), "not a file but a folder")
-    refused(base, Entry("f", b"bytes of nothing"), "is not a picture")
+    refused(base, Entry("f", b"bytes of nothing"), "is not an image")
     refused(base, Entry("g", 3), "An image is a path")  # type: ignore[arg-type]
     assert base.search(text="its text goes along", options=SearchOptions(method="keyword")) == []
     assert not (base.path / "pictures").exists()
@@ -94,11 +94,11 @@ def test_the_encoder_shrinks_pictures_as_they_are_decoded(tmp_path: Path) -> Non
 
 
 def test_entries_that_are_nothing(base: KnowledgeBase) -> None:
-    refused(base, Entry("x"), "neither a picture nor a text")
-    refused(base, Entry("x", None, ("", "  \n")), "neither a picture nor a text")
+    refused(base, Entry("x"), "neither an image nor a text")
+    refused(base, Entry("x", None, ("", "  \n")), "neither an image nor a text")
     refused(base, Entry("x", None, ("ok", 3)), "not a string")  # type: ignore[arg-type]
     refused(base, Entry("x", None, ("half \ud800",)), "not valid Unicode")
-    refused(base, Entry("first", None, ("again",)), "stands in this source twice", '"first"')
+    refused(base, Entry("first", None, ("again",)), "occurs twice in this source", '"first"')
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_stream_tells_of_both_refusals(
     report = base.add(stream)
     assert report.added == 1
     assert len(report.quarantined) == len(stream.quarantine) == len(base.quarantine) == 3
-    assert any('"bad"' in q.location and "is not a picture" in q.reason for q in report.quarantined)
+    assert any('"bad"' in q.location and "is not an image" in q.reason for q in report.quarantined)
     assert str(report) == "1 added, 0 updated, 0 unchanged, 3 in quarantine"
 
 
@@ -178,7 +178,7 @@ def test_given_image_vectors_need_no_picture(base: KnowledgeBase, pictures: Path
         vectors={"image": rows},
     )
     assert report.added == 2
-    assert "There is no picture" in report.quarantined[0].reason
+    assert "There is no image" in report.quarantined[0].reason
     hit = base.search(vector=rows[0], k=1)[0]
     assert (hit.entry.id, hit.part.modality, hit.entry.image) == ("v1", "image", None)
 
@@ -291,7 +291,7 @@ def test_duplicates_are_told_on_the_command_line(
     )
     told = capsys.readouterr()
     assert '"2" has the same content as "1"' in told.err
-    assert "1 left out as duplicates" in told.out
+    assert "1 skipped as duplicates" in told.out
 
 
 def test_progress_tells_rate_and_time_left(

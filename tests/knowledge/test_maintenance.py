@@ -14,6 +14,7 @@ import pytest
 from ravlm.data.readers import read_entries
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.knowledge.encoder_guard import EncoderGuard
 from ravlm.records import Entry
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -45,7 +46,7 @@ def test_a_sound_base(base: KnowledgeBase) -> None:
     assert report.checked == {
         "entries": 7,
         "vectors": 11,
-        "pictures": 4,
+        "images": 4,
         "entries encoded again": 6,
     }
     assert str(report).startswith("Sound: 7 entries, 11 vectors")
@@ -59,14 +60,14 @@ FAULTS: dict[str, tuple[str, str]] = {
         "UPDATE part SET vector = zeroblob(128) WHERE number = 3",
         "checksum differs",
     ),
-    "a cut vector": ("UPDATE part SET vector = x'00' WHERE number = 3", "another length"),
+    "a cut vector": ("UPDATE part SET vector = x'00' WHERE number = 3", "wrong length"),
     "a part without an entry": ("DELETE FROM entry WHERE id = 'given'", "parts without an entry"),
     "an entry without parts": ("DELETE FROM part WHERE given = 1", "entries without a part"),
     "lost keywords": ("UPDATE part SET words = NULL WHERE number = 2", "without keywords"),
     "a lost filter value": ("DELETE FROM facet WHERE key = 'tags'", 'filter values of "flag"'),
     "a removed part that is back": (
         "INSERT INTO removed VALUES (1, 3)",
-        "removed parts that are there",
+        "removed parts that still exist",
     ),
     "a changed canary": ("UPDATE canary SET vector = zeroblob(256) WHERE modality = 0", "canary"),
     "texts of another entry": (
@@ -78,11 +79,11 @@ FAULTS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_verify_finds(base: KnowledgeBase, fault: str) -> None:
-    sql, told = FAULTS[fault]
+    sql, message = FAULTS[fault]
     plant(base, sql)
     report = base.verify()
     assert not report.sound
-    assert any(told in finding for finding in report.findings), str(report)
+    assert any(message in finding for finding in report.findings), str(report)
 
 
 def test_verify_proves_that_a_vector_belongs_to_its_entry(base: KnowledgeBase) -> None:
@@ -95,15 +96,15 @@ def test_verify_proves_that_a_vector_belongs_to_its_entry(base: KnowledgeBase) -
             db.execute(
                 "UPDATE part SET vector = ?, checksum = ? WHERE number = ?", (*other, number)
             )
-    base._backend.live.forget()
+    base._backend.indexes.forget()
     report = base.verify()
     assert sum("another vector than the stored one" in finding for finding in report.findings) == 2
 
 
 def test_verify_finds_an_index_that_differs_from_the_store(base: KnowledgeBase) -> None:
     base.search(vector=np.ones(64))
-    index = base._backend.live.vectors().by_modality["text"]
-    index.drop(index.parts()[:1])
+    index = base._backend.indexes.vectors().by_modality["text"]
+    index.delete(index.parts()[:1])
     assert any("parts" in finding for finding in base.verify().findings)
 
 
@@ -173,9 +174,9 @@ def test_reencode(base: KnowledgeBase, pictures: Path) -> None:
     other, stale = FakeEncoder("other", seed=3), KnowledgeBase.open(base.path, FakeEncoder())
     before = [ids(base.search(text=word)) for word in ("red", "grass")]
     assert ids(stale.search(text="red", modality="image", k=1)) == ["red"]
-    told: list[tuple[int, int]] = []
-    base.reencode(other, progress=lambda done, total: told.append((done, total)))
-    assert told == [(0, 6), (6, 6)]
+    calls: list[tuple[int, int]] = []
+    base.reencode(other, progress=lambda *counts: calls.append(counts))
+    assert calls == [(0, 6), (6, 6)]
     assert base.info().fingerprint == other.fingerprint
     assert base.verify().sound
     assert sorted(ids(base.search(text="red"))) == sorted(before[0])
@@ -185,7 +186,7 @@ def test_reencode(base: KnowledgeBase, pictures: Path) -> None:
         lambda: stale.add([Entry("n", None, ("n",))]),
         lambda: stale.add([Entry("n", None, ("n",))], vectors={"text": np.ones((1, 64))}),
     ):
-        with pytest.raises(Mismatch, match="open it again"):
+        with pytest.raises(Mismatch, match="Open it again"):
             use()
     stale.close()
     with pytest.raises(Mismatch, match='"other"'):
@@ -197,7 +198,7 @@ def test_reencode(base: KnowledgeBase, pictures: Path) -> None:
 
 def test_reencode_refuses_vectors_that_it_cant_make(base: KnowledgeBase) -> None:
     base.add([Entry("bare")], vectors={"image": np.ones((1, 64))})
-    with pytest.raises(InvalidInput, match='"bare" was given ready-made'):
+    with pytest.raises(InvalidInput, match='"bare" was precomputed'):
         base.reencode(FakeEncoder("other", seed=3))
     assert ids(base.search(text="red", modality="image", k=1)) == ["red"]
 
@@ -230,7 +231,7 @@ def test_reencode_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_reencode_names_the_picture_it_cant_read(base: KnowledgeBase, pictures: Path) -> None:
     (pictures / "red.png").unlink()
-    with pytest.raises(NotFound, match='The entry "red" can\'t be re-encoded'):
+    with pytest.raises(NotFound, match='The entry "red" cannot be re-encoded'):
         base.reencode(FakeEncoder("other", seed=3))
     assert ids(base.search(text="red", modality="image", k=1)) == ["red"]
 
@@ -264,11 +265,11 @@ def test_export_and_import_carry_everything_over(
     for picture in pictures.iterdir():
         picture.unlink()
     other, encoder = empty(), FakeEncoder()
-    monkeypatch.setattr(other, "_encoder", None)  # nothing is encoded
+    other._guard = EncoderGuard(other._backend, None)  # encoding would fail: no such encoder
     assert other.import_from(tmp_path / "out" / "export").added == 8
     assert other.import_from(tmp_path / "out" / "export").updated == 8
     assert other.count() == 8
-    monkeypatch.setattr(other, "_encoder", encoder)
+    other._guard.trust(encoder)
     assert other.verify().sound
     for one, two in zip(base.get(names), other.get(names), strict=True):
         assert (one.id, one.texts, one.metadata) == (two.id, two.texts, two.metadata)
@@ -293,7 +294,7 @@ def test_import_into_a_base_of_another_encoder(
 ) -> None:
     base.export_to(tmp_path / "with given")
     other = empty(FakeEncoder("other", seed=5))
-    with pytest.raises(Mismatch, match='of the encoder "fake", and this base is of "other"'):
+    with pytest.raises(Mismatch, match='of the encoder "fake", but this base uses "other"'):
         other.import_from(tmp_path / "with given")
     base.remove(["given"])
     base.export_to(tmp_path / "without")
@@ -306,7 +307,7 @@ def test_export_names_pictures_that_are_gone(
 ) -> None:
     (pictures / "red.png").unlink()
     assert base.export_to(tmp_path / "export").missing == (str(pictures / "red.png"),)
-    with pytest.raises(InvalidInput, match="is there already"):
+    with pytest.raises(InvalidInput, match="exists already"):
         base.export_to(tmp_path / "export")
 
 

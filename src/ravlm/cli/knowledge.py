@@ -133,7 +133,7 @@ def tune(options: Options) -> int:
         print_json(asdict(report))
     else:
         print(report)
-    return 0 if report.met else 1
+    return 0 if report.meets_requirements else 1
 
 
 _BYTES = {
@@ -204,7 +204,7 @@ def import_(options: Options) -> int:
     """Run `ravlm import`: into an existing base or a new one."""
     from ravlm import KnowledgeBase
 
-    if KnowledgeBase.is_there(options.kb):
+    if KnowledgeBase.exists(options.kb):
         kb = KnowledgeBase.open(options.kb)
     else:
         kb = KnowledgeBase.build(options.kb, (), options.encoder)

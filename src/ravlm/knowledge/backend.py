@@ -1,24 +1,31 @@
-"""What a knowledge base lies in, as one interface: its rows, a state of them that is searched, and
-their upkeep.
+"""The interface of a knowledge-base backend, with defaults for most of it.
 
-A folder (`local`) and a Milvus server (`milvus`) implement it; `KnowledgeBase` is the same over
-both. Knows neither."""
+A backend implements six methods here and five of `EntryStore`; then everything works, with exact
+search in memory. An efficient backend also implements `Searcher` and overrides defaults. A folder
+(`local`) and a Milvus server (`milvus`) do. Knows no backend.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ravlm.knowledge.candidates import Candidates
-from ravlm.knowledge.records import EntryRow, Identity
-from ravlm.knowledge.reports import Info, Page, Trial, TuneReport, VerifyReport
-from ravlm.records import Entry, Modality, Part
-from ravlm.search.filters import Filter
+from ravlm.errors import InvalidInput, Mismatch
+from ravlm.knowledge.entry_store import EntryStore, decode_vector, to_entry
+from ravlm.knowledge.exact_search import ExactSearcher
+from ravlm.knowledge.records import Identity, StoreState, hit_part
+from ravlm.knowledge.reencode import ReencodeProgress
+from ravlm.knowledge.reports import Info, Trial, TuneReport, VerifyReport
+from ravlm.knowledge.searcher import Searcher
+from ravlm.knowledge.verify import RowVerifier
+from ravlm.records import MODALITIES, Entry, Modality, Part
+from ravlm.runtime import cache_folder
 
 if TYPE_CHECKING:
     import os
@@ -26,211 +33,172 @@ if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
     from ravlm.knowledge.index.tuning import Requirements
 
-Limit: TypeAlias = Any
-"""Which entries may be found, in a back end's own form; None where all may."""
-Drawn: TypeAlias = "list[tuple[Entry, Part, np.ndarray]]"
-
-
-
-
-class Rows(ABC):
-    """The truth: entries with their parts and vectors. A method sees one state, or makes one
-    change."""
-
-    @abstractmethod
-    def canaries(self) -> dict[Modality, np.ndarray]:
-        """The stored vectors of the canaries, float32 (n, dim) for each modality."""
-
-    @abstractmethod
-    def count(self, where: Filter | None = None) -> int:
-        """How many entries pass `where`."""
-
-    @abstractmethod
-    def digests(self, ids: Iterable[str]) -> dict[str, str]:
-        """The digests of those of `ids` that are stored, by id."""
-
-    @abstractmethod
-    def entries(self, ids: Iterable[str]) -> dict[str, Entry]:
-        """Those of `ids` that are stored, by id."""
-
-    @abstractmethod
-    def page(self, n: int, after: str, where: Filter | None) -> Page:
-        """The first n entries that pass `where` after the place `after` (empty: the beginning), in
-        an order of the back end's own that stays. Raises InvalidInput for a place that is none."""
-
-    @abstractmethod
-    def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
-        """The picture's vector (dim,) float32 of each of these entries that has one, by id."""
-
-    @abstractmethod
-    def rows(self) -> Iterator[EntryRow]:
-        """All entries with their parts; where a picture lies, and not its bytes."""
-
-    @abstractmethod
-    def contents(self) -> Iterator[tuple[str, str | None, str, bytes | None]]:
-        """Id, hash of the picture, texts as JSON and look of each entry."""
-
-    @abstractmethod
-    def put(self, rows: Sequence[EntryRow], identity: Identity) -> int:
-        """Store a batch; entries of the same ids are replaced. Returns how many were.
-
-        Raises Mismatch where the base's identity isn't the one that the rows were made for.
-        """
-
-    @abstractmethod
-    def remove(self, ids: Sequence[str]) -> int:
-        """Remove entries; returns how many there were."""
-
-    def fault(self, row: EntryRow) -> str:
-        """Why this entry can't be stored; empty where it can."""
-        return ""
-
-
-class View(ABC):
-    """One state of a base, for one search. Parts and entries are numbers that mean something within
-    it alone."""
-
-    most: int | None = None
-    """Candidates that it gives at most; None where it gives all."""
-
-    @property
-    @abstractmethod
-    def modalities(self) -> Sequence[Modality]:
-        """Those that have parts, or may have."""
-
-    @abstractmethod
-    def one_each(self, modality: Modality) -> bool:
-        """Whether it is known that no entry has two parts of that modality."""
-
-    @abstractmethod
-    def limit(self, where: Filter | None, without: Sequence[str] = ()) -> Limit:
-        """The entries that pass `where`, but for those of the ids `without`."""
-
-    @abstractmethod
-    def narrowed(self, limit: Limit, entries: np.ndarray) -> Limit:
-        """The same without these entries."""
-
-    @abstractmethod
-    def nearest(
-        self, modality: Modality, vectors: np.ndarray, n: int, limit: Limit
-    ) -> list[Candidates]:
-        """The n best parts for each vector (q, dim): cosines, best first."""
-
-    @abstractmethod
-    def worded(self, text: str, n: int, limit: Limit) -> Candidates:
-        """The n best text parts that have a word of `text`: BM25, best first."""
-
-    @abstractmethod
-    def sample(self, modality: Modality) -> np.ndarray:
-        """Vectors (n, dim) that stand for a modality, its canaries among them."""
-
-    @abstractmethod
-    def vectors(self, parts: np.ndarray) -> tuple[list[Modality], np.ndarray]:
-        """Modality of each part, and the stored vectors (n, dim) float32."""
-
-    @abstractmethod
-    def values(self, entries: np.ndarray, key: str) -> list[tuple[int, str | int | float] | None]:
-        """What each entry has under a metadata key, as (kind, value); None where it has nothing."""
-
-    @abstractmethod
-    def read(self, parts: np.ndarray, entries: np.ndarray) -> tuple[list[Entry], list[Part]]:
-        """What hits show of each of these parts; `entries` are theirs."""
+NewIdentity: TypeAlias = "Callable[[], tuple[Identity, Mapping[Modality, np.ndarray]]]"
+"""Returns identity and canary vectors of a new base; called once its location proved usable."""
+SampledParts: TypeAlias = "list[tuple[Entry, Part, np.ndarray]]"
 
 
 class Backend(ABC):
-    """An open base. `name`: how it is named in a sentence and on the command line."""
+    """An open base."""
 
-    name: str
-    rows: Rows
-    identity: Identity
-    """Whose vectors it holds, as it was when it was opened."""
+    format: int = 1
+    """Version of the storage format."""
+
+    def __init__(
+        self, name: str, store: EntryStore, identity: Identity, created: bool = False
+    ) -> None:
+        """`created`: whether this handle made the base, so that `discard` may delete it."""
+        self.name = name
+        """The base in messages and on the command line."""
+        self.store = store
+        self.identity = identity
+        """Identity of the base when it was opened."""
+        self.created = created
+        self._exact: tuple[int, ExactSearcher] | None = None
+
+    # what a backend must implement
 
     @staticmethod
     @abstractmethod
-    def is_there(path: str | os.PathLike[str]) -> bool:
-        """Whether there is a base that was made whole. Raises InvalidInput for a path that is
-        none."""
+    def exists(path: str | os.PathLike[str]) -> bool:
+        """Return whether there is a complete base. Raises InvalidInput for an invalid path."""
 
     @classmethod
     @abstractmethod
     def open(cls, path: str | os.PathLike[str]) -> Backend:
-        """The base there. Raises NotFound where there is none."""
+        """Open a base. Raises NotFound if there is none."""
 
     @classmethod
     @abstractmethod
-    def create(
-        cls,
-        path: str | os.PathLike[str],
-        identity: Callable[[], tuple[Identity, dict[Modality, np.ndarray]]],
-    ) -> Backend:
-        """An empty base; whose vectors it will hold, and their canaries, are asked for when the
-        place proved free.
+    def create(cls, path: str | os.PathLike[str], new_identity: NewIdentity) -> Backend:
+        """Create an empty base and open it; leave nothing behind on failure.
 
-        Raises InvalidInput where something else is there; nothing is left behind when it fails.
+        Raises InvalidInput if something else is stored at `path`.
         """
 
-    @property
     @abstractmethod
-    def place(self) -> Path | str:
-        """The folder or address."""
-
-    @property
-    @abstractmethod
-    def derived(self) -> Path:
-        """A folder for files that may be lost."""
+    def drop(self) -> None:
+        """Delete the base."""
 
     @abstractmethod
-    def change(self) -> int:
-        """The number of the last committed change; another one after each."""
-
-    @abstractmethod
-    def check_same(self) -> None:
-        """Raise Mismatch where the base was re-encoded since it was opened."""
-
-    @abstractmethod
-    def viewing(self) -> AbstractContextManager[View]:
-        """The newest state, for searches within the block. Raises Mismatch after a re-encoding."""
-
-    @abstractmethod
-    def info(self) -> Info:
-        """Sizes and state."""
-
-    @abstractmethod
-    def draw(self, n: int, modality: Modality, seed: int) -> Drawn:
-        """Up to n parts of a modality, drawn at random, with their entries and stored vectors
-        (dim,)."""
-
-    @abstractmethod
-    def optimize(self) -> None:
-        """Bring the indexes up to date; returns when searches use them."""
-
-    @abstractmethod
-    def tune(self, wishes: Requirements, told: Callable[[Trial], None]) -> TuneReport:
-        """Measure kinds of index on the base's own vectors and keep the best."""
-
-    @abstractmethod
-    def compact(self) -> None:
-        """Clear away what was removed."""
-
-    @abstractmethod
-    def verify(self, encoder: Callable[[], Encoder], sample: int) -> VerifyReport:
-        """Prove the base, by encoding `sample` entries again too."""
+    def close(self) -> None:
+        """Release all resources; may be called twice."""
 
     @abstractmethod
     def reencode(
         self,
         encoder: Encoder,
-        canaries: dict[Modality, np.ndarray],
-        progress: Callable[[int, int], None] | None,
+        canaries: Mapping[Modality, np.ndarray],
+        progress: ReencodeProgress | None,
     ) -> None:
-        """Let the encoder's vectors take the place of all present ones, at once; goes on where it
-        stopped."""
+        """Replace all vectors by those of another encoder, atomically.
 
-    @abstractmethod
-    def close(self) -> None:
-        """Give back what is held."""
+        Backends in memory use `reencode.reencode_rows`; others resume an interrupted run.
+        """
 
-    @abstractmethod
-    def take_back(self) -> bool:
-        """Close a base that `create` made, and remove it unless it has entries; tells whether it
-        was removed."""
+    # what follows from the store
+
+    @property
+    def path(self) -> Path | str:
+        """Folder or address of the base."""
+        return self.name
+
+    @property
+    def derived_folder(self) -> Path:
+        """A folder on this machine for files that may be lost."""
+        key = hashlib.sha256(self.identity.base.encode()).hexdigest()[:16]
+        return cache_folder() / "bases" / key
+
+    def change(self) -> int:
+        """Return the number of the last committed change; every change gets a new number."""
+        return self.store.state().change
+
+    def check_current(self) -> None:
+        """Raise Mismatch if the base was re-encoded since it was opened."""
+        self._check_identity(self.store.state())
+
+    def _check_identity(self, state: StoreState) -> None:
+        if state.identity != self.identity:
+            raise reencoded_error(self.name)
+
+    @contextmanager
+    def searcher(self) -> Iterator[Searcher]:
+        """Open the latest state for a search. Raises Mismatch after a re-encoding."""
+        state = self.store.state()
+        self._check_identity(state)
+        cached = self._exact
+        if cached is None or cached[0] != state.change:
+            cached = (state.change, ExactSearcher(self.store.rows(), self.store.canaries()))
+            self._exact = cached
+        yield cached[1]
+
+    def info(self) -> Info:
+        """Return size, encoder and state."""
+        state = self.store.state()
+        modalities = [part.modality for row in self.store.rows() for part in row.parts]
+        return Info(
+            path=self.name,
+            entries=self.store.count(),
+            parts={modality: modalities.count(modality) for modality in MODALITIES},
+            encoder=state.identity.encoder,
+            fingerprint=state.identity.fingerprint,
+            dim=state.identity.dim,
+            format=self.format,
+            change=state.change,
+            indexed_change=state.change,
+            bytes=None,
+        )
+
+    def sample_parts(self, n: int, modality: Modality, seed: int) -> SampledParts:
+        """Return up to n random parts of a modality: entry, part and vector (dim,)."""
+        rows = [
+            (row, part)
+            for row in self.store.rows()
+            for part in row.parts
+            if part.modality == modality
+        ]
+        order = np.random.default_rng(seed).permutation(len(rows))[:n].tolist()
+        sample = []
+        for number in order:
+            row, part = rows[number]
+            entry = to_entry(row)
+            shown = hit_part(entry, modality, part.position, part.passage)
+            sample.append((entry, shown, decode_vector(part.vector)))
+        return sample
+
+    def optimize(self) -> None:
+        """Bring the indexes up to date, and return when searches use them."""
+        return  # exact search has no index
+
+    def compact(self) -> None:
+        """Reclaim the space of removed entries."""
+        return  # removed rows leave nothing behind
+
+    def tune(self, requirements: Requirements, progress: Callable[[Trial], None]) -> TuneReport:
+        """Measure index kinds on the base's own vectors and keep the best.
+
+        Raises InvalidInput if the backend has no choice of indexes.
+        """
+        raise InvalidInput(
+            f'"{self.name}" has no choice of indexes; `tune` measures those of a base in a folder.'
+        )
+
+    def verify(self, encoder: Callable[[], Encoder], sample_size: int) -> VerifyReport:
+        """Check the base, and encode `sample_size` entries again."""
+        return RowVerifier(self.store, encoder, sample_size).run()
+
+    def discard(self) -> bool:
+        """Close the base and delete it if this handle created it and it is still empty.
+
+        Returns whether it was deleted.
+        """
+        is_unused = self.created and self.store.count() == 0
+        if is_unused:
+            self.drop()
+        self.close()
+        return is_unused
+
+
+def reencoded_error(name: str) -> Mismatch:
+    """Return the error for a handle that is older than a re-encoding."""
+    return Mismatch(f'The knowledge base "{name}" was re-encoded while it was open. Open it again.')

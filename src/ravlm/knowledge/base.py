@@ -1,41 +1,35 @@
-"""KnowledgeBase: entries that are searched, in a folder or on a Milvus server.
+"""KnowledgeBase: entries that can be searched, in a folder or on a Milvus server.
 
-It composes: rows and indexes are the back end's, the way from entry to row is ingest's, from query
-to hits searching's. Knows no generator, and not where a base lies."""
+It composes a backend (rows and indexes), `ingest` (from entries to rows) and `search` (from queries
+to hits). Knows no generator and no particular backend.
+"""
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ravlm.data.parallel import batched
+from ravlm.encoders.auto import DualEncoder
 from ravlm.errors import InvalidInput, Mismatch
-from ravlm.knowledge import canaries, export, import_
-from ravlm.knowledge.backend import Backend
+from ravlm.knowledge import export, import_
+from ravlm.knowledge.backend import Backend, SampledParts
+from ravlm.knowledge.canaries import encode_canaries
 from ravlm.knowledge.dedup import Deduplicate
-from ravlm.knowledge.export import Form
+from ravlm.knowledge.encoder_guard import EncoderGuard
 from ravlm.knowledge.index.tuning import RECALL, Requirements
-from ravlm.knowledge.ingest import Ingestion, checked_vectors
+from ravlm.knowledge.ingest import Ingestion, validate_vectors
+from ravlm.knowledge.queries import batches_by_options, check_search, encode_queries
 from ravlm.knowledge.records import Identity
-from ravlm.knowledge.queries import batches_by_options, check_search, read_queries
-from ravlm.knowledge.registry import backend_of
-from ravlm.knowledge.reports import (
-    AddReport,
-    ExportReport,
-    Info,
-    Page,
-    Trial,
-    TuneReport,
-    VerifyReport,
-)
-from ravlm.knowledge.search import Searching
-from ravlm.records import Entry, Hit, ImageSource, Modality, Part
+from ravlm.knowledge.registry import backend_for
+from ravlm.knowledge.reports import AddReport, ExportReport, Info, Page, TuneReport, VerifyReport
+from ravlm.knowledge.search import SearchPipeline
+from ravlm.records import Entry, Hit, ImageSource, Modality
 from ravlm.search.filter_parser import Where, read_filter
 from ravlm.search.options import SearchOptions
 
@@ -44,26 +38,31 @@ if TYPE_CHECKING:
 
     from ravlm.data.rows import Quarantined
     from ravlm.encoders.base import Encoder
+    from ravlm.knowledge.reports import Trial
 
 AnyModality = Literal["any", "image", "text"]
 DEFAULT_OPTIONS = SearchOptions()
+REMOVE_BATCH = 1000
 
 
 class KnowledgeBase:
-    """Entries in a folder or on a server. Make one with `build`, or `open` one; any number of
-    handles may.
+    """Entries in a folder or on a server, searchable by text, image or vector.
 
-    Methods raise NotFound, InvalidInput, Mismatch, BrokenData or Busy, each with a sentence that
-    says what to do. A handle may be used by several threads."""
+    Create one with `build` or `open`; any number of handles and processes may read and write. A
+    handle may be used by several threads. Methods raise NotFound, InvalidInput, Mismatch,
+    BrokenData or Busy, each with a message that names the next step.
+
+    Example:
+        kb = ravlm.KnowledgeBase.build("kb/", ravlm.read_entries("photos.jsonl"))
+        hits = kb.search(text="a fluffy orange cat", k=5)
+    """
 
     def __init__(self, backend: Backend, encoder: Encoder | None) -> None:
-        """Used by `build` and `open`."""
-        self._backend, self._lock = backend, threading.RLock()
-        self._encoder, self._proved = encoder, False
+        """For `build` and `open`."""
+        self._backend = backend
+        self._guard = EncoderGuard(backend, encoder)
         self.report = AddReport()
-        """What the last `build` or `add` of this handle did."""
-        if encoder is not None:
-            self._check_fingerprint(encoder)
+        """Result of the last `build` or `add` of this handle."""
 
     @classmethod
     def build(
@@ -74,45 +73,52 @@ class KnowledgeBase:
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
     ) -> KnowledgeBase:
-        """Make the base in the folder or at the address `path` and add `entries`, or go on with one
-        that is there.
+        """Create a base in a folder or at an address and add `entries`, or resume an existing one.
 
-        What is stored by its id stays as it is. `encoder`: one, or a name for `DualEncoder.load`;
-        where None, that of the base that is there, else "starter". `progress` is called after each
-        batch; `deduplicate` as in `add`. `.report` and `.quarantine` tell what was done and
-        refused. A new base whose building fails before anything was stored is not left behind."""
-        from ravlm.encoders.auto import DualEncoder
-
-        kind = backend_of(path)
-        loaded = DualEncoder.load(encoder) if isinstance(encoder, str | Path) else encoder
+        Entries whose id is stored stay as they are. `encoder` is an encoder or a name for
+        `DualEncoder.load`; by default that of the existing base, or "starter". `progress` is called
+        after each batch; `deduplicate` as in `add`. `.report` and `.quarantine` tell what was
+        stored and rejected. If building a new base fails before anything is stored, it is removed.
+        """
+        backend_class = backend_for(path)
+        if isinstance(encoder, str | Path):
+            encoder = DualEncoder.load(encoder)
         with ExitStack() as on_error:
-            if kind.is_there(path):
-                base = on_error.enter_context(cls.open(path, loaded))
+            if backend_class.exists(path):
+                kb = on_error.enter_context(cls.open(path, encoder))
             else:
-                found: list[Encoder] = []
-
-                def identity() -> tuple[Identity, dict[Modality, np.ndarray]]:
-                    found.append(loaded or DualEncoder.load("starter"))
-                    new = Identity(
-                        uuid.uuid4().hex, found[0].name, found[0].fingerprint, found[0].dim
-                    )
-                    return new, canaries.encode(found[0])
-
-                base = cls(kind.create(path, identity), None)
-                on_error.callback(base.discard)
-                base._encoder, base._proved = found[0], True
-            base._add(entries, {}, progress, deduplicate, keep=True)
+                kb = cls._create(backend_class, path, encoder)
+                on_error.callback(kb.discard)
+            kb._ingest(entries, {}, progress, deduplicate, keep_existing=True)
             on_error.pop_all()
-        return base
+        return kb
+
+    @classmethod
+    def _create(
+        cls, backend_class: type[Backend], path: str | os.PathLike[str], encoder: Encoder | None
+    ) -> KnowledgeBase:
+        """Create an empty base; the default encoder is loaded once the location proved usable."""
+        loaded: list[Encoder] = [] if encoder is None else [encoder]
+
+        def new_identity() -> tuple[Identity, dict[Modality, np.ndarray]]:
+            if not loaded:
+                loaded.append(DualEncoder.load("starter"))
+            (new,) = loaded
+            identity = Identity(uuid.uuid4().hex, new.name, new.fingerprint, new.dim)
+            return identity, encode_canaries(new)
+
+        kb = cls(backend_class.create(path, new_identity), None)
+        kb._guard.trust(loaded[0])
+        return kb
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], encoder: Encoder | None = None) -> KnowledgeBase:
-        """Open the base in the folder or at the address `path`. Its encoder is loaded only when
-        something must be encoded.
+        """Open the base in a folder or at an address.
 
-        Raises NotFound where there is none, Mismatch where `encoder` is not the one it was built
-        with."""
-        backend = backend_of(path).open(path)
+        Its encoder is loaded when something must be encoded. Raises NotFound if there is no base,
+        Mismatch if `encoder` is not the one it was built with.
+        """
+        backend = backend_for(path).open(path)
         try:
             return cls(backend, encoder)
         except BaseException:
@@ -120,79 +126,59 @@ class KnowledgeBase:
             raise
 
     @staticmethod
-    def is_there(path: str | os.PathLike[str]) -> bool:
-        """Whether there is a base."""
-        return backend_of(path).is_there(path)
+    def exists(path: str | os.PathLike[str]) -> bool:
+        """Return whether there is a base."""
+        return backend_for(path).exists(path)
 
-    # what it is
+    # properties
 
     @property
     def path(self) -> Path | str:
-        """The base's folder or address."""
-        return self._backend.place
+        """Folder or address of the base."""
+        return self._backend.path
 
     @property
     def derived_folder(self) -> Path:
-        """A folder for files that may be lost: they can be made from the base again."""
-        return self._backend.derived
+        """Folder for files that can be computed from the base again, and may be lost."""
+        return self._backend.derived_folder
 
     @property
     def change(self) -> int:
-        """The number of the last committed change, another process's included."""
+        """Number of the last committed change of any process."""
         return self._backend.change()
 
     @property
     def quarantine(self) -> list[Quarantined]:
-        """What the last `build` or `add` of this handle refused."""
+        """What the last `build` or `add` of this handle rejected."""
         return list(self.report.quarantined)
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder the base was built with, loaded and proved on first use. Raises Mismatch
-        where it is another."""
-        from ravlm.encoders.auto import DualEncoder
+        """The encoder the base was built with, loaded and verified on first use.
 
-        with self._lock:
-            if self._encoder is None:
-                encoder = DualEncoder.load(self._backend.identity.encoder)
-                self._check_fingerprint(encoder)
-                self._encoder = encoder
-            if not self._proved:
-                self._backend.check_same()
-                worst = canaries.worst_cosine(self._encoder, self._backend.rows.canaries())
-                if worst < canaries.LEAST:
-                    name, mine = self._encoder.name, self._backend.name
-                    raise Mismatch(
-                        f'The encoder "{name}" gives other vectors here than when "{mine}" was built (a canary\'s '
-                        f"cosine is {worst:.4f}; at least {canaries.LEAST} is needed). Re-encode the base: "
-                        f"ravlm reencode {mine} --encoder {name}"
-                    )
-                self._proved = True
-            return self._encoder
+        Raises Mismatch if it no longer produces the same vectors.
+        """
+        return self._guard.get()
 
-    def check_same(self) -> None:
-        """Raise Mismatch where the base was re-encoded since it was opened."""
-        self._backend.check_same()
-
-    def _check_fingerprint(self, encoder: Encoder) -> None:
-        mine = self._backend.identity
-        if encoder.fingerprint != mine.fingerprint:
-            raise Mismatch(
-                f'The knowledge base "{self._backend.name}" was built with the encoder "{mine.encoder}" (fingerprint '
-                f'{mine.fingerprint[:12]}), and this one is "{encoder.name}" (fingerprint '
-                f"{encoder.fingerprint[:12]}): their vectors can't be compared. Use the first, or re-encode the base: "
-                f"ravlm reencode {self._backend.name} --encoder {encoder.name}"
-            )
+    def check_current(self) -> None:
+        """Raise Mismatch if the base was re-encoded since this handle opened it."""
+        self._backend.check_current()
 
     def info(self) -> Info:
-        """Sizes, encoder and state."""
+        """Return size, encoder and state."""
         return self._backend.info()
 
     def count(self, where: Where = None) -> int:
-        """How many entries there are, or pass the filter `where`."""
-        return self._backend.rows.count(read_filter(where))
+        """Return the number of entries, or of those that pass the filter `where`."""
+        return self._backend.store.count(read_filter(where))
 
-    # what is in it
+    def __len__(self) -> int:
+        return self.count()
+
+    def __contains__(self, id_: object) -> bool:
+        return bool(self._backend.store.digests([str(id_)]))
+
+    # entries
 
     def add(
         self,
@@ -201,66 +187,64 @@ class KnowledgeBase:
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
     ) -> AddReport:
-        """Add entries, batch by batch; one whose id is stored is replaced, or passed over where
-        nothing differs.
+        """Add entries batch by batch; an existing id is replaced, or skipped if nothing differs.
 
-        `vectors={"image": (n, dim), "text": (n, dim)}` gives them ready-made for a list of n
-        entries, one a modality and entry (a text vector then stands for all of the entry's texts);
-        what isn't given is encoded. A batch that was stored stays stored, whatever happens to the
-        next one. `deduplicate="exact"` leaves out, before anything is encoded, an entry with the
-        same picture (or without one, the same texts) as another; `"near"` also one whose picture
-        looks the same. The report names them."""
-        given = checked_vectors(vectors, entries, self._backend.identity.dim)
-        return self._add(entries, given, progress, deduplicate, keep=False)
+        `vectors={"image": (n, dim), "text": (n, dim)}` are precomputed for a list of n entries, one
+        row per entry; a text vector stands for all of the entry's texts. Everything else is
+        encoded. A stored batch stays stored, whatever happens to the next one.
 
-    def _add(
+        `deduplicate="exact"` skips an entry with the same image (without an image, the same texts)
+        as another before anything is encoded; `"near"` also one whose image looks the same. The
+        report lists them.
+        """
+        precomputed = validate_vectors(vectors, entries, self._backend.identity.dim)
+        return self._ingest(entries, precomputed, progress, deduplicate, keep_existing=False)
+
+    def _ingest(
         self,
         entries: Iterable[Entry],
-        given: Mapping[Modality, np.ndarray],
+        vectors: Mapping[Modality, np.ndarray],
         progress: Callable[[AddReport], None] | None,
         deduplicate: Deduplicate | None,
-        keep: bool,
+        keep_existing: bool,
     ) -> AddReport:
+        backend = self._backend
         ingestion = Ingestion(
-            self._backend.rows, self._backend.identity, lambda: self.encoder, keep, deduplicate
+            backend.store, backend.identity, self._guard.get, keep_existing, deduplicate
         )
         try:
-            ingestion.run(entries, given, progress)
+            ingestion.run(entries, vectors, progress)
         finally:
-            self.report = ingestion.report(entries)
+            self.report = ingestion.report()
         return self.report
 
     def remove(self, ids: str | Iterable[str]) -> int:
-        """Remove entries; returns how many there were. No search finds them any more; `compact`
-        clears the disk."""
-        from ravlm.data.parallel import batched
+        """Remove entries and return how many existed.
 
-        wanted = dict.fromkeys(str(id_) for id_ in ([ids] if isinstance(ids, str) else ids))
-        return sum(self._backend.rows.remove(some) for some in batched(wanted, 1000))
+        No search finds them anymore; `compact` clears them from disk.
+        """
+        unique_ids = dict.fromkeys(_id_list(ids))
+        return sum(self._backend.store.remove(batch) for batch in batched(unique_ids, REMOVE_BATCH))
 
     def get(self, ids: str | Iterable[str]) -> list[Entry]:
-        """The entries of these ids that are stored, in the order asked."""
-        wanted = [str(id_) for id_ in ([ids] if isinstance(ids, str) else ids)]
-        found = self._backend.rows.entries(dict.fromkeys(wanted))
-        return [found[id_] for id_ in wanted if id_ in found]
+        """Return the entries of those `ids` that exist, in the order of `ids`."""
+        id_list = _id_list(ids)
+        entries = self._backend.store.entries(dict.fromkeys(id_list))
+        return [entries[id_] for id_ in id_list if id_ in entries]
 
     def page(self, n: int = 100, after: str = "", where: Where = None) -> Page:
-        """Entries of the base without a search, n at a time: `after` is the `next` of the page
-        before."""
+        """Return n entries without a search; `after` is the `next` of the previous page."""
         if n < 1:
-            raise InvalidInput(f"n is {n}; a number of entries from 1 on is needed.")
-        return self._backend.rows.page(n, after, read_filter(where))
+            raise InvalidInput(f"n is {n}; give a number of entries, at least 1.")
+        return self._backend.store.page(n, after, read_filter(where))
 
-    def sample(
-        self, n: int, modality: Modality, seed: int = 0
-    ) -> list[tuple[Entry, Part, np.ndarray]]:
-        """Up to n parts of a modality, drawn at random, with their entries and stored vectors
-        (dim,) float32."""
-        return self._backend.draw(n, modality, seed)
+    def sample(self, n: int, modality: Modality, seed: int = 0) -> SampledParts:
+        """Return up to n random parts of a modality: entry, part and vector, float32 (dim,)."""
+        return self._backend.sample_parts(n, modality, seed)
 
     def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
-        """The stored vector (dim,) of the picture of each of these entries that has one, by id."""
-        return self._backend.rows.image_vectors(dict.fromkeys(ids))
+        """Return the stored image vector (dim,) of each of `ids` that has one, by id."""
+        return self._backend.store.image_vectors(dict.fromkeys(ids))
 
     # search
 
@@ -274,13 +258,13 @@ class KnowledgeBase:
         where: Where = None,
         options: SearchOptions = DEFAULT_OPTIONS,
     ) -> list[Hit]:
-        """The k best entries for a text, a picture, both, or a vector (dim,); all where there are
-        fewer, best first.
+        """Return the k best entries for a text, an image, both, or a vector (dim,), best first.
 
-        `modality` says which parts are looked at. In a search over both the cosines with the other
-        modality than the query's are mapped to the scale of its own
-        (`ravlm.search.score_calibration`), so that texts don't always win; a bare vector is
-        compared as it is. `where`: the filter language."""
+        `modality` selects the parts to search. With "any", cosines with the other modality are
+        mapped to the scale of the query's own (`ravlm.search.score_calibration`), so that texts do
+        not always win; a bare vector is compared as it is. `where` is a filter, for example
+        `{"split": "train"}` or `"year >= 1990"`. If k exceeds the base, all entries are returned.
+        """
         query = {"text": text, "image": image, "vector": vector}
         return self.search_many([query], k, modality, where, options)[0]
 
@@ -292,33 +276,31 @@ class KnowledgeBase:
         where: Where = None,
         options: SearchOptions | Sequence[SearchOptions] = DEFAULT_OPTIONS,
     ) -> list[list[Hit]]:
-        """Return the hits of each query, a mapping with `text`, `image` (or both) or `vector`.
+        """Return the hits of each query, over one state of the base.
 
-        `options` holds for all queries, or is a sequence with one for each. All queries see the
-        same state of the base. Otherwise as `search`.
+        A query is a mapping with `text`, `image` (or both) or `vector`, as in `search`. `options`
+        may be a sequence with one for each query.
         """
         modalities, tree = check_search(k, modality), read_filter(where)
-        dim = self._backend.identity.dim
+        dim, results = self._backend.identity.dim, dict[int, list[Hit]]()
         batches = [
-            (rows, shared, read_queries(batch, shared, modalities, dim, lambda: self.encoder))
-            for rows, shared, batch in batches_by_options(queries, options)
+            (batch, encode_queries(batch.queries, batch.options, modalities, dim, self._guard.get))
+            for batch in batches_by_options(queries, options)
         ]
-        results: list[list[Hit]] = [[] for _ in queries]
-        with self._backend.viewing() as view:
-            for rows, shared, batch in batches:
-                rankings = Searching(view, modalities, shared).hits(batch, k, tree)
-                for row, hits in zip(rows, rankings, strict=True):
-                    results[row] = hits
-        return results
+        with self._backend.searcher() as searcher:
+            for batch, encoded in batches:
+                hits = SearchPipeline(searcher, modalities, batch.options).run(encoded, k, tree)
+                results.update(zip(batch.positions, hits, strict=True))
+        return [results[position] for position in range(len(queries))]
 
-    # upkeep
+    # maintenance
 
     def optimize(self) -> None:
-        """Bring the indexes up to date, on disk; returns when searches use them.
+        """Write the indexes to disk, and return when searches use them.
 
-        In a folder, vectors up to 30,000 of a modality are compared one by one. More get an index
-        of cells, with what a query spends set to a recall of 0.95 on the base's own vectors; `tune`
-        chooses otherwise."""
+        In a folder, up to 30,000 vectors of a modality are searched exactly. More get an inverted
+        file index (IVF) tuned to a recall of 0.95 on the base's own vectors; see `tune`.
+        """
         self._backend.optimize()
 
     def tune(
@@ -328,86 +310,91 @@ class KnowledgeBase:
         latency: float | None = None,
         progress: Callable[[Trial], None] | None = None,
     ) -> TuneReport:
-        """Measure the kinds of vector index on the base's own vectors, and keep the fastest that
-        does what is wished.
+        """Measure all kinds of vector index and keep the fastest that meets the requirements.
 
-        `recall`: share of the ten best that are found; `memory`: bytes for all vectors of the
-        modality with the most; `latency`: seconds a search (median). `progress` is called with each
-        kind that was measured. The choice stays for later `optimize`."""
-        return self._backend.tune(
-            Requirements(recall, memory, latency), progress or (lambda trial: None)
-        )
+        `recall` is recall@10; `memory` is bytes for all vectors of the larger modality; `latency`
+        is seconds per search (median). `progress` is called with each measurement. Later calls of
+        `optimize` use the selected kind.
+        """
+        requirements = Requirements(recall, memory, latency)
+        return self._backend.tune(requirements, progress or (lambda trial: None))
 
     def compact(self) -> None:
-        """Clear from the disk what was removed: rows, keywords, vectors, pictures that the base
-        kept."""
+        """Clear removed entries from disk: rows, keywords, vectors and embedded images."""
         self._backend.compact()
 
     def verify(self, sample: int = 16) -> VerifyReport:
-        """Prove the base: file, counts, checksums, index, pictures, and id -> row -> vector by
-        encoding `sample` entries again. Writes nothing."""
-        return self._backend.verify(lambda: self.encoder, sample)
+        """Check file, counts, checksums, indexes and images, and encode `sample` entries again.
+
+        Writes nothing.
+        """
+        return self._backend.verify(self._guard.get, sample)
 
     def reencode(
         self, encoder: Encoder | str | Path, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Let another encoder's vectors take the place of the present ones, all at once; goes on
-        where it stopped.
+        """Replace all vectors by those of another encoder, atomically; resumes if interrupted.
 
-        `progress` is called with the entries done and their number. Other handles must open the
-        base again."""
-        from ravlm.encoders.auto import DualEncoder
-
+        `progress` is called with the number of entries done and the total. Other handles must
+        reopen the base.
+        """
         new = DualEncoder.load(encoder) if isinstance(encoder, str | Path) else encoder
-        self._backend.reencode(new, canaries.encode(new), progress)
-        with self._lock:
-            self._encoder, self._proved = new, True
+        self._backend.reencode(new, encode_canaries(new), progress)
+        self._guard.trust(new)
 
     def export_to(
-        self, path: str | os.PathLike[str], form: Form = "files", shard: int = export.SHARD
+        self,
+        path: str | os.PathLike[str],
+        form: export.ExportForm = "files",
+        shard_size: int = export.SHARD_SIZE,
     ) -> ExportReport:
-        """Write all entries, pictures and vectors into the new folder `path`: as JSON lines and
-        picture files, or, with `form="webdataset"`, as tar files of `shard` entries each."""
-        return export.export(
-            self._backend.rows, self._backend.identity, Path(path).absolute(), form, shard
-        )
+        """Write all entries, images and vectors into the new folder `path`.
+
+        The form is JSON lines with image files, or with `form="webdataset"` tar files of
+        `shard_size` entries each.
+        """
+        target = Path(path).absolute()
+        backend = self._backend
+        return export.export(backend.store, backend.identity, target, form, shard_size)
 
     def import_from(self, path: str | os.PathLike[str]) -> AddReport:
-        """Add what `export_to` wrote; ids that are there are replaced. From a base of another
-        encoder it is encoded.
+        """Add what `export_to` wrote, replacing existing ids and copying images into the base.
 
-        Pictures are copied into the base. Raises InvalidInput for any other source, which `add`
-        takes."""
-        source = import_.Exported(Path(path).absolute())
-        if source.fingerprint == self._backend.identity.fingerprint:
-            added, updated = import_.imported(self._backend.rows, self._backend.identity, source)
+        An export of another encoder is encoded again. Raises InvalidInput for other sources; use
+        `add` for them.
+        """
+        source = import_.ExportFolder(Path(path).absolute())
+        identity = self._backend.identity
+        if source.fingerprint == identity.fingerprint:
+            added, updated = import_.import_rows(self._backend.store, identity, source)
             self.report = AddReport(added, updated)
             return self.report
-        if source.has_given:
+        if source.has_precomputed_vectors:
             raise Mismatch(
-                f'The export "{path}" has ready-made vectors of the encoder "{source.encoder}", and this base is of '
-                f'"{self._backend.identity.encoder}"; import it into a base of the former.'
+                f'The export "{path}" has precomputed vectors of the encoder "{source.encoder}", '
+                f'but this base uses "{identity.encoder}"; import it into a base of the former.'
             )
         return self.add(source.entries())
 
-    # the end
+    # closing
 
     def close(self) -> None:
-        """Give the files back. A closed base in a folder may be moved or copied."""
+        """Close the base. The folder of a closed base may be moved or copied."""
         self._backend.close()
 
     def discard(self) -> bool:
-        """Close the base, and take it back if `build` made it through this handle and it has no
-        entries; tells whether it was."""
-        return self._backend.take_back()
+        """Close the base and delete it if this handle created it and it is still empty.
+
+        Returns whether it was deleted.
+        """
+        return self._backend.discard()
 
     def __enter__(self) -> KnowledgeBase:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _id_list(ids: str | Iterable[str]) -> list[str]:
+    return [str(id_) for id_ in ([ids] if isinstance(ids, str) else ids)]

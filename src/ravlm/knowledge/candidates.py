@@ -19,9 +19,8 @@ class Ranking(NamedTuple):
 
     def take(self, rows: np.ndarray | slice) -> Ranking:
         """Return the candidates at these positions."""
-        if isinstance(rows, slice) and rows.start is None and rows.stop is not None:
-            if rows.stop >= len(self.parts):
-                return self
+        if isinstance(rows, slice) and rows.start is None and (rows.stop or 0) >= len(self.parts):
+            return self
         return Ranking(self.parts[rows], self.entries[rows], self.scores[rows])
 
 

@@ -1,6 +1,6 @@
-"""From entries to their parts: which pieces get a vector, and what keyword search finds them by.
+"""Encode entries into parts: which passages get a vector, and their terms for keyword search.
 
-Pictures come decoded. Knows neither where entries come from nor where rows go.
+Images arrive decoded. Knows neither sources nor stores.
 """
 
 from __future__ import annotations
@@ -16,134 +16,142 @@ from ravlm.data.parallel import batched
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.records import MODALITIES, Entry, Modality
+from ravlm.search.filters import Facet
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
 
 
-NEAR = 256
-"""Given vectors that are brought to length 1 at a time: they stay in the processor's cache."""
+NORMALIZE_BATCH = 256
+"""Precomputed vectors that are normalized at a time: they fit in the CPU cache."""
 
 
 @dataclass(slots=True)
-class Item:
-    """An entry on its way: what came, and what becomes of it."""
+class IngestItem:
+    """An entry on its way into the base: the input, and what is computed for it."""
 
     entry: Entry
-    place: str = ""
-    """Where in its source it stood."""
-    given: Mapping[Modality, np.ndarray] = field(default_factory=dict)
-    """Ready-made vectors (n, dim) of its source, of which its own is that at the row `at`."""
-    at: int = 0
-    stored: str | None = None
-    """The digest under which the id is stored."""
+    location: str = ""
+    """Location in its source."""
+    vectors: Mapping[Modality, np.ndarray] = field(default_factory=dict)
+    """Precomputed vectors (n, dim) of the source; the entry's own are those at `row`."""
+    row: int = 0
+    stored_digest: str | None = None
+    """Digest of the stored entry of this id; None if there is none."""
     texts: str = "[]"
+    """JSON list."""
     metadata: str = "{}"
-    """The entry's as JSON; `facets` what filters find it by."""
-    facets: Sequence[tuple[str, int, str | int | float]] = ()
-    refused: str = ""
+    """JSON object."""
+    facets: Sequence[Facet] = ()
+    error: str = ""
+    """Why the entry is rejected; empty if it is not."""
     unchanged: bool = False
     pixels: Image.Image | None = None
-    look: bytes | None = None
-    """What the picture looks like (see `duplicates`)."""
-    repeats: str = ""
-    """The id of the entry that has the same content."""
+    perceptual_hash: bytes | None = None
+    duplicate_of: str = ""
+    """Id of the entry with the same content."""
     image: str | None = None
     image_hash: str | None = None
-    picture: bytes | None = None
+    image_bytes: bytes | None = None
     digest: str = ""
     seconds: float = 0.0
     parts: list[PartRow] = field(default_factory=list)
 
-    def row(self) -> EntryRow:
-        """What the store takes."""
-        entry, parts = self.entry, tuple(self.parts)
+    def to_row(self) -> EntryRow:
+        """Return the row for the store."""
         return EntryRow(
-            entry.id, self.image, self.image_hash, self.texts, self.metadata, self.facets, self.digest, parts,
-            self.picture, self.look, self.stored is not None,
-        )  # fmt: skip
+            self.entry.id,
+            self.image,
+            self.image_hash,
+            self.texts,
+            self.metadata,
+            self.facets,
+            self.digest,
+            tuple(self.parts),
+            self.image_bytes,
+            self.perceptual_hash,
+            self.stored_digest is not None,
+        )
 
 
-class Piece(NamedTuple):
-    """What will be a part, but for its vector."""
+class PendingPart(NamedTuple):
+    """A part without its vector."""
 
-    item: Item
+    item: IngestItem
     modality: Modality
     position: int = 0
     passage: str | None = None
-    given: bool = False
+    precomputed: bool = False
     words: str | None = None
 
 
-def encode(items: Sequence[Item], encoder: Callable[[], Encoder]) -> None:
-    """Give every item its parts, or a reason to refuse it; the encoder is asked for only where it
-    is needed.
+def encode_items(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -> None:
+    """Fill the parts of every item, or its error.
 
-    All items have the same `given`.
+    All items have the same `vectors`. `encoder` is called only if something must be encoded.
     """
     for modality in MODALITIES:
-        texts = modality == "text"
-        for having in batched((item for item in items if modality in item.given), NEAR):
-            words = [index_words("\n".join(item.entry.texts)) if texts else None for item in having]
-            pieces = [
-                Piece(item, modality, 0, None, True, some)
-                for item, some in zip(having, words, strict=True)
-            ]
-            _give(pieces, having[0].given[modality][[item.at for item in having]])
-    _encode_pictures([item for item in items if item.pixels is not None], encoder)
-    _encode_texts([item for item in items if "text" not in item.given], encoder)
+        with_vectors = (item for item in items if modality in item.vectors)
+        for batch in batched(with_vectors, NORMALIZE_BATCH):
+            _add_precomputed(batch, modality)
+    _encode_images([item for item in items if item.pixels is not None], encoder)
+    _encode_texts([item for item in items if "text" not in item.vectors], encoder)
 
 
-def _encode_pictures(items: Sequence[Item], encoder: Callable[[], Encoder]) -> None:
-    if items:
-        vectors = encoder().encode_images(
-            [item.pixels for item in items if item.pixels is not None]
-        )
-        for item in items:
-            item.pixels = None
-        _give([Piece(item, "image") for item in items], vectors)
+def _add_precomputed(items: Sequence[IngestItem], modality: Modality) -> None:
+    """Add one part per item; a text vector stands for all texts of its entry."""
+    pending = []
+    for item in items:
+        words = index_words("\n".join(item.entry.texts)) if modality == "text" else None
+        pending.append(PendingPart(item, modality, precomputed=True, words=words))
+    rows = [item.row for item in items]
+    _add_parts(pending, items[0].vectors[modality][rows])
 
 
-def _encode_texts(items: Sequence[Item], encoder: Callable[[], Encoder]) -> None:
-    pieces: list[Piece] = []
-    read: list[str] = []
+def _encode_images(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -> None:
+    if not items:
+        return
+    images = [item.pixels for item in items if item.pixels is not None]
+    vectors = encoder().encode_images(images)
+    for item in items:
+        item.pixels = None
+    _add_parts([PendingPart(item, "image") for item in items], vectors)
+
+
+def _encode_texts(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -> None:
+    pending: list[PendingPart] = []
+    passages: list[str] = []
     for item in items:
         for position, text in enumerate(item.entry.texts):
-            if text.strip():
-                found = encoder().passages(text)
-                read += found
-                pieces += [
-                    Piece(
-                        item,
-                        "text",
-                        position,
-                        None if len(found) == 1 else piece,
-                        words=index_words(piece),
-                    )
-                    for piece in found
-                ]
-    if pieces:
-        place = {
-            text: at for at, text in enumerate(dict.fromkeys(read))
-        }  # many entries may share a text
-        _give(pieces, encoder().encode_texts(list(place))[[place[text] for text in read]])
+            if not text.strip():
+                continue
+            of_text = encoder().passages(text)
+            passages += of_text
+            for passage in of_text:
+                stored_passage = None if len(of_text) == 1 else passage
+                words = index_words(passage)
+                pending.append(PendingPart(item, "text", position, stored_passage, words=words))
+    if pending:
+        unique = {text: row for row, text in enumerate(dict.fromkeys(passages))}
+        vectors = encoder().encode_texts(list(unique))  # (unique, dim)
+        _add_parts(pending, vectors[[unique[text] for text in passages]])
 
 
-def _give(pieces: Sequence[Piece], vectors: np.ndarray) -> None:
-    """Give items these parts with their vectors (n, dim), brought to length 1 and half
-    precision."""
+def _add_parts(pending: Sequence[PendingPart], vectors: np.ndarray) -> None:
+    """Add the parts with their vectors (n, dim), normalized and stored in half precision."""
     vectors = np.asarray(vectors, np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    good = np.isfinite(lengths) & (lengths > 0)
-    halves = (vectors / np.where(good, lengths, 1)[:, None]).astype("<f2")
-    size, data = halves.itemsize * halves.shape[1], halves.tobytes()
-    fine = good.tolist()
-    for at, (item, modality, position, passage, given, words) in enumerate(pieces):
-        if fine[at]:
-            vector = data[at * size : (at + 1) * size]
-            item.parts.append(PartRow(modality, position, passage, vector, given, words))
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))  # (n,)
+    valid = np.isfinite(lengths) & (lengths > 0)
+    units = (vectors / np.where(valid, lengths, 1)[:, None]).astype("<f2")
+    data = units.tobytes()
+    size = units.itemsize * units.shape[1]
+    is_valid = valid.tolist()
+    for row, (item, modality, position, passage, precomputed, words) in enumerate(pending):
+        if is_valid[row]:
+            vector = data[row * size : (row + 1) * size]
+            item.parts.append(PartRow(modality, position, passage, vector, precomputed, words))
         else:
-            whose = "given" if given else "encoder's"
-            item.refused = (
-                f"Its {whose} {modality} vector has the length {lengths[at]}, and so no direction."
+            source = "precomputed" if precomputed else "encoded"
+            item.error = (
+                f"The {source} {modality} vector has length {lengths[row]}, so it has no direction."
             )

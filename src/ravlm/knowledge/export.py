@@ -1,12 +1,13 @@
-"""A base as plain files, or as WebDataset shards, with the vectors beside, so that nothing has to
-be encoded again.
+"""Export a base as plain files or WebDataset shards, with its vectors, so that nothing has to be
+encoded again.
 
-    entries.jsonl, pictures/   a row for each entry, as `read_entries` reads it too; copies named by
-    content; or else 00000.tar, 00001.tar ...   the same rows as JSON, each with its picture, as
-    `read_entries` and others read them parts.jsonl   a row for each part, in the order of
-    vectors.npy   float16 (parts, dim) manifest.json   encoder, fingerprint, dimensions
+    entries.jsonl, pictures/   one row per entry, readable by `read_entries`; images by content
+    00000.tar, 00001.tar ...   or: the same rows as JSON, each with its image (WebDataset)
+    parts.jsonl                one row per part, in the order of the vectors
+    vectors.npy                float16 (parts, dim)
+    manifest.json              encoder, fingerprint, dimensions
 
-Knows the store's rows; what reads it back is `importing`.
+`import_` reads it back. Knows the rows of a store.
 """
 
 from __future__ import annotations
@@ -29,62 +30,78 @@ from ravlm.data.formats.image_folder import image_suffixes
 from ravlm.data.images import is_address
 from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.files import atomic_write
-from ravlm.knowledge.backend import Rows
+from ravlm.knowledge.entry_store import EntryStore
 from ravlm.knowledge.images import FOLDER
 from ravlm.knowledge.records import EntryRow, Identity
 from ravlm.knowledge.reports import ExportReport
 
-Form = Literal["files", "webdataset"]
+ExportForm = Literal["files", "webdataset"]
 FORMAT = 1
-ENTRIES, PARTS, VECTORS, MANIFEST = "entries.jsonl", "parts.jsonl", "vectors.npy", "manifest.json"
-KEYS = ("id", "image", "text", "texts", "metadata")
+ENTRIES = "entries.jsonl"
+PARTS = "parts.jsonl"
+VECTORS = "vectors.npy"
+MANIFEST = "manifest.json"
+RESERVED_KEYS = ("id", "image", "text", "texts", "metadata")
 """Keys of a row that are not metadata."""
-SHARD = 10_000
-"""Entries in a shard."""
+SHARD_SIZE = 10_000
+"""Entries per tar file."""
 
 
 def export(
-    rows: Rows, identity: Identity, target: Path, form: Form = "files", shard: int = SHARD
+    store: EntryStore,
+    identity: Identity,
+    target: Path,
+    form: ExportForm = "files",
+    shard_size: int = SHARD_SIZE,
 ) -> ExportReport:
-    """Write the base to the folder `target`, whole or not at all. A picture that is gone is named
-    in the report."""
-    if form not in get_args(Form):
-        raise InvalidInput(
-            f'form is "{form}"; allowed: {", ".join(get_args(Form))}.{did_you_mean(form, get_args(Form))}'
-        )
-    if shard < 1:
-        raise InvalidInput(f"shard is {shard}; a number of entries from 1 on is needed.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidInput(f'"{target}" is there already; name a new folder to export to.')
+    """Write the base to the new folder `target`, completely or not at all.
+
+    Images that no longer exist are listed in the report. Raises InvalidInput if the folder is not
+    empty or an option is not allowed.
+    """
+    _check_options(target, form, shard_size)
+    num_entries = 0
+    missing: list[str] = []
     with atomic_write(target) as folder, ExitStack() as files:
         folder.mkdir(parents=True)
-        entries: _Entries = (
-            _Files(folder, files) if form == "files" else _Shards(folder, files, shard)
-        )
-        parts = _Parts(folder, files, identity.dim)
-        count = 0
-        missing: list[str] = []
-        for row in rows.rows():
+        entries: _EntryWriter
+        if form == "files":
+            entries = _FileWriter(folder, files)
+        else:
+            entries = _ShardWriter(folder, files, shard_size)
+        parts = _PartWriter(folder, files, identity.dim)
+        for row in store.rows():
             if not entries.write(row):
                 missing.append(str(row.image))
             parts.write(row)
-            count += 1
+            num_entries += 1
         parts.finish()
         manifest = {"format": FORMAT, "form": form, "parts": parts.count, **asdict(identity)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    return ExportReport(count, parts.count, tuple(missing))
+    return ExportReport(num_entries, parts.count, tuple(missing))
 
 
-class _Entries(ABC):
-    """Where entries with their pictures go."""
+def _check_options(target: Path, form: str, shard_size: int) -> None:
+    if form not in get_args(ExportForm):
+        allowed = ", ".join(get_args(ExportForm))
+        hint = did_you_mean(form, get_args(ExportForm))
+        raise InvalidInput(f'form is "{form}"; allowed: {allowed}.{hint}')
+    if shard_size < 1:
+        raise InvalidInput(f"shard is {shard_size}; give a number of entries, at least 1.")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InvalidInput(f'"{target}" exists already; name a new folder for the export.')
+
+
+class _EntryWriter(ABC):
+    """Writes entries with their images."""
 
     @abstractmethod
     def write(self, row: EntryRow) -> bool:
-        """Write an entry; whether its picture, if it has one in a file, could be copied."""
+        """Write an entry. Return False if its image file no longer exists."""
 
 
-class _Files(_Entries):
-    """Rows of JSON, and a folder of pictures."""
+class _FileWriter(_EntryWriter):
+    """Writes JSON lines and a folder of images."""
 
     def __init__(self, folder: Path, files: ExitStack) -> None:
         self.folder = folder
@@ -92,8 +109,9 @@ class _Files(_Entries):
         self.lines = files.enter_context(open(folder / ENTRIES, "w", encoding="utf-8"))  # noqa: SIM115
 
     def write(self, row: EntryRow) -> bool:
-        """Write an entry; whether its picture, if it has one in a file, could be copied."""
-        image, copied = row.image, True
+        """Write an entry. Return False if its image file no longer exists."""
+        image = row.image
+        is_copied = True
         if image is not None and not is_address(image):
             name = row.image_hash or hashlib.sha256(image.encode()).hexdigest()
             target = self.folder / FOLDER / f"{name}{Path(image).suffix.lower()}"
@@ -102,41 +120,40 @@ class _Files(_Entries):
                     shutil.copyfile(image, target)
                 image = f"{FOLDER}/{target.name}"
             except OSError:
-                copied = False
-        self.lines.write(json.dumps(_values(row, image), ensure_ascii=False) + "\n")
-        return copied
+                is_copied = False
+        self.lines.write(json.dumps(_source_row(row, image), ensure_ascii=False) + "\n")
+        return is_copied
 
 
-class _Shards(_Entries):
-    """Tar files of `shard` entries each."""
+class _ShardWriter(_EntryWriter):
+    """Writes tar files of `shard_size` entries each."""
 
-    def __init__(self, folder: Path, files: ExitStack, shard: int) -> None:
-        self.folder, self.shard, self.count = folder, shard, 0
-        self.open = files.enter_context(ExitStack())
-        self._next()
+    def __init__(self, folder: Path, files: ExitStack, shard_size: int) -> None:
+        self.folder = folder
+        self.shard_size = shard_size
+        self.count = 0
+        self.current = files.enter_context(ExitStack())
+        self._start_shard()
 
     def write(self, row: EntryRow) -> bool:
-        if self.count and self.count % self.shard == 0:
-            self._next()
-        key, image, picture = f"{self.count:09}", row.image, None
-        if image is not None and not is_address(image):
-            try:
-                picture, image = Path(image).read_bytes(), None
-            except OSError:
-                picture = None
-        self._add(f"{key}.json", json.dumps(_values(row, image), ensure_ascii=False).encode())
-        if picture is not None:
-            suffix = Path(
-                str(row.image)
-            ).suffix.lower()  # readers take a file for a picture by it, and look inside
-            self._add(f"{key}{suffix if suffix in image_suffixes() else '.jpg'}", picture)
+        """Write an entry. Return False if its image file no longer exists."""
+        if self.count and self.count % self.shard_size == 0:
+            self._start_shard()
+        key = f"{self.count:09}"
         self.count += 1
+        data = _read_file(row.image)
+        image = row.image if data is None else None  # an image in the shard needs no reference
+        self._add(f"{key}.json", json.dumps(_source_row(row, image), ensure_ascii=False).encode())
+        if data is not None:
+            # readers recognize an image by its suffix, then by its content
+            suffix = Path(str(row.image)).suffix.lower()
+            self._add(f"{key}{suffix if suffix in image_suffixes() else '.jpg'}", data)
         return image is None or is_address(image)
 
-    def _next(self) -> None:
-        self.open.close()
-        name = self.folder / f"{self.count // self.shard:05}.tar"
-        self.tar = self.open.enter_context(tarfile.open(name, "w"))  # noqa: SIM115
+    def _start_shard(self) -> None:
+        self.current.close()
+        name = self.folder / f"{self.count // self.shard_size:05}.tar"
+        self.tar = self.current.enter_context(tarfile.open(name, "w"))  # noqa: SIM115
 
     def _add(self, name: str, content: bytes) -> None:
         member = tarfile.TarInfo(name)
@@ -144,47 +161,65 @@ class _Shards(_Entries):
         self.tar.addfile(member, io.BytesIO(content))
 
 
-class _Parts:
-    """Rows of JSON for the parts, and a file of their vectors, whose header is written when their
-    number is known."""
+def _read_file(image: str | None) -> bytes | None:
+    if image is None or is_address(image):
+        return None
+    try:
+        return Path(image).read_bytes()
+    except OSError:
+        return None
+
+
+class _PartWriter:
+    """Writes JSON lines for the parts and a .npy file of vectors.
+
+    The header of the .npy file is rewritten when the number of vectors is known.
+    """
 
     def __init__(self, folder: Path, files: ExitStack, dim: int) -> None:
-        self.dim, self.count = dim, 0
+        self.dim = dim
+        self.count = 0
         self.lines = files.enter_context(open(folder / PARTS, "w", encoding="utf-8"))  # noqa: SIM115
         self.vectors = files.enter_context(open(folder / VECTORS, "wb"))  # noqa: SIM115
-        self._header()
+        self._write_header()
 
     def write(self, row: EntryRow) -> None:
-        """The parts of an entry."""
+        """Write the parts of an entry."""
         for part in row.parts:
             self.vectors.write(part.vector)
             values = {
-                "entry": row.id, "modality": part.modality, "position": part.position, "passage": part.passage,
-                "given": part.precomputed, "checksum": zlib.crc32(part.vector),
-            }  # fmt: skip
+                "entry": row.id,
+                "modality": part.modality,
+                "position": part.position,
+                "passage": part.passage,
+                "given": part.precomputed,
+                "checksum": zlib.crc32(part.vector),
+            }
             self.lines.write(json.dumps(values, ensure_ascii=False) + "\n")
         self.count += len(row.parts)
 
     def finish(self) -> None:
-        """Tell how many there are."""
+        """Write the final number of vectors into the header."""
         self.vectors.seek(0)
-        self._header()
+        self._write_header()
 
-    def _header(self) -> None:
-        """Numpy leaves room in it for any number of rows."""
+    def _write_header(self) -> None:
+        """Write the header; NumPy pads it so that any number of rows fits."""
         shape = (self.count, self.dim)
-        np.lib.format.write_array_header_1_0(
-            self.vectors, {"descr": "<f2", "fortran_order": False, "shape": shape}
-        )
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.vectors, header)
 
 
-def _values(row: EntryRow, image: str | None) -> dict[str, Any]:
-    """An entry as a row of a source. Its other keys are metadata; where one has the name of a key
-    of its own, all go under one."""
-    values = (
-        {"id": row.id}
-        | ({"image": image} if image is not None else {})
-        | {"texts": json.loads(row.texts)}
-    )
+def _source_row(row: EntryRow, image: str | None) -> dict[str, Any]:
+    """Return an entry as a row of a source.
+
+    Metadata become keys of the row; if one has a reserved name, all go under "metadata".
+    """
+    values: dict[str, Any] = {"id": row.id}
+    if image is not None:
+        values["image"] = image
+    values["texts"] = json.loads(row.texts)
     metadata = json.loads(row.metadata)
-    return values | ({"metadata": metadata} if metadata.keys() & set(KEYS) else metadata)
+    if metadata.keys() & set(RESERVED_KEYS):
+        return values | {"metadata": metadata}
+    return values | metadata

@@ -1,20 +1,25 @@
-"""Pictures of a base: where it finds one again, and how one is opened for the encoder. Knows no
-store."""
+"""Images of a base: where they are stored, and how they are opened for the encoder.
+
+Knows no store.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
 from ravlm.data.images import image_bytes, is_address, load_image
 from ravlm.encoders.base import Encoder
+from ravlm.files import atomic_write
+from ravlm.knowledge.records import EntryRow
 from ravlm.records import ImageSource
 
 FOLDER = "pictures"
-"""Within the base: pictures that came as bytes, named by their content."""
+"""Folder within the base for images that came as bytes, named by their content."""
 _SUFFIXES = {
     b"\xff\xd8\xff": ".jpg",
     b"\x89PNG": ".png",
@@ -25,34 +30,49 @@ _SUFFIXES = {
 
 
 @dataclass(frozen=True)
-class Located:
-    """A picture that was read: `image` is what the store keeps, an absolute path, an address or a
-    path in the base."""
+class LocatedImage:
+    """An image that was read, and the reference under which the store finds it again."""
 
-    image: str
+    reference: str
+    """Absolute path, address, or path within the base."""
     hash: str
-    """SHA-256 of the encoded picture."""
+    """SHA-256 of the encoded image."""
     data: bytes
-    keep: bool
-    """Whether `data` must be written into the base, as it came without a place of its own."""
+    embedded: bool
+    """Whether `data` must be written into the base because it has no file of its own."""
 
 
-def opened(source: ImageSource, encoder: Encoder) -> Image.Image:
-    """A picture decoded and shrunk to what `encoder` looks at, so that a batch of large ones fits
-    into memory.
+def open_image(source: ImageSource, encoder: Encoder) -> Image.Image:
+    """Decode an image and shrink it to the encoder's input size, so that a batch fits in memory.
 
     Raises NotFound or BrokenData.
     """
     return encoder.prepare(load_image(source, edge=encoder.image_size))
 
 
-def locate(source: ImageSource) -> Located:
-    """Read a picture and say where it is. Raises NotFound or BrokenData."""
+def locate_image(source: ImageSource) -> LocatedImage:
+    """Read an image and return where the store finds it. Raises NotFound or BrokenData."""
     data = image_bytes(source)
-    hash_ = hashlib.sha256(data).hexdigest()
+    sha256 = hashlib.sha256(data).hexdigest()
     if isinstance(source, str | os.PathLike):
-        return Located(
-            str(source) if is_address(source) else os.path.abspath(source), hash_, data, keep=False
-        )
-    suffix = next((suffix for start, suffix in _SUFFIXES.items() if data.startswith(start)), "")
-    return Located(f"{FOLDER}/{hash_[:2]}/{hash_}{suffix}", hash_, data, keep=True)
+        reference = str(source) if is_address(source) else os.path.abspath(source)
+        return LocatedImage(reference, sha256, data, embedded=False)
+    suffix = next((suffix for magic, suffix in _SUFFIXES.items() if data.startswith(magic)), "")
+    return LocatedImage(f"{FOLDER}/{sha256[:2]}/{sha256}{suffix}", sha256, data, embedded=True)
+
+
+def save_image(row: EntryRow, folder: Path) -> None:
+    """Write the image bytes of a row, if it has any, into the folder of the base."""
+    if row.image_bytes is None:
+        return
+    path = folder / str(row.image)
+    if not path.is_file():
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(row.image_bytes)
+
+
+def resolve_image(image: str | None, folder: Path) -> str | None:
+    """Return a stored reference as a path or address that can be opened."""
+    if image is None or is_address(image) or os.path.isabs(image):
+        return image
+    return str(folder / image)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,33 @@ def check_search(k: int, modality: str) -> tuple[Modality, ...]:
             return (name,)
     hint = did_you_mean(modality, ("any", *MODALITIES))
     raise InvalidInput(f'modality is "{modality}"; allowed: any, image, text.{hint}')
+
+
+class QueryBatch(NamedTuple):
+    """The queries that share their options, with their positions."""
+
+    positions: Sequence[int]
+    queries: Sequence[Mapping[str, Any]]
+    options: SearchOptions
+
+
+def batches_by_options(
+    queries: Sequence[Mapping[str, Any]], options: SearchOptions | Sequence[SearchOptions]
+) -> list[QueryBatch]:
+    """Group queries by their options: one for all, or one for each query."""
+    if isinstance(options, SearchOptions):
+        return [QueryBatch(range(len(queries)), queries, options)]
+    if len(options) != len(queries):
+        raise InvalidInput(
+            f"There are {len(queries)} queries and {len(options)} options; give one for each query."
+        )
+    groups: dict[int, list[int]] = {}
+    for position, shared in enumerate(options):
+        groups.setdefault(id(shared), []).append(position)
+    return [
+        QueryBatch(positions, [queries[i] for i in positions], options[positions[0]])
+        for positions in groups.values()
+    ]
 
 
 def encode_queries(

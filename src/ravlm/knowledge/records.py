@@ -13,7 +13,7 @@ from ravlm.records import Entry, Modality, Part
 from ravlm.search.filters import Facet
 
 if TYPE_CHECKING:
-    from ravlm.encoders.base import DualEncoder
+    from ravlm.encoders.base import Encoder
 
 MODALITY_CODES: dict[Modality, int] = {"image": 0, "text": 1}
 """How a modality is written in a store."""
@@ -31,20 +31,18 @@ class Identity:
     fingerprint: str
     dim: int
 
-    def with_encoder(self, encoder: DualEncoder) -> Identity:
+    def with_encoder(self, encoder: Encoder) -> Identity:
         """Return the identity of the same base with the vectors of another encoder."""
         return Identity(self.base, encoder.name, encoder.fingerprint, encoder.dim)
 
 
 class StoreState(NamedTuple):
-    """State of a store: its last change and its identity.
-
-    `purged` is the change up to which the list of removed parts was cleared.
-    """
+    """State of a store: its last committed change and its identity."""
 
     change: int
-    purged: int
     identity: Identity
+    purged: int = 0
+    """Change up to which the list of removed parts was cleared."""
 
 
 class PartRow(NamedTuple):

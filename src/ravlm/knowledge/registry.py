@@ -1,4 +1,4 @@
-"""Which back end keeps a base: an address of Milvus, or else a folder. Knows no more of them."""
+"""The backends by address scheme. To add one, add a line here."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from ravlm.data.images import is_address
 from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.knowledge.backend import Backend
 from ravlm.knowledge.local.backend import LocalBackend
+from ravlm.knowledge.milvus.backend import MilvusBackend
 
 if TYPE_CHECKING:
     import os
 
-SCHEMES = ("milvus", "milvuss", "milvus-lite")
+BACKENDS: dict[str, type[Backend]] = {
+    "milvus": MilvusBackend,
+    "milvuss": MilvusBackend,
+    "milvus-lite": MilvusBackend,
+}
+"""By the scheme of an address; a path without a scheme is a folder."""
 
 
-def backend_of(path: str | os.PathLike[str]) -> type[Backend]:
-    """What opens and makes the base at `path`. Raises InvalidInput for an address of another
-    kind."""
+def backend_for(path: str | os.PathLike[str]) -> type[Backend]:
+    """Return the backend for a path. Raises InvalidInput for an address of an unknown scheme."""
     if not is_address(path):
         return LocalBackend
     scheme = str(path).partition(":")[0].lower()
-    if scheme not in SCHEMES:
+    if scheme not in BACKENDS:
         raise InvalidInput(
-            f'"{path}" is an address of the kind "{scheme}"; a knowledge base lies in a folder or at an address as '
-            f"milvus://host:19530/name or milvus-lite://file.db/name.{did_you_mean(scheme, SCHEMES)}"
+            f'"{path}" has the unknown scheme "{scheme}"; a knowledge base is a folder or an '
+            "address such as milvus://host:19530/name or milvus-lite://file.db/name."
+            f"{did_you_mean(scheme, BACKENDS)}"
         )
-    from ravlm.knowledge.milvus.backend import MilvusBackend
-
-    return MilvusBackend
+    return BACKENDS[scheme]

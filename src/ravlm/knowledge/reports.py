@@ -1,5 +1,4 @@
-"""What the knowledge base tells about its work: small frozen records. Knows nothing of how it was
-done."""
+"""Reports of the knowledge base: small frozen records. Knows nothing of how the work is done."""
 
 from __future__ import annotations
 
@@ -15,132 +14,134 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AddReport:
-    """What `add` did. `quarantined`: everything of the source that was refused, by its reader or by
-    the base."""
+    """Result of `build` or `add`."""
 
     added: int = 0
     updated: int = 0
     unchanged: int = 0
-    """Stored already with the same content, and not encoded again."""
+    """Entries stored already with the same content; they were not encoded again."""
     quarantined: tuple[Quarantined, ...] = ()
+    """Everything that was rejected, by the reader of the source or by the base."""
     duplicates: tuple[tuple[str, str], ...] = ()
-    """With `deduplicate`: (id, id of the entry with the same content) of each that was left out."""
+    """With `deduplicate`: (skipped id, id of the entry with the same content)."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """`decode` (summed over threads that work ahead of the encoder), `encode`, `store`, and `total`
-    by the clock."""
+    """`decode` (summed over threads), `encode`, `store`, and `total` (wall-clock)."""
 
     def __str__(self) -> str:
         counts = {"added": self.added, "updated": self.updated, "unchanged": self.unchanged}
         if self.duplicates:
-            counts["left out as duplicates"] = len(self.duplicates)
-        return (
-            ", ".join(f"{n:,} {what}" for what, n in counts.items())
-            + f", {len(self.quarantined):,} in quarantine"
-        )
+            counts["skipped as duplicates"] = len(self.duplicates)
+        parts = [f"{count:,} {label}" for label, count in counts.items()]
+        return ", ".join([*parts, f"{len(self.quarantined):,} in quarantine"])
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some of a base's entries. `next` leads to those after them; empty where there are none."""
+    """A page of a base's entries."""
 
     entries: tuple[Entry, ...]
     next: str = ""
+    """Mark of the next page; empty after the last page."""
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a base is: sizes, encoder, state."""
+    """Size, encoder and state of a base."""
 
     path: str
-    """Its folder or address."""
+    """Folder or address."""
     entries: int
     parts: Mapping[str, int]
-    """Number of parts by modality."""
+    """Number of parts per modality."""
     encoder: str
     fingerprint: str
     dim: int
     format: int
     change: int
-    """The number of the last committed change."""
+    """Number of the last committed change."""
     indexed_change: int
-    """The change that the index on disk covers; what is newer is searched beside it. 0: there is
-    none."""
+    """Last change covered by the index on disk; newer rows are searched exactly. 0 for no index."""
     bytes: int | None
-    """Size of the folder; None for a server, which does not tell."""
+    """Size of the folder; None if the backend cannot tell."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How one kind of index did on a base's own vectors. Seconds: of one search, median and 99th
-    percentile."""
+    """Measurement of one kind of index on the base's own vectors."""
 
     kind: str
     settings: Mapping[str, int]
     recall: float
-    """Share of the ten best that it finds."""
+    """Recall@10 against exact search."""
     per_second: float
-    """Searches a second that come together."""
+    """Queries per second in batches."""
     p50: float
+    """Median seconds of a single search."""
     p99: float
     row_bytes: float
-    """Memory for each vector."""
+    """Memory per vector."""
     build_seconds: float
 
 
 @dataclass(frozen=True)
 class TuneReport:
-    """What `tune` measured. `met`: whether the one that was kept does all that was wished."""
+    """Result of `tune`."""
 
     trials: tuple[Trial, ...]
-    kept: Trial
-    met: bool
+    selected: Trial
+    meets_requirements: bool
     rows: int
-    """Vectors that were measured: those of the modality with the most."""
+    """Number of vectors measured, those of the larger modality."""
 
     def __str__(self) -> str:
         lines = [
-            f"{'':2}{'index':<8}{'recall':>7}{'a second':>10}{'p50 ms':>8}{'p99 ms':>8}{'bytes':>7}{'built s':>9}"
+            f"{'':2}{'index':<8}{'recall':>7}{'queries/s':>11}{'p50 ms':>8}{'p99 ms':>8}"
+            f"{'bytes':>7}{'build s':>9}"
         ]
-        for trial in self.trials:
-            mark = "*" if trial == self.kept else ""
-            settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
-            lines.append(
-                f"{mark:2}{trial.kind:<8}{trial.recall:>7.3f}{trial.per_second:>10,.0f}{1e3 * trial.p50:>8.2f}"
-                f"{1e3 * trial.p99:>8.2f}{trial.row_bytes:>7.0f}{trial.build_seconds:>9.1f}  {settings}".rstrip()
-            )
-        wish = (
-            "does all that was wished"
-            if self.met
-            else "none does all that was wished, this comes nearest"
+        lines += [_trial_line(trial, trial == self.selected) for trial in self.trials]
+        verdict = (
+            "meets all requirements"
+            if self.meets_requirements
+            else "closest; no index meets all requirements"
         )
-        return "\n".join([*lines, f"* kept for {self.rows:,} vectors: {wish}."])
+        return "\n".join([*lines, f"* selected for {self.rows:,} vectors: {verdict}."])
+
+
+def _trial_line(trial: Trial, is_selected: bool) -> str:
+    mark = "*" if is_selected else ""
+    settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
+    return (
+        f"{mark:2}{trial.kind:<8}{trial.recall:>7.3f}{trial.per_second:>11,.0f}"
+        f"{1e3 * trial.p50:>8.2f}{1e3 * trial.p99:>8.2f}{trial.row_bytes:>7.0f}"
+        f"{trial.build_seconds:>9.1f}  {settings}"
+    ).rstrip()
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found. `findings`: a sentence for each fault; `checked`: how many of what were
-    looked at."""
+    """Result of `verify`."""
 
     findings: tuple[str, ...] = ()
+    """One sentence per fault."""
     checked: Mapping[str, int] = field(default_factory=dict)
+    """How many items of each kind were checked."""
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no faults."""
         return not self.findings
 
     def __str__(self) -> str:
-        looked = ", ".join(f"{count:,} {what}" for what, count in self.checked.items())
-        return "\n".join(
-            [("Sound: " if self.sound else "Not sound: ") + looked + " checked.", *self.findings]
-        )
+        verdict = "Sound" if self.sound else "Not sound"
+        counts = ", ".join(f"{count:,} {label}" for label, count in self.checked.items())
+        return "\n".join([f"{verdict}: {counts} checked.", *self.findings])
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What `export_to` wrote. `missing`: pictures that are gone; their entries were written with
-    the path they had."""
+    """Result of `export_to`."""
 
     entries: int
     parts: int
     missing: tuple[str, ...] = ()
+    """Images that no longer exist; their entries were exported with the original path."""

@@ -1,7 +1,6 @@
-"""From queries to hits: candidates of the indexes, brought to one scale, fused, reranked, thinned
-out, and read.
+"""The search pipeline: candidates, put on one scale, fused, reranked, thinned out and read.
 
-Each search sees one state of the store. Knows no encoder: queries come as vectors and words.
+Each search sees one state of the base. Knows no encoder: queries come as vectors and texts.
 """
 
 from __future__ import annotations
@@ -12,241 +11,289 @@ from itertools import islice
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.knowledge.backend import Candidates, Limit, View
-from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, best_part_per_entry, merge_rankings
-from ravlm.knowledge.queries import Query
+from ravlm.knowledge.candidates import (
+    EMPTY_RANKING,
+    Candidates,
+    Ranking,
+    best_part_per_entry,
+    merge_rankings,
+)
+from ravlm.knowledge.queries import EncodedQuery
+from ravlm.knowledge.searcher import Searcher, Selector
 from ravlm.records import Hit, Modality
 from ravlm.runtime import gc_paused
 from ravlm.search.filters import AllOf, Compare, Filter, Not
 from ravlm.search.options import SearchOptions
 from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks
-from ravlm.search.rerank import RerankQuery, Rerank, rerank_scores
-from ravlm.search.score_calibration import CosineStats, cosine_stats, combine_queries, rescale, interleave
+from ravlm.search.rerank import Rerank, RerankQuery, rerank_scores
+from ravlm.search.score_calibration import (
+    CosineStats,
+    combine_queries,
+    cosine_stats,
+    interleave,
+    rescale,
+)
 
-LEAST_CANDIDATES = 32
+MIN_CANDIDATES = 32
+WIDENING = 4
+"""Factor by which more candidates are fetched if there were too few hits."""
 
 
-class Searching:
+class SearchPipeline:
     """One search over one state of a base."""
 
-    def __init__(self, view: View, modalities: Sequence[Modality], options: SearchOptions) -> None:
-        self.view, self.options = view, options
-        self.modalities = [modality for modality in modalities if modality in view.modalities]
+    def __init__(
+        self, searcher: Searcher, modalities: Sequence[Modality], options: SearchOptions
+    ) -> None:
+        self.searcher = searcher
+        self.options = options
+        self.modalities = [name for name in modalities if name in searcher.modalities]
 
-    def hits(self, queries: Sequence[Query], k: int, where: Filter | None) -> list[list[Hit]]:
-        """The hits of each query. Candidates are looked for until k are found or there are no
-        more."""
+    def run(self, queries: Sequence[EncodedQuery], k: int, where: Filter | None) -> list[list[Hit]]:
+        """Return up to k hits per query. Fetches more candidates until there are k hits."""
         if not self.modalities or not queries:
             return [[] for _ in queries]
-        limit = self._limit(where)
-        found, wanted = [EMPTY_RANKING] * len(queries), k + self.options.offset
-        own = [limit] * len(queries)
-        if self.options.near_duplicate is not None:
-            own = [self._without_duplicates(query, limit) for query in queries]
-        open_, n = list(range(len(queries))), self._candidates_wanted(wanted)
-        while open_:
-            rankings = self._candidates([queries[at] for at in open_], n, [own[at] for at in open_])
+        k += self.options.offset
+        selectors = self._selectors(queries, where)
+        rankings = [EMPTY_RANKING] * len(queries)
+        unfinished = list(range(len(queries)))
+        n = self._num_candidates(k)
+        while unfinished:
+            candidates = self._candidates(
+                [queries[row] for row in unfinished], n, [selectors[row] for row in unfinished]
+            )
             short = []
-            for at, candidates in zip(open_, rankings, strict=True):
-                found[at] = self._chosen(queries[at], candidates.ranking, wanted)
-                if len(found[at].parts) < wanted and not self._nothing_more(candidates, wanted):
-                    short.append(at)
-            if short and self.view.most is not None and n >= self.view.most:
-                raise InvalidInput(
-                    f"The server gives {self.view.most:,} candidates a search at most, and {wanted:,} hits are wanted "
-                    f"of them, of which {len(found[short[0]].parts):,} were found; ask for fewer hits, or filter."
-                )
-            open_ = short
-            n *= 4
+            for row, of_query in zip(unfinished, candidates, strict=True):
+                rankings[row] = self._select_hits(queries[row], of_query.ranking, k)
+                if len(rankings[row].parts) < k and not self._is_final(of_query, k):
+                    short.append(row)
+            self._check_limit(n, k, [rankings[row] for row in short])
+            unfinished = short
+            n *= WIDENING
         if self.options.offset:
-            found = [ranking.take(slice(self.options.offset, None)) for ranking in found]
-        return self._read(found)
+            rankings = [ranking.take(slice(self.options.offset, None)) for ranking in rankings]
+        return self._read_hits(rankings)
 
-    def _nothing_more(self, candidates: Candidates, wanted: int) -> bool:
-        """Whether more candidates could not give more hits."""
+    def _is_final(self, candidates: Candidates, k: int) -> bool:
+        """Return whether more candidates could not give more hits."""
         options, scores = self.options, candidates.ranking.scores
         if candidates.exhausted:
             return True
         if options.rerank is not None:
-            return len(scores) >= wanted * options.overfetch
-        below = (
-            options.min_score is not None
-            and len(scores) > 0
-            and bool(scores[-1] < options.min_score)
-        )
-        return below and options.method != "hybrid"  # whose ranks may yet add up
+            return len(scores) >= k * options.overfetch
+        if options.min_score is None or not len(scores):
+            return False
+        is_below = bool(scores[-1] < options.min_score)
+        return is_below and options.method != "hybrid"  # hybrid ranks may still add up
 
-    def _candidates_wanted(self, wanted: int) -> int:
-        """Parts to ask an index for: as many as are wanted, where nothing can thin them out."""
+    def _check_limit(self, n: int, k: int, short: Sequence[Ranking]) -> None:
+        """Raise InvalidInput if some query is short of hits and no more candidates are allowed."""
+        limit = self.searcher.max_candidates
+        if short and limit is not None and n >= limit:
+            raise InvalidInput(
+                f"The search needs {k:,} hits, but the server returns at most {limit:,} candidates "
+                f"and only {len(short[0].parts):,} of them are hits; ask for fewer hits, or filter."
+            )
+
+    def _num_candidates(self, k: int) -> int:
+        """Return how many parts to fetch: exactly k if nothing can thin them out."""
         options = self.options
-        plain = (
-            options.method == "dense"
-            and not options.diversity
-            and not options.group_by
-            and not options.rerank
+        is_plain = options.method == "dense" and not (
+            options.diversity or options.group_by or options.rerank
         )
-        if plain and len(self.modalities) == 1 and self.view.one_each(self.modalities[0]):
-            return wanted
-        return max(LEAST_CANDIDATES, wanted * options.overfetch)
+        if is_plain and self._has_one_part_per_entry():
+            return k
+        return max(MIN_CANDIDATES, k * options.overfetch)
 
-    # which entries may be found
+    def _has_one_part_per_entry(self) -> bool:
+        return len(self.modalities) == 1 and self.searcher.one_part_per_entry(self.modalities[0])
 
-    def _limit(self, where: Filter | None) -> Limit:
-        """Which entries may be found by any query."""
+    # selectors: which entries may be returned
+
+    def _selectors(self, queries: Sequence[EncodedQuery], where: Filter | None) -> list[Selector]:
+        """Return the selector of each query; without `near_duplicate` all share one object."""
         options = self.options
         if options.exclude_groups:
-            others = Not(Compare("group", "in", options.exclude_groups))
-            where = others if where is None else AllOf((where, others))
-        return self.view.limit(where, options.exclude_ids)
+            not_excluded = Not(Compare("group", "in", options.exclude_groups))
+            where = not_excluded if where is None else AllOf((where, not_excluded))
+        shared = self.searcher.select(where, options.exclude_ids)
+        if options.near_duplicate is None:
+            return [shared] * len(queries)
+        return [
+            self._without_near_duplicates(query, shared, options.near_duplicate)
+            for query in queries
+        ]
 
-    def _without_duplicates(self, query: Query, limit: Limit) -> Limit:
-        """Leave out entries with a part that is nearly the query itself."""
-        least = self.options.near_duplicate
-        if least is None or not query.vectors:
-            return limit
-        near = [np.zeros(0, np.int64)]
+    def _without_near_duplicates(
+        self, query: EncodedQuery, selector: Selector, min_cosine: float
+    ) -> Selector:
+        """Exclude entries with a part that is nearly identical to the query."""
+        if not query.vectors:
+            return selector
+        duplicates = [np.zeros(0, np.int64)]
         for source, vector in query.vectors.items():
-            for modality in self.view.modalities:
+            for modality in self.searcher.modalities:
                 if source in ("vector", modality):
-                    near.append(self._near(modality, vector, least))
-        return self.view.narrowed(limit, np.concatenate(near))
+                    duplicates.append(self._entries_within(modality, vector, min_cosine))
+        return self.searcher.exclude(selector, np.concatenate(duplicates))
 
-    def _near(self, modality: Modality, vector: np.ndarray, least: float) -> np.ndarray:
-        """The entries with a part of that modality whose cosine is `least` or more."""
-        n = LEAST_CANDIDATES
+    def _entries_within(
+        self, modality: Modality, vector: np.ndarray, min_cosine: float
+    ) -> np.ndarray:
+        """Return the entries with a part whose cosine is at least `min_cosine`."""
+        n = MIN_CANDIDATES
         while True:
-            (found,) = self.view.nearest(modality, vector[None], n, None)
-            ranking = found.ranking
-            if found.exhausted or not len(ranking.scores) or ranking.scores[-1] < least:
-                return ranking.entries[ranking.scores >= least]
-            n *= 4
+            (candidates,) = self.searcher.nearest(modality, vector[None], n, None)
+            ranking = candidates.ranking
+            is_complete = candidates.exhausted or not len(ranking.scores)
+            if is_complete or ranking.scores[-1] < min_cosine:
+                return ranking.entries[ranking.scores >= min_cosine]
+            n *= WIDENING
 
-    # candidates: one ranking of entries for each query
+    # candidates: one ranking of entries per query
 
     def _candidates(
-        self, queries: Sequence[Query], n: int, limits: Sequence[Limit]
+        self, queries: Sequence[EncodedQuery], n: int, selectors: Sequence[Selector]
     ) -> list[Candidates]:
         if self.options.method == "keyword":
-            return [
-                self.view.worded(query.text, n, limit)
-                for query, limit in zip(queries, limits, strict=True)
-            ]
-        dense = self._dense(queries, n, limits)
+            return self._keyword_candidates(queries, n, selectors)
+        dense = self._dense_candidates(queries, n, selectors)
         if self.options.method == "dense":
             return dense
-        by_words = [
-            self.view.worded(query.text, n, limit)
-            for query, limit in zip(queries, limits, strict=True)
-        ]
-        return [
-            Candidates(_fused([one.ranking, two.ranking]), one.exhausted and two.exhausted)
-            for one, two in zip(dense, by_words, strict=True)
-        ]
-
-    def _dense(self, queries: Sequence[Query], n: int, limits: Sequence[Limit]) -> list[Candidates]:
-        of_modality = []
-        for modality in self.modalities:
-            vectors = np.stack([self._vector(query, modality) for query in queries])
-            if all(limit is limits[0] for limit in limits):
-                of_modality.append(self.view.nearest(modality, vectors, n, limits[0]))
-            else:
-                each = zip(vectors, limits, strict=True)
-                of_modality.append(
-                    [
-                        self.view.nearest(modality, vector[None], n, limit)[0]
-                        for vector, limit in each
-                    ]
-                )
-        if len(of_modality) == 1 and self.view.one_each(self.modalities[0]):
-            return of_modality[0]
+        keyword = self._keyword_candidates(queries, n, selectors)
         return [
             Candidates(
-                self._together(query, [one.ranking for one in found]),
-                all(one.exhausted for one in found),
+                _fuse([by_vector.ranking, by_word.ranking]),
+                by_vector.exhausted and by_word.exhausted,
             )
-            for query, *found in zip(queries, *of_modality, strict=True)
+            for by_vector, by_word in zip(dense, keyword, strict=True)
         ]
 
-    def _vector(self, query: Query, modality: Modality) -> np.ndarray:
-        vectors = list((query.vectors or {}).values())
-        return (
-            vectors[0]
-            if len(vectors) == 1
-            else combine_queries(np.stack(vectors), self.view.sample(modality))
-        )
+    def _keyword_candidates(
+        self, queries: Sequence[EncodedQuery], n: int, selectors: Sequence[Selector]
+    ) -> list[Candidates]:
+        return [
+            self.searcher.keyword_search(query.text, n, selector)
+            for query, selector in zip(queries, selectors, strict=True)
+        ]
 
-    def _together(self, query: Query, found: Sequence[Ranking]) -> Ranking:
-        """One ranking of entries over all modalities that were looked through."""
-        if len(found) == 1 or query.own is None:
-            return best_part_per_entry(merge_rankings(found))
-        there = self._chance(query, query.own)
-        rankings = []
-        for modality, ranking in zip(self.modalities, found, strict=True):
-            if modality != query.own:
-                scores = rescale(ranking.scores, self._chance(query, modality), there)
-                ranking = ranking._replace(scores=scores)
-            rankings.append(best_part_per_entry(ranking))
-        order, scores = interleave([ranking.scores for ranking in rankings])
-        parts, entries = (
-            np.concatenate(columns) for columns in list(zip(*rankings, strict=True))[:2]
-        )
+    def _dense_candidates(
+        self, queries: Sequence[EncodedQuery], n: int, selectors: Sequence[Selector]
+    ) -> list[Candidates]:
+        by_modality = [
+            self._nearest(queries, modality, n, selectors) for modality in self.modalities
+        ]
+        if self._has_one_part_per_entry():
+            return by_modality[0]
+        return [
+            Candidates(
+                self._combine_modalities(query, [item.ranking for item in of_query]),
+                all(item.exhausted for item in of_query),
+            )
+            for query, *of_query in zip(queries, *by_modality, strict=True)
+        ]
+
+    def _nearest(
+        self,
+        queries: Sequence[EncodedQuery],
+        modality: Modality,
+        n: int,
+        selectors: Sequence[Selector],
+    ) -> list[Candidates]:
+        vectors = np.stack([self._vector(query, modality) for query in queries])  # (q, dim)
+        if all(selector is selectors[0] for selector in selectors):
+            return self.searcher.nearest(modality, vectors, n, selectors[0])
+        return [
+            self.searcher.nearest(modality, vector[None], n, selector)[0]
+            for vector, selector in zip(vectors, selectors, strict=True)
+        ]
+
+    def _vector(self, query: EncodedQuery, modality: Modality) -> np.ndarray:
+        """Return the query's vector (dim,) for a modality; several are combined."""
+        vectors = list((query.vectors or {}).values())
+        if len(vectors) == 1:
+            return vectors[0]
+        return combine_queries(np.stack(vectors), self.searcher.sample(modality))
+
+    def _combine_modalities(self, query: EncodedQuery, rankings: Sequence[Ranking]) -> Ranking:
+        """Return one ranking of entries over all modalities."""
+        if len(rankings) == 1 or query.modality is None:
+            return best_part_per_entry(merge_rankings(rankings))
+        target = self._cosine_stats(query, query.modality)
+        rescaled = []
+        for modality, ranking in zip(self.modalities, rankings, strict=True):
+            if modality != query.modality:
+                source = self._cosine_stats(query, modality)
+                ranking = ranking._replace(scores=rescale(ranking.scores, source, target))
+            rescaled.append(best_part_per_entry(ranking))
+        order, scores = interleave([ranking.scores for ranking in rescaled])
+        parts = np.concatenate([ranking.parts for ranking in rescaled])
+        entries = np.concatenate([ranking.entries for ranking in rescaled])
         return best_part_per_entry(Ranking(parts[order], entries[order], scores))
 
-    def _chance(self, query: Query, modality: Modality) -> CosineStats:
-        return cosine_stats(self._vector(query, modality), self.view.sample(modality))
+    def _cosine_stats(self, query: EncodedQuery, modality: Modality) -> CosineStats:
+        return cosine_stats(self._vector(query, modality), self.searcher.sample(modality))
 
     # hits
 
-    def _chosen(self, query: Query, ranking: Ranking, wanted: int) -> Ranking:
-        """Rerank, threshold, group, diversify; at most `wanted`."""
+    def _select_hits(self, query: EncodedQuery, ranking: Ranking, k: int) -> Ranking:
+        """Rerank, apply the threshold, group and diversify; return at most k candidates."""
         options = self.options
+        max_candidates = k * options.overfetch
         if options.rerank is not None:
-            ranking = self._reranked(
-                query, ranking.take(slice(wanted * options.overfetch)), options.rerank
-            )
+            ranking = self._rerank(query, ranking.take(slice(max_candidates)), options.rerank)
         if options.min_score is not None:
             ranking = ranking.take(np.flatnonzero(ranking.scores >= options.min_score))
         if options.group_by is not None:
-            values = self.view.values(ranking.entries, options.group_by)
-            ranking = ranking.take(np.array(first_per_group(values), np.int64))
+            groups = self.searcher.metadata_values(ranking, options.group_by)
+            ranking = ranking.take(np.array(first_per_group(groups), np.int64))
         if options.diversity:
-            ranking = ranking.take(np.arange(min(len(ranking.parts), wanted * options.overfetch)))
-            vectors = self.view.vectors(ranking.parts)[1]
-            order, scores = diversify(ranking.scores, vectors, wanted, options.diversity)
+            ranking = ranking.take(np.arange(min(len(ranking.parts), max_candidates)))
+            _, vectors = self.searcher.vectors(ranking.parts)
+            order, scores = diversify(ranking.scores, vectors, k, options.diversity)
             return ranking.take(order)._replace(scores=scores)
-        return ranking.take(slice(wanted))
+        return ranking.take(slice(k))
 
-    def _reranked(self, query: Query, ranking: Ranking, rerank: Rerank) -> Ranking:
-        """The candidates in the order of their new scores; of equal ones in the old order."""
+    def _rerank(self, query: EncodedQuery, ranking: Ranking, rerank: Rerank) -> Ranking:
+        """Return the candidates with new scores; ties keep their order."""
         if rerank == "exact":
             if not query.vectors:
                 return ranking
-            modalities, vectors = self.view.vectors(ranking.parts)
-            asked = {modality: self._vector(query, modality) for modality in set(modalities)}
-            pairs = zip(vectors, modalities, strict=True)
-            scores = np.array([vector @ asked[modality] for vector, modality in pairs], np.float32)
+            scores = self._exact_scores(query, ranking)
         else:
-            (hits,) = self._read([ranking])
+            (hits,) = self._read_hits([ranking])
             scores = rerank_scores(rerank, RerankQuery(query.text, query.image), hits)
         order = np.argsort(-scores, kind="stable")
         return ranking.take(order)._replace(scores=scores[order])
 
-    def _read(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
+    def _exact_scores(self, query: EncodedQuery, ranking: Ranking) -> np.ndarray:
+        """Return the cosines of the stored vectors, float32 (n,)."""
+        modalities, vectors = self.searcher.vectors(ranking.parts)
+        targets = {modality: self._vector(query, modality) for modality in set(modalities)}
+        cosines = [
+            vector @ targets[modality] for vector, modality in zip(vectors, modalities, strict=True)
+        ]
+        return np.array(cosines, np.float32)
+
+    def _read_hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
+        """Read the entries of all rankings at once."""
         parts, entries, scores = map(np.concatenate, zip(*rankings, strict=True))
         with gc_paused():
-            shown, of_parts = self.view.read(parts, entries)
-            hits = map(Hit, shown, scores.tolist(), of_parts)
+            shown_entries, shown_parts = self.searcher.read(parts, entries)
+            hits = map(Hit, shown_entries, scores.tolist(), shown_parts)
             return [list(islice(hits, len(ranking.parts))) for ranking in rankings]
 
 
-def _fused(rankings: Sequence[Ranking]) -> Ranking:
-    """Rankings of entries as one, by reciprocal ranks; an entry shows its part of the first ranking
-    that has it."""
-    part_of: dict[int, int] = {}
+def _fuse(rankings: Sequence[Ranking]) -> Ranking:
+    """Fuse rankings of entries by reciprocal ranks.
+
+    An entry shows its part from the first ranking that contains it.
+    """
+    part_by_entry: dict[int, int] = {}
     for ranking in rankings:
         for entry, part in zip(ranking.entries.tolist(), ranking.parts.tolist(), strict=True):
-            part_of.setdefault(entry, part)
+            part_by_entry.setdefault(entry, part)
     order = fuse_ranks([ranking.entries.tolist() for ranking in rankings])
     entries = np.array([entry for entry, _ in order], np.int64)
-    parts = np.array([part_of[entry] for entry, _ in order], np.int64)
+    parts = np.array([part_by_entry[entry] for entry, _ in order], np.int64)
     return Ranking(parts, entries, np.array([score for _, score in order], np.float32))

@@ -1,9 +1,10 @@
-"""Proof that stored vectors mean their entries: a sample encoded again, and the canaries. Knows no
-back end."""
+"""Check that stored vectors belong to their entries: encode a sample and the canaries again.
+
+Knows no backend.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,67 +12,68 @@ import numpy as np
 
 from ravlm.errors import Mismatch, RavlmError
 from ravlm.knowledge import canaries
-from ravlm.knowledge.embed import Item, encode
-from ravlm.knowledge.images import opened
+from ravlm.knowledge.embed import IngestItem, encode_items
+from ravlm.knowledge.entry_store import decode_vector, to_entry
+from ravlm.knowledge.images import open_image
 from ravlm.knowledge.records import EntryRow
-from ravlm.records import Entry, Modality
+from ravlm.records import Modality
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
 
 
-def encoded_again(
+def find_wrong_embeddings(
     rows: Sequence[EntryRow],
     encoder: Callable[[], Encoder],
-    stored: Mapping[Modality, np.ndarray],
+    stored_canaries: Mapping[Modality, np.ndarray],
 ) -> list[str]:
-    """What is wrong, a sentence each, with the vectors of these entries that were encoded, and with
-    the canaries'."""
+    """Encode `rows` and the canaries again. Return one sentence per difference.
+
+    Precomputed vectors are not checked.
+    """
     try:
-        now = encoder()
+        loaded = encoder()
     except Mismatch as error:
         return [str(error)]
-    findings, items = [], []
-    worst = canaries.worst_cosine(now, dict(stored))
-    if worst < canaries.LEAST:
-        findings.append(f"A canary's vector is not the stored one (cosine {worst:.4f}).")
-    for row in rows:
-        item = Item(
-            Entry(row.id, row.image, tuple(json.loads(row.texts)), json.loads(row.metadata))
+    findings = []
+    cosine = canaries.min_canary_cosine(loaded, stored_canaries)
+    if cosine < canaries.MIN_COSINE:
+        findings.append(
+            f"The vector of a canary differs from the stored one (cosine {cosine:.4f})."
         )
+    items = []
+    for row in rows:
+        item = IngestItem(to_entry(row))
         try:
             if row.image is not None:
-                item.pixels = opened(row.image, now)
+                item.pixels = open_image(row.image, loaded)
         except RavlmError as error:
-            findings.append(f'The picture of "{row.id}" can\'t be read again: {error}')
+            findings.append(f'The image of "{row.id}" cannot be read: {error}')
         items.append(item)
-    encode(items, lambda: now)
+    encode_items(items, lambda: loaded)
     for row, item in zip(rows, items, strict=True):
         findings += _differences(row, item)
     return findings
 
 
-def _differences(row: EntryRow, item: Item) -> list[str]:
+def _differences(row: EntryRow, item: IngestItem) -> list[str]:
     findings = []
-    now = {(part.modality, part.position, part.passage): part.vector for part in item.parts}
+    encoded = {(part.modality, part.position, part.passage): part.vector for part in item.parts}
     for part in row.parts:
         if part.precomputed:
             continue
-        again = now.get((part.modality, part.position, part.passage))
-        if again is None:
-            if part.modality != "image":  # a picture that can't be read was told already
+        vector = encoded.get((part.modality, part.position, part.passage))
+        if vector is None:
+            if part.modality == "text":  # a missing image has been reported
                 findings.append(
-                    f'"{row.id}" has a passage that its texts don\'t have: {part.passage!r}.'
+                    f'"{row.id}" has a passage that is not in its texts: {part.passage!r}.'
                 )
             continue
-        cosine = float(_row(part.vector) @ _row(again))
-        if cosine < canaries.LEAST:
-            what = "picture" if part.modality == "image" else f"text {part.position + 1}"
+        cosine = float(decode_vector(part.vector) @ decode_vector(vector))
+        if cosine < canaries.MIN_COSINE:
+            label = "image" if part.modality == "image" else f"text {part.position + 1}"
             findings.append(
-                f'The {what} of "{row.id}" is now encoded to another vector than the stored one (cosine {cosine:.3f}).'
+                f'The {label} of "{row.id}" is now encoded to another vector than the stored one '
+                f"(cosine {cosine:.3f})."
             )
     return findings
-
-
-def _row(vector: bytes) -> np.ndarray:
-    return np.frombuffer(vector, "<f2").astype(np.float32)

@@ -99,7 +99,7 @@ class TimedKnowledgeBase(KnowledgeBase):
         k: int = 10,
         modality: AnyModality = "any",
         where: Where = None,
-        options: SearchOptions = DEFAULT_OPTIONS,
+        options: SearchOptions | Sequence[SearchOptions] = DEFAULT_OPTIONS,
     ) -> list[list[Hit]]:
         """Search as `KnowledgeBase.search_many` does, and time it."""
         with self.metrics.stage("search"):
@@ -193,7 +193,7 @@ class ServedModel:
 
 
 def _verify_encoder(session: Session) -> Session:
-    session.kb.check_same()
+    session.kb.check_current()
     return session
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.index import auto, vector_index
+from ravlm.knowledge.index import auto, tuning, vector_index
 from ravlm.records import Entry
 from tests.helpers.fakes import FakeEncoder
 from tests.helpers.vectors import clustered
@@ -40,6 +40,7 @@ def large(
     """A base of 3,000 vectors with an IVF index on disk."""
     monkeypatch.setattr(auto, "MAX_FLAT_ROWS", 1000)
     monkeypatch.setattr(vector_index, "MAX_ANN_DEPTH", 0.2)
+    monkeypatch.setattr(tuning, "NUM_QUERIES", 200)  # fewer, for speed
     shutil.copytree(large_folder, tmp_path / "kb")
     with KnowledgeBase.open(tmp_path / "kb", FakeEncoder()) as base:
         yield base
@@ -48,4 +49,4 @@ def large(
 def index_kind(base: KnowledgeBase) -> str:
     """Return the kind of the text index, after a search."""
     base.search(vector=np.ones(64))
-    return base._backend.live.vectors().by_modality["text"].segments[0].index.kind
+    return base._backend.indexes.vectors().by_modality["text"].segments[0].index.kind

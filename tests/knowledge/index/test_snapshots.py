@@ -51,7 +51,7 @@ def test_newer_and_removed_rows_on_top_of_a_snapshot(large: KnowledgeBase) -> No
 
 
 def segment_sizes(base: KnowledgeBase) -> list[int]:
-    index = base._backend.live.vectors().by_modality["text"]
+    index = base._backend.indexes.vectors().by_modality["text"]
     return [len(segment.parts) for segment in index.segments]
 
 

@@ -18,15 +18,15 @@ from tests.knowledge.index.conftest import ROWS, index_kind
 def test_tune_measures_and_keeps(large: KnowledgeBase, capsys: pytest.CaptureFixture[str]) -> None:
     report = large.tune(recall=0.9)
     assert [trial.kind for trial in report.trials] == tuned_kinds(64) == ["bytes", "ivf", "hnsw"]
-    assert report.met
+    assert report.meets_requirements
     assert report.rows == ROWS
     assert report.trials[0].recall > 0.97
-    assert report.kept.recall >= 0.9
-    assert index_kind(large) == report.kept.kind
+    assert report.selected.recall >= 0.9
+    assert index_kind(large) == report.selected.kind
     assert main(["tune", str(large.path), "--recall", "0.9", "--memory", "210KB"]) == 0
     output = capsys.readouterr().out
     assert "ivf" in output
-    assert "does all that was wished" in output
+    assert "meets all requirements" in output
     assert index_kind(large) == "bytes"
     large.optimize()
     assert index_kind(large) == "bytes"  # the choice is stored
@@ -40,8 +40,8 @@ def test_requirements_that_no_kind_meets(
     monkeypatch.setattr(auto, "INDEX_KINDS", kinds)
     report = large.tune(recall=0.9, latency=1e-9)
     assert [trial.kind for trial in report.trials] == ["bytes"]
-    assert not report.met
-    assert "none does all" in str(report)
+    assert not report.meets_requirements
+    assert "no index meets all requirements" in str(report)
 
 
 def test_invalid_requirements(large: KnowledgeBase, capsys: pytest.CaptureFixture[str]) -> None:

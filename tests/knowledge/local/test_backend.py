@@ -17,7 +17,7 @@ from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.base import Encoder
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound, RavlmError
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.local import store as store_module
+from ravlm.knowledge.local import connection
 from ravlm.records import Entry, ImageSource
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -73,7 +73,7 @@ def test_a_moved_base_finds_what_it_keeps(closed: Path, pictures: Path) -> None:
 def test_reading_needs_no_right_to_write(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite makes files beside a base in write-ahead mode even to read it, and fails where it may
     not."""
-    monkeypatch.setattr(store_module.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(connection.os, "access", lambda path, mode: False)
     before = sorted(closed.rglob("*"))
     with KnowledgeBase.open(closed, FakeEncoder()) as base:
         assert ids(base.search(text="red", modality="image", k=1)) == ["red"]
@@ -231,10 +231,10 @@ def test_paths_that_are_no_base(tmp_path: Path, pictures: Path) -> None:
         (tmp_path / "nothing", NotFound, "ravlm build"),
         (tmp_path / "file", NotFound, "no knowledge base"),
         (pictures, NotFound, "no knowledge base"),
-        (tmp_path / "garbage", BrokenData, "damaged or no knowledge base"),
+        (tmp_path / "garbage", BrokenData, "damaged or not a knowledge base"),
         (tmp_path / "void", NotFound, "not a knowledge base"),
         ("", NotFound, "empty"),
-        ("postgres://host/name", InvalidInput, 'of the kind "postgres"'),
+        ("postgres://host/name", InvalidInput, 'unknown scheme "postgres"'),
     ]:
         with pytest.raises(kind, match=told):
             KnowledgeBase.open(path)

@@ -14,7 +14,7 @@ import pytest
 
 from ravlm.errors import BrokenData, Busy
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.local import store as store_module
+from ravlm.knowledge.local import connection
 from ravlm.records import Entry
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -65,7 +65,7 @@ for batch in range(15):
 
 
 def test_a_writer_that_waits_in_vain_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "WAIT", 0.05)
+    monkeypatch.setattr(connection, "WAIT_SECONDS", 0.05)
     other = sqlite3.connect(folder / "store.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with KnowledgeBase.open(folder) as base:

@@ -1,61 +1,63 @@
-"""The store's tables: what a knowledge base is on disk, and the rows that are written to it.
+"""The tables of a store: the format of a knowledge base on disk.
 
-Knows no connection. `FORMAT` goes up when a table changes its meaning; an older base is then
-upgraded or refused."""
+`FORMAT` increases when a table changes its meaning; an older base is then upgraded or refused.
+Knows no connection.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-
-
-APPLICATION = 0x7261766C  # "ravl": what `file` and others see in the SQLite header
+APPLICATION_ID = 0x7261766C
+"""The bytes "ravl" in the SQLite header, where `file` and other tools see them."""
 FORMAT = 3
 PAGE_SIZE = 8192
-"""Two parts of 1,000 half-precision dimensions fill a page of 4,096 bytes badly."""
+"""Vectors of 1,000 half-precision dimensions would fill pages of 4,096 bytes badly."""
+
 TABLES = f"""
 CREATE TABLE base (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
--- vectors of fixed texts and drawn images, float32: the proof that an encoder is the one this base was built with
-CREATE TABLE canary (modality INTEGER, position INTEGER, vector BLOB NOT NULL, PRIMARY KEY (modality, position))
-    WITHOUT ROWID;
+-- vectors of fixed texts and images, float32: they identify the encoder this base was built with
+CREATE TABLE canary (
+    modality INTEGER, position INTEGER, vector BLOB NOT NULL, PRIMARY KEY (modality, position)
+) WITHOUT ROWID;
 CREATE TABLE entry (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     image TEXT,                 -- an absolute path, an address, or a path in this folder
-    image_hash TEXT,            -- SHA-256 of the encoded picture
+    image_hash TEXT,            -- SHA-256 of the encoded image
     texts TEXT NOT NULL,        -- JSON list
     metadata TEXT NOT NULL,     -- JSON object
-    digest TEXT NOT NULL,       -- of all the above and of given vectors: an equal entry is not encoded again
+    digest TEXT NOT NULL,       -- hash of all the above and of precomputed vectors
     change INTEGER NOT NULL,
-    look BLOB                   /* what its picture looks like (see duplicates.py), where it was decoded here */
+    look BLOB                   /* perceptual hash of its image (see dedup.py) */
 );
--- never updated: a changed entry gets new parts with higher numbers, so "newer than" is a comparison of numbers
+-- never updated: a changed entry gets new parts, so newer parts have higher numbers
 CREATE TABLE part (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     entry INTEGER NOT NULL REFERENCES entry (number),
     modality INTEGER NOT NULL,
     position INTEGER NOT NULL,  -- which of the entry's texts
     passage TEXT,               -- NULL: the whole text
-    given INTEGER NOT NULL,     -- 1: the vector came ready-made
+    given INTEGER NOT NULL,     -- 1: the vector was precomputed by the user
     checksum INTEGER NOT NULL,  -- CRC-32 of the vector
     change INTEGER NOT NULL,
     vector BLOB NOT NULL,       -- float16, little-endian, length 1
-    words TEXT                  -- what keyword search finds it by, separated by blanks; NULL for a picture
+    words TEXT                  -- terms for keyword search, separated by blanks; NULL for an image
 );
 CREATE INDEX part_of_entry ON part (entry);
--- parts that are gone, for indexes that still hold them
+-- removed parts, for indexes that still contain them
 CREATE TABLE removed (change INTEGER, part INTEGER, PRIMARY KEY (change, part)) WITHOUT ROWID;
-CREATE TABLE facet (key TEXT, kind INTEGER, value, entry INTEGER, PRIMARY KEY (key, kind, value, entry))
-    WITHOUT ROWID;
+CREATE TABLE facet (
+    key TEXT, kind INTEGER, value, entry INTEGER, PRIMARY KEY (key, kind, value, entry)
+) WITHOUT ROWID;
 CREATE INDEX facet_of_entry ON facet (entry);
-PRAGMA application_id = {APPLICATION};
+PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 """
 
 UPGRADES = {
     1: """
 ALTER TABLE part ADD COLUMN words TEXT;
-UPDATE part SET words = COALESCE((SELECT words FROM keyword WHERE rowid = part.number), '') WHERE modality = 1;
+UPDATE part SET words = COALESCE((SELECT words FROM keyword WHERE rowid = part.number), '')
+    WHERE modality = 1;
 DROP TABLE keyword;
 PRAGMA user_version = 2;
 """,
@@ -64,4 +66,4 @@ ALTER TABLE entry ADD COLUMN look BLOB;
 PRAGMA user_version = 3;
 """,
 }
-"""By format: what makes the next one of it."""
+"""Statements that upgrade each format to the next one."""

@@ -1,7 +1,6 @@
-"""The store's statements: rows written and removed within a transaction, and what a base says of
-itself.
+"""SQL statements of the store: write and remove rows, read and write its state.
 
-Knows no connection of its own, and no transaction.
+Knows no connection and no transaction of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from typing import Any
@@ -17,92 +16,110 @@ from typing import Any
 import numpy as np
 
 from ravlm.data.parallel import batched
-from ravlm.knowledge.records import EntryRow, Identity, MODALITY_CODES, StoreState
+from ravlm.knowledge.records import MODALITY_CODES, EntryRow, Identity, StoreState
 from ravlm.records import Modality
 
-TOGETHER = 64
-"""Rows that one statement inserts; SQLite takes thousands of values in one."""
+ROWS_PER_INSERT = 64
+"""Rows per INSERT statement; SQLite accepts thousands of values in one."""
+MAX_PARAMETERS = 500
+"""Values per IN (...) list."""
+
+
+def select_in(db: sqlite3.Connection, sql: str, values: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query for any number of values; `{}` in `sql` stands for the list."""
+    for batch in batched(values, MAX_PARAMETERS):
+        yield from db.execute(sql.format(_marks(batch)), batch)
 
 
 def insert(db: sqlite3.Connection, rows: Sequence[EntryRow], change: int) -> None:
     """Insert entries with their parts and facets."""
-    next_entry, next_part = last_number(db, "entry") + 1, last_number(db, "part") + 1
+    first_entry = last_number(db, "entry") + 1
+    next_part = last_number(db, "part") + 1
     entries: list[tuple[Any, ...]] = []
     parts: list[tuple[Any, ...]] = []
-    tags: list[tuple[Any, ...]] = []
-    for number, row in enumerate(rows, next_entry):
-        id_, image, image_hash, texts, metadata, facets, digest, of_entry, _, look, _ = row
-        entries.append((number, id_, image, image_hash, texts, metadata, digest, change, look))
-        tags += [(*facet, number) for facet in facets]
-        for at, (modality, position, passage, vector, given, words) in enumerate(
-            of_entry, next_part + len(parts)
-        ):
-            parts.append((at, number, MODALITY_CODES[modality], position, passage, int(given), zlib.crc32(vector), change,
-                          vector, words))  # fmt: skip
-    _insert_together(db, "entry", entries)
-    _insert_together(db, "part", parts)
-    db.executemany("INSERT INTO facet VALUES (?, ?, ?, ?)", tags)
+    facets: list[tuple[Any, ...]] = []
+    for entry, row in enumerate(rows, first_entry):
+        entries.append((
+            entry, row.id, row.image, row.image_hash, row.texts, row.metadata, row.digest, change,
+            row.perceptual_hash,
+        ))  # fmt: skip
+        facets += [(*facet, entry) for facet in row.facets]
+        for part in row.parts:
+            parts.append((
+                next_part, entry, MODALITY_CODES[part.modality], part.position, part.passage,
+                int(part.precomputed), zlib.crc32(part.vector), change, part.vector, part.words,
+            ))  # fmt: skip
+            next_part += 1
+    _insert_rows(db, "entry", entries)
+    _insert_rows(db, "part", parts)
+    db.executemany("INSERT INTO facet VALUES (?, ?, ?, ?)", facets)
 
 
-def _insert_together(db: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows, many with each statement: a third faster than one by one."""
-    for start in range(0, len(rows), TOGETHER):
-        some = rows[start : start + TOGETHER]
-        values = ", ".join([f"({marks(rows[0])})"] * len(some))
-        db.execute(f"INSERT INTO {table} VALUES {values}", [*chain.from_iterable(some)])  # noqa: S608
+def _insert_rows(db: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, many per statement: a third faster than one by one."""
+    for batch in batched(rows, ROWS_PER_INSERT):
+        values = ", ".join([f"({_marks(rows[0])})"] * len(batch))
+        statement = f"INSERT INTO {table} VALUES {values}"  # noqa: S608
+        db.execute(statement, [*chain.from_iterable(batch)])
 
 
 def delete(db: sqlite3.Connection, ids: Sequence[str], change: int) -> int:
-    """Remove entries with all that is theirs, and remember their parts; returns how many there
-    were."""
-    gone = 0
-    for some in batched(ids, 500):
-        sql = f"SELECT number FROM entry WHERE id IN ({marks(some)})"  # noqa: S608
-        numbers = [number for (number,) in db.execute(sql, some)]
-        if not numbers:
-            continue
-        of_entries = f"entry IN ({marks(numbers)})"
-        parts = [p for (p,) in db.execute(f"SELECT number FROM part WHERE {of_entries}", numbers)]  # noqa: S608
-        db.executemany("INSERT INTO removed VALUES (?, ?)", [(change, part) for part in parts])
-        db.execute(f"DELETE FROM part WHERE {of_entries}", numbers)  # noqa: S608
-        db.execute(f"DELETE FROM facet WHERE {of_entries}", numbers)  # noqa: S608
-        db.execute(f"DELETE FROM entry WHERE number IN ({marks(numbers)})", numbers)  # noqa: S608
-        gone += len(numbers)
-    return gone
+    """Remove entries with their parts and facets, and list the parts as removed.
+
+    Returns how many entries existed.
+    """
+    count = 0
+    for batch in batched(ids, MAX_PARAMETERS):
+        entries = [
+            row[0] for row in select_in(db, "SELECT number FROM entry WHERE id IN ({})", batch)
+        ]
+        parts = select_in(db, "SELECT number FROM part WHERE entry IN ({})", entries)
+        removed = [(change, part) for (part,) in parts]
+        db.executemany("INSERT INTO removed VALUES (?, ?)", removed)
+        _delete_in(db, "DELETE FROM part WHERE entry IN ({})", entries)
+        _delete_in(db, "DELETE FROM facet WHERE entry IN ({})", entries)
+        _delete_in(db, "DELETE FROM entry WHERE number IN ({})", entries)
+        count += len(entries)
+    return count
+
+
+def _delete_in(db: sqlite3.Connection, sql: str, values: Sequence[int]) -> None:
+    if values:
+        db.execute(sql.format(_marks(values)), values)
 
 
 def last_number(db: sqlite3.Connection, table: str) -> int:
-    """The highest number that a row of the table has or had."""
+    """Return the highest number that a row of the table has or had."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
     return int(row[0]) if row else 0
 
 
-def marks(values: Sequence[Any]) -> str:
-    """Question marks for so many values."""
+def _marks(values: Sequence[Any]) -> str:
     return ", ".join("?" * len(values))
 
 
-def tables(db: sqlite3.Connection) -> int:
-    """How many tables there are."""
+def num_tables(db: sqlite3.Connection) -> int:
+    """Return the number of tables and indexes; 0 for an empty file."""
     return int(db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
 
 
 def write_identity(
-    db: sqlite3.Connection, identity: Identity, canaries: dict[Modality, np.ndarray]
+    db: sqlite3.Connection, identity: Identity, canaries: Mapping[Modality, np.ndarray]
 ) -> None:
-    """Say whose vectors the base holds."""
+    """Store the encoder identity and its canary vectors."""
     db.execute(
         "INSERT OR REPLACE INTO base VALUES ('identity', ?)", (json.dumps(asdict(identity)),)
     )
     for modality, vectors in canaries.items():
         rows = [
-            (MODALITY_CODES[modality], at, vector.astype("<f4").tobytes())
-            for at, vector in enumerate(vectors)
+            (MODALITY_CODES[modality], position, vector.astype("<f4").tobytes())
+            for position, vector in enumerate(vectors)
         ]
         db.executemany("INSERT OR REPLACE INTO canary VALUES (?, ?, ?)", rows)
 
 
 def read_state(db: sqlite3.Connection) -> StoreState:
-    """Where the store stands."""
+    """Return the last change and the identity of the base."""
     values = dict(db.execute("SELECT key, value FROM base").fetchall())
-    return StoreState(values["change"], values["purged"], Identity(**json.loads(values["identity"])))
+    identity = Identity(**json.loads(values["identity"]))
+    return StoreState(values["change"], identity, values["purged"])

@@ -1,2 +1,2 @@
-"""A knowledge base on a Milvus server, or in a file of Milvus Lite: the back end for more than one
-machine holds."""
+"""Knowledge bases on a Milvus server or in a file of Milvus Lite, for more data than one machine
+holds."""

@@ -1,7 +1,10 @@
-"""Addresses of knowledge bases on Milvus, read and checked. Knows no client.
+"""Parse and validate addresses of knowledge bases on Milvus. Knows no client.
 
 milvus://[user:password@]host[:19530]/name[?consistency=session&files=/shared/folder]
-milvuss:// over TLS milvus-lite://file.db/name      milvus-lite:///absolute/path/file.db/name"""
+milvuss://...                                   the same over TLS
+milvus-lite://file.db/name                      a file of Milvus Lite
+milvus-lite:///absolute/path/file.db/name
+"""
 
 from __future__ import annotations
 
@@ -12,85 +15,103 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ravlm.errors import InvalidInput, did_you_mean
 
-PORT = 19530
-CONSISTENCY = {"strong": "Strong", "session": "Session", "bounded": "Bounded"}
-"""What a reader waits for: all that was acknowledged to anybody; what was acknowledged to itself;
-nothing."""
+DEFAULT_PORT = 19530
+CONSISTENCY_LEVELS = {"strong": "Strong", "session": "Session", "bounded": "Bounded"}
+"""What a reader waits for: all acknowledged changes, its own changes, or nothing."""
+OPTIONS = ("consistency", "files")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where a base is. `uri`: what the client connects to, a server's address or a file of Milvus
-    Lite."""
+class MilvusAddress:
+    """The location of a base."""
 
     uri: str
+    """What the client connects to: a server's URL or a file of Milvus Lite."""
     name: str
     text: str
-    """The address as it is shown: without a password."""
+    """The address for messages, without password."""
     user: str = ""
     password: str = ""
     consistency: str = "Strong"
     files: Path | None = None
-    """A folder for pictures that come as bytes; all who read the base must see it under this
-    path."""
-    lite: bool = False
+    """Folder for images that come as bytes; all readers must see it under this path."""
+    is_lite: bool = False
 
 
-def read_address(address: str) -> Address:
-    """Take an address apart. Raises InvalidInput where it is not as the table above shows."""
+def parse_address(address: str) -> MilvusAddress:
+    """Parse an address. Raises InvalidInput if it does not have the form above."""
     scheme, _, rest = address.partition("://")
     if scheme.lower() == "milvus-lite":
-        file, _, name = rest.rpartition("/")
-        path = Path(file).absolute()
-        if not file.endswith(".db"):
-            raise InvalidInput(
-                f'"{address}" names no file of Milvus Lite; write milvus-lite://file.db/name, with the ending .db.'
-            )
-        return Address(
-            str(path),
-            _checked(name, address),
-            address,
-            files=path.with_name(f"{path.name}.files"),
-            lite=True,
-        )
-    found = urlsplit(address)
-    try:
-        host, port = found.hostname, found.port or PORT
-    except ValueError:
-        host, port = None, PORT
-    if not host:
-        raise InvalidInput(f'"{address}" names no server; write milvus://host:{PORT}/name.')
-    options = dict(parse_qsl(found.query, keep_blank_values=True))
-    for key in options:
-        if key not in ("consistency", "files"):
-            hint = did_you_mean(key, ("consistency", "files"))
-            raise InvalidInput(
-                f'The address "{address}" has the option "{key}"; allowed: consistency, files.{hint}'
-            )
-    consistency = options.get("consistency", "strong").lower()
-    if consistency not in CONSISTENCY:
+        return _parse_lite(address, rest)
+    return _parse_server(address, scheme)
+
+
+def _parse_lite(address: str, rest: str) -> MilvusAddress:
+    file, _, name = rest.rpartition("/")
+    path = Path(file).absolute()
+    if not file.endswith(".db"):
         raise InvalidInput(
-            f'The address "{address}" has consistency={consistency}; allowed: {", ".join(CONSISTENCY)}.'
-            f"{did_you_mean(consistency, CONSISTENCY)}"
+            f'"{address}" names no file of Milvus Lite; '
+            "write milvus-lite://file.db/name, with the ending .db."
         )
-    host = f"[{host}]" if ":" in host else host
-    name = _checked(found.path.strip("/"), address)
-    return Address(
-        uri=f"{'https' if scheme.lower() == 'milvuss' else 'http'}://{host}:{port}",
+    return MilvusAddress(
+        uri=str(path),
+        name=_check_name(name, address),
+        text=address,
+        files=path.with_name(f"{path.name}.files"),
+        is_lite=True,
+    )
+
+
+def _parse_server(address: str, scheme: str) -> MilvusAddress:
+    url = urlsplit(address)
+    try:
+        host = url.hostname
+        port = url.port or DEFAULT_PORT
+    except ValueError:  # the port is not a number
+        host = None
+    if not host:
+        raise InvalidInput(f'"{address}" names no server; write milvus://host:{DEFAULT_PORT}/name.')
+    if ":" in host:  # IPv6
+        host = f"[{host}]"
+    options = _parse_options(url.query, address)
+    name = _check_name(url.path.strip("/"), address)
+    protocol = "https" if scheme.lower() == "milvuss" else "http"
+    return MilvusAddress(
+        uri=f"{protocol}://{host}:{port}",
         name=name,
         text=f"{scheme}://{host}:{port}/{name}",
-        user=unquote(found.username or ""),
-        password=unquote(found.password or ""),
-        consistency=CONSISTENCY[consistency],
+        user=unquote(url.username or ""),
+        password=unquote(url.password or ""),
+        consistency=CONSISTENCY_LEVELS[options.get("consistency", "strong")],
         files=Path(options["files"]).absolute() if options.get("files") else None,
     )
 
 
-def _checked(name: str, address: str) -> str:
+def _parse_options(query: str, address: str) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for key in options:
+        if key not in OPTIONS:
+            raise InvalidInput(
+                f'The address "{address}" has the unknown option "{key}"; '
+                f"allowed: {', '.join(OPTIONS)}.{did_you_mean(key, OPTIONS)}"
+            )
+    if "consistency" in options:
+        level = options["consistency"] = options["consistency"].lower()
+        if level not in CONSISTENCY_LEVELS:
+            raise InvalidInput(
+                f'The address "{address}" has consistency={level}; '
+                f"allowed: {', '.join(CONSISTENCY_LEVELS)}."
+                f"{did_you_mean(level, CONSISTENCY_LEVELS)}"
+            )
+    return options
+
+
+def _check_name(name: str, address: str) -> str:
     if not _NAME.fullmatch(name):
         raise InvalidInput(
-            f'The address "{address}" gives the base the name "{name}"; Milvus takes up to 100 of the letters a to z, '
-            "digits and _, and a letter first."
+            f'The address "{address}" gives the base the name "{name}"; use up to 100 of the '
+            "letters a to z, digits and _, starting with a letter."
         )
     return name

@@ -1,256 +1,251 @@
-"""A base on a Milvus server, or in a file of Milvus Lite, behind the interface that a folder has
-too."""
+"""A base on a Milvus server or in a file of Milvus Lite, as a backend."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.knowledge.backend import Backend, Drawn
-from ravlm.knowledge.records import Identity, hit_part
+from ravlm.knowledge.backend import Backend, NewIdentity, SampledParts
 from ravlm.knowledge.milvus import maintenance, schema
-from ravlm.knowledge.milvus.address import read_address
-from ravlm.knowledge.milvus.client import KEYS, Connection
-from ravlm.knowledge.milvus.search import MilvusView
-from ravlm.knowledge.milvus.store import FORMAT, Kept, MilvusRows, read_kept, write_kept
+from ravlm.knowledge.milvus.address import parse_address
+from ravlm.knowledge.milvus.client import KEY_SPACE, MilvusConnection
+from ravlm.knowledge.milvus.descriptor import (
+    FORMAT,
+    BaseDescriptor,
+    find_descriptor,
+    write_descriptor,
+)
+from ravlm.knowledge.milvus.search import MilvusSearcher
+from ravlm.knowledge.milvus.store import MilvusStore, parse_body
+from ravlm.knowledge.records import hit_part
+from ravlm.knowledge.reencode import ReencodeProgress
 from ravlm.knowledge.reports import Info, Trial, TuneReport, VerifyReport
 from ravlm.records import MODALITIES, Modality
-from ravlm.runtime import cache_folder
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
     from ravlm.knowledge.index.tuning import Requirements
 
-SAMPLE, SAMPLE_AGE = 512, 10.0
-"""Vectors that stand for a modality, and seconds for which they do."""
+SAMPLE_SIZE = 512
+"""Vectors that represent a modality."""
+SAMPLE_MAX_AGE = 10.0
+"""Seconds after which they are drawn again."""
+
+
+class _CachedSample(NamedTuple):
+    time: float
+    num_writes: int
+    vectors: np.ndarray
+
+    def is_fresh(self, num_writes: int) -> bool:
+        is_recent = time.monotonic() - self.time <= SAMPLE_MAX_AGE
+        return is_recent and self.num_writes == num_writes
 
 
 class MilvusBackend(Backend):
     """One base on one server."""
 
-    rows: MilvusRows
+    format = FORMAT
+    store: MilvusStore
 
-    def __init__(self, rows: MilvusRows, made: bool = False) -> None:
-        """`made`: whether the base is new. Used by `open` and `create`."""
-        self.rows, self.connection, self._made = rows, rows.connection, made
-        self.name, self.identity = rows.connection.address.text, rows.kept.identity
-        self._samples: dict[Modality, tuple[float, int, np.ndarray]] = {}
+    def __init__(self, store: MilvusStore, created: bool = False) -> None:
+        """For `open` and `create`."""
+        super().__init__(store.connection.address.text, store, store.descriptor.identity, created)
+        self.connection = store.connection
+        self._samples: dict[Modality, _CachedSample] = {}
 
     @staticmethod
-    def is_there(path: str | os.PathLike[str]) -> bool:
-        """Whether there is a base at the address that was made whole."""
-        connection = Connection(read_address(str(path)))
+    def exists(path: str | os.PathLike[str]) -> bool:
+        """Return whether there is a complete base at the address."""
+        connection = MilvusConnection(parse_address(str(path)))
         try:
-            return read_kept(connection) is not None
+            return find_descriptor(connection) is not None
         finally:
             connection.close()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> MilvusBackend:
-        """The base at an address."""
-        connection = Connection(read_address(str(path)))
+        """Open the base at an address."""
+        connection = MilvusConnection(parse_address(str(path)))
         try:
-            return cls(MilvusRows(connection))
+            return cls(MilvusStore(connection))
         except BaseException:
             connection.close()
             raise
 
     @classmethod
-    def create(
-        cls,
-        path: str | os.PathLike[str],
-        identity: Callable[[], tuple[Identity, dict[Modality, np.ndarray]]],
-    ) -> MilvusBackend:
-        """An empty base; what was left of one that was not made whole is replaced."""
-        connection = Connection(read_address(str(path)))
-        address = connection.address
+    def create(cls, path: str | os.PathLike[str], new_identity: NewIdentity) -> MilvusBackend:
+        """Create an empty base; the remains of an interrupted creation are replaced."""
+        connection = MilvusConnection(parse_address(str(path)))
         try:
-            whose, canaries = identity()
-            kept = Kept(
-                whose,
-                worded=connection.worded,
-                files=None if address.files is None else str(address.files),
+            identity, canaries = new_identity()
+            files = connection.address.files
+            descriptor = BaseDescriptor(
+                identity,
+                has_keywords=connection.has_keyword_search,
+                files=None if files is None else str(files),
             )
             try:
-                connection.make(schema.entry_collection(address.name), schema.ENTRY_FIELDS)
-                for modality in MODALITIES:
-                    fields = schema.part_fields(whose.dim, connection.worded and modality == "text")
-                    connection.make(schema.part_collection(address.name, modality, 1), fields)
-                connection.make(schema.base_collection(address.name), schema.BASE_FIELDS)
-                connection.load(schema.base_collection(address.name))
-                write_kept(connection, kept, canaries)
-                return cls(MilvusRows(connection), made=True)
+                _create_collections(connection, descriptor)
+                write_descriptor(connection, descriptor, canaries)
+                return cls(MilvusStore(connection), created=True)
             except BaseException:
-                _drop(connection)
+                _drop_collections(connection)
                 raise
         except BaseException:
             connection.close()
             raise
 
-    @property
-    def place(self) -> str:
-        """The address, without a password."""
-        return self.name
+    def drop(self) -> None:
+        """Delete the base, as created: without re-encodings."""
+        _drop_collections(self.connection)
 
-    @property
-    def derived(self) -> Path:
-        """A folder of this machine: what is in it may be lost."""
-        return (
-            cache_folder() / "bases" / hashlib.sha256(self.identity.base.encode()).hexdigest()[:16]
-        )
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
 
     def change(self) -> int:
-        """When the last change was committed, in nanoseconds since 1970."""
-        return int(self.rows.value("change") or 0)
+        """Return when the last change was committed, in nanoseconds since 1970."""
+        return self.store.change()
 
-    def check_same(self) -> None:
-        """Raise Mismatch where the base was re-encoded since it was opened."""
-        self.rows.check_identity(self.identity)
+    def check_current(self) -> None:
+        """Raise Mismatch if the base was re-encoded since it was opened."""
+        self.store.check_identity(self.identity)
 
     @contextmanager
-    def viewing(self) -> Iterator[MilvusView]:
-        """What the server shows now."""
-        yield MilvusView(self.rows, self._sample)
+    def searcher(self) -> Iterator[MilvusSearcher]:
+        """Open what the server shows now; dropped collections tell of a re-encoding."""
+        yield MilvusSearcher(self.store, self._sample_vectors)
 
-    def _sample(self, modality: Modality) -> np.ndarray:
-        """Canaries and vectors of parts, drawn anew after a change of this handle, or some
-        seconds."""
-        made, writes, vectors = self._samples.get(modality, (0.0, -1, np.zeros(0)))
-        if writes != self.rows.writes or time.monotonic() - made > SAMPLE_AGE:
-            drawn = [
-                np.asarray(row["vector"], np.float32)
-                for row in self._drawn(SAMPLE, modality, 0, ("vector",))
-            ]
-            vectors = np.concatenate(
-                [self.rows.canaries()[modality], np.array(drawn).reshape(-1, self.identity.dim)]
-            )
-            self._samples[modality] = (
-                time.monotonic(),
-                self.rows.writes,
-                np.asarray(vectors, np.float32),
-            )
-        return self._samples[modality][2]
+    def _sample_vectors(self, modality: Modality) -> np.ndarray:
+        """Return canaries and random vectors; drawn again after a change or some seconds."""
+        cached = self._samples.get(modality)
+        num_writes = self.store.num_writes
+        if cached is not None and cached.is_fresh(num_writes):
+            return cached.vectors
+        rows = self._random_rows(SAMPLE_SIZE, modality, 0, ("vector",))
+        drawn = np.array([row["vector"] for row in rows], np.float32)
+        drawn = drawn.reshape(len(rows), self.identity.dim)
+        vectors = np.concatenate([self.store.canaries()[modality], drawn])
+        self._samples[modality] = _CachedSample(time.monotonic(), num_writes, vectors)
+        return vectors
 
-    def _drawn(
+    def _random_rows(
         self, n: int, modality: Modality, seed: int, fields: tuple[str, ...]
     ) -> list[dict[str, object]]:
-        """Rows of up to n parts: keys are hashes, so those from any place on are drawn at
-        random."""
-        collection = self.rows.collections[modality]
+        """Return up to n random parts: those after a random key, as keys are hashes."""
+        collection = self.store.part_collections[modality]
         total = self.connection.count(collection)
         if not total or n < 1:
             return []
         start = int.from_bytes(hashlib.sha256(f"draw {seed}".encode()).digest()[:8], "big")
-        step = min(KEYS, max(1, int(1.5 * KEYS * min(n, 1000) / total)))
-        found: list[dict[str, object]] = []
-        for first in range(start, start + KEYS, step):
-            for low, high in _around(first, min(first + step, start + KEYS)):
+        step = min(KEY_SPACE, max(1, int(1.5 * KEY_SPACE * min(n, 1000) / total)))
+        drawn: list[dict[str, object]] = []
+        for first in range(start, start + KEY_SPACE, step):
+            for low, high in _wrap_around(first, min(first + step, start + KEY_SPACE)):
                 rows = self.connection.slice(collection, ("key", *fields), low, high)
-                found += sorted(map(dict, rows), key=lambda row: str(row["key"]))
-            if len(found) >= n:
+                drawn += sorted(map(dict, rows), key=lambda row: str(row["key"]))
+            if len(drawn) >= n:
                 break
-        return found[:n]
+        return drawn[:n]
 
     def info(self) -> Info:
-        """Sizes and state; what it takes on the server's disk is not told."""
-        change, kept = self.change(), self.rows.kept
+        """Return size, encoder and state; the server does not tell its disk usage."""
+        change = self.change()
+        identity = self.store.descriptor.identity
         return Info(
             path=self.name,
-            entries=self.rows.count(),
+            entries=self.store.count(),
             parts={
-                modality: self.connection.count(name)
-                for modality, name in self.rows.collections.items()
+                modality: self.connection.count(collection)
+                for modality, collection in self.store.part_collections.items()
             },
-            encoder=kept.identity.encoder,
-            fingerprint=kept.identity.fingerprint,
-            dim=kept.identity.dim,
+            encoder=identity.encoder,
+            fingerprint=identity.fingerprint,
+            dim=identity.dim,
             format=FORMAT,
             change=change,
             indexed_change=change,
             bytes=None,
         )
 
-    def draw(self, n: int, modality: Modality, seed: int) -> Drawn:
-        """Up to n parts of a modality, drawn at random."""
-        rows = self._drawn(n, modality, seed, ("entry", "version", "position", "passage", "vector"))
-        keys = {str(row["entry"]) for row in rows}
-        entries = {
-            row["key"]: row
-            for row in self.rows.by_key(self.rows.entry, keys, ("key", "version", "body"))
-        }
-        found = []
-        for row in rows:
-            kept = entries.get(row["entry"])
-            if kept is not None and kept["version"] == row["version"]:
-                entry = self.rows.entry_of(self.rows.body_of(kept))
-                part = hit_part(
-                    entry, modality, int(str(row["position"])), str(row["passage"]) or None
-                )
-                found.append((entry, part, np.asarray(row["vector"], np.float32)))
-        return found
+    def sample_parts(self, n: int, modality: Modality, seed: int) -> SampledParts:
+        """Return up to n random parts of a modality."""
+        fields = ("entry", "version", "position", "passage", "vector")
+        parts = self._random_rows(n, modality, seed, fields)
+        keys = {str(part["entry"]) for part in parts}
+        rows = self.store.rows_by_key(self.store.entry_collection, keys, ("key", "version", "body"))
+        entries = {row["key"]: row for row in rows}
+        sample = []
+        for part in parts:
+            row = entries.get(part["entry"])
+            if row is not None and row["version"] == part["version"]:
+                entry = self.store.to_entry(parse_body(row))
+                position, passage = int(str(part["position"])), str(part["passage"]) or None
+                shown = hit_part(entry, modality, position, passage)
+                sample.append((entry, shown, np.asarray(part["vector"], np.float32)))
+        return sample
 
     def optimize(self) -> None:
-        """Seal what came lately; returns when the server has indexed it."""
-        maintenance.optimize(self.rows)
+        """Seal recent rows, and return when the server has indexed them."""
+        maintenance.optimize(self.store)
 
-    def tune(self, wishes: Requirements, told: Callable[[Trial], None]) -> TuneReport:
-        """Refused: the server indexes by itself."""
+    def tune(self, requirements: Requirements, progress: Callable[[Trial], None]) -> TuneReport:
+        """Raise InvalidInput: the server builds its own indexes."""
         raise InvalidInput(
-            f'"{self.name}" lies on a Milvus server, which builds its indexes itself (HNSW); tune measures those of a '
-            "base in a folder."
+            f'"{self.name}" is on a Milvus server, which builds its own indexes (HNSW); '
+            "`tune` measures those of a base in a folder."
         )
 
     def compact(self) -> None:
-        """Remove what doesn't count, and ask the server to clear its disk, which it does in its own
-        time."""
-        maintenance.compact(self.rows)
+        """Remove leftovers, and ask the server to clear its disk, which takes some time."""
+        maintenance.compact(self.store)
 
-    def verify(self, encoder: Callable[[], Encoder], sample: int) -> VerifyReport:
-        """Rows, checksums, pictures, meaning."""
-        return maintenance.Verification(self.rows, encoder, sample).run()
+    def verify(self, encoder: Callable[[], Encoder], sample_size: int) -> VerifyReport:
+        """Check rows, checksums and images, and encode a sample again."""
+        return maintenance.MilvusVerifier(self.store, encoder, sample_size).run()
 
     def reencode(
         self,
         encoder: Encoder,
-        canaries: dict[Modality, np.ndarray],
-        progress: Callable[[int, int], None] | None,
+        canaries: Mapping[Modality, np.ndarray],
+        progress: ReencodeProgress | None,
     ) -> None:
-        """New collections of parts, that one row lets count."""
-        maintenance.reencode(self.rows, encoder, canaries, progress)
-        self.identity, self._samples = self.rows.kept.identity, {}
-
-    def close(self) -> None:
-        """Give the client back."""
-        self.connection.close()
-
-    def take_back(self) -> bool:
-        """Close the base, and drop it if it was made here and is empty."""
-        gone = self._made and self.rows.count() == 0
-        if gone:
-            _drop(self.connection)
-        self.close()
-        return gone
+        """Encode into new collections, and switch to them by writing one row."""
+        maintenance.reencode(self.store, encoder, canaries, progress)
+        self.identity = self.store.descriptor.identity
+        self._samples = {}
 
 
-def _drop(connection: Connection) -> None:
+def _create_collections(connection: MilvusConnection, descriptor: BaseDescriptor) -> None:
     name = connection.address.name
-    for collection in (
-        schema.base_collection(name),  # first: without it there is no base
-        schema.entry_collection(name),
-        *(schema.part_collection(name, modality, 1) for modality in MODALITIES),
-    ):
-        connection.drop(collection)
+    connection.create_collection(schema.entry_collection(name), schema.ENTRY_FIELDS)
+    for modality in MODALITIES:
+        with_words = descriptor.has_keywords and modality == "text"
+        fields = schema.part_fields(descriptor.identity.dim, with_words)
+        collection = schema.part_collection(name, modality, descriptor.generation)
+        connection.create_collection(collection, fields)
+    connection.create_collection(schema.base_collection(name), schema.BASE_FIELDS)
+    connection.load_collection(schema.base_collection(name))
 
 
-def _around(first: int, last: int) -> list[tuple[int, int]]:
-    """A range of keys on the circle, as one or two of the line."""
-    first, last = first % KEYS, last - first + first % KEYS
-    return [(first, last)] if last <= KEYS else [(first, KEYS), (0, last - KEYS)]
+def _drop_collections(connection: MilvusConnection) -> None:
+    name = connection.address.name
+    connection.drop_collection(schema.base_collection(name))  # first: then there is no base
+    connection.drop_collection(schema.entry_collection(name))
+    for modality in MODALITIES:
+        connection.drop_collection(schema.part_collection(name, modality, 1))
+
+
+def _wrap_around(first: int, last: int) -> list[tuple[int, int]]:
+    """Return a range of keys on a circle as one or two ranges."""
+    start = first % KEY_SPACE
+    end = start + last - first
+    return [(start, end)] if end <= KEY_SPACE else [(start, KEY_SPACE), (0, end - KEY_SPACE)]

@@ -1,14 +1,15 @@
-"""How a base lies in Milvus: its collections, their fields, and a row of ours as a row of theirs.
+"""How a base is stored in Milvus: its collections, their fields, and the conversion of rows.
 
-    NAME_base          whose vectors, canaries, the number of the last change NAME_entry         an
-    entry: its texts and metadata as JSON, facets, and the version of it that counts NAME_image_1,
-    NAME_text_1    a part: its vector, entry, version, facets, words; a re-encoding counts the
-    number up
+    NAME_base                  identity of the base, canaries, number of the last change
+    NAME_entry                 entries: texts and metadata as JSON, facets, current version
+    NAME_image_1, NAME_text_1  parts: vector, entry, version, facets, words; the number is the
+                               generation, which a re-encoding increments
 
 There are no transactions over collections. So parts are written first, under a version of their
-own, then the entry's row that names this version, and older parts are removed at last: a part whose
-version is not its entry's is not there. A collection needs a vector field, and older servers allow
-one only. Knows no client's calls."""
+own, then the entry's row that names this version, and old parts are removed last: a part whose
+version is not its entry's does not count. A collection needs a vector field, and older servers
+allow only one. Knows no calls of the client.
+"""
 
 from __future__ import annotations
 
@@ -23,163 +24,165 @@ import numpy as np
 
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.knowledge.index.bm25 import BM25_B, BM25_K1, TermHashes
-from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.knowledge.milvus.filters import FIELD, facet_value
+from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.records import Modality
 
-LONGEST = 65_535
-"""Bytes of a text, and of a JSON value, in Milvus."""
-DUMMY = [1.0, 0.0]
-"""The vector of rows that have none of their own."""
-LINKS, EFFORT = 32, 128
-"""Of the graph index (HNSW)."""
+Fields = Mapping[str, Mapping[str, Any]]
+"""Fields of a collection by name, with the arguments of `add_field`; the first is the key."""
+MAX_TEXT_BYTES = 65_535
+"""Size limit of a text and of a JSON value in Milvus."""
+TERM_BYTES = 13
+"""Bytes of a hashed term and a blank."""
+DUMMY_VECTOR = [1.0, 0.0]
+"""Vector of rows that have none of their own."""
+HNSW_LINKS = 32
+HNSW_EFFORT = 128
+"""Parameters of the graph index (HNSW)."""
 
 
 def base_collection(name: str) -> str:
-    """Where a base's own state lies."""
+    """Return the collection with the base's own state."""
     return f"{name}_base"
 
 
 def entry_collection(name: str) -> str:
-    """Where its entries lie."""
+    """Return the collection of entries."""
     return f"{name}_entry"
 
 
 def part_collection(name: str, modality: Modality, generation: int) -> str:
-    """Where its parts lie."""
+    """Return the collection of a modality's parts."""
     return f"{name}_{modality}_{generation}"
 
 
 def entry_key(id_: str) -> str:
-    """The key of an entry's row: 32 hexadecimal digits, evenly spread, that need no quoting and
-    have a fixed length."""
+    """Return the key of an entry's row: 32 hexadecimal digits, evenly distributed."""
     return blake2b(id_.encode(), digest_size=16).hexdigest()
 
 
-def hashed_words(words: str, terms: TermHashes) -> str:
-    """Words as terms that every analyzer leaves as they are."""
-    return " ".join(f"{terms[word] >> 16:012x}" for word in words.split())
+def hash_words(words: str, hashes: TermHashes) -> str:
+    """Return words as terms that every analyzer leaves unchanged."""
+    return " ".join(f"{hashes[word] >> 16:012x}" for word in words.split())
 
 
-def schema(client: Any, fields: Mapping[str, Mapping[str, Any]]) -> Any:
-    """A collection's schema; `fields` by name with what `add_field` takes, the first one is the
-    key."""
+def collection_schema(client: Any, fields: Fields) -> Any:
+    """Return the schema of a collection."""
     from pymilvus import DataType, Function, FunctionType
 
-    made = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    for at, (name, values) in enumerate(fields.items()):
-        rest = {key: value for key, value in values.items() if key != "type"}
-        made.add_field(name, getattr(DataType, values["type"]), is_primary=at == 0, **rest)
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    for position, (name, values) in enumerate(fields.items()):
+        options = {key: value for key, value in values.items() if key != "type"}
+        data_type = getattr(DataType, values["type"])
+        schema.add_field(name, data_type, is_primary=position == 0, **options)
     if "sparse" in fields:
-        made.add_function(Function("bm25", FunctionType.BM25, ["words"], ["sparse"]))
-    return made
+        schema.add_function(Function("bm25", FunctionType.BM25, ["words"], ["sparse"]))
+    return schema
 
 
 _KEY = {"type": "VARCHAR", "max_length": 64}
-_LONG = {"type": "VARCHAR", "max_length": LONGEST}
-BASE_FIELDS: Mapping[str, Mapping[str, Any]] = {
-    "key": _KEY,
-    "value": _LONG,
-    "vector": {"type": "FLOAT_VECTOR", "dim": 2},
-}
-ENTRY_FIELDS: Mapping[str, Mapping[str, Any]] = {
+_LONG_TEXT = {"type": "VARCHAR", "max_length": MAX_TEXT_BYTES}
+_DUMMY = {"type": "FLOAT_VECTOR", "dim": len(DUMMY_VECTOR)}
+BASE_FIELDS: Fields = {"key": _KEY, "value": _LONG_TEXT, "vector": _DUMMY}
+ENTRY_FIELDS: Fields = {
     "key": _KEY,
     "version": _KEY,
     "digest": _KEY,
-    "body": _LONG,
+    "body": _LONG_TEXT,
     FIELD: {"type": "JSON"},
-    "vector": {"type": "FLOAT_VECTOR", "dim": 2},
+    "vector": _DUMMY,
 }
 
 
-def part_fields(dim: int, worded: bool) -> dict[str, Mapping[str, Any]]:
-    """Fields of the parts' collections; `worded`: with the words that the server finds a text by
-    (BM25)."""
+def part_fields(dim: int, with_words: bool) -> Fields:
+    """Return the fields of a collection of parts; `with_words` adds keyword search (BM25)."""
     fields: dict[str, Mapping[str, Any]] = {
         "key": _KEY,
         "entry": _KEY,
         "version": _KEY,
         "number": {"type": "INT64"},
         "position": {"type": "INT64"},
-        "passage": _LONG,
+        "passage": _LONG_TEXT,
         "given": {"type": "BOOL"},
         "checksum": {"type": "INT64"},
         FIELD: {"type": "JSON"},
         "vector": {"type": "FLOAT_VECTOR", "dim": dim},
     }
-    if worded:
-        fields["words"] = {
-            **_LONG,
-            "enable_analyzer": True,
-            "analyzer_params": {"tokenizer": "standard"},
-        }
+    if with_words:
+        analyzer = {"enable_analyzer": True, "analyzer_params": {"tokenizer": "standard"}}
+        fields["words"] = {**_LONG_TEXT, **analyzer}
         fields["sparse"] = {"type": "SPARSE_FLOAT_VECTOR"}
     return fields
 
 
-def indexes(client: Any, fields: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The indexes of a collection. The server makes them of what is sealed, and compares the rest
-    one by one."""
-    found = client.prepare_index_params()
-    if fields["vector"]["dim"] == len(DUMMY):
-        found.add_index("vector", index_type="FLAT", metric_type="IP")
+def indexes(client: Any, fields: Fields) -> Any:
+    """Return the indexes of a collection.
+
+    The server builds them for sealed rows, and searches the other rows exactly.
+    """
+    params = client.prepare_index_params()
+    if fields["vector"]["dim"] == len(DUMMY_VECTOR):
+        params.add_index("vector", index_type="FLAT", metric_type="IP")
     else:
-        params: dict[str, float] = {"M": LINKS, "efConstruction": EFFORT}
-        found.add_index("vector", index_type="HNSW", metric_type="IP", params=params)
+        graph = {"M": HNSW_LINKS, "efConstruction": HNSW_EFFORT}
+        params.add_index("vector", index_type="HNSW", metric_type="IP", params=graph)
     if "sparse" in fields:
-        params = {"bm25_k1": BM25_K1, "bm25_b": BM25_B}
-        found.add_index(
-            "sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25", params=params
+        params.add_index(
+            "sparse",
+            index_type="SPARSE_INVERTED_INDEX",
+            metric_type="BM25",
+            params={"bm25_k1": BM25_K1, "bm25_b": BM25_B},
         )
-    return found
+    return params
 
 
 def base_row(key: str, value: str) -> dict[str, Any]:
-    """A row of the base's own collection."""
-    return {"key": key, "value": value, "vector": DUMMY}
+    """Return a row of the base's own collection."""
+    return {"key": key, "value": value, "vector": DUMMY_VECTOR}
 
 
-def packed(vectors: np.ndarray) -> str:
-    """Vectors (n, dim) as text."""
-    return json.dumps(
-        [len(vectors), base64.b64encode(np.ascontiguousarray(vectors, "<f4").tobytes()).decode()]
-    )
+def encode_vectors(vectors: np.ndarray) -> str:
+    """Return vectors (n, dim) as text."""
+    data = np.ascontiguousarray(vectors, "<f4").tobytes()
+    return json.dumps([len(vectors), base64.b64encode(data).decode()])
 
 
-def unpacked(text: str) -> np.ndarray:
-    """What `packed` packed."""
-    rows, data = json.loads(text)
-    return np.frombuffer(base64.b64decode(data), "<f4").reshape(rows, -1).astype(np.float32)
+def decode_vectors(text: str) -> np.ndarray:
+    """Return the vectors that `encode_vectors` encoded."""
+    num_rows, data = json.loads(text)
+    return np.frombuffer(base64.b64decode(data), "<f4").reshape(num_rows, -1).astype(np.float32)
 
 
-def entry_row(row: EntryRow, version: str) -> dict[str, Any]:
-    """An entry's row."""
+def entry_values(row: EntryRow, version: str) -> dict[str, Any]:
+    """Return an entry as a row of its collection."""
     head = {
         "id": row.id,
         "image": row.image,
         "image_hash": row.image_hash,
         "look": row.perceptual_hash and row.perceptual_hash.hex(),
     }
-    plain = json.dumps(head, ensure_ascii=False)
+    head_json = json.dumps(head, ensure_ascii=False)
     return {
         "key": entry_key(row.id),
         "version": version,
         "digest": row.digest,
-        "body": f'{plain[:-1]}, "texts": {row.texts}, "metadata": {row.metadata}}}',
+        "body": f'{head_json[:-1]}, "texts": {row.texts}, "metadata": {row.metadata}}}',
         FIELD: facet_value(row.facets),
-        "vector": DUMMY,
+        "vector": DUMMY_VECTOR,
     }
 
 
-def part_rows(
-    row: EntryRow, version: str, terms: TermHashes | None
+def part_values(
+    row: EntryRow, version: str, hashes: TermHashes | None
 ) -> Iterator[tuple[Modality, dict[str, Any]]]:
-    """The rows of an entry's parts; `terms` where the server finds texts by their words."""
+    """Yield an entry's parts as rows; `hashes` if the server searches by keywords."""
     facets = facet_value(row.facets)
+    entry = entry_key(row.id)
     for number, part in enumerate(row.parts):
+        key = blake2b(f"{row.id} {version} {number}".encode(), digest_size=16).hexdigest()
         values = {
-            "key": blake2b(f"{row.id} {version} {number}".encode(), digest_size=16).hexdigest(),
-            "entry": entry_key(row.id),
+            "key": key,
+            "entry": entry,
             "version": version,
             "number": number,
             "position": part.position,
@@ -189,34 +192,35 @@ def part_rows(
             FIELD: facets,
             "vector": np.frombuffer(part.vector, "<f2").astype(np.float32),
         }
-        if terms is not None and part.modality == "text":
-            values["words"] = hashed_words(part.words or "", terms)
+        if hashes is not None and part.modality == "text":
+            values["words"] = hash_words(part.words or "", hashes)
         yield part.modality, values
 
 
 def part_row(values: Mapping[str, Any], modality: Modality, texts: tuple[str, ...]) -> PartRow:
-    """A part's row as it was; `texts` are its entry's."""
+    """Return a part's row as it was stored; `texts` are its entry's."""
     passage = values["passage"] or None
-    position, given = int(values["position"]), bool(values["given"])
+    position = int(values["position"])
+    precomputed = bool(values["given"])
     words = None
     if modality == "text":
-        words = index_words("\n".join(texts) if given else passage or texts[position])
+        words = index_words("\n".join(texts) if precomputed else passage or texts[position])
     vector = np.asarray(values["vector"], np.float32).astype("<f2").tobytes()
-    return PartRow(modality, position, passage, vector, given, words)
+    return PartRow(modality, position, passage, vector, precomputed, words)
 
 
-def fault(row: EntryRow, worded: bool) -> str:
-    """Why an entry doesn't fit into Milvus; empty where it does."""
-    body = len(entry_row(row, "")["body"].encode())
-    facets = len(json.dumps(facet_value(row.facets)))
-    words = max((len((part.words or "").split()) for part in row.parts), default=0)
-    for size, most, what in (
-        (body, LONGEST, "bytes of texts and metadata"),
-        (facets, LONGEST, "bytes of filter values"),
-        (words * 13 if worded else 0, LONGEST, "bytes of words in one part"),
-    ):
-        if size > most:
+def size_error(row: EntryRow, with_words: bool) -> str:
+    """Return why an entry is too large for Milvus; an empty string if it is not."""
+    max_words = max((len((part.words or "").split()) for part in row.parts), default=0)
+    sizes = {
+        "bytes of texts and metadata": len(entry_values(row, "")["body"].encode()),
+        "bytes of filter values": len(json.dumps(facet_value(row.facets))),
+        "bytes of words in one part": max_words * TERM_BYTES if with_words else 0,
+    }
+    for label, size in sizes.items():
+        if size > MAX_TEXT_BYTES:
             return (
-                f"It has {size:,} {what}, and Milvus takes {most:,}; split it into several entries."
+                f"It has {size:,} {label}, but Milvus accepts {MAX_TEXT_BYTES:,}; "
+                "split it into several entries."
             )
     return ""

@@ -1,35 +1,40 @@
-"""A state of a base on Milvus, for one search: candidates of the server, brought to our numbers.
+"""Search a base on Milvus: candidates from the server, with numbers of our own.
 
-Parts and entries are numbered as they are met. A part counts only where its version is its entry's
-(see `layout`), so each entry is seen whole, old or new; a search of several questions to the server
-is not one state of all entries."""
+Parts and entries are numbered in the order in which they are encountered. A part counts only if its
+version is its entry's (see `schema`), so each entry is seen complete, old or new; a search with
+several requests does not see one state of all entries.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ravlm.errors import InvalidInput
-from ravlm.knowledge.backend import Candidates, Limit, View
-from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, best_part_per_entry
+from ravlm.knowledge.candidates import (
+    EMPTY_RANKING,
+    Candidates,
+    Ranking,
+    best_part_per_entry,
+)
 from ravlm.knowledge.index.analyzer import query_words
 from ravlm.knowledge.index.bm25 import TermHashes
-from ravlm.knowledge.records import hit_part
 from ravlm.knowledge.milvus import schema
-from ravlm.knowledge.milvus.client import MOST
-from ravlm.knowledge.milvus.filters import EVERYWHERE, among, expression
-from ravlm.knowledge.milvus.store import MilvusRows
+from ravlm.knowledge.milvus.client import MAX_ROWS, ScoredRow
+from ravlm.knowledge.milvus.filters import ALL_ROWS, expression, one_of
+from ravlm.knowledge.milvus.store import MilvusStore, parse_body
+from ravlm.knowledge.records import hit_part
+from ravlm.knowledge.searcher import Searcher, Selector
 from ravlm.records import MODALITIES, Entry, Modality, Part
-from ravlm.search.filters import Filter, facets
+from ravlm.search.filters import Filter
 
-_FIELDS = ("key", "entry", "version", "position", "passage")
+_PART_FIELDS = ("key", "entry", "version", "position", "passage")
 
 
-class Seen(NamedTuple):
-    """A part that was met: its row, and its entry's body."""
+class MatchedPart(NamedTuple):
+    """A part that a search encountered, with its entry's body."""
 
     modality: Modality
     key: str
@@ -38,157 +43,158 @@ class Seen(NamedTuple):
     body: Mapping[str, Any]
 
 
-class MilvusView(View):
-    """What is met within one search. `sampled` gives vectors that stand for a modality."""
+class EntryVersion(NamedTuple):
+    """An entry's current version and body."""
 
-    most = MOST
+    version: str
+    body: Mapping[str, Any]
 
-    def __init__(self, rows: MilvusRows, sampled: Callable[[Modality], np.ndarray]) -> None:
-        self.rows, self.connection, self.sampled = rows, rows.connection, sampled
-        self._parts: list[Seen] = []
-        self._numbers: dict[str, int] = {}
-        self._entries: dict[str, int] = {}
-        self._keys: list[str] = []
-        self._bodies: dict[str, tuple[str, Mapping[str, Any]] | None] = {}
 
-    @property
-    def modalities(self) -> Sequence[Modality]:
-        """All: the server is not asked."""
-        return MODALITIES
+class MilvusSearcher(Searcher):
+    """Everything encountered within one search. Selectors are Milvus expressions.
 
-    def one_each(self, modality: Modality) -> bool:
-        """An entry has one picture; of texts it isn't known."""
+    `sample_vectors` returns vectors that represent a modality.
+    """
+
+    max_candidates = MAX_ROWS
+
+    def __init__(
+        self, store: MilvusStore, sample_vectors: Callable[[Modality], np.ndarray]
+    ) -> None:
+        self.store = store
+        self.connection = store.connection
+        self.sample_vectors = sample_vectors
+        self._parts: list[MatchedPart] = []
+        self._part_numbers: dict[str, int] = {}  # by key
+        self._entry_keys: list[str] = []
+        self._entry_numbers: dict[str, int] = {}  # by key
+        self._entries: dict[str, EntryVersion | None] = {}  # by key; None: no longer exists
+
+    def one_part_per_entry(self, modality: Modality) -> bool:
+        """Return True for images: an entry has one. For texts it is not known."""
         return modality == "image"
 
-    def limit(self, where: Filter | None, without: Sequence[str] = ()) -> Limit:
-        """The filter as the server reads it."""
-        limit = None if where is None else expression(where)
-        return _without(limit, [schema.entry_key(id_) for id_ in without])
+    def select(self, where: Filter | None, exclude_ids: Sequence[str] = ()) -> Selector:
+        """Return the filter as an expression."""
+        selector = None if where is None else expression(where)
+        return _without(selector, [schema.entry_key(id_) for id_ in exclude_ids])
 
-    def narrowed(self, limit: Limit, entries: np.ndarray) -> Limit:
-        """The same without these entries."""
-        return _without(limit, [self._keys[entry] for entry in dict.fromkeys(entries.tolist())])
+    def exclude(self, selector: Selector, entries: np.ndarray) -> Selector:
+        """Return the selector without these entries."""
+        keys = [self._entry_keys[entry] for entry in dict.fromkeys(entries.tolist())]
+        return _without(selector, keys)
 
     def nearest(
-        self, modality: Modality, vectors: np.ndarray, n: int, limit: Limit
+        self, modality: Modality, vectors: np.ndarray, n: int, selector: Selector
     ) -> list[Candidates]:
-        """The n best parts for each vector: cosines, best first."""
-        collection, asked = self.rows.collections[modality], min(n, MOST)
-        found = self.connection.search(
-            collection, np.asarray(vectors, np.float32), asked, limit or "", _FIELDS
+        """Return the n nearest parts of each vector (q, dim)."""
+        limit = min(n, MAX_ROWS)
+        results = self.connection.vector_search(
+            self.store.part_collections[modality],
+            np.asarray(vectors, np.float32),
+            limit,
+            selector or "",
+            _PART_FIELDS,
         )
-        candidates = self._candidates(modality, found, asked)
-        return [one._replace(ranking=one.ranking._replace(scores=np.minimum(one.ranking.scores, 1.0)))
-                for one in candidates]  # fmt: skip
+        clipped = [[(min(score, 1.0), row) for score, row in rows] for rows in results]
+        return self._candidates(modality, clipped, limit)
 
-    def worded(self, text: str, n: int, limit: Limit) -> Candidates:
-        """The n best text parts that have a word of `text`: the server's BM25, best first."""
-        if not self.rows.kept.worded:
+    def keyword_search(self, text: str, n: int, selector: Selector) -> Candidates:
+        """Return the n best text parts for the words of `text`, by the server's BM25."""
+        if not self.store.descriptor.has_keywords:
             raise InvalidInput(
-                f'The server of "{self.connection.address.text}" is of the version {self.connection.version}, which '
-                'has no search by words; it needs 2.5 or newer: use method="dense".'
+                f'The server of "{self.connection.address.text}" has version '
+                f"{self.connection.version}, which has no keyword search (needs 2.5 or newer); "
+                'use method="dense".'
             )
-        words = schema.hashed_words(" ".join(query_words(text)), TermHashes())
+        words = schema.hash_words(" ".join(query_words(text)), TermHashes())
         if not words:
-            return Candidates(EMPTY_RANKING, True)
-        asked = min(n, MOST)
-        found = self.connection.search(
-            self.rows.collections["text"], [words], asked, limit or "", _FIELDS
+            return Candidates(EMPTY_RANKING, exhausted=True)
+        limit = min(n, MAX_ROWS)
+        rows = self.connection.keyword_search(
+            self.store.part_collections["text"], words, limit, selector or "", _PART_FIELDS
         )
-        (candidates,) = self._candidates("text", found, asked)
+        (candidates,) = self._candidates("text", [rows], limit)
         return candidates._replace(ranking=best_part_per_entry(candidates.ranking))
 
     def sample(self, modality: Modality) -> np.ndarray:
-        """Vectors that stand for a modality, its canaries among them."""
-        return self.sampled(modality)
+        """Return vectors that represent a modality, including its canaries."""
+        return self.sample_vectors(modality)
 
     def vectors(self, parts: np.ndarray) -> tuple[list[Modality], np.ndarray]:
-        """Modality of each part, and the stored vectors (n, dim)."""
-        seen = [self._parts[part] for part in parts.tolist()]
+        """Return the modality of each part and the stored vectors (n, dim).
+
+        The vector of a part that was removed meanwhile is zero.
+        """
+        matched = [self._parts[part] for part in parts.tolist()]
         stored: dict[str, Any] = {}
         for modality in MODALITIES:
-            keys = [part.key for part in seen if part.modality == modality]
-            rows = self.rows.by_key(self.rows.collections[modality], keys, ("key", "vector"))
+            keys = [part.key for part in matched if part.modality == modality]
+            collection = self.store.part_collections[modality]
+            rows = self.store.rows_by_key(collection, keys, ("key", "vector"))
             stored |= {row["key"]: row["vector"] for row in rows}
-        nothing = np.zeros(
-            self.rows.kept.identity.dim, np.float32
-        )  # of a part that was removed meanwhile
-        vectors = [stored.get(part.key, nothing) for part in seen]
-        return [part.modality for part in seen], np.array(vectors, np.float32).reshape(
-            len(seen), len(nothing)
-        )
-
-    def values(self, entries: np.ndarray, key: str) -> list[tuple[int, str | int | float] | None]:
-        """What each entry has under a metadata key, as (kind, value); of several the first in
-        order."""
-        found: list[tuple[int, str | int | float] | None] = []
-        for entry in entries.tolist():
-            kept = self._bodies[self._keys[entry]]
-            assert kept is not None  # or it would have no number
-            values = [
-                (kind, value) for path, kind, value in facets(kept[1]["metadata"]) if path == key
-            ]
-            found.append(min(values) if values else None)
-        return found
+        missing = np.zeros(self.store.descriptor.identity.dim, np.float32)
+        vectors = np.array([stored.get(part.key, missing) for part in matched], np.float32)
+        return [part.modality for part in matched], vectors.reshape(len(matched), len(missing))
 
     def read(self, parts: np.ndarray, entries: np.ndarray) -> tuple[list[Entry], list[Part]]:
-        """What hits show of each of these parts."""
-        met = [self._parts[part] for part in parts.tolist()]
-        shown = [self.rows.entry_of(seen.body) for seen in met]
-        of_parts = [
-            hit_part(e, seen.modality, seen.position, seen.passage)
-            for e, seen in zip(shown, met, strict=True)
+        """Return what hits show of each part."""
+        matched = [self._parts[part] for part in parts.tolist()]
+        shown_entries = [self.store.to_entry(part.body) for part in matched]
+        shown_parts = [
+            hit_part(entry, part.modality, part.position, part.passage)
+            for entry, part in zip(shown_entries, matched, strict=True)
         ]
-        return shown, of_parts
+        return shown_entries, shown_parts
 
     def _candidates(
-        self,
-        modality: Modality,
-        found: Sequence[Sequence[tuple[float, Mapping[str, Any]]]],
-        asked: int,
+        self, modality: Modality, results: Sequence[Sequence[ScoredRow]], limit: int
     ) -> list[Candidates]:
-        """Rankings of what the server found, without parts that don't count."""
-        self._fetch({row["entry"] for hits in found for _, row in hits})
-        made = []
-        for hits in found:
-            numbers = [(self._number(modality, row), row["entry"], score) for score, row in hits]
-            good = [
-                (part, self._entries[entry], score)
-                for part, entry, score in numbers
-                if part is not None
-            ]
-            parts, entries, scores = zip(*good, strict=True) if good else ((), (), ())
-            ranking = Ranking(
-                np.array(parts, np.int64), np.array(entries, np.int64), np.array(scores, np.float32)
-            )
-            made.append(Candidates(ranking, len(hits) < asked))
-        return made
+        """Return rankings of the server's results, without parts that do not count."""
+        self._fetch_entries({row["entry"] for rows in results for _, row in rows})
+        return [
+            Candidates(self._ranking(modality, rows), exhausted=len(rows) < limit)
+            for rows in results
+        ]
 
-    def _fetch(self, keys: set[str]) -> None:
-        """Read the entries of these keys that were not met before."""
-        new = keys - self._bodies.keys()
-        self._bodies |= dict.fromkeys(new)
-        for row in self.rows.by_key(self.rows.entry, new, ("key", "version", "body")):
-            self._bodies[row["key"]] = row["version"], json.loads(row["body"])
+    def _ranking(self, modality: Modality, rows: Sequence[ScoredRow]) -> Ranking:
+        parts, entries, scores = [], [], []
+        for score, row in rows:
+            part = self._part_number(modality, row)
+            if part is not None:
+                parts.append(part)
+                entries.append(self._entry_numbers[row["entry"]])
+                scores.append(score)
+        return Ranking(
+            np.array(parts, np.int64), np.array(entries, np.int64), np.array(scores, np.float32)
+        )
 
-    def _number(self, modality: Modality, row: Mapping[str, Any]) -> int | None:
-        """The number of a part; None where it doesn't count."""
-        entry = row["entry"]
-        kept = self._bodies[entry]
-        if kept is None or kept[0] != row["version"]:
+    def _fetch_entries(self, keys: set[str]) -> None:
+        """Read the entries of these keys that were not read before."""
+        unread = keys - self._entries.keys()
+        self._entries |= dict.fromkeys(unread)
+        fields = ("key", "version", "body")
+        for row in self.store.rows_by_key(self.store.entry_collection, unread, fields):
+            self._entries[row["key"]] = EntryVersion(row["version"], parse_body(row))
+
+    def _part_number(self, modality: Modality, row: Mapping[str, Any]) -> int | None:
+        """Return the number of a part; None if it does not count."""
+        entry_key, key = row["entry"], row["key"]
+        entry = self._entries[entry_key]
+        if entry is None or entry.version != row["version"]:
             return None
-        if entry not in self._entries:
-            self._entries[entry] = len(self._keys)
-            self._keys.append(entry)
-        if row["key"] not in self._numbers:
-            self._numbers[row["key"]] = len(self._parts)
-            self._parts.append(
-                Seen(modality, row["key"], int(row["position"]), row["passage"] or None, kept[1])
-            )
-        return self._numbers[row["key"]]
+        if entry_key not in self._entry_numbers:
+            self._entry_numbers[entry_key] = len(self._entry_keys)
+            self._entry_keys.append(entry_key)
+        if key not in self._part_numbers:
+            self._part_numbers[key] = len(self._parts)
+            passage = row["passage"] or None
+            part = MatchedPart(modality, key, int(row["position"]), passage, entry.body)
+            self._parts.append(part)
+        return self._part_numbers[key]
 
 
-def _without(limit: Limit, keys: Sequence[str]) -> Limit:
+def _without(selector: Selector, keys: Sequence[str]) -> Selector:
     if not keys:
-        return limit
-    return f"({limit or EVERYWHERE}) and not ({among('entry', keys)})"
+        return selector
+    return f"({selector or ALL_ROWS}) and not ({one_of('entry', keys)})"

@@ -1,8 +1,8 @@
-"""A base's rows on Milvus: written so that an entry is there whole or not at all (see `layout`),
-and read.
+"""The store of a base on Milvus; every entry is stored completely or not at all (see `schema`).
 
-A batch is not one transaction: what of it was written before the writer died stays, whole entries
-all of it. Knows no search and no encoder."""
+A batch is not one transaction: if its writer dies, the entries written so far stay, each complete.
+Knows no search and no encoder.
+"""
 
 from __future__ import annotations
 
@@ -10,327 +10,296 @@ import json
 import re
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ravlm.data.images import is_address
 from ravlm.data.parallel import batched
-from ravlm.errors import InvalidInput, Mismatch, NotFound
-from ravlm.files import atomic_write
-from ravlm.knowledge.backend import Rows
+from ravlm.errors import Mismatch, NotFound
+from ravlm.knowledge.backend import reencoded_error
+from ravlm.knowledge.entry_store import EntryStore, invalid_page_mark
+from ravlm.knowledge.images import resolve_image, save_image
 from ravlm.knowledge.index.bm25 import TermHashes
 from ravlm.knowledge.ingest import json_texts
-from ravlm.knowledge.records import EntryRow, Identity
 from ravlm.knowledge.milvus import schema
-from ravlm.knowledge.milvus.client import ASKED, Connection, slices
-from ravlm.knowledge.milvus.filters import among, expression
+from ravlm.knowledge.milvus.client import KEY_BATCH, MilvusConnection, key_slices
+from ravlm.knowledge.milvus.descriptor import find_descriptor, read_descriptor, read_value
+from ravlm.knowledge.milvus.filters import expression, one_of
+from ravlm.knowledge.records import EntryRow, Identity, StoreState
 from ravlm.knowledge.reports import Page
 from ravlm.records import MODALITIES, Entry, Modality
 from ravlm.search.filters import Filter
 
-FORMAT = 1
-_PART = ("entry", "version", "number", "position", "passage", "given", "checksum", "vector")
+_PART_FIELDS = ("entry", "version", "number", "position", "passage", "given", "checksum", "vector")
+_PartsByVersion = dict[tuple[str, str], list[tuple[Modality, Mapping[str, Any]]]]
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What a base says of itself."""
+class MilvusStore(EntryStore):
+    """The rows of one base, in one generation of its parts."""
 
-    identity: Identity
-    generation: int = 1
-    """Counted up by a re-encoding; the collections of parts are named by it."""
-    worded: bool = True
-    """Whether texts are found by their words here."""
-    files: str | None = None
-    """Where pictures lie that came as bytes."""
-    format: int = FORMAT
-
-
-class MilvusRows(Rows):
-    """The rows of one base, as of one generation of its parts."""
-
-    def __init__(self, connection: Connection) -> None:
-        """Raises NotFound where there is no base that was made whole, Mismatch for one of another
-        format."""
-        self.connection, self.name = connection, connection.address.name
-        self.base, self.entry = (
-            schema.base_collection(self.name),
-            schema.entry_collection(self.name),
-        )
-        kept = read_kept(connection)
-        if kept is None:
-            text = connection.address.text
+    def __init__(self, connection: MilvusConnection) -> None:
+        """Raises NotFound if there is no complete base, Mismatch for another format."""
+        self.connection = connection
+        self.name = connection.address.name
+        self.base_collection = schema.base_collection(self.name)
+        self.entry_collection = schema.entry_collection(self.name)
+        descriptor = find_descriptor(connection)
+        if descriptor is None:
+            address = connection.address.text
             raise NotFound(
-                f'There is no knowledge base at "{text}"; make one with: ravlm build {text} SOURCE'
+                f'There is no knowledge base at "{address}"; create one with: '
+                f"ravlm build {address} SOURCE"
             )
-        self.kept = kept
-        self.files = connection.address.files or (Path(kept.files) if kept.files else None)
-        self.writes = 0
-        """Changes that were made here."""
-        for collection in (self.base, self.entry, *self.collections.values()):
-            connection.load(collection)
+        self.descriptor = descriptor
+        self.files = connection.address.files
+        if self.files is None and descriptor.files:
+            self.files = Path(descriptor.files)
+        self.num_writes = 0
+        """Number of changes by this handle."""
+        for collection in self.all_collections():
+            connection.load_collection(collection)
 
     @property
-    def collections(self) -> dict[Modality, str]:
-        """Where the parts of each modality lie."""
+    def part_collections(self) -> dict[Modality, str]:
+        """The collections of parts by modality."""
+        generation = self.descriptor.generation
+        return {name: schema.part_collection(self.name, name, generation) for name in MODALITIES}
+
+    def all_collections(self) -> list[str]:
+        """Return the names of all collections of the base."""
+        return [self.base_collection, self.entry_collection, *self.part_collections.values()]
+
+    # state
+
+    def state(self) -> StoreState:
+        """Return the last change and the identity of the base."""
+        descriptor = read_descriptor(self.connection) or self.descriptor
+        return StoreState(self.change(), descriptor.identity)
+
+    def change(self) -> int:
+        """Return when the last change was committed, in nanoseconds since 1970."""
+        return int(self.value("change") or 0)
+
+    def mark_changed(self) -> None:
+        """Give the change a new number."""
+        self.num_writes += 1
+        row = schema.base_row("change", str(time.time_ns()))
+        self.connection.upsert(self.base_collection, [row])
+
+    def canaries(self) -> dict[Modality, np.ndarray]:
+        """Return the stored vectors of the canaries."""
         return {
-            modality: schema.part_collection(self.name, modality, self.kept.generation)
+            modality: schema.decode_vectors(self.value(f"canaries {modality}"))
             for modality in MODALITIES
         }
 
-    # what it is
-
-    def canaries(self) -> dict[Modality, np.ndarray]:
-        """The stored vectors of the canaries."""
-        return {
-            modality: schema.unpacked(self.value(f"canaries {modality}")) for modality in MODALITIES
-        }
-
     def value(self, key: str) -> str:
-        """A value of the base's own collection."""
-        return _value(self.connection, self.base, key) or ""
+        """Return a value of the base's own collection; an empty string if it is not set."""
+        return read_value(self.connection, key) or ""
 
-    def tell_change(self) -> None:
-        """Let the change have a number that it did not have before."""
-        self.writes += 1
-        self.connection.upsert(self.base, [schema.base_row("change", str(time.time_ns()))])
-
-    def image_path(self, image: str | None) -> str | None:
-        """Where a stored picture lies."""
-        if image is None or is_address(image) or Path(image).is_absolute() or self.files is None:
-            return image
-        return str(self.files / image)
+    def check_identity(self, identity: Identity) -> None:
+        """Raise Mismatch if the base was re-encoded since it was opened."""
+        current = read_descriptor(self.connection)
+        expected = (identity, self.descriptor.generation)
+        if current is None or (current.identity, current.generation) != expected:
+            raise reencoded_error(self.connection.address.text)
 
     # reading
 
+    def image_path(self, image: str | None) -> str | None:
+        """Return a stored reference as a path or address that can be opened."""
+        return image if self.files is None else resolve_image(image, self.files)
+
     def count(self, where: Filter | None = None) -> int:
-        """How many entries pass `where`."""
-        return self.connection.count(self.entry, "" if where is None else expression(where))
+        """Return the number of entries that pass `where`."""
+        condition = "" if where is None else expression(where)
+        return self.connection.count(self.entry_collection, condition)
 
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
-        """The digests of those of `ids` that are stored, by id."""
-        keys = {schema.entry_key(id_): id_ for id_ in ids}
-        return {
-            keys[row["key"]]: str(row["digest"])
-            for row in self.by_key(self.entry, keys, ("key", "digest"))
-        }
+        """Return the digests of those of `ids` that exist, by id."""
+        ids_by_key = {schema.entry_key(id_): id_ for id_ in ids}
+        rows = self.rows_by_key(self.entry_collection, ids_by_key, ("key", "digest"))
+        return {ids_by_key[row["key"]]: str(row["digest"]) for row in rows}
 
     def entries(self, ids: Iterable[str]) -> dict[str, Entry]:
-        """Those of `ids` that are stored, by id."""
+        """Return those of `ids` that exist, by id."""
         keys = [schema.entry_key(id_) for id_ in ids]
-        found = [
-            self.entry_of(self.body_of(row)) for row in self.by_key(self.entry, keys, ("body",))
-        ]
-        return {entry.id: entry for entry in found}
+        rows = self.rows_by_key(self.entry_collection, keys, ("body",))
+        entries = [self.to_entry(parse_body(row)) for row in rows]
+        return {entry.id: entry for entry in entries}
 
-    def entry_of(self, body: Mapping[str, Any]) -> Entry:
-        """The entry of a stored body."""
-        return Entry(
-            body["id"], self.image_path(body["image"]), tuple(body["texts"]), body["metadata"]
-        )
+    def to_entry(self, body: Mapping[str, Any]) -> Entry:
+        """Return the entry of a stored body."""
+        image = self.image_path(body["image"])
+        return Entry(body["id"], image, tuple(body["texts"]), body["metadata"])
 
-    def body_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The stored body of an entry's row."""
-        body: dict[str, Any] = json.loads(row["body"])
-        return body
-
-    def by_key(
+    def rows_by_key(
         self, collection: str, keys: Iterable[str], fields: Sequence[str]
     ) -> list[Mapping[str, Any]]:
-        """The rows of these keys, in any order."""
-        found: list[Mapping[str, Any]] = []
-        for some in batched(keys, ASKED):
-            found += self.connection.query(collection, among("key", some), fields)
-        return found
+        """Return the rows of these keys, in any order."""
+        rows: list[Mapping[str, Any]] = []
+        for batch in batched(keys, KEY_BATCH):
+            rows += self.connection.query(collection, one_of("key", batch), fields)
+        return rows
 
     def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
-        """The picture's vector of each of these entries that has one, by id."""
-        keys = {schema.entry_key(id_): id_ for id_ in ids}
-        found = {}
-        for some in batched(keys, ASKED):
-            version = {
-                row["key"]: row["version"]
-                for row in self.by_key(self.entry, some, ("key", "version"))
-            }
-            fields = ("entry", "version", "vector")
-            for row in self.connection.query(
-                self.collections["image"], among("entry", some), fields
-            ):
-                if version.get(row["entry"]) == row["version"]:
-                    found[keys[row["entry"]]] = np.asarray(row["vector"], np.float32)
-        return found
+        """Return the image vector of each of `ids` that has one, by id."""
+        ids_by_key = {schema.entry_key(id_): id_ for id_ in ids}
+        collection = self.part_collections["image"]
+        fields = ("entry", "version", "vector")
+        vectors = {}
+        for keys in batched(ids_by_key, KEY_BATCH):
+            entries = self.rows_by_key(self.entry_collection, keys, ("key", "version"))
+            versions = {row["key"]: row["version"] for row in entries}
+            for row in self.connection.query(collection, one_of("entry", keys), fields):
+                if versions.get(row["entry"]) == row["version"]:
+                    vectors[ids_by_key[row["entry"]]] = np.asarray(row["vector"], np.float32)
+        return vectors
 
     def page(self, n: int, after: str, where: Filter | None) -> Page:
-        """The next n entries that pass `where`, in the order of their keys, which are hashes; the
-        place is a key."""
+        """Return the next n entries that pass `where`, in the order of their hashed keys.
+
+        The page mark is a key.
+        """
         if not re.fullmatch("[0-9a-f]*", after):
-            raise InvalidInput(
-                f'after is "{after[:40]}"; give the `next` of the page before, or nothing.'
+            raise invalid_page_mark(after)
+        condition = "" if where is None else expression(where)
+        rows: list[tuple[str, Mapping[str, Any]]] = []
+        for first, last in key_slices(self.connection.count(self.entry_collection)):
+            if len(rows) > n or f"{last - 1:016x}" < after[:16]:
+                continue
+            in_slice = self.connection.slice(
+                self.entry_collection, ("key", "body"), first, last, condition
             )
-        within = "" if where is None else expression(where)
-        found: list[tuple[str, Mapping[str, Any]]] = []
-        for first, last in slices(self.connection.count(self.entry)):
-            if f"{last - 1:016x}" >= after[:16] and len(found) <= n:
-                rows = self.connection.slice(self.entry, ("key", "body"), first, last, within)
-                found += sorted((str(row["key"]), row) for row in rows if str(row["key"]) > after)
-        entries = tuple(self.entry_of(self.body_of(row)) for _, row in found[:n])
-        return Page(entries, found[n - 1][0] if len(found) > n else "")
+            keyed = [(str(row["key"]), row) for row in in_slice]
+            rows += sorted((key, row) for key, row in keyed if key > after)
+        entries = tuple(self.to_entry(parse_body(row)) for _, row in rows[:n])
+        return Page(entries, rows[n - 1][0] if len(rows) > n else "")
 
     def contents(self) -> Iterator[tuple[str, str | None, str, bytes | None]]:
-        """Id, hash of the picture, texts as JSON and look of each entry."""
-        for row in self.connection.scan(self.entry, ("body",)):
-            body = self.body_of(row)
-            look = bytes.fromhex(body["look"]) if body["look"] else None
-            yield body["id"], body["image_hash"], json_texts(body["texts"]), look
+        """Yield id, image hash, texts as JSON and perceptual hash of each entry."""
+        for row in self.connection.scan(self.entry_collection, ("body",)):
+            body = parse_body(row)
+            yield body["id"], body["image_hash"], json_texts(body["texts"]), _perceptual_hash(body)
 
-    def rows(self) -> Iterator[EntryRow]:
-        """All entries with their parts, a slice at a time, each of one state."""
-        for first, last in slices(self.connection.count(self.entry)):
-            entries = self.connection.slice(
-                self.entry, ("key", "version", "digest", "body"), first, last
-            )
-            parts: list[tuple[Modality, Mapping[str, Any]]] = []
-            for modality, collection in self.collections.items():
-                found = self.connection.slice(collection, _PART, first, last, field="entry")
-                parts += [(modality, row) for row in found]
-            parts.sort(key=lambda part: (part[1]["entry"], part[1]["version"], part[1]["number"]))
-            of = {
-                key: list(group)
-                for key, group in groupby(parts, lambda p: (p[1]["entry"], p[1]["version"]))
-            }
+    def rows(self, ids: Iterable[str] | None = None) -> Iterator[EntryRow]:
+        """Yield all entries with their parts, or those of `ids`; one slice of keys at a time."""
+        keys = None if ids is None else {schema.entry_key(id_) for id_ in ids}
+        fields = ("key", "version", "digest", "body")
+        for first, last in key_slices(self.connection.count(self.entry_collection)):
+            entries = self.connection.slice(self.entry_collection, fields, first, last)
+            parts = self._parts_by_version(first, last)
             for row in entries:
-                body = self.body_of(row)
-                texts = tuple(body["texts"])
-                mine = of.get((row["key"], row["version"]), [])
-                yield EntryRow(
-                    id=body["id"], image=self.image_path(body["image"]), image_hash=body["image_hash"],
-                    texts=json.dumps(texts, ensure_ascii=False),
-                    metadata=json.dumps(body["metadata"], ensure_ascii=False),
-                    facets=(), digest=row["digest"],
-                    parts=tuple(schema.part_row(values, modality, texts) for modality, values in mine),
-                    perceptual_hash=bytes.fromhex(body["look"]) if body["look"] else None,
-                )  # fmt: skip
+                if keys is None or row["key"] in keys:
+                    yield self._entry_row(row, parts[row["key"], row["version"]])
+
+    def _parts_by_version(self, first: int, last: int) -> _PartsByVersion:
+        """Return the parts of a slice by entry key and version, in their order in the entry."""
+        parts: _PartsByVersion = defaultdict(list)
+        for modality, collection in self.part_collections.items():
+            rows = self.connection.slice(collection, _PART_FIELDS, first, last, field="entry")
+            for row in rows:
+                parts[row["entry"], row["version"]].append((modality, row))
+        for of_entry in parts.values():
+            of_entry.sort(key=lambda part: part[1]["number"])
+        return parts
+
+    def _entry_row(
+        self, row: Mapping[str, Any], parts: Sequence[tuple[Modality, Mapping[str, Any]]]
+    ) -> EntryRow:
+        body = parse_body(row)
+        texts = tuple(body["texts"])
+        return EntryRow(
+            id=body["id"],
+            image=self.image_path(body["image"]),
+            image_hash=body["image_hash"],
+            texts=json.dumps(texts, ensure_ascii=False),
+            metadata=json.dumps(body["metadata"], ensure_ascii=False),
+            facets=(),
+            digest=row["digest"],
+            parts=tuple(schema.part_row(values, modality, texts) for modality, values in parts),
+            perceptual_hash=_perceptual_hash(body),
+        )
 
     # writing
 
-    def fault(self, row: EntryRow) -> str:
-        """Why this entry can't be stored: Milvus has limits, and no place for pictures."""
+    def rejection_reason(self, row: EntryRow) -> str:
+        """Return why an entry cannot be stored: Milvus has size limits, and keeps no images."""
         if row.image_bytes is not None and self.files is None:
             return (
-                "Its picture came as bytes, and a Milvus base keeps none; name a folder that all its readers see: "
-                f"{self.connection.address.text}?files=/shared/folder"
+                "Its image came as bytes, which Milvus does not store; name a folder that all "
+                f"readers see: {self.connection.address.text}?files=/shared/folder"
             )
-        return schema.fault(row, self.kept.worded)
+        return schema.size_error(row, self.descriptor.has_keywords)
 
-    def put(self, rows: Sequence[EntryRow], identity: Identity) -> int:
-        """Store a batch, parts first; entries of the same ids are replaced. Returns how many
-        were."""
+    def upsert(self, rows: Sequence[EntryRow], identity: Identity) -> int:
+        """Store a batch, parts first, replacing entries of the same ids.
+
+        Returns how many were replaced.
+        """
         self.check_identity(identity)
-        for row in rows:
-            if (
-                row.image_bytes is not None
-                and self.files is not None
-                and not (self.files / str(row.image)).is_file()
-            ):
-                with atomic_write(self.files / str(row.image)) as aside:
-                    aside.write_bytes(row.image_bytes)
-        keys, version = [schema.entry_key(row.id) for row in rows], uuid.uuid4().hex
-        known = [key for key, row in zip(keys, rows, strict=True) if row.may_exist]
-        replaced = [str(row["key"]) for row in self.by_key(self.entry, known, ("key",))]
-        self.write_parts(rows, [version] * len(rows), self.collections)
-        self.connection.upsert(self.entry, [schema.entry_row(row, version) for row in rows])
-        self._drop_parts(replaced, f'version != "{version}"')
-        self.tell_change()
+        if self.files is not None:
+            for row in rows:
+                save_image(row, self.files)
+        version = uuid.uuid4().hex
+        possible = [schema.entry_key(row.id) for row in rows if row.may_exist]
+        existing = self.rows_by_key(self.entry_collection, possible, ("key",))
+        replaced = [str(row["key"]) for row in existing]
+        self.write_parts(rows, [version] * len(rows), self.part_collections)
+        values = [schema.entry_values(row, version) for row in rows]
+        self.connection.upsert(self.entry_collection, values)
+        self._delete_parts(replaced, f'version != "{version}"')
+        self.mark_changed()
         try:
             self.check_identity(identity)
         except Mismatch:
-            for some in batched(keys, ASKED):
-                self.connection.delete(
-                    self.entry, f'({among("key", some)}) and (version == "{version}")'
-                )
+            for keys in batched([row["key"] for row in values], KEY_BATCH):
+                written = f'({one_of("key", keys)}) and (version == "{version}")'
+                self.connection.delete(self.entry_collection, written)
             raise
         return len(replaced)
 
     def write_parts(
         self, rows: Sequence[EntryRow], versions: Sequence[str], collections: Mapping[Modality, str]
     ) -> None:
-        """Write the parts of entries under these versions of them."""
-        terms = TermHashes() if self.kept.worded else None
-        of: dict[Modality, list[dict[str, Any]]] = {modality: [] for modality in collections}
+        """Write the parts of entries under the given versions."""
+        hashes = TermHashes() if self.descriptor.has_keywords else None
+        by_modality: dict[Modality, list[dict[str, Any]]] = {name: [] for name in collections}
         for row, version in zip(rows, versions, strict=True):
-            for modality, values in schema.part_rows(row, version, terms):
-                of[modality].append(values)
-        for modality, some in of.items():
-            self.connection.insert(collections[modality], some)
+            for modality, values in schema.part_values(row, version, hashes):
+                by_modality[modality].append(values)
+        for modality, part_rows in by_modality.items():
+            self.connection.insert(collections[modality], part_rows)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove entries: their own rows first, so that no search finds them from then on."""
         keys = [schema.entry_key(id_) for id_ in ids]
-        there = [str(row["key"]) for row in self.by_key(self.entry, keys, ("key",))]
-        for some in batched(there, ASKED):
-            self.connection.delete(self.entry, among("key", some))
-        self._drop_parts(there)
-        if there:
-            self.tell_change()
-        return len(there)
+        rows = self.rows_by_key(self.entry_collection, keys, ("key",))
+        existing = [str(row["key"]) for row in rows]
+        for batch in batched(existing, KEY_BATCH):
+            self.connection.delete(self.entry_collection, one_of("key", batch))
+        self._delete_parts(existing)
+        if existing:
+            self.mark_changed()
+        return len(existing)
 
-    def _drop_parts(self, entries: Sequence[str], and_: str = "") -> None:
-        for some in batched(entries, ASKED):
-            where = f"({among('entry', some)}) and ({and_})" if and_ else among("entry", some)
-            for collection in self.collections.values():
+    def _delete_parts(self, entries: Sequence[str], condition: str = "") -> None:
+        for keys in batched(entries, KEY_BATCH):
+            where = one_of("entry", keys)
+            if condition:
+                where = f"({where}) and ({condition})"
+            for collection in self.part_collections.values():
                 self.connection.delete(collection, where)
 
-    def check_identity(self, identity: Identity) -> None:
-        """Raise Mismatch where the base isn't the one that was opened."""
-        kept = _kept(self.connection, self.base)
-        if kept is None or kept.identity != identity or kept.generation != self.kept.generation:
-            raise Mismatch(
-                f'The knowledge base "{self.connection.address.text}" was re-encoded while it was open; open it again.'
-            )
+
+def parse_body(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stored body of an entry's row."""
+    body: dict[str, Any] = json.loads(row["body"])
+    return body
 
 
-def read_kept(connection: Connection) -> Kept | None:
-    """What the base at the connection's address says of itself; None where there is none, or none
-    that is whole.
-
-    Raises Mismatch where a newer ravlm made it.
-    """
-    base = schema.base_collection(connection.address.name)
-    if not connection.has(base):
-        return None
-    connection.load(base)
-    return _kept(connection, base)
-
-
-def _kept(connection: Connection, base: str) -> Kept | None:
-    text = _value(connection, base, "kept")
-    if text is None:
-        return None
-    values = json.loads(text)
-    if values["format"] != FORMAT:
-        raise Mismatch(
-            f'The knowledge base "{connection.address.text}" has the format {values["format"]}, and this ravlm reads '
-            f"{FORMAT}; install a newer ravlm."
-        )
-    return replace(Kept(**values), identity=Identity(**values["identity"]))
-
-
-def write_kept(connection: Connection, kept: Kept, canaries: Mapping[Modality, np.ndarray]) -> None:
-    """Say whose vectors the base holds; that comes last, so a base that says it is whole."""
-    base = schema.base_collection(connection.address.name)
-    rows = [
-        schema.base_row(f"canaries {modality}", schema.packed(v))
-        for modality, v in canaries.items()
-    ]
-    connection.upsert(base, rows)
-    connection.upsert(base, [schema.base_row("kept", json.dumps(asdict(kept)))])
-
-
-def _value(connection: Connection, collection: str, key: str) -> str | None:
-    found = connection.query(collection, f'key == "{key}"', ("value",))
-    return str(found[0]["value"]) if found else None
+def _perceptual_hash(body: Mapping[str, Any]) -> bytes | None:
+    return bytes.fromhex(body["look"]) if body["look"] else None

@@ -25,21 +25,20 @@ from hypothesis import strategies as st
 
 from ravlm.errors import InvalidInput, MissingExtra, NotFound
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.milvus import client as connection_module
-from ravlm.knowledge.milvus import maintenance, search
-from ravlm.knowledge.milvus.address import read_address
-from ravlm.knowledge.milvus.client import Connection
+from ravlm.knowledge.milvus import client, maintenance, search
+from ravlm.knowledge.milvus.address import parse_address
+from ravlm.knowledge.milvus.client import MilvusConnection
 from ravlm.knowledge.milvus.filters import expression, facet_value
-from ravlm.knowledge.milvus.schema import DUMMY
-from ravlm.knowledge.milvus.search import MilvusView
-from ravlm.knowledge.milvus.store import MilvusRows
+from ravlm.knowledge.milvus.schema import DUMMY_VECTOR
+from ravlm.knowledge.milvus.search import MilvusSearcher
+from ravlm.knowledge.milvus.store import MilvusStore
 from ravlm.records import Entry
 from ravlm.search.filters import Filter, facets, matches
 from ravlm.search.options import SearchOptions
 from tests.conftest import REPOSITORY
 from tests.helpers.fakes import FakeEncoder
+from tests.helpers.filter_strategies import FILTERS
 from tests.knowledge.conformance import Conformance, colours
-from tests.knowledge.index.test_indexes import TREES
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
@@ -83,17 +82,17 @@ class TestMilvusServer(Conformance):
 
         yield place
         for address in made:
-            connection = Connection(read_address(address))
+            connection = MilvusConnection(parse_address(address))
             for collection in connection.client.list_collections():
                 if collection.startswith(connection.address.name):
-                    connection.drop(collection)
+                    connection.drop_collection(collection)
             connection.close()
 
     @pytest.fixture
-    def worded(self) -> bool:
-        connection = Connection(read_address(f"{os.environ['RAVLM_MILVUS']}/nothing"))
+    def has_keywords(self) -> bool:
+        connection = MilvusConnection(parse_address(f"{os.environ['RAVLM_MILVUS']}/nothing"))
         try:
-            return connection.worded
+            return connection.has_keyword_search
         finally:
             connection.close()
 
@@ -109,7 +108,7 @@ def base(lite: Callable[[], str], pictures: Path) -> Iterator[KnowledgeBase]:
 
 
 def test_addresses_are_read() -> None:
-    found = read_address("milvus://me:p%40ss@host/kb?consistency=session&files=/shared")
+    found = parse_address("milvus://me:p%40ss@host/kb?consistency=session&files=/shared")
     assert (found.uri, found.name, found.user, found.password) == (
         "http://host:19530",
         "kb",
@@ -118,8 +117,8 @@ def test_addresses_are_read() -> None:
     )
     assert (found.consistency, found.files) == ("Session", Path("/shared"))
     assert "p%40ss" not in found.text
-    assert read_address("milvuss://[::1]:443/kb").uri == "https://[::1]:443"
-    lite = read_address("milvus-lite:///data/bases.db/photos")
+    assert parse_address("milvuss://[::1]:443/kb").uri == "https://[::1]:443"
+    lite = parse_address("milvus-lite:///data/bases.db/photos")
     assert (lite.uri, lite.name, lite.files) == (
         "/data/bases.db",
         "photos",
@@ -146,7 +145,7 @@ def test_addresses_that_are_refused(address: str, told: str) -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(client, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r'"pymilvus".*pip install "ravlm\[milvus\]"'):
         KnowledgeBase.open("milvus://host/kb")
 
@@ -168,9 +167,9 @@ def test_a_file_that_another_process_holds(base: KnowledgeBase) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(TREES, min_size=5, max_size=5))
+@given(st.lists(FILTERS, min_size=5, max_size=5))
 def test_expressions_mean_what_filters_mean(
-    entries: tuple[Connection, list[Metadata]], trees: list[Filter]
+    entries: tuple[MilvusConnection, list[Metadata]], trees: list[Filter]
 ) -> None:
     """On two hundred entries with all kinds of metadata."""
     connection, rows = entries
@@ -184,7 +183,7 @@ def test_expressions_mean_what_filters_mean(
 @pytest.fixture(scope="module")
 def entries(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Connection, list[Metadata]]]:
+) -> Iterator[tuple[MilvusConnection, list[Metadata]]]:
     rng = random.Random(4)
     scalars = [None, True, False, -3, 0, 1, 2, 0.5, 1.0, -1.25, "a", "b", "é", ""]
     rows: list[Metadata] = []
@@ -194,12 +193,12 @@ def entries(
             for key in "xyz"
         }
         rows.append({key: value for key, value in values.items() if rng.random() < 0.7})
-    connection = Connection(
-        read_address(f"milvus-lite://{tmp_path_factory.mktemp('filters')}/filters.db/kb")
+    connection = MilvusConnection(
+        parse_address(f"milvus-lite://{tmp_path_factory.mktemp('filters')}/filters.db/kb")
     )
-    connection.make("filters", {"key": {"type": "VARCHAR", "max_length": 8}, "facets": {"type": "JSON"},
+    connection.create_collection("filters", {"key": {"type": "VARCHAR", "max_length": 8}, "facets": {"type": "JSON"},
                                 "vector": {"type": "FLOAT_VECTOR", "dim": 2}})  # fmt: skip
-    connection.insert("filters", [{"key": f"{at}", "facets": facet_value(facets(row)), "vector": DUMMY}
+    connection.insert("filters", [{"key": f"{at}", "facets": facet_value(facets(row)), "vector": DUMMY_VECTOR}
                                   for at, row in enumerate(rows)])  # fmt: skip
     yield connection, rows
     connection.close()
@@ -208,16 +207,16 @@ def entries(
 # what a writer leaves that died
 
 
-@pytest.mark.parametrize("step", ["upsert", "delete", "tell_change"])
+@pytest.mark.parametrize("step", ["upsert", "delete", "mark_changed"])
 def test_a_writer_that_dies_leaves_whole_entries(
     base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Whichever request was its last: the old entry or the new one, and nothing of a new one that
     wasn't whole."""
-    rows = base._backend.rows
-    assert isinstance(rows, MilvusRows)
+    store = base._backend.store
+    assert isinstance(store, MilvusStore)
     with monkeypatch.context() as patch:
-        owner = rows if step == "tell_change" else rows.connection
+        owner = store if step == "mark_changed" else store.connection
         patch.setattr(owner, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             base.add([Entry("red", None, ("now green",)), Entry("late", None, ("a latecomer",))])
@@ -229,7 +228,7 @@ def test_a_writer_that_dies_leaves_whole_entries(
     assert ("late" in [hit.entry.id for hit in found]) == whole
     assert base.verify().sound
     base.compact()
-    assert sum(len(keys) for _, keys in maintenance.leftovers(rows)) == 0
+    assert sum(len(keys) for _, keys in maintenance.find_leftovers(store)) == 0
     assert base.verify().sound
     assert (
         base.add(
@@ -250,7 +249,7 @@ def test_a_reencoding_goes_on_where_it_stopped(base: KnowledgeBase) -> None:
             self.encoded += len(texts)
             return super().encode_texts(texts)
 
-    base.remove([row.id for row in base._backend.rows.rows()])
+    base.remove([row.id for row in base._backend.store.rows()])
     base.add([Entry(f"{i}", None, (f"text {i}",)) for i in range(200)])
     other = Failing("other", seed=3)
     with pytest.raises(KeyboardInterrupt):
@@ -277,33 +276,33 @@ def test_what_does_not_fit_is_refused_with_its_reason(base: KnowledgeBase) -> No
 
 
 def test_a_picture_needs_a_place(base: KnowledgeBase, pictures: Path) -> None:
-    rows = base._backend.rows
-    assert isinstance(rows, MilvusRows)
-    rows.files = None
+    store = base._backend.store
+    assert isinstance(store, MilvusStore)
+    store.files = None
     report = base.add([Entry("bytes", (pictures / "red.png").read_bytes())])
     assert "?files=/shared/folder" in report.quarantined[0].reason
 
 
 def test_a_server_without_words_says_so(base: KnowledgeBase) -> None:
-    rows = base._backend.rows
-    assert isinstance(rows, MilvusRows)
-    rows.kept = replace(rows.kept, worded=False)
-    with pytest.raises(InvalidInput, match=r'2\.5 or newer: use method="dense"'):
+    store = base._backend.store
+    assert isinstance(store, MilvusStore)
+    store.descriptor = replace(store.descriptor, has_keywords=False)
+    with pytest.raises(InvalidInput, match=r'2\.5 or newer\); use method="dense"'):
         base.search(text="flag", options=SearchOptions(method="hybrid"))
 
 
 def test_more_hits_than_a_server_gives(
     base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MilvusView, "most", 3)
-    monkeypatch.setattr(search, "MOST", 3)
+    monkeypatch.setattr(MilvusSearcher, "max_candidates", 3)
+    monkeypatch.setattr(search, "MAX_ROWS", 3)
     assert len(base.search(text="red", k=2, modality="image")) == 2
-    with pytest.raises(InvalidInput, match="3 candidates a search at most, and 4 hits are wanted"):
+    with pytest.raises(InvalidInput, match="needs 4 hits, but the server returns at most 3 candidates"):
         base.search(text="red", k=4, modality="image")
 
 
 def test_tune_is_refused(base: KnowledgeBase) -> None:
-    with pytest.raises(InvalidInput, match="builds its indexes itself"):
+    with pytest.raises(InvalidInput, match="builds its own indexes"):
         base.tune()
 
 

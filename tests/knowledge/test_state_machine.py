@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.index import faiss_index, vector_index
+from ravlm.knowledge.index import auto, vector_index
 from ravlm.records import Entry
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -144,7 +144,7 @@ class Twin(RuleBasedStateMachine):
 
 
 def test_like_a_dict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faiss_index, "MIN_ROWS", 2)
+    monkeypatch.setattr(auto, "MIN_ROWS", 2)
     monkeypatch.setattr(vector_index, "MAX_ANN_DEPTH", 1.0)
     test = Twin.TestCase
     test.settings = settings(

@@ -1,0 +1,70 @@
+"""The encoder of an open base: loaded on first use, and verified by fingerprint and canaries.
+
+Knows no store beyond its identity and canaries.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from ravlm.encoders.auto import DualEncoder
+from ravlm.errors import Mismatch
+from ravlm.knowledge import canaries
+from ravlm.knowledge.backend import Backend
+
+if TYPE_CHECKING:
+    from ravlm.encoders.base import Encoder
+
+
+class EncoderGuard:
+    """Provides the encoder that a base was built with, and no other. Thread-safe."""
+
+    def __init__(self, backend: Backend, encoder: Encoder | None) -> None:
+        """Raises Mismatch if `encoder` is not the one the base was built with."""
+        self._backend = backend
+        self._encoder = encoder
+        self._is_verified = False
+        self._lock = threading.RLock()
+        if encoder is not None:
+            self._check_fingerprint(encoder)
+
+    def trust(self, encoder: Encoder) -> None:
+        """Use an encoder whose canaries were just stored."""
+        with self._lock:
+            self._encoder = encoder
+            self._is_verified = True
+
+    def get(self) -> Encoder:
+        """Return the encoder, loaded and verified. Raises Mismatch if it is not the base's."""
+        with self._lock:
+            if self._encoder is None:
+                encoder = DualEncoder.load(self._backend.identity.encoder)
+                self._check_fingerprint(encoder)
+                self._encoder = encoder
+            if not self._is_verified:
+                self._backend.check_current()
+                self._check_canaries(self._encoder)
+                self._is_verified = True
+            return self._encoder
+
+    def _check_fingerprint(self, encoder: Encoder) -> None:
+        name, identity = self._backend.name, self._backend.identity
+        if encoder.fingerprint != identity.fingerprint:
+            raise Mismatch(
+                f'The knowledge base "{name}" was built with the encoder "{identity.encoder}" '
+                f'(fingerprint {identity.fingerprint[:12]}), not with "{encoder.name}" '
+                f"(fingerprint {encoder.fingerprint[:12]}); their vectors are not comparable. Use "
+                "the first encoder, or re-encode the base: "
+                f"ravlm reencode {name} --encoder {encoder.name}"
+            )
+
+    def _check_canaries(self, encoder: Encoder) -> None:
+        cosine = canaries.min_canary_cosine(encoder, self._backend.store.canaries())
+        if cosine < canaries.MIN_COSINE:
+            name = self._backend.name
+            raise Mismatch(
+                f'The encoder "{encoder.name}" produces other vectors here than when "{name}" was '
+                f"built (cosine of a canary: {cosine:.4f}, at least {canaries.MIN_COSINE} is "
+                f"required). Re-encode the base: ravlm reencode {name} --encoder {encoder.name}"
+            )

@@ -1,0 +1,115 @@
+"""The storage interface of a backend: the rows of a base, the single source of truth.
+
+Knows no backend.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from ravlm.errors import InvalidInput
+from ravlm.knowledge.records import EntryRow, Identity, StoreState
+from ravlm.knowledge.reports import Page
+from ravlm.records import Entry, Modality
+from ravlm.search.filters import Filter, matches
+
+
+class EntryStore(ABC):
+    """Entries with their parts and vectors. Each method reads one state or makes one change.
+
+    Five methods are abstract. The others are defined by `rows`; a backend that can do better
+    overrides them.
+    """
+
+    @abstractmethod
+    def state(self) -> StoreState:
+        """Return the last committed change and the identity of the base."""
+
+    @abstractmethod
+    def canaries(self) -> dict[Modality, np.ndarray]:
+        """Return the stored vectors of the canaries, float32 (n, dim) per modality."""
+
+    @abstractmethod
+    def rows(self, ids: Iterable[str] | None = None) -> Iterator[EntryRow]:
+        """Yield all entries with their parts, or those of `ids` that exist.
+
+        `image` is a path or address that can be opened; `image_bytes` is None.
+        """
+
+    @abstractmethod
+    def upsert(self, rows: Sequence[EntryRow], identity: Identity) -> int:
+        """Store a batch, replacing entries of the same ids. Return how many were replaced.
+
+        Raises Mismatch if `identity`, for which the rows were encoded, is not the base's.
+        """
+
+    @abstractmethod
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove entries. Return how many existed."""
+
+    def rejection_reason(self, row: EntryRow) -> str:
+        """Return why this entry cannot be stored; an empty string if it can."""
+        return ""
+
+    def count(self, where: Filter | None = None) -> int:
+        """Return the number of entries that pass `where`."""
+        return sum(where is None or matches(where, json.loads(row.metadata)) for row in self.rows())
+
+    def digests(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return the digests of those of `ids` that exist, by id."""
+        return {row.id: row.digest for row in self.rows(ids)}
+
+    def entries(self, ids: Iterable[str]) -> dict[str, Entry]:
+        """Return those of `ids` that exist, by id."""
+        return {row.id: to_entry(row) for row in self.rows(ids)}
+
+    def page(self, n: int, after: str, where: Filter | None) -> Page:
+        """Return the first n entries that pass `where` after the page mark `after`.
+
+        An empty mark means the beginning. Raises InvalidInput for an invalid mark.
+        """
+        try:
+            last_id = bytes.fromhex(after).decode()
+        except ValueError:
+            raise invalid_page_mark(after) from None
+        later = (row for row in self.rows() if row.id > last_id)
+        entries = [to_entry(row) for row in sorted(later, key=lambda row: row.id)]
+        if where is not None:
+            entries = [entry for entry in entries if matches(where, entry.metadata)]
+        next_mark = entries[n - 1].id.encode().hex() if len(entries) > n else ""
+        return Page(tuple(entries[:n]), next_mark)
+
+    def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return the image vector, float32 (dim,), of each of `ids` that has one, by id."""
+        vectors = {}
+        for row in self.rows(ids):
+            for part in row.parts:
+                if part.modality == "image":
+                    vectors[row.id] = decode_vector(part.vector)
+        return vectors
+
+    def contents(self) -> Iterator[tuple[str, str | None, str, bytes | None]]:
+        """Yield id, image hash, texts as JSON and perceptual hash of each entry."""
+        for row in self.rows():
+            yield row.id, row.image_hash, row.texts, row.perceptual_hash
+
+
+def to_entry(row: EntryRow) -> Entry:
+    """Return the entry of a stored row."""
+    return Entry(row.id, row.image, tuple(json.loads(row.texts)), json.loads(row.metadata))
+
+
+def decode_vector(vector: bytes) -> np.ndarray:
+    """Return a stored vector as float32 (dim,)."""
+    return np.frombuffer(vector, "<f2").astype(np.float32)
+
+
+def invalid_page_mark(after: str) -> InvalidInput:
+    """Return the error for a page mark that no page returned."""
+    return InvalidInput(
+        f'after is "{after[:40]}"; give the `next` of the previous page, or an empty string.'
+    )

@@ -1,0 +1,108 @@
+"""Exact search over rows in memory: the default of a backend without indexes of its own.
+
+Knows no backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ravlm.knowledge.candidates import Candidates, Ranking, best_part_per_entry
+from ravlm.knowledge.entry_store import decode_vector, to_entry
+from ravlm.knowledge.index.analyzer import query_words
+from ravlm.knowledge.index.bm25 import KeywordIndex
+from ravlm.knowledge.records import MODALITY_BY_CODE, MODALITY_CODES, EntryRow, hit_part
+from ravlm.knowledge.searcher import Searcher, Selector
+from ravlm.records import Entry, Modality, Part
+from ravlm.search.filters import Filter, matches
+
+SAMPLE_SIZE = 512
+"""Vectors that represent a modality."""
+
+
+class ExactSearcher(Searcher):
+    """Compares a query with every vector. Selectors are boolean arrays over entries."""
+
+    def __init__(self, rows: Iterable[EntryRow], canaries: Mapping[Modality, np.ndarray]) -> None:
+        self._rows = list(rows)
+        self._canaries = canaries
+        self._entries = [to_entry(row) for row in self._rows]
+        self._parts = [part for row in self._rows for part in row.parts]
+        part_counts = [len(row.parts) for row in self._rows]
+        self._owners = np.repeat(np.arange(len(self._rows)), part_counts)  # (parts,)
+        self._codes = np.array([MODALITY_CODES[part.modality] for part in self._parts], np.int64)
+        dim = canaries["text"].shape[1]
+        vectors = [decode_vector(part.vector) for part in self._parts]
+        self._vectors = np.array(vectors, np.float32).reshape(len(vectors), dim)
+        self._keywords = self._index_keywords()
+
+    def _index_keywords(self) -> KeywordIndex:
+        index = KeywordIndex()
+        texts = [
+            (number, int(self._owners[number]), part.words)
+            for number, part in enumerate(self._parts)
+            if part.words is not None
+        ]
+        index.update(texts, [], 1)
+        return index
+
+    def select(self, where: Filter | None, exclude_ids: Sequence[str] = ()) -> Selector:
+        """Return which entries pass, bool (entries,)."""
+        excluded = set(exclude_ids)
+        passes = [
+            entry.id not in excluded and (where is None or matches(where, entry.metadata))
+            for entry in self._entries
+        ]
+        return np.array(passes, bool)
+
+    def exclude(self, selector: Selector, entries: np.ndarray) -> Selector:
+        """Return the selector without these entries."""
+        mask = np.ones(len(self._rows), bool) if selector is None else selector.copy()
+        mask[entries] = False
+        return mask
+
+    def nearest(
+        self, modality: Modality, vectors: np.ndarray, n: int, selector: Selector
+    ) -> list[Candidates]:
+        """Return the n nearest parts of each vector (q, dim)."""
+        mask = self._codes == MODALITY_CODES[modality]  # (parts,)
+        if selector is not None:
+            mask &= selector[self._owners]
+        parts = np.flatnonzero(mask)  # (m,)
+        scores = np.minimum(vectors @ self._vectors[parts].T, 1.0)  # (q, m)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+        return [
+            Candidates(
+                Ranking(parts[best], self._owners[parts[best]], query_scores[best]),
+                exhausted=len(best) < n,
+            )
+            for query_scores, best in zip(scores, order, strict=True)
+        ]
+
+    def keyword_search(self, text: str, n: int, selector: Selector) -> Candidates:
+        """Return the n best text parts for the words of `text`."""
+        ranking = self._keywords.search(query_words(text), n, selector)
+        return Candidates(best_part_per_entry(ranking), exhausted=len(ranking.parts) < n)
+
+    def sample(self, modality: Modality) -> np.ndarray:
+        """Return the canaries and evenly spaced vectors."""
+        parts = np.flatnonzero(self._codes == MODALITY_CODES[modality])
+        spaced = np.linspace(0, len(parts) - 1, min(SAMPLE_SIZE, len(parts))).astype(np.int64)
+        return np.concatenate([self._canaries[modality], self._vectors[parts[spaced]]])
+
+    def vectors(self, parts: np.ndarray) -> tuple[list[Modality], np.ndarray]:
+        """Return the modality of each part and its vector."""
+        modalities = [MODALITY_BY_CODE[code] for code in self._codes[parts].tolist()]
+        return modalities, self._vectors[parts]
+
+    def read(self, parts: np.ndarray, entries: np.ndarray) -> tuple[list[Entry], list[Part]]:
+        """Return the entry and the matched part of each hit."""
+        shown = [self._entries[number] for number in entries.tolist()]
+        rows = [self._parts[number] for number in parts.tolist()]
+        matched = [
+            hit_part(entry, row.modality, row.position, row.passage)
+            for entry, row in zip(shown, rows, strict=True)
+        ]
+        return shown, matched

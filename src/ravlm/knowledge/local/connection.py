@@ -1,0 +1,171 @@
+"""Connections to the SQLite file of a base (write-ahead log), and its transactions.
+
+One connection reads and another writes, so a search never waits for a batch that is being stored.
+`synchronous` is FULL: an acknowledged batch is on disk and survives a power loss. Knows no rows.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from ravlm.errors import InvalidInput, NotFound
+from ravlm.knowledge.local.schema import PAGE_SIZE, TABLES
+from ravlm.knowledge.local.sql import num_tables, write_identity
+from ravlm.knowledge.local.sqlite_errors import (
+    FILE,
+    WAIT_SECONDS,
+    check_format,
+    readable_errors,
+)
+from ravlm.knowledge.records import Identity
+from ravlm.records import Modality
+
+MMAP_BYTES = 2**40
+"""Bytes read through the memory map (SQLite itself stops at 2 GB): hits lie all over the file."""
+CHECKPOINT_PAGES = 4000
+"""Pages of the log (32 MB) that are copied into the file at a time.
+
+Pages that change often are then copied only once."""
+
+
+class SqliteConnection:
+    """A base's SQLite file with one reading and one writing connection."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the store in `folder`. Raises NotFound, BrokenData, or Mismatch of the format."""
+        self.folder = folder
+        self.file = folder / FILE
+        if not self.file.is_file():
+            raise NotFound(
+                f'There is no knowledge base in "{folder}"; create one with: '
+                f"ravlm build {folder} SOURCE"
+            )
+        self.writable = os.access(folder, os.W_OK) and os.access(self.file, os.W_OK)
+        self._read_lock = threading.RLock()
+        self._write_lock = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        with readable_errors(self.file):
+            self._reader = self._connect()
+            check_format(self._reader, self.folder, self.writable)
+
+    @staticmethod
+    def create_file(
+        folder: Path, identity: Identity, canaries: Mapping[Modality, np.ndarray]
+    ) -> None:
+        """Create the file of an empty store; canaries are float32 (n, dim) per modality."""
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / FILE
+        with (
+            readable_errors(file),
+            closing(sqlite3.connect(file, isolation_level=None, timeout=WAIT_SECONDS)) as db,
+        ):
+            db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("BEGIN IMMEDIATE")
+            if not num_tables(db):  # else another process was faster
+                for statement in TABLES.split(";\n"):
+                    db.execute(statement)
+                db.execute("INSERT INTO base VALUES ('change', 0), ('purged', 0)")
+                write_identity(db, identity, canaries)
+            db.execute("COMMIT")
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Return whether `folder` holds a store that was created completely."""
+        file = folder / FILE
+        if not file.is_file():
+            return False
+        address = f"file:{quote(str(file))}?mode=ro"
+        with (
+            readable_errors(file),
+            closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS)) as db,
+        ):
+            return bool(num_tables(db))
+
+    def close(self) -> None:
+        """Close the file; the last process that closes folds the write-ahead log into it."""
+        with self._write_lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        with self._read_lock:
+            self._reader.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection that sees one state until the block ends; blocks may be nested."""
+        with self._read_lock, readable_errors(self.file):
+            if self._reader.in_transaction:
+                yield self._reader
+                return
+            self._reader.execute("BEGIN")
+            try:
+                yield self._reader
+            finally:
+                self._reader.execute("ROLLBACK")
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        """Yield a connection and the number of the change.
+
+        The change is committed at the end of the block, or not at all.
+        """
+        self.check_writable()
+        with self._write_lock, readable_errors(self.file):
+            db = self._open_writer()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                row = db.execute(
+                    "UPDATE base SET value = value + 1 WHERE key = 'change' RETURNING value"
+                ).fetchone()
+                yield db, int(row[0])
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    def vacuum(self) -> None:
+        """Rewrite the file without removed rows."""
+        self.check_writable()
+        with self._write_lock, readable_errors(self.file):
+            db = self._open_writer()
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def check_writable(self) -> None:
+        """Raise InvalidInput if the base can only be read."""
+        if not self.writable:
+            raise InvalidInput(
+                f'The knowledge base "{self.folder}" is read-only; '
+                "copy it to a folder that you can write to."
+            )
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._connect()
+        return self._writer
+
+    def _connect(self) -> sqlite3.Connection:
+        address = f"file:{quote(str(self.file))}"
+        if not self.writable:
+            # Without a log next to it the file is complete, and SQLite must not look for one that
+            # it cannot create.
+            has_log = self.file.with_name(FILE + "-wal").exists()
+            address += "?mode=ro" if has_log else "?immutable=1"
+        db = sqlite3.connect(
+            address, uri=True, isolation_level=None, check_same_thread=False, timeout=WAIT_SECONDS
+        )
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = OFF")  # `compact` rewrites the file
+        db.execute("PRAGMA cache_size = -65536")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        db.execute(f"PRAGMA mmap_size = {MMAP_BYTES}")
+        return db

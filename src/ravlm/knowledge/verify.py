@@ -1,0 +1,70 @@
+"""Verify a base through its rows: the default of every backend.
+
+Reads only. Knows no backend.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ravlm.data.images import is_address
+from ravlm.knowledge.entry_store import EntryStore
+from ravlm.knowledge.records import EntryRow
+from ravlm.knowledge.reports import VerifyReport
+from ravlm.knowledge.verify_embeddings import find_wrong_embeddings
+
+if TYPE_CHECKING:
+    from ravlm.encoders.base import Encoder
+
+
+class RowVerifier:
+    """One verification of a base. `sample_size` entries are encoded again."""
+
+    def __init__(self, store: EntryStore, encoder: Callable[[], Encoder], sample_size: int) -> None:
+        self.store = store
+        self.encoder = encoder
+        self.sample_size = sample_size
+        self.findings: list[str] = []
+        self.checked: dict[str, int] = {}
+
+    def run(self) -> VerifyReport:
+        """Check rows, images and vectors, and encode a sample again."""
+        sample = self._check_rows()
+        self.check_vectors()
+        if sample:
+            self.findings += find_wrong_embeddings(sample, self.encoder, self.store.canaries())
+            self.checked["entries encoded again"] = len(sample)
+        return VerifyReport(tuple(self.findings), self.checked)
+
+    def check_vectors(self) -> None:
+        """Check how vectors are stored; the default only counts them."""
+        self.checked["vectors"] = sum(len(row.parts) for row in self.store.rows())
+
+    def _check_rows(self) -> list[EntryRow]:
+        """Check every row; return a sample to encode again."""
+        num_rows = 0
+        sample: list[EntryRow] = []
+        for row in self.store.rows():
+            num_rows += 1
+            self._check_row(row)
+            has_encoded_part = any(not part.precomputed for part in row.parts)
+            if len(sample) < self.sample_size and has_encoded_part:
+                sample.append(row)
+        self.checked["entries"] = num_rows
+        count = self.store.count()
+        if num_rows != count:
+            self.findings.append(f"The base has {count:,} entries, but {num_rows:,} were read.")
+        return sample
+
+    def _check_row(self, row: EntryRow) -> None:
+        if not row.parts:
+            self.findings.append(f'The entry "{row.id}" has no part.')
+        if row.image is not None and not is_address(row.image) and not os.path.isfile(row.image):
+            self.findings.append(missing_image(row.id, row.image))
+
+
+def missing_image(id_: str, path: str) -> str:
+    """Return the finding for an image file that no longer exists."""
+    return f'The image of "{id_}" is gone: "{path}". Its vectors and texts are still searchable.'
