@@ -17,8 +17,7 @@ from tests.data.test_images import encoded, is_red, photo
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """A server of our own: /red.png, /moved, /slow, /endless, /elsewhere (a redirect to a file),
-    nothing else."""
+    """A local server: /red.png, /moved, /slow, /endless, /elsewhere (redirects to a file)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -34,7 +34,7 @@ def test_missing_picture(tmp_path: Path) -> None:
         load_image("long" * 2000)
 
 
-def test_folder_and_device_are_no_pictures(tmp_path: Path) -> None:
+def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BrokenData, match="is a folder or device; name an image"):
         load_image(tmp_path)
     if Path("/dev/zero").exists():
@@ -65,7 +65,7 @@ def test_truncated_file(format: str) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and ends after the claim."""
+    """A PNG whose header gives a size, without pixels."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     end = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
     return (
@@ -78,7 +78,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def test_bomb_is_refused_by_its_header() -> None:
-    """20,000 x 20,000 pixels are 1.2 GB decoded; the claim alone is refused, at once."""
+    """20,000 x 20,000 pixels would be 1.2 GB decoded; the header is refused at once."""
     start = time.perf_counter()
     with pytest.raises(BrokenData, match="400000000 pixels"):
         load_image(png_header(20_000, 20_000))
@@ -121,7 +121,7 @@ def test_other_types() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_pictures_raise_nothing_else(data: st.DataObject) -> None:
-    """Any file, cut or with bytes changed, either decodes or is refused by a RavlmError."""
+    """A truncated or modified file either decodes or raises a RavlmError."""
     content = bytearray(encoded(photo(64, 64), data.draw(st.sampled_from(FORMATS))))
     for _ in range(data.draw(st.integers(0, 8))):
         content[data.draw(st.integers(0, min(len(content) - 1, 200)))] = data.draw(

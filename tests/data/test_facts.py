@@ -31,7 +31,7 @@ def test_lines_become_facts_and_sentences() -> None:
     ],
 )
 def test_prose_with_a_colon_is_no_fact(line: str) -> None:
-    """Field-guide sentences with a colon in them were once read as a key of half a sentence."""
+    """Field-guide sentences with a colon were once parsed as a key and half a sentence."""
     assert all(fact.key == "" for fact in parse_facts(line))
 
 
@@ -91,6 +91,6 @@ def test_items_of_a_list() -> None:
 
 @given(st.text().map(lambda text: text.replace(":", ",").replace("：", "，")))
 def test_no_word_is_lost(text: str) -> None:
-    """Whatever prose is like, its letters stand in the facts."""
+    """No letter of a text is lost, for any text."""
     kept = "".join(fact.section + fact.key + fact.value for fact in parse_facts(text))
     assert sorted({c for c in text if c.isalnum()}) == sorted({c for c in kept if c.isalnum()})

@@ -57,7 +57,7 @@ def test_formats(format: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_exif_orientation_is_applied(format: str, orientation: int) -> None:
-    """A phone stores the sensor's rows and a tag; without the tag portraits lie on their side."""
+    """A phone stores the sensor's rows and a tag; ignoring the tag turns portraits sideways."""
     stored = photo()
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose that undoes what the tag asks for
     if orientation in back:
@@ -72,7 +72,7 @@ def test_exif_orientation_is_applied(format: str, orientation: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_damaged_exif_loses_no_picture() -> None:
+def test_damaged_exif_is_ignored() -> None:
     data = encoded(photo(), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7f damaged")
     assert is_red(load_image(data), 5, 5)
 
@@ -85,7 +85,7 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert result is not image
 
 
-def test_colours_survive_cmyk_and_palette() -> None:
+def test_colors_survive_cmyk_and_palette() -> None:
     for picture in (
         encoded(photo().convert("CMYK"), "JPEG"),
         encoded(photo().convert("CMYK"), "TIFF"),
@@ -98,13 +98,12 @@ def test_colours_survive_cmyk_and_palette() -> None:
 
 
 def test_lab() -> None:
-    lab = Image.new("LAB", (4, 4), (255, 128, 128))  # L = 100 %, no colour
+    lab = Image.new("LAB", (4, 4), (255, 128, 128))  # L = 100 %, no color
     assert min(load_image(lab).getpixel((0, 0))) > 240
 
 
-def test_transparency_lies_on_white() -> None:
-    """Product pictures with an alpha channel came out on black, whatever lay under the transparent
-    pixels."""
+def test_transparency_becomes_white() -> None:
+    """Product images with an alpha channel came out on black."""
     rgba = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     rgba.paste((255, 0, 0, 255), (0, 0, 4, 4))
     rgba.paste((0, 0, 0, 128), (4, 4, 8, 8))
@@ -120,12 +119,12 @@ def test_transparency_lies_on_white() -> None:
     assert image.getpixel((3, 3)) == (255, 255, 255)
     assert image.getpixel((0, 0)) == (255, 0, 0)
 
-    grey = Image.new("LA", (2, 2), (10, 0))
-    assert load_image(encoded(grey, "PNG")).getpixel((0, 0)) == (255, 255, 255)
+    gray = Image.new("LA", (2, 2), (10, 0))
+    assert load_image(encoded(gray, "PNG")).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_sixteen_bits_are_scaled() -> None:
-    """Pillow's own conversion clips at 255: a 16-bit picture became white."""
+    """Pillow's own conversion clips at 255: a 16-bit image became white."""
     values = np.array([[0, 32896, 65535]], np.uint16)
     for data in (encoded(Image.fromarray(values), "PNG"), encoded(Image.fromarray(values), "TIFF")):
         assert [load_image(data).getpixel((x, 0)) for x in range(3)] == [
@@ -148,7 +147,7 @@ def test_floats_and_wide_integers_are_scaled() -> None:
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_animation_gives_its_first_frame(format: str) -> None:
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ((255, 0, 0), (0, 0, 255))]
+    frames = [Image.new("RGB", (16, 16), color) for color in ((255, 0, 0), (0, 0, 255))]
     data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
     assert is_red(load_image(data), 8, 8)
 
@@ -163,7 +162,7 @@ def test_pil_image_is_left_as_it_was() -> None:
     assert rgb.getpixel((0, 0)) == (230, 20, 20)
 
 
-def test_edge_keeps_the_shorter_side_and_the_picture() -> None:
+def test_edge_keeps_the_shorter_side_and_the_content() -> None:
     for size in ((1600, 1200), (1200, 1600), (1601, 803)):
         data = encoded(photo(*size), "JPEG")
         small = load_image(data, edge=224)
@@ -186,9 +185,8 @@ def test_edge_with_orientation() -> None:
     assert is_red(image, 295, 5)
 
 
-def test_twelve_megapixels_for_a_small_edge_cost_a_fraction() -> None:
-    """For a 224-pixel network a JPEG is decoded at 1/8: 22 ms against 88 where measured; here half
-    is asked for."""
+def test_small_edge_of_a_large_jpeg_is_faster() -> None:
+    """For 224 pixels a JPEG is decoded at 1/8: 22 ms instead of 88; here half is required."""
     noise = np.random.default_rng(0).integers(0, 255, (150, 200, 3), dtype=np.uint8)
     data = encoded(
         Image.fromarray(noise).resize((4000, 3000), Image.Resampling.BILINEAR), "JPEG", quality=88
@@ -199,9 +197,8 @@ def test_twelve_megapixels_for_a_small_edge_cost_a_fraction() -> None:
         load_image(data, edge=edge)
         return time.perf_counter() - start
 
-    pairs = [
-        (seconds(224), seconds(None)) for _ in range(3)
-    ]  # side by side: both feel the same neighbours
+    # Measured alternately, so that other processes slow down both.
+    pairs = [(seconds(224), seconds(None)) for _ in range(3)]
     assert min(small for small, _ in pairs) * 2 < min(full for _, full in pairs)
 
 

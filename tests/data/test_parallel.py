@@ -1,4 +1,4 @@
-"""Work done ahead: in order, bounded, and errors where they belong."""
+"""Parallel mapping is ordered and bounded, and raises errors in their place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_batched() -> None:
     assert list(batched([], 3)) == []
 
 
-def test_ahead_keeps_the_order_whoever_is_first() -> None:
+def test_results_come_in_order() -> None:
     def slow_when_even(number: int) -> int:
         time.sleep(0.01 if number % 2 == 0 else 0)
         return number * number
@@ -25,25 +25,24 @@ def test_ahead_keeps_the_order_whoever_is_first() -> None:
     assert list(parallel_map(slow_when_even, [], workers=2, lookahead=2)) == []
 
 
-def test_ahead_does_not_run_away() -> None:
-    """A source of a million pictures must not be decoded into memory while the encoder works on the
-    first."""
-    taken: list[int] = []
+def test_lookahead_is_bounded() -> None:
+    """A million images must not be decoded into memory while the encoder works on the first."""
+    consumed: list[int] = []
 
     def source() -> object:
         for number in range(1000):
-            taken.append(number)
+            consumed.append(number)
             yield number
 
     results = parallel_map(lambda number: number, source(), workers=2, lookahead=5)  # type: ignore[arg-type, var-annotated]
     for _ in range(3):
         next(results)
-    assert len(taken) <= 5 + 3
+    assert len(consumed) <= 5 + 3
     results.close()  # type: ignore[attr-defined]
-    assert len(taken) <= 5 + 3
+    assert len(consumed) <= 5 + 3
 
 
-def test_ahead_raises_where_the_result_would_have_come() -> None:
+def test_error_is_raised_in_place_of_its_result() -> None:
     results = parallel_map(lambda number: 1 // number, [2, 1, 0, 1], workers=2, lookahead=4)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ZeroDivisionError):

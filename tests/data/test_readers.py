@@ -1,5 +1,4 @@
-"""What holds for every source: ids, missing pictures, wrong names, bad sources, and that nothing is
-held in memory."""
+"""All sources: ids, missing images, wrong key names, bad sources, and constant memory."""
 
 from __future__ import annotations
 
@@ -46,8 +45,7 @@ def test_ids(tmp_path: Path) -> None:
 
 
 def test_derived_id_follows_the_content(tmp_path: Path) -> None:
-    """The same row has the same id in any file and folder; another text, picture or fact gives
-    another."""
+    """The same row has the same id in any file and folder; other content gives another id."""
     rows = [{"text": "a", "kind": "x"}, {"text": "a", "kind": "y"}, {"text": "b", "kind": "x"}]
     (tmp_path / "other").mkdir()
     first = [entry.id for entry in read_entries(lines(tmp_path / "a.jsonl", *rows))]
@@ -59,8 +57,7 @@ def test_derived_id_follows_the_content(tmp_path: Path) -> None:
 
 
 def test_duplicate_ids(tmp_path: Path) -> None:
-    """The first row with an id is kept, also where "7" and 7 meet; a row that was refused holds no
-    id."""
+    """The first row with an id is kept ("7" and 7 are equal); a rejected row does not count."""
     path = lines(
         tmp_path / "rows.jsonl",
         {"id": 7, "text": "first"},
@@ -76,8 +73,8 @@ def test_duplicate_ids(tmp_path: Path) -> None:
     assert 'id "7" was used before' in stream.quarantine[0].reason
 
 
-def test_missing_picture_takes_its_text_along(pictures: Path) -> None:
-    """Stored without its picture, a row would be evidence for something nobody can see."""
+def test_row_with_a_missing_image_is_rejected(pictures: Path) -> None:
+    """Without its image, a row would be evidence for something that nobody can see."""
     path = lines(
         pictures.parent / "rows.jsonl",
         {"id": "gone", "image": "pictures/gone.png", "text": "a text"},
@@ -158,7 +155,7 @@ def test_wrong_column_names(keys: list[str], hint: str, suffix: str, tmp_path: P
     assert "\n" not in str(raised.value)
 
 
-def test_one_row_without_keys_is_only_refused(tmp_path: Path) -> None:
+def test_single_row_without_keys_is_quarantined(tmp_path: Path) -> None:
     stream = read_entries(lines(tmp_path / "rows.jsonl", {"caption": "a"}, {"text": "b"}))
     assert [entry.text for entry in stream] == ["b"]
     assert 'Rename "caption" to "text".' in stream.quarantine[0].reason
@@ -170,14 +167,14 @@ def test_no_such_source(tmp_path: Path) -> None:
             read(tmp_path / "nowhere")
 
 
-def test_what_is_no_path() -> None:
-    """An empty name would be the working folder, with whatever lies there."""
+def test_source_that_is_not_a_path() -> None:
+    """An empty path would be the working folder."""
     for source in ("", None, ["rows.jsonl"]):
         with pytest.raises(InvalidInput, match='the path of a folder or file, or "-"'):
             read_entries(source)  # type: ignore[arg-type]
 
 
-def test_folder_without_pictures(tmp_path: Path) -> None:
+def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("a text")
@@ -186,7 +183,7 @@ def test_folder_without_pictures(tmp_path: Path) -> None:
             list(read_entries(tmp_path / name))
 
 
-def test_sources_of_no_known_kind(tmp_path: Path) -> None:
+def test_unknown_formats(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
     with pytest.raises(InvalidInput, match="It is an image: name the folder"):
         read_entries(tmp_path / "photo.png")
@@ -203,7 +200,7 @@ def test_sources_of_no_known_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read everything")
-def test_source_that_may_not_be_read(tmp_path: Path) -> None:
+def test_source_without_read_permission(tmp_path: Path) -> None:
     path = lines(tmp_path / "rows.jsonl", {"text": "a"})
     path.chmod(0)
     with pytest.raises(BrokenData, match="can't be read"):
@@ -234,7 +231,7 @@ def test_quarantine_belongs_to_the_running_iteration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
 def test_rows_are_not_held(suffix: str, tmp_path: Path) -> None:
-    """5,000 rows of 2,000 characters are 10 MB of text; of each only the hash of its id stays."""
+    """5,000 rows of 2,000 characters are 10 MB; only the hash of each id is kept."""
     path = tmp_path / f"rows.{suffix}"
     with open(path, "w") as file:
         if suffix == "csv":

@@ -1,4 +1,4 @@
-"""Words and sentences of English and Chinese."""
+"""Splitting English and Chinese into words and sentences; stems."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def dictionary() -> ChineseDictionary:
     return ChineseDictionary()
 
 
-def test_segmentation_cuts_as_a_reader_does(dictionary: ChineseDictionary) -> None:
+def test_segmentation_agrees_with_a_reader(dictionary: ChineseDictionary) -> None:
     """The package alone cut 图片|中的|动物, 国|家的|首都 and 骑|在|马上.
 
     It takes the fewest words, however rare they are.
@@ -106,7 +106,7 @@ def test_segmentation_cuts_as_a_reader_does(dictionary: ChineseDictionary) -> No
 
 
 def test_words_not_tuned_on(dictionary: ChineseDictionary) -> None:
-    """Phrases written after the costs were set: nine in ten of the cuts are right."""
+    """Phrases written after the costs were set: nine in ten words are segmented correctly."""
     phrases = """
     一 头 大象 在 河 里 洗澡
     小 男孩 拿 着 气球 站 在 门口
@@ -153,13 +153,12 @@ def _spans(surfaces: list[str]) -> set[tuple[int, int]]:
     ],
 )
 def test_usual_meaning_comes_first(dictionary: ChineseDictionary, word: str, meaning: str) -> None:
-    """The package gives the last reading of a character: 车 was a "war chariot", 喝 "to shout", 台
-    "typhoon"."""
+    """The package gives the last reading: 车 "war chariot", 喝 "to shout", 台 "typhoon"."""
     (found,) = dictionary.segment(word)
     assert found.glosses[0][1] == meaning
 
 
-def test_particles_and_measure_words_have_nothing_to_translate(
+def test_particles_and_measure_words_are_not_translated(
     dictionary: ChineseDictionary,
 ) -> None:
     found = {word.surface: word for word in dictionary.segment("一只狗的球")}
@@ -175,7 +174,7 @@ def test_particles_and_measure_words_have_nothing_to_translate(
     assert (alone.surface, alone.particle, alone.glosses[0][1]) == ("只", False, "only")
 
 
-def test_no_note_for_lexicographers_passes_for_a_meaning(dictionary: ChineseDictionary) -> None:
+def test_lexicographic_notes_are_no_meanings(dictionary: ChineseDictionary) -> None:
     for word in dictionary.segment("动物猫狗是马鞋吃瓶床棕窗"):
         assert word.glosses
         assert not any(
@@ -208,8 +207,8 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.text(alphabet="ab Z09.,'_-!\t\n\x1c\"é’"))
-def test_words_of_plain_text_are_those_of_the_pattern(text: str) -> None:
-    """ASCII takes a shorter way."""
+def test_plain_text_splits_like_the_pattern(text: str) -> None:
+    """ASCII text takes a faster path with the same result."""
     assert split_words(text) == words_module._NON_CHINESE_WORD.findall(text.lower())
 
 

@@ -11,8 +11,7 @@ from ravlm.metrics import calibration_from_counts, expected_calibration_error
 
 
 def test_on_paper() -> None:
-    """Two at 0.9 of which one is right (a gap of 0.4), two at 0.25 and 0.35, of which none is, in
-    bins of their own."""
+    """Two items at 0.9, one correct (a gap of 0.4); 0.25 and 0.35, both wrong, in other bins."""
     score = expected_calibration_error([0.9, 0.9, 0.25, 0.35], [1, 0, 0, 0])
     assert score.value == pytest.approx((2 * 0.4 + 0.25 + 0.35) / 4)
     assert score.items == pytest.approx((0.1, 0.9, 0.25, 0.35))

@@ -40,7 +40,7 @@ WORDS = [
 
 
 def random_captions(items: int, seed: int = 0) -> tuple[list[str], list[list[str]]]:
-    """Captions of a few words, so that much matches; some are empty, some punctuation alone."""
+    """Captions of few words, so that many match; some are empty or only punctuation."""
     rng = random.Random(seed)
 
     def caption() -> str:
@@ -51,7 +51,7 @@ def random_captions(items: int, seed: int = 0) -> tuple[list[str], list[list[str
 
 
 def flickr(folder: Path, items: int) -> tuple[list[str], list[list[str]]]:
-    """A caption of another photo or of the same against the rest of the photo's own."""
+    """A caption of the same or of another photo, against the other captions of the photo."""
     lines = (
         (folder / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:items]
     )
@@ -108,8 +108,7 @@ def test_equal_to_rouge_score(kind: str) -> None:
 
 
 def test_bleu_on_paper() -> None:
-    """2 of 3 words and 1 of 2 pairs are right; the candidate is one word shorter than the closest
-    reference."""
+    """2 of 3 words and 1 of 2 bigrams match; the closest reference is one word longer."""
     score = bleu(
         ["the dog sat"],
         [["the dog ran off", "a very big dog was seen there today"]],
@@ -145,14 +144,14 @@ def test_resampled_counts_are_the_score_of_the_resample() -> None:
 
 
 def test_rouge_l_on_paper() -> None:
-    """Recall 3 of 4, precision 3 of 3, weighed with beta 1.2."""
+    """Recall 3 of 4, precision 3 of 3, weighted with beta 1.2."""
     assert rouge_l(["the cat sat"], [["the cat just sat"]]).value == pytest.approx(
         2.44 * 0.75 / (0.75 + 1.44)
     )
 
 
 def test_common_subsequence_equals_the_table() -> None:
-    """The row of bits once lost the carry at the longest words."""
+    """The row of bits once lost a carry in long texts."""
     rng = random.Random(1)
     for _ in range(200):
         first, second = (rng.choices("abcd", k=rng.randint(0, 90)) for _ in range(2))
@@ -165,7 +164,7 @@ def test_common_subsequence_equals_the_table() -> None:
         assert lcs_length(first, second) == table[-1, -1]
 
 
-def test_frozen_frequencies_score_a_subset_as_in_the_whole() -> None:
+def test_frozen_frequencies_score_a_subset_like_the_whole_set() -> None:
     candidates, references = random_captions(50)
     whole = cider(candidates, references)
     frozen = cider_frequencies(references)
@@ -179,8 +178,7 @@ def test_frozen_frequencies_score_a_subset_as_in_the_whole() -> None:
 
 
 def test_meteor_on_paper() -> None:
-    """dogs ~ dog by the stem (0.6), runs exactly; "the" is a function word that the reference
-    lacks. Two chunks."""
+    """dogs ~ dog by stem (0.6), runs exactly; "the" is a function word. Two chunks."""
     score = meteor(["the dogs fast runs"], [["dog runs"]], tokenize="none")
     precision = 0.75 * 1.6 / (0.75 * 3 + 0.25)
     recall = 0.75 * 1.6 / (0.75 * 2)
@@ -191,8 +189,7 @@ def test_meteor_on_paper() -> None:
 
 
 def test_meteor_prefers_few_chunks_and_exact_words() -> None:
-    """ "the dog" must not be torn for the first "the"; "dogs" is matched by "dogs", not by the
-    nearer "dog"."""
+    """ "the dog" stays one chunk despite the first "the"; "dogs" matches "dogs", not "dog"."""
     chunks = meteor(["the big the dog"], [["a the dog"]], tokenize="none").counts
     assert chunks is not None
     assert chunks[0, -1] == 1
@@ -207,9 +204,8 @@ def test_meteor_of_equal_texts_is_one() -> None:
     ).items == (1.0, 1.0)
 
 
-def test_meteor_is_its_program_but_for_ambiguous_stems(shared_data: Path) -> None:
-    """With their function words. Where a stem has two partners the program may take none: one or
-    two of 100 differ."""
+def test_meteor_equals_its_program_except_for_ambiguous_stems(shared_data: Path) -> None:
+    """If a stem has two partners the program may take none: 1 or 2 of 100 captions differ."""
     package = pytest.importorskip("pycocoevalcap.meteor.meteor")
     program = shutil.which("java")
     if program is None:
@@ -253,13 +249,13 @@ def test_meteor_is_its_program_but_for_ambiguous_stems(shared_data: Path) -> Non
     )  # with the built-in function words
 
 
-def test_meteor_survives_a_babbling_generator() -> None:
+def test_meteor_of_a_repeating_generator_is_fast() -> None:
     """A generator that repeats one word gave the aligner a combinatorial number of paths."""
     score = meteor(["the dog " * 100], [["the dog " * 30]])
     assert 0 < score.value < 1
 
 
-def test_chinese_is_cut_into_words() -> None:
+def test_chinese_is_segmented_into_words() -> None:
     """A run of Chinese is one Penn Treebank token, so only equal sentences scored."""
     candidates, references = (
         ["一只猫坐在草地上", "蓝色的天空"],
@@ -300,7 +296,7 @@ def test_distinct_n_on_paper() -> None:
     assert score.items == pytest.approx((2 / 3, 1.0))
 
 
-def test_copy_rate_counts_what_stands_in_the_own_evidence() -> None:
+def test_copy_rate_counts_ngrams_of_the_own_evidence() -> None:
     score = copy_rate(
         ["a red dog runs here", "a red dog runs", ""], [["see a red dog runs"], [], ["x"]], n=4
     )
@@ -355,7 +351,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD, ids=str)
 @pytest.mark.parametrize("metric", METRICS, ids=lambda m: m.__name__)
-def test_what_is_no_list_of_texts_is_refused(metric: Callable[..., Score], case: str) -> None:
+def test_bad_input_is_refused(metric: Callable[..., Score], case: str) -> None:
     candidates, references, message = BAD[case]
     with pytest.raises(InvalidInput, match=message):
         metric(candidates, references)
@@ -377,7 +373,7 @@ def test_wrong_options_are_refused() -> None:
 
 
 @pytest.mark.parametrize("tokenize", ["ptb", "zh", "none"])
-def test_unicode_of_every_kind_has_a_score(tokenize: str) -> None:
+def test_any_unicode_has_a_score(tokenize: str) -> None:
     marks = [
         "e\u0301té 👩‍👩‍👧 \u200b",
         "\ud800 lone",

@@ -22,7 +22,7 @@ from ravlm.metrics import (
 
 @pytest.fixture
 def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A noisy picture, the same with its left half changed, and that half."""
+    """A noisy image, a copy with the left half changed, and that half as a region."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 200, (40, 30, 3)).astype(np.uint8)
     region = np.zeros((40, 30), bool)
@@ -78,7 +78,7 @@ def test_iou_on_paper() -> None:
     assert mask_iou([left, left, none], [all_, ~left, none]).items == (0.5, 0.0, 1.0)
 
 
-def test_bad_pictures_are_refused(pair, pictures: Path) -> None:
+def test_bad_images_are_refused(pair, pictures: Path) -> None:
     image, changed, region = pair
     with pytest.raises(InvalidInput, match="30 x 40 and 15 x 40 pixels"):
         image_l1([image], [changed[:, :15]])
@@ -103,8 +103,7 @@ def test_bad_pictures_are_refused(pair, pictures: Path) -> None:
 
 
 def test_clip_scores_on_paper() -> None:
-    """Vectors of any length: cosines 0.6 and -1 with the pictures, at best 0.8 and 0.5 with the
-    references."""
+    """Cosines 0.6 and -1 with the images, at best 0.8 and 0.5 with the references."""
     images = np.array([[2.0, 0], [0, 1]])
     texts = np.array([[0.6, 0.8], [0, -3]])
     assert clip_score(images, texts).items == pytest.approx((1.5, 0.0))

@@ -70,20 +70,20 @@ def test_any_text_has_tokens(text: str) -> None:
 
 
 def test_no_text_takes_quadratic_time() -> None:
-    """Addresses and tags were looked for up to the end of the text, from each of its characters."""
-    began = time.process_time()
+    """Addresses and tags were once searched to the end of the text from every character."""
+    start = time.process_time()
     for pattern in ("a;", "a@", "<!a", "a,a", "(1", "www.a.", "&", "<a ", "a'", "1.,"):
         PtbTokenizer()(pattern * 4000)
-    assert time.process_time() - began < 8
+    assert time.process_time() - start < 8
 
 
 @pytest.fixture(scope="module")
 def java(tmp_path_factory: pytest.TempPathFactory):
-    """The caption tools' tokeniser: lines in, lines of tokens out."""
+    """The caption tools' tokenizer: lines in, lines of tokens out."""
     package = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer")
     program = shutil.which("java")
     if program is None:
-        pytest.skip("Java is not installed; only it can run the reference tokeniser")
+        pytest.skip("Java is not installed; only it can run the reference tokenizer")
     jar = Path(package.__file__).parent / package.STANFORD_CORENLP_3_4_1_JAR
     folder = tmp_path_factory.mktemp("java")
 
@@ -120,8 +120,7 @@ def test_equal_to_java_on_what_is_written_here(java) -> None:
 
 
 def test_equal_to_java_on_real_text(java, shared_data: Path) -> None:
-    """All captions of 3,000 photos, product texts, questions and descriptions: not one line
-    differs."""
+    """Captions of 3,000 photos, product texts, questions, descriptions: no line differs."""
     lines: list[str] = []
     for name, most in (
         ("flickr8k", 15_000),
@@ -143,7 +142,7 @@ def test_equal_to_java_on_real_text(java, shared_data: Path) -> None:
 
 
 def test_near_to_java_on_nasty_text(java) -> None:
-    """Pieces stuck together at random, which nobody writes: 1 line in 200 may differ."""
+    """Randomly concatenated fragments: at most 1 line in 200 may differ."""
     rng = random.Random(0)
     lines = []
     for _ in range(3000):

@@ -104,10 +104,13 @@ def test_k_must_be_positive() -> None:
 
 
 def test_citations_on_paper() -> None:
-    """Outputs that cite nothing weigh nothing in the precision, but all that they should have cited
-    in the recall."""
-    cited, right = [["a", "b", "b"], [], ["c"]], [["a"], ["d"], []]
-    precision, recall = citation_precision(cited, right), citation_recall(cited, right)
+    """Outputs without citations do not count in precision, but do in recall."""
+    citations = [["a", "b", "b"], [], ["c"]]
+    relevant = [["a"], ["d"], []]
+    precision, recall = (
+        citation_precision(citations, relevant),
+        citation_recall(citations, relevant),
+    )
     assert (precision.value, precision.items) == (pytest.approx(1 / 3), (0.5, 0.0, 0.0))
     assert (recall.value, recall.items) == (0.5, (1.0, 0.0, 0.0))
     assert precision.counts is not None

@@ -1,4 +1,4 @@
-"""Answers: the published normalisation rule by rule, and scores on paper."""
+"""Answer metrics: the published normalization rule by rule, and arithmetic on paper."""
 
 from __future__ import annotations
 
@@ -38,13 +38,12 @@ RULES = {
 
 
 @pytest.mark.parametrize("text", RULES)
-def test_normalisation(text: str) -> None:
+def test_normalization(text: str) -> None:
     assert normalize_answer(text) == RULES[text]
 
 
 def test_soft_accuracy_on_paper() -> None:
-    """Ten people, each left out once: of 2 that agree, 2 leave 1 of 3 and 8 leave 2 of 3; of 4, all
-    leave 3 or more."""
+    """Each of ten annotators is left out once: of 2 who agree, 1 or 2 remain; of 4, 3 or 4."""
     people = ["Yes."] * 2 + ["no"] * 4 + ["two"] * 4
     score = vqa_accuracy(["yes", "2", "maybe"], [people] * 3)
     assert score.items == pytest.approx(((2 * 1 / 3 + 8 * 2 / 3) / 10, 1.0, 0.0))
@@ -52,7 +51,7 @@ def test_soft_accuracy_on_paper() -> None:
 
 
 def test_soft_accuracy_of_few_people() -> None:
-    """With one right answer the leave-one-out rule gave 0 to everybody."""
+    """With a single reference the leave-one-out rule gave 0 for every answer."""
     assert vqa_accuracy(["cat", "cat"], [["a cat"], ["dog"]]).items == (1.0, 0.0)
     assert vqa_accuracy(["cat"], [["cat", "cat", "dog"]]).items == pytest.approx(
         ((0.5 + 0.5 + 1) / 3,)

@@ -1,4 +1,4 @@
-"""Each kind of source gives the same entries, recognised by what is in it."""
+"""Folders, JSON Lines, tables and Parquet give the same entries, recognized by their content."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ WRITERS = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_entries(name: str, pictures: Path) -> None:
-    """Recognised by content: JSON lines may be called .txt, and Parquet .dat."""
+    """The content decides: JSON Lines may be named .txt, and Parquet .dat."""
     path = pictures.parent / name
     WRITERS[name](path)
     stream = read_entries(path)
     assert list(stream) == expected(pictures.parent)
     assert stream.quarantine == []
-    assert list(stream) == expected(pictures.parent)  # read anew
+    assert list(stream) == expected(pictures.parent)  # read again
     assert type(next(iter(stream)).metadata["year"]) is int
     pairs = read_pairs(str(path))
     assert [(pair.id, pair.text) for pair in pairs] == [
@@ -110,7 +110,7 @@ def test_every_format_gives_the_same_entries(name: str, pictures: Path) -> None:
     assert "no image" in pairs.quarantine[0].reason
 
 
-def test_relative_source_gives_absolute_pictures(
+def test_relative_source_gives_absolute_paths(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_lines(pictures.parent / "rows.jsonl")
@@ -127,7 +127,7 @@ def test_folder(pictures: Path) -> None:
     below.mkdir()
     (pictures / "red.png").rename(below / "Red One.PNG")
     (below / "Red One.txt").write_text("\ufeffa red picture\n\n红色的图片\n", encoding="utf-8")
-    (pictures / "disc.jpg").rename(pictures / "disc")  # a picture by its content
+    (pictures / "disc.jpg").rename(pictures / "disc")  # an image by its content
     (pictures / "README.txt").write_text("about")
     (pictures / "notes.md").write_text("about")
     (pictures / ".hidden.png").write_bytes(b"x")
@@ -204,8 +204,7 @@ def test_broken_array(tmp_path: Path) -> None:
 
 
 def test_types_in_a_table(tmp_path: Path) -> None:
-    """A year must compare as a number, a postal code keep its zero; a column is of one kind or it
-    is text."""
+    """A year compares as a number, a postal code keeps its zero; a mixed column is text."""
     path = tmp_path / "rows.csv"
     path.write_text(
         "text, price, zip, flag, mixed, empty, phone\n"
@@ -260,8 +259,8 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
 # Parquet
 
 
-def test_parquet_pictures_as_bytes(pictures: Path) -> None:
-    """Hugging Face stores {bytes, path}; the path is taken where there are no bytes."""
+def test_parquet_images_as_bytes(pictures: Path) -> None:
+    """Hugging Face stores {bytes, path}; the path is used if there are no bytes."""
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     from pyarrow import parquet
 
@@ -326,7 +325,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
         list(read_entries(path))
 
 
-def test_parquet_text_that_is_no_utf8(tmp_path: Path) -> None:
+def test_parquet_text_that_is_not_utf8(tmp_path: Path) -> None:
     """One such row failed the conversion of its whole batch, with a UnicodeDecodeError."""
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     from pyarrow import parquet

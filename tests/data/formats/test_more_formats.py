@@ -44,7 +44,7 @@ def coco_file(path: Path, **changes: Any) -> Path:
 
 @pytest.mark.parametrize("place", ["beside", "in images", "in a set of its own"])
 def test_coco(place: str, pictures: Path) -> None:
-    """The photos of COCO lie in ../train2017 of annotations/captions_train2017.json."""
+    """COCO keeps images in train2017/ and captions in annotations/captions_train2017.json."""
     path = pictures / "captions.json"
     if place == "in images":
         path, pictures = (
@@ -73,14 +73,14 @@ def test_coco(place: str, pictures: Path) -> None:
 
 
 def test_coco_in_any_order_and_chunk_size(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read in pieces: one that ends within a number once gave the image 3918 instead of 391895."""
+    """A chunk that ended within a number once gave the image 3918 instead of 391895."""
     path = coco_file(pictures / "captions.json")
-    want = list(read_entries(path))
-    turned = dict(reversed(json.loads(path.read_text()).items()))
+    expected = list(read_entries(path))
+    reordered = dict(reversed(json.loads(path.read_text()).items()))
     for size in (1, 2, 7, 100):
         monkeypatch.setattr(coco, "_CHUNK", size)
-        path.write_text(json.dumps(turned, indent=size % 3 or None))
-        assert list(read_entries(path)) == want
+        path.write_text(json.dumps(reordered, indent=size % 3 or None))
+        assert list(read_entries(path)) == expected
 
 
 def test_bad_items_of_coco(pictures: Path) -> None:
@@ -104,15 +104,15 @@ def test_bad_items_of_coco(pictures: Path) -> None:
     assert [(entry.id, entry.text) for entry in stream] == [
         ("391895", "A red wall"), ("522418", 'A blue wall, 蓝色 "flat"\n'), ("7", "green"),
     ]  # fmt: skip
-    told = {refused.location.rsplit(", ", 1)[1]: refused.reason for refused in stream.quarantine}
+    reasons = {refused.location.rsplit(", ", 1)[1]: refused.reason for refused in stream.quarantine}
     for place, word in {
         "annotations 4": "names no image", "annotations 6": "not a string",
         "annotations": "no image with the id 99",
         "images 4": "file_name", "images 5": "file_name",
         "images 6": "gone.png", "images 7": "used before",
     }.items():  # fmt: skip
-        assert word in told.pop(place)
-    assert told == {}
+        assert word in reasons.pop(place)
+    assert reasons == {}
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_token_file(pictures: Path) -> None:
         Entry("red.png", str(pictures / "red.png"), ("A red wall .", "红色的墙 .")),
         Entry("blue.png", str(pictures / "blue.png"), ("A blue wall .",)),
     ]
-    told = {refused.location.rsplit(" ", 1)[1]: refused.reason for refused in stream.quarantine}
-    assert sorted(told) == ["3", "5", "7", "8"]
-    assert "byte 0xe9" in told["3"]
-    assert "used before" in told["8"]
+    reasons = {refused.location.rsplit(" ", 1)[1]: refused.reason for refused in stream.quarantine}
+    assert sorted(reasons) == ["3", "5", "7", "8"]
+    assert "byte 0xe9" in reasons["3"]
+    assert "used before" in reasons["8"]
 
 
-def test_the_folder_of_pictures_can_be_named(pictures: Path) -> None:
-    """Two folders have a picture of that name; only the caller knows which is meant."""
+def test_image_folder_can_be_named(pictures: Path) -> None:
+    """If several folders have an image of that name, only the caller knows which is meant."""
     path = pictures.parent / "texts" / "captions.token"
     path.parent.mkdir()
     path.write_text("red.png#0\tA red wall .\nblue.png#0\tA blue wall .\n")
@@ -270,7 +270,7 @@ def test_a_folder_of_shards(pictures: Path, tmp_path: Path) -> None:
     assert [refused.location for refused in stream.quarantine] == [str(folder / "3.tar")]
     (folder / "photo.png").write_bytes(content["./a/0001.png"])
     assert [entry.id for entry in read_entries(folder)] == ["photo.png"], (
-        "a folder of pictures with tar files"
+        "a folder of images with tar files"
     )
 
 
@@ -284,10 +284,10 @@ def test_bad_samples(pictures: Path) -> None:
     })  # fmt: skip
     stream = read_entries(path)
     assert [entry.text for entry in stream] == ["good"]
-    told = {refused.location[-1]: refused.reason for refused in stream.quarantine}
-    assert "JSON" in told["1"]
-    assert "type list" in told["2"]
-    assert "UTF-8" in told["3"]
+    reasons = {refused.location[-1]: refused.reason for refused in stream.quarantine}
+    assert "JSON" in reasons["1"]
+    assert "type list" in reasons["2"]
+    assert "UTF-8" in reasons["3"]
 
 
 def test_a_shard_that_ends_too_early(pictures: Path) -> None:
@@ -296,14 +296,14 @@ def test_a_shard_that_ends_too_early(pictures: Path) -> None:
     path = shard(pictures.parent / "shard.tar", whole)
     data = path.read_bytes()
     a_sample = 512 + -(-len(content["0003.jpg"]) // 512) * 512
-    for end, told in (
+    for end, reasons in (
         (25 * a_sample, "after its 25 samples"),
         (25 * a_sample + 700, "after its first 25 samples"),
     ):
         path.write_bytes(data[:end])
         stream = read_entries(path)
         assert [entry.image for entry in stream] == [content["0003.jpg"]] * 25
-        assert told in stream.quarantine[0].reason
+        assert reasons in stream.quarantine[0].reason
     path.write_bytes(gzip.compress(data)[:400])
     with pytest.raises(BrokenData, match="begins like a tar file"):
         list(read_entries(path))
@@ -344,17 +344,17 @@ def test_saved_dataset(splits: bool, pictures: Path, tmp_path: Path) -> None:
     images = [(pictures / name).read_bytes() for name in ("red.png", "blue.png", "disc.jpg")]
     assert [entry.image for entry in entries] == images
     assert [entry.text for entry in entries] == ["a red wall", "a blue wall", "a disc"]
-    wanted: list[dict[str, Any]] = [
+    expected: list[dict[str, Any]] = [
         {"kind": "wall", "box": [1, 2]},
         {"kind": "sky", "box": [3, 4]},
         {"box": []},
     ]
     if splits:
-        wanted = [
+        expected = [
             values | {"split": split}
-            for values, split in zip(wanted, ["train", "train", "test"], strict=True)
+            for values, split in zip(expected, ["train", "train", "test"], strict=True)
         ]
-    assert [dict(entry.metadata) for entry in entries] == wanted
+    assert [dict(entry.metadata) for entry in entries] == expected
     assert all('column "raw"' in refused.location for refused in stream.quarantine)
     assert len({entry.id for entry in read_entries(folder)}) == 3
 
