@@ -1,5 +1,4 @@
-"""Pipelines of diffusers as editors: seed, progress, preview, references, and what is no pipeline
-that edits."""
+"""Diffusers pipelines as editors: seed, progress, preview, references, unsuitable pipelines."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from ravlm.records import Entry, Hit, Part
 from tests.helpers.diffusion_pipelines import instruct_pix2pix, text_to_image
 from tests.helpers.editors import landscape
 
-SMALL = DiffusionOptions(steps=2, edge=64)
+SMALL = DiffusionOptions(steps=2, max_side=64)
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +31,21 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_seed_words_and_guidance_reach_the_pipeline(pipeline: str) -> None:
     editor = DiffusionEditor(pipeline, SMALL)
 
-    def made(words: str, seed: int, by: DiffusionEditor = editor) -> bytes:
+    def output(words: str, seed: int, by: DiffusionEditor = editor) -> bytes:
         return by.edit(EditRequest(landscape(), words, seed=seed)).image.tobytes()
 
-    assert made("make it red", 1) == made("make it red", 1)
-    assert made("make it red", 1) != made("make it red", 2)
-    assert made("make it red", 1) != made("a cat", 1)
+    assert output("make it red", 1) == output("make it red", 1)
+    assert output("make it red", 1) != output("make it red", 2)
+    assert output("make it red", 1) != output("a cat", 1)
     stricter = DiffusionEditor(
-        pipeline, DiffusionOptions(steps=2, edge=64, guidance=30.0, faithfulness=5.0)
+        pipeline,
+        DiffusionOptions(steps=2, max_side=64, guidance_scale=30.0, image_guidance_scale=5.0),
     )
-    assert made("make it red", 1) != made("make it red", 1, stricter)
+    assert output("make it red", 1) != output("make it red", 1, stricter)
 
 
 def test_progress_and_preview(pipeline: str) -> None:
-    """Each step is told, and shown as a picture of what the pipeline works on."""
+    """Both are called after each step; the preview has the size that the pipeline works on."""
     steps: list[tuple[int, int]] = []
     shown: list[Image.Image] = []
     editor = DiffusionEditor(pipeline, SMALL, lambda *step: steps.append(step), shown.append)
@@ -58,27 +58,30 @@ def test_progress_and_preview(pipeline: str) -> None:
 
 
 class QwenImageEditPlusPipeline:
-    """Pastes the second picture that it is given into the first."""
+    """Pastes the second image into the first."""
 
     def __call__(self, image: Any, prompt: str, strength: float = 1.0) -> Any:
-        self.given, self.strength = image, strength
-        made = image[0].copy()
-        made.paste(image[1].resize((8, 8)))
-        return SimpleNamespace(images=[made])
+        self.images = image
+        self.strength = strength
+        output = image[0].copy()
+        output.paste(image[1].resize((8, 8)))
+        return SimpleNamespace(images=[output])
 
 
-def test_retrieved_pictures_go_along_where_a_pipeline_takes_them() -> None:
-    editor = DiffusionEditor("owner/model", DiffusionOptions(references=1, edge=96, strength=0.4))
+def test_retrieved_images_are_passed_to_pipelines_that_take_several() -> None:
+    editor = DiffusionEditor(
+        "owner/model", DiffusionOptions(max_references=1, max_side=96, strength=0.4)
+    )
     fake = editor.__dict__["pipeline"] = QwenImageEditPlusPipeline()
     hits = [
         Hit(Entry("words"), 0.9, Part("text")),
         Hit(Entry("red", Image.new("RGB", (40, 40), "red")), 0.8, Part("image")),  # type: ignore[arg-type]
         Hit(Entry("blue", Image.new("RGB", (40, 40), "blue")), 0.7, Part("image")),  # type: ignore[arg-type]
     ]
-    assert editor.wanted("make it red") == "make it red"
+    assert editor.retrieval_query("make it red") == "make it red"
     edit = editor.edit(EditRequest(landscape(), "make it red", tuple(hits)))
     assert [hit.entry.id for hit in edit.evidence] == ["red"]
-    assert [image.size for image in fake.given] == [(96, 64), (32, 32)]
+    assert [image.size for image in fake.images] == [(96, 64), (32, 32)]
     assert fake.strength == 0.4
     assert edit.image.size == (96, 72)
     assert edit.region is not None
@@ -86,7 +89,7 @@ def test_retrieved_pictures_go_along_where_a_pipeline_takes_them() -> None:
     assert not edit.region[20:].any()
 
 
-def test_a_pipeline_that_changes_nothing_is_no_edit() -> None:
+def test_an_unchanged_image_is_not_an_edit() -> None:
     class Idle:
         def __call__(self, image: Any, prompt: str) -> Any:
             return SimpleNamespace(images=[image])
@@ -101,17 +104,17 @@ def test_a_pipeline_that_changes_nothing_is_no_edit() -> None:
     assert "changed nothing" in edit.understood
 
 
-def test_what_is_no_pipeline_that_edits(pipeline: str, tmp_path: Path) -> None:
+def test_unsuitable_pipelines(pipeline: str, tmp_path: Path) -> None:
     request = EditRequest(landscape(), "make it red")
     with pytest.raises(Mismatch, match=r"no model_index\.json"):
         load_editor(tmp_path).edit(request)
     with pytest.raises(
-        Mismatch, match="StableDiffusionPipeline, which does not change a picture by words"
+        Mismatch, match="StableDiffusionPipeline, which does not edit an image by a prompt"
     ):
         load_editor(text_to_image(pipeline, tmp_path / "drawing")).edit(request)
     with pytest.raises(InvalidInput, match="takes no strength"):
         DiffusionEditor(pipeline, DiffusionOptions(strength=0.5)).edit(request)
-    with pytest.raises(InvalidInput, match=r'segmenter "owner/clipseg" is for the editor local'):
+    with pytest.raises(InvalidInput, match=r'takes no segmenter \(got "owner/clipseg"\)'):
         load_editor(pipeline, "owner/clipseg")
     broken = Path(instruct_pix2pix(tmp_path / "broken"))
     (broken / "unet" / "diffusion_pytorch_model.safetensors").unlink()
@@ -121,9 +124,13 @@ def test_what_is_no_pipeline_that_edits(pipeline: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"steps": 0}, "steps is 0"), ({"edge": 8}, "edge is 8"), ({"strength": 0.0}, "strength is 0.0"),
-     ({"references": -1}, "references is -1")],
-)  # fmt: skip
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"max_side": 8}, "max_side is 8"),
+        ({"strength": 0.0}, "strength is 0.0"),
+        ({"max_references": -1}, "max_references is -1"),
+    ],
+)
 def test_bad_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         DiffusionOptions(**options)

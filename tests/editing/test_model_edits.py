@@ -1,4 +1,4 @@
-"""`model.edit`: what is retrieved for whom, lists, and bad arguments."""
+"""`model.edit`: retrieval for edits, lists, invalid arguments."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from PIL import Image
 
 from ravlm import Edit, Entry, KnowledgeBase, RetrievalAugmentedVLM
 from ravlm.editing.base import Editor, EditRequest
-from ravlm.editing.rule_based.editor import LocalEditor
+from ravlm.editing.rule_based.editor import RuleBasedEditor
 from ravlm.errors import InvalidInput
 from ravlm.records import Evidence
-from tests.helpers.editors import ByColour, landscape
+from tests.helpers.editors import ColorSegmenter, landscape
 from tests.helpers.fakes import FakeEncoder
 
 
 class Recorder(Editor):
-    """Paints everything white, and remembers what it was given."""
+    """Paints everything white and records its requests."""
 
     name = "recorder"
 
     def __init__(self) -> None:
         self.requests: list[EditRequest] = []
 
-    def wanted(self, instruction: str) -> str:
+    def retrieval_query(self, instruction: str) -> str:
         return instruction.partition("like ")[2]
 
     def edit(self, request: EditRequest) -> Edit:
@@ -50,21 +50,21 @@ def base(pictures: Path, tmp_path: Path, fake_encoder: FakeEncoder) -> Knowledge
     )
 
 
-def test_the_base_is_searched_only_where_the_editor_wants_an_example(base: KnowledgeBase) -> None:
-    """By the wish's own words, among pictures: an entry of words lends no colours."""
+def test_the_base_is_searched_only_for_an_edit_by_example(base: KnowledgeBase) -> None:
+    """By the words of the example, among images: a text entry has no colors to lend."""
     editor = Recorder()
     model = RetrievalAugmentedVLM(base, k=1, editor=editor)
     model.edit(landscape(), "make the sky red")
     model.edit(landscape(), "make the sky like red", seed=7)
     model.edit(landscape(), "make the sky like red", k=1)
     model.edit(landscape(), "make the sky like red", k=0)
-    given = [[hit.entry.id for hit in request.evidence] for request in editor.requests]
-    assert [len(ids) for ids in given] == [0, 2, 1, 0]
-    assert given[1][0] == given[2][0] == "red"
+    retrieved = [[hit.entry.id for hit in request.evidence] for request in editor.requests]
+    assert [len(ids) for ids in retrieved] == [0, 2, 1, 0]
+    assert retrieved[1][0] == retrieved[2][0] == "red"
     assert [request.seed for request in editor.requests] == [0, 7, 0, 0]
 
 
-def test_evidence_that_is_given_is_taken_instead(base: KnowledgeBase) -> None:
+def test_evidence_passed_by_the_caller_replaces_retrieval(base: KnowledgeBase) -> None:
     editor = Recorder()
     hits = tuple(base.search(text="blue", k=1, modality="image"))
     edit = RetrievalAugmentedVLM(base, editor=editor).edit(
@@ -74,48 +74,48 @@ def test_evidence_that_is_given_is_taken_instead(base: KnowledgeBase) -> None:
 
 
 def test_lists_in_lists_out(base: KnowledgeBase) -> None:
-    model = RetrievalAugmentedVLM(base, editor=LocalEditor(ByColour()))
-    wishes = ["make the sky red", "make the grass blue"]
-    two = model.edit(landscape(), wishes)
+    model = RetrievalAugmentedVLM(base, editor=RuleBasedEditor(ColorSegmenter()))
+    instructions = ["make the sky red", "make the grass blue"]
+    two = model.edit(landscape(), instructions)
     assert [edit.understood for edit in two] == [
         "Understood: the sky red.",
         "Understood: the grass blue.",
     ]
     assert not np.array_equal(two[0].image, two[1].image)
-    assert [edit.understood for edit in model.edit([landscape(), landscape(seed=1)], wishes)] == [
-        edit.understood for edit in two
-    ]
+    assert [
+        edit.understood for edit in model.edit([landscape(), landscape(seed=1)], instructions)
+    ] == [edit.understood for edit in two]
     assert len(model.edit([landscape(), landscape(seed=1)], "make it darker")) == 2
     assert model.edit([], "make it darker") == []
 
 
 def test_a_retrieved_example_steers(base: KnowledgeBase) -> None:
-    """The whole way: what the words find lends its colours, and is named as evidence."""
-    model = RetrievalAugmentedVLM(base, editor=LocalEditor(ByColour()))
-    for colour, channel in (("red", 0), ("green", 1)):
-        edit = model.edit(landscape(), f"make the picture like {colour}", k=1)
-        assert [hit.entry.id for hit in edit.evidence] == [colour]
+    """End to end: the retrieved image lends its colors and is returned as evidence."""
+    model = RetrievalAugmentedVLM(base, editor=RuleBasedEditor(ColorSegmenter()))
+    for color, channel in (("red", 0), ("green", 1)):
+        edit = model.edit(landscape(), f"make the picture like {color}", k=1)
+        assert [hit.entry.id for hit in edit.evidence] == [color]
         assert np.asarray(edit.image).reshape(-1, 3).mean(axis=0).argmax() == channel
     without = model.edit(landscape(), "make the picture like red", k=0)
     assert without.region is None
     assert without.image.tobytes() == landscape().tobytes()
-    assert "0 pictures were retrieved" in without.understood
+    assert "0 images were retrieved" in without.understood
 
 
 @pytest.mark.parametrize(
     ("image", "instruction", "options", "words"),
     [
-        (None, "make it darker", {}, "no picture to change"),
-        (landscape(), "  ", {}, "instruction is empty; write what shall be changed"),
+        (None, "make it darker", {}, "no image to edit"),
+        (landscape(), "  ", {}, "instruction is empty; write what to change"),
         (landscape(), 3, {}, "instruction is of type int"),
         (landscape(), ["make it darker", ""], {}, "instruction is empty"),
-        ([landscape()] * 2, ["make it darker"] * 3, {}, "3 texts and 2 pictures"),
+        ([landscape()] * 2, ["make it darker"] * 3, {}, "3 texts and 2 images"),
         (landscape(), "make it darker", {"k": -1}, "k is -1"),
     ],
 )
 def test_bad_arguments(
     base: KnowledgeBase, image: Any, instruction: Any, options: dict[str, Any], words: str
 ) -> None:
-    model = RetrievalAugmentedVLM(base, editor=LocalEditor(ByColour()))
+    model = RetrievalAugmentedVLM(base, editor=RuleBasedEditor(ColorSegmenter()))
     with pytest.raises(InvalidInput, match=words):
         model.edit(image, instruction, **options)

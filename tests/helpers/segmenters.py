@@ -1,5 +1,4 @@
-"""Tiny segmenters, made with Transformers' own classes: a CLIPSeg and an OWL-ViT whose weights
-nobody trained."""
+"""A tiny CLIPSeg and OWL-ViT of Transformers' own classes, with random weights."""
 
 from __future__ import annotations
 
@@ -9,18 +8,18 @@ from typing import Any
 from tests.helpers.encoder_checkpoints import EDGE, WIDTH, clip_tokenizer, spread
 
 
-def _towers(words: Any, pieces: int, shared: int) -> dict[str, Any]:
+def _towers(tokenizer: Any, max_length: int, dim: int) -> dict[str, Any]:
     ends = {
-        "bos_token_id": words.bos_token_id,
-        "eos_token_id": words.eos_token_id,
-        "pad_token_id": words.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
     }
-    text = WIDTH | ends | {"vocab_size": len(words), "max_position_embeddings": pieces}
-    return {"text_config": text, "vision_config": WIDTH | EDGE, "projection_dim": shared}
+    text = WIDTH | ends | {"vocab_size": len(tokenizer), "max_position_embeddings": max_length}
+    return {"text_config": text, "vision_config": WIDTH | EDGE, "projection_dim": dim}
 
 
 def clipseg(folder: Path) -> str:
-    """CLIPSeg, as `save_pretrained` leaves it."""
+    """Write a CLIPSeg with `save_pretrained` and return the folder."""
     from transformers import (
         CLIPSegConfig,
         CLIPSegForImageSegmentation,
@@ -28,22 +27,25 @@ def clipseg(folder: Path) -> str:
         ViTImageProcessorPil,
     )
 
-    words = clip_tokenizer()
+    tokenizer = clip_tokenizer()
     model = CLIPSegForImageSegmentation(
         CLIPSegConfig(
-            **_towers(words, 77, 16), extract_layers=[0, 1], reduce_dim=16, decoder_num_attention_heads=4,
+            **_towers(tokenizer, 77, 16),
+            extract_layers=[0, 1],
+            reduce_dim=16,
+            decoder_num_attention_heads=4,
             decoder_intermediate_size=24,
         )
-    )  # fmt: skip
-    CLIPSegProcessor(ViTImageProcessorPil(size={"height": 32, "width": 32}), words).save_pretrained(
-        folder
     )
+    CLIPSegProcessor(
+        ViTImageProcessorPil(size={"height": 32, "width": 32}), tokenizer
+    ).save_pretrained(folder)
     spread(model).save_pretrained(folder)
     return str(folder)
 
 
 def owlvit(folder: Path) -> str:
-    """OWL-ViT, as `save_pretrained` leaves it."""
+    """Write an OWL-ViT with `save_pretrained` and return the folder."""
     from transformers import (
         OwlViTConfig,
         OwlViTForObjectDetection,
@@ -51,11 +53,11 @@ def owlvit(folder: Path) -> str:
         OwlViTProcessor,
     )
 
-    words = clip_tokenizer()
-    words.model_max_length = 16
-    model = OwlViTForObjectDetection(OwlViTConfig(**_towers(words, 16, 32)))
+    tokenizer = clip_tokenizer()
+    tokenizer.model_max_length = 16
+    model = OwlViTForObjectDetection(OwlViTConfig(**_towers(tokenizer, 16, 32)))
     OwlViTProcessor(
-        OwlViTImageProcessorPil(size={"height": 32, "width": 32}), words
+        OwlViTImageProcessorPil(size={"height": 32, "width": 32}), tokenizer
     ).save_pretrained(folder)
     spread(model).save_pretrained(folder)
     return str(folder)
