@@ -1,5 +1,4 @@
-"""From a model's words to an answer: marks, their numbers, abstention; the same however the text
-comes in pieces."""
+"""From a model's text to an answer: marks, their numbers, abstention; the same for any pieces."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ravlm.generation.base import Request, Task
+from ravlm.generation.base import Request, VerbName
 from ravlm.generation.chat.citations import CitationParser
 from ravlm.records import Answer, Entry, Evidence, Hit, Part
 
@@ -22,23 +21,23 @@ HITS = tuple(
 EVIDENCE = Evidence(HITS, (0.5, 0.3, 0.2), support=0.8)
 
 
-def told(
+def parse(
     text: str,
-    task: Task = "ask",
+    task: VerbName = "ask",
     chinese: bool = False,
     evidence: Evidence = EVIDENCE,
-    at_once: int = 3,
+    piece_length: int = 3,
 ) -> Answer:
-    """The answer made of `text` in pieces, after proof that they come out whole."""
-    citing = CitationParser(Request(task, "What?", evidence=evidence, chinese=chinese))
-    pieces = [citing.feed(text[i : i + at_once]) for i in range(0, len(text), at_once)]
-    last, answer = citing.finish(0.5)
+    """Parse `text` in pieces; check that together they are the answer's text."""
+    parser = CitationParser(Request(task, "What?", evidence=evidence, chinese=chinese))
+    pieces = [parser.feed(text[i : i + piece_length]) for i in range(0, len(text), piece_length)]
+    last, answer = parser.finish(0.5)
     assert "".join([*pieces, last]) == answer.text
     return answer
 
 
 @pytest.mark.parametrize(
-    ("task", "said", "text", "cited"),
+    ("task", "output", "text", "citations"),
     [
         ("ask", "A finch [1]", "A finch", ("a",)),
         ("ask", "A finch. [1]", "A finch.", ("a",)),
@@ -57,69 +56,71 @@ def told(
         ("ask", "<think>It is [2].</think>\n A finch [1]", "A finch", ("a",)),
     ],
 )
-def test_marks_become_citations(task: Task, said: str, text: str, cited: tuple[str, ...]) -> None:
+def test_marks_become_citations(
+    task: VerbName, output: str, text: str, citations: tuple[str, ...]
+) -> None:
     """[1] in a finished text is the first of its citations, whatever its number in the evidence
     was."""
-    for at_once in (1, 3, 1000):
-        answer = told(said, task, at_once=at_once)
-        assert (answer.text, answer.citations) == (text, cited)
+    for piece_length in (1, 3, 1000):
+        answer = parse(output, task, piece_length=piece_length)
+        assert (answer.text, answer.citations) == (text, citations)
     assert answer.trace["cited by"] == "marks"
     weights = dict(zip("abc", EVIDENCE.weights, strict=True))
-    assert answer.confidence == round(0.8 * sum(weights[name] for name in cited) * 0.5, 4)
+    assert answer.confidence == round(0.8 * sum(weights[name] for name in citations) * 0.5, 4)
 
 
 def test_a_mark_of_no_entry_is_no_citation() -> None:
     """A made-up [9] once stood in the text as if it were evidence."""
-    answer = told("The finch sings [9] at dawn [1] and so on.")
+    answer = parse("The finch sings [9] at dawn [1] and so on.")
     assert answer.text == "The finch sings at dawn [1] and so on."
     assert answer.citations == ("a",)
-    assert answer.trace["marks of no entry"] == "[9]"
+    assert answer.trace["unknown marks"] == "[9]"
 
 
 def test_without_marks_the_words_tell_the_source() -> None:
-    answer = told("A parrot that cracks nuts")
+    answer = parse("A parrot that cracks nuts")
     assert answer.citations == ("b",)
     assert answer.trace["cited by"] == "words"
-    nothing = told("A submarine under way")
+    nothing = parse("A submarine under way")
     assert nothing.citations == ()
     assert (nothing.confidence, nothing.abstained) == (0.0, False)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         "That is not in the knowledge base.",
         "知识库中没有这方面的内容。",
         "Not in the knowledge base [1]",
     ],
 )
-def test_saying_that_it_is_not_there_is_an_abstention(said: str) -> None:
-    answer = told(said)
+def test_saying_that_it_is_not_there_is_an_abstention(output: str) -> None:
+    answer = parse(output)
     assert answer.abstained
     assert (answer.citations, answer.confidence) == ((), 0.2)
 
 
 def test_what_is_known_is_no_abstention_for_what_is_not() -> None:
-    answer = told("It is a finch [1]. Its weight is not in the knowledge base.")
+    answer = parse("It is a finch [1]. Its weight is not in the knowledge base.")
     assert not answer.abstained
     assert answer.citations == ("a",)
 
 
 def test_a_chinese_question_gets_a_chinese_refusal() -> None:
-    answer = told("It is not in the knowledge base.", chinese=True)
+    answer = parse("It is not in the knowledge base.", chinese=True)
     assert answer.abstained
     assert "知识库中没有" in answer.text
 
 
 def test_silence_is_an_abstention() -> None:
-    for said in ("", " \n ", "<think>Let me see", "<think></think>"):
-        answer = told(said)
+    for output in ("", " \n ", "<think>Let me see", "<think></think>"):
+        answer = parse(output)
         assert answer.abstained
         assert "not in the knowledge base" in answer.text
 
 
 def test_the_closed_book_leaves_brackets_alone() -> None:
-    answer = told("A finch [1].", evidence=Evidence(searched=False))
+    answer = parse("A finch [1].", evidence=Evidence(searched=False))
     assert (answer.text, answer.citations, answer.confidence) == ("A finch [1].", (), 0.5)
 
 
@@ -130,8 +131,8 @@ PARTS = ["[1]", "[2", "]", " ", "\n", ".", "。", "【3】", "fish", "<think>", 
 @given(st.lists(st.sampled_from(PARTS)))
 def test_pieces_give_what_the_whole_gives(parts: list[str]) -> None:
     text = "".join(parts)
-    whole = told(text, "chat", at_once=10_000)
-    for at_once in (1, 2, 5):
-        cut = told(text, "chat", at_once=at_once)
+    whole = parse(text, "chat", piece_length=10_000)
+    for piece_length in (1, 2, 5):
+        cut = parse(text, "chat", piece_length=piece_length)
         assert (cut.text, cut.citations) == (whole.text, whole.citations)
     assert all(1 <= int(n) <= len(whole.citations) for n in "123" if f"[{n}]" in whole.text)

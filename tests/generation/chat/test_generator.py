@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from ravlm import runtime
 from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.generation.base import Request
+from ravlm.generation.chat.decoding import SamplingParams
 from ravlm.generation.chat.generator import ChatGenerator
-from ravlm.generation.chat.model import ChatModel, SamplingParams
-from ravlm.generation.chat.prompts import LENGTHS, ChatTurn
+from ravlm.generation.chat.model import ChatModel
+from ravlm.generation.chat.prompts import MAX_NEW_TOKENS, ChatTurn
 from ravlm.records import CLOSED_BOOK, Answer, Entry, Evidence, Hit, Message, Part
 from tests.helpers import chat_checkpoints
 from tests.helpers import encoder_checkpoints as encoders
@@ -45,8 +46,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that are the same in any batch, and short answers."""
     monkeypatch.setattr(runtime, "inference_dtype", lambda on: torch.float32)
-    for task in LENGTHS:
-        monkeypatch.setitem(LENGTHS, task, 12)
+    for task in MAX_NEW_TOKENS:
+        monkeypatch.setitem(MAX_NEW_TOKENS, task, 12)
 
 
 def streamed(generator: ChatGenerator, request: Request) -> tuple[list[str], Answer]:
@@ -105,7 +106,7 @@ def test_pictures_are_seen_each_in_its_place(name: str, folders: dict[str, Path]
     assert (logits[0] - logits[1]).abs().max() > 1e-3
     assert (logits[0] - logits[2]).abs().max() > 1e-3
     for talk in talks:
-        assert model.count(talk) >= model.inputs([talk])["input_ids"].shape[1]
+        assert model.count_tokens(talk) >= model.inputs([talk])["input_ids"].shape[1]
 
 
 @pytest.mark.parametrize("name", chat_checkpoints.TALKING)
@@ -117,7 +118,7 @@ def test_text_is_never_a_control_token(name: str, folders: dict[str, Path]) -> N
     assert len(special) >= 3
 
     def control(text: str) -> int:
-        pictures = (RED,) if model.reads_pictures else ()
+        pictures = (RED,) if model.reads_images else ()
         ids = model.inputs(
             [[ChatTurn("system", ("Be brief.",)), ChatTurn("user", (*pictures, text))]]
         )["input_ids"]
@@ -133,17 +134,17 @@ def test_templates_that_take_no_system_turn(folders: dict[str, Path]) -> None:
     model = ChatModel(folders["gemma3"], "gemma3")
     system, user = ChatTurn("system", ("Be brief.",)), ChatTurn("user", ("Hello",))
     turns = [system, user, ChatTurn("assistant", ("Hi",)), ChatTurn("user", ("So?",))]
-    text = model.rendered(turns)
+    text = model.template.render(turns)
     assert text.startswith(
         "<bos><start_of_turn>user\nBe brief.\n\nHello<end_of_turn>\n<start_of_turn>model\nHi"
     )
     ids = model.inputs([turns])["input_ids"][0].tolist()
     assert ids.count(model.tokenizer.bos_token_id) == 1
     pirate = (Message("system", "Speak like a pirate."), *TALK)
-    told = ChatGenerator(folders["gemma3"])._turns(
+    told = ChatGenerator(folders["gemma3"]).build_turns(
         Request("chat", "What is it?", RED, EVIDENCE, pirate)
     )
-    assert "pirate" in model.rendered(told)
+    assert "pirate" in model.template.render(told)
 
 
 def test_seeds(folders: dict[str, Path]) -> None:
@@ -162,17 +163,17 @@ def test_seeds(folders: dict[str, Path]) -> None:
 def test_a_stream_that_is_not_read_any_more_ends(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LENGTHS, "tell", 5000)
+    monkeypatch.setitem(MAX_NEW_TOKENS, "tell", 5000)
     generator = ChatGenerator(folders["qwen2"])
     words = generator.stream(Request("tell", "A story", None, EVIDENCE))
     next(words)
     words.close()
-    assert not generator.model._alone.locked()
+    assert not generator.model._lock.locked()
 
 
 def test_a_model_without_eyes(folders: dict[str, Path]) -> None:
     generator = ChatGenerator(folders["qwen2"], describe=lambda request: "A red bird")
-    told = generator._turns(Request("ask", "What is it?", RED, EVIDENCE))
+    told = generator.build_turns(Request("ask", "What is it?", RED, EVIDENCE))
     assert "described as: A red bird" in told[-1].text
     for request in (
         Request("ask", "What is it?", RED, CLOSED_BOOK),
@@ -180,9 +181,7 @@ def test_a_model_without_eyes(folders: dict[str, Path]) -> None:
     ):
         blind = generator.generate([request, Request("ask", "Who?", None, EVIDENCE)])
         assert blind[0].abstained
-        assert (
-            blind[0].trace["abstained"] == "the model reads no pictures, and there is no evidence"
-        )
+        assert blind[0].trace["abstained"] == "the model reads no images, and there is no evidence"
         pieces, answer = streamed(generator, request)
         assert "".join(pieces) == answer.text == blind[0].text
 
@@ -196,11 +195,11 @@ def test_evidence_longer_than_the_context(folders: dict[str, Path], tmp_path: Pa
     generator = ChatGenerator(folder)
     long = Hit(Entry("long", RED, ("The finch sings at dawn. " * 500,)), 0.5, Part("text"))
     request = Request("ask", "What is it?", BLUE, Evidence((long, HITS[0])))
-    turns = generator._turns(request)
+    turns = generator.build_turns(request)
     assert generator.model.inputs([turns])["input_ids"].shape[1] <= 1500 - 12
     assert "Ruby Finch" in turns[-1].text
     generator.generate([request])
-    with pytest.raises(InvalidInput, match="the model reads 1,488; shorten it"):
+    with pytest.raises(InvalidInput, match="the model reads 1,488; shorten the question"):
         generator.generate([Request("ask", "why " * 1000, None, EVIDENCE)])
 
 
@@ -211,10 +210,12 @@ def test_evidence_longer_than_the_context(folders: dict[str, Path], tmp_path: Pa
 def test_no_chat_template(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(folders[name], tmp_path / "bare")
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(Mismatch, match=r"has no chat template, .* needs one that was .*-Instruct"):
+    with pytest.raises(
+        Mismatch, match=r"has no chat template, .* instruction-tuned checkpoint .*-Instruct"
+    ):
         ChatGenerator(folder)
     (folder / "chat_template.jinja").write_text("{{ messages[0].nothing.at_all }}")
-    with pytest.raises(Mismatch, match="loses what is said"):
+    with pytest.raises(Mismatch, match="drops messages"):
         ChatGenerator(folder)
 
 
@@ -249,7 +250,7 @@ def test_weights_that_do_not_fit(
 
 
 def test_other_checkpoints(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(Mismatch, match='of the kind "clip", which writes no text'):
+    with pytest.raises(Mismatch, match='is a "clip" model, which cannot generate text'):
         ChatGenerator(encoders.clip(tmp_path / "clip"))
     with pytest.raises(NotFound, match="no folder"):
         ChatGenerator(tmp_path / "gone")
@@ -274,6 +275,6 @@ def test_certainty_is_the_mean_probability_of_what_was_said(folders: dict[str, P
             log = model.network(ids).logits[0, -1].log_softmax(-1)
             logs.append(log.max())
             ids = torch.cat([ids, log.argmax().view(1, 1)], dim=1)
-            if int(ids[0, -1]) in model._ends():
+            if int(ids[0, -1]) in model.end_tokens():
                 break
     assert said.certainty == pytest.approx(float(torch.stack(logs).mean().exp()), rel=1e-4)

@@ -15,8 +15,9 @@ from PIL import Image
 
 from ravlm.errors import BrokenData, Busy, InvalidInput, NotFound, RavlmError
 from ravlm.generation.base import Request
-from ravlm.generation.chat.openai_client import Endpoint, RetryPolicy
+from ravlm.generation.chat.openai_client import Endpoint
 from ravlm.generation.chat.openai_compatible import RemoteGenerator
+from ravlm.generation.chat.openai_http import RetryPolicy
 from ravlm.records import Answer, Entry, Evidence, Hit, Message, Part
 from tests.helpers import endpoints
 from tests.helpers.endpoints import (
@@ -33,7 +34,14 @@ from tests.helpers.endpoints import (
 )
 
 KEY = "sk-secret-0123456789"
-QUICK = RetryPolicy(connect=1, quiet=0.3, whole=2, tries=3, backoff=0.02, most_bytes=20_000)
+QUICK = RetryPolicy(
+    connect_timeout=1,
+    read_timeout=0.3,
+    total_timeout=2,
+    max_attempts=3,
+    backoff=0.02,
+    max_bytes=20_000,
+)
 HITS = (
     Hit(
         Entry("finch", Image.new("RGB", (900, 500), "red"), ("Name: Ruby Finch",)),
@@ -68,14 +76,14 @@ def serve() -> Iterator[Any]:
         server.__exit__()
 
 
-def answer(server: Server, request: Request = REQUEST, patience: RetryPolicy = QUICK) -> Answer:
-    return RemoteGenerator(f"{server.address}#tiny", patience=patience).generate([request])[0]
+def answer(server: Server, request: Request = REQUEST, policy: RetryPolicy = QUICK) -> Answer:
+    return RemoteGenerator(f"{server.address}#tiny", retry_policy=policy).generate([request])[0]
 
 
-def refused(kind: type[RavlmError], server: Server, patience: RetryPolicy = QUICK) -> str:
+def refused(kind: type[RavlmError], server: Server, policy: RetryPolicy = QUICK) -> str:
     """The one sentence that an error says, proved free of the key."""
     with pytest.raises(kind) as raised:
-        answer(server, patience=patience)
+        answer(server, policy=policy)
     said = str(raised.value)
     assert KEY not in said
     assert "\n" not in said
@@ -123,7 +131,7 @@ def test_words_alone_are_sent_as_a_string(serve: Any) -> None:
     assert [m["role"] for m in sent] == ["system", "user", "assistant", "user"]
     assert all(isinstance(m["content"], str) for m in sent)
     blind = RemoteGenerator(
-        f"{server.address}#tiny", pictures=False, describe=lambda _: "A red bird"
+        f"{server.address}#tiny", reads_images=False, describe=lambda _: "A red bird"
     )
     blind.generate([REQUEST])
     assert "described as: A red bird" in server.seen[1][2]["messages"][-1]["content"]
@@ -138,13 +146,13 @@ def test_without_a_key_none_is_sent(serve: Any, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_model_is_asked_for_where_none_is_named(serve: Any) -> None:
     server = serve(message("Yes"), models=["only-one"])
-    generator = RemoteGenerator(server.address, patience=QUICK)
+    generator = RemoteGenerator(server.address, retry_policy=QUICK)
     generator.generate([REQUEST, REQUEST])
     assert [path for path, _, _ in server.seen].count("/v1/models") == 1
     assert {body["model"] for path, _, body in server.seen if path != "/v1/models"} == {"only-one"}
     assert generator.name == f"{server.address}#only-one"
     for models, told in (
-        (["a", "b"], r"serves 2 models \(a, b\); name one .*#a"),
+        (["a", "b"], r"serves 2 models \(a, b\)\. Put one after the address: .*#a"),
         ([], r"serves 0 models \(none\)"),
     ):
         with pytest.raises(InvalidInput, match=told):
@@ -186,7 +194,7 @@ def test_asked_again_where_that_may_help(fault: Reply, serve: Any) -> None:
 def test_not_for_ever(serve: Any) -> None:
     server = serve(refusal(429, "slow down"))
     assert "429: slow down" in refused(Busy, server)
-    assert len(server.seen) == QUICK.tries
+    assert len(server.seen) == QUICK.max_attempts
     assert "500: out of memory" in refused(Busy, serve(refusal(500, "out of memory")))
     assert "can't be reached" in refused(NotFound, serve(drop))
 
@@ -212,8 +220,8 @@ def test_an_endpoint_that_hangs(serve: Any) -> None:
         assert time.monotonic() - began < 1.5
         assert len(server.seen) == 1
     dripping = serve(stream(["drop "] * 100, pause=0.05))
-    patience = RetryPolicy(quiet=0.5, whole=0.4, tries=1)
-    assert "within 0.4 seconds" in refused(Busy, dripping, patience)
+    policy = RetryPolicy(read_timeout=0.5, total_timeout=0.4, max_attempts=1)
+    assert "within 0.4 seconds" in refused(Busy, dripping, policy)
 
 
 def test_an_endpoint_that_cuts_the_stream(serve: Any) -> None:
@@ -282,21 +290,21 @@ def test_an_error_in_the_middle(serve: Any) -> None:
             event("One ") + b'data: {"error": {"message": "CUDA out of memory"}}\n\n'
         )
 
-    assert "broke off: CUDA out of memory" in refused(Busy, serve(broken))
+    assert "failed during the reply: CUDA out of memory" in refused(Busy, serve(broken))
 
 
 def test_a_key_that_is_refused_is_never_shown(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Endpoints repeat a wrong key in what they say."""
     server = serve(refusal(401, f"Incorrect API key provided: {KEY}. See\nthe manual."))
     told = refused(InvalidInput, server)
-    assert "refuses the key (401: Incorrect API key provided: ***. See the manual)" in told
+    assert "rejected the key (401: Incorrect API key provided: ***. See the manual)" in told
     assert "OPENAI_API_KEY" in told
     assert len(server.seen) == 1
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert "wants a key" in refused(InvalidInput, serve(refusal(401, "no")))
+    assert "requires a key" in refused(InvalidInput, serve(refusal(401, "no")))
     for wrong in ("two words", "line\nbreak", "schlüssel"):
         monkeypatch.setenv("OPENAI_API_KEY", wrong)
-        with pytest.raises(InvalidInput, match="holds characters") as raised:
+        with pytest.raises(InvalidInput, match="contains characters") as raised:
             RemoteGenerator(server.address)
         assert wrong not in str(raised.value)
 
@@ -314,8 +322,8 @@ def test_requests_that_are_refused(serve: Any) -> None:
     told = refused(NotFound, serve(refusal(404, "The model `tiny` does not exist")))
     assert "404: The model `tiny` does not exist" in told
     told = refused(InvalidInput, serve(refusal(400, "image_url is not supported by this model")))
-    assert "pictures=False" in told
-    assert "it says nothing" in refused(InvalidInput, serve(whole(b"", 413)))
+    assert "reads_images=False" in told
+    assert "no explanation" in refused(InvalidInput, serve(whole(b"", 413)))
 
 
 def test_settings_that_a_model_does_not_take_are_learnt(serve: Any) -> None:
@@ -326,7 +334,7 @@ def test_settings_that_a_model_does_not_take_are_learnt(serve: Any) -> None:
         refusal(400, "Unsupported value: 'temperature' does not support 0."),
         message("Yes"),
     )
-    generator = RemoteGenerator(f"{server.address}#tiny", patience=QUICK)
+    generator = RemoteGenerator(f"{server.address}#tiny", retry_policy=QUICK)
     assert [a.text for a in generator.generate([REQUEST])] == ["Yes"]
     assert [a.text for a in generator.generate([REQUEST])] == ["Yes"]
     bodies = [body for _, _, body in server.seen]
@@ -341,16 +349,16 @@ def test_nobody_there() -> None:
     with Server([silence]) as server:
         address = server.address
     with pytest.raises(NotFound, match="can't be reached"):
-        RemoteGenerator(f"{address}#tiny", patience=QUICK).generate([REQUEST])
+        RemoteGenerator(f"{address}#tiny", retry_policy=QUICK).generate([REQUEST])
 
 
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("http://", "no address of an endpoint"),
-        ("http://user:pass@host/v1", "has a password in it"),
-        ("http://host:port/v1", "is no address"),
-        ("ftp://host/v1", "no address of an endpoint"),
+        ("http://", "not the address of an endpoint"),
+        ("http://user:pass@host/v1", "contains a password"),
+        ("http://host:port/v1", "is not a valid address"),
+        ("ftp://host/v1", "not the address of an endpoint"),
     ],
 )
 def test_addresses_that_are_none(address: str, told: str) -> None:

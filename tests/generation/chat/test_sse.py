@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from ravlm.generation.chat.sse import read_events
 
-SENT = '\ufeff: hello\r\nevent: x\ndata: {"a": "蓝"}\r\rdata:one\ndata: two\r\n\r\n\n\ndata: cut off\n'.encode()
+SENT = (
+    '\ufeff: hello\r\nevent: x\ndata: {"a": "蓝"}\r\rdata:one\ndata: two\r\n\r\n\n\ndata: cut off\n'
+).encode()
 
 
 def test_what_the_standard_says() -> None:

@@ -1,8 +1,4 @@
-"""What a checkpoint that talks needs beside its weights: which kind it is, its processor, its chat
-template.
-
-Knows no model in hand.
-"""
+"""What a chat checkpoint needs next to its weights: model class, processor, chat template."""
 
 from __future__ import annotations
 
@@ -12,89 +8,100 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ravlm.encoders.clip import read_part
+from ravlm.encoders.transformers_io import read_part
 from ravlm.errors import Mismatch
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
-"""Where the name of the processor's class may stand."""
+"""Files that may name the processor's class."""
 
 
-def model_kind(config: Any, name: str) -> Any:
-    """The auto class of Transformers that makes the model: it reads pictures and words, or words
-    alone. Raises Mismatch where it does not write."""
+def auto_class(config: Any, name: str) -> Any:
+    """Return the Transformers auto class that loads the model.
+
+    It is for models of images and text, or of text alone. Raises Mismatch for a model that does
+    not generate text."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):
-        if type(config) in kind._model_mapping:
-            return kind
+    for candidate in (AutoModelForImageTextToText, AutoModelForCausalLM):
+        if type(config) in candidate._model_mapping:
+            return candidate
     raise Mismatch(
-        f'The checkpoint "{name}" is of the kind "{config.model_type}", which writes no text; a generator needs an '
-        "image-text-to-text model or a language model of Transformers."
+        f'The checkpoint "{name}" is a "{config.model_type}" model, which cannot generate text. '
+        "Expected an image-text-to-text or causal language model."
     )
 
 
 def read_processor(folder: Path, name: str, config: Any) -> Any:
-    """The checkpoint's processor on Pillow, without the part for videos, which would need
-    torchvision."""
+    """Read the checkpoint's processor on Pillow, without its video part, which needs torchvision.
+
+    Raises Mismatch for a checkpoint without a processor that Transformers knows."""
+    processor_class = _processor_class(folder, name, config)
+    attributes = processor_class.get_attributes()
+    if "video_processor" not in attributes:
+        return read_part(processor_class.from_pretrained, folder, name, "processor", backend="pil")
+    without_video = [attribute for attribute in attributes if attribute != "video_processor"]
+    image_class: Any = type(
+        processor_class.__name__,
+        (processor_class,),
+        {"get_attributes": classmethod(lambda cls: without_video)},
+    )
+    parameter = inspect.signature(processor_class.__init__).parameters["video_processor"]
+    is_required = parameter.default is inspect.Parameter.empty
+    options = {"video_processor": None} if is_required else {}
+    return read_part(
+        image_class.from_pretrained, folder, name, "processor", backend="pil", **options
+    )
+
+
+def _processor_class(folder: Path, name: str, config: Any) -> Any:
     from transformers.models.auto.processing_auto import (
         PROCESSOR_MAPPING,
         processor_class_from_name,
     )
 
-    named = next(
-        (found for file in _PROCESSOR_FILES if (found := _class_name(folder / file))), None
-    )
-    whole: Any = (
-        processor_class_from_name(named) if named else PROCESSOR_MAPPING.get(type(config), None)
-    )
-    if whole is None:
+    class_names = (_read_class_name(folder / file) for file in _PROCESSOR_FILES)
+    class_name = next((class_name for class_name in class_names if class_name), None)
+    if class_name:
+        processor_class = processor_class_from_name(class_name)
+    else:
+        processor_class = PROCESSOR_MAPPING.get(type(config), None)
+    if processor_class is None:
         raise Mismatch(
-            f'The checkpoint "{name}" names no processor that Transformers knows ({named or "none"}).'
+            f'The checkpoint "{name}" has no processor that Transformers knows (it names '
+            f"{class_name or 'none'}). Update Transformers, or use a different checkpoint."
         )
-    if "video_processor" not in whole.get_attributes():
-        return read_part(whole.from_pretrained, folder, name, "processor", backend="pil")
-
-    parts = [part for part in whole.get_attributes() if part != "video_processor"]
-    without: Any = type(
-        whole.__name__, (whole,), {"get_attributes": classmethod(lambda cls: parts)}
-    )
-    must = (
-        inspect.signature(whole.__init__).parameters["video_processor"].default
-        is inspect.Parameter.empty
-    )
-    none = {"video_processor": None} if must else {}
-    return read_part(without.from_pretrained, folder, name, "processor", backend="pil", **none)
+    return processor_class
 
 
-def chat_template(processor: Any, tokenizer: Any, name: str) -> str:
-    """How turns are written for the model. Raises Mismatch where it was not taught to talk."""
-    found = getattr(processor, "chat_template", None) or tokenizer.chat_template
-    if isinstance(found, dict):
-        found = found.get("default")
-    if not found:
+def read_chat_template(processor: Any, tokenizer: Any, name: str) -> str:
+    """Return the chat template. Raises Mismatch for a checkpoint that was not tuned for chat."""
+    template = getattr(processor, "chat_template", None) or tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
         raise Mismatch(
-            f'The checkpoint "{name}" has no chat template, so it was not tuned to answer and talk; a generator needs '
-            "one that was (their names mostly end in -Instruct), or a chat_template.jinja in its folder."
+            f'The checkpoint "{name}" has no chat template, so it was not tuned for chat. Use an '
+            "instruction-tuned checkpoint (most names end in -Instruct), or put a "
+            "chat_template.jinja into its folder."
         )
-    return found
+    return template
 
 
-def control_tokens(tokenizer: Any, processor: Any) -> re.Pattern[str]:
-    """What no text may hold: it would end a turn, begin another, or stand for a picture."""
+def control_token_pattern(tokenizer: Any, processor: Any) -> re.Pattern[str]:
+    """Return a pattern of the tokens that no text may contain.
+
+    They would end a turn, start another, or stand for an image."""
     tokens = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     tokens |= set(tokenizer.all_special_tokens)
-    tokens |= {
-        token
-        for part in ("image_token", "video_token", "boi_token")
-        if (token := getattr(processor, part, ""))
-    }
-    longest = sorted(
+    for attribute in ("image_token", "video_token", "boi_token"):
+        tokens.add(getattr(processor, attribute, None) or "")
+    longest_first = sorted(
         (token for token in tokens if len(token) > 1 and token.strip()), key=len, reverse=True
     )
-    return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
-def _class_name(path: Path) -> str | None:
+def _read_class_name(path: Path) -> str | None:
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("processor_class")
     except (OSError, ValueError, AttributeError):

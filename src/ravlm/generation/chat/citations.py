@@ -1,13 +1,15 @@
-"""From what a talking model writes to an answer: marks such as [2] become citations, and "not in
-the knowledge base" an abstention.
+"""From a chat model's text to an answer: marks such as [2] become citations, and "not in the
+knowledge base" becomes an abstention.
 
-Works on pieces as they come, so that a stream and a whole text give the same answer. In the
-finished text [1] is the first of the answer's citations. Knows no model."""
+Text is parsed piece by piece, so a stream and a whole text give the same answer. In the finished
+text [1] is the first of the answer's citations."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import split_sentences
@@ -16,141 +18,172 @@ from ravlm.records import Answer
 
 _NUMBERS = r"\d{1,3}(?:\s?[,，;；、–-]\s?\d{1,3}){0,15}"
 _MARK = re.compile(rf"( ?)[\[【]({_NUMBERS})[\]】]")
-_TAIL = re.compile(
-    r"(?:\s{0,9}[\[【][\d\s,，;；、–-]{1,60}[\]】]){0,9}\s{0,9}(?:[\[【][\d\s,，;；、–-]{0,60})?[.。!！?？]{0,3}\s{0,9}$"
+_POSSIBLE_MARKS = re.compile(
+    r"(?:\s{0,9}[\[【][\d\s,，;；、–-]{1,60}[\]】]){0,9}\s{0,9}(?:[\[【][\d\s,，;；、–-]{0,60})?"
+    r"[.。!！?？]{0,3}\s{0,9}$"
 )
-"""What of the text so far may still turn out to be marks at its end."""
-_SAYS_ABSENT = {False: "not in the knowledge base", True: "知识库中没有"}
-_THOUGHT, _THOUGHT_ENDS = "<think>", "</think>"
-_SAID = 0.5
-"""The share of an answer's words in an entry that makes the entry its source, where the answer has
-no marks."""
-_MOST_BY_WORDS = 3
+"""The end of a partial text that may turn out to be marks."""
+_ABSENT_PHRASES = {False: "not in the knowledge base", True: "知识库中没有"}
+_THOUGHT_START = "<think>"
+_THOUGHT_END = "</think>"
+_MIN_OVERLAP = 0.5
+"""Fraction of an answer's words that an entry must contain to be its source, if the answer has no
+marks."""
+_MAX_CITATIONS_BY_WORDS = 3
 
 
 class CitationParser:
-    """Takes the pieces of one request's text and makes the answer of them."""
+    """Parses the text of one request, piece by piece.
+
+    >>> parser = CitationParser(request)
+    >>> shown = parser.feed("A finch [1]")
+    >>> rest, answer = parser.finish(certainty=0.9)
+    """
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._hits = request.evidence.hits
-        self._cited: list[str] = []
-        self._unknown: list[str] = []
-        self._said = ""
-        self._held = ""
-        """Not given out yet: it may belong to a mark, or to what the model thinks before it
-        speaks."""
+        self._citations: list[str] = []
+        self._unknown_marks: list[str] = []
+        self._text = ""
+        """The text that was returned so far."""
+        self._buffer = ""
+        """Text that is held back: it may belong to a mark, or to the model's thoughts."""
 
     def feed(self, piece: str) -> str:
-        """What of the text can be shown now."""
-        self._held += piece
-        if not self._said and self._thinking():
+        """Add a piece of the model's text; return the text that can be shown now."""
+        self._buffer += piece
+        if not self._text and self._skip_thoughts():
             return ""
-        tail = _TAIL.search(self._held)
-        end = tail.start() if tail else len(self._held)
-        ready, self._held = self._held[:end], self._held[end:]
-        return self._say(self._numbered(ready, shown=self._request.task != "caption"))
+        tail = _POSSIBLE_MARKS.search(self._buffer)
+        end = tail.start() if tail else len(self._buffer)
+        ready, self._buffer = self._buffer[:end], self._buffer[end:]
+        return self._append(self._renumber(ready, keep_marks=self._request.task != "caption"))
 
-    def finish(self, sure: float | None = None, **trace: object) -> tuple[str, Answer]:
-        """The last of the text, and the answer. `sure`: how sure the model is of its words, 0 to
-        1."""
-        held = "" if self._thinking() else self._held.rstrip()
-        several = len(split_sentences(f"{self._said}{_MARK.sub('', held)}")) > 1
-        shown = self._request.task in ("tell", "chat") or (self._request.task == "ask" and several)
-        last = self._say(self._numbered(held, shown).rstrip())
-        text = self._said
+    def finish(
+        self, certainty: float | None = None, trace: Mapping[str, Any] | None = None
+    ) -> tuple[str, Answer]:
+        """Return the rest of the text, and the answer with `trace` added to its own.
+
+        `certainty` is the model's mean token probability, 0 to 1; None if unknown."""
+        trace = trace or {}
+        buffer = "" if self._skip_thoughts() else self._buffer.rstrip()
+        rest = self._append(self._renumber(buffer, self._keeps_final_marks(buffer)).rstrip())
+        text = self._text
         if not text:
-            answer = abstain(self._request, "the generator said nothing", **trace)
+            answer = abstain(self._request, "the generator wrote nothing", **trace)
             return answer.text, answer
-        if self._says_absent(text):
-            if self._request.chinese and _SAYS_ABSENT[True] not in text:
-                last += f" {ABSENT[True]}"
+        if self._is_abstention(text):
+            if self._request.chinese and _ABSENT_PHRASES[True] not in text:
+                rest += f" {ABSENT[True]}"
                 text += f" {ABSENT[True]}"
-            answer = abstain(
-                self._request, "the generator found no answer in the evidence", **trace
-            )
-            return last, replace(answer, text=text)
-        cited, by = (self._cited, "marks") if self._cited else (self._by_words(text), "words")
-        told = {"cited by": by} if cited else {}
-        if self._unknown:
-            told["marks of no entry"] = ", ".join(self._unknown)
-        whole = {**self._request.evidence.trace, **trace, **told}
-        confidence = self._confidence(cited, sure)
-        return last, Answer(text, self._hits, tuple(cited), confidence, False, whole)
+            reason = "the generator found no answer in the evidence"
+            return rest, replace(abstain(self._request, reason, **trace), text=text)
+        return rest, self._answer(text, certainty, trace)
 
-    def _thinking(self) -> bool:
-        """Whether the model still thinks aloud; what it thought is dropped."""
-        while (start := self._held.lstrip()).startswith(_THOUGHT):
-            _, ended, after = start.partition(_THOUGHT_ENDS)
-            if not ended:
+    def _answer(self, text: str, certainty: float | None, trace: Mapping[str, Any]) -> Answer:
+        citations, method = self._citations, "marks"
+        if not citations:
+            citations, method = self._citations_by_words(text), "words"
+        about: dict[str, Any] = {"cited by": method} if citations else {}
+        if self._unknown_marks:
+            about["unknown marks"] = ", ".join(self._unknown_marks)
+        return Answer(
+            text,
+            self._hits,
+            tuple(citations),
+            self._confidence(citations, certainty),
+            False,
+            {**self._request.evidence.trace, **trace, **about},
+        )
+
+    def _keeps_final_marks(self, buffer: str) -> bool:
+        """Whether the marks at the end stay: not in a caption or a short answer."""
+        if self._request.task == "ask":
+            return len(split_sentences(f"{self._text}{_MARK.sub('', buffer)}")) > 1
+        return self._request.task in ("tell", "chat")
+
+    def _skip_thoughts(self) -> bool:
+        """Drop thoughts from the buffer; return whether the model is still thinking."""
+        while (start := self._buffer.lstrip()).startswith(_THOUGHT_START):
+            _, end, after = start.partition(_THOUGHT_END)
+            if not end:
                 return True
-            self._held = after
-        return bool(start) and _THOUGHT.startswith(start)
+            self._buffer = after
+        return bool(start) and _THOUGHT_START.startswith(start)
 
-    def _say(self, text: str) -> str:
-        text = text if self._said else text.lstrip()
-        self._said += text
+    def _append(self, text: str) -> str:
+        text = text if self._text else text.lstrip()
+        self._text += text
         return text
 
-    def _numbered(self, text: str, shown: bool) -> str:
-        """The marks of a text by the places of what they name in the citations; those of no entry
-        are left out."""
+    def _renumber(self, text: str, keep_marks: bool) -> str:
+        """Replace the entry numbers of marks by positions in the citations.
+
+        Marks of no entry are removed."""
         if not self._hits:
             return text
 
-        def place(mark: re.Match[str]) -> str:
-            named = [hit for hit in _named(mark[2]) if 1 <= hit <= len(self._hits)]
-            if not named:
-                self._unknown.append(f"[{mark[2]}]")
+        def replace_mark(mark: re.Match[str]) -> str:
+            numbers = [n for n in _parse_numbers(mark[2]) if 1 <= n <= len(self._hits)]
+            if not numbers:
+                self._unknown_marks.append(f"[{mark[2]}]")
                 return ""
-            places = []
-            for number in named:
-                identity = self._hits[number - 1].entry.id
-                if identity not in self._cited:
-                    self._cited.append(identity)
-                places.append(self._cited.index(identity) + 1)
-            return mark[1] + "".join(f"[{n}]" for n in dict.fromkeys(places)) if shown else ""
+            positions = dict.fromkeys(self._cite(number) for number in numbers)
+            return mark[1] + "".join(f"[{n}]" for n in positions) if keep_marks else ""
 
-        return _MARK.sub(place, text)
+        return _MARK.sub(replace_mark, text)
 
-    def _says_absent(self, text: str) -> bool:
-        """Whether a text says that the answer is not there, and gives none beside."""
-        if not any(phrase in text.lower() for phrase in _SAYS_ABSENT.values()):
+    def _cite(self, number: int) -> int:
+        """Cite the entry of that number; return its position in the citations, from 1."""
+        entry_id = self._hits[number - 1].entry.id
+        if entry_id not in self._citations:
+            self._citations.append(entry_id)
+        return self._citations.index(entry_id) + 1
+
+    def _is_abstention(self, text: str) -> bool:
+        """Whether a text says that the base has no answer, and gives no other answer."""
+        if not _says_absent(text):
             return False
-        rest = [
-            s
-            for s in split_sentences(text)
-            if not any(phrase in s.lower() for phrase in _SAYS_ABSENT.values())
-        ]
-        return not any(_MARK.search(sentence) for sentence in rest)
+        others = [sentence for sentence in split_sentences(text) if not _says_absent(sentence)]
+        return not any(_MARK.search(sentence) for sentence in others)
 
-    def _by_words(self, text: str) -> list[str]:
-        """The entries that have most of an answer's words."""
-        said = content_words(text)
-        shares = [overlap(said, content_words("\n".join(hit.entry.texts))) for hit in self._hits]
-        best = max(shares, default=0.0)
-        ranked = sorted(
-            (i for i, share in enumerate(shares) if share >= max(_SAID, best)),
-            key=lambda i: -shares[i],
-        )
-        return list(dict.fromkeys(self._hits[i].entry.id for i in ranked))[:_MOST_BY_WORDS]
+    def _citations_by_words(self, text: str) -> list[str]:
+        """Return the entries that contain most of an answer's words."""
+        words = content_words(text)
+        overlaps = [overlap(words, content_words("\n".join(hit.entry.texts))) for hit in self._hits]
+        threshold = max(_MIN_OVERLAP, max(overlaps, default=0.0))
+        rows = [row for row, value in enumerate(overlaps) if value >= threshold]
+        rows.sort(key=lambda row: -overlaps[row])
+        entry_ids = dict.fromkeys(self._hits[row].entry.id for row in rows)
+        return list(entry_ids)[:_MAX_CITATIONS_BY_WORDS]
 
-    def _confidence(self, cited: list[str], sure: float | None) -> float:
-        """How likely the answer is right: what it rests on is what was asked about, and the model
-        is sure of it."""
+    def _confidence(self, citations: list[str], certainty: float | None) -> float:
+        """Return the product of three probabilities: the evidence is about the request, the cited
+        entries are the right ones, the model's tokens are right."""
         evidence = self._request.evidence
         if not self._hits:
-            return round(sure or 0.0, 4)
+            return round(certainty or 0.0, 4)
         weights = evidence.weights or (1 / len(self._hits),) * len(self._hits)
-        rests = sum(w for hit, w in zip(self._hits, weights, strict=True) if hit.entry.id in cited)
-        return round(min(1.0, evidence.support * rests * (1.0 if sure is None else sure)), 4)
+        cited_weight = sum(
+            weight
+            for hit, weight in zip(self._hits, weights, strict=True)
+            if hit.entry.id in citations
+        )
+        token_probability = 1.0 if certainty is None else certainty
+        return round(min(1.0, evidence.support * cited_weight * token_probability), 4)
 
 
-def _named(numbers: str) -> list[int]:
-    """The numbers of a mark: 1, 3 or 1-3."""
-    found: list[int] = []
+def _says_absent(text: str) -> bool:
+    return any(phrase in text.lower() for phrase in _ABSENT_PHRASES.values())
+
+
+def _parse_numbers(numbers: str) -> list[int]:
+    """Return the numbers of a mark: "1, 3" or "1-3"."""
+    parsed: list[int] = []
     for part in re.split(r"\s?[,，;；、]\s?", numbers):
-        first, *others = (int(number) for number in re.split(r"\s?[–-]\s?", part))
-        last = others[-1] if others else first
-        found += range(first, last + 1) if first <= last <= first + 50 else [first, *others]
-    return found
+        bounds = [int(number) for number in re.split(r"\s?[–-]\s?", part)]
+        first, last = bounds[0], bounds[-1]
+        is_range = first <= last <= first + 50
+        parsed += range(first, last + 1) if is_range else bounds
+    return parsed

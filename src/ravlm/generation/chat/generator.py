@@ -1,37 +1,45 @@
-"""Any model of Transformers that talks as a generator: image-text-to-text models, and language
-models that follow instructions, by folder or hub name.
-
-A language model reads no pictures: what one shows is told it in words. Knows no knowledge base.
-"""
+"""Transformers chat models as generators: image-text-to-text models and instruction-tuned language
+models, by folder or hub name. A language model gets a description in place of the image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Stream
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
+from ravlm.data.parallel import batched
 from ravlm.encoders.hub_files import find_folder, hash_weights, weight_files
 from ravlm.errors import InvalidInput
 from ravlm.generation.base import Generator, Request, VerbName, abstain
 from ravlm.generation.chat.citations import CitationParser
-from ravlm.generation.chat.model import ChatModel, SamplingParams
-from ravlm.generation.chat.prompts import LENGTHS, ChatTurn, PromptBudget, prompt
+from ravlm.generation.chat.decoding import SamplingParams
+from ravlm.generation.chat.model import ChatModel
+from ravlm.generation.chat.prompts import MAX_NEW_TOKENS, ChatTurn, PromptBudget, build_prompt
 from ravlm.records import Answer
 
-_AT_ONCE = 4
-"""Requests that are written together."""
-_MOST_TOKENS = 8192
-"""Of a prompt, where the model would read more: on a processor it takes minutes to read so many."""
+_BATCH_SIZE = 4
+_MAX_PROMPT_TOKENS = 8192
+"""Even if the model could read more: on a CPU that takes minutes."""
+
+
+class _Prompt(NamedTuple):
+    row: int
+    """Index of the request."""
+    turns: list[ChatTurn]
 
 
 class ChatGenerator(Generator):
-    """`name_or_folder`: a checkpoint with a chat template; `name`: what a folder is called by.
-    `describe`: tells a model that reads no pictures what one shows. `temperature`: 0 takes the
-    likeliest words, above it the request's seed draws them.
+    """A chat checkpoint as a generator.
 
-    Raises NotFound, Mismatch or BrokenData for a checkpoint that can't be used, InvalidInput for a
-    question that the model can't take."""
+    `name_or_folder` is a checkpoint with a chat template, `name` what a folder is called in
+    messages. `describe` returns what a request's image shows, for a model that reads none. With
+    `temperature` 0 the most likely tokens are taken; above it, the request's seed samples them.
+
+    Raises NotFound, Mismatch or BrokenData for a checkpoint that cannot be used, InvalidInput for
+    a question that is too long."""
 
     def __init__(
         self,
@@ -41,7 +49,7 @@ class ChatGenerator(Generator):
         name: str = "",
     ) -> None:
         if temperature < 0:
-            raise InvalidInput(f"The temperature is {temperature}; 0 or more is needed.")
+            raise InvalidInput(f"The temperature is {temperature}; it must be 0 or more.")
         self.name = name or str(name_or_folder)
         self._folder = find_folder(name_or_folder)
         self.model = ChatModel(self._folder, self.name)
@@ -50,75 +58,87 @@ class ChatGenerator(Generator):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the weights."""
+        """Identifies the weights and the temperature."""
         return f"{hash_weights(weight_files(self._folder))} {self.temperature}"
 
     def num_parameters(self) -> int:
-        """How many numbers the model has."""
-        return sum(p.numel() for p in self.model.network.parameters())
+        """Return the number of parameters."""
+        return sum(parameter.numel() for parameter in self.model.network.parameters())
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """An answer for each request, in order; those of one task and of as many pictures are
-        written together."""
+        """Return an answer for each request, in order.
+
+        Requests of one task with the same number of images are generated in batches."""
         answers: dict[int, Answer] = {}
-        alike: dict[tuple[VerbName, int], list[tuple[int, list[ChatTurn]]]] = {}
-        for place, request in enumerate(requests):
-            if self._blind(request):
-                answers[place] = abstain(
-                    request, "the model reads no pictures, and there is no evidence"
-                )
+        for task, prompts in self._batches(requests, answers):
+            seed = requests[prompts[0].row].seed
+            params = SamplingParams(MAX_NEW_TOKENS[task], self.temperature, seed)
+            completions = self.model.complete([prompt.turns for prompt in prompts], params)
+            for prompt, completion in zip(prompts, completions, strict=True):
+                parser = CitationParser(requests[prompt.row])
+                parser.feed(completion.text)
+                _, answers[prompt.row] = self._finish(parser, completion.certainty)
+        return [answers[row] for row in range(len(requests))]
+
+    def _batches(
+        self, requests: Sequence[Request], answers: dict[int, Answer]
+    ) -> Iterator[tuple[VerbName, list[_Prompt]]]:
+        """Yield batches of prompts; abstentions of requests without a prompt go to `answers`."""
+        groups: dict[tuple[VerbName, int], list[_Prompt]] = defaultdict(list)
+        for row, request in enumerate(requests):
+            if self._sees_nothing(request):
+                answers[row] = _abstain_unseen(request)
                 continue
-            turns = self._turns(request)
-            alike.setdefault((request.task, sum(len(turn.pictures) for turn in turns)), []).append(
-                (place, turns)
-            )
-        for (task, _), rows in alike.items():
-            size = 1 if self.temperature > 0 else _AT_ONCE
-            for start in range(0, len(rows), size):
-                some = rows[start : start + size]
-                manner = SamplingParams(LENGTHS[task], self.temperature, requests[some[0][0]].seed)
-                for (place, _), said in zip(
-                    some, self.model.complete([turns for _, turns in some], manner), strict=True
-                ):
-                    citing = CitationParser(requests[place])
-                    citing.feed(said.text)
-                    answers[place] = self._finished(citing, said.certainty)[1]
-        return [answers[place] for place in range(len(requests))]
+            turns = self.build_turns(request)
+            num_images = sum(len(turn.images) for turn in turns)
+            groups[request.task, num_images].append(_Prompt(row, turns))
+        batch_size = 1 if self.temperature > 0 else _BATCH_SIZE  # each request has its own seed
+        for (task, _), prompts in groups.items():
+            for batch in batched(prompts, batch_size):
+                yield task, batch
 
     def stream(self, request: Request) -> Stream[str, None, Answer]:
-        """Pieces of the text as they come."""
-        if self._blind(request):
+        """Yield pieces of the text as they are generated, and return the answer."""
+        if self._sees_nothing(request):
             return (yield from super().stream(request))
-        citing = CitationParser(request)
-        words = self.model.stream(
-            self._turns(request),
-            SamplingParams(LENGTHS[request.task], self.temperature, request.seed),
-        )
+        parser = CitationParser(request)
+        params = SamplingParams(MAX_NEW_TOKENS[request.task], self.temperature, request.seed)
+        tokens = self.model.stream(self.build_turns(request), params)
         while True:
             try:
-                piece = citing.feed(next(words))
+                piece = parser.feed(next(tokens))
             except StopIteration as end:
                 certainty = end.value
                 break
             if piece:
                 yield piece
-        last, answer = self._finished(citing, certainty)
-        if last:
-            yield last
+        rest, answer = self._finish(parser, certainty)
+        if rest:
+            yield rest
         return answer
 
-    def _finished(self, citing: CitationParser, certainty: float) -> tuple[str, Answer]:
-        return citing.finish(certainty, model=self.name, certainty=round(certainty, 4))
+    def _finish(self, parser: CitationParser, certainty: float) -> tuple[str, Answer]:
+        trace = {"model": self.name, "certainty": round(certainty, 4)}
+        return parser.finish(certainty, trace)
 
-    def _blind(self, request: Request) -> bool:
-        """Whether all that there is to go by is a picture that the model does not see."""
-        return (
-            request.image is not None
-            and not self.model.reads_pictures
-            and not request.evidence.hits
+    def _sees_nothing(self, request: Request) -> bool:
+        """Whether a request has an image that the model cannot read, and no evidence."""
+        cannot_read_image = request.image is not None and not self.model.reads_images
+        return cannot_read_image and not request.evidence.hits
+
+    def build_turns(self, request: Request) -> list[ChatTurn]:
+        """Return the prompt of a request, within the model's context length."""
+        context = self.model.context_length
+        prompt_tokens = min(_MAX_PROMPT_TOKENS, context - MAX_NEW_TOKENS[request.task])
+        budget = PromptBudget(max(prompt_tokens, context // 2), self.model.reads_images)
+        return build_prompt(
+            request,
+            budget,
+            self.model.count_tokens,
+            self.model.count_text_tokens,
+            self._describe,
         )
 
-    def _turns(self, request: Request) -> list[ChatTurn]:
-        room = min(_MOST_TOKENS, self.model.context - LENGTHS[request.task])
-        limits = PromptBudget(max(room, self.model.context // 2), self.model.reads_pictures)
-        return prompt(request, limits, self.model.count, self.model.measure, self._describe)
+
+def _abstain_unseen(request: Request) -> Answer:
+    return abstain(request, "the model reads no images, and there is no evidence")

@@ -1,7 +1,6 @@
-"""Any OpenAI-compatible endpoint as a generator: hosted models, vLLM, Ollama, llama.cpp.
+"""OpenAI-compatible endpoints as generators: hosted models, vLLM, Ollama, llama.cpp.
 
-It sends the request's pictures and the evidence's to that endpoint. Knows no knowledge base and no
-HTTP."""
+The request's image and those of the evidence are sent to the endpoint."""
 
 from __future__ import annotations
 
@@ -11,45 +10,51 @@ from collections.abc import Callable, Sequence
 from collections.abc import Generator as Stream
 from typing import Any
 
-from PIL import Image
-
-from ravlm.data.parallel import ahead
+from ravlm.data.parallel import parallel_map
 from ravlm.generation.base import Generator, Request
 from ravlm.generation.chat.citations import CitationParser
-from ravlm.generation.chat.openai_client import Endpoint, RetryPolicy
-from ravlm.generation.chat.prompts import LENGTHS, ChatTurn, PromptBudget, prompt
+from ravlm.generation.chat.openai_client import Endpoint
+from ravlm.generation.chat.openai_http import RetryPolicy
+from ravlm.generation.chat.prompts import (
+    MAX_NEW_TOKENS,
+    ChatTurn,
+    PromptBudget,
+    TurnPart,
+    build_prompt,
+)
 from ravlm.records import Answer
 
-_AT_ONCE = 4
-"""Requests that are under way together."""
+_PARALLEL_REQUESTS = 4
 _JPEG_QUALITY = 88
-_THINKING = 2048
-"""Tokens beside those of the answer, for models that think before they speak."""
-_BYTES_A_TOKEN = 3
-"""Of UTF-8, a cautious guess: English has about 4, Chinese 3 and less than a token a character."""
-_PIXELS_A_TOKEN = 28 * 28
-"""Of a picture; a guess that suits Qwen's models, and is more than others take."""
+_THINKING_TOKENS = 2048
+"""In addition to those of the answer, for models that think first."""
+_BYTES_PER_TOKEN = 3
+"""Of UTF-8. A cautious estimate: English has about 4; Chinese has 3 bytes and less than one token
+per character."""
+_PIXELS_PER_TOKEN = 28 * 28
+"""Of an image. An estimate that fits Qwen's models; others need fewer tokens."""
+_TURN_TOKENS = 8
+"""Estimated tokens around each message and image."""
 
 
 class RemoteGenerator(Generator):
-    """`address`: `http://host:port/v1#model`; the key comes from the environment variable
-    OPENAI_API_KEY.
+    """The model at `http://host:port/v1#model`.
 
-    `pictures`: whether the model reads pictures. `tokens`: how much is sent at most, by a rough
-    count. `temperature`: 0 takes the likeliest words. `describe`: tells a model that reads no
-    pictures what one shows. Raises what `Endpoint` raises."""
+    The key is read from the environment variable OPENAI_API_KEY. `reads_images` says whether the
+    model does; if not, `describe` returns what a request's image shows. `max_prompt_tokens` is
+    compared with a rough estimate. Raises what `Endpoint` raises."""
 
     def __init__(
         self,
         address: str,
-        pictures: bool = True,
-        tokens: int = 8192,
+        reads_images: bool = True,
+        max_prompt_tokens: int = 8192,
         temperature: float = 0.0,
-        patience: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | None = None,
         describe: Callable[[Request], str] | None = None,
     ) -> None:
-        self.endpoint = Endpoint(address, patience)
-        self.limits = PromptBudget(tokens, pictures)
+        self.endpoint = Endpoint(address, retry_policy)
+        self.budget = PromptBudget(max_prompt_tokens, reads_images)
         self.temperature = temperature
         self._describe = describe
 
@@ -60,59 +65,72 @@ class RemoteGenerator(Generator):
 
     @property
     def fingerprint(self) -> str:
-        """Names what is sent; what answers is named by the address."""
-        return f"{self.limits} {self.temperature}"
+        """Identifies the settings of a request; the name identifies the model."""
+        return f"{self.budget} {self.temperature}"
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """An answer for each request, in order, several asked for at once."""
+        """Return an answer for each request, in order; several are requested in parallel."""
         if requests:
-            _ = self.endpoint.model  # asked for once, not by each thread
-        return list(ahead(self._generate, requests, _AT_ONCE, _AT_ONCE))
+            _ = self.endpoint.model  # looked up once instead of in each thread
+        answers = parallel_map(
+            self._generate, requests, workers=_PARALLEL_REQUESTS, lookahead=_PARALLEL_REQUESTS
+        )
+        return list(answers)
 
     def stream(self, request: Request) -> Stream[str, None, Answer]:
-        """Pieces of the text as they come."""
-        citing = CitationParser(request)
-        turns = prompt(request, self.limits, _count, _measure, self._describe)
-        length = LENGTHS[request.task] + _THINKING
-        settings = {"max_tokens": length, "temperature": self.temperature, "seed": request.seed}
-        for word in self.endpoint.words([_message(turn) for turn in turns], settings):
-            if piece := citing.feed(word):
+        """Yield pieces of the text as they arrive, and return the answer."""
+        parser = CitationParser(request)
+        turns = build_prompt(request, self.budget, estimate_turns, estimate_text, self._describe)
+        settings = {
+            "max_tokens": MAX_NEW_TOKENS[request.task] + _THINKING_TOKENS,
+            "temperature": self.temperature,
+            "seed": request.seed,
+        }
+        for text in self.endpoint.stream_chat([_message(turn) for turn in turns], settings):
+            if piece := parser.feed(text):
                 yield piece
-        last, answer = citing.finish(None, model=self.endpoint.model)
-        if last:
-            yield last
+        rest, answer = parser.finish(None, {"model": self.endpoint.model})
+        if rest:
+            yield rest
         return answer
 
     def _generate(self, request: Request) -> Answer:
-        words = self.stream(request)
+        pieces = self.stream(request)
         while True:
             try:
-                next(words)
+                next(pieces)
             except StopIteration as end:
                 return end.value
 
 
+def estimate_text(text: str) -> int:
+    """Estimate the number of tokens of a text."""
+    return len(text.encode()) // _BYTES_PER_TOKEN + 1
+
+
+def estimate_turns(turns: Sequence[ChatTurn]) -> int:
+    """Estimate the number of tokens of a prompt."""
+    images = (image for turn in turns for image in turn.images)
+    image_tokens = sum(
+        image.width * image.height // _PIXELS_PER_TOKEN + _TURN_TOKENS for image in images
+    )
+    return image_tokens + sum(estimate_text(turn.text) + _TURN_TOKENS for turn in turns)
+
+
 def _message(turn: ChatTurn) -> dict[str, Any]:
-    """A turn in the OpenAI form; words alone as a string, which every endpoint takes."""
-    if not turn.pictures:
+    """Return a turn in the OpenAI format; plain text as a string, which every endpoint accepts."""
+    if not turn.images:
         return {"role": turn.role, "content": turn.text}
-    return {"role": turn.role, "content": [_part(part) for part in turn.parts if part != ""]}
+    return {
+        "role": turn.role,
+        "content": [_message_part(part) for part in turn.parts if part != ""],
+    }
 
 
-def _part(part: str | Image.Image) -> dict[str, Any]:
+def _message_part(part: TurnPart) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     buffer = io.BytesIO()
     part.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-    return {"type": "image_url", "image_url": {"url": url}}
-
-
-def _measure(text: str) -> int:
-    return len(text.encode()) // _BYTES_A_TOKEN + 1
-
-
-def _count(turns: Sequence[ChatTurn]) -> int:
-    pictures = (picture for turn in turns for picture in turn.pictures)
-    seen = sum(picture.width * picture.height // _PIXELS_A_TOKEN + 8 for picture in pictures)
-    return seen + sum(_measure(turn.text) + 8 for turn in turns)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}}

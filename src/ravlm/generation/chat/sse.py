@@ -1,8 +1,5 @@
-"""Server-sent events from bytes as they come:
-https://html.spec.whatwg.org/multipage/server-sent-events.html
-
-Knows no connection and no endpoint.
-"""
+"""Server-sent events, parsed from bytes as they arrive:
+https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
 from __future__ import annotations
 
@@ -13,10 +10,11 @@ _LINE_END = re.compile(rb"\r\n|\n|\r(?=[^\n])")
 
 
 def read_events(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The data of each event, its lines joined; one that is cut off before its end is dropped, as
-    the standard says."""
+    """Yield the data of each event, its lines joined by newlines.
+
+    An event that is cut off before its end is dropped, as the standard says."""
     data: list[str] = []
-    for line in _lines(chunks):
+    for line in _read_lines(chunks):
         if not line:
             if data:
                 yield "\n".join(data)
@@ -27,13 +25,15 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[str]:
             data.append(value.removeprefix(" "))
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    held, first = b"", True
+def _read_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield complete lines; a byte order mark at the beginning is removed."""
+    buffer = b""
+    is_first = True
     for chunk in chunks:
-        *whole, held = _LINE_END.split(held + chunk)
-        for line in whole:
+        *lines, buffer = _LINE_END.split(buffer + chunk)
+        for line in lines:
             text = line.decode("utf-8", errors="replace")
-            yield text.removeprefix("\ufeff") if first else text
-            first = False
-    if held.endswith(b"\r"):
-        yield held[:-1].decode("utf-8", errors="replace")
+            yield text.removeprefix("\ufeff") if is_first else text
+            is_first = False
+    if buffer.endswith(b"\r"):
+        yield buffer[:-1].decode("utf-8", errors="replace")

@@ -1,0 +1,92 @@
+"""A checkpoint's chat template: turns of text and images as the model was trained to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from ravlm.errors import Mismatch
+from ravlm.generation.chat.checkpoint import control_token_pattern, read_chat_template
+from ravlm.generation.chat.prompts import ChatTurn
+
+_PROBE_WORDS = ("Aaa", "Bbb", "Ccc", "Ddd")
+_PROBE = [
+    ChatTurn("system", ("Aaa",)),
+    ChatTurn("user", ("Bbb",)),
+    ChatTurn("assistant", ("Ccc",)),
+    ChatTurn("user", ("Ddd",)),
+]
+
+
+class ChatTemplate:
+    """Renders turns. No text can pass for a control token or an image.
+
+    `processor` is None for a model of text alone. Raises Mismatch for a template that is missing,
+    fails, or drops messages."""
+
+    def __init__(self, tokenizer: Any, processor: Any, name: str) -> None:
+        self._tokenizer = tokenizer
+        self._name = name
+        self._template = read_chat_template(processor, tokenizer, name)
+        self._control_tokens = control_token_pattern(tokenizer, processor)
+        self._takes_system = True
+        """Whether the template takes a system message; else its text goes before the user's."""
+        self._takes_parts = processor is not None
+        """Whether a message without images may be a list of parts."""
+        self._find_format()
+
+    def render(self, turns: Sequence[ChatTurn]) -> str:
+        """Return the turns as text, up to where the model's reply begins."""
+        turns = list(turns)
+        if turns and turns[0].role == "system" and not self._takes_system:
+            system, first, *others = turns
+            turns = [ChatTurn(first.role, (*system.parts, "\n\n", *first.parts)), *others]
+        messages = [{"role": turn.role, "content": self._content(turn)} for turn in turns]
+        try:
+            return self._tokenizer.apply_chat_template(
+                messages,
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise Mismatch(
+                f'The chat template of "{self._name}" failed: {error}. Use a different checkpoint.'
+            ) from None
+
+    def _content(self, turn: ChatTurn) -> str | list[dict[str, str]]:
+        if not self._takes_parts and not turn.images:
+            return self._escape(turn.text)
+        return [
+            {"type": "text", "text": self._escape(part)}
+            if isinstance(part, str)
+            else {"type": "image"}
+            for part in turn.parts
+        ]
+
+    def _escape(self, text: str) -> str:
+        """Break control tokens: a space separates their first character from the rest."""
+        return self._control_tokens.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)
+
+    def _find_format(self) -> None:
+        """Find out whether the template takes a system message and lists of parts."""
+        part_formats = (True, False) if self._takes_parts else (False,)
+        for takes_system in (True, False):
+            for takes_parts in part_formats:
+                self._takes_system = takes_system
+                self._takes_parts = takes_parts
+                if self._renders_all():
+                    return
+        raise Mismatch(
+            f'The chat template of "{self._name}" drops messages. Use a different checkpoint.'
+        )
+
+    def _renders_all(self) -> bool:
+        try:
+            text = self.render(_PROBE)
+        except Mismatch:
+            return False
+        return all(word in text for word in _PROBE_WORDS) and "'type'" not in text
