@@ -1,0 +1,1 @@
+"""How the starter's weights were trained. Not part of the package."""

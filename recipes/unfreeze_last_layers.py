@@ -1,76 +1,71 @@
-"""Contrastive training with the backbones' last stages opened.
+"""Contrastive training of the backbones' last stages together with a pair of heads.
 
-Of the image network the last block and head, of the text network the last two layers: a copy of
-each is trained with a pair of heads. What lies below is frozen and computed once.
-
-Knows the torch form of both stages and gradient caching; `contrastive.py` trains the heads alone.
+A copy of the image network's last block and head, and of the text network's last two layers, is
+trained. Everything below is frozen, and its outputs are computed once.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ravlm import runtime
-from ravlm.encoders.losses import softmax_contrastive
 from ravlm.encoders.starter import efficientnet, minilm
+from ravlm.encoders.starter.config import STAGE_PREFIX
 from ravlm.metrics.retrieval import cross_modal_recall
-from ravlm.training.contrastive import ClassWords, Heads, recall_figures
+from ravlm.training.batches import batch_rows
+from ravlm.training.config import TrainingConfig
+from ravlm.training.contrastive import (
+    ClassWords,
+    ContrastiveHeads,
+    contrastive_loss,
+    recall_figures,
+)
 from ravlm.training.features import TrunkFeatures
 from ravlm.training.grad_cache import cached_backward
-from ravlm.training.trainer import LoopConfig, Step, batch_rows
+from ravlm.training.trainer import TrainingStep
 
 
 @dataclass(frozen=True)
-class OpenedConfig:
-    """How a member is trained from heads that are trained already."""
+class UnfreezeConfig(TrainingConfig):
+    """How a member is trained, starting from trained heads."""
 
     epochs: int = 16
-    batch: int = 1000
-    chunk: int = 100
-    """Pictures, or texts, that go through a stage at once: memory grows with it, not with the
-    batch."""
-    rate: float = 1e-3
-    stage_rates: tuple[float, float] = (0.3, 0.08)
-    """Factors of the rate for the image stage and for the text stage."""
+    batch_size: int = 1000
+    chunk_size: int = 100
+    """Images, or texts, that a stage processes at once: memory grows with it, not with the batch
+    size."""
+    image_stage_rate: float = 0.3
+    text_stage_rate: float = 0.08
+    """Factors of the learning rate for the stages."""
     dropout: float = 0.4
     class_words: int = 120
-    average: float = 0.95
+    ema_decay: float = 0.95
     weight_decay: float = 1e-3
-    seed: int = 0
 
-    def loop(self, pairs: int) -> LoopConfig:
-        """The loop's configuration for so many pictures."""
-        steps = self.epochs * (pairs // self.batch)
-        return LoopConfig(
-            steps=steps,
-            rate=self.rate,
-            warmup=30,
-            weight_decay=self.weight_decay,
-            average=self.average,
-            seed=self.seed,
-            save_every=max(10, steps // 6),
-            log_every=max(1, steps // 40),
-        )
+    example_name: ClassVar[str] = "images"
+    saves_per_run: ClassVar[int] = 6
+    min_save_interval: ClassVar[int] = 10
+
+    def warmup_steps(self, steps: int) -> int:
+        return 30
 
 
 class TextStage(nn.Module):
-    """The last layers of the text network: token states (n, pieces, 384) and mask -> their mean (n,
-    384)."""
+    """The text network's last layers: states (n, tokens, 384) and mask -> their mean (n, 384)."""
 
     def __init__(self) -> None:
         super().__init__()
         from transformers import BertModel
 
         # eager: the backward of torch's fused attention is six times slower in bf16 on a CPU
-        folder = str(minilm.model_folder())
         model = BertModel.from_pretrained(
-            folder, local_files_only=True, attn_implementation="eager"
+            str(minilm.model_folder()), local_files_only=True, attn_implementation="eager"
         )
         self.layers = nn.ModuleList(model.encoder.layer[minilm.TRUNK_LAYERS :])
         for module in self.layers.modules():
@@ -78,114 +73,118 @@ class TextStage(nn.Module):
                 module.p = 0.0
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        hidden = (1 - mask[:, None, None, :]) * -1e4
+        attention_bias = (1 - mask[:, None, None, :]) * -1e4
         for layer in self.layers:
-            states = layer(states, hidden.to(states.dtype))
+            states = layer(states, attention_bias.to(states.dtype))
         return (states.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
-class Member(nn.Module):
-    """A copy of both stages with a pair of heads."""
+class StarterMember(nn.Module):
+    """A copy of both last stages with a pair of heads."""
 
     def __init__(
-        self, heads: Heads, network: efficientnet.EfficientNetLite2, dropout: float
+        self, heads: ContrastiveHeads, network: efficientnet.EfficientNetLite2, dropout: float
     ) -> None:
         super().__init__()
-        self.image_stage, self.text_stage = efficientnet.LastStage(network), TextStage()
+        self.image_stage = efficientnet.LastStage(network)
+        self.text_stage = TextStage()
         self.heads = copy.deepcopy(heads)
-        self.heads.image.dropout = self.heads.text.dropout = dropout
+        self.heads.image.dropout = dropout
+        self.heads.text.dropout = dropout
 
     def arrays(self, member: int) -> dict[str, np.ndarray]:
-        """All weights as the starter names them."""
-        image = {
-            f"image.{member}.opened.{k}": v.numpy()
-            for k, v in self.image_stage.state_dict().items()
-        }
-        text: dict[str, np.ndarray] = {}
+        """Return all weights under the names in the starter's checkpoint."""
+        image, text = f"image.{member}", f"text.{member}"
+        arrays = self.heads.image.arrays(image) | self.heads.text.arrays(text)
+        for name, value in self.image_stage.state_dict().items():
+            arrays[f"{image}.{STAGE_PREFIX}.{name}"] = value.numpy()
         for name, value in self.text_stage.layers.state_dict().items():
-            number, rest = name.split(".", 1)
-            layer = minilm.TRUNK_LAYERS + int(number)
-            text[f"text.{member}.opened.encoder.layer.{layer}.{rest}"] = value.numpy()
-        heads = self.heads.image.arrays(f"image.{member}") | self.heads.text.arrays(
-            f"text.{member}"
-        )
-        return image | text | heads
+            number, parameter = name.split(".", 1)
+            layer = f"encoder.layer.{minilm.TRUNK_LAYERS + int(number)}"
+            arrays[f"{text}.{STAGE_PREFIX}.{layer}.{parameter}"] = value.numpy()
+        return arrays
 
 
-class OpenedStep(Step):
-    """Each step: `batch` pictures, one view and one text of each, and some class words, by gradient
-    caching."""
+class UnfreezeStep(TrainingStep):
+    """Each step: a batch of images, one view and one text of each, and some class words, with
+    gradient caching."""
 
     def __init__(
         self,
         features: TrunkFeatures,
-        heads: Heads,
-        config: OpenedConfig,
+        heads: ContrastiveHeads,
+        config: UnfreezeConfig,
         class_words: ClassWords,
         held_out: TrunkFeatures | None = None,
     ) -> None:
-        self.features, self.config, self.class_words, self.held_out = (
-            features,
-            config,
-            class_words,
-            held_out,
-        )
+        self.features = features
+        self.config = config
+        self.class_words = class_words
+        self.held_out = held_out
         torch.manual_seed(config.seed)
         network = efficientnet.load_network(efficientnet.weights_file())
-        self.model = self.member = Member(heads, network, config.dropout)
+        self.model = self.member = StarterMember(heads, network, config.dropout)
         self.dtype = runtime.inference_dtype(torch.device("cpu"))
 
-    def rate_of(self, name: str) -> float:
-        image, text = self.config.stage_rates
-        return (
-            image
-            if name.startswith("image_stage.")
-            else text
-            if name.startswith("text_stage.")
-            else 1.0
-        )
+    def learning_rate_factor(self, name: str) -> float:
+        if name.startswith("image_stage."):
+            return self.config.image_stage_rate
+        return self.config.text_stage_rate if name.startswith("text_stage.") else 1.0
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
-        raise TypeError("an opened member is trained by `backward`, chunk by chunk")
+        raise TypeError("a member is trained with `backward`, chunk by chunk")
 
     def backward(self, index: int, generator: torch.Generator) -> dict[str, float]:
-        c, f = self.config, self.features
-        chosen = batch_rows(len(f.offsets) - 1, c.batch, index, c.seed).numpy()
-        view = torch.randint(len(f.grids), (c.batch,), generator=generator).numpy()
-        share = torch.rand(c.batch, generator=generator).numpy()
-        texts = f.offsets[chosen] + (share * np.diff(f.offsets)[chosen]).astype(np.int64)
-        by_length = np.argsort(np.diff(f.spans)[texts], kind="stable")  # little padding in a chunk
-        chosen, view, texts = chosen[by_length], view[by_length], texts[by_length]
-        photos = torch.from_numpy(np.array(f.pooled_images))
-        moved, names = self.class_words.draw(photos, c.class_words, generator)
-        heads, words = (
-            self.member.heads,
-            np.zeros(0, np.int64),
-        )  # an empty chunk stands for the class words
+        config, features, heads = self.config, self.features, self.member.heads
+        images, views, texts = self._batch(index, generator)
+        photos = torch.from_numpy(np.array(features.pooled_images))
+        moved, names = self.class_words.sample(photos, config.class_words, generator)
+        class_word_chunk = np.zeros(0, np.int64)  # an empty chunk stands for the class words
 
-        def images(r: np.ndarray) -> Tensor:
-            return self._image(f, view[r], chosen[r]) if len(r) else heads.image(moved)
+        def encode_images(rows: np.ndarray) -> Tensor:
+            if not len(rows):
+                return heads.image(moved)
+            return self._encode_images(features, views[rows], images[rows])
 
-        def captions(r: np.ndarray) -> Tensor:
-            return self._text(f, texts[r]) if len(r) else heads.text(names)
+        def encode_texts(rows: np.ndarray) -> Tensor:
+            if not len(rows):
+                return heads.text(names)
+            return self._encode_texts(features, texts[rows])
 
-        def loss_of(a: Tensor, b: Tensor) -> Tensor:
-            return softmax_contrastive(a, b, heads.log_scale.exp().clamp(max=100))
+        def loss_of(image_vectors: Tensor, text_vectors: Tensor) -> Tensor:
+            return contrastive_loss(
+                "softmax", image_vectors, text_vectors, heads.log_scale, heads.bias
+            )
 
-        chunks = [*_chunks(c.batch, c.chunk), words]
-        return {"loss": float(cached_backward([(images, chunks), (captions, chunks)], loss_of))}
+        chunks = [*_chunks(config.batch_size, config.chunk_size), class_word_chunk]
+        loss = cached_backward([(encode_images, chunks), (encode_texts, chunks)], loss_of)
+        return {"loss": float(loss)}
 
-    def _image(self, f: TrunkFeatures, view: np.ndarray, rows: np.ndarray) -> Tensor:
-        grids = torch.from_numpy(
-            np.stack([f.grids[v][r] for v, r in zip(view, rows, strict=True)])
-        ).float()
-        grids = grids.contiguous(memory_format=torch.channels_last)
+    def _batch(
+        self, index: int, generator: torch.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return images, views and texts of a step, (batch_size,) each, sorted by text length."""
+        config, features = self.config, self.features
+        num_images = len(features.offsets) - 1
+        images = batch_rows(num_images, config.batch_size, index, config.seed).numpy()
+        views = torch.randint(len(features.grids), (config.batch_size,), generator=generator)
+        fractions = torch.rand(config.batch_size, generator=generator).numpy()
+        num_texts = np.diff(features.offsets)[images]
+        texts = features.offsets[images] + (fractions * num_texts).astype(np.int64)
+        order = np.argsort(np.diff(features.spans)[texts], kind="stable")  # little padding
+        return images[order], views.numpy()[order], texts[order]
+
+    def _encode_images(
+        self, features: TrunkFeatures, views: np.ndarray, images: np.ndarray
+    ) -> Tensor:
+        grids = np.stack([features.grids[v][i] for v, i in zip(views, images, strict=True)])
+        inputs = torch.from_numpy(grids).float().contiguous(memory_format=torch.channels_last)
         with runtime.autocast(torch.device("cpu"), self.dtype):
-            pooled = self.member.image_stage(grids)
+            pooled = self.member.image_stage(inputs)
         return self.member.heads.image(pooled)
 
-    def _text(self, f: TrunkFeatures, texts: np.ndarray) -> Tensor:
-        states, mask = f.token_states(texts)
+    def _encode_texts(self, features: TrunkFeatures, texts: np.ndarray) -> Tensor:
+        states, mask = features.token_states(texts)
         with runtime.autocast(torch.device("cpu"), self.dtype):
             pooled = self.member.text_stage(
                 torch.from_numpy(states).float(), torch.from_numpy(mask)
@@ -194,16 +193,21 @@ class OpenedStep(Step):
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        f = self.held_out
-        if f is None:
+        """Return the recall on the held-out pairs."""
+        features = self.held_out
+        if features is None:
             return {}
-        n, texts = len(f.offsets) - 1, f.offsets[-1]
-        view = np.zeros(self.config.chunk, np.int64)
-        images = [self._image(f, view[: len(r)], r) for r in _chunks(n, self.config.chunk)]
-        captions = [self._text(f, r) for r in _chunks(texts, self.config.chunk)]
-        recall = cross_modal_recall(torch.cat(images).numpy(), torch.cat(captions).numpy(), f.owner)
+        size = self.config.chunk_size
+        images = [
+            self._encode_images(features, np.zeros(len(rows), np.int64), rows)
+            for rows in _chunks(len(features.offsets) - 1, size)
+        ]
+        texts = [self._encode_texts(features, rows) for rows in _chunks(features.offsets[-1], size)]
+        recall = cross_modal_recall(
+            torch.cat(images).numpy(), torch.cat(texts).numpy(), features.owner
+        )
         return recall_figures(recall)
 
 
-def _chunks(n: int, size: int) -> Sequence[np.ndarray]:
-    return [np.arange(i, min(i + size, n)) for i in range(0, n, size)]
+def _chunks(num_rows: int, size: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]

@@ -15,13 +15,17 @@ _HOME = {
     "Answer": "ravlm.records",
     "DualEncoder": "ravlm.encoders.auto",
     "Edit": "ravlm.records",
+    "EncoderTrainingConfig": "ravlm.training.contrastive",
     "Entry": "ravlm.records",
+    "GeneratorTrainingConfig": "ravlm.training.captioning_steps",
     "Hit": "ravlm.records",
     "KnowledgeBase": "ravlm.knowledge.base",
+    "LanguageModelTrainingConfig": "ravlm.training.language_model",
     "Pair": "ravlm.records",
     "Part": "ravlm.records",
     "RavlmError": "ravlm.errors",
     "RetrievalAugmentedVLM": "ravlm.model",
+    "RetrieverTrainingConfig": "ravlm.training.retriever",
     "Score": "ravlm.records",
     "SearchOptions": "ravlm.search.options",
     "compare": "ravlm.evaluation.compare",
@@ -29,6 +33,10 @@ _HOME = {
     "read_entries": "ravlm.data.readers",
     "read_pairs": "ravlm.data.readers",
     "tasks": "ravlm.tasks",
+    "train_encoder": "ravlm.training.encoder",
+    "train_generator": "ravlm.training.generator",
+    "train_language_model": "ravlm.training.language_model",
+    "train_retriever": "ravlm.training.retriever",
 }
 
 __all__ = [*_HOME, "__version__"]
@@ -43,6 +51,12 @@ if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
     from ravlm.records import Answer, Edit, Entry, Hit, Pair, Part, Score
     from ravlm.search.options import SearchOptions
+    from ravlm.training.captioning_steps import GeneratorTrainingConfig
+    from ravlm.training.contrastive import EncoderTrainingConfig
+    from ravlm.training.encoder import train_encoder
+    from ravlm.training.generator import train_generator
+    from ravlm.training.language_model import LanguageModelTrainingConfig, train_language_model
+    from ravlm.training.retriever import RetrieverTrainingConfig, train_retriever
 
 
 def __getattr__(name: str) -> Any:

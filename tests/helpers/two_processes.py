@@ -13,18 +13,17 @@ import torch
 from ravlm import runtime
 from ravlm.cli import main as command
 from ravlm.training.contrastive import ContrastiveStep
-from ravlm.training.trainer import Step, fit
-from tests.training.test_accumulation import STEPS
-from tests.training.test_encoder import SMALL, features
+from ravlm.training.trainer import TrainingStep, fit
+from tests.helpers.training_data import ACCUMULATING_STEPS, SMALL_HEADS, random_features
 
 
 def main(folder: Path, pairs: str) -> None:
     torch.set_num_threads(1)
-    runtime.inference_dtype = lambda on: torch.float32
-    with runtime.processes():
-        heads = replace(SMALL, epochs=4)
-        steps: dict[str, Step] = {"heads": ContrastiveStep(features(), heads)}
-        steps |= {name: make(1) for name, make in STEPS.items()}
+    runtime.inference_dtype = lambda target: torch.float32
+    with runtime.process_group():
+        heads = replace(SMALL_HEADS, epochs=4)
+        steps: dict[str, TrainingStep] = {"heads": ContrastiveStep(random_features(), heads)}
+        steps |= {name: make(1) for name, make in ACCUMULATING_STEPS.items()}
         found: dict[str, torch.Tensor] = {}
         for name, step in steps.items():
             step.backward(0, torch.Generator().manual_seed(0))
@@ -37,10 +36,10 @@ def main(folder: Path, pairs: str) -> None:
             }
             fit(step, replace(heads.loop(40), steps=6), folder / name)
             found |= {f"{name}.{n}": p.detach() for n, p in every.items()}
-        if runtime.rank()[0] == 0:
+        if runtime.process_index() == 0:
             np.savez(folder / "found.npz", **{name: p.numpy() for name, p in found.items()})
         one_of_two_has_no_use_for_it()
-        few = ["--epochs", "2", "--batch", "4", "--least", "1", "--held-out", "0"]
+        few = ["--epochs", "2", "--batch-size", "4", "--min-frequency", "1", "--held-out", "0"]
         assert (
             command(
                 ["train", "generator", "--pairs", pairs, "--out", str(folder / "generator-2"), *few]
@@ -54,7 +53,7 @@ def main(folder: Path, pairs: str) -> None:
 
 
 def one_of_two_has_no_use_for_it() -> None:
-    number, world = runtime.rank()
+    number, world = runtime.process_index(), runtime.num_processes()
     used, unused = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
     if number == 0:
         used.grad = torch.ones(2)
@@ -62,7 +61,7 @@ def one_of_two_has_no_use_for_it() -> None:
     assert unused.grad is None
     assert used.grad is not None
     assert used.grad.tolist() == [1 / world] * 2
-    assert runtime.summed({"a": 1.5, "b": number}) == {
+    assert runtime.sum_over_processes({"a": 1.5, "b": number}) == {
         "a": 1.5 * world,
         "b": world * (world - 1) / 2,
     }

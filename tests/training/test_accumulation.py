@@ -7,55 +7,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from recipes.starter_generator import Recipe, new_model
-from torch.nn import functional as F
 
 from ravlm import runtime
 from ravlm.errors import InvalidInput
-from ravlm.generation.captioner.tokenizer import train_words
-from ravlm.training.caption_dataset import Texts
-from ravlm.training.captioning_steps import GeneratorConfig, GeneratorStep
-from ravlm.training.language_model import LanguageConfig, LanguageStep, new_decoder
-from ravlm.training.retriever import Explained, RetrieverConfig, RetrieverStep
-from ravlm.training.trainer import PartedStep
-from tests.training.test_generator import CAPTIONS, data
-
-TINY = LanguageConfig(width=32, layers=1, heads=2, batch=8)
+from ravlm.training.captioning_steps import GeneratorTrainingConfig
+from ravlm.training.trainer import AccumulatingStep
+from tests.helpers.training_data import ACCUMULATING_STEPS, TINY_LANGUAGE_MODEL
 
 
-def language(accumulate: int) -> PartedStep:
-    """Texts of very different lengths, so that a part is no equal share of the words."""
-    tokenizer = train_words(CAPTIONS, least=1)
-    texts = [" ".join([caption] * (1 + i % 4)) for i, caption in enumerate(CAPTIONS)]
-    model = new_decoder(TINY, len(tokenizer))
-    return LanguageStep(model, Texts.of(texts, tokenizer), replace(TINY, accumulate=accumulate))
-
-
-def generator(accumulate: int) -> PartedStep:
-    tokenizer = train_words(CAPTIONS, least=1)
-    config = GeneratorConfig(
-        batch=8, captions=1, k=1, most=1, dropped=0.3, longest=7, accumulate=accumulate
-    )
-    made = data(tokenizer)
-    return GeneratorStep(new_model(Recipe(TINY), len(tokenizer), 2), made, config)
-
-
-def retriever(_: int) -> PartedStep:
-    draw = torch.Generator().manual_seed(0)
-    queries, entries = (
-        F.normalize(torch.randn(shape, generator=draw), dim=-1) for shape in ((8, 6), (8, 3, 6))
-    )
-    seen = Explained(queries, entries, torch.randn((8, 2, 3), generator=draw))
-    return RetrieverStep(seen, RetrieverConfig(batch=8, rank=2))
-
-
-STEPS = {"language": language, "generator": generator, "retriever": retriever}
-
-
-@pytest.mark.parametrize("make", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("make", ACCUMULATING_STEPS.values(), ids=ACCUMULATING_STEPS)
 @pytest.mark.parametrize("accumulate", [3, 8])
 def test_parts_add_up_to_the_batch(
-    make: Callable[[int], PartedStep], accumulate: int, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[int], AccumulatingStep], accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "inference_dtype", lambda on: torch.float32)
     found = []
@@ -76,10 +39,13 @@ def test_parts_add_up_to_the_batch(
 
 
 def test_more_parts_than_rows_are_refused() -> None:
-    for config in (replace(TINY, accumulate=9), replace(TINY, accumulate=0)):
+    for config in (
+        replace(TINY_LANGUAGE_MODEL, accumulate=9),
+        replace(TINY_LANGUAGE_MODEL, accumulate=0),
+    ):
         with pytest.raises(
-            InvalidInput, match=rf"accumulate is {config.accumulate}; 8 rows .* in 1 to 8 parts"
+            InvalidInput, match=rf"accumulate is {config.accumulate}, .* 8 rows .* 1 to 8 parts"
         ):
             config.loop(100)
     with pytest.raises(InvalidInput, match="accumulate is 65"):
-        GeneratorConfig(accumulate=65).loop(100)
+        GeneratorTrainingConfig(accumulate=65).loop(100)

@@ -9,13 +9,19 @@ import pytest
 
 from ravlm.errors import InvalidInput
 from ravlm.records import Pair
-from ravlm.training.contrastive import ContrastiveConfig
-from ravlm.training.cross_fitting import cross_fitted
+from ravlm.training.contrastive import EncoderTrainingConfig
+from ravlm.training.cross_fitting import cross_fit_evidence
 from ravlm.training.features import PairFeatures
 
 KINDS, EACH = 6, 8
-CONFIG = ContrastiveConfig(
-    epochs=40, batch=16, rate=5e-3, aligned_dim=8, hidden_dim=32, class_words=0, views=1
+CONFIG = EncoderTrainingConfig(
+    epochs=40,
+    batch_size=16,
+    learning_rate=5e-3,
+    aligned_dim=8,
+    hidden_dim=32,
+    class_words=0,
+    views=1,
 )
 
 
@@ -45,10 +51,10 @@ def pairs() -> tuple[list[Pair], PairFeatures, np.ndarray]:
 
 def test_what_is_found_is_of_the_kind_and_never_a_pictures_own(tmp_path: Path) -> None:
     made, features, vectors = pairs()
-    found = cross_fitted(made, features, vectors, 5, 3, tmp_path, CONFIG)
-    assert found.near.shape == (48, 5)
-    assert (found.near >= 0).all()
-    owner = features.owner[found.near]
+    found = cross_fit_evidence(made, features, vectors, 5, 3, tmp_path, CONFIG)
+    assert found.entries.shape == (48, 5)
+    assert (found.entries >= 0).all()
+    owner = features.owner[found.entries]
     right = [
         [made[o].texts[0] == pair.texts[0] for o in row]
         for pair, row in zip(made, owner.tolist(), strict=True)
@@ -59,19 +65,19 @@ def test_what_is_found_is_of_the_kind_and_never_a_pictures_own(tmp_path: Path) -
     groups = np.array([pair.metadata["group"] for pair in made])
     assert (groups[owner] != groups[:, None]).all()
     assert 1 not in owner[0]  # a copy
-    assert found.texts[found.near[0, 0]] in ("kind 0", "again 0")
+    assert found.texts[found.entries[0, 0]] in ("kind 0", "again 0")
 
 
 def test_the_folds_are_heeded(tmp_path: Path) -> None:
     """No caption comes from the picture's own fold: the heads that look were not trained on
     that."""
     made, features, vectors = pairs()
-    found = cross_fitted(made, features, vectors, 47, 2, tmp_path, CONFIG)
+    found = cross_fit_evidence(made, features, vectors, 47, 2, tmp_path, CONFIG)
     fold_of = np.random.default_rng(CONFIG.seed).permutation(48) % 2
-    for row, near in enumerate(found.near):
+    for row, near in enumerate(found.entries):
         there = near[near >= 0]
         assert len(there) >= 22  # the other fold, but for a copy or a group
         assert (fold_of[features.owner[there]] != fold_of[row]).all()
         assert np.isneginf(found.scores[row, len(there) :]).all()
-    with pytest.raises(InvalidInput, match="folds is 1; 2 to 24 are possible with 48 pairs"):
-        cross_fitted(made, features, vectors, 5, 1, tmp_path, CONFIG)
+    with pytest.raises(InvalidInput, match="folds is 1; with 48 pairs it must be between 2 and 24"):
+        cross_fit_evidence(made, features, vectors, 5, 1, tmp_path, CONFIG)

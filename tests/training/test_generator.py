@@ -12,92 +12,67 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recipes.starter_generator import TEXT_WIDTH, Recipe, new_generator, new_model
 
 from ravlm.cli import main
-from ravlm.data.readers import read_entries, read_pairs
+from ravlm.data.readers import read_pairs
 from ravlm.errors import InvalidInput
-from ravlm.generation.captioner.from_backbones import assemble
+from ravlm.generation.captioner.from_backbones import captioner_from_backbones
 from ravlm.generation.captioner.generator import CaptionerGenerator
-from ravlm.generation.captioner.modeling import CaptionerModel
-from ravlm.generation.captioner.tokenizer import sentence, train_words
+from ravlm.generation.captioner.tokenizer import detokenize, train_tokenizer
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.metrics.cider import cider_frequencies
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Entry, Pair
-from ravlm.training.caption_dataset import (
-    EvidenceStates,
-    GeneratorData,
-    Neighbors,
-    StarterData,
-    Texts,
-    find_evidence,
-    first_texts,
-    sampled,
+from ravlm.training.captioning_steps import (
+    CaptioningStep,
+    GeneratorTrainingConfig,
+    SelfCriticalStep,
 )
-from ravlm.training.captioning_steps import GeneratorConfig, GeneratorStep, SelfCriticalStep
+from ravlm.training.evidence import (
+    EvidenceStates,
+    Neighbors,
+    find_evidence,
+    sample_evidence,
+    top_evidence,
+)
 from ravlm.training.generator import train_generator
-from ravlm.training.language_model import LanguageConfig, train_language
+from ravlm.training.language_model import LanguageModelTrainingConfig, train_language_model
+from ravlm.training.starter_generator import StarterGeneratorConfig, new_generator
 from ravlm.training.trainer import fit
 from tests.generation.captioner.test_from_backbones import gpt2
 from tests.helpers.encoder_checkpoints import vit
 from tests.helpers.fakes import FakeEncoder
-
-NOUNS = ("dog", "cat", "bird", "horse", "fish", "goat", "lion", "bear")
-CAPTIONS = [f"a {noun} runs over the grass" for noun in NOUNS]
-
-
-def data(tokenizer: object, n: int = 8) -> GeneratorData:
-    """Pictures that all look the same; only the evidence (one entry each, a state a noun) tells
-    them apart."""
-    grids = np.zeros((n, 208, 2, 2), np.float16)
-    states = np.random.default_rng(0).normal(size=(n, TEXT_WIDTH)).astype(np.float16)
-    near, scores = np.arange(n)[:, None], np.ones((n, 1), np.float32)
-    evidence = EvidenceStates(near, scores, np.arange(n + 1), states, np.arange(n + 1))
-    return StarterData(
-        Texts.to_write(CAPTIONS[:n], tokenizer, 2), np.arange(n + 1), evidence, [grids]
-    )
-
-
-@pytest.fixture(scope="module")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[CaptionerModel, GeneratorData, GeneratorConfig]:
-    tokenizer = train_words(CAPTIONS, least=1)
-    config = GeneratorConfig(
-        epochs=100, batch=8, captions=1, k=1, most=1, dropped=0.2, unknown=0.0, average=0.0
-    )
-    config = replace(config, rate=3e-3, smoothing=0.0)
-    model = new_model(Recipe(LanguageConfig(width=64, layers=1, heads=2)), len(tokenizer), 2)
-    made = data(tokenizer)
-    step = GeneratorStep(model, made, config, made)
-    fit(step, config.loop(8), tmp_path_factory.mktemp("first"))
-    return model, made, config
+from tests.helpers.training_data import CAPTIONS, NOUNS
+from tests.training.conftest import TrainedCaptioner
 
 
 def test_it_reads_the_evidence_and_does_without(
-    trained: tuple[CaptionerModel, GeneratorData, GeneratorConfig],
+    trained_captioner: TrainedCaptioner,
 ) -> None:
     """The pictures are alike, so the closed book can't beat guessing one noun of eight; the
     evidence tells it."""
-    model, made, config = trained
-    figures = GeneratorStep(model, made, config, made).evaluate()
+    model, made, config = trained_captioner
+    figures = CaptioningStep(model, made, config, made).evaluate()
     assert figures["held-out loss"] < 0.1
     assert (
         figures["held-out loss, closed book"] > np.log(8) / 7
     )  # seven words and an end, one of them unknown
 
 
-def test_rewards_are_followed(
-    trained: tuple[CaptionerModel, GeneratorData, GeneratorConfig], tmp_path: Path
-) -> None:
+def test_rewards_are_followed(trained_captioner: TrainedCaptioner, tmp_path: Path) -> None:
     """Shown no evidence it says any noun; rewarded for "dog" whatever the picture, it comes to say
     dog."""
-    model, made, _ = trained
-    tokenizer = train_words(CAPTIONS, least=1)
+    model, made, _ = trained_captioner
+    tokenizer = train_tokenizer(CAPTIONS, min_frequency=1)
     references = [[CAPTIONS[0]]] * 8
-    critical = GeneratorConfig(
-        epochs=30, batch=8, dropped=1.0, rate=2e-3, average=0.0, samples=4, longest=8
+    critical = GeneratorTrainingConfig(
+        epochs=30,
+        batch_size=8,
+        evidence_dropout=1.0,
+        learning_rate=2e-3,
+        ema_decay=0.0,
+        num_samples=4,
+        max_length=8,
     )
     say = partial(tokenizer.decode, skip_special_tokens=True)
     frequencies = cider_frequencies([[text] for text in CAPTIONS], tokenize="none")
@@ -135,7 +110,7 @@ def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> No
         KnowledgeBase.build(
             tmp_path / "words", [Entry("w", None, ("a text",))], encoder=encoder
         ) as words,
-        pytest.raises(InvalidInput, match="has no images; evidence for captions is found by image"),
+        pytest.raises(InvalidInput, match="contains no images, but evidence is retrieved by image"),
     ):
         find_evidence(words, pairs, np.zeros((2, encoder.dim)), 8)
 
@@ -147,97 +122,84 @@ def test_sampling_of_evidence() -> None:
     evidence = Neighbors(near, scores, np.arange(0, 21, 4))
     random = np.random.default_rng(0)
     for _ in range(50):
-        texts, near_by = sampled(evidence, np.array([0, 1]), 2, 0.0, random)
+        texts, near_by = sample_evidence(evidence, np.array([0, 1]), 2, 0.0, random)
         texts //= 4
         assert near_by == pytest.approx(0.1 * texts)
         assert texts[0].tolist() in ([4, 2], [4, 0], [2, 0])
         assert texts[1].tolist() == [1, 3]
-    texts, near_by = sampled(evidence, np.array([0, 1]), 2, 1.0, random)
+    texts, near_by = sample_evidence(evidence, np.array([0, 1]), 2, 1.0, random)
     assert (texts == -1).all()
     assert np.isneginf(near_by).all()
-    assert first_texts(evidence, np.array([0, 1]), 3)[0].tolist() == [[16, 8, 0], [4, 12, -1]]
+    assert top_evidence(evidence, np.array([0, 1]), 3)[0].tolist() == [[16, 8, 0], [4, 12, -1]]
     states, mask = EvidenceStates(
         near, scores, near[0], np.arange(12).reshape(6, 2), np.array([0, 1, 4, 6])
-    ).padded(np.array([[1, -1], [0, 2]]))
+    ).pad(np.array([[1, -1], [0, 2]]))
     assert mask.sum(-1).tolist() == [[3, 0], [1, 2]]
     assert states[0, 0].tolist() == [[2, 3], [4, 5], [6, 7]]
     assert states[1, 1].tolist() == [[8, 9], [10, 11], [0, 0]]
 
 
 def test_a_vocabulary_of_whole_words() -> None:
-    tokenizer = train_words(["A dog's ball, a DOG!", "a dog 在草地上", "草地"], least=2)
+    tokenizer = train_tokenizer(["A dog's ball, a DOG!", "a dog 在草地上", "草地"], min_frequency=2)
     assert tokenizer.tokenize("A dog; the dog's 草地") == ["a", "dog", "<unk>", "<unk>", "草", "地"]
     ids = tokenizer("a dog")["input_ids"]
     assert tokenizer.convert_ids_to_tokens(ids) == ["<s>", "a", "dog", "</s>"]
-    assert sentence(["a", "dog", "'s"]) == "A dog 's."
-    assert sentence(["草", "地", "上", "的", "dog"]) == "草地上的 dog."
-    assert sentence([]) == ""
+    assert detokenize(["a", "dog", "'s"]) == "A dog 's."
+    assert detokenize(["草", "地", "上", "的", "dog"]) == "草地上的 dog."
+    assert detokenize([]) == ""
     with pytest.raises(InvalidInput, match="No word occurs 9 times"):
-        train_words(["a dog"], least=9)
-
-
-@pytest.fixture(scope="module")
-def goats(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KnowledgeBase]:
-    """Eight drawn pictures with a caption each, in a file and in a base."""
-    home = tmp_path_factory.mktemp("goats")
-    rng = np.random.default_rng(1)
-    lines = []
-    for i, caption in enumerate(CAPTIONS):
-        block = Image.fromarray(rng.integers(0, 255, (4, 4, 3)).astype(np.uint8)).resize((64, 64))
-        block.save(home / f"{i}.png")
-        lines.append(
-            json.dumps({"id": f"p{i}", "image": f"{i}.png", "texts": [caption, caption + " again"]})
-        )
-    (home / "pairs.jsonl").write_text("\n".join(lines) + "\n")
-    kb = KnowledgeBase.build(home / "kb", read_entries(home / "pairs.jsonl"), encoder=FakeEncoder())
-    return home, kb
+        train_tokenizer(["a dog"], min_frequency=9)
 
 
 def test_a_generator_of_parts_is_trained_with_evidence(
-    goats: tuple[Path, KnowledgeBase], tmp_path: Path
+    animals: tuple[Path, KnowledgeBase], tmp_path: Path
 ) -> None:
     """Marginal fusion, which reads how near each entry is; the folder is a generator, and is
     trained once only."""
-    home, kb = goats
+    home, kb = animals
     with pytest.warns(UserWarning, match="not yet trained"):
-        generator = assemble(
-            gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"), fusion="marginal_prompt"
+        generator = captioner_from_backbones(
+            gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"), fusion="marginal_prefix"
         )
     pairs = list(read_pairs(home / "pairs.jsonl"))
-    config = GeneratorConfig(epochs=6, batch=4, captions=2, k=2, most=3, rate=1e-3)
+    config = GeneratorTrainingConfig(
+        epochs=6, batch_size=4, captions=2, num_evidence=2, num_candidates=3, learning_rate=1e-3
+    )
     lines: list[str] = []
     out = tmp_path / "out"
-    critical = replace(config, epochs=1, samples=2)
+    critical = replace(config, epochs=1, num_samples=2)
     train_generator(generator, pairs[:6], kb, out, config, critical, pairs[6:], lines.append)
     losses = [json.loads(line) for line in (out / "first" / "log.jsonl").read_text().splitlines()]
     assert losses[-1]["held-out loss"] < losses[0]["loss"]
     assert "reward" in (out / "critical" / "log.jsonl").read_text()
-    assert CaptionerGenerator.load(out).model.config.fusion == "marginal_prompt"
-    with pytest.raises(InvalidInput, match="is a trained generator already"):
+    assert CaptionerGenerator.load(out).model.config.fusion == "marginal_prefix"
+    with pytest.raises(InvalidInput, match="already contains a trained generator"):
         train_generator(generator, pairs, kb, out, config)
-    with pytest.raises(InvalidInput, match=r"A batch of 64 is larger than the data \(8 pictures\)"):
+    with pytest.raises(InvalidInput, match=r"Batch size 64 is larger than the data \(8 images\)"):
         train_generator(generator, pairs, kb, tmp_path / "other")
-    with pytest.raises(InvalidInput, match="folds is 5, which is for evidence found by text"):
+    with pytest.raises(
+        InvalidInput, match="folds is 5, but cross-fitting needs evidence retrieved by text"
+    ):
         train_generator(generator, pairs, kb, tmp_path / "other", replace(config, folds=5))
-    with pytest.raises(InvalidInput, match="There is no pair to train on"):
+    with pytest.raises(InvalidInput, match="There are no pairs to train on"):
         train_generator(generator, [], kb, tmp_path / "other")
 
 
 def test_the_command_trains_one_on_the_starters_backbones(
-    goats: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    animals: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Closed book, without a base; the folder that comes out writes captions, and goes on being
     trained."""
-    home, _ = goats
+    home, _ = animals
     pairs, out = str(home / "pairs.jsonl"), tmp_path / "out"
     few = [
         "--epochs",
         "1",
-        "--batch",
+        "--batch-size",
         "4",
         "--accumulate",
         "2",
-        "--least",
+        "--min-frequency",
         "1",
         "--held-out",
         "0",
@@ -248,7 +210,7 @@ def test_the_command_trains_one_on_the_starters_backbones(
     assert told["generator"] == str(out)
     assert told["step"] == 2
     assert RetrievalAugmentedVLM(None, generator=out).caption(home / "0.png").text
-    again = ["--generator", str(out), "--critical-epochs", "1", *few]
+    again = ["--generator", str(out), "--self-critical-epochs", "1", *few]
     assert (
         main(["train", "generator", "--pairs", pairs, "--out", str(tmp_path / "more"), *again]) == 0
     )
@@ -260,24 +222,27 @@ def test_the_command_trains_one_on_the_starters_backbones(
 
 
 def test_the_decoder_begins_from_a_language_model(
-    goats: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    animals: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its weights and its words; what was not trained by it (the sight of pictures and evidence) is
     new."""
-    home, _ = goats
-    config = LanguageConfig(epochs=1, batch=8, width=32, layers=1, heads=2, least=1, held_out=0)
-    language = train_language(CAPTIONS * 2, tmp_path / "language", config)
-    generator = new_generator([], Recipe(), tmp_path / "language")
+    home, _ = animals
+    config = LanguageModelTrainingConfig(
+        epochs=1, batch_size=8, width=32, layers=1, heads=2, min_frequency=1, held_out=0
+    )
+    language = train_language_model(CAPTIONS * 2, tmp_path / "language", config)
+    generator = new_generator([], StarterGeneratorConfig(), tmp_path / "language")
     assert len(generator.tokenizer) == 4 + 5 + len(NOUNS)
     torch.testing.assert_close(
-        generator.model.decoder.layers[0].feed[0].weight, language.layers[0].feed[0].weight
+        generator.model.decoder.layers[0].feed_forward[0].weight,
+        language.layers[0].feed_forward[0].weight,
     )
     pairs = [
         "--pairs",
         str(home / "pairs.jsonl"),
         "--out",
         str(tmp_path / "out"),
-        "--batch",
+        "--batch-size",
         "4",
         "--epochs",
         "1",
@@ -288,12 +253,12 @@ def test_the_decoder_begins_from_a_language_model(
         == generator.tokenizer.get_vocab()
     )
     with pytest.warns(UserWarning, match="not yet trained"):
-        assemble(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"))
+        captioner_from_backbones(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"))
     capsys.readouterr()
     assert main(["train", "generator", *pairs, "--language", str(tmp_path / "gpt2")]) == 1
     assert (
-        'a model of type "gpt2", which can\'t see by itself; name an image model too'
+        'contains a "gpt2" model, which cannot encode images. Add an image model: --vision'
         in capsys.readouterr().err
     )
     assert main(["train", "generator", *pairs, "--language", str(tmp_path / "none")]) == 1
-    assert "make one: ravlm train language" in capsys.readouterr().err
+    assert "Train one: ravlm train language" in capsys.readouterr().err

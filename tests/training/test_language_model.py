@@ -12,11 +12,22 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from ravlm.cli import main
 from ravlm.errors import InvalidInput
 from ravlm.fusion.decoder import EvidenceDecoder
-from ravlm.training.language_model import LanguageConfig, read_texts, train_language
+from ravlm.training.language_model import (
+    LanguageModelTrainingConfig,
+    read_texts,
+    train_language_model,
+)
 from ravlm.training.trainer import last_figures
 
-SMALL = LanguageConfig(
-    epochs=12, batch=64, width=32, layers=1, heads=2, longest=16, least=1, rate=1e-2
+SMALL = LanguageModelTrainingConfig(
+    epochs=12,
+    batch_size=64,
+    width=32,
+    layers=1,
+    heads=2,
+    max_length=16,
+    min_frequency=1,
+    learning_rate=1e-2,
 )
 
 
@@ -31,7 +42,7 @@ def texts(n: int) -> list[str]:
 
 
 def test_it_learns_what_can_be_learnt(tmp_path: Path) -> None:
-    train_language(texts(640), tmp_path / "lm", SMALL)
+    train_language_model(texts(640), tmp_path / "lm", SMALL)
     assert 1.9 < last_figures(tmp_path / "lm")["held-out perplexity"] < 2.2
     again = EvidenceDecoder.from_pretrained(tmp_path / "lm").eval()
     tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "lm"))
@@ -40,17 +51,17 @@ def test_it_learns_what_can_be_learnt(tmp_path: Path) -> None:
     assert written[1] == "dog"
     assert written[2] in ("runs", "sleeps")
     assert written[3] == tokenizer.eos_token
-    with pytest.raises(InvalidInput, match="is a trained language model already"):
-        train_language(texts(640), tmp_path / "lm", SMALL)
+    with pytest.raises(InvalidInput, match="already contains a trained language model"):
+        train_language_model(texts(640), tmp_path / "lm", SMALL)
 
 
 def test_any_causal_model_of_transformers(tmp_path: Path) -> None:
-    train_language(texts(200), tmp_path / "own", SMALL)
+    train_language_model(texts(200), tmp_path / "own", SMALL)
     tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "own"))
     model = GPT2LMHeadModel(
         GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=16)
     )
-    train_language(texts(640), tmp_path / "gpt2", SMALL, model, tokenizer)
+    train_language_model(texts(640), tmp_path / "gpt2", SMALL, model, tokenizer)
     assert last_figures(tmp_path / "gpt2")["held-out perplexity"] < 2.4
 
 
@@ -64,9 +75,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "32",
         "--layers",
         "1",
-        "--least",
+        "--min-frequency",
         "1",
-        "--batch",
+        "--batch-size",
         "64",
         "--accumulate",
         "2",
@@ -82,14 +93,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         path.name for path in out.iterdir()
     }
     assert main(command) == 1
-    assert "is a trained language model already" in capsys.readouterr().err
+    assert "already contains a trained language model" in capsys.readouterr().err
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="A batch of 64 is larger than the data"):
-        train_language(texts(20), tmp_path / "few", SMALL)
+    with pytest.raises(InvalidInput, match="Batch size 64 is larger than the data"):
+        train_language_model(texts(20), tmp_path / "few", SMALL)
     with pytest.raises(InvalidInput, match="its own tokenizer"):
-        train_language(texts(20), tmp_path / "model", SMALL, model=object())
+        train_language_model(texts(20), tmp_path / "model", SMALL, model=object())
 
 
 def test_texts_of_a_file_and_of_entries(tmp_path: Path) -> None:

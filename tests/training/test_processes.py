@@ -13,14 +13,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from ravlm.knowledge.base import KnowledgeBase
-from tests.training.test_generator import goats  # noqa: F401 fixture
 
 HERE = Path(__file__).resolve()
 
 
 def test_two_processes_equal_one(
-    goats: tuple[Path, KnowledgeBase],
-    tmp_path: Path,  # noqa: F811
+    animals: tuple[Path, KnowledgeBase],
+    tmp_path: Path,
 ) -> None:
     """The steps of every kind of training, and a command, which says what it has to say once."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREADS": "1"}
@@ -29,8 +28,13 @@ def test_two_processes_equal_one(
     for name, how in (("one", []), ("two", launch)):
         folder = tmp_path / name
         folder.mkdir()
-        command = [sys.executable, *how, str(HERE.parent / "two_processes.py"), str(folder)]
-        command.append(str(goats[0] / "pairs.jsonl"))
+        command = [
+            sys.executable,
+            *how,
+            str(HERE.parents[1] / "helpers" / "two_processes.py"),
+            str(folder),
+        ]
+        command.append(str(animals[0] / "pairs.jsonl"))
         run = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-4000:]
         said.append(run.stdout.replace(str(folder), ""))

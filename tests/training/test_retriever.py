@@ -13,28 +13,28 @@ import torch
 from ravlm.cli import main
 from ravlm.data.readers import read_pairs
 from ravlm.errors import BrokenData, InvalidInput
-from ravlm.generation.captioner.from_backbones import assemble
+from ravlm.generation.captioner.from_backbones import captioner_from_backbones
 from ravlm.generation.captioner.generator import CaptionerGenerator
-from ravlm.generation.captioner.modeling import CaptionerModel
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.retrieval.query_adapter import FILE
-from ravlm.training.caption_dataset import GeneratorData, picture_vectors
-from ravlm.training.captioning_steps import GeneratorConfig
+from ravlm.training.evidence import image_vectors
 from ravlm.training.retriever import (
-    Explained,
-    RetrieverConfig,
+    RetrieverData,
     RetrieverStep,
-    likelihoods,
+    RetrieverTrainingConfig,
+    caption_likelihoods,
     marginal_loss,
     train_retriever,
 )
 from ravlm.training.trainer import fit, last_figures
 from tests.generation.captioner.test_from_backbones import gpt2
 from tests.helpers.encoder_checkpoints import vit
-from tests.training.test_generator import goats, trained  # noqa: F401 fixtures
+from tests.training.conftest import TrainedCaptioner
 
-SMALL = RetrieverConfig(epochs=10, batch=4, most=3, captions=2, rank=4, rate=0.1, held_out=0.25)
+SMALL = RetrieverTrainingConfig(
+    epochs=10, batch_size=4, num_candidates=3, captions=2, rank=4, learning_rate=0.1, held_out=0.25
+)
 
 
 def test_the_loss_and_its_gradient_on_paper() -> None:
@@ -62,9 +62,11 @@ def test_it_finds_a_hidden_rule(tmp_path: Path) -> None:
     turn = np.linalg.qr(rng.standard_normal((8, 8)))[0].astype(np.float32)
     queries, entries = units(600, 8), units(600, 6, 8)
     likelihood = torch.from_numpy(4 * np.einsum("nd,nmd->nm", queries @ turn, entries))[:, None]
-    seen = Explained(torch.from_numpy(queries), torch.from_numpy(entries), likelihood)
-    config = RetrieverConfig(epochs=100, batch=100, rank=8, rate=1e-2, weight_decay=0.0)
-    step = RetrieverStep(seen.rows(slice(500)), config, seen.rows(slice(500, 600)))
+    seen = RetrieverData(torch.from_numpy(queries), torch.from_numpy(entries), likelihood)
+    config = RetrieverTrainingConfig(
+        epochs=100, batch_size=100, rank=8, learning_rate=1e-2, weight_decay=0.0
+    )
+    step = RetrieverStep(seen.select(slice(500)), config, seen.select(slice(500, 600)))
     fit(step, config.loop(500), tmp_path)
     told = last_figures(tmp_path)
     best = -seen.likelihood[500:].amax(-1).mean().item()
@@ -73,17 +75,19 @@ def test_it_finds_a_hidden_rule(tmp_path: Path) -> None:
 
 
 def test_the_entry_that_explains_a_text_is_the_likeliest(
-    trained: tuple[CaptionerModel, GeneratorData, GeneratorConfig],  # noqa: F811
+    trained_captioner: TrainedCaptioner,
 ) -> None:
     """Of eight entries the one that tells the caption's noun; where there is no entry, there is no
     likelihood."""
-    model, data, _ = trained
+    model, data, _ = trained_captioner
     order = np.stack([np.roll(np.arange(8), -i - 3) for i in range(8)])
-    assert data.near is not None
+    assert data.neighbors is not None
     near = replace(
-        data.near, near=np.where(order == 7, -1, order), scores=np.zeros((8, 8), np.float32)
+        data.neighbors, entries=np.where(order == 7, -1, order), scores=np.zeros((8, 8), np.float32)
     )
-    found = likelihoods(model, replace(data, near=near), RetrieverConfig(most=8, captions=2))
+    found = caption_likelihoods(
+        model, replace(data, neighbors=near), RetrieverTrainingConfig(num_candidates=8, captions=2)
+    )
     assert found.shape == (8, 1, 8)
     assert (found[:, 0].isneginf().numpy() == (order == 7)).all()
     own = order[np.arange(8), found[:, 0].argmax(-1).numpy()]
@@ -91,29 +95,33 @@ def test_the_entry_that_explains_a_text_is_the_likeliest(
 
 
 def test_a_generator_takes_its_query_along(
-    goats: tuple[Path, KnowledgeBase],  # noqa: F811
+    animals: tuple[Path, KnowledgeBase],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    home, kb = goats
+    home, kb = animals
     with pytest.warns(UserWarning, match="not yet trained"):
-        assemble(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit")).save(tmp_path / "plain")
+        captioner_from_backbones(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit")).save(
+            tmp_path / "plain"
+        )
     pairs, out = list(read_pairs(home / "pairs.jsonl")), tmp_path / "out"
     taught = train_retriever(CaptionerGenerator.load(tmp_path / "plain"), pairs, kb, out, SMALL)
     again = CaptionerGenerator.load(out)
-    vectors = picture_vectors(kb, pairs)
-    moved = again.query(vectors, kb.encoder.fingerprint)
-    np.testing.assert_allclose(moved, taught.query(vectors, kb.encoder.fingerprint), atol=2e-3)
+    vectors = image_vectors(kb, pairs)
+    moved = again.adapt_query(vectors, kb.encoder.fingerprint)
+    np.testing.assert_allclose(
+        moved, taught.adapt_query(vectors, kb.encoder.fingerprint), atol=2e-3
+    )
     assert np.abs(moved - vectors).max() > 0.01
-    assert (again.query(vectors, "another encoder") == vectors).all()
+    assert (again.adapt_query(vectors, "another encoder") == vectors).all()
     found = RetrievalAugmentedVLM(kb, generator=again).evidence("", str(home / "0.png"), k=8)[0]
     plain = RetrievalAugmentedVLM(kb, generator="extractive").evidence(
         "", str(home / "0.png"), k=8
     )[0]
     assert [hit.score for hit in found.hits] != [hit.score for hit in plain.hits]
-    with pytest.raises(InvalidInput, match="is a trained generator already"):
+    with pytest.raises(InvalidInput, match="already contains a trained generator"):
         train_retriever(taught, pairs, kb, out, SMALL)
-    with pytest.raises(InvalidInput, match="A batch of 256 is larger"):
+    with pytest.raises(InvalidInput, match="Batch size 256 is larger"):
         train_retriever(taught, pairs, kb, tmp_path / "other")
     (out / FILE).write_bytes(b"no weights")
     with pytest.raises(BrokenData, match="Train the retriever again"):
@@ -128,17 +136,28 @@ def test_a_generator_takes_its_query_along(
     ]
     capsys.readouterr()
     assert (
-        main(["train", "retriever", *asked, "--out", str(tmp_path / "b"), "--batch", "4", "--json"])
+        main(
+            [
+                "train",
+                "retriever",
+                *asked,
+                "--out",
+                str(tmp_path / "b"),
+                "--batch-size",
+                "4",
+                "--json",
+            ]
+        )
         == 1
     )
     assert "encoder" in capsys.readouterr().err  # the base was made with the tests' own
 
 
 def test_vectors_of_pictures_that_the_base_holds_are_taken_from_there(
-    goats: tuple[Path, KnowledgeBase],
-) -> None:  # noqa: F811
-    home, kb = goats
+    animals: tuple[Path, KnowledgeBase],
+) -> None:
+    home, kb = animals
     pairs = list(read_pairs(home / "pairs.jsonl"))
     mixed = [pairs[1], replace(pairs[0], image=pairs[2].image), pairs[3]]
     own = kb.encoder.encode_images([pair.image for pair in mixed])
-    np.testing.assert_allclose(picture_vectors(kb, mixed), own, atol=1e-3)
+    np.testing.assert_allclose(image_vectors(kb, mixed), own, atol=1e-3)

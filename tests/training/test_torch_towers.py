@@ -10,22 +10,26 @@ import numpy as np
 import pytest
 import torch
 
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.losses import softmax_contrastive
 from ravlm.encoders.vision_text_dual import VisionTextDualEncoder
 from ravlm.errors import InvalidInput
 from ravlm.records import Pair
-from ravlm.training.contrastive import ContrastiveConfig
+from ravlm.training.contrastive import EncoderTrainingConfig
 from ravlm.training.encoder import train_encoder
 from ravlm.training.torch_towers import TowerStep
 from ravlm.training.trainer import fit
 from tests.helpers import encoder_checkpoints
 from tests.helpers.fakes import FakeEncoder
-from tests.training.test_encoder import pairs
 
-__all__ = ["pairs"]
-CONFIG = ContrastiveConfig(
-    epochs=40, batch=12, chunk=5, rate=0.01, held_out=0.0, dropout=0.0, weight_decay=0.0
+CONFIG = EncoderTrainingConfig(
+    epochs=40,
+    batch_size=12,
+    chunk_size=5,
+    learning_rate=0.01,
+    held_out=0.0,
+    dropout=0.0,
+    weight_decay=0.0,
 )
 
 
@@ -39,11 +43,11 @@ def encoder(tmp_path: Path) -> VisionTextDualEncoder:
 
 
 def test_chunks_give_the_gradient_of_the_whole_batch(
-    encoder: VisionTextDualEncoder, pairs: list[Pair]
+    encoder: VisionTextDualEncoder, shape_pairs: list[Pair]
 ) -> None:
     found = []
     for chunk in (5, 12):
-        step = TowerStep(encoder, pairs, replace(CONFIG, chunk=chunk))
+        step = TowerStep(encoder, shape_pairs, replace(CONFIG, chunk_size=chunk))
         step.dtype = torch.float32  # bf16 rounds otherwise when other rows lie beside
         step.model.zero_grad()
         loss = step.backward(0, torch.Generator().manual_seed(0))["loss"]
@@ -59,10 +63,12 @@ def test_chunks_give_the_gradient_of_the_whole_batch(
     assert torch.allclose(found[0][2], found[1][2], atol=1e-5)
 
 
-def test_the_loss_is_that_of_the_vectors(encoder: VisionTextDualEncoder, pairs: list[Pair]) -> None:
+def test_the_loss_is_that_of_the_vectors(
+    encoder: VisionTextDualEncoder, shape_pairs: list[Pair]
+) -> None:
     """Captions are encoded by length and put back in order: with the order lost the loss was
     another one."""
-    single = [replace(pair, texts=(pair.text * (i % 3 + 1),)) for i, pair in enumerate(pairs)]
+    single = [replace(pair, texts=(pair.text * (i % 3 + 1),)) for i, pair in enumerate(shape_pairs)]
     step = TowerStep(encoder, single, CONFIG)
     loss = step.backward(0, torch.Generator().manual_seed(0))["loss"]
     images = torch.from_numpy(encoder.encode_images([p.image for p in single]))
@@ -73,17 +79,17 @@ def test_the_loss_is_that_of_the_vectors(encoder: VisionTextDualEncoder, pairs: 
 
 
 def test_training_ends_in_an_encoder_that_loads(
-    encoder: VisionTextDualEncoder, pairs: list[Pair], tmp_path: Path
+    encoder: VisionTextDualEncoder, shape_pairs: list[Pair], tmp_path: Path
 ) -> None:
     before = encoder.encode_texts(["a red disc", "a box"])
     encoder.model.freeze(image=False, text=False)
-    trained = train_encoder(encoder, pairs, CONFIG, tmp_path / "mine")
+    trained = train_encoder(encoder, shape_pairs, tmp_path / "mine", CONFIG)
     assert np.array_equal(encoder.encode_texts(["a red disc", "a box"]), before), (
         "what was given is left as it is"
     )
     scores = (
-        trained.encode_texts([p.text for p in pairs])
-        @ trained.encode_images([p.image for p in pairs]).T
+        trained.encode_texts([p.text for p in shape_pairs])
+        @ trained.encode_images([p.image for p in shape_pairs]).T
     )
     assert np.mean(scores.argmax(1) == np.arange(12)) >= 0.5
     assert (
@@ -95,7 +101,7 @@ def test_training_ends_in_an_encoder_that_loads(
 
 
 def test_a_killed_training_of_towers_resumes_to_the_same_weights(
-    encoder: VisionTextDualEncoder, pairs: list[Pair], tmp_path: Path
+    encoder: VisionTextDualEncoder, shape_pairs: list[Pair], tmp_path: Path
 ) -> None:
     loop = replace(CONFIG.loop(12), steps=6, save_every=2)
     start = {name: p.clone() for name, p in encoder.model.state_dict().items()}
@@ -106,27 +112,27 @@ def test_a_killed_training_of_towers_resumes_to_the_same_weights(
                 raise KeyboardInterrupt
             return super().backward(index, generator)
 
-    fit(TowerStep(encoder, pairs, CONFIG), loop, tmp_path / "whole")
+    fit(TowerStep(encoder, shape_pairs, CONFIG), loop, tmp_path / "whole")
     whole = encoder.model.image_head.weight.detach().clone()
     encoder.model.load_state_dict(start)
     with pytest.raises(KeyboardInterrupt):
-        fit(Killed(encoder, pairs, CONFIG), loop, tmp_path / "cut")
+        fit(Killed(encoder, shape_pairs, CONFIG), loop, tmp_path / "cut")
     encoder.model.load_state_dict(start)
-    fit(TowerStep(encoder, pairs, CONFIG), loop, tmp_path / "cut")
+    fit(TowerStep(encoder, shape_pairs, CONFIG), loop, tmp_path / "cut")
     assert torch.equal(encoder.model.image_head.weight, whole)
 
 
-def test_an_encoder_without_towers_is_refused(pairs: list[Pair], tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="can't be trained"):
-        train_encoder(FakeEncoder(), pairs, CONFIG, tmp_path / "mine")
+def test_an_encoder_without_towers_is_refused(shape_pairs: list[Pair], tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="cannot be trained"):
+        train_encoder(FakeEncoder(), shape_pairs, tmp_path / "mine", CONFIG)
 
 
 def test_the_command_trains_two_backbones(
-    pairs: list[Pair], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shape_pairs: list[Pair], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ravlm.cli import main
 
-    rows = [{"id": p.id, "image": str(p.image), "texts": list(p.texts)} for p in pairs]
+    rows = [{"id": p.id, "image": str(p.image), "texts": list(p.texts)} for p in shape_pairs]
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     image, text = (
         encoder_checkpoints.IMAGE["vit"](tmp_path / "vit"),
@@ -150,7 +156,7 @@ def test_the_command_trains_two_backbones(
         "--out",
         str(tmp_path / "mine"),
     ]
-    assert main([*command, *backbones, "--batch", "4", "--epochs", "1", "--json"]) == 0
+    assert main([*command, *backbones, "--batch-size", "4", "--epochs", "1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert DualEncoder.load(tmp_path / "mine").fingerprint == told["fingerprint"]
     assert main([*command, "--text-backbone", str(text)]) == 2

@@ -11,10 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from ravlm.errors import InvalidInput, RavlmError
-from ravlm.training.trainer import LOG, LoopConfig, Step, fit, fit_once, last_figures, learning_rate
+from ravlm.training.trainer import (
+    LOG,
+    LoopConfig,
+    TrainingStep,
+    fit,
+    fit_once,
+    last_figures,
+    learning_rate,
+)
 
 
-class Line(Step):
+class Line(TrainingStep):
     """Fits y = 3x - 1 with dropout, so that a resumed run must also draw the same random
     numbers."""
 
@@ -33,16 +41,18 @@ class Line(Step):
         return {"at one": self.model(torch.ones(1, 1)).item()}
 
 
-CONFIG = LoopConfig(steps=60, rate=0.02, warmup=5, save_every=20, log_every=10, average=0.9)
+CONFIG = LoopConfig(
+    steps=60, learning_rate=0.02, warmup_steps=5, save_every=20, log_every=10, ema_decay=0.9
+)
 
 
-def weights(step: Step) -> Tensor:
+def weights(step: TrainingStep) -> Tensor:
     return torch.cat([p.detach().flatten() for p in step.model.parameters()])
 
 
 def test_it_learns_and_logs(tmp_path: Path) -> None:
     step = Line()
-    fit(step, dataclasses.replace(CONFIG, steps=300, average=0.0), tmp_path)
+    fit(step, dataclasses.replace(CONFIG, steps=300, ema_decay=0.0), tmp_path)
     assert abs(step.evaluate()["at one"] - 2) < 0.3
     log = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
     assert log[0]["step"] == 10
@@ -66,7 +76,7 @@ def test_progress_of_another_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fit(Line(stop_at=30), CONFIG, tmp_path)
     with pytest.raises(InvalidInput, match="another configuration"):
-        fit(Line(), dataclasses.replace(CONFIG, rate=0.5), tmp_path)
+        fit(Line(), dataclasses.replace(CONFIG, learning_rate=0.5), tmp_path)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path: Path) -> None:
@@ -75,7 +85,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path: Path)
             losses = super().losses(index, generator)
             return losses if index < 30 else {"loss": losses["loss"] * float("nan")}
 
-    with pytest.raises(RavlmError, match=r"step 30 is nan.*lower rate"):
+    with pytest.raises(RavlmError, match=r"step 30 is nan.*learning rate below"):
         fit(Bad(), CONFIG, tmp_path)
     assert (tmp_path / "progress" / "model.safetensors").is_file()
 
@@ -94,4 +104,9 @@ def test_a_stage_that_is_done_is_not_done_again(tmp_path: Path) -> None:
     assert torch.equal(weights(again), weights(first))
     assert last_figures(tmp_path)["at one"] == pytest.approx(again.evaluate()["at one"])
     with pytest.raises(KeyboardInterrupt):
-        fit_once(again, dataclasses.replace(CONFIG, rate=0.01), tmp_path, report=lambda line: None)
+        fit_once(
+            again,
+            dataclasses.replace(CONFIG, learning_rate=0.01),
+            tmp_path,
+            report=lambda line: None,
+        )

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recipes.unfreeze_last_layers import OpenedConfig, OpenedStep
+from recipes.unfreeze_last_layers import UnfreezeConfig, UnfreezeStep
 
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
 from ravlm.encoders.starter.encoder import StarterEncoder
 from ravlm.records import Pair
-from ravlm.training.contrastive import ClassWords, ContrastiveConfig, ContrastiveStep
+from ravlm.training.contrastive import ClassWords, ContrastiveStep, EncoderTrainingConfig
 from ravlm.training.features import PairFeatures, TrunkFeatures, pair_features, trunk_features
 from ravlm.training.trainer import fit
 
-HEADS = ContrastiveConfig(aligned_dim=16, hidden_dim=32, batch=4, views=1, class_words=0)
-OPENED = OpenedConfig(epochs=2, batch=4, chunk=2, class_words=3, dropout=0.0, average=0.0)
+HEADS = EncoderTrainingConfig(aligned_dim=16, hidden_dim=32, batch_size=4, views=1, class_words=0)
+OPENED = UnfreezeConfig(
+    epochs=2, batch_size=4, chunk_size=2, class_words=3, dropout=0.0, ema_decay=0.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +61,10 @@ def words() -> ClassWords:
 
 
 def step_of(
-    features: tuple[PairFeatures, TrunkFeatures], words: ClassWords, config: OpenedConfig
-) -> OpenedStep:
+    features: tuple[PairFeatures, TrunkFeatures], words: ClassWords, config: UnfreezeConfig
+) -> UnfreezeStep:
     heads = ContrastiveStep(features[0], HEADS).heads
-    step = OpenedStep(features[1], heads, config, words, held_out=features[1])
+    step = UnfreezeStep(features[1], heads, config, words, held_out=features[1])
     step.dtype = torch.float32
     return step
 
@@ -87,7 +89,7 @@ def test_chunks_do_not_change_the_gradient(
 ) -> None:
     found = []
     for chunk in (2, 4):
-        step = step_of(features, words, replace(OPENED, chunk=chunk))
+        step = step_of(features, words, replace(OPENED, chunk_size=chunk))
         step.model.train()
         loss = step.backward(0, torch.Generator().manual_seed(3))
         found.append(
@@ -108,17 +110,17 @@ def test_a_trained_member_runs_in_the_starters_graphs(
     fit(step, OPENED.loop(5), tmp_path / "run")
     base = DualEncoder.load("starter")
     assert isinstance(base, StarterEncoder)
-    layout = replace(base.config, members=1, opened=True, aligned_dim=16, hidden_dim=32)
+    layout = replace(base.config, members=1, has_trained_stages=True, aligned_dim=16, hidden_dim=32)
     encoder = base.with_heads(layout, step.member.arrays(0), "mine")
     vectors = encoder.encode_images([p.image for p in pairs])[:, :16]
     with torch.no_grad():
-        expected = step._image(features[1], np.zeros(5, np.int64), np.arange(5)).numpy()
+        expected = step._encode_images(features[1], np.zeros(5, np.int64), np.arange(5)).numpy()
     cosines = (vectors * expected).sum(1) / np.linalg.norm(vectors, axis=1)
     assert cosines.min() > 0.999
     texts = [t for p in pairs for t in p.texts]
     vectors = encoder.encode_texts(texts)[:, :16]
     with torch.no_grad():
-        expected = step._text(features[1], np.arange(10)).numpy()
+        expected = step._encode_texts(features[1], np.arange(10)).numpy()
     assert ((vectors * expected).sum(1) / np.linalg.norm(vectors, axis=1)).min() > 0.999
     assert set(step.evaluate()) >= {"t2i R@1", "i2t R@10"}
 

@@ -1,1 +1,1 @@
-
+"""Training: one trainer (`trainer`), and one module for each objective."""

@@ -1,14 +1,13 @@
-"""Contrastive training of the starter's heads on features of the frozen backbones, which are
-computed once.
+"""Contrastive training of the starter's heads on features of the frozen backbones.
 
-Knows the heads' arithmetic in torch (`ravlm.encoders.starter.encoder.head` is the same in NumPy)
-and the losses; where the features come from is `features.py`'s business."""
+The heads compute in torch what `ravlm.encoders.starter.encoder.head` computes in NumPy.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,69 +18,63 @@ from ravlm import runtime
 from ravlm.encoders.losses import sigmoid_contrastive, softmax_contrastive
 from ravlm.errors import InvalidInput
 from ravlm.metrics.retrieval import CrossModalRecall, cross_modal_recall
+from ravlm.training.batches import batch_rows, process_rows
+from ravlm.training.config import TrainingConfig
 from ravlm.training.features import PairFeatures
-from ravlm.training.hard_negatives import mine, with_neighbours
-from ravlm.training.trainer import LoopConfig, Step, batch_rows, shares
+from ravlm.training.hard_negatives import mine_neighbors, with_hard_negatives
+from ravlm.training.trainer import TrainingStep
+
+_MAX_SCALE = 100
 
 
 @dataclass(frozen=True)
-class ContrastiveConfig:
-    """How heads are trained. `batch` pairs stand against each other; each epoch shows one text of
-    each picture."""
+class EncoderTrainingConfig(TrainingConfig):
+    """How an encoder is trained. Each epoch shows one text of each image."""
 
     epochs: int = 40
-    batch: int = 2000
-    chunk: int = 64
-    """Pairs that whole towers see at once: memory grows with it, not with the batch."""
+    batch_size: int = 2000
+    """Pairs that are contrasted with each other."""
+    chunk_size: int = 64
+    """Pairs that full towers process at once: memory grows with it, not with the batch size."""
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    rate: float = 2e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     dropout: float = 0.2
     aligned_dim: int = 512
     hidden_dim: int = 1024
     temperature: float = 0.05
     class_words: int = 250
-    """Classifier rows put in as pictures of their class names, a batch: they teach words that the
-    pairs lack."""
+    """Classifier rows per batch that stand in for images of their class names; they teach words
+    that the pairs lack."""
     hard_negatives: int = 0
-    """Neighbours of each picture to draw half of every batch from; 0: batches are drawn evenly."""
+    """Number of neighbors from which half of each batch is drawn; 0: batches are drawn evenly."""
     views: int = 2
-    """Views of each picture that features are computed of: as it is, mirrored, then random
-    crops."""
+    """Views of each image: unchanged, mirrored, then random crops."""
     held_out: float = 0.05
-    """The share of the pairs that is not trained on, and that the recall in the log is measured
-    with."""
-    average: float = 0.0
-    seed: int = 0
+    """Fraction of the pairs that is not trained on and measures the recall in the log."""
 
-    def loop(self, pairs: int) -> LoopConfig:
-        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill
-        a batch, or the processes can't share one."""
-        if pairs < self.batch:
+    example_name: ClassVar[str] = "images"
+    saves_per_run: ClassVar[int] = 4
+
+    def __post_init__(self) -> None:
+        if self.accumulate != 1:
             raise InvalidInput(
-                f"A batch of {self.batch} is larger than the data ({pairs} pictures); make it smaller."
+                f"accumulate is {self.accumulate}, but a contrastive loss needs the whole batch. "
+                "Use a smaller chunk_size to save memory."
             )
-        shares(self.batch)
-        steps = self.epochs * (pairs // self.batch)
-        return LoopConfig(
-            steps=steps,
-            rate=self.rate,
-            weight_decay=self.weight_decay,
-            average=self.average,
-            seed=self.seed,
-            save_every=max(20, steps // 4),
-            log_every=max(1, steps // 40),
-        )
+
+    def warmup_steps(self, steps: int) -> int:
+        return 50
 
 
-class Head(nn.Module):
+class ProjectionHead(nn.Module):
     """Backbone features (n, width) to unit vectors (n, aligned_dim): a linear map plus two layers
     with ReLU."""
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, mean: Tensor, deviation: Tensor, config: ContrastiveConfig) -> None:
+    def __init__(self, mean: Tensor, deviation: Tensor, config: EncoderTrainingConfig) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
@@ -96,8 +89,8 @@ class Head(nn.Module):
         return F.normalize(self.linear(x) + self.outer(inner), dim=-1)
 
     def arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        """The weights as `ravlm.encoders.starter.encoder.head` names them."""
-        found = {
+        """Return the weights under the names of `ravlm.encoders.starter.encoder.head`."""
+        tensors = {
             "mean": self.mean,
             "deviation": self.deviation,
             "linear": self.linear.weight.T,
@@ -106,107 +99,128 @@ class Head(nn.Module):
             "outer": self.outer.weight.T,
             "outer_bias": self.outer.bias,
         }
-        return {f"{prefix}.{name}": value.detach().numpy().copy() for name, value in found.items()}
+        return {f"{prefix}.{name}": x.detach().numpy().copy() for name, x in tensors.items()}
 
 
-class Heads(nn.Module):
-    """Both towers' heads and the loss's scale and bias."""
+class ContrastiveHeads(nn.Module):
+    """The heads of both towers, and scale and bias of the loss."""
 
-    def __init__(self, features: PairFeatures, config: ContrastiveConfig) -> None:
+    def __init__(self, features: PairFeatures, config: EncoderTrainingConfig) -> None:
         super().__init__()
-        images, texts = (
-            torch.from_numpy(np.asarray(x)) for x in (features.images[0], features.texts)
-        )
-        self.image = Head(images.mean(0), images.std(0) + 1e-3, config)
-        self.text = Head(texts.mean(0), texts.std(0) + 1e-6, config)
+        images = torch.from_numpy(np.asarray(features.images[0]))
+        texts = torch.from_numpy(np.asarray(features.texts))
+        self.image = ProjectionHead(images.mean(0), images.std(0) + 1e-3, config)
+        self.text = ProjectionHead(texts.mean(0), texts.std(0) + 1e-6, config)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))
         self.bias = nn.Parameter(torch.tensor(-10.0), requires_grad=config.loss == "sigmoid")
 
 
 @dataclass(frozen=True)
 class ClassWords:
-    """The classifier's rows as directions (1000, 1280) of the pooled features, and their names'
-    features.
-
-    `names` is (phrasings, 1000, 384).
-    """
+    """Rows of the image classifier with the text features of their class names."""
 
     rows: np.ndarray
+    """Directions (1000, 1280) of the pooled image features."""
     names: np.ndarray
+    """(phrasings, 1000, 384)"""
 
-    def draw(self, photos: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n pseudo-pictures, features of photos moved far along the row of a class, and its name in
-        some phrasing."""
+    def sample(self, photos: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return n pseudo-images and the names of their classes in some phrasing.
+
+        A pseudo-image is the features of a photo, moved far along the row of a class.
+        """
         classes = torch.randperm(len(self.rows), generator=generator)[:n]
-        rows = F.normalize(torch.from_numpy(self.rows)[classes], dim=1)
+        directions = F.normalize(torch.from_numpy(self.rows)[classes], dim=1)
         base = photos[torch.randint(len(photos), (n,), generator=generator)]
-        keep, way = (torch.rand(n, 1, generator=generator) for _ in range(2))
-        blurred = base.lerp(photos.mean(0), 0.2 + 0.8 * keep)
-        moved = (blurred + 8 * (0.5 + way) * rows).clamp(0, 6)  # the features come out of a ReLU6
+        blur = torch.rand(n, 1, generator=generator)
+        distance = torch.rand(n, 1, generator=generator)
+        blurred = base.lerp(photos.mean(0), 0.2 + 0.8 * blur)
+        moved = blurred + 8 * (0.5 + distance) * directions
+        moved = moved.clamp(0, 6)  # the features come out of a ReLU6
         phrasing = torch.randint(len(self.names), (n,), generator=generator)
         return moved, torch.from_numpy(self.names)[phrasing, classes]
 
 
-class ContrastiveStep(Step):
-    """Each step: `batch` pictures, one view and one text of each, and some class words."""
+class ContrastiveStep(TrainingStep):
+    """Each step: a batch of images, one view and one text of each, and some class words."""
 
     def __init__(
         self,
         features: PairFeatures,
-        config: ContrastiveConfig,
+        config: EncoderTrainingConfig,
         class_words: ClassWords | None = None,
         held_out: PairFeatures | None = None,
     ) -> None:
-        self.features, self.config, self.class_words, self.held_out = (
-            features,
-            config,
-            class_words,
-            held_out,
-        )
+        self.features = features
+        self.config = config
+        self.class_words = class_words
+        self.held_out = held_out
         torch.manual_seed(config.seed)
-        self.model = self.heads = Heads(features, config)
-        self._images, self._texts = (
-            torch.from_numpy(features.images),
-            torch.from_numpy(features.texts),
-        )
-        self._counts = torch.from_numpy(np.diff(features.offsets))
-        self._starts = torch.from_numpy(features.offsets[:-1])
-        alike = features.images[0] / np.linalg.norm(features.images[0], axis=1, keepdims=True)
-        self._neighbours = (
-            torch.from_numpy(mine(alike, config.hard_negatives)) if config.hard_negatives else None
-        )
+        self.model = self.heads = ContrastiveHeads(features, config)
+        self._images = torch.from_numpy(features.images)  # (views, n, 1280)
+        self._texts = torch.from_numpy(features.texts)
+        self._num_texts = torch.from_numpy(np.diff(features.offsets))
+        self._first_texts = torch.from_numpy(features.offsets[:-1])
+        self._neighbors = self._mine(features.images[0]) if config.hard_negatives else None
 
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
-        c, n = self.config, len(self._counts)
-        chosen = batch_rows(n, c.batch, index, c.seed)
-        if self._neighbours is not None:
-            chosen = with_neighbours(chosen, self._neighbours, generator)
-        view = torch.randint(len(self._images), (c.batch,), generator=generator)
-        which = (torch.rand(c.batch, generator=generator) * self._counts[chosen]).long()
-        images, texts = self._images[view, chosen], self._texts[self._starts[chosen] + which]
-        if self.class_words and c.class_words:
-            moved, names = self.class_words.draw(self._images[0], c.class_words, generator)
-            images, texts = torch.cat([images, moved]), torch.cat([texts, names])
-        model = self.heads
-        mine = shares(len(images))
-        a, b = (runtime.gather(x) for x in (model.image(images[mine]), model.text(texts[mine])))
-        scale = model.log_scale.exp().clamp(max=100)
-        if c.loss == "sigmoid":
-            return {"loss": sigmoid_contrastive(a, b, scale, model.bias)}
-        return {"loss": softmax_contrastive(a, b, scale)}
+        images, texts = self._batch(index, generator)
+        rows = process_rows(len(images))
+        image_vectors = runtime.gather(self.heads.image(images[rows]))
+        text_vectors = runtime.gather(self.heads.text(texts[rows]))
+        loss = contrastive_loss(
+            self.config.loss, image_vectors, text_vectors, self.heads.log_scale, self.heads.bias
+        )
+        return {"loss": loss}
+
+    def _batch(self, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return image and text features of a step, (n, 1280) and (n, 384)."""
+        config = self.config
+        rows = batch_rows(len(self._num_texts), config.batch_size, index, config.seed)
+        if self._neighbors is not None:
+            rows = with_hard_negatives(rows, self._neighbors, generator)
+        views = torch.randint(len(self._images), (config.batch_size,), generator=generator)
+        fractions = torch.rand(config.batch_size, generator=generator)
+        text_numbers = (fractions * self._num_texts[rows]).long()
+        images = self._images[views, rows]
+        texts = self._texts[self._first_texts[rows] + text_numbers]
+        if self.class_words and config.class_words:
+            moved, names = self.class_words.sample(self._images[0], config.class_words, generator)
+            images = torch.cat([images, moved])
+            texts = torch.cat([texts, names])
+        return images, texts
+
+    def _mine(self, images: np.ndarray) -> Tensor:
+        vectors = images / np.linalg.norm(images, axis=1, keepdims=True)
+        return torch.from_numpy(mine_neighbors(vectors, self.config.hard_negatives))
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
+        """Return the recall on the held-out pairs."""
         if self.held_out is None:
             return {}
-        images = self.heads.image(torch.from_numpy(np.asarray(self.held_out.images[0]))).numpy()
-        texts = self.heads.text(torch.from_numpy(np.asarray(self.held_out.texts))).numpy()
-        recall = cross_modal_recall(images, texts, self.held_out.owner)
+        images = self.heads.image(torch.from_numpy(np.asarray(self.held_out.images[0])))
+        texts = self.heads.text(torch.from_numpy(np.asarray(self.held_out.texts)))
+        recall = cross_modal_recall(images.numpy(), texts.numpy(), self.held_out.owner)
         return recall_figures(recall)
 
 
+def contrastive_loss(
+    name: Literal["softmax", "sigmoid"],
+    image_vectors: Tensor,
+    text_vectors: Tensor,
+    log_scale: Tensor,
+    bias: Tensor,
+) -> Tensor:
+    """Return the loss of matching unit vectors (n, dim), with the scale limited to 100."""
+    scale = log_scale.exp().clamp(max=_MAX_SCALE)
+    if name == "sigmoid":
+        return sigmoid_contrastive(image_vectors, text_vectors, scale, bias)
+    return softmax_contrastive(image_vectors, text_vectors, scale)
+
+
 def recall_figures(recall: CrossModalRecall) -> dict[str, float]:
-    """Recall both ways, named for the log."""
-    return {f"t2i R@{k}": v for k, v in recall.text_to_image.items()} | {
-        f"i2t R@{k}": v for k, v in recall.image_to_text.items()
-    }
+    """Return the recall in both directions, named for the log."""
+    text_to_image = {f"t2i R@{k}": value for k, value in recall.text_to_image.items()}
+    image_to_text = {f"i2t R@{k}": value for k, value in recall.image_to_text.items()}
+    return text_to_image | image_to_text

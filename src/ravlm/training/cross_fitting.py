@@ -1,11 +1,11 @@
-"""Evidence for training that is found as it will be found for pictures nobody has seen:
-cross-fitting.
+"""Cross-fitting: retrieve evidence for training as for unseen images.
 
-An encoder that was trained on a picture and its captions finds far better captions for it, also
-among those of other pictures, than it finds for a new one; a generator trained on such evidence
-trusts it too much. So the pairs are cut into folds, heads are trained on all folds but one, and
-they find captions of those folds for the pictures of that one. (Cross-fitting: Chernozhukov et al.
-2018, arXiv:1608.00060.) Knows no generator."""
+An encoder that was trained on an image and its captions retrieves far better captions for it, even
+captions of other images, than for a new image; a generator trained on such evidence trusts it too
+much. Therefore the pairs are divided into folds, heads are trained on all folds but one, and they
+retrieve captions of those folds for the images of the remaining fold. (Cross-fitting: Chernozhukov
+et al. 2018, arXiv:1608.00060.)
+"""
 
 from __future__ import annotations
 
@@ -18,76 +18,106 @@ import torch
 
 from ravlm.errors import InvalidInput
 from ravlm.records import Pair
-from ravlm.training.caption_dataset import NEAR_DUPLICATE, EvidenceTexts, marks
-from ravlm.training.contrastive import ContrastiveConfig, ContrastiveStep
+from ravlm.retrieval.leakage import NEAR_DUPLICATE, leakage_keys
+from ravlm.training.contrastive import ContrastiveHeads, ContrastiveStep, EncoderTrainingConfig
+from ravlm.training.evidence import EvidenceTexts, no_evidence
 from ravlm.training.features import PairFeatures
-from ravlm.training.trainer import fit_once
+from ravlm.training.trainer import fit_once, silent
 
-HEADS = ContrastiveConfig(batch=1000, epochs=30, aligned_dim=256)
+FOLD_CONFIG = EncoderTrainingConfig(batch_size=1000, epochs=30, aligned_dim=256)
 """How the heads of a fold are trained, unless there are too few pairs."""
 
 
-def cross_fitted(
+def cross_fit_evidence(
     pairs: Sequence[Pair],
     features: PairFeatures,
     vectors: np.ndarray,
-    most: int,
+    num_candidates: int,
     folds: int,
     folder: Path,
-    config: ContrastiveConfig = HEADS,
-    report: Callable[[str], None] = lambda line: None,
+    config: EncoderTrainingConfig = FOLD_CONFIG,
+    report: Callable[[str], None] = silent,
 ) -> EvidenceTexts:
-    """For each pair the `most` captions of other pairs that heads which never saw its picture find
-    for it, one a pair, nearest first.
+    """Retrieve captions of other pairs for each pair, with heads that were not trained on its
+    image.
 
-    `features`: the pairs' pooled features, which the heads are trained on. `vectors` (pairs, dim):
-    unit vectors of the pictures, by which copies are told. `folder` keeps the heads. Raises
-    InvalidInput for fewer than two folds, or pairs that are too few for them."""
-    if not 2 <= folds <= len(pairs) // 2:
+    Returns at most one caption for each other pair, the nearest `num_candidates`. `features`:
+    pooled features of the pairs, for training the heads. `vectors` (num_pairs, dim): unit vectors
+    of the images, for detecting near-duplicates. The heads are cached in `folder`. Raises
+    InvalidInput if there are fewer than two folds, or too few pairs for them."""
+    max_folds = len(pairs) // 2
+    if not 2 <= folds <= max_folds:
         raise InvalidInput(
-            f"folds is {folds}; 2 to {len(pairs) // 2} are possible with {len(pairs)} pairs."
+            f"folds is {folds}; with {len(pairs)} pairs it must be between 2 and {max_folds}."
         )
     fold_of = np.random.default_rng(config.seed).permutation(len(pairs)) % folds
-    near, scores = (
-        np.full((len(pairs), most), -1, np.int64),
-        np.full((len(pairs), most), -np.inf, np.float32),
-    )
-    sharing: dict[object, list[int]] = {}
-    for number, pair in enumerate(pairs):
-        for mark in marks(pair):
-            sharing.setdefault(mark, []).append(number)
+    related = _related_pairs(pairs)
+    entries, scores = no_evidence(len(pairs), num_candidates)
     for fold in range(folds):
-        rest, own = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        seen, others = _some(features, rest), vectors[rest]
-        step = ContrastiveStep(seen, replace(config, batch=min(config.batch, len(rest))))
-        fit_once(step, step.config.loop(len(rest)), folder / f"fold-{fold}", report)
-        with torch.no_grad():
-            pictures = step.heads.image(
-                torch.from_numpy(np.asarray(features.images[0][own]))
-            ).numpy()
-            texts = step.heads.text(torch.from_numpy(seen.texts)).numpy()
-        for picture, row in enumerate(own):
-            cosines = texts @ pictures[picture]
-            best = np.maximum.reduceat(cosines, seen.offsets[:-1])
-            best[others @ vectors[row] >= NEAR_DUPLICATE] = -np.inf
-            best[
-                np.isin(rest, [other for mark in marks(pairs[int(row)]) for other in sharing[mark]])
-            ] = -np.inf
-            for column, place in enumerate(np.argsort(-best, kind="stable")[:most]):
-                if best[place] == -np.inf:
-                    break
-                first, last = seen.offsets[place], seen.offsets[place + 1]
-                text = int(cosines[first:last].argmax())
-                near[row, column] = features.offsets[rest[place]] + text
-                scores[row, column] = best[place]
-    texts_of = np.arange(features.offsets[-1] + 1)  # each text stands for itself
-    return EvidenceTexts(near, scores, texts_of, [text for pair in pairs for text in pair.texts])
+        train, rows = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        train_features = features.select(train)
+        heads = _train_heads(train_features, config, folder / f"fold-{fold}", report)
+        images, texts = _encode(heads, features.images[0][rows], train_features.texts)
+        for row, image in zip(rows, images, strict=True):
+            is_leak = vectors[train] @ vectors[row] >= NEAR_DUPLICATE
+            is_leak |= np.isin(train, related[row])
+            cosines = texts @ image
+            best = _best_texts(cosines, train_features.offsets, is_leak, num_candidates)
+            numbers = _original_numbers(best, train_features, train, features)
+            entries[row, : len(numbers)] = numbers
+            scores[row, : len(numbers)] = cosines[best]
+    texts_of_pairs = [text for pair in pairs for text in pair.texts]
+    text_offsets = np.arange(len(texts_of_pairs) + 1)  # each text is an entry of its own
+    return EvidenceTexts(entries, scores, text_offsets, texts_of_pairs)
 
 
-def _some(features: PairFeatures, rows: np.ndarray) -> PairFeatures:
-    """The features of some of the pairs."""
-    counts = np.diff(features.offsets)[rows]
-    texts = np.concatenate(
-        [np.arange(features.offsets[row], features.offsets[row + 1]) for row in rows]
-    )
-    return PairFeatures(features.images[:, rows], features.texts[texts], np.cumsum([0, *counts]))
+def _related_pairs(pairs: Sequence[Pair]) -> list[list[int]]:
+    """Return for each pair the numbers of the pairs with a common leakage key, itself included."""
+    numbers_of: dict[tuple[str, str], list[int]] = {}
+    for number, pair in enumerate(pairs):
+        for key in leakage_keys(pair):
+            numbers_of.setdefault(key, []).append(number)
+    return [[number for key in leakage_keys(pair) for number in numbers_of[key]] for pair in pairs]
+
+
+def _train_heads(
+    features: PairFeatures,
+    config: EncoderTrainingConfig,
+    folder: Path,
+    report: Callable[[str], None],
+) -> ContrastiveHeads:
+    num_pairs = len(features.offsets) - 1
+    config = replace(config, batch_size=min(config.batch_size, num_pairs))
+    step = ContrastiveStep(features, config)
+    fit_once(step, config.loop(num_pairs), folder, report)
+    return step.heads
+
+
+@torch.no_grad()
+def _encode(
+    heads: ContrastiveHeads, images: np.ndarray, texts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    image_vectors = heads.image(torch.from_numpy(np.asarray(images))).numpy()
+    text_vectors = heads.text(torch.from_numpy(texts)).numpy()
+    return image_vectors, text_vectors
+
+
+def _best_texts(
+    cosines: np.ndarray, offsets: np.ndarray, is_leak: np.ndarray, k: int
+) -> np.ndarray:
+    """Return the numbers of the best texts of the k nearest pairs that do not leak, nearest
+    first."""
+    best = np.maximum.reduceat(cosines, offsets[:-1])  # (num_pairs,)
+    best[is_leak] = -np.inf
+    order = np.argsort(-best, kind="stable")[:k]
+    order = order[best[order] > -np.inf]
+    texts = [offsets[i] + int(cosines[offsets[i] : offsets[i + 1]].argmax()) for i in order]
+    return np.array(texts, np.int64)
+
+
+def _original_numbers(
+    texts: np.ndarray, subset: PairFeatures, pair_numbers: np.ndarray, features: PairFeatures
+) -> np.ndarray:
+    """Convert text numbers within a subset of the pairs to text numbers within all pairs."""
+    pairs = subset.owner[texts]
+    return features.offsets[pair_numbers[pairs]] + texts - subset.offsets[pairs]

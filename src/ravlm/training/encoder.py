@@ -1,7 +1,4 @@
-"""`train_encoder`: contrastive training of an encoder on pairs, by whatever way suits it.
-
-Knows which encoders can be trained; how a step looks is `contrastive.py`'s business.
-"""
+"""`train_encoder`: contrastive training of an encoder on image-text pairs."""
 
 from __future__ import annotations
 
@@ -12,44 +9,49 @@ from dataclasses import replace
 from pathlib import Path
 
 from ravlm import runtime
-from ravlm.checkpoint import CONFIG, finish_checkpoint, move_into
-from ravlm.encoders.base import DualEncoder
+from ravlm.checkpoint import CONFIG, move_checkpoint_into, save_checkpoint_into
+from ravlm.encoders.auto import load_encoder
+from ravlm.encoders.base import Encoder
 from ravlm.encoders.starter.encoder import StarterEncoder
-from ravlm.encoders.torch_encoder import TowerEncoder
+from ravlm.encoders.torch_encoder import TorchEncoder
 from ravlm.errors import InvalidInput
 from ravlm.records import Pair
-from ravlm.training.contrastive import ContrastiveConfig, ContrastiveStep
+from ravlm.training.contrastive import ContrastiveStep, EncoderTrainingConfig
 from ravlm.training.features import pair_features
 from ravlm.training.torch_towers import TowerStep
-from ravlm.training.trainer import fit
+from ravlm.training.trainer import fit, silent
 
 
 def train_encoder(
-    encoder: DualEncoder,
+    encoder: Encoder,
     pairs: Iterable[Pair],
-    config: ContrastiveConfig = ContrastiveConfig(),  # noqa: B008 frozen
-    folder: str | Path = "runs/encoder",
-    report: Callable[[str], None] = lambda line: None,
-) -> DualEncoder:
-    """Train `encoder` on `pairs` and return the trained one; `encoder` itself is left as it is.
+    folder: str | Path,
+    config: EncoderTrainingConfig = EncoderTrainingConfig(),  # noqa: B008 frozen
+    report: Callable[[str], None] = silent,
+) -> Encoder:
+    """Train `encoder` on `pairs` and return the trained one; `encoder` itself is not changed.
 
-    `folder` becomes the trained encoder's checkpoint and keeps log.jsonl and cached features; a run
-    that was killed goes on there. `report` gets a line of figures now and then. Raises InvalidInput
-    for data that can't be trained on."""
+        encoder = ravlm.DualEncoder.load("starter")
+        ravlm.train_encoder(encoder, ravlm.read_pairs("captions.jsonl"), "runs/mine")
+
+    `folder` becomes the checkpoint of the trained encoder and keeps log.jsonl and cached features;
+    a run that was killed resumes there. `report` is called with each line of the log. Raises
+    InvalidInput for data that cannot be trained on, or if `folder` contains a trained encoder."""
     folder = Path(folder)
     if (folder / CONFIG).exists():
         raise InvalidInput(
-            f'"{folder}" is a trained encoder already; choose another folder, or remove it.'
+            f'"{folder}" already contains a trained encoder. Choose another folder, or delete it.'
         )
-    train, held_out = split(pairs, config.held_out)
+    train, held_out = split_pairs(pairs, config.held_out)
     if not train:
-        raise InvalidInput("There is no pair to train on: each needs a picture and a text.")
+        raise InvalidInput("There are no pairs to train on. Each needs an image and a text.")
     if isinstance(encoder, StarterEncoder):
-        return _train_heads(encoder, train, held_out, config, folder, report)
-    if isinstance(encoder, TowerEncoder):
-        return _train_towers(copy.deepcopy(encoder), train, held_out, config, folder, report)
+        return _train_heads(encoder, train, held_out, folder, config, report)
+    if isinstance(encoder, TorchEncoder):
+        return _train_towers(copy.deepcopy(encoder), train, held_out, folder, config, report)
     raise InvalidInput(
-        f'The encoder "{encoder.name}" can\'t be trained; begin from "starter" or from two backbones.'
+        f'The encoder "{encoder.name}" cannot be trained. Start from "starter", from a CLIP-like '
+        "model or from two backbones."
     )
 
 
@@ -57,50 +59,60 @@ def _train_heads(
     encoder: StarterEncoder,
     train: list[Pair],
     held_out: list[Pair],
-    config: ContrastiveConfig,
     folder: Path,
+    config: EncoderTrainingConfig,
     report: Callable[[str], None],
-) -> DualEncoder:
-    loop, size = config.loop(len(train)), encoder.image_size
-    with runtime.in_turn():
+) -> Encoder:
+    loop = config.loop(len(train))
+    size = encoder.image_size
+    held_out_features = None
+    with runtime.main_process_first():
         features = pair_features(train, size, config.views, folder / "features" / "train")
-        unseen = (
-            pair_features(held_out, size, 1, folder / "features" / "held-out") if held_out else None
-        )
-    step = ContrastiveStep(features, replace(config, class_words=0), held_out=unseen)
+        if held_out:
+            held_out_features = pair_features(held_out, size, 1, folder / "features" / "held-out")
+    config = replace(config, class_words=0)
+    step = ContrastiveStep(features, config, held_out=held_out_features)
     fit(step, loop, folder, report)
-    layout = replace(encoder.config, members=1, opened=False)
-    layout = replace(layout, aligned_dim=config.aligned_dim, hidden_dim=config.hidden_dim)
+
+    layout = replace(
+        encoder.config,
+        members=1,
+        has_trained_stages=False,
+        aligned_dim=config.aligned_dim,
+        hidden_dim=config.hidden_dim,
+    )
     heads = step.heads.image.arrays("image.0") | step.heads.text.arrays("text.0")
     trained = encoder.with_heads(layout, heads, str(folder.resolve()))
-    if runtime.rank()[0] == 0:
-        finish_checkpoint(folder, *trained.checkpoint())
+    if runtime.process_index() == 0:
+        save_checkpoint_into(folder, *trained.checkpoint())
     return trained
 
 
 def _train_towers(
-    encoder: TowerEncoder,
+    encoder: TorchEncoder,
     train: list[Pair],
     held_out: list[Pair],
-    config: ContrastiveConfig,
     folder: Path,
+    config: EncoderTrainingConfig,
     report: Callable[[str], None],
-) -> DualEncoder:
+) -> Encoder:
     loop = config.loop(len(train))
     fit(TowerStep(encoder, train, config, held_out), loop, folder, report)
-    if runtime.rank()[0] > 0:
+    if runtime.process_index() > 0:
         return encoder
-    encoder.save(folder / "whole")
-    move_into(folder / "whole", folder)
-    return DualEncoder.load(folder)
+    checkpoint = folder / "whole"
+    encoder.save(checkpoint)
+    move_checkpoint_into(checkpoint, folder)
+    return load_encoder(folder)
 
 
-def split(pairs: Iterable[Pair], share: float) -> tuple[list[Pair], list[Pair]]:
-    """Pairs to train on, and about `share` of them held out: which ones depends on each picture's
-    name alone."""
-    train: list[Pair] = []
-    held_out: list[Pair] = []
+def split_pairs(pairs: Iterable[Pair], held_out: float) -> tuple[list[Pair], list[Pair]]:
+    """Split off about the fraction `held_out` of the pairs. The split depends only on the id of a
+    pair, or else on its image."""
+    train_pairs: list[Pair] = []
+    held_out_pairs: list[Pair] = []
     for pair in pairs:
-        key = hashlib.sha256((pair.id or str(pair.image)).encode()).digest()
-        (held_out if int.from_bytes(key[:4]) < share * 2**32 else train).append(pair)
-    return train, held_out
+        digest = hashlib.sha256((pair.id or str(pair.image)).encode()).digest()
+        is_held_out = int.from_bytes(digest[:4]) < held_out * 2**32
+        (held_out_pairs if is_held_out else train_pairs).append(pair)
+    return train_pairs, held_out_pairs

@@ -1,9 +1,7 @@
-"""`train_generator`: a fused generator trained on pairs, with evidence retrieved from a knowledge
-base.
+"""`train_generator`: train a captioner on pairs, with evidence retrieved from a knowledge base.
 
-Two stages: next-token loss, then (if asked for) self-critical training with CIDEr. Knows how a
-generator is fed; how a step looks is `generator.py`'s business, and how evidence is found
-`generator_data.py`'s."""
+Two stages: next-token loss, then optionally self-critical training with CIDEr.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +10,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ravlm import runtime
-from ravlm.checkpoint import move_into
-from ravlm.data.text import words
-from ravlm.encoders.starter.encoder import StarterConfig
+from ravlm.checkpoint import move_checkpoint_into
+from ravlm.data.text import split_words
+from ravlm.encoders.starter.config import StarterConfig
 from ravlm.errors import InvalidInput
-from ravlm.generation.captioner.generator import SETTINGS, CaptionerGenerator
-from ravlm.generation.captioner.processing import ProcessorSources, StarterSources
+from ravlm.generation.captioner.generator import CaptionerGenerator
+from ravlm.generation.captioner.settings import SETTINGS_FILE
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.metrics.cider import cider_frequencies
 from ravlm.records import Pair
-from ravlm.training.caption_dataset import (
-    EvidenceTexts,
-    GeneratorData,
-    PictureData,
-    StarterData,
-    Texts,
-    find_evidence,
-    picture_vectors,
-    read_evidence,
-    states_of,
+from ravlm.training.caption_dataset import CaptionDataset, caption_dataset
+from ravlm.training.captioning_steps import (
+    CaptioningStep,
+    GeneratorTrainingConfig,
+    SelfCriticalStep,
 )
-from ravlm.training.captioning_steps import GeneratorConfig, GeneratorStep, SelfCriticalStep
-from ravlm.training.cross_fitting import HEADS, cross_fitted
-from ravlm.training.features import pair_features, trunk_features
-from ravlm.training.trainer import fit_once
+from ravlm.training.cross_fitting import FOLD_CONFIG, cross_fit_evidence
+from ravlm.training.evidence import EvidenceTexts, evidence_texts, find_evidence, image_vectors
+from ravlm.training.features import pair_features
+from ravlm.training.trainer import fit_once, silent
 
-FIRST, SECOND = "first", "critical"
+FIRST_STAGE = "first"
+SELF_CRITICAL_STAGE = "critical"
 """Folders of the two stages, each with its log."""
 
 
@@ -49,100 +41,112 @@ def train_generator(
     pairs: Sequence[Pair],
     kb: KnowledgeBase | None,
     folder: str | Path,
-    first: GeneratorConfig = GeneratorConfig(),  # noqa: B008 frozen
-    critical: GeneratorConfig | None = None,
+    config: GeneratorTrainingConfig = GeneratorTrainingConfig(),  # noqa: B008 frozen
+    self_critical: GeneratorTrainingConfig | None = None,
     held_out: Sequence[Pair] = (),
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = silent,
 ) -> CaptionerGenerator:
-    """Train `generator` in place on `pairs`, and write it to `folder`.
+    """Train `generator` in place on `pairs`, save it to `folder` and return it.
 
-    `kb`: where evidence comes from, never a pair's own entry; None trains without any. `critical`:
-    the second stage. `folder` keeps features and logs; a run that was killed goes on there. Raises
-    InvalidInput for data that can't be trained on, or a folder that is trained already."""
+        kb = ravlm.KnowledgeBase.open("kb/")
+        ravlm.train_generator(generator, pairs, kb, "runs/captioner")
+
+    Evidence comes from `kb`, never from a pair's own entry; with None there is no evidence.
+    `self_critical` configures the second stage. `folder` keeps features and logs; a run that was
+    killed resumes there. Raises InvalidInput for data that cannot be trained on, or if `folder`
+    contains a trained generator.
+    """
     folder = Path(folder)
-    if (folder / SETTINGS).exists():
-        raise InvalidInput(
-            f'"{folder}" is a trained generator already; choose another folder, or remove it.'
-        )
+    check_untrained(folder)
     pairs = [pair for pair in pairs if pair.texts]
     if not pairs:
-        raise InvalidInput("There is no pair to train on: each needs a picture and a text.")
-    first = replace(first, unknown_id=generator.tokenizer.unk_token_id)
-    loop = first.loop(len(pairs))
-    generator.settings = replace(generator.settings, reads=first.reads)
+        raise InvalidInput("There are no pairs to train on. Each needs an image and a text.")
+    config = replace(config, unk_token_id=generator.tokenizer.unk_token_id)
+    loop = config.loop(len(pairs))
+    modality = config.evidence_modality
+    generator.settings = replace(generator.settings, evidence_modality=modality)
     generator.model.to(runtime.device())
-    unseen = None
-    with runtime.in_turn():
-        found = _evidence(kb, pairs, first, folder, report)
-        data = caption_data(generator, pairs, found, folder / "train", first.views)
+
+    held_out_data = None
+    with runtime.main_process_first():
+        evidence = _retrieve(kb, pairs, config, folder, report)
+        data = caption_dataset(generator, pairs, evidence, folder / "train", config.views)
         if held_out:
-            found = _evidence(kb, held_out, replace(first, folds=0), folder, report)
-            unseen = caption_data(generator, held_out, found, folder / "held-out")
-    fit_once(GeneratorStep(generator.model, data, first, unseen), loop, folder / FIRST, report)
-    if critical is not None:
-        say = _speaker(generator.tokenizer)
-        spoken = [
-            [say(generator.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in p.texts]
-            for p in pairs
-        ]
-        frequencies = cider_frequencies(spoken, tokenize="none")
-        step = SelfCriticalStep(generator.model, data, critical, spoken, frequencies, say, unseen)
-        fit_once(step, critical.loop(len(pairs)), folder / SECOND, report)
+            evidence = _retrieve(kb, held_out, replace(config, folds=0), folder, report)
+            held_out_data = caption_dataset(generator, held_out, evidence, folder / "held-out")
+
+    step = CaptioningStep(generator.model, data, config, held_out_data)
+    fit_once(step, loop, folder / FIRST_STAGE, report)
+    if self_critical is not None:
+        step = _self_critical_step(generator, pairs, data, self_critical, held_out_data)
+        fit_once(step, self_critical.loop(len(pairs)), folder / SELF_CRITICAL_STAGE, report)
     generator.model.to("cpu").eval()
-    if runtime.rank()[0] == 0:
-        generator.save(folder / "whole")
-        move_into(folder / "whole", folder)
+    save_generator(generator, folder)
     return generator
 
 
-def _evidence(
+def check_untrained(folder: Path) -> None:
+    """Raise InvalidInput if the folder contains a trained generator."""
+    if (folder / SETTINGS_FILE).exists():
+        raise InvalidInput(
+            f'"{folder}" already contains a trained generator. Choose another folder, or delete it.'
+        )
+
+
+def save_generator(generator: CaptionerGenerator, folder: Path) -> None:
+    """Save the generator into a folder that holds logs and features (main process only)."""
+    if runtime.process_index() == 0:
+        checkpoint = folder / "whole"
+        generator.save(checkpoint)
+        move_checkpoint_into(checkpoint, folder)
+
+
+def _retrieve(
     kb: KnowledgeBase | None,
     pairs: Sequence[Pair],
-    config: GeneratorConfig,
+    config: GeneratorTrainingConfig,
     folder: Path,
     report: Callable[[str], None],
 ) -> EvidenceTexts | None:
-    if kb is None or config.dropped >= 1:
+    """Return the evidence for `pairs`; None for closed-book training."""
+    if kb is None or config.evidence_dropout >= 1:
         return None
-    if config.folds and config.reads != "text":
+    if config.folds and config.evidence_modality != "text":
         raise InvalidInput(
-            f'folds is {config.folds}, which is for evidence found by text; take reads="text", or folds=0.'
+            f"folds is {config.folds}, but cross-fitting needs evidence retrieved by text. Use "
+            'evidence_modality="text", or folds=0.'
         )
-    vectors = picture_vectors(kb, pairs)
-    if config.folds:
-        home = folder / "crossfit"
-        features = pair_features(pairs, StarterConfig().image_size, HEADS.views, home / "features")
-        return cross_fitted(
-            pairs, features, vectors, config.most, config.folds, home, HEADS, report
-        )
-    return read_evidence(find_evidence(kb, pairs, vectors, config.most, config.reads), config.most)
+    vectors = image_vectors(kb, pairs)
+    num_candidates = config.num_candidates
+    if not config.folds:
+        hits = find_evidence(kb, pairs, vectors, num_candidates, config.evidence_modality)
+        return evidence_texts(hits, num_candidates)
+    cache = folder / "crossfit"
+    size = StarterConfig().image_size
+    features = pair_features(pairs, size, FOLD_CONFIG.views, cache / "features")
+    return cross_fit_evidence(
+        pairs, features, vectors, num_candidates, config.folds, cache, FOLD_CONFIG, report
+    )
 
 
-def caption_data(
+def _self_critical_step(
     generator: CaptionerGenerator,
     pairs: Sequence[Pair],
-    found: EvidenceTexts | None,
-    folder: Path,
-    views: int = 1,
-) -> GeneratorData:
-    """Pictures, words and evidence of `pairs` as the generator reads them; features are kept in
-    `folder`."""
-    end = generator.model.generation_config.eos_token_id
-    texts = Texts.to_write(
-        [text for pair in pairs for text in pair.texts], generator.tokenizer, end
+    data: CaptionDataset,
+    config: GeneratorTrainingConfig,
+    held_out: CaptionDataset | None,
+) -> SelfCriticalStep:
+    tokenizer: Any = generator.tokenizer
+
+    def to_words(tokens: Sequence[int]) -> str:
+        """Decode to lower-case words with a space between them."""
+        return " ".join(split_words(tokenizer.decode(tokens, skip_special_tokens=True)))
+
+    references = [
+        [to_words(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in pair.texts]
+        for pair in pairs
+    ]
+    frequencies = cider_frequencies(references, tokenize="none")
+    return SelfCriticalStep(
+        generator.model, data, config, references, frequencies, to_words, held_out
     )
-    offsets = np.cumsum([0, *(len(pair.texts) for pair in pairs)])
-    sources = generator.sources
-    if isinstance(sources, StarterSources):
-        trunk = trunk_features(pairs, sources.size, views, folder)
-        return StarterData(
-            texts, offsets, states_of(found, sources) if found is not None else None, trunk.grids
-        )
-    assert isinstance(sources, ProcessorSources)
-    images = [pair.image for pair in pairs]
-    return PictureData(texts, offsets, found, images, sources, generator.settings.budget)
-
-
-def _speaker(tokenizer: Any) -> Callable[[Sequence[int]], str]:
-    """Tokens to their words in lower case, a space between them."""
-    return lambda ids: " ".join(words(tokenizer.decode(ids, skip_special_tokens=True)))

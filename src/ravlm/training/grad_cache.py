@@ -1,10 +1,10 @@
-"""Gradient caching: a contrastive loss over a batch that memory could not hold, with the gradient
-of the whole batch.
+"""Gradient caching: a contrastive loss over a batch that does not fit in memory, with its exact
+gradient.
 
 Gao et al. 2021 (arXiv:2101.06983). First every chunk is encoded without a graph; the loss over all
 vectors gives the gradient at each vector; then every chunk is encoded again with a graph, which
-takes that gradient to the weights. Memory grows with the chunk, not with the batch. Knows no
-encoder and no loss."""
+carries that gradient to the weights. Memory grows with the chunk size, not with the batch size.
+"""
 
 from __future__ import annotations
 
@@ -23,32 +23,34 @@ def cached_backward(
     towers: Sequence[tuple[Callable[[Chunk], Tensor], Sequence[Chunk]]],
     loss_of: Callable[..., Tensor],
 ) -> Tensor:
-    """Put the gradient of `loss_of(vectors of tower 1, vectors of tower 2, ...)` into the
-    parameters; the loss.
+    """Add the gradient of `loss_of(vectors of tower 1, vectors of tower 2, ...)` to the parameters
+    and return the loss.
 
     Each tower is a function from a chunk to its vectors (n, dim), and its chunks in order. Dropout
-    draws the same numbers both times. `loss_of` may have parameters of its own (a scale), which get
-    their gradient too."""
+    draws the same numbers both times. Parameters of `loss_of` itself (a scale) get their gradient
+    too.
+    """
     vectors: list[Tensor] = []
-    states: list[list[list[Tensor]]] = []
+    rng_states: list[list[list[Tensor]]] = []  # of each tower and chunk
     with torch.no_grad():
         for encode, chunks in towers:
-            states.append([])
-            encoded = []
+            rng_states.append([])
+            parts = []
             for chunk in chunks:
-                states[-1].append(runtime.random_state())
-                encoded.append(encode(chunk))
-            vectors.append(torch.cat(encoded).requires_grad_())
+                rng_states[-1].append(runtime.rng_state())
+                parts.append(encode(chunk))
+            vectors.append(torch.cat(parts).requires_grad_())
     loss = loss_of(*vectors)
     loss.backward()
-    after = runtime.random_state()
-    for (encode, chunks), whole, state in zip(towers, vectors, states, strict=True):
-        assert whole.grad is not None
+
+    final_rng_state = runtime.rng_state()
+    for (encode, chunks), tower_vectors, states in zip(towers, vectors, rng_states, strict=True):
+        assert tower_vectors.grad is not None
         start = 0
-        for chunk, at in zip(chunks, state, strict=True):
-            runtime.set_random_state(at)
-            again = encode(chunk)
-            again.backward(whole.grad[start : start + len(again)])
-            start += len(again)
-    runtime.set_random_state(after)
+        for chunk, state in zip(chunks, states, strict=True):
+            runtime.set_rng_state(state)
+            encoded = encode(chunk)
+            encoded.backward(tower_vectors.grad[start : start + len(encoded)])
+            start += len(encoded)
+    runtime.set_rng_state(final_rng_state)
     return loss.detach()

@@ -1,5 +1,4 @@
-"""Hard negatives: which pictures are so alike that only their own words tell them apart. Knows
-vectors only."""
+"""Hard negatives: images so similar that only their own texts tell them apart."""
 
 from __future__ import annotations
 
@@ -8,37 +7,37 @@ import torch
 from torch import Tensor
 
 
-def mine(vectors: np.ndarray, count: int) -> np.ndarray:
-    """For each row of unit `vectors` (n, dim) the `count` nearest others, (n, count) int64, by an
+def mine_neighbors(vectors: np.ndarray, k: int) -> np.ndarray:
+    """Return for each row of unit `vectors` (n, dim) its k nearest other rows, (n, k) int64, by an
     exact Faiss index.
 
-    Mined once, from the encoder that training begins with, so that a resumed run sees the same
-    neighbours."""
+    Mine once, with the encoder that training starts from, so that a resumed run gets the same
+    neighbors.
+    """
     import faiss
 
-    count = min(count, len(vectors) - 1)
-    index = faiss.IndexFlatIP(vectors.shape[1])
+    k = min(k, len(vectors) - 1)
     rows = np.ascontiguousarray(vectors, np.float32)
+    index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(rows)
-    found = index.search(rows, count + 1)[1]
-    own = found == np.arange(len(rows))[:, None]
-    own[~own.any(axis=1), -1] = (
-        True  # a twin pushed the row itself off the list: drop the last instead
-    )
-    return found[~own].reshape(len(rows), count)
+    _, neighbors = index.search(rows, k + 1)
+    is_self = neighbors == np.arange(len(rows))[:, None]
+    # a duplicate can push the row itself off the list: drop the last neighbor instead
+    is_self[~is_self.any(axis=1), -1] = True
+    return neighbors[~is_self].reshape(len(rows), k)
 
 
-def with_neighbours(chosen: Tensor, neighbours: Tensor, generator: torch.Generator) -> Tensor:
-    """`chosen` (n,), every second row of which gave way to a neighbour of the row before it; no row
-    comes twice."""
-    batch = chosen.clone()
-    taken = set(chosen.tolist())
-    for place in range(1, len(chosen), 2):
-        order = torch.randperm(neighbours.shape[1], generator=generator)
-        for candidate in neighbours[chosen[place - 1]][order].tolist():
-            if candidate not in taken:
-                taken.discard(int(chosen[place]))
-                taken.add(candidate)
-                batch[place] = candidate
+def with_hard_negatives(rows: Tensor, neighbors: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace every second of the `rows` (n,) with a neighbor of the row before it. No row occurs
+    twice."""
+    batch = rows.clone()
+    members = set(rows.tolist())
+    for i in range(1, len(rows), 2):
+        order = torch.randperm(neighbors.shape[1], generator=generator)
+        for candidate in neighbors[rows[i - 1]][order].tolist():
+            if candidate not in members:
+                members.discard(int(rows[i]))
+                members.add(candidate)
+                batch[i] = candidate
                 break
     return batch

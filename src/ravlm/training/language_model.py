@@ -1,8 +1,8 @@
-"""`train_language`: next-token pre-training of our decoder, or of any causal language model of
-Transformers, on texts.
+"""`train_language_model`: next-token pre-training of our decoder, or of any causal language model
+of Transformers, on texts.
 
-The folder that comes out holds the model and its tokenizer as Transformers saves them; a generator
-can begin from it. Knows no picture and no evidence."""
+The resulting folder contains the model and its tokenizer as Transformers saves them; a generator
+can start from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,90 +21,88 @@ from ravlm.data.readers import read_entries
 from ravlm.encoders.hub_files import quiet
 from ravlm.errors import InvalidInput, NotFound
 from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
-from ravlm.generation.captioner.generator import load_model
-from ravlm.generation.captioner.tokenizer import train_words
-from ravlm.training.caption_dataset import Texts
-from ravlm.training.trainer import LoopConfig, PartedStep, batch_rows, fit, parts
+from ravlm.generation.captioner.modeling import load_model
+from ravlm.generation.captioner.tokenizer import train_tokenizer
+from ravlm.training.batches import batch_rows
+from ravlm.training.caption_dataset import TokenSequences
+from ravlm.training.config import TrainingConfig
+from ravlm.training.trainer import AccumulatingStep, fit, silent
 
-DONE = "model.safetensors"
+MODEL_FILE = "model.safetensors"
+_IGNORED = -100
+"""Label of positions without a loss."""
 
 
 @dataclass(frozen=True)
-class LanguageConfig:
-    """How a language model is trained, and the shape of a new one."""
+class LanguageModelTrainingConfig(TrainingConfig):
+    """How a language model is trained, and the size of a new one."""
 
     epochs: int = 5
-    batch: int = 256
-    accumulate: int = 1
-    """Parts that a batch is taken in, one after another: memory falls, the gradient stays."""
-    rate: float = 1e-3
-    weight_decay: float = 0.01
-    least: int = 4
-    """How often a word must occur to be in a new tokenizer's vocabulary."""
+    batch_size: int = 256
+    min_frequency: int = 4
+    """How often a word must occur to be in the vocabulary of a new tokenizer."""
     width: int = 256
+    """Hidden size."""
     layers: int = 3
     heads: int = 4
-    longest: int = 128
-    """Tokens of a text that are read; the rest of a longer one is a text of its own."""
+    max_length: int = 128
+    """Tokens of a text that are read; longer texts are truncated."""
     held_out: float = 0.05
-    seed: int = 0
+    """Fraction of the texts that is not trained on and measures the perplexity in the log."""
 
-    def loop(self, texts: int) -> LoopConfig:
-        """The loop's configuration for so many texts. Raises InvalidInput when they do not fill a
-        batch."""
-        if texts < self.batch:
-            raise InvalidInput(
-                f"A batch of {self.batch} is larger than the data ({texts} texts); make it smaller."
-            )
-        parts(self.batch, self.accumulate)
-        steps = self.epochs * (texts // self.batch)
-        return LoopConfig(
-            steps=steps, rate=self.rate, warmup=min(200, steps // 5 + 1), weight_decay=self.weight_decay,
-            seed=self.seed, save_every=max(20, steps // 5), log_every=max(1, steps // 40),
-        )  # fmt: skip
+    example_name: ClassVar[str] = "texts"
 
 
-class LanguageStep(PartedStep):
+class LanguageModelStep(AccumulatingStep):
     """Next-token loss of a batch of texts."""
 
     def __init__(
-        self, model: Any, texts: Texts, config: LanguageConfig, held_out: Texts | None = None
+        self,
+        model: Any,
+        texts: TokenSequences,
+        config: LanguageModelTrainingConfig,
+        held_out: TokenSequences | None = None,
     ) -> None:
         self.model = model
-        self._language: Any = model
-        self.texts, self.config, self.held_out = texts, config, held_out
-        self.batch, self.accumulate = config.batch, config.accumulate
+        self._language_model: Any = model
+        self.texts = texts
+        self.config = config
+        self.held_out = held_out
+        self.batch_size = config.batch_size
+        self.accumulate = config.accumulate
 
     def part(
         self, index: int, generator: torch.Generator, rows: slice
     ) -> tuple[dict[str, Tensor], float]:
-        chosen = batch_rows(len(self.texts.spans) - 1, self.batch, index, self.config.seed).numpy()
-        told = np.diff(self.texts.spans)[chosen] - 1  # of the first word nothing is told
-        return {"loss": self._loss(self.texts, chosen[rows])}, told[rows].sum() / told.sum()
+        batch = batch_rows(len(self.texts), self.batch_size, index, self.config.seed).numpy()
+        num_targets = self.texts.lengths[batch] - 1  # the first token is not predicted
+        weight = num_targets[rows].sum() / num_targets.sum()
+        return {"loss": self._loss(self.texts, batch[rows])}, weight
 
-    def _loss(self, texts: Texts, rows: np.ndarray) -> Tensor:
-        labels = torch.from_numpy(texts.padded(rows, -100)).to(self._language.device)
-        ids = labels.masked_fill(labels == -100, 0)
+    def _loss(self, texts: TokenSequences, rows: np.ndarray) -> Tensor:
+        labels = torch.from_numpy(texts.pad(rows, _IGNORED)).to(self._language_model.device)
+        mask = labels != _IGNORED
         with runtime.autocast(labels.device):
-            return self._language(
-                input_ids=ids, attention_mask=(labels != -100).long(), labels=labels
+            return self._language_model(
+                input_ids=labels.masked_fill(~mask, 0), attention_mask=mask.long(), labels=labels
             ).loss
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Perplexity a token of the held-out texts."""
-        if self.held_out is None or len(self.held_out.spans) < 2:
+        """Return the perplexity per token of the held-out texts."""
+        if self.held_out is None or not len(self.held_out):
             return {}
-        losses, counts = [], []
-        for start in range(0, len(self.held_out.spans) - 1, self.config.batch):
-            rows = np.arange(start, min(start + self.config.batch, len(self.held_out.spans) - 1))
+        losses: list[float] = []
+        counts: list[int] = []
+        for start in range(0, len(self.held_out), self.batch_size):
+            rows = np.arange(start, min(start + self.batch_size, len(self.held_out)))
             losses.append(float(self._loss(self.held_out, rows)))
-            counts.append(int((np.diff(self.held_out.spans)[rows] - 1).sum()))
+            counts.append(int((self.held_out.lengths[rows] - 1).sum()))
         return {"held-out perplexity": float(np.exp(np.average(losses, weights=counts)))}
 
 
 def read_texts(source: str | Path) -> Iterator[str]:
-    """The texts of a source: a .txt file gives a text a line, all else is read as entries are."""
+    """Stream the texts of a source: lines of a .txt file, or the texts of entries."""
     if str(source).lower().endswith(".txt"):
         with open(source, encoding="utf-8") as file:
             yield from (line.strip() for line in file if line.strip())
@@ -113,76 +111,95 @@ def read_texts(source: str | Path) -> Iterator[str]:
         yield from entry.texts
 
 
-def train_language(
+def train_language_model(
     texts: Iterable[str],
     folder: str | Path,
-    config: LanguageConfig = LanguageConfig(),
+    config: LanguageModelTrainingConfig = LanguageModelTrainingConfig(),
     model: Any = None,
     tokenizer: Any = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = silent,
 ) -> Any:
-    """Train `model` (a new decoder of ours where none is given) on `texts`; returns it.
+    """Train `model` (by default a new decoder of ours) on `texts` and return it.
 
-    `folder` becomes its checkpoint and keeps log.jsonl; a run that was killed goes on there. Raises
-    InvalidInput for texts that are too few, a folder that is trained already, or a model without
-    its tokenizer."""
+        ravlm.train_language_model(["a dog runs", ...], "runs/language")
+
+    `folder` becomes its checkpoint and keeps log.jsonl; a run that was killed resumes there. Raises
+    InvalidInput if there are too few texts, if `folder` contains a trained model, or for a model
+    without its tokenizer.
+    """
     folder = Path(folder)
-    if (folder / DONE).exists():
+    if (folder / MODEL_FILE).exists():
         raise InvalidInput(
-            f'"{folder}" is a trained language model already; choose another folder, or remove it.'
+            f'"{folder}" already contains a trained language model. Choose another folder, or '
+            "delete it."
         )
     if model is not None and tokenizer is None:
-        raise InvalidInput("A model needs its own tokenizer; give tokenizer=.")
-    every = [text for text in texts if text.strip()]
-    unseen = int(config.held_out * len(every))
-    order = np.random.default_rng(config.seed).permutation(len(every))
-    held_out, train = [every[i] for i in order[:unseen]], [every[i] for i in order[unseen:]]
+        raise InvalidInput("A model needs its own tokenizer. Pass tokenizer=.")
+    train, held_out = _split_texts(texts, config)
     if tokenizer is None:
-        tokenizer = train_words(train, config.least)
-        tokenizer.model_max_length = config.longest
+        tokenizer = train_tokenizer(train, config.min_frequency)
+        tokenizer.model_max_length = config.max_length
     loop = config.loop(len(train))
     if model is None:
         model = new_decoder(config, len(tokenizer))
     model.to(runtime.device())
-    step = LanguageStep(model, Texts.of(train, tokenizer), config, Texts.of(held_out, tokenizer))
-    fit(step, loop, folder, report)
-    if runtime.rank()[0] == 0:
+    train_tokens = TokenSequences.tokenize(train, tokenizer)
+    held_out_tokens = TokenSequences.tokenize(held_out, tokenizer)
+    fit(LanguageModelStep(model, train_tokens, config, held_out_tokens), loop, folder, report)
+    if runtime.process_index() == 0:
         with quiet():
             tokenizer.save_pretrained(folder)
             model.to("cpu").save_pretrained(folder)
     return model
 
 
-def new_decoder(config: LanguageConfig, words: int) -> EvidenceDecoder:
-    """Our decoder with random weights."""
+def _split_texts(
+    texts: Iterable[str], config: LanguageModelTrainingConfig
+) -> tuple[list[str], list[str]]:
+    """Return training texts and held-out texts, both in random order."""
+    nonempty = [text for text in texts if text.strip()]
+    num_held_out = int(config.held_out * len(nonempty))
+    order = np.random.default_rng(config.seed).permutation(len(nonempty))
+    shuffled = [nonempty[i] for i in order]
+    return shuffled[num_held_out:], shuffled[:num_held_out]
+
+
+def new_decoder(config: LanguageModelTrainingConfig, vocab_size: int) -> EvidenceDecoder:
+    """Return our decoder with random weights."""
     torch.manual_seed(config.seed)
-    return EvidenceDecoder(shape(config, words))
+    return EvidenceDecoder(new_decoder_config(config, vocab_size))
 
 
-def shape(config: LanguageConfig, words: int) -> DecoderConfig:
-    """The shape of a new decoder of so many words."""
+def new_decoder_config(config: LanguageModelTrainingConfig, vocab_size: int) -> DecoderConfig:
+    """Return the configuration of a new decoder."""
     return DecoderConfig(
-        vocab_size=words, hidden_size=config.width, num_hidden_layers=config.layers,
-        num_attention_heads=config.heads, max_position_embeddings=config.longest,
-    )  # fmt: skip
+        vocab_size=vocab_size,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        max_position_embeddings=config.max_length,
+    )
 
 
-def read_language(folder: str | Path) -> tuple[Any, EvidenceDecoder]:
-    """Tokenizer and decoder of a folder that `train_language` made.
+def read_language_model(folder: str | Path) -> tuple[Any, EvidenceDecoder]:
+    """Load the tokenizer and the decoder from a folder of `train_language_model`.
 
-    Raises NotFound where there is none, InvalidInput where it is no decoder of ours, BrokenData
-    where it lacks weights."""
+    Raises NotFound if there is none, InvalidInput for another kind of model, BrokenData if weights
+    are missing.
+    """
     from transformers import AutoTokenizer
 
     folder = Path(folder)
-    if not (folder / DONE).is_file():
+    if not (folder / MODEL_FILE).is_file():
         raise NotFound(
-            f'There is no language model in "{folder}"; make one: ravlm train language --out {folder}'
+            f'There is no language model in "{folder}". Train one: '
+            f"ravlm train language --out {folder}"
         )
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if kind != DecoderConfig.model_type:
+    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if model_type != DecoderConfig.model_type:
         raise InvalidInput(
-            f'"{folder}" holds a model of type "{kind}", which can\'t see by itself; name an image model too: --vision.'
+            f'"{folder}" contains a "{model_type}" model, which cannot encode images. Add an image '
+            "model: --vision."
         )
     model = load_model(folder, EvidenceDecoder)
     with quiet():

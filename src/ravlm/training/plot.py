@@ -1,4 +1,4 @@
-"""The learning curve of a run as a picture, drawn from its log.jsonl. Knows no model."""
+"""Plot the learning curve of a run from its log.jsonl."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 from ravlm.errors import MissingExtra
 
 
-def draw_curve(log: str | Path, picture: str | Path) -> None:
-    """Every figure of the log over the steps, one panel for the losses and one for each of the
-    others, as a PNG.
+def plot_curve(log: str | Path, image: str | Path) -> None:
+    """Plot each figure of the log over the steps, one panel per figure, and save a PNG.
 
     Raises MissingExtra without matplotlib.
     """
@@ -18,17 +17,16 @@ def draw_curve(log: str | Path, picture: str | Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtra("matplotlib", "train", "The learning curve") from None
-    rows = [json.loads(line) for line in Path(log).read_text(encoding="utf-8").splitlines()]
     series: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
+    for line in Path(log).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
         for name, value in row.items():
             if name != "step":
                 series.setdefault(name, []).append((row["step"], value))
     figure = Figure(figsize=(7, 2.2 * len(series)), layout="constrained")
-    for axes, (name, points) in zip(
-        figure.subplots(len(series), 1, squeeze=False)[:, 0], series.items(), strict=True
-    ):
+    panels = figure.subplots(len(series), 1, squeeze=False)[:, 0]
+    for axes, (name, points) in zip(panels, series.items(), strict=True):
         axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 3 else None)
         axes.set(ylabel=name, xlabel="step")
         axes.grid(alpha=0.3)
-    figure.savefig(picture, dpi=120)
+    figure.savefig(image, dpi=120)

@@ -1,17 +1,18 @@
-"""`train_retriever`: the query of a generator, taught by what the generator writes best from.
+"""`train_retriever`: train the query of a generator on the generator's own likelihoods.
 
-The generator stays as it is. How likely it finds each text of a picture with each near entry alone,
-p(y|x,z), is computed once; then the matrix by which the picture's vector is moved is trained on the
-marginal likelihood p(y|x) = sum over z of p(z|x) p(y|x,z), p(z|x) being the softmax of the moved
-query's cosines. Its gradient draws the prior to the posterior p(z|x,y): the entries that explained
-the text ("Retrieval-Augmented Generation", Lewis et al., 2020; with the generator frozen as in
-"REPLUG", Shi et al., 2023). Knows how a generator is fed, not what it is."""
+The generator is frozen. The likelihood of each caption of an image given each near entry alone,
+p(y|x,z), is computed once. Then the matrix that transforms the image's vector is trained on the
+marginal likelihood p(y|x) = sum over z of p(z|x) p(y|x,z), where p(z|x) is the softmax of the
+transformed query's cosines. Its gradient draws the prior to the posterior p(z|x,y): the entries
+that explain the text ("Retrieval-Augmented Generation", Lewis et al. 2020; with a frozen generator
+as in "REPLUG", Shi et al. 2023)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,128 +20,128 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ravlm import runtime
-from ravlm.checkpoint import move_into
-from ravlm.errors import InvalidInput
-from ravlm.fusion.marginal import sequence_likelihood
-from ravlm.generation.captioner.generator import SETTINGS, CaptionerGenerator
+from ravlm.fusion.marginal import sequence_log_likelihood
+from ravlm.generation.captioner.generator import CaptionerGenerator
 from ravlm.generation.captioner.modeling import CaptionerModel
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Pair
+from ravlm.records import Hit, Pair
 from ravlm.retrieval.query_adapter import QueryAdapter
-from ravlm.training.caption_dataset import (
-    GeneratorData,
-    find_evidence,
-    first_texts,
-    picture_vectors,
-    read_evidence,
-)
-from ravlm.training.generator import caption_data
-from ravlm.training.trainer import LoopConfig, PartedStep, batch_rows, fit, shares
+from ravlm.training.batches import batch_rows
+from ravlm.training.caption_dataset import CaptionDataset, caption_dataset
+from ravlm.training.config import TrainingConfig
+from ravlm.training.evidence import evidence_texts, find_evidence, image_vectors, top_evidence
+from ravlm.training.generator import check_untrained, save_generator
+from ravlm.training.trainer import AccumulatingStep, fit, silent
+
+QUERY_STAGE = "query"
+"""Folder of the log."""
+_IGNORED = -100
+"""Label of positions without a loss."""
 
 
 @dataclass(frozen=True)
-class RetrieverConfig:
+class RetrieverTrainingConfig(TrainingConfig):
     """How a query is trained."""
 
     epochs: int = 40
-    batch: int = 256
-    rate: float = 1e-3
+    batch_size: int = 256
     weight_decay: float = 0.05
-    most: int = 12
-    """Entries a picture that the generator is asked about."""
+    num_candidates: int = 12
+    """Entries per image for which the generator computes likelihoods."""
     captions: int = 2
-    """Texts of a picture that count."""
+    """Captions of an image that are used."""
     rank: int = 64
-    """Of the matrix that is added to the identity."""
+    """Rank of the matrix that is added to the identity."""
     sharpness: float = 15.0
-    """What cosines are multiplied by in p(z|x)."""
+    """Factor of the cosines in p(z|x)."""
     held_out: float = 0.1
-    seed: int = 0
+    """Fraction of the pairs that is not trained on and measures the loss in the log."""
 
-    def loop(self, pictures: int) -> LoopConfig:
-        """The loop's configuration for so many pictures. Raises InvalidInput when they do not fill
-        a batch, or the processes can't share one."""
-        if pictures < self.batch:
-            raise InvalidInput(
-                f"A batch of {self.batch} is larger than the data ({pictures} pictures); take fewer."
-            )
-        shares(self.batch)
-        steps = self.epochs * (pictures // self.batch)
-        return LoopConfig(
-            steps=steps, rate=self.rate, warmup=min(50, steps // 5 + 1), weight_decay=self.weight_decay,
-            seed=self.seed, save_every=max(20, steps // 5), log_every=max(1, steps // 20),
-        )  # fmt: skip
+    example_name: ClassVar[str] = "images"
+    max_warmup_steps: ClassVar[int] = 50
+    logs_per_run: ClassVar[int] = 20
 
 
 @dataclass(frozen=True)
-class Explained:
-    """Pictures, the entries near them, and how well each entry explains their texts."""
+class RetrieverData:
+    """Images, the entries near them, and how well each entry explains their captions."""
 
     queries: Tensor
     """(n, dim)"""
     entries: Tensor
-    """(n, most, dim); zeros where there are fewer"""
+    """(n, num_candidates, dim); zeros where there are fewer."""
     likelihood: Tensor
-    """(n, captions, most): log p(y|x,z); -inf where there is no entry"""
+    """log p(y|x,z), (n, captions, num_candidates); -inf where there is no entry."""
 
-    def rows(self, rows: Tensor | slice) -> Explained:
-        return Explained(self.queries[rows], self.entries[rows], self.likelihood[rows])
+    def select(self, rows: Tensor | slice) -> RetrieverData:
+        """Return the data of some of the images."""
+        return RetrieverData(self.queries[rows], self.entries[rows], self.likelihood[rows])
 
 
-class Query(nn.Module):
-    """The identity and a matrix of low rank."""
+class LowRankQuery(nn.Module):
+    """The identity plus a matrix of low rank."""
 
-    def __init__(self, dim: int, config: RetrieverConfig) -> None:
+    def __init__(self, dim: int, config: RetrieverTrainingConfig) -> None:
         super().__init__()
         self.down = nn.Parameter(torch.randn(dim, config.rank) * dim**-0.5)
         self.up = nn.Parameter(torch.zeros(config.rank, dim))
         self.sharpness = config.sharpness
 
     def matrix(self) -> Tensor:
+        """Return the matrix (dim, dim) that transforms queries."""
         return torch.eye(len(self.down)) + self.down @ self.up
 
-    def forward(self, seen: Explained) -> Tensor:
-        """log p(z|x) (n, most)."""
-        moved = F.normalize(seen.queries @ self.matrix(), dim=-1)
-        cosines = torch.einsum("nd,nmd->nm", moved, seen.entries)
-        there = seen.likelihood[:, 0] > -torch.inf
-        return (self.sharpness * cosines).masked_fill(~there, -torch.inf).log_softmax(-1)
+    def forward(self, data: RetrieverData) -> Tensor:
+        """Return log p(z|x), (n, num_candidates)."""
+        queries = F.normalize(data.queries @ self.matrix(), dim=-1)
+        cosines = torch.einsum("nd,nmd->nm", queries, data.entries)
+        mask = data.likelihood[:, 0] > -torch.inf
+        return (self.sharpness * cosines).masked_fill(~mask, -torch.inf).log_softmax(-1)
 
 
 def marginal_loss(prior: Tensor, likelihood: Tensor) -> Tensor:
-    """The mean of -log p(y|x) over texts, from log p(z|x) (n, most) and log p(y|x,z) (n, captions,
-    most)."""
+    """Return the mean of -log p(y|x) over captions, from log p(z|x) (n, num_candidates) and
+    log p(y|x,z) (n, captions, num_candidates)."""
     return -torch.logsumexp(prior[:, None] + likelihood, dim=-1).mean()
 
 
-class RetrieverStep(PartedStep):
-    """The marginal likelihood of texts, the generator's part being given."""
+class RetrieverStep(AccumulatingStep):
+    """Marginal likelihood of captions, with given likelihoods of the generator."""
 
     def __init__(
-        self, seen: Explained, config: RetrieverConfig, held_out: Explained | None = None
+        self,
+        data: RetrieverData,
+        config: RetrieverTrainingConfig,
+        held_out: RetrieverData | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.model = self.query = Query(seen.queries.shape[1], config)
-        self.seen, self.config, self.held_out = seen, config, held_out
-        self.batch = config.batch
+        self.model = self.query = LowRankQuery(data.queries.shape[1], config)
+        self.data = data
+        self.config = config
+        self.held_out = held_out
+        self.batch_size = config.batch_size
+        self.accumulate = config.accumulate
 
     def part(
         self, index: int, generator: torch.Generator, rows: slice
     ) -> tuple[dict[str, Tensor], float]:
-        chosen = batch_rows(len(self.seen.queries), self.batch, index, self.config.seed)[rows]
-        some = self.seen.rows(chosen)
-        return {"loss": marginal_loss(self.query(some), some.likelihood)}, len(chosen) / self.batch
+        num_images = len(self.data.queries)
+        images = batch_rows(num_images, self.batch_size, index, self.config.seed)[rows]
+        batch = self.data.select(images)
+        loss = marginal_loss(self.query(batch), batch.likelihood)
+        return {"loss": loss}, len(images) / self.batch_size
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """-log p(y|x) of held-out texts, with the query as it is and as it was before."""
-        unseen = self.held_out
-        if unseen is None:
+        """Return -log p(y|x) of held-out captions, with the trained and with the untrained
+        query."""
+        data = self.held_out
+        if data is None:
             return {}
-        before = Query(unseen.queries.shape[1], self.config)
+        untrained = LowRankQuery(data.queries.shape[1], self.config)
         return {
-            name: float(marginal_loss(query(unseen), unseen.likelihood))
-            for name, query in (("held-out loss", self.query), ("held-out loss, untrained", before))
+            "held-out loss": float(marginal_loss(self.query(data), data.likelihood)),
+            "held-out loss, untrained": float(marginal_loss(untrained(data), data.likelihood)),
         }
 
 
@@ -149,76 +150,99 @@ def train_retriever(
     pairs: Sequence[Pair],
     kb: KnowledgeBase,
     folder: str | Path,
-    config: RetrieverConfig = RetrieverConfig(),
-    report: Callable[[str], None] = lambda line: None,
+    config: RetrieverTrainingConfig = RetrieverTrainingConfig(),
+    report: Callable[[str], None] = silent,
 ) -> CaptionerGenerator:
-    """Give `generator` a query of its own for the base's encoder, learnt on `pairs`, and write it
-    all to `folder`.
+    """Train a query adapter for `generator` and the base's encoder on `pairs`; save both to
+    `folder`.
 
-    A pair's own entry is never among those it learns from. `folder` keeps features and the log; a
-    run that was killed goes on there. Raises InvalidInput for data that can't be trained on, or a
-    folder that is trained already."""
+        ravlm.train_retriever(generator, pairs, ravlm.KnowledgeBase.open("kb/"), "runs/adapted")
+
+    A pair's own entry is never used. `folder` keeps features and the log; a run that was killed
+    resumes there. Raises InvalidInput for data that cannot be trained on, or if `folder` contains a
+    trained generator.
+    """
     folder = Path(folder)
-    if (folder / SETTINGS).exists():
-        raise InvalidInput(
-            f'"{folder}" is a trained generator already; choose another folder, or remove it.'
-        )
+    check_untrained(folder)
     pairs = [pair for pair in pairs if pair.texts]
-    held_out = int(config.held_out * len(pairs))
-    loop = config.loop(len(pairs) - held_out)
-    vectors = picture_vectors(kb, pairs)
-    hits = find_evidence(kb, pairs, vectors, config.most)
-    with runtime.in_turn():
-        data = caption_data(generator, pairs, read_evidence(hits, config.most), folder / "seen")
-    stored = kb.image_vectors(list({hit.entry.id for some in hits for hit in some}))
-    entries = np.zeros((len(pairs), config.most, vectors.shape[1]), np.float32)
-    for row, some in enumerate(hits):
-        entries[row, : len(some)] = [stored[hit.entry.id] for hit in some]
-    explained = Explained(
-        torch.from_numpy(vectors),
-        torch.from_numpy(entries),
-        likelihoods(generator.model, data, config),
-    )
+    num_held_out = int(config.held_out * len(pairs))
+    loop = config.loop(len(pairs) - num_held_out)
+    data = _retriever_data(generator, pairs, kb, folder, config)
+
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(config.seed))
-    unseen = explained.rows(order[:held_out]) if held_out else None
-    step = RetrieverStep(explained.rows(order[held_out:]), config, unseen)
-    fit(step, loop, folder / "query", report)
+    held_out = data.select(order[:num_held_out]) if num_held_out else None
+    step = RetrieverStep(data.select(order[num_held_out:]), config, held_out)
+    fit(step, loop, folder / QUERY_STAGE, report)
     generator.adapter = QueryAdapter(step.query.matrix().detach().numpy(), kb.encoder.fingerprint)
-    if runtime.rank()[0] == 0:
-        generator.save(folder / "whole")
-        move_into(folder / "whole", folder)
+    save_generator(generator, folder)
     return generator
 
 
+def _retriever_data(
+    generator: CaptionerGenerator,
+    pairs: Sequence[Pair],
+    kb: KnowledgeBase,
+    folder: Path,
+    config: RetrieverTrainingConfig,
+) -> RetrieverData:
+    vectors = image_vectors(kb, pairs)
+    hits = find_evidence(kb, pairs, vectors, config.num_candidates)
+    evidence = evidence_texts(hits, config.num_candidates)
+    with runtime.main_process_first():
+        data = caption_dataset(generator, pairs, evidence, folder / "seen")
+    return RetrieverData(
+        queries=torch.from_numpy(vectors),
+        entries=torch.from_numpy(_entry_vectors(kb, hits, config.num_candidates)),
+        likelihood=caption_likelihoods(generator.model, data, config),
+    )
+
+
+def _entry_vectors(
+    kb: KnowledgeBase, hits: Sequence[Sequence[Hit]], num_candidates: int
+) -> np.ndarray:
+    """Return the vectors of the hits' entries, (n, num_candidates, dim); zeros where there are
+    fewer."""
+    stored = kb.image_vectors(list({hit.entry.id for row in hits for hit in row}))
+    vectors = np.zeros((len(hits), num_candidates, kb.encoder.dim), np.float32)
+    for row, row_hits in enumerate(hits):
+        vectors[row, : len(row_hits)] = [stored[hit.entry.id] for hit in row_hits]
+    return vectors
+
+
 @torch.no_grad()
-def likelihoods(
-    model: CaptionerModel, data: GeneratorData, config: RetrieverConfig, batch: int = 64
+def caption_likelihoods(
+    model: CaptionerModel,
+    data: CaptionDataset,
+    config: RetrieverTrainingConfig,
+    batch_size: int = 64,
 ) -> Tensor:
-    """log p(y|x,z) (pictures, captions, most) of each picture's first texts, given each of its
-    entries alone; -inf where there is no entry."""
+    """Return log p(y|x,z), (num_images, captions, num_candidates): of the first captions of each
+    image, given each of its entries alone; -inf where there is no entry."""
     model.eval()
-    assert data.near is not None
-    counts = min(config.captions, int(np.diff(data.offsets).min()))
-    found = torch.full((len(data), counts, config.most), -torch.inf)
-    for start in range(0, len(data), batch):
-        pictures = np.arange(start, min(start + batch, len(data)))
-        which = data.offsets[pictures][:, None] + np.arange(counts)
-        labels = torch.from_numpy(data.words.padded(which.ravel(), -100))
-        shown = {name: value.to(model.device) for name, value in data.pictures(pictures).items()}
-        texts, _ = first_texts(data.near, pictures, config.most)
+    assert data.neighbors is not None
+    num_captions = min(config.captions, int(np.diff(data.offsets).min()))
+    likelihood = torch.full((len(data), num_captions, config.num_candidates), -torch.inf)
+    for start in range(0, len(data), batch_size):
+        images = np.arange(start, min(start + batch_size, len(data)))
+        captions = data.offsets[images][:, None] + np.arange(num_captions)
+        labels = torch.from_numpy(data.captions.pad(captions.ravel(), _IGNORED))
+        inputs = {name: x.to(model.device) for name, x in data.image_inputs(images).items()}
+        texts, _ = top_evidence(data.neighbors, images, config.num_candidates)  # (n, k)
         for z in range(texts.shape[1]):
-            given = {
-                **shown,
-                **data.evidence(texts[:, z : z + 1]),
-                "evidence_scores": torch.zeros(len(pictures), 1),
-            }
-            if not model.config.fusion.startswith("marginal"):
-                del given["evidence_scores"]
-            with runtime.autocast(model.device):
-                logits = model(**given, decoder_input_ids=model.shifted(labels)).logits
-            one = sequence_likelihood(logits[:, None], labels, torch.zeros(len(labels), 1)).reshape(
-                -1, counts
+            evidence = data.evidence_inputs(texts[:, z : z + 1])
+            values = _log_likelihood(model, {**inputs, **evidence}, labels)
+            mask = torch.from_numpy(texts[:, z] >= 0)[:, None]  # (n, 1)
+            likelihood[images, :, z] = torch.where(
+                mask, values.reshape(-1, num_captions), -torch.inf
             )
-            there = torch.from_numpy(texts[:, z] >= 0)[:, None]
-            found[pictures, :, z] = torch.where(there, one, -torch.inf)
-    return found
+    return likelihood
+
+
+def _log_likelihood(model: CaptionerModel, inputs: dict[str, Tensor], labels: Tensor) -> Tensor:
+    """Return log p(y|x,z) of each row of `labels`, (n,), with one entry of evidence."""
+    if model.fusion.needs_evidence_scores:
+        num_images = len(next(iter(inputs.values())))
+        inputs = {**inputs, "evidence_scores": torch.zeros(num_images, 1)}
+    with runtime.autocast(model.device):
+        logits = model(**inputs, decoder_input_ids=model.shift_right(labels)).logits
+    return sequence_log_likelihood(logits[:, None], labels, torch.zeros(len(labels), 1))

@@ -1,5 +1,5 @@
-"""The fused generator as people use it: saved, loaded by its folder, captions with evidence, the
-rest by another."""
+"""The captioner as people use it: saved, loaded from its folder, captions with evidence, other
+tasks by the fallback."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from recipes.starter_generator import Recipe, new_model
 from safetensors.numpy import load_file, save_file
 
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.generation.base import Request
-from ravlm.generation.captioner.generator import CaptionerGenerator, CaptionerSettings, told
-from ravlm.generation.captioner.processing import StarterSources, packed
-from ravlm.generation.captioner.tokenizer import train_words
+from ravlm.generation.captioner.generator import Beam, CaptionerGenerator, hit_captions
+from ravlm.generation.captioner.processing import StarterProcessor, pad_evidence
+from ravlm.generation.captioner.settings import CaptionerSettings
+from ravlm.generation.captioner.tokenizer import train_tokenizer
 from ravlm.generation.extractive.generator import ExtractiveGenerator
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import CLOSED_BOOK, Entry, Evidence, Hit, Part
 from ravlm.retrieval.retriever import Retriever
-from ravlm.training.captioning_steps import GeneratorConfig
-from ravlm.training.language_model import LanguageConfig
+from ravlm.training.language_model import LanguageModelTrainingConfig
+from ravlm.training.starter_generator import StarterGeneratorConfig, new_model
 from tests.generation.conftest import bird, birds, word_encoder  # noqa: F401 - fixtures
 from tests.helpers.fakes import FakeEncoder
 
@@ -34,14 +34,12 @@ TEXTS = ["a red bird sits on a branch", "a green bird flies over the sea"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with random weights: it writes nonsense, but the same nonsense each time."""
-    tokenizer = train_words(TEXTS, least=1)
-    recipe = Recipe(
-        LanguageConfig(width=64, layers=1, heads=2, longest=64), first=GeneratorConfig(seed=1)
-    )
-    model = new_model(recipe, len(tokenizer), 2)
-    settings = CaptionerSettings(image_size=64, most_words=6, beams=2)
-    path = tmp_path_factory.mktemp("generators") / "fused"
-    CaptionerGenerator(model, tokenizer, StarterSources(64), settings).save(path)
+    tokenizer = train_tokenizer(TEXTS, min_frequency=1)
+    language = LanguageModelTrainingConfig(width=64, layers=1, heads=2, max_length=64)
+    model = new_model(StarterGeneratorConfig(language, seed=1), len(tokenizer), 2)
+    settings = CaptionerSettings(image_size=64, max_new_tokens=6, num_beams=2)
+    path = tmp_path_factory.mktemp("generators") / "captioner"
+    CaptionerGenerator(model, tokenizer, StarterProcessor(64), settings).save(path)
     return path
 
 
@@ -60,7 +58,7 @@ def test_a_folder_is_a_generator(folder: Path, birds: KnowledgeBase) -> None:  #
     assert [answer.text for answer in together] == [
         model.caption(picture).text for picture in pictures
     ]
-    assert model.writer.name == str(folder)
+    assert model.generator.name == str(folder)
     assert all(answer.text.endswith(".") and answer.evidence for answer in together)
     assert model.ask(
         "What is the name?", image=pictures[0]
@@ -77,8 +75,8 @@ def test_batches_evidence_and_the_closed_book(folder: Path) -> None:
     assert generator.generate([]) == []
 
 
-def test_what_it_does_not_write_is_said(folder: Path) -> None:
-    with pytest.raises(InvalidInput, match='captions only, and was asked to "ask"'):
+def test_other_tasks_need_a_fallback(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match='only writes captions and cannot do "ask"'):
         CaptionerGenerator.load(folder).generate([request((9, 9, 9), task="ask")])
     alone = CaptionerGenerator.load(folder).generate([Request("caption", "", None)])[0]
     assert alone.abstained
@@ -103,21 +101,21 @@ def test_a_checkpoint_without_a_weight_is_refused(folder: Path, tmp_path: Path) 
     with pytest.raises(Exception, match="beems"):
         CaptionerGenerator.load(broken)
     (broken / "generator.json").unlink()
-    with pytest.raises(NotFound, match="is no fused generator"):
+    with pytest.raises(NotFound, match="is not a captioner"):
         CaptionerGenerator.load(broken)
 
 
-def test_states_are_cut_to_the_budget_and_kept_in_a_bounded_memory() -> None:
-    sources = StarterSources(64, kept=2)
-    given = sources.evidence([[*TEXTS, "a cat"], ["a dog"]], budget=9)
-    assert given["evidence_states"].shape[:2] == (2, 3)
-    assert given["evidence_mask"].sum((1, 2)).tolist() == [9, 4]  # a dog: 2 words and 2 marks
-    assert len(sources._memory) == 2
-    assert sources.evidence([[], []], 9) == {}
-    shown = sources.pictures([Image.new("RGB", (90, 40), "red"), Image.new("L", (30, 80))])
-    assert tuple(shown["image_states"].shape) == (2, 4, 208)
-    one, two = sources.states(["a dog", "a red cat"])
-    mask = packed([[one, two], [two]])["evidence_mask"]
+def test_states_are_cut_to_the_budget_and_cached_within_a_bound() -> None:
+    processor = StarterProcessor(64, cache_size=2)
+    inputs = processor.evidence_inputs([[*TEXTS, "a cat"], ["a dog"]], max_tokens=9)
+    assert inputs["evidence_states"].shape[:2] == (2, 3)
+    assert inputs["evidence_mask"].sum((1, 2)).tolist() == [9, 4]  # a dog: 2 words and 2 marks
+    assert len(processor._cache) == 2
+    assert processor.evidence_inputs([[], []], 9) == {}
+    images = processor.image_inputs([Image.new("RGB", (90, 40), "red"), Image.new("L", (30, 80))])
+    assert tuple(images["image_states"].shape) == (2, 4, 208)
+    one, two = processor.text_states(["a dog", "a red cat"])
+    mask = pad_evidence([[one, two], [two]])["evidence_mask"]
     assert mask.sum(-1).tolist() == [[4, 5], [5, 0]]
 
 
@@ -127,7 +125,7 @@ def test_a_base_of_another_manner_is_left_to_the_other_generator(
 ) -> None:
     """A model of "a red bird sits" has no words for a shop's catalogue, nor for Chinese: its
     captions of such a base were the nearest thing it could spell."""
-    generator = CaptionerGenerator.load(folder, others=ExtractiveGenerator(birds.encoder))
+    generator = CaptionerGenerator.load(folder, fallback=ExtractiveGenerator(birds.encoder))
     own, shop, chinese = generator.generate(
         [
             request((200, 0, 0), *TEXTS),
@@ -139,14 +137,14 @@ def test_a_base_of_another_manner_is_left_to_the_other_generator(
             request((200, 0, 0), "一只红色的鸟", "树上的鸟"),
         ]
     )
-    assert own.trace["generator"] == "fused"
+    assert own.trace["generator"] == "captioner"
     assert "cover" in shop.text or "wing" in shop.text
     assert "鸟" in chinese.text
     assert (
         CaptionerGenerator.load(folder)
         .generate([request((200, 0, 0), "EKTORP sofa")])[0]
         .trace["generator"]
-        == "fused"
+        == "captioner"
     )
 
 
@@ -161,34 +159,35 @@ def test_evidence_is_read_by_what_the_generator_reads(tmp_path: Path) -> None:
     with KnowledgeBase.build(tmp_path / "kb", entries, encoder=FakeEncoder()) as kb:
         retriever = Retriever(kb)
         by_picture = retriever.by_pictures([red], 2)[0].hits
-        by_text = retriever.by_pictures([red], 2, reads="text")[0].hits
+        by_text = retriever.by_pictures([red], 2, evidence_modality="text")[0].hits
         assert [hit.entry.id for hit in by_picture] == ["red", "blue"]
-        assert [told(hit)[0] for hit in by_picture] == ["the blue one", "a thing"]
+        assert [hit_captions(hit)[0] for hit in by_picture] == ["the blue one", "a thing"]
         assert by_text[0].entry.id == "blue"
-        assert told(by_text[0]) == ["the red one"]  # the text that was found, not the first
+        assert hit_captions(by_text[0]) == ["the red one"]  # the text that was found, not the first
     with KnowledgeBase.build(
         tmp_path / "mute", [Entry("red", red, ())], encoder=FakeEncoder()
     ) as mute:
         assert (
-            Retriever(mute).by_pictures([red], 2, reads="text")[0].hits[0].entry.id == "red"
+            Retriever(mute).by_pictures([red], 2, evidence_modality="text")[0].hits[0].entry.id
+            == "red"
         )  # no text: by pictures
 
 
 def test_of_the_beams_that_one_is_taken_which_the_evidence_agrees_with(folder: Path) -> None:
     generator = CaptionerGenerator.load(folder)
     asked = request((200, 0, 0), "a green bird flies over the sea", "a green bird over the sea")
-    beams = [("A red bird sits.", -1.0), ("A green bird flies over the sea.", -1.1)]
-    assert generator._chosen(asked, beams)[0] == "A red bird sits."
-    generator.settings = replace(generator.settings, agreement=1.0)
-    assert generator._chosen(asked, beams) == beams[1]
+    beams = [Beam("A red bird sits.", -1.0), Beam("A green bird flies over the sea.", -1.1)]
+    assert generator._best_beam(asked, beams).text == "A red bird sits."
+    generator.settings = replace(generator.settings, agreement_weight=1.0)
+    assert generator._best_beam(asked, beams) == beams[1]
     assert (
-        generator._chosen(request((200, 0, 0)), beams) == beams[0]
+        generator._best_beam(request((200, 0, 0)), beams) == beams[0]
     )  # closed book: nothing to agree with
 
 
 def test_a_guess_gives_way_to_what_was_found(folder: Path) -> None:
     generator = CaptionerGenerator.load(folder)
-    generator.settings = replace(generator.settings, least_sure=0.55)
+    generator.settings = replace(generator.settings, confidence_threshold=0.55)
     asked = request((200, 0, 0), "A striped cat sleeps.", "A bird sits.")
     sure, guess = (
         generator._answer(asked, "A bird sits.", 0.6),
@@ -196,7 +195,7 @@ def test_a_guess_gives_way_to_what_was_found(folder: Path) -> None:
     )
     assert (sure.text, sure.citations) == ("A bird sits.", ("e1",))
     assert (guess.text, guess.citations) == ("A striped cat sleeps.", ("e0",))
-    assert guess.trace["unsure; it would write"] == "A bird sits."
+    assert guess.trace["unsure caption"] == "A bird sits."
     assert (
         generator._answer(request((200, 0, 0)), "A bird sits.", 0.5).text == "A bird sits."
     )  # nothing was found
@@ -209,5 +208,5 @@ def test_no_word_is_written_that_the_model_lacks(folder: Path) -> None:
     bias = torch.zeros(len(generator.tokenizer))
     bias[generator.tokenizer.unk_token_id] = 100.0
     generator.model.decoder.head.bias = torch.nn.Parameter(bias)
-    given = generator.sources.pictures([bird((200, 0, 0), 1)])
-    assert all(text for text, _ in generator.write(given)[0])
+    inputs = generator.processor.image_inputs([bird((200, 0, 0), 1)])
+    assert all(text for text, _ in generator.beam_search(inputs)[0])
