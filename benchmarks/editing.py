@@ -1,12 +1,16 @@
-"""How well pictures are edited: python benchmarks/editing.py --data DATA [--kb KB] [--json FILE]
+"""Quality of edits: regions, colors, and steering by retrieved examples.
 
-Masks were drawn by hand for 38 photos of Flickr8k's dev split, on which the thresholds were set,
-and for 18 chosen at random later, on which nothing was set but that a dog needs a dog's class
-(`regions/`). Printed for each set: how well a word's region is found (IoU, "?" left out), how often
-what is there is found and what is not there refused; how far a region's colour comes toward the one
-that was asked for, and what becomes of the rest of the picture. With --kb, a base of pictures
-(Flickr8k's train photos, say): "like a sunset" with what is retrieved, with random entries, and
-with none."""
+    python benchmarks/editing.py --data DATA [--kb KB] [--json FILE]
+
+Masks were drawn by hand (`regions/`) for 38 photos of Flickr8k's dev split, on which the
+thresholds were set, and for 18 photos chosen at random later, on which nothing was set except that
+a dog needs a dog's class. For each set this prints how well the region of a word is found (IoU,
+unclear pixels left out), how often a present word is found and an absent one refused, how far the
+color of a region moves towards the one asked for, and how much changes outside of it.
+
+With --kb, a base of images (Flickr8k's train photos, say), it also compares "like a sunset" with
+retrieved examples, with random ones, and without any.
+"""
 
 from __future__ import annotations
 
@@ -23,56 +27,56 @@ from PIL import Image, ImageDraw
 from ravlm import Hit, KnowledgeBase
 from ravlm.data.images import load_image
 from ravlm.editing.base import EditRequest
-from ravlm.editing.rule_based.editor import LocalEditor
-from ravlm.editing.rule_based.lexicon import COLOURS
-from ravlm.editing.rule_based.mask_refinement import resized
+from ravlm.editing.resize import resize_map
+from ravlm.editing.rule_based.editor import RuleBasedEditor
+from ravlm.editing.rule_based.lexicon import COLORS
 from ravlm.editing.rule_based.oklab import to_oklab
+from ravlm.editing.rule_based.segmentation import Scene, Segmenter
+from ravlm.editing.rule_based.starter_segmenter import StarterSegmenter
 from ravlm.editing.rule_based.stuff import PARTS, WORDS
-from ravlm.editing.segmentation import Scene, Segmenter, StarterSegmenter
 from ravlm.metrics.image import image_l1, mask_iou
 
 Figures: TypeAlias = "dict[str, Any]"
 SETS = {"set on these": "flickr8k-dev.jsonl", "held out": "flickr8k-dev-held-out.jsonl"}
 STUFF = ("grass", "sea", "sand", "snow", "road", "wall", "floor", "tree")
 UNCLEAR = 255
-SMALLEST = 0.01
+"""Label of pixels that can't be told apart by eye."""
+MIN_REGION = 0.01
 """Share of the photo from which a drawn region counts."""
-WISHED_SKIES = {
+SKY_EDITS = {
     "make the sky like a sunset": ("sunset", 2),
     "make the sky like a clear blue sky": ("blue sky", 1),
     "make the sky like a night sky": ("night", 1),
 }
-"""What is asked for, the words that captions of photos with such a sky have, and how many captions
-must have them."""
-WISHES = ("red", "blue", "green", "yellow", "purple")
+"""Instruction -> the phrase in captions of photos with such a sky, and in how many captions."""
+EDIT_COLORS = ("red", "blue", "green", "yellow", "purple")
+_PERSON_WORDS = {"person", "shirt", "skin"}
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A photo and what it shows where."""
+class AnnotatedPhoto:
+    """A photo with its hand-drawn labels."""
 
     image: Image.Image
-    places: np.ndarray
-    """The number of a word at each pixel, or UNCLEAR."""
-    named: frozenset[str]
-    """Words that the photo shows, drawn or not."""
+    labels: np.ndarray
+    """Index into WORDS at each pixel, or UNCLEAR."""
+    words: frozenset[str]
+    """All words that the photo shows, drawn or not."""
 
     def mask(self, word: str) -> np.ndarray:
-        return np.isin(self.places, [WORDS.index(part) for part in PARTS.get(word, (word,))])
+        return np.isin(self.labels, [WORDS.index(part) for part in PARTS.get(word, (word,))])
 
     def present(self) -> list[str]:
-        return [word for word in WORDS[:-1] if self.mask(word).mean() >= SMALLEST]
+        return [word for word in WORDS[:-1] if self.mask(word).mean() >= MIN_REGION]
 
     def absent(self) -> list[str]:
-        """Words that are surely not there: of people none, if any part of one is."""
-        people = {"person", "shirt", "skin"}
-        shown = self.named | (people if self.named & people else set())
-        return [word for word in WORDS[:-1] if word not in shown]
+        """Return words that the photo surely lacks; no word for people if any of them is there."""
+        present = self.words | (_PERSON_WORDS if self.words & _PERSON_WORDS else set())
+        return [word for word in WORDS[:-1] if word not in present]
 
 
-def read(path: Path, data: Path) -> Iterator[Drawn]:
-    """The photos of a file of masks: shapes in percent of the sides, later ones over earlier
-    ones."""
+def read_photos(path: Path, data: Path) -> Iterator[AnnotatedPhoto]:
+    """Read a file of masks: polygons in percent of the sides, later ones over earlier ones."""
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         image = load_image(data / row["image"])
@@ -80,171 +84,180 @@ def read(path: Path, data: Path) -> Iterator[Drawn]:
         pen = ImageDraw.Draw(mask)
         for word, shape in row["shapes"]:
             points = np.array(shape).reshape(-1, 2) / 100 * image.size
-            pen.polygon(
-                [tuple(p) for p in points], fill=UNCLEAR if word == "?" else WORDS.index(word)
-            )
-        yield Drawn(
-            image, np.asarray(mask), frozenset(row["also"]) | {word for word, _ in row["shapes"]}
-        )
+            label = UNCLEAR if word == "?" else WORDS.index(word)
+            pen.polygon([tuple(point) for point in points], fill=label)
+        words = frozenset(row["also"]) | {word for word, _ in row["shapes"]}
+        yield AnnotatedPhoto(image, np.asarray(mask), words)
 
 
-def regions(drawn: Sequence[Drawn], scenes: Sequence[Scene]) -> Figures:
-    """How well regions are found, and what is refused; beside it how well the whole picture would
-    do as a region."""
-    ours: dict[str, list[np.ndarray]] = {}
-    theirs: dict[str, list[np.ndarray]] = {}
-    whole: dict[str, list[np.ndarray]] = {}
-    found, refused = [], []
-    for photo, scene in zip(drawn, scenes, strict=True):
-        clear = photo.places != UNCLEAR
+def measure_regions(photos: Sequence[AnnotatedPhoto], scenes: Sequence[Scene]) -> Figures:
+    """Measure how well regions are found; the whole image as a region is the baseline."""
+    predicted: dict[str, list[np.ndarray]] = {}
+    annotated: dict[str, list[np.ndarray]] = {}
+    baseline: dict[str, list[np.ndarray]] = {}
+    is_found: list[bool] = []
+    is_refused: list[bool] = []
+    for photo, scene in zip(photos, scenes, strict=True):
+        clear = photo.labels != UNCLEAR
         for word in photo.present():
-            share = scene.find(word)
-            found.append(share is not None)
-            mask = np.zeros_like(clear) if share is None else resized(share, photo.image.size) > 0.5
-            ours.setdefault(word, []).append(mask & clear)
-            theirs.setdefault(word, []).append(photo.mask(word))
-            whole.setdefault(word, []).append(clear)
-        refused += [scene.find(word) is None for word in photo.absent()]
+            probability = scene.find(word)
+            is_found.append(probability is not None)
+            mask = np.zeros_like(clear)
+            if probability is not None:
+                mask = resize_map(probability, photo.image.size) > 0.5
+            predicted.setdefault(word, []).append(mask & clear)
+            annotated.setdefault(word, []).append(photo.mask(word))
+            baseline.setdefault(word, []).append(clear)
+        is_refused += [scene.find(word) is None for word in photo.absent()]
     overlap = {
         word: {
-            "iou": mask_iou(ours[word], theirs[word]).value,
-            "whole_picture": mask_iou(whole[word], theirs[word]).value,
-            "n": len(ours[word]),
+            "iou": mask_iou(predicted[word], annotated[word]).value,
+            "whole_picture": mask_iou(baseline[word], annotated[word]).value,
+            "n": len(predicted[word]),
         }
         for word in WORDS
-        if word in ours
+        if word in predicted
     }
+    stuff = [overlap[word]["iou"] for word in STUFF if word in overlap]
     return {
-        "photos": len(drawn),
+        "photos": len(photos),
         "regions": overlap,
-        "stuff_but_sky_mean_of_means": float(
-            np.mean([overlap[word]["iou"] for word in STUFF if word in overlap])
-        ),
-        "there_and_found": {"share": float(np.mean(found)), "n": len(found)},
-        "not_there_and_refused": {"share": float(np.mean(refused)), "n": len(refused)},
+        "stuff_but_sky_mean_of_means": float(np.mean(stuff)),
+        "there_and_found": {"share": float(np.mean(is_found)), "n": len(is_found)},
+        "not_there_and_refused": {"share": float(np.mean(is_refused)), "n": len(is_refused)},
     }
 
 
-def edits(drawn: Sequence[Drawn], editor: LocalEditor) -> Figures:
-    """How far "make the sky purple" and the like come, inside and outside the drawn regions."""
-    toward, outside, touched = [], [], []
-    for number, photo in enumerate(drawn):
+def measure_edits(photos: Sequence[AnnotatedPhoto], editor: RuleBasedEditor) -> Figures:
+    """Measure "make the sky purple" and the like, inside and outside the drawn regions."""
+    progress, change_outside, pixels_outside = [], [], []
+    for number, photo in enumerate(photos):
+        color = EDIT_COLORS[number % len(EDIT_COLORS)]
+        target = to_oklab(np.array(COLORS[color], np.uint8))[1:]
         for word in (w for w in photo.present() if w not in ("skin", "person")):
-            wish = WISHES[number % len(WISHES)]
-            edit = editor.edit(EditRequest(photo.image, f"make the {word} {wish}"))
+            edit = editor.edit(EditRequest(photo.image, f"make the {word} {color}"))
             if edit.region is None:
                 continue
-            before, after = np.asarray(photo.image), np.asarray(edit.image)
             inside = photo.mask(word)
-            rest = (photo.places != UNCLEAR) & ~inside
-            wanted = to_oklab(np.array(COLOURS[wish], np.uint8))[1:]
-            far = [
-                np.linalg.norm(to_oklab(p[inside]).mean(axis=0)[1:] - wanted)
-                for p in (before, after)
-            ]
-            toward.append(1 - far[1] / far[0])
-            if rest.any():
-                outside.append(
-                    image_l1([edit.image], [photo.image], regions=[rest], where="inside").value
-                )
-                touched.append(float((before != after).any(axis=2)[rest].mean()))
+            outside = (photo.labels != UNCLEAR) & ~inside
+            pixels = [np.asarray(photo.image), np.asarray(edit.image)]  # before and after
+            means = [to_oklab(p[inside]).mean(axis=0)[1:] for p in pixels]
+            before, after = (np.linalg.norm(mean - target) for mean in means)
+            progress.append(1 - after / before)
+            if outside.any():
+                l1 = image_l1([edit.image], [photo.image], regions=[outside], where="inside")
+                change_outside.append(l1.value)
+                changed = (pixels[0] != pixels[1]).any(axis=2)
+                pixels_outside.append(float(changed[outside].mean()))
     return {
-        "of_the_way_to_the_colour": {"share": float(np.mean(toward)), "n": len(toward)},
-        "pixels_changed_outside": {"share": float(np.mean(touched)), "n": len(touched)},
-        "mean_change_outside": {"share": float(np.mean(outside)), "n": len(outside)},
+        "of_the_way_to_the_colour": {"share": float(np.mean(progress)), "n": len(progress)},
+        "pixels_changed_outside": {
+            "share": float(np.mean(pixels_outside)),
+            "n": len(pixels_outside),
+        },
+        "mean_change_outside": {
+            "share": float(np.mean(change_outside)),
+            "n": len(change_outside),
+        },
     }
 
 
-class Remembering(Segmenter):
-    """Looks at each picture once: the same few are retrieved for every photo."""
+class CachedSegmenter(Segmenter):
+    """Analyzes each image once: the same few are retrieved for every photo."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
         self._scenes: dict[bytes, Scene] = {}
 
-    def look(self, image: Image.Image) -> Scene:
+    def analyze(self, image: Image.Image) -> Scene:
         pixels = image.tobytes()
         if pixels not in self._scenes:
-            self._scenes[pixels] = self._segmenter.look(image)
+            self._scenes[pixels] = self._segmenter.analyze(image)
         return self._scenes[pixels]
-
-
-def examples(
-    wish: str,
-    daylight: Sequence[Sky],
-    wanted: np.ndarray,
-    base: KnowledgeBase,
-    segmenter: Segmenter,
-) -> Figures:
-    """How near `wish` brings skies to the colours `wanted` (n, 3), with retrieved pictures, random
-    ones, and none.
-
-    Distances are in OKLab, from the mean of the sky as it is then to each of `wanted`, averaged."""
-    editor = LocalEditor(segmenter)
-    retrieved = tuple(base.search(text=editor.wanted(wish), k=8, modality="image"))
-    every = base.search(text="a photo", k=base.count(), modality="image")
-    draw = np.random.default_rng(0)
-    arms: dict[str, Callable[[], tuple[Hit, ...]]] = {
-        "retrieved": lambda: retrieved,
-        "random": lambda: tuple(every[place] for place in draw.permutation(len(every))[:8]),
-        "none": lambda: (),
-    }
-    figures: Figures = {"wanted": len(wanted), "n": len(daylight)}
-    for name, evidence in arms.items():
-        made = [editor.edit(EditRequest(sky.image, wish, evidence())) for sky in daylight]
-        colours = [
-            to_oklab(np.asarray(e.image))[sky.mask].mean(axis=0)
-            for e, sky in zip(made, daylight, strict=True)
-        ]
-        figures[name] = {
-            "distance": float(
-                np.mean([np.linalg.norm(wanted - colour, axis=1).mean() for colour in colours])
-            ),
-            "edited": sum(edit.region is not None for edit in made),
-        }
-    return figures
 
 
 @dataclass(frozen=True)
 class Sky:
-    """A photo and where its sky is."""
+    """A photo and the mask of its sky."""
 
     image: Image.Image
     mask: np.ndarray
 
-    @property
-    def colour(self) -> np.ndarray:
-        """Its mean in OKLab, (3,)."""
-        return np.asarray(to_oklab(np.asarray(self.image))[self.mask].mean(axis=0))
+    def mean_color(self, image: Image.Image) -> np.ndarray:
+        """Return the mean color of the sky's pixels in `image`, OKLab (3,)."""
+        return np.asarray(to_oklab(np.asarray(image))[self.mask].mean(axis=0))
 
 
-def skies(images: Iterable[Image.Image], segmenter: StarterSegmenter) -> list[Sky]:
-    """Those of `images` in which a sky is found."""
-    looked = ((image, segmenter.look(image).find("sky")) for image in images)
+def find_skies(images: Iterable[Image.Image], segmenter: StarterSegmenter) -> list[Sky]:
+    """Return the images in which a sky is found."""
+    maps = ((image, segmenter.analyze(image).find("sky")) for image in images)
     return [
-        Sky(image, resized(share, image.size) > 0.5) for image, share in looked if share is not None
+        Sky(image, resize_map(probability, image.size) > 0.5)
+        for image, probability in maps
+        if probability is not None
     ]
 
 
-def steered(data: Path, kb: Path, daylight: Sequence[Sky], segmenter: StarterSegmenter) -> Figures:
-    """`examples` for each of `WISHED_SKIES`, against dev photos whose captions speak of such a
-    sky."""
+def compare_examples(
+    instruction: str,
+    skies: Sequence[Sky],
+    targets: np.ndarray,
+    base: KnowledgeBase,
+    segmenter: Segmenter,
+) -> Figures:
+    """Measure how near `instruction` brings skies to the colors `targets` (n, 3).
+
+    With retrieved examples, random ones, and none. Distances are in OKLab, from the mean of the
+    edited sky to each target, averaged.
+    """
+    editor = RuleBasedEditor(segmenter)
+    query = editor.retrieval_query(instruction)
+    retrieved = tuple(base.search(text=query, k=8, modality="image"))
+    all_hits = base.search(text="a photo", k=base.count(), modality="image")
+    rng = np.random.default_rng(0)
+    arms: dict[str, Callable[[], tuple[Hit, ...]]] = {
+        "retrieved": lambda: retrieved,
+        "random": lambda: tuple(all_hits[i] for i in rng.permutation(len(all_hits))[:8]),
+        "none": lambda: (),
+    }
+    figures: Figures = {"wanted": len(targets), "n": len(skies)}
+    for name, evidence in arms.items():
+        edits = [editor.edit(EditRequest(sky.image, instruction, evidence())) for sky in skies]
+        distances = [
+            np.linalg.norm(targets - sky.mean_color(edit.image), axis=1).mean()
+            for edit, sky in zip(edits, skies, strict=True)
+        ]
+        figures[name] = {
+            "distance": float(np.mean(distances)),
+            "edited": sum(edit.region is not None for edit in edits),
+        }
+    return figures
+
+
+def measure_examples(
+    data: Path, kb: Path, skies: Sequence[Sky], segmenter: StarterSegmenter
+) -> Figures:
+    """Compare each of `SKY_EDITS` with dev photos whose captions mention such a sky."""
     lines = (data / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["split"] == "dev"]
     figures: Figures = {}
     with KnowledgeBase.open(kb) as base:
-        for wish, (said, least) in WISHED_SKIES.items():
-            spoken = [
-                row for row in rows if sum(said in text.lower() for text in row["texts"]) >= least
+        for instruction, (phrase, min_captions) in SKY_EDITS.items():
+            matching = [
+                row
+                for row in rows
+                if sum(phrase in text.lower() for text in row["texts"]) >= min_captions
             ]
-            photos = (load_image(data / "flickr8k" / row["image"]) for row in spoken[:25])
-            wanted = np.stack([sky.colour for sky in skies(photos, segmenter)])
-            figures[wish] = examples(wish, daylight, wanted, base, Remembering(segmenter))
+            photos = (load_image(data / "flickr8k" / row["image"]) for row in matching[:25])
+            examples = find_skies(photos, segmenter)
+            targets = np.stack([sky.mean_color(sky.image) for sky in examples])
+            cached = CachedSegmenter(segmenter)
+            figures[instruction] = compare_examples(instruction, skies, targets, base, cached)
     return figures
 
 
 def show(figures: Figures, indent: str = "") -> None:
-    """Print figures, those of one thing on one line."""
+    """Print figures, those of one measurement on one line."""
     for name, value in figures.items():
         if not isinstance(value, dict):
             print(f"{indent}{name}: {_short(value)}")
@@ -261,25 +274,27 @@ def _short(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds flickr8k/")
-    parser.add_argument("--kb", type=Path, help="a base whose pictures steer edits")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains flickr8k/")
+    parser.add_argument("--kb", type=Path, help="base of example images")
     parser.add_argument(
-        "--skies", type=int, default=12, help="photos whose sky is changed like an example"
+        "--skies", type=int, default=12, help="number of photos whose sky is edited by example"
     )
-    parser.add_argument("--json", type=Path, help="where to keep the figures")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
-    segmenter, figures, both = StarterSegmenter(), {}, []
+    segmenter = StarterSegmenter()
+    figures: Figures = {}
+    all_photos: list[AnnotatedPhoto] = []
     for name, file in SETS.items():
-        drawn = list(read(Path(__file__).parent / "regions" / file, options.data))
-        looked = [segmenter.look(photo.image) for photo in drawn]
-        figures[name] = {**regions(drawn, looked), **edits(drawn, LocalEditor(segmenter))}
+        photos = list(read_photos(Path(__file__).parent / "regions" / file, options.data))
+        scenes = [segmenter.analyze(photo.image) for photo in photos]
+        editor = RuleBasedEditor(segmenter)
+        figures[name] = {**measure_regions(photos, scenes), **measure_edits(photos, editor)}
         show({name: figures[name]})
-        both += drawn
+        all_photos += photos
     if options.kb:
-        daylight = skies([photo.image for photo in both if "sky" in photo.present()], segmenter)[
-            : options.skies
-        ]
-        figures["like an example"] = steered(options.data, options.kb, daylight, segmenter)
+        images = [photo.image for photo in all_photos if "sky" in photo.present()]
+        skies = find_skies(images, segmenter)[: options.skies]
+        figures["like an example"] = measure_examples(options.data, options.kb, skies, segmenter)
         show({"like an example": figures["like an example"]})
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
