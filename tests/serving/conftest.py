@@ -1,4 +1,4 @@
-"""One server for the tests that only ask it, and a base for those that start their own."""
+"""A shared server for read-only tests, and a base for tests that start their own server."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def kb(built: Path, tmp_path: Path) -> Path:
-    """A base of this test's own."""
+    """A base that only this test uses."""
     return Path(shutil.copytree(built, tmp_path / "kb"))
 
 
 @pytest.fixture(scope="module")
 def server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server that this module's tests share."""
-    with running(Path(shutil.copytree(built, tmp_path_factory.mktemp("shared") / "kb"))) as found:
-        yield found
+    """A server that the tests of this module share."""
+    with running(Path(shutil.copytree(built, tmp_path_factory.mktemp("shared") / "kb"))) as server:
+        yield server

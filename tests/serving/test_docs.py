@@ -1,5 +1,4 @@
-"""The snippet of docs/serving.md, run against a server; the paths, flags and metrics that the page
-names exist."""
+"""The snippet in docs/serving.md runs; the paths, flags and metrics named there exist."""
 
 from __future__ import annotations
 
@@ -24,18 +23,18 @@ def test_the_snippet_runs(server: Running, tmp_path: Path) -> None:
     code = snippet.replace("http://127.0.0.1:8000", server.address)
     assert code != snippet
     code = code.replace("What is the animal in the picture?", "What size is it?")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
     assert lines[0] == "12 cm"
     assert lines[1].startswith("red square http")
     assert "'red'" in lines[-2]
     assert -1 <= float(lines[-1]) <= 1
 
 
-def test_what_is_named_exists(server: Running) -> None:
+def test_paths_and_metrics_exist(server: Running) -> None:
     paths = {
         path.replace("{id}", "ID") for path in server.client.get("/openapi.json").json()["paths"]
     }
@@ -48,11 +47,11 @@ def test_what_is_named_exists(server: Running) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "mcp"])
-def test_flags_that_are_named_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     from ravlm.cli import main
 
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    shown = capsys.readouterr().out
+    help_text = capsys.readouterr().out
     for line in re.findall(rf"ravlm {command} [^#\n]*", DOCS):
-        assert all(flag in shown for flag in re.findall(r"--[a-z-]+", line)), line
+        assert all(flag in help_text for flag in re.findall(r"--[a-z-]+", line)), line

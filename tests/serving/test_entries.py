@@ -1,4 +1,4 @@
-"""Entries over HTTP: added, changed, listed, removed; pictures encoded anew; nothing half done."""
+"""Entries over HTTP: add, change, list, remove; uploads are re-encoded; nothing is half stored."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
         3,
         None,
     )
-    assert schemas.EntryPage.model_validate(first, strict=True).next == first["next"]
+    assert schemas.EntryPageResponse.model_validate(first, strict=True).next == first["next"]
     some = server.client.get("/v1/entries", params={"where": "year < 2000"}).json()
     assert {entry["id"] for entry in some["entries"]} == {"white", "red"}
     assert some["total"] == 2
@@ -69,7 +69,7 @@ def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
         assert base.verify().sound
 
 
-def test_a_base_may_begin_empty(tmp_path: Path) -> None:
+def test_an_empty_base_is_served(tmp_path: Path) -> None:
     KnowledgeBase.build(tmp_path / "empty", [], FakeEncoder()).close()
     with running(tmp_path / "empty") as server:
         assert server.post("/v1/search", text="red").json() == {"hits": []}
@@ -84,7 +84,7 @@ def test_a_base_may_begin_empty(tmp_path: Path) -> None:
         assert server.post("/v1/caption", image=url_of("red")).json()["citations"] == ["red"]
 
 
-def test_change_what_is_given_and_nothing_else(server: Running, kb: Path, tmp_path: Path) -> None:
+def test_patch_changes_only_the_given_fields(server: Running, kb: Path, tmp_path: Path) -> None:
     changed = server.client.patch("/v1/entries/red", json={"metadata": {"year": 1991}}).json()
     assert (changed["updated"], changed["ids"]) == (1, ["red"])
     entry = server.client.get("/v1/entries/red").json()
@@ -114,7 +114,7 @@ def test_change_what_is_given_and_nothing_else(server: Running, kb: Path, tmp_pa
         assert str(base.get("green")[0].image).startswith(str(moved))
 
 
-def test_upload_a_picture(server: Running) -> None:
+def test_upload_an_image(server: Running) -> None:
     put = server.client.put(
         "/v1/images/photo", content=png(COLOURS["white"]), headers={"content-type": "image/png"}
     )
@@ -135,8 +135,8 @@ def test_upload_a_picture(server: Running) -> None:
     assert server.client.get("/v1/entries/other").status_code == 404
 
 
-def test_an_upload_is_encoded_anew(server: Running, kb: Path) -> None:
-    """Where a photo was taken, comments, and what was hung on behind the picture stay outside."""
+def test_uploads_are_reencoded(server: Running, kb: Path) -> None:
+    """The location of a photo, comments and trailing data are not stored."""
     exif = Image.Exif()
     exif[0x010E] = "secret place"
     exif[0x0112] = 6
@@ -151,7 +151,7 @@ def test_an_upload_is_encoded_anew(server: Running, kb: Path) -> None:
         assert (image.format, image.size) == ("JPEG", (20, 40))  # upright
 
 
-def test_the_rest_of_a_bulk_is_stored(server: Running) -> None:
+def test_good_entries_of_a_bulk_are_stored(server: Running) -> None:
     rows = [
         {"id": "twice", "text": "one"},
         {"id": "twice", "text": "two"},
@@ -184,8 +184,8 @@ def test_the_rest_of_a_bulk_is_stored(server: Running) -> None:
         {"entries": [{"id": "good", "text": "x"}, {"id": "bad", "image": url_of(b"none")}]},
     ],
 )
-def test_entries_that_are_refused(server: Running, body: dict[str, Any]) -> None:
-    """Nothing of the request is stored then, whatever else was in it."""
+def test_invalid_entries(server: Running, body: dict[str, Any]) -> None:
+    """Then nothing in the request is stored."""
     import json
 
     refused = server.client.post(

@@ -20,7 +20,7 @@ from tests.helpers.fakes import COLOURS, FakeEncoder
 from tests.helpers.servers import Running, png, running, url_of
 
 
-def test_search_gives_what_the_library_gives(server: Running, built: Path) -> None:
+def test_search_equals_the_library(server: Running, built: Path) -> None:
     with KnowledgeBase.open(built, FakeEncoder()) as kb:
         for query, more in (
             ({"text": "red"}, {"k": 2}),
@@ -32,20 +32,20 @@ def test_search_gives_what_the_library_gives(server: Running, built: Path) -> No
             body: dict[str, Any] = {**query, **more}
             if "image" in body:
                 body["image"] = url_of(body["image"])
-            found = server.post("/v1/search", **body)
-            assert found.status_code == 200, found.text
+            response = server.post("/v1/search", **body)
+            assert response.status_code == 200, response.text
             hits = kb.search(**query, **more)  # type: ignore[arg-type]
-            assert [hit["id"] for hit in found.json()["hits"]] == [hit.entry.id for hit in hits]
-            assert [hit["score"] for hit in found.json()["hits"]] == pytest.approx(
+            assert [hit["id"] for hit in response.json()["hits"]] == [hit.entry.id for hit in hits]
+            assert [hit["score"] for hit in response.json()["hits"]] == pytest.approx(
                 [h.score for h in hits], abs=1e-3
             )
-            for hit, expected in zip(found.json()["hits"], hits, strict=True):
+            for hit, expected in zip(response.json()["hits"], hits, strict=True):
                 assert set(hit) == {"id", "score", "part", "texts", "metadata", "image_url"}
                 assert hit["part"]["modality"] == expected.part.modality
                 assert hit["metadata"] == dict(expected.entry.metadata)
 
 
-def test_the_picture_of_a_hit_can_be_fetched(server: Running) -> None:
+def test_image_url_of_a_hit(server: Running) -> None:
     hits = server.post("/v1/search", text="red", k=5).json()["hits"]
     seen = next(hit for hit in hits if hit["id"] == "red")
     got = server.client.get(seen["image_url"], params={"edge": 32})
@@ -58,7 +58,7 @@ def test_the_picture_of_a_hit_can_be_fetched(server: Running) -> None:
     assert server.client.get("/v1/images/note").status_code == 404
 
 
-def test_ask_caption_tell_are_what_the_library_says(server: Running, built: Path) -> None:
+def test_ask_caption_tell_equal_the_library(server: Running, built: Path) -> None:
     with KnowledgeBase.open(built, FakeEncoder()) as kb:
         model = RetrievalAugmentedVLM(kb)
         red, blue = png(COLOURS["red"]), png(COLOURS["blue"])
@@ -92,13 +92,13 @@ def test_ask_caption_tell_are_what_the_library_says(server: Running, built: Path
             ),
             ("tell", {"prompt": "the green square"}, model.tell(prompt="the green square")),
         ):
-            found = server.post(f"/v1/{path}", **body)
-            assert found.status_code == 200, found.text
-            said = found.json()
-            assert said["text"] == expected.text, path
-            assert tuple(said["citations"]) == expected.citations
-            assert said["abstained"] == expected.abstained
-            assert [hit["id"] for hit in said["evidence"]] == [
+            response = server.post(f"/v1/{path}", **body)
+            assert response.status_code == 200, response.text
+            answer = response.json()
+            assert answer["text"] == expected.text, path
+            assert tuple(answer["citations"]) == expected.citations
+            assert answer["abstained"] == expected.abstained
+            assert [hit["id"] for hit in answer["evidence"]] == [
                 hit.entry.id for hit in expected.evidence
             ]
             events = streamed(server, f"/v1/{path}", body)
@@ -134,31 +134,37 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(RetrievalAugmentedVLM, "edit", edit, raising=False)
     with running(kb) as server:
-        done = server.post(
+        edit_response = server.post(
             "/v1/edit", image=url_of("red"), instruction="make the sky blue", k=2, seed=7
         ).json()
-        assert picture(done["image"]).getpixel((3, 3)) == (30, 40, 220)
-        assert picture(done["image"]).getpixel((3, 40)) == COLOURS["red"]
-        assert picture(done["image"]).size == (64, 48)
-        assert np.asarray(picture(done["region"]).convert("L")).mean() == pytest.approx(127.5)
-        assert done["understood"] == "Make the sky blue."
-        assert done["changed"] == 0.5
-        assert len(done["evidence"]) == 2
+        assert picture(edit_response["image"]).getpixel((3, 3)) == (30, 40, 220)
+        assert picture(edit_response["image"]).getpixel((3, 40)) == COLOURS["red"]
+        assert picture(edit_response["image"]).size == (64, 48)
+        assert np.asarray(picture(edit_response["region"]).convert("L")).mean() == pytest.approx(
+            127.5
+        )
+        assert edit_response["understood"] == "Make the sky blue."
+        assert edit_response["changed"] == 0.5
+        assert len(edit_response["evidence"]) == 2
         left = server.post("/v1/edit", image=url_of("blue"), instruction="do nothing").json()
         assert left["region"] is None
         assert picture(left["image"]).getpixel((3, 3)) == COLOURS["blue"]
 
 
-def test_edit_by_the_editor_itself(server: Running) -> None:
+def test_edit_with_the_rule_based_editor(server: Running) -> None:
     for colour, instruction, brighter in (
         ("red", "make it brighter", True),
         ("blue", "让画面更暗", False),
     ):
-        done = server.post("/v1/edit", image=url_of(colour), instruction=instruction).json()
-        change = np.asarray(picture(done["image"]), float).mean() - np.mean(COLOURS[colour])
+        edit_response = server.post(
+            "/v1/edit", image=url_of(colour), instruction=instruction
+        ).json()
+        change = np.asarray(picture(edit_response["image"]), float).mean() - np.mean(
+            COLOURS[colour]
+        )
         assert (change > 3) if brighter else (change < -3)
-        assert np.asarray(picture(done["region"]).convert("L")).min() == 255
-        assert done["understood"]
+        assert np.asarray(picture(edit_response["region"]).convert("L")).min() == 255
+        assert edit_response["understood"]
 
 
 def picture(url: str) -> Image.Image:
@@ -197,8 +203,8 @@ def test_verify_and_about(server: Running) -> None:
         ("verify", {"sample": 0}, "sample"),
     ],
 )
-def test_what_is_refused(server: Running, path: str, body: dict[str, Any], words: str) -> None:
-    """Each with a status of 400 and one sentence in OpenAI's form, that quotes no picture."""
+def test_invalid_requests(server: Running, path: str, body: dict[str, Any], words: str) -> None:
+    """Each returns 400 and one sentence in the form of the OpenAI API, without the image."""
     refused = server.post(f"/v1/{path}", **body)
     assert refused.status_code == 400
     error = refused.json()["error"]

@@ -1,4 +1,4 @@
-"""The short form of the fuzzing, and schemathesis over what the server says of itself."""
+"""Fuzzing (short form), and schemathesis over the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ CHECKS = [
 ]
 
 
-def test_malformed_requests_are_no_fault_of_the_server(kb: Path) -> None:
+def test_malformed_requests_cause_no_server_fault(kb: Path) -> None:
     with running(kb) as server:
-        found = fuzz(server, 1500)
-    assert found[400] > 700
-    assert set(found) <= {0, 200, 400, 403, 404, 405, 413}
+        statuses = fuzz(server, 1500)
+    assert statuses[400] > 700
+    assert set(statuses) <= {0, 200, 400, 403, 404, 405, 413}
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_answers_are_what_is_described(server: Running, mode: GenerationMode) -> None:
-    """Each operation, with requests that fit its schema; and with such as don't, where it takes
+def test_responses_match_the_description(server: Running, mode: GenerationMode) -> None:
+    """Each operation, with requests that fit its schema, and with requests that do not if it takes
     more than an id."""
-    described = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
-    operations = [found.ok() for found in described.get_all_operations()]
+    schema = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
+    operations = [statuses.ok() for statuses in schema.get_all_operations()]
     assert len(operations) > 20
     if mode is GenerationMode.NEGATIVE:
-        operations = [found for found in operations if can_be_wrong(found.definition.raw)]
+        operations = [statuses for statuses in operations if can_be_wrong(statuses.definition.raw)]
         assert len(operations) > 12
     for operation in operations:
 
@@ -58,8 +58,8 @@ def test_answers_are_what_is_described(server: Running, mode: GenerationMode) ->
 
 
 def can_be_wrong(operation: dict[str, Any]) -> bool:
-    """Whether it takes a JSON body or a query: of any string as an id, or any bytes as a picture,
-    nothing is wrong."""
+    """Return whether an operation takes a JSON body or a query. Any string is a valid id, and any
+    bytes are a valid body of an image upload."""
     bodies = operation.get("requestBody", {}).get("content", {})
     return "application/json" in bodies or any(
         one["in"] == "query" for one in operation.get("parameters", ())

@@ -1,5 +1,4 @@
-"""`ravlm mcp` asked by the official client over real pipes: each tool, its errors, what is not
-allowed."""
+"""`ravlm mcp`, called by the official client over pipes: each tool, its errors, its limits."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_over_stdio(kb: Path) -> None:
-    """The process as a client starts it: the tools it lists, an answer, a sentence for an error."""
+    """The process as a client starts it: its tools, an answer, an error."""
     import os
 
     async def talk() -> tuple[set[str], Any, Any]:
@@ -66,11 +65,11 @@ def test_over_stdio(kb: Path) -> None:
 
 def call(kb: Path, *calls: tuple[str, dict[str, Any]], **settings: Any) -> list[Any]:
     async def talk() -> list[Any]:
-        library = ServedModel(kb, encoder=FakeEncoder())
-        async with Client(create_mcp_server(library, **settings)) as client:
-            found = [await client.call_tool(name, arguments) for name, arguments in calls]
-        library.close()
-        return found
+        served_model = ServedModel(kb, encoder=FakeEncoder())
+        async with Client(create_mcp_server(served_model, **settings)) as client:
+            results = [await client.call_tool(name, arguments) for name, arguments in calls]
+        served_model.close()
+        return results
 
     return asyncio.run(talk())
 
@@ -82,7 +81,7 @@ def test_each_tool(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(RetrievalAugmentedVLM, "edit", edit, raising=False)
-    found = call(
+    results = call(
         kb,
         ("search", {"image": "entry:blue", "k": 2, "where": "year > 2000"}),
         ("caption", {"image": url_of("green")}),
@@ -93,8 +92,8 @@ def test_each_tool(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("verify", {}),
         ("edit", {"image": "entry:red", "instruction": "make it blue"}),
     )
-    assert [result.is_error for result in found] == [False] * 8
-    data = [result.structured_content for result in found]
+    assert [result.is_error for result in results] == [False] * 8
+    data = [result.structured_content for result in results]
     assert [hit["id"] for hit in data[0]["hits"]] == ["blue", "green"]
     assert data[0]["hits"][0]["image_url"] == "entry:blue"
     assert "green" in data[1]["text"]
@@ -103,44 +102,46 @@ def test_each_tool(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(data[4]["entries"]), data[4]["next"]) == (2, "2")
     assert data[5] == {"entries": 5, "encoder": "fake", "generator": "extractive"}
     assert data[6]["sound"] is True
-    assert json.loads(found[7].content[0].text) == {
+    assert json.loads(results[7].content[0].text) == {
         "understood": "make it blue",
         "changed": 0.0,
         "evidence": [],
     }
-    assert found[7].content[1].mime_type == "image/png"
+    assert results[7].content[1].mime_type == "image/png"
 
 
-def test_changes_only_where_they_are_allowed(kb: Path) -> None:
+def test_changes_only_if_allowed(kb: Path) -> None:
     adding = ("add_entry", {"id": "new", "texts": ["a white wall"], "image": url_of("white")})
     removing = ("remove_entries", {"ids": ["new", "red", "nowhere"]})
     for refused in call(kb, adding, removing):
         assert refused.is_error
-    added, found, removed = call(
-        kb, adding, ("search", {"image": url_of("white"), "k": 1}), removing, changes=True
+    added, results, removed = call(
+        kb, adding, ("search", {"image": url_of("white"), "k": 1}), removing, allow_changes=True
     )
     assert added.structured_content == {"id": "new", "replaced": False}
-    assert found.structured_content["hits"][0]["id"] == "new"
+    assert results.structured_content["hits"][0]["id"] == "new"
     assert removed.structured_content == {"removed": 2}
 
 
-def test_files_only_of_the_folder_that_is_shared(kb: Path, pictures: Path, tmp_path: Path) -> None:
-    """A model that was talked into reading another file of its user's gets a refusal."""
+def test_files_of_the_shared_folder_only(kb: Path, pictures: Path, tmp_path: Path) -> None:
+    """A model that is tricked into reading another file of its user gets an error."""
     (tmp_path / "private.png").write_bytes((pictures / "red.png").read_bytes())
     (pictures / "link.png").symlink_to(tmp_path / "private.png")
     outside = ["../private.png", str(tmp_path / "private.png"), "link.png", "nowhere.png", "", "."]
-    for result in call(kb, *(("caption", {"image": name}) for name in outside), pictures=pictures):
+    for result in call(
+        kb, *(("caption", {"image": name}) for name in outside), image_folder=pictures
+    ):
         assert result.is_error
     inside, asked = call(
         kb,
         ("caption", {"image": "blue.png"}),
         ("search", {"image": str(pictures / "red.png"), "k": 1}),
-        pictures=pictures,
+        image_folder=pictures,
     )
     assert "blue" in inside.structured_content["text"]
     assert asked.structured_content["hits"][0]["id"] == "red"
     (none,) = call(kb, ("caption", {"image": str(pictures / "red.png")}))
-    assert "--pictures" in none.content[0].text
+    assert "--images" in none.content[0].text
 
 
 @pytest.mark.parametrize(
@@ -151,12 +152,12 @@ def test_files_only_of_the_folder_that_is_shared(kb: Path, pictures: Path, tmp_p
         ("ask", {"question": "What?", "k": 101}, "100"),
         ("tell", {}, "nothing to tell"),
         ("get_entry", {"id": "nowhere"}, "nowhere"),
-        ("caption", {"image": "entry:note"}, "no picture"),
+        ("caption", {"image": "entry:note"}, "no image"),
         ("caption", {"image": "data:image/png;base64,AAAA"}, "formats"),
-        ("list_entries", {"limit": 0}, "from 1"),
+        ("list_entries", {"limit": 0}, "at least 1"),
     ],
 )
-def test_what_is_refused(kb: Path, name: str, arguments: dict[str, Any], words: str) -> None:
+def test_invalid_calls(kb: Path, name: str, arguments: dict[str, Any], words: str) -> None:
     (refused,) = call(kb, (name, arguments))
     assert refused.is_error
     assert words in refused.content[0].text

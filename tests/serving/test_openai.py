@@ -1,5 +1,4 @@
-"""The server asked by the real `openai` client: models, chat with pictures, streams, embeddings,
-errors."""
+"""The server, called by the real `openai` client: models, chat with images, streams, embeddings."""
 
 from __future__ import annotations
 
@@ -31,30 +30,30 @@ def test_models(client: openai.OpenAI) -> None:
         client.models.retrieve("gpt-4")
 
 
-def test_chat_about_two_pictures(client: openai.OpenAI) -> None:
+def test_chat_about_two_images(client: openai.OpenAI) -> None:
     for colour, other in (("red", "blue"), ("blue", "red")):
-        done = client.chat.completions.create(
+        completion = client.chat.completions.create(
             model="ravlm", messages=[about("What size is it?", colour)]
         )
-        said = done.choices[0].message
-        assert said.content == {"red": "12 cm", "blue": "20 cm"}[colour]
-        assert done.choices[0].finish_reason == "stop"
-        assert said.annotations is not None
-        cited = said.annotations[0].url_citation
+        message = completion.choices[0].message
+        assert message.content == {"red": "12 cm", "blue": "20 cm"}[colour]
+        assert completion.choices[0].finish_reason == "stop"
+        assert message.annotations is not None
+        cited = message.annotations[0].url_citation
         assert cited.url.endswith(f"/#entry={colour}")
         assert cited.title == f"{colour} square"
-        assert (cited.start_index, cited.end_index) == (0, len(said.content))
-        extra = done.model_extra
+        assert (cited.start_index, cited.end_index) == (0, len(message.content))
+        extra = completion.model_extra
         assert extra is not None
         assert extra["evidence"][0]["id"] == colour
         assert extra["evidence"][0]["texts"][0].startswith("Name: ")
         assert extra["citations"][0] == cited.url
         assert other not in str(extra["citations"])
-        assert done.usage is not None
-        assert done.usage.completion_tokens == 2
+        assert completion.usage is not None
+        assert completion.usage.completion_tokens == 2
 
 
-def test_a_talk_keeps_its_picture(client: openai.OpenAI) -> None:
+def test_a_chat_keeps_its_image(client: openai.OpenAI) -> None:
     talk: list[Any] = [
         {"role": "system", "content": "Be brief."},
         about("What colour is it?", "green"),
@@ -72,7 +71,7 @@ def test_a_talk_keeps_its_picture(client: openai.OpenAI) -> None:
     )
 
 
-def test_stream_is_what_is_said_at_once(client: openai.OpenAI) -> None:
+def test_a_stream_equals_the_whole_answer(client: openai.OpenAI) -> None:
     messages: Any = [about("What size is it?", "red")]
     whole = client.chat.completions.create(model="ravlm", messages=messages)
     chunks = list(
@@ -80,13 +79,13 @@ def test_stream_is_what_is_said_at_once(client: openai.OpenAI) -> None:
             model="ravlm", messages=messages, stream=True, stream_options={"include_usage": True}
         )
     )
-    said = [
+    message = [
         chunk.choices[0].delta.content
         for chunk in chunks
         if chunk.choices and chunk.choices[0].delta.content
     ]
-    assert len(said) > 1
-    assert "".join(said) == whole.choices[0].message.content
+    assert len(message) > 1
+    assert "".join(message) == whole.choices[0].message.content
     assert chunks[0].choices[0].delta.role == "assistant"
     last = next(chunk for chunk in chunks if chunk.choices and chunk.choices[0].finish_reason)
     assert last.choices[0].finish_reason == "stop"
@@ -95,7 +94,7 @@ def test_stream_is_what_is_said_at_once(client: openai.OpenAI) -> None:
     assert chunks[-1].usage == whole.usage
 
 
-def test_closed_book_and_absent_things(client: openai.OpenAI) -> None:
+def test_closed_book_and_abstention(client: openai.OpenAI) -> None:
     closed = client.chat.completions.create(
         model="ravlm",
         messages=[about("What size is it?", "red")],
@@ -110,7 +109,7 @@ def test_closed_book_and_absent_things(client: openai.OpenAI) -> None:
     assert "知识库中没有" in str(absent.choices[0].message.content)
 
 
-def test_words_are_cut_off_where_the_client_wants(client: openai.OpenAI) -> None:
+def test_max_tokens(client: openai.OpenAI) -> None:
     ask: dict[str, Any] = {
         "model": "ravlm",
         "messages": [about("What size is it?", "red")],
@@ -123,7 +122,7 @@ def test_words_are_cut_off_where_the_client_wants(client: openai.OpenAI) -> None
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
-def test_embeddings_of_texts_and_pictures_lie_in_one_space(client: openai.OpenAI) -> None:
+def test_text_and_image_embeddings_share_a_space(client: openai.OpenAI) -> None:
     parts: Any = [
         {"type": "text", "text": "red"},
         {"type": "image_url", "image_url": {"url": url_of("blue")}},
@@ -161,7 +160,7 @@ def unpacked(value: Any) -> Any:
     [
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "assistant", "content": "hello"}]}, "user"),
-        ({"messages": [{"role": "user", "content": " "}]}, "no words"),
+        ({"messages": [{"role": "user", "content": " "}]}, "no text"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "role"),
         ({"n": 2}, "n:"),
         ({"tools": [{"type": "function"}]}, "tools"),
@@ -190,16 +189,16 @@ def unpacked(value: Any) -> Any:
                     }
                 ]
             },
-            "damaged",
+            "base64",
         ),
         ({"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}, "image_url"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_chats_that_are_refused(
+def test_invalid_chats(
     client: openai.OpenAI, change: dict[str, Any], words: str, stream: bool
 ) -> None:
-    """The status stands before the stream begins, so that clients see an error and not an empty
+    """The status is set before the stream begins, so clients see an error and not an empty
     answer."""
     ask: Any = {
         "model": "ravlm",
@@ -229,9 +228,7 @@ def test_chats_that_are_refused(
         ),
     ],
 )
-def test_embeddings_that_are_refused(
-    client: openai.OpenAI, change: dict[str, Any], words: str
-) -> None:
+def test_invalid_embeddings(client: openai.OpenAI, change: dict[str, Any], words: str) -> None:
     with pytest.raises(openai.BadRequestError) as error:
         client.embeddings.create(model="ravlm", input="red", extra_body=change)
     assert words in error.value.message
@@ -246,7 +243,7 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
         )
 
 
-def test_the_event_stream_is_as_the_protocol_says(server: Running) -> None:
+def test_the_event_stream_protocol(server: Running) -> None:
     body = {
         "model": "ravlm",
         "stream": True,

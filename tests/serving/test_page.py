@@ -1,5 +1,4 @@
-"""The page in a real browser: each tab transfer out, by mouse, keyboard and drag and drop, in both
-languages."""
+"""The page in a real browser: each tab, by mouse, keyboard and drag and drop, in both languages."""
 
 from __future__ import annotations
 
@@ -36,9 +35,9 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +45,15 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     kb = Path(shutil.copytree(built, tmp_path_factory.mktemp("page") / "kb"))
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         base.add([Entry("hostile", png(COLOURS["white"]), (HOSTILE,))])
-    with running(kb) as found:
-        yield found
+    with running(kb) as server:
+        yield server
 
 
 @pytest.fixture
 def visit(browser: Any, served: Running) -> Iterator[Callable[..., Any]]:
-    """Opens the page; at the end nothing was written to the console and nothing asked of another
-    host."""
-    contexts, wrong = [], []
+    """Open the page; at the end check that nothing was written to the console and no other host was
+    contacted."""
+    contexts, errors = [], []
 
     def open_page(server: Running = served, path: str = "/", **options: Any) -> Any:
         size = options.pop("viewport", {"width": 1280, "height": 900})
@@ -64,13 +63,16 @@ def visit(browser: Any, served: Running) -> Iterator[Callable[..., Any]]:
         page.on(
             "console",
             lambda message: (
-                wrong.append(message.text) if "status of 40" not in message.text else None
+                errors.append(message.text) if "status of 40" not in message.text else None
             ),
         )
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        here = ("data:", "blob:", server.address)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        own_addresses = ("data:", "blob:", server.address)
         page.on(
-            "request", lambda asked: None if asked.url.startswith(here) else wrong.append(asked.url)
+            "request",
+            lambda request: (
+                None if request.url.startswith(own_addresses) else errors.append(request.url)
+            ),
         )
         page.goto(f"{server.address}{path}")
         page.wait_for_selector("[role=tab]")
@@ -79,7 +81,7 @@ def visit(browser: Any, served: Running) -> Iterator[Callable[..., Any]]:
     yield open_page
     for context in contexts:
         context.close()
-    assert wrong == []
+    assert errors == []
 
 
 def files(*colours: str) -> list[dict[str, Any]]:
@@ -223,7 +225,7 @@ def test_entries_by_drag_and_drop(visit: Callable[..., Any], served: Running) ->
 
 
 def test_ask_about_an_entry_and_find_similar(visit: Callable[..., Any]) -> None:
-    """A citation's link opens the entry; from there one asks, or searches."""
+    """The link of a citation opens the entry; from there you can ask or search."""
     page = visit(path="/#entry=green")
     page.wait_for_selector("dialog[open] button.main")
     page.click("dialog button.main")
@@ -265,7 +267,7 @@ PAPER = {"light": "rgb(246, 244, 238)", "dark": "rgb(21, 20, 18)"}
 def test_every_tab_fits_and_every_control_has_a_name(
     visit: Callable[..., Any], width: int, locale: str, scheme: str
 ) -> None:
-    """On a phone too nothing sticks out; what a screen reader says of each control is not empty."""
+    """Nothing overflows, on a phone either, and every control has a name for screen readers."""
     page = visit(locale=locale, color_scheme=scheme, viewport={"width": width, "height": 800})
     assert (
         page.evaluate("document.documentElement.lang") == {"en-US": "en", "zh-CN": "zh-CN"}[locale]
@@ -275,10 +277,10 @@ def test_every_tab_fits_and_every_control_has_a_name(
         page.click(f"#tab-{tab}")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
         unnamed = page.evaluate(
-            """() => [...document.querySelectorAll('main button, main input, main select, main
-            textarea')]
-                .filter((e) => !(e.ariaLabel || e.textContent.trim() ||
-                e.labels?.[0]?.textContent.trim())) .map((e) => e.outerHTML)"""
+            """() => [...document.querySelectorAll("main :is(button, input, select, textarea)")]
+                .filter((e) => !(e.ariaLabel || e.textContent.trim()
+                    || e.labels?.[0]?.textContent.trim()))
+                .map((e) => e.outerHTML)"""
         )
         assert unnamed == []
     text = page.inner_text("body")

@@ -24,7 +24,7 @@ from tests.helpers.servers import BlockingGenerator, EndlessGenerator, running
 
 
 def test_health_and_readiness(kb: Path) -> None:
-    """Ready only when a request is served; until then each is told so."""
+    """The server is ready once it has served a request; until then every request gets 503."""
     generator = BlockingGenerator()
     with running(kb, None, generator, wait=False) as server:
         assert server.client.get("/health").json() == {"status": "ok"}
@@ -80,7 +80,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def start_process(kb: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
-    """`ravlm serve` as a process of its own, and its address."""
+    """Start `ravlm serve` as a process; return it and its address."""
     process = subprocess.Popen(
         [
             sys.executable,
@@ -109,7 +109,7 @@ def start_process(kb: Path, *arguments: str) -> tuple[subprocess.Popen[str], str
 
 
 def test_sigterm_in_mid_stream_ends_cleanly(kb: Path) -> None:
-    """The words come to their end, [DONE] included, and the process ends with code 0."""
+    """The stream is completed, [DONE] included, and the process exits with code 0."""
     words = ["a ", "red ", "square ", "with ", "four ", "corners"]
     with endpoints.Server([endpoints.stream(words, pause=0.3)]) as endpoint:
         process, address = start_process(kb, "--generator", f"{endpoint.address}#tiny")
@@ -137,7 +137,7 @@ def test_sigterm_in_mid_stream_ends_cleanly(kb: Path) -> None:
     assert logged[-1]["event"] == "stopped"
 
 
-def test_a_taken_port_and_a_base_that_is_not_there(kb: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_port_in_use_and_a_missing_base(kb: Path, tmp_path: Path, capsys: Any) -> None:
     with listen(Settings(port=0)) as bound_socket:
         bound_socket.listen()
         port = str(bound_socket.getsockname()[1])

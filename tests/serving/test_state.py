@@ -17,7 +17,7 @@ from tests.helpers.servers import png, running, url_of
 
 
 def test_texts_are_encoded_in_one_batch_ahead() -> None:
-    """Sixteen questions at once once went through the encoder one by one."""
+    """The questions of a batch were once encoded one by one."""
 
     class Counting(FakeEncoder):
         calls: list[list[str]] = []  # noqa: RUF012 - one instance
@@ -43,7 +43,7 @@ def test_texts_are_encoded_in_one_batch_ahead() -> None:
 
 
 def test_changes_by_another_process_are_served(kb: Path) -> None:
-    """New entries at the next search; and another encoder's vectors without a restart."""
+    """New entries appear in the next search; another encoder is used without a restart."""
     other = FakeEncoder("other", seed=7)
     with running(kb) as server:
         with KnowledgeBase.open(kb, FakeEncoder()) as writer:

@@ -27,17 +27,18 @@ def completion(options: Options) -> int:
     import shtab
 
     parser = build_parser(COMMANDS)
-    _mark_paths(parser, shtab.FILE)
+    _prepare_completion(parser, shtab.FILE)
     print(shtab.complete(parser, shell=options.shell))
     return 0
 
 
-def _mark_paths(parser: argparse.ArgumentParser, path_completion: object) -> None:
-    """Complete arguments that take a path, in all subparsers."""
+def _prepare_completion(parser: argparse.ArgumentParser, path_completion: object) -> None:
+    """Show subcommands to shtab, and complete arguments that take a path, in all subparsers."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
+            action.help = None  # shtab skips suppressed arguments
             for subparser in action.choices.values():
-                _mark_paths(subparser, path_completion)
+                _prepare_completion(subparser, path_completion)
         elif action.metavar in _PATH_METAVARS:
             action.complete = path_completion  # type: ignore[attr-defined]
 
