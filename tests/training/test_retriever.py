@@ -114,8 +114,8 @@ def test_a_generator_takes_its_query_along(
     )
     assert np.abs(moved - vectors).max() > 0.01
     assert (again.adapt_query(vectors, "another encoder") == vectors).all()
-    found = RetrievalAugmentedVLM(kb, generator=again).evidence("", str(home / "0.png"), k=8)[0]
-    plain = RetrievalAugmentedVLM(kb, generator="extractive").evidence(
+    found = RetrievalAugmentedVLM(kb, generator=again).retrieve("", str(home / "0.png"), k=8)[0]
+    plain = RetrievalAugmentedVLM(kb, generator="extractive").retrieve(
         "", str(home / "0.png"), k=8
     )[0]
     assert [hit.score for hit in found.hits] != [hit.score for hit in plain.hits]
