@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from ravlm.data.text import is_chinese
 from ravlm.demo import run_demo
 from ravlm.demo.photos import ENTRIES, package_file, transformed_copy
 from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
+from tests.helpers.browser import background_of_page, open_browser
 from tests.helpers.fakes import FakeEncoder
 
 ROWS = [json.loads(line) for line in ENTRIES.read_text(encoding="utf-8").splitlines()]
@@ -165,19 +165,8 @@ def test_page_is_self_contained(made_demo: tuple[Path, list[dict[str, Any]]]) ->
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    chromium = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-    )
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chrome = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield chrome
-        chrome.close()
+    with open_browser() as chromium:
+        yield chromium
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -185,22 +174,9 @@ def test_page_in_a_browser(
     made_demo: tuple[Path, list[dict[str, Any]]], browser: Any, width: int
 ) -> None:
     """Nothing overflows, nothing is fetched, and the dark scheme is dark."""
-    paper = {}
-    for scheme in ("light", "dark"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        requests, errors = [], []
-        page.on("request", lambda request, requests=requests: requests.append(request.url))
-        page.on("console", lambda message, errors=errors: errors.append(message.text))
-        page.goto((made_demo[0] / "index.html").as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-        assert [url for url in requests if not url.startswith("data:")] == [
-            (made_demo[0] / "index.html").as_uri()
-        ]
-        assert errors == []
-        paper[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        page.close()
-    assert paper == {"light": "rgb(246, 244, 238)", "dark": "rgb(21, 20, 18)"}
+    page = made_demo[0] / "index.html"
+    assert background_of_page(browser, page, width, "light") == "rgb(246, 244, 238)"
+    assert background_of_page(browser, page, width, "dark") == "rgb(21, 20, 18)"
 
 
 # a user's own images

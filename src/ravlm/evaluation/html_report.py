@@ -92,7 +92,7 @@ def _bars(comparison: Comparison) -> list[_Bar]:
 
 def _curves(comparison: Comparison) -> list[_Curve]:
     """Return a curve for each arm that answered at least one example."""
-    curves = []
+    curves: list[_Curve] = []
     for curve in comparison.risks:
         if not curve.coverage:
             continue

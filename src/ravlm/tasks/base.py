@@ -132,7 +132,7 @@ class Task(ABC):
         """Return the evidence that `model` retrieves for each of `examples` with `k` entries."""
         texts = [example.text for example in examples]
         images = [example.image for example in examples]
-        return model.retrieve(texts, images, k)
+        return model.retrieve(texts if any(texts) else None, images, k)
 
     def gold_query(self, example: Example) -> str:
         """Return the text that finds the right entry; the `oracle` arm searches with it."""

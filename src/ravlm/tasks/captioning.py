@@ -40,5 +40,5 @@ class Captioning(Task):
         captions = [prediction.text for prediction in predictions]
         references = [example.references for example in examples]
         num_chinese = sum(is_chinese(texts[0]) for texts in references)
-        tokenizer = "zh" if num_chinese > len(references) / 2 else "ptb"
-        return caption_scores(captions, references, tokenizer)
+        is_mostly_chinese = num_chinese > len(references) / 2
+        return caption_scores(captions, references, "zh" if is_mostly_chinese else "ptb")
