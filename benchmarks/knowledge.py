@@ -199,7 +199,7 @@ def measure_searches(
 
     `truth`: the ids of the ten nearest entries of each query.
     """
-    index = base._backend.live.vectors().by_modality[modality].segments[0].index
+    index = base._backend.indexes.vectors().by_modality[modality].segments[0].index
     parameters = index.search_parameters(TOP_K)
 
     def search_faiss(batch: np.ndarray) -> Any:
@@ -267,7 +267,7 @@ def measure_filters(
 
     tree = read_filter('tag < 500 and (kind in ["a", "b"] or not year >= 1950)')
     assert tree is not None
-    facets = base._backend.live.facets()
+    facets = base._backend.indexes.facets()
     rows["filter alone, ms"] = 1e3 * statistics.median(
         timed(lambda: facets.entry_mask(tree))[0] for _ in range(15)
     )
