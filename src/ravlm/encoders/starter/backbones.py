@@ -49,7 +49,7 @@ class ImageBackbone:
             network = efficientnet.load_network(efficientnet.weights_file())
             return efficientnet.onnx_bytes(network, self.stages)
 
-        return _session(self.source, self.stages, build)
+        return cached_session(self.source, self.stages, build)
 
     def pooled(self, pixels: np.ndarray) -> np.ndarray:
         """Return the mean of the last grid, float32 (n, 1280)."""
@@ -78,7 +78,7 @@ class TextBackbone:
         def build() -> bytes:
             return minilm.onnx_bytes(minilm.load_weights(minilm.model_folder()), self.stages)
 
-        return _session(self.source, self.stages, build)
+        return cached_session(self.source, self.stages, build)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -143,7 +143,7 @@ def _output_names(stages: Sequence[StageWeights]) -> list[str]:
     return ["pooled", *(f"stage{i}" for i in range(len(stages)))]
 
 
-def _session(source: str, stages: Sequence[StageWeights], build: Callable[[], bytes]) -> Any:
+def cached_session(source: str, stages: Sequence[StageWeights], build: Callable[[], bytes]) -> Any:
     """Open an ONNX Runtime session over the cached graph; build the graph if it is not cached."""
     try:
         import onnxruntime

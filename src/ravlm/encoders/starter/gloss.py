@@ -68,10 +68,17 @@ class Glosser:
         """
         if not is_chinese(text):
             return text
-        words = self._merge_words(self._dictionary.segment(text))
-        english = " ".join(filter(None, (self._gloss_word(word) for word in words)))
+        english = " ".join(filter(None, (gloss for _, gloss in self.gloss_words(text))))
         english = _SPACE_BEFORE_PUNCTUATION.sub(r"\1", english)
         return english.translate(_PUNCTUATION).strip()
+
+    def gloss_words(self, text: str) -> list[tuple[str, str]]:
+        """Return every word of `text` with its English gloss ("" for a particle), in order.
+
+        Chinese words are in simplified form, which has as many characters as the text's.
+        """
+        words = self._merge_words(self._dictionary.segment(text))
+        return [(word.surface, self._gloss_word(word)) for word in words]
 
     def _merge_words(self, words: list[ChineseWord]) -> list[ChineseWord]:
         """Merge adjacent words that are one word of the glossary, the longest first."""

@@ -123,15 +123,15 @@ def onnx_bytes(
         g("Div", total, count, name=name)
 
     for i in range(TRUNK_LAYERS):
-        x = _layer(g, x, attention_bias, weights, i)
+        x = add_layer(g, x, attention_bias, weights, i)
     trunk = g("Identity", x, name="trunk")
     for i in range(TRUNK_LAYERS, LAYERS):
-        x = _layer(g, x, attention_bias, weights, i)
+        x = add_layer(g, x, attention_bias, weights, i)
     pool(g("Identity", x, name="states"), "pooled")
     for number, stage in enumerate(stages):
         x = trunk
         for i in range(TRUNK_LAYERS, LAYERS):
-            x = _layer(g, x, attention_bias, stage, i)
+            x = add_layer(g, x, attention_bias, stage, i)
         pool(x, f"stage{number}")
     return _serialize(g, len(stages))
 
@@ -160,7 +160,7 @@ def _embed(g: GraphBuilder, weights: Mapping[str, np.ndarray]) -> str:
     words = g("Gather", weights["embeddings.word_embeddings.weight"], "ids")
     x = g("Add", words, positions)
     x = g("Add", x, weights["embeddings.token_type_embeddings.weight"][0])
-    return _norm(g, x, weights, "embeddings.LayerNorm")
+    return add_norm(g, x, weights, "embeddings.LayerNorm")
 
 
 def _linear(g: GraphBuilder, x: str, weights: Mapping[str, np.ndarray], name: str) -> str:
@@ -169,22 +169,22 @@ def _linear(g: GraphBuilder, x: str, weights: Mapping[str, np.ndarray], name: st
     return g("Add", g("MatMul", x, matrix.T), bias)
 
 
-def _norm(g: GraphBuilder, x: str, weights: Mapping[str, np.ndarray], name: str) -> str:
+def add_norm(g: GraphBuilder, x: str, weights: Mapping[str, np.ndarray], name: str) -> str:
     scale = weights[f"{name}.weight"].astype(np.float32)
     bias = weights[f"{name}.bias"].astype(np.float32)
     return g("LayerNormalization", x, scale, bias, epsilon=_EPSILON, axis=-1)
 
 
-def _layer(
+def add_layer(
     g: GraphBuilder, x: str, attention_bias: str, weights: Mapping[str, np.ndarray], number: int
 ) -> str:
     """Add a layer: attention and feed-forward, each added to its input and normalized."""
     layer = f"encoder.layer.{number}"
     attended = _attention(g, x, attention_bias, weights, layer)
-    x = _norm(g, g("Add", attended, x), weights, f"{layer}.attention.output.LayerNorm")
+    x = add_norm(g, g("Add", attended, x), weights, f"{layer}.attention.output.LayerNorm")
     inner = g("Gelu", _linear(g, x, weights, f"{layer}.intermediate.dense"))
     inner = _linear(g, inner, weights, f"{layer}.output.dense")
-    return _norm(g, g("Add", inner, x), weights, f"{layer}.output.LayerNorm")
+    return add_norm(g, g("Add", inner, x), weights, f"{layer}.output.LayerNorm")
 
 
 def _attention(
