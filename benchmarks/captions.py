@@ -59,7 +59,7 @@ class Arms:
             self._found[key] = [
                 found
                 for i in range(0, len(pictures), BATCH)
-                for found in model.retrieve("", pictures[i : i + BATCH], k)
+                for found in model.retrieve(None, pictures[i : i + BATCH], k)
             ]
         return self._found.get(key)
 

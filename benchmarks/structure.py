@@ -13,6 +13,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,6 +102,15 @@ def module_list(source: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def print_flow(source: Path) -> None:
+    """Print what `benchmarks/flow.py` counts in a checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(source.resolve() / "src")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "flow.py")]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    for label, count in json.loads(output.stdout.splitlines()[-1]).items():
+        print(f"{label:<45}{count:>5}")
+
+
 def main() -> None:
     """Parse the options and print."""
     parser = argparse.ArgumentParser(
@@ -106,7 +119,11 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=ROOT, help="a checkout of ravlm")
     parser.add_argument("--names", type=Path, help="list the vague names below this folder or file")
     parser.add_argument("--modules", action="store_true", help="print the list of modules")
+    parser.add_argument("--flow", action="store_true", help="count calls and searches of requests")
     options = parser.parse_args()
+    if options.flow:
+        print_flow(options.source)
+        return
     if options.modules:
         print(module_list(options.source / "src" / "ravlm"), end="")
         return

@@ -1,20 +1,18 @@
 """RetrievalAugmentedVLM: a knowledge base, a generator and an editor behind a few verbs.
 
-Every verb of the table `VERBS` builds its requests the same way, retrieves their evidence in one
-call, and abstains before the generator is called if the evidence is not about the request."""
+Each verb of the table `VERBS` goes the same way: build the requests, retrieve their evidence in one
+call, generate the answers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator as Stream
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, overload
 
 from ravlm.errors import InvalidInput
 from ravlm.generation.auto import GeneratorName, extractive_over, load_generator
-from ravlm.generation.base import Request, VerbName, abstain
+from ravlm.generation.base import VerbName
 from ravlm.generation.inputs import (
     EditOptions,
     EvidenceBatch,
@@ -30,11 +28,18 @@ from ravlm.generation.inputs import (
     is_batch,
     validated_evidence,
 )
-from ravlm.generation.messages import Conversation, earlier_user_texts
-from ravlm.generation.verbs import VERBS, RequestBatch, build_requests
+from ravlm.generation.messages import Conversation
+from ravlm.generation.verbs import (
+    VERBS,
+    RequestBatch,
+    build_requests,
+    generate_answers,
+    retrieval_query,
+    stream_answer,
+)
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import CLOSED_BOOK, Answer, Edit, Evidence, Hit, ImageSource
-from ravlm.retrieval.retriever import RetrievalQuery, Retriever
+from ravlm.records import CLOSED_BOOK, Answer, AnswerStream, Edit, Evidence, Hit, ImageSource
+from ravlm.retrieval.retriever import Retriever
 from ravlm.search.filter_parser import Where
 
 if TYPE_CHECKING:
@@ -46,7 +51,6 @@ __all__ = ["VERBS", "RetrievalAugmentedVLM"]
 K: TypeAlias = "int | None"
 Image: TypeAlias = "ImageSource | None"
 Answers: TypeAlias = "Answer | list[Answer]"
-AnswerStream: TypeAlias = Stream[str, None, Answer]
 PathOrName: TypeAlias = "str | os.PathLike[str]"
 
 
@@ -140,7 +144,7 @@ class RetrievalAugmentedVLM:
             raise InvalidInput(f'The generator "{self.generator.name}" has no weights to save.')
         save(folder)
 
-    # Verbs: thin, over one request builder.
+    # Verbs
 
     @overload
     def ask(self, question: str, image: Image = ..., **options: Unpack[Options]) -> Answer: ...
@@ -261,7 +265,7 @@ class RetrievalAugmentedVLM:
         does not require them.
         """
         batch = self.requests(verb, text, image, k, where, evidence)
-        answers = self._generate(batch.requests)
+        answers = generate_answers(self.generator, batch.requests)
         return answers if batch.is_batch else answers[0]
 
     def stream(
@@ -269,12 +273,11 @@ class RetrievalAugmentedVLM:
     ) -> AnswerStream:
         """Carry out a verb for one request, and yield the text in pieces.
 
-        The evidence is retrieved at once, the text when it is iterated; the generator returns the
-        Answer.
+        The evidence is retrieved at once, the text is generated while it is iterated; the generator
+        returns the Answer.
         """
-        return self._stream(self.requests(verb, text, image, k, where).requests[0])
-
-    # Requests and their evidence.
+        batch = self.requests(verb, text, image, k, where)
+        return stream_answer(self.generator, batch.requests[0])
 
     def requests(
         self,
@@ -288,50 +291,39 @@ class RetrievalAugmentedVLM:
         """Return the requests of a verb with their evidence, as the generator reads them."""
         batch = build_requests(verb, text, image)
         sources = validated_evidence(evidence, len(batch.requests))
-        if sources is None:
-            sources = self._retrieve(batch.requests, k, where)
-        pairs = zip(batch.requests, sources, strict=True)
-        return batch._replace(requests=[replace(r, evidence=source) for r, source in pairs])
+        k = self.k if k is None else checked_k(k)
+        if sources is None and k == 0:
+            sources = [CLOSED_BOOK] * len(batch.requests)
+        elif sources is None:
+            sources = self._retriever.retrieve(
+                queries=[retrieval_query(request) for request in batch.requests],
+                k=k,
+                where=where,
+                adapt_query=self.generator.adapt_query,
+                modality=self.generator.evidence_modality,
+            )
+        return batch.with_evidence(sources)
 
     def retrieve(
-        self, text: str | TextBatch = "", image: Images = None, k: K = None, where: Where = None
+        self, text: Texts = None, image: Images = None, k: K = None, where: Where = None
     ) -> list[Evidence]:
-        """Return what `ask` and `caption` would read, for each pair of text and image."""
-        pairs = broadcast(text, image, is_batch(text))
-        return self._retrieve([Request("ask", *pair) for pair in pairs], k, where)
+        """Return what `ask` would read for each pair of text and image; without a text, `caption`.
+
+        >>> model.retrieve("How tall is the Eiffel Tower?")[0].subject
+        'Eiffel Tower'
+        """
+        batch = self.requests("caption" if text is None else "ask", text, image, k, where)
+        return [request.evidence for request in batch.requests]
 
     def search(self, *args: Any, **options: Any) -> list[Hit]:
         """Search the model's base; see `KnowledgeBase.search`."""
         return self.kb.search(*args, **options)
 
-    def _retrieve(self, requests: Sequence[Request], k: K, where: Where) -> list[Evidence]:
-        k = self.k if k is None else checked_k(k)
-        if k == 0:
-            return [CLOSED_BOOK] * len(requests)
-        queries = [_retrieval_query(request) for request in requests]
-        return self._retriever.retrieve(
-            queries, k, where, self.generator.adapt_query, self.generator.evidence_modality
-        )
-
     @cached_property
     def _retriever(self) -> Retriever:
         return Retriever(self.kb, self.max_false_answers)
 
-    def _generate(self, requests: Sequence[Request]) -> list[Answer]:
-        abstentions = [_abstention(request) for request in requests]
-        pairs = list(zip(requests, abstentions, strict=True))
-        answerable = [request for request, abstention in pairs if abstention is None]
-        generated = iter(self.generator.generate(answerable))
-        return [next(generated) if answer is None else answer for answer in abstentions]
-
-    def _stream(self, request: Request) -> AnswerStream:
-        abstention = _abstention(request)
-        if abstention is not None:
-            yield abstention.text
-            return abstention
-        return (yield from self.generator.stream(request))
-
-    # Editing.
+    # Editing
 
     @overload
     def edit(
@@ -377,20 +369,3 @@ class RetrievalAugmentedVLM:
         k = 2 * self.k if k is None else checked_k(k)
         query = self.editor.retrieval_query(instruction) if k else ""
         return self.kb.search(text=query, k=k, modality="image") if query else []
-
-
-def _retrieval_query(request: Request) -> RetrievalQuery:
-    return RetrievalQuery(
-        text=request.text,
-        image=request.image,
-        history=earlier_user_texts(request.messages) if request.messages else None,
-        accept_similar=not VERBS[request.task].must_match,
-    )
-
-
-def _abstention(request: Request) -> Answer | None:
-    """Return the abstaining answer if the subject of a request is probably not in the base."""
-    evidence = request.evidence
-    if VERBS[request.task].must_match and evidence.searched and not evidence.sufficient:
-        return abstain(request, "the subject is probably not in the base")
-    return None

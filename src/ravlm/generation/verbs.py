@@ -1,17 +1,26 @@
-"""The verbs of the model, in one table: which inputs each takes and how its requests are built.
+"""The verbs of the model, in one table, and the way they share: inputs to requests to answers.
 
 The model, the server, MCP and the command line all read this table."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Generator as Stream
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ravlm.data.text import is_chinese
 from ravlm.errors import InvalidInput
-from ravlm.generation.base import Request, VerbName
+from ravlm.generation.base import Generator, Request, VerbName, abstain
 from ravlm.generation.inputs import broadcast, check_text, is_batch
-from ravlm.generation.messages import is_conversation_batch, last_image, read_messages
+from ravlm.generation.messages import (
+    earlier_user_texts,
+    is_conversation_batch,
+    last_image,
+    read_messages,
+)
+from ravlm.records import Answer, Evidence
+from ravlm.retrieval.query import RetrievalQuery
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,15 @@ VERBS: dict[VerbName, Verb] = {
 
 
 class RequestBatch(NamedTuple):
-    """Requests without their evidence, and whether the caller passed a batch."""
+    """Requests, and whether the caller passed a batch."""
 
     requests: list[Request]
     is_batch: bool
+
+    def with_evidence(self, sources: Sequence[Evidence]) -> RequestBatch:
+        """Return the batch with the evidence of each request."""
+        pairs = zip(self.requests, sources, strict=True)
+        return RequestBatch([replace(r, evidence=source) for r, source in pairs], self.is_batch)
 
 
 def build_requests(name: VerbName, text: Any = None, image: Any = None) -> RequestBatch:
@@ -77,8 +91,36 @@ def _request(name: VerbName, verb: Verb, text: Any, image: Any) -> Request:
     return Request(name, text, image, chinese=is_chinese(text))
 
 
-def verb_inputs(name: VerbName, text: Any = None, image: Any = None) -> dict[str, Any]:
-    """Return the keyword arguments with which the model's method `name` takes a text and an
-    image."""
-    verb = VERBS[name]
-    return ({verb.text: text} if verb.text else {}) | {"image": image}
+def retrieval_query(request: Request) -> RetrievalQuery:
+    """Return the query that retrieves the evidence of a request."""
+    return RetrievalQuery(
+        text=request.text,
+        image=request.image,
+        history=earlier_user_texts(request.messages) if request.messages else None,
+        accept_similar=not VERBS[request.task].must_match,
+    )
+
+
+def generate_answers(generator: Generator, requests: Sequence[Request]) -> list[Answer]:
+    """Return the answer of each request; the generator sees those that are not declined before."""
+    abstentions = [_abstention(request) for request in requests]
+    pairs = list(zip(requests, abstentions, strict=True))
+    generated = iter(generator.generate([request for request, answer in pairs if answer is None]))
+    return [next(generated) if answer is None else answer for answer in abstentions]
+
+
+def stream_answer(generator: Generator, request: Request) -> Stream[str, None, Answer]:
+    """Yield the text of a request's answer in pieces, and return the answer."""
+    abstention = _abstention(request)
+    if abstention is not None:
+        yield abstention.text
+        return abstention
+    return (yield from generator.stream(request))
+
+
+def _abstention(request: Request) -> Answer | None:
+    """Return the abstaining answer if the subject of a request is probably not in the base."""
+    evidence = request.evidence
+    if VERBS[request.task].must_match and evidence.searched and not evidence.sufficient:
+        return abstain(request, "the subject is probably not in the base")
+    return None

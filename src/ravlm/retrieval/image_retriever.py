@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from ravlm.retrieval.visual_entities import CANDIDATES, FEATURES, EntityRanking,
 from ravlm.search.filter_parser import Where
 from ravlm.search.options import SearchOptions
 
+AdaptQuery: TypeAlias = Callable[[np.ndarray, str], np.ndarray]
+"""Maps image vectors (n, dim), given with the fingerprint of their encoder, to query vectors."""
 _TEXT_CANDIDATES = 32
 _FEW_FACTS = 2
 """An entry with at most this many facts is replaced by a sibling that has more."""
@@ -61,41 +63,48 @@ class ImageRetriever:
 
     def retrieve(
         self,
-        images: Sequence[ImageSource],
+        images: Mapping[int, ImageSource],
         k: int,
         where: Where = None,
-        adapt_query: Callable[[np.ndarray, str], np.ndarray] | None = None,
+        adapt_query: AdaptQuery | None = None,
         modality: Modality = "image",
-    ) -> list[Evidence]:
-        """Return for each image its k likeliest entities, one entry each, and matching texts.
+    ) -> dict[int, Evidence]:
+        """Return by number the k likeliest entities of each image, one entry each, and its texts.
 
         `adapt_query` maps image vectors to query vectors. With modality "text" the evidence is the
         entries whose texts match the image best, whether they have an image or not.
         """
+        if not images:
+            return {}
         start = time.perf_counter()
-        vectors = self._encode(images)
+        vectors = self._encode(list(images.values()))
         if adapt_query is not None:
             vectors = adapt_query(vectors, self._kb.encoder.fingerprint)
         encoded = time.perf_counter()
 
+        evidence = self._search(vectors, k, where, modality)
+        seconds = {
+            "encode": round((encoded - start) / len(images), 4),
+            "search": round((time.perf_counter() - encoded) / len(images), 4),
+        }
+        return {
+            number: replace(e, trace={**e.trace, "seconds": seconds})
+            for number, e in zip(images, evidence, strict=True)
+        }
+
+    def _search(
+        self, vectors: np.ndarray, k: int, where: Where, modality: Modality
+    ) -> list[Evidence]:
+        """Return the evidence for query vectors (n, dim)."""
         queries = [{"vector": vector} for vector in vectors]
         by_text = self._kb.search_many(queries, max(k, _TEXT_CANDIDATES), "text", where)
         if modality == "text" and any(by_text):
-            texts = [self._text_evidence(hits, k) for hits in by_text]
-            entities = [Evidence()] * len(queries)
-        else:
-            only_text = [[h for h in hits if h.entry.image is None] for hits in by_text]
-            texts = [self._text_evidence(hits, k) for hits in only_text]
-            by_image = self._kb.search_many(queries, max(k, CANDIDATES), "image", where)
-            entities = self._recognize(vectors, by_image, k, where)
-        pairs = zip(entities, texts, strict=True)
-        evidence = [_merge(*pair, k) for pair in pairs]
-
-        seconds = {
-            "encode": round((encoded - start) / max(1, len(images)), 4),
-            "search": round((time.perf_counter() - encoded) / max(1, len(images)), 4),
-        }
-        return [replace(e, trace={**e.trace, "seconds": seconds}) for e in evidence]
+            return [_merge(Evidence(), self._text_evidence(hits, k), k) for hits in by_text]
+        by_image = self._kb.search_many(queries, max(k, CANDIDATES), "image", where)
+        entities = self._recognize(vectors, by_image, k, where)
+        only_text = [[hit for hit in hits if hit.entry.image is None] for hits in by_text]
+        texts = [self._text_evidence(hits, k) for hits in only_text]
+        return [_merge(*pair, k) for pair in zip(entities, texts, strict=True)]
 
     def _encode(self, images: Sequence[ImageSource]) -> np.ndarray:
         """Return vectors (n, dim) of images; an image that occurs several times is encoded once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -40,28 +40,59 @@ class TextRetriever:
         self._cache: OrderedDict[CacheKey, Evidence] = OrderedDict()
         self._lock = threading.Lock()
 
-    def retrieve(self, texts: Sequence[str], k: int, where: Where = None) -> list[Evidence]:
-        """Return the entries that each text is about; none if no name or fact matches it."""
-        change = self._kb.change
-        keys: dict[str, CacheKey] = {text: (text, repr(where), change) for text in texts}
-        with self._lock:
-            cached = {text: self._cache.get(key) for text, key in keys.items()}
-        missing = [text for text, evidence in cached.items() if evidence is None]
-        results = {text: evidence for text, evidence in cached.items() if evidence is not None}
-        if missing:
-            retrieved = dict(zip(missing, self._search(missing, where), strict=True))
-            self._remember({keys[text]: evidence for text, evidence in retrieved.items()})
-            results |= retrieved
-        return [_first(results[text], k) for text in texts]
+    def retrieve(
+        self, texts: Mapping[int, str], k: int, where: Where = None
+    ) -> dict[int, Evidence]:
+        """Return by number the entries that each text is about.
 
-    def most_similar(self, texts: Sequence[str], k: int, where: Where = None) -> list[Evidence]:
-        """Return the k entries that are most similar to each text, whatever they are about."""
-        rankings = self._kb.search_many([{"text": text} for text in texts], k, where=where)
+        There are none if no name and no fact matches a text.
+        """
+        if not texts:
+            return {}
+        change = self._kb.change
+        keys: dict[str, CacheKey] = {text: (text, repr(where), change) for text in texts.values()}
+        with self._lock:
+            results = {text: self._cache[key] for text, key in keys.items() if key in self._cache}
+        missing = [text for text in keys if text not in results]
+        if missing:
+            searched = dict(zip(missing, self._search(missing, where), strict=True))
+            self._remember({keys[text]: evidence for text, evidence in searched.items()})
+            results |= searched
+        return {number: _first(results[text], k) for number, text in texts.items()}
+
+    def retrieve_last_named(
+        self, histories: Mapping[int, Sequence[str]], k: int, where: Where = None
+    ) -> dict[int, Evidence]:
+        """Return by number the evidence of the last turn that names an entity; none if none does.
+
+        All turns are searched together, oldest first.
+        """
+        turns = list(dict.fromkeys(turn for history in histories.values() for turn in history))
+        searched = self.retrieve(dict(enumerate(turns)), k, where)
+        by_turn = {turn: searched[number] for number, turn in enumerate(turns)}
+        results = {}
+        for number, history in histories.items():
+            last = next(
+                (by_turn[turn] for turn in reversed(history) if by_turn[turn].subject), None
+            )
+            if last is not None:
+                results[number] = replace(last, subject="")
+        return results
+
+    def retrieve_similar(
+        self, texts: Mapping[int, str], k: int, where: Where = None
+    ) -> dict[int, Evidence]:
+        """Return by number the k entries most similar to each text, whatever they are about."""
+        if not texts:
+            return {}
+        queries = [{"text": text} for text in texts.values()]
+        rankings = self._kb.search_many(queries, k, where=where)
         trace = {"retrieved by": "similarity"}
-        return [
-            Evidence(tuple(hits), softmax_weights([hit.score for hit in hits]), trace=trace)
-            for hits in rankings
-        ]
+        results = {}
+        for number, hits in zip(texts, rankings, strict=True):
+            weights = softmax_weights([hit.score for hit in hits])
+            results[number] = Evidence(tuple(hits), weights, trace=trace)
+        return results
 
     def _search(self, texts: Sequence[str], where: Where) -> list[Evidence]:
         start = time.perf_counter()
