@@ -2,7 +2,7 @@
 
 CC-CEDICT gives one reading per character, the last in its order, which is often a rare one (车
 "war chariot", 花 "variant of 花", 喝 "to shout"). chinese_readings.tsv has the usual readings,
-written for images and what is said about them.
+chosen for texts about images.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ _DECODE_ERRORS = (
 class ImageLimits:
     """The limits above which an image is refused.
 
-    Pillow itself warns above 89 million pixels and refuses above 179 million, whatever is set here.
+    Pillow itself warns above 89 million pixels and refuses above 179 million, regardless of these.
     """
 
     max_pixels: int = 89_000_000
