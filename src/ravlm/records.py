@@ -203,7 +203,7 @@ class Answer:
         }
 
 
-TextStream: TypeAlias = Generator[str, None, Answer]
+AnswerStream: TypeAlias = Generator[str, None, Answer]
 """Yields pieces of an answer's text as they are generated, and returns the Answer."""
 
 

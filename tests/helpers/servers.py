@@ -18,7 +18,7 @@ from PIL import Image
 
 from ravlm.generation.base import Generator, Request
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Answer, Entry, TextStream
+from ravlm.records import Answer, AnswerStream, Entry
 from ravlm.serving.app import create_app
 from ravlm.serving.engine import Engine
 from ravlm.serving.server import Server, listen
@@ -82,7 +82,7 @@ class EndlessGenerator(Generator):
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         return [Answer("word") for _ in requests]
 
-    def stream(self, request: Request) -> TextStream:
+    def stream(self, request: Request) -> AnswerStream:
         while True:
             time.sleep(0.05)
             yield "word "

@@ -198,7 +198,7 @@ def test_verify_and_about(server: Running) -> None:
         ("ask", {"question": "x" * 20_001}, "20000"),
         ("ask", {}, "question"),
         ("caption", {}, "image"),
-        ("tell", {}, "image, prompt or both"),
+        ("tell", {}, "prompt= or both"),
         ("edit", {"image": url_of("red")}, "instruction"),
         ("verify", {"sample": 0}, "sample"),
     ],

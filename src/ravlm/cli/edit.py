@@ -45,7 +45,7 @@ def edit(options: Options) -> int:
     with Progress("steps") as progress, KnowledgeBase.open(options.kb) as kb:
         editor = load_editor(options.editor, options.segmenter, progress.show)
         model = RetrievalAugmentedVLM(kb, editor=editor)
-        result = model.edit(image, instruction, options.k, seed=options.seed)
+        result = model.edit(image, instruction, k=options.k, seed=options.seed)
     changed = result.region is not None
     if changed:
         _write(result, Path(options.out), image_format)

@@ -7,11 +7,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ravlm.cli.command import GENERATOR, KB, WHERE, Command, K, Options, UsageError, argument
 from ravlm.cli.output import note, print_evidence, print_hits, print_json
-from ravlm.records import Answer, ImageSource, TextStream
+from ravlm.records import Answer, AnswerStream, ImageSource
 
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
@@ -43,7 +43,8 @@ def ask(options: Options) -> int:
     image = _image(options.image, options.question)
     with _model(options) as model:
         for question in _lines(options.question):
-            _print_answer(_stream(model, "ask", options, question, image), options.json)
+            stream = model.stream("ask", question, image, options.k, options.where)
+            _print_answer(stream, options.json)
     return 0
 
 
@@ -52,7 +53,7 @@ def caption(options: Options) -> int:
     with _model(options) as model:
         for name in options.images:
             image = sys.stdin.buffer.read() if name == "-" else name
-            stream = _stream(model, "caption", options, None, image)
+            stream = model.stream("caption", None, image, options.k, options.where)
             if options.json:
                 print_json({"image": name} | _consume(stream, _discard).to_dict())
             else:
@@ -69,7 +70,8 @@ def tell(options: Options) -> int:
     image = _image(options.image, options.prompt)
     with _model(options) as model:
         for prompt in _lines(options.prompt):
-            _print_answer(_stream(model, "tell", options, prompt, image), options.json)
+            stream = model.stream("tell", prompt, image, options.k, options.where)
+            _print_answer(stream, options.json)
     return 0
 
 
@@ -82,25 +84,13 @@ def chat(options: Options) -> int:
             note("Type one line per turn; an empty line or Ctrl-D ends the chat.")
         for line in _turns():
             messages.append({"role": "user", "content": line})
-            stream = _stream(model, "chat", options, messages, image)
+            stream = model.stream("chat", messages, image, options.k, options.where)
             answer = _print_answer(stream, options.json)
             messages.append({"role": "assistant", "content": answer.text})
     return 0
 
 
-def _stream(
-    model: RetrievalAugmentedVLM, verb: Any, options: Options, text: Any, image: Any
-) -> TextStream:
-    from ravlm.generation.verbs import verb_inputs
-
-    inputs = verb_inputs(verb, text, image)
-    stream: TextStream = getattr(model, f"stream_{verb}")(
-        **inputs, k=options.k, where=options.where
-    )
-    return stream
-
-
-def _print_answer(stream: TextStream, as_json: bool) -> Answer:
+def _print_answer(stream: AnswerStream, as_json: bool) -> Answer:
     """Print an answer as it is generated, then its evidence; return it."""
     if as_json:
         answer = _consume(stream, _discard)
@@ -112,7 +102,7 @@ def _print_answer(stream: TextStream, as_json: bool) -> Answer:
     return answer
 
 
-def _consume(stream: TextStream, on_piece: Callable[[str], None]) -> Answer:
+def _consume(stream: AnswerStream, on_piece: Callable[[str], None]) -> Answer:
     """Read a stream to its end and return the answer."""
     while True:
         try:

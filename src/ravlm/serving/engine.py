@@ -17,15 +17,14 @@ from PIL import Image
 
 from ravlm.errors import RavlmError
 from ravlm.generation.base import VerbName
-from ravlm.generation.verbs import verb_inputs
-from ravlm.records import Answer, Edit, Hit, TextStream
+from ravlm.records import Answer, AnswerStream, Edit, Hit
 from ravlm.runtime import cpu_count
 from ravlm.serving.batching import DynamicBatcher
 from ravlm.serving.images import ImageReader
 from ravlm.serving.safe_fetch import ImageFetcher
 from ravlm.serving.settings import Settings
 from ravlm.serving.state import ServedModel, Session
-from ravlm.serving.streaming import AnswerStreams, timeout_error
+from ravlm.serving.streaming import StreamRunner, timeout_error
 
 T = TypeVar("T")
 _EMBED_KINDS = ("text", "image")
@@ -45,8 +44,6 @@ class AnswerKey(NamedTuple):
     verb: VerbName
     k: int | None
     where: str
-    has_image: bool
-    has_text: bool
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,7 @@ class AnswerRequest:
     @property
     def key(self) -> AnswerKey:
         """The key of its batch."""
-        has_image = self.image is not None
-        has_text = self.text is not None
-        return AnswerKey(self.verb, self.k, json.dumps(self.where), has_image, has_text)
+        return AnswerKey(self.verb, self.k, json.dumps(self.where))
 
 
 class Engine:
@@ -94,7 +89,7 @@ class Engine:
         self._answer_batcher = self._batcher("generate", self._answer, self.limits.batch)
         self._change_batcher = self._batcher("change", self._run_each, 1)
         self._edit_batcher = self._batcher("edit", self._run_each, 1)
-        self.streams = AnswerStreams(self.limits, self.metrics)
+        self.streams = StreamRunner(self.limits, self.metrics)
         self._decode_threads = ThreadPoolExecutor(cpu_count(), thread_name_prefix="ravlm-decode")
         self.warm = False
         self.stopping = False
@@ -256,39 +251,26 @@ class Engine:
         return np.split(vectors, ends[:-1])
 
     def _answer(self, key: AnswerKey, requests: list[AnswerRequest]) -> list[Answer]:
+        texts = [request.text for request in requests]
+        images = [request.image for request in requests]
+
         def task(session: Session) -> list[Answer]:
             if len(requests) > 1:
-                texts = [request.query_text for request in requests if request.query_text]
-                session.encoder.precompute(texts)
-            return _answer_batch(session, key, requests)
+                queries = [request.query_text for request in requests if request.query_text]
+                session.encoder.precompute(queries)
+            where = json.loads(key.where)
+            answers: list[Answer] = session.model.answer(key.verb, texts, images, key.k, where)
+            return answers
 
         with self.metrics.stage("generate"):
             return self.served_model.run(task)
 
-    def _start_stream(self, request: AnswerRequest) -> TextStream:
+    def _start_stream(self, request: AnswerRequest) -> AnswerStream:
         """Retrieve the evidence now and return the stream, which generates as it is read."""
-        return self.served_model.run(lambda session: _open_stream(session, request))
+        r = request
+        return self.served_model.run(
+            lambda session: session.model.stream(r.verb, r.text, r.image, r.k, r.where)
+        )
 
     def _run_each(self, key: Any, tasks: list[Callable[[Session], Any]]) -> list[Any]:
         return [self.served_model.run(task) for task in tasks]
-
-
-def _answer_batch(
-    session: Session, key: AnswerKey, requests: Sequence[AnswerRequest]
-) -> list[Answer]:
-    """Answer requests with equal keys."""
-    texts = [request.text for request in requests] if key.has_text else None
-    images = [request.image for request in requests] if key.has_image else None
-    inputs = verb_inputs(key.verb, texts, images)
-    answers: list[Answer] = getattr(session.model, key.verb)(
-        **inputs, k=key.k, where=json.loads(key.where)
-    )
-    return answers
-
-
-def _open_stream(session: Session, request: AnswerRequest) -> TextStream:
-    inputs = verb_inputs(request.verb, request.text, request.image)
-    stream: TextStream = getattr(session.model, f"stream_{request.verb}")(
-        **inputs, k=request.k, where=request.where
-    )
-    return stream

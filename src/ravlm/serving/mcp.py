@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -62,7 +62,7 @@ def create_mcp_server(
         "ravlm", instructions=_INSTRUCTIONS, version=version("ravlm"), log_level="WARNING"
     )
     tools = _Tools(served_model, image_folder)
-    read_only = (
+    read_only: tuple[Callable[..., Any], ...] = (
         tools.search,
         tools.ask,
         tools.caption,
@@ -76,8 +76,8 @@ def create_mcp_server(
         server.tool(annotations=_READ_ONLY)(tool)
     server.tool(annotations=_READ_ONLY, structured_output=False)(tools.edit)
     if allow_changes:
-        for tool in (tools.add_entry, tools.remove_entries):
-            server.tool(annotations=_DESTRUCTIVE)(tool)
+        server.tool(annotations=_DESTRUCTIVE)(tools.add_entry)
+        server.tool(annotations=_DESTRUCTIVE)(tools.remove_entries)
     return server
 
 
@@ -112,16 +112,14 @@ class _Tools:
         entries do not have the answer."""
         with self._session() as session:
             pixels = self._load_image(image, session)
-            answer = session.model.ask(question, pixels, k, where or None)
+            answer = session.model.answer("ask", question, pixels, k, where or None)
             return answer.to_dict(image_reference)
 
     def caption(self, image: ImageReference, k: ToolK | None = None) -> dict[str, Any]:
         """Describe an image, based on how similar images are described."""
         with self._session() as session:
             pixels = self._load_image(image, session)
-            if pixels is None:
-                raise InvalidInput("There is no image to describe; give image.")
-            return session.model.caption(pixels, k).to_dict(image_reference)
+            return session.model.answer("caption", None, pixels, k).to_dict(image_reference)
 
     def tell(
         self, image: ImageReference = "", prompt: str = "", k: ToolK | None = None
@@ -129,7 +127,7 @@ class _Tools:
         """Write a short story about an image or a topic; each sentence cites its evidence."""
         with self._session() as session:
             pixels = self._load_image(image, session)
-            return session.model.tell(pixels, prompt or None, k).to_dict(image_reference)
+            return session.model.answer("tell", prompt or None, pixels, k).to_dict(image_reference)
 
     def edit(self, image: ImageReference, instruction: str) -> list[Any]:
         """Change an image as an instruction says, for example: make the sky blue."""

@@ -11,14 +11,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from ravlm.records import Answer, TextStream
+from ravlm.records import Answer, AnswerStream
 from ravlm.serving.errors import HttpError
 from ravlm.serving.metrics import Metrics
 from ravlm.serving.settings import RequestLimits
 
 
-class AnswerStreams:
-    """Runs text streams, up to `limits.streams` at a time; more wait in a queue."""
+class StreamRunner:
+    """Runs streams, up to `limits.streams` at a time; more wait in a queue."""
 
     def __init__(self, limits: RequestLimits, metrics: Metrics) -> None:
         self._limits = limits
@@ -45,7 +45,7 @@ class AnswerStreams:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, start: Callable[[], TextStream]) -> AsyncIterator[str | Answer]:
+    async def run(self, start: Callable[[], AnswerStream]) -> AsyncIterator[str | Answer]:
         """Yield the pieces of the stream that `start` returns, then its Answer.
 
         Raises HttpError if too many streams are queued (429), if this one takes too long (504) or
@@ -81,7 +81,7 @@ class AnswerStreams:
 
     def _consume(
         self,
-        start: Callable[[], TextStream],
+        start: Callable[[], AnswerStream],
         emit: Callable[[str], None],
         cancelled: threading.Event,
     ) -> Answer:

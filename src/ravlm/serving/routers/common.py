@@ -53,7 +53,9 @@ def add_route(
     `response` is the model of the response (or its OpenAPI description), `also` lists error
     statuses beyond the common ones, `streamed` documents server-sent events. `options` go to
     FastAPI."""
-    description = {"model": response} if isinstance(response, type) else dict(response)
+    description: dict[str, Any] = (
+        {"model": response} if isinstance(response, type) else dict(response)
+    )
     if streamed:
         description["content"] = {"text/event-stream": {"schema": _EVENT_SCHEMA}}
     responses = {200: description, **_error_responses(also)}

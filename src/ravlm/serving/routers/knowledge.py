@@ -59,8 +59,6 @@ class _KnowledgeEndpoints:
 
     async def tell(self, body: schemas.TellBody, request: Request) -> Response:
         """Write a short story in which each sentence cites its evidence. Streams like `/v1/ask`."""
-        if body.image is None and body.prompt is None:
-            raise InvalidInput("The story has no topic; give image, prompt or both.")
         return await self._answer("tell", body.prompt, body.image, body, request)
 
     async def edit(self, body: schemas.EditBody, request: Request) -> Response:

@@ -81,9 +81,13 @@ class _OpenAIEndpoints:
         values = [body.input] if isinstance(body.input, str) else body.input
         inputs = [_embed_input(value) for value in values]
         vectors = await self._engine.embed(inputs)  # (n, dim)
-        encode = _to_base64 if body.encoding_format == "base64" else np.ndarray.tolist
+        is_base64 = body.encoding_format == "base64"
         data = [
-            {"object": "embedding", "index": index, "embedding": encode(vector)}
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": _to_base64(vector) if is_base64 else vector.tolist(),
+            }
             for index, vector in enumerate(vectors)
         ]
         num_tokens = sum(count_tokens(value) for kind, value in inputs if kind == "text")
