@@ -4,6 +4,7 @@ line."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer, Entry
 from ravlm.tasks import VQA, Captioning, Retrieval
+from tests.conftest import REPOSITORY
 from tests.helpers.fakes import COLOURS, FakeEncoder
 from tests.helpers.tasks import FirstLine
 
@@ -424,3 +426,13 @@ def test_the_command_line(
         main(["compare", "vqa", "--data", str(tmp_path / "none.jsonl"), "--kb", str(kb.path)]) == 1
     )
     assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_snippet_of_the_docs_runs(
+    kb: KnowledgeBase, questions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (REPOSITORY / "docs" / "comparing.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(questions.parent)
+    exec(snippet, {"kb": kb})
+    assert (questions.parent / "report.html").is_file()

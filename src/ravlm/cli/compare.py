@@ -93,7 +93,7 @@ COMMANDS = {
             argument(
                 "task",
                 metavar="TASK",
-                help="task: captioning, vqa ... (another name lists them all)",
+                help="captioning, vqa, retrieval, editing, or a task you added",
             ),
             argument(
                 "--data",

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ravlm.metrics import mean_reciprocal_rank, ndcg_at, recall_at
-from ravlm.records import Evidence, Example, Hit, Score
+from ravlm.records import Evidence, Example, Hit, Modality, Score
 from ravlm.tasks.base import Prediction, Task, string_list
 
 if TYPE_CHECKING:
+    from ravlm.knowledge.base import KnowledgeBase
     from ravlm.model import RetrievalAugmentedVLM
 
 _DEPTH = 10
@@ -52,16 +53,12 @@ class Retrieval(Task):
     def evidence(
         self, model: RetrievalAugmentedVLM, examples: Sequence[Example], k: int
     ) -> list[Evidence]:
-        text_queries = [{"text": e.text} for e in examples if e.text]
-        image_queries = [{"image": e.image} for e in examples if not e.text]
+        text_queries = {e.id: {"text": e.text} for e in examples if e.text}
+        image_queries = {e.id: {"image": e.image} for e in examples if not e.text}
         depth = max(k, _DEPTH)
-        image_hits: Iterator[list[Hit]] = iter(())
-        text_hits: Iterator[list[Hit]] = iter(())
-        if text_queries:
-            image_hits = iter(model.kb.search_many(text_queries, depth, "image"))
-        if image_queries:
-            text_hits = iter(model.kb.search_many(image_queries, depth, "text"))
-        return [Evidence(tuple(next(image_hits if e.text else text_hits))) for e in examples]
+        hits = _search(model.kb, text_queries, depth, "image")
+        hits |= _search(model.kb, image_queries, depth, "text")
+        return [Evidence(tuple(hits[example.id])) for example in examples]
 
     def compute_scores(
         self, examples: Sequence[Example], predictions: Sequence[Prediction]
@@ -72,3 +69,12 @@ class Retrieval(Task):
         scores["mrr"] = mean_reciprocal_rank(rankings, relevant)
         scores["ndcg@10"] = ndcg_at(rankings, relevant, 10)
         return scores
+
+
+def _search(
+    kb: KnowledgeBase, queries: Mapping[str, Mapping[str, Any]], k: int, modality: Modality
+) -> dict[str, list[Hit]]:
+    """Return the k best hits of each query, by the query's key."""
+    if not queries:
+        return {}
+    return dict(zip(queries, kb.search_many(list(queries.values()), k, modality), strict=True))
