@@ -1,5 +1,6 @@
-"""What every knowledge base must do, local or remote: a back end subclasses `Conformance` and says
-how to make one.
+"""The conformance test of all knowledge-base backends.
+
+A backend subclasses `Conformance` and provides locations for its bases.
 
 Vectors of the fake encoder can be read: red pictures and the word "red" lie together.
 """
@@ -27,8 +28,8 @@ def ids(hits: list[Hit]) -> list[str]:
     return [hit.entry.id for hit in hits]
 
 
-def colours(pictures: Path) -> list[Entry]:
-    """Two entries with picture and text, two with a picture, two with texts."""
+def color_entries(pictures: Path) -> list[Entry]:
+    """Two entries with image and text, two with an image, two with texts."""
     return [
         Entry(
             "red",
@@ -55,11 +56,11 @@ def colours(pictures: Path) -> list[Entry]:
 
 
 class Conformance:
-    """Subclasses give the fixture `places`; and `has_keywords`, where a server can't search by words."""
+    """Subclasses provide the fixture `places`, and `has_keywords` if a server may lack it."""
 
     @pytest.fixture
     def places(self) -> Callable[[], Path | str]:
-        """Gives places where there is no base yet."""
+        """Return a function that returns unused locations."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -71,7 +72,7 @@ class Conformance:
         return places()
 
     @pytest.fixture
-    def opened(self) -> Iterator[list[KnowledgeBase]]:
+    def handles(self) -> Iterator[list[KnowledgeBase]]:
         bases: list[KnowledgeBase] = []
         yield bases
         for base in bases:
@@ -79,35 +80,35 @@ class Conformance:
 
     @pytest.fixture
     def build(
-        self, home: Path | str, opened: list[KnowledgeBase], fake_encoder: FakeEncoder
+        self, home: Path | str, handles: list[KnowledgeBase], fake_encoder: FakeEncoder
     ) -> Build:
         def make(entries: Iterable[Entry]) -> KnowledgeBase:
-            opened.append(KnowledgeBase.build(home, entries, encoder=fake_encoder))
-            return opened[-1]
+            handles.append(KnowledgeBase.build(home, entries, encoder=fake_encoder))
+            return handles[-1]
 
         return make
 
     @pytest.fixture
-    def reopen(self, home: Path | str, opened: list[KnowledgeBase]) -> Callable[[], KnowledgeBase]:
+    def reopen(self, home: Path | str, handles: list[KnowledgeBase]) -> Callable[[], KnowledgeBase]:
         def again() -> KnowledgeBase:
-            opened.append(KnowledgeBase.open(home, FakeEncoder()))
-            return opened[-1]
+            handles.append(KnowledgeBase.open(home, FakeEncoder()))
+            return handles[-1]
 
         return again
 
     @pytest.fixture
     def empty(
-        self, places: Callable[[], Path | str], opened: list[KnowledgeBase]
+        self, places: Callable[[], Path | str], handles: list[KnowledgeBase]
     ) -> Callable[[FakeEncoder], KnowledgeBase]:
         def make(encoder: FakeEncoder) -> KnowledgeBase:
-            opened.append(KnowledgeBase.build(places(), [], encoder=encoder))
-            return opened[-1]
+            handles.append(KnowledgeBase.build(places(), [], encoder=encoder))
+            return handles[-1]
 
         return make
 
     @pytest.fixture
     def base(self, build: Build, pictures: Path) -> KnowledgeBase:
-        return build(colours(pictures))
+        return build(color_entries(pictures))
 
     # search in every direction
 
@@ -132,9 +133,8 @@ class Conformance:
         assert (hit.entry.id, hit.part.index, hit.part.text) == ("flag", 1, "it is blue too")
         assert hit.score == pytest.approx(1.0, abs=2e-3)
 
-    def test_picture_and_words_together(self, build: Build, pictures: Path) -> None:
-        """Neither the picture nor the words alone put the entry first that has something of
-        both."""
+    def test_image_and_text_together(self, build: Build, pictures: Path) -> None:
+        """Neither image nor text alone ranks the entry first that has something of both."""
         base = build([
             Entry("both", pictures / "red.png", ("a flag on a wall",)),
             Entry("picture", pictures / "red.png", ("grass",)),
@@ -151,7 +151,7 @@ class Conformance:
         assert ids(base.search(vector=7 * vector, k=1)) == ["green"]
         assert base.search(vector=vector.tolist(), k=1)[0].score == pytest.approx(1.0, abs=2e-3)
 
-    def test_scores_fall_and_every_entry_comes_once(self, base: KnowledgeBase) -> None:
+    def test_scores_descend_and_entries_are_unique(self, base: KnowledgeBase) -> None:
         hits = base.search(text="red flag", k=100)
         assert sorted(ids(hits)) == sorted(["red", "green", "blue", "disc", "flag", "橘猫"])
         scores = [hit.score for hit in hits]
@@ -164,20 +164,18 @@ class Conformance:
         hit = next(h for h in base.search(text="red sea", modality="text") if h.entry.id == "red")
         assert hit.score == pytest.approx(float(query @ entry), abs=2e-3)
 
-    def test_many_queries_give_what_each_gives_alone(
+    def test_a_batch_gives_the_same_hits_as_single_queries(
         self, base: KnowledgeBase, pictures: Path
     ) -> None:
-        both = {"text": "grass", "image": pictures / "green.png"}
-        queries = [{"text": "red"}, {"image": pictures / "blue.png"}, both]
+        image_and_text = {"text": "grass", "image": pictures / "green.png"}
+        queries = [{"text": "red"}, {"image": pictures / "blue.png"}, image_and_text]
         together = base.search_many(queries, k=3)
         assert [ids(hits) for hits in together] == [
             ids(base.search(**query, k=3)) for query in queries
         ]
         assert base.search_many([]) == []
 
-    def test_queries_with_options_of_their_own_give_what_each_gives_alone(
-        self, base: KnowledgeBase
-    ) -> None:
+    def test_a_batch_may_have_one_option_set_per_query(self, base: KnowledgeBase) -> None:
         keyword, dense = SearchOptions("keyword"), SearchOptions("dense")
         queries = [{"text": "red"}, {"text": "sea"}, {"text": "red"}]
         together = base.search_many(queries, 3, "text", options=[keyword, dense, dense])
@@ -193,8 +191,8 @@ class Conformance:
             base.search_many(queries, 3, "text", options=[keyword, dense])
 
     def test_neither_modality_always_wins(self, build: Build) -> None:
-        """Cosines of texts with texts were about 0.6 and with pictures 0.2, so no picture was ever
-        found by words."""
+        """Cosines of texts with texts were about 0.6 and with images 0.2, so no image was ever
+        found by a text."""
         rng = np.random.default_rng(5)
         texts, pictures, topic = (rng.standard_normal((n, 64)) for n in (40, 40, 1))
         texts, pictures = texts + 6 * np.eye(64)[0], pictures + 6 * np.eye(64)[1]
@@ -206,8 +204,8 @@ class Conformance:
 
         class Topical(FakeEncoder):
             def encode_texts(self, texts: object, batch_size: int = 64) -> np.ndarray:
-                found = (6 * np.eye(64)[0] + 1.5 * topic[0]).astype(np.float32)
-                return found[None] / np.linalg.norm(found)
+                vector = (6 * np.eye(64)[0] + 1.5 * topic[0]).astype(np.float32)
+                return vector[None] / np.linalg.norm(vector)
 
         base._guard.trust(Topical())
         assert set(ids(base.search(text="the topic", k=6))) == {"t0", "t1", "t2", "p0", "p1", "p2"}
@@ -230,8 +228,8 @@ class Conformance:
         assert "red" not in ids(
             base.search(text="red", options=SearchOptions(exclude_ids=("red", "unknown")))
         )
-        found = ids(base.search(text="red", options=SearchOptions(exclude_groups=("walls",))))
-        assert sorted(found) == sorted(["green", "disc", "flag", "橘猫"])
+        hit_ids = ids(base.search(text="red", options=SearchOptions(exclude_groups=("walls",))))
+        assert sorted(hit_ids) == sorted(["green", "disc", "flag", "橘猫"])
         near = SearchOptions(near_duplicate=0.98)
         assert "red" not in ids(base.search(image=pictures / "red.png", options=near))
         assert "red" not in ids(
@@ -270,7 +268,7 @@ class Conformance:
 
     def test_hybrid_takes_from_both_rankings(self, base: KnowledgeBase, has_keywords: bool) -> None:
         if not has_keywords:
-            pytest.skip("the server has no search by words; that it says so is tested above")
+            pytest.skip("the server has no keyword search; its error is tested above")
         hits = base.search(text="grass", options=SearchOptions(method="hybrid"))
         assert hits[0].entry.id == "green"
         assert len(hits) == 6
@@ -286,8 +284,7 @@ class Conformance:
         ]
 
     def test_filtered_and_excluded_searches_still_find_k(self, build: Build) -> None:
-        """The best 500 of 600 are filtered away, and an entry has several parts: the k that exist
-        must come."""
+        """The best 500 of 600 are filtered out, and entries have several parts: all k must come."""
         vectors = np.eye(64)[0] + np.linspace(0, 1, 600)[:, None] * np.eye(64)[1]
         base = build([])
         base.add(
@@ -305,7 +302,7 @@ class Conformance:
     def test_add_counts_what_it_did(
         self, base: KnowledgeBase, pictures: Path, has_keywords: bool
     ) -> None:
-        again = base.add(colours(pictures))
+        again = base.add(color_entries(pictures))
         assert (again.added, again.updated, again.unchanged) == (0, 0, 6)
         changed = base.add(
             [Entry("red", None, ("now a green text",)), Entry("new", None, ("new",))]
@@ -318,7 +315,9 @@ class Conformance:
             assert base.search(text="wall", options=SearchOptions(method="keyword")) == []
         assert base.count({"group": "walls"}) == 1
 
-    def test_remove_means_gone_from_every_search(self, base: KnowledgeBase, has_keywords: bool) -> None:
+    def test_remove_means_gone_from_every_search(
+        self, base: KnowledgeBase, has_keywords: bool
+    ) -> None:
         assert base.remove(["flag", "green", "unknown"]) == 2
         assert base.remove("flag") == 0
         assert base.count() == 4
@@ -329,24 +328,24 @@ class Conformance:
         assert base.count("tags = 'cloth'") == 0
 
     def test_get_keeps_the_order_asked(self, base: KnowledgeBase, pictures: Path) -> None:
-        found = base.get(["flag", "nothing", "red", "flag"])
-        assert [entry.id for entry in found] == ["flag", "red", "flag"]
-        assert found[0] == colours(pictures)[4]
-        assert found[1].image == str(pictures / "red.png")
+        entries = base.get(["flag", "nothing", "red", "flag"])
+        assert [entry.id for entry in entries] == ["flag", "red", "flag"]
+        assert entries[0] == color_entries(pictures)[4]
+        assert entries[1].image == str(pictures / "red.png")
 
     def test_pages_show_every_entry_once(self, base: KnowledgeBase) -> None:
         pages = [base.page(4)]
         pages.append(base.page(4, pages[0].next))
         assert [len(page.entries) for page in pages] == [4, 2]
         assert pages[1].next == ""
-        shown = [entry for page in pages for entry in page.entries]
-        assert {entry.id for entry in shown} == {"red", "green", "blue", "disc", "flag", "橘猫"}
-        assert base.get([entry.id for entry in shown]) == shown
-        assert base.page(100).entries == tuple(shown)
-        some = base.page(1, where={"split": "test"})
-        rest = base.page(1, some.next, {"split": "test"})
-        assert {some.entries[0].id, rest.entries[0].id} == {"green", "disc"}
-        assert rest.next == ""
+        entries = [entry for page in pages for entry in page.entries]
+        assert {entry.id for entry in entries} == {"red", "green", "blue", "disc", "flag", "橘猫"}
+        assert base.get([entry.id for entry in entries]) == entries
+        assert base.page(100).entries == tuple(entries)
+        first = base.page(1, where={"split": "test"})
+        second = base.page(1, first.next, {"split": "test"})
+        assert {first.entries[0].id, second.entries[0].id} == {"green", "disc"}
+        assert second.next == ""
 
     @pytest.mark.parametrize(("n", "after"), [(0, ""), (1, "nowhere"), (1, "-1"), (1, "9' OR 1=1")])
     def test_pages_that_are_refused(self, base: KnowledgeBase, n: int, after: str) -> None:
@@ -356,11 +355,11 @@ class Conformance:
     def test_a_search_by_another_handle_sees_the_change(
         self, base: KnowledgeBase, reopen: Callable[[], KnowledgeBase]
     ) -> None:
-        other = reopen()
-        assert len(other.search(text="red")) == 6
+        reader = reopen()
+        assert len(reader.search(text="red")) == 6
         base.add([Entry("late", None, ("a red latecomer",))])
-        assert ids(other.search(text="a red latecomer", k=1)) == ["late"]
-        other.remove(["late"])
+        assert ids(reader.search(text="a red latecomer", k=1)) == ["late"]
+        reader.remove(["late"])
         assert "late" not in ids(base.search(text="a red latecomer"))
         assert base.count() == 6
 
@@ -382,13 +381,17 @@ class Conformance:
         assert [e.id for e, _, _ in base.sample(3, "text", seed=1)] == [e.id for e, _, _ in sample]
         assert len(base.sample(99, "image")) == 4
 
-    # going on, duplicates, upkeep
+    # resuming, duplicates, maintenance
 
-    def test_build_goes_on_with_what_is_there(
+    def test_build_resumes_an_existing_base(
         self, base: KnowledgeBase, build: Build, pictures: Path
     ) -> None:
         again = build(
-            [*colours(pictures), Entry("red", None, ("not this",)), Entry("new", None, ("new",))]
+            [
+                *color_entries(pictures),
+                Entry("red", None, ("not this",)),
+                Entry("new", None, ("new",)),
+            ]
         )
         assert (again.report.added, again.report.unchanged, len(again.quarantine)) == (1, 6, 1)
         assert base.get("red")[0].text == "a red wall"
@@ -409,7 +412,7 @@ class Conformance:
         assert [entry.id for entry in base.get([e.id for e in entries])] == [e.id for e in entries]
         assert base.verify().sound
 
-    def test_a_build_of_nothing_is_taken_back(self, build: Build, home: Path | str) -> None:
+    def test_an_empty_build_is_discarded(self, build: Build, home: Path | str) -> None:
         def broken() -> Iterator[Entry]:
             raise NotFound("the source is gone")
             yield
@@ -422,7 +425,7 @@ class Conformance:
         with pytest.raises(NotFound, match="ravlm build"):
             KnowledgeBase.open(home)
 
-    def test_duplicates_are_left_out(self, base: KnowledgeBase, pictures: Path) -> None:
+    def test_duplicates_are_skipped(self, base: KnowledgeBase, pictures: Path) -> None:
         copy = Entry("copy", (pictures / "red.png").read_bytes())
         report = base.add(
             [copy, Entry("words", None, ("a red flag", "it is blue too"))], deduplicate="exact"
@@ -449,9 +452,9 @@ class Conformance:
     def test_image_vectors(
         self, base: KnowledgeBase, pictures: Path, fake_encoder: FakeEncoder
     ) -> None:
-        found = base.image_vectors(["red", "flag", "nobody"])
-        assert list(found) == ["red"]
-        assert found["red"] @ fake_encoder.encode_images([pictures / "red.png"])[
+        vectors = base.image_vectors(["red", "flag", "nobody"])
+        assert list(vectors) == ["red"]
+        assert vectors["red"] @ fake_encoder.encode_images([pictures / "red.png"])[
             0
         ] == pytest.approx(1.0, abs=2e-3)
 
@@ -476,12 +479,13 @@ class Conformance:
     def test_reencode_swaps_all_at_once(
         self, base: KnowledgeBase, reopen: Callable[[], KnowledgeBase], home: Path | str
     ) -> None:
-        other, stale = FakeEncoder("other", seed=3), reopen()
+        new_encoder = FakeEncoder("other", seed=3)
+        stale = reopen()
         before = sorted(ids(base.search(text="red")))
         calls: list[tuple[int, int]] = []
-        base.reencode(other, progress=lambda *counts: calls.append(counts))
+        base.reencode(new_encoder, progress=lambda *counts: calls.append(counts))
         assert calls[-1] == (6, 6)
-        assert base.info().fingerprint == other.fingerprint
+        assert base.info().fingerprint == new_encoder.fingerprint
         assert base.verify().sound
         assert sorted(ids(base.search(text="red"))) == before
         assert ids(base.search(text="red", where="year = 1990")) == ["red"]
@@ -491,10 +495,10 @@ class Conformance:
         ):
             with pytest.raises(Mismatch, match="Open it again"):
                 use()
-        with KnowledgeBase.open(home, other) as again:
+        with KnowledgeBase.open(home, new_encoder) as again:
             assert ids(again.search(text="red", modality="image", k=1)) == ["red"]
 
-    def test_reencode_refuses_vectors_that_it_cant_make(self, base: KnowledgeBase) -> None:
+    def test_reencode_refuses_vectors_without_content(self, base: KnowledgeBase) -> None:
         base.add([Entry("bare")], vectors={"image": np.ones((1, 64))})
         with pytest.raises(InvalidInput, match='"bare" was precomputed'):
             base.reencode(FakeEncoder("other", seed=3))
@@ -512,17 +516,17 @@ class Conformance:
         base.add([Entry("given", None, ("one", "two"))], vectors={"text": np.ones((1, 64))})
         report = base.export_to(tmp_path / "out", form, shard_size=3)
         assert (report.entries, report.parts, report.missing) == (8, 12, ())
-        other = empty(FakeEncoder())
-        other._guard = EncoderGuard(other._backend, None)  # encoding would fail: no such encoder
-        assert other.import_from(tmp_path / "out").added == 8
-        assert other.import_from(tmp_path / "out").updated == 8
-        other._guard.trust(FakeEncoder())
-        assert other.verify().sound
+        copy = empty(FakeEncoder())
+        copy._guard = EncoderGuard(copy._backend, None)  # encoding would fail: no such encoder
+        assert copy.import_from(tmp_path / "out").added == 8
+        assert copy.import_from(tmp_path / "out").updated == 8
+        copy._guard.trust(FakeEncoder())
+        assert copy.verify().sound
         names = ["red", "green", "blue", "disc", "flag", "橘猫", "clash", "given"]
-        for one, two in zip(base.get(names), other.get(names), strict=True):
+        for one, two in zip(base.get(names), copy.get(names), strict=True):
             assert (one.id, one.texts, one.metadata) == (two.id, two.texts, two.metadata)
         for query in ({"text": "red"}, {"vector": np.ones(64)}):
-            hits, again = base.search(**query), other.search(**query)  # type: ignore[arg-type]
+            hits, again = base.search(**query), copy.search(**query)  # type: ignore[arg-type]
             assert {(h.entry.id, h.part) for h in hits} == {(h.entry.id, h.part) for h in again}
             assert [h.score for h in hits] == pytest.approx([h.score for h in again], abs=1e-3)
 
@@ -577,7 +581,9 @@ class Conformance:
         assert "no direction" in report.quarantined[0].reason
         assert base.get(["w"]) == []
 
-    def test_given_vectors_stand_for_the_entry(self, base: KnowledgeBase, has_keywords: bool) -> None:
+    def test_given_vectors_stand_for_the_entry(
+        self, base: KnowledgeBase, has_keywords: bool
+    ) -> None:
         rng = np.random.default_rng(0)
         rows = rng.standard_normal((2, 64))
         base.add(

@@ -1,4 +1,4 @@
-"""What is taken in, and what is refused with its reason and place while all the rest goes on."""
+"""Ingestion: what is accepted, and what is rejected with reason and location."""
 
 from __future__ import annotations
 
@@ -24,48 +24,51 @@ from tests.knowledge.conformance import ids
 
 @pytest.fixture
 def base(tmp_path: Path) -> Any:
-    with KnowledgeBase.build(tmp_path / "kb", [], encoder=FakeEncoder()) as made:
-        yield made
+    with KnowledgeBase.build(tmp_path / "kb", [], encoder=FakeEncoder()) as kb:
+        yield kb
 
 
-def refused(base: KnowledgeBase, entry: Entry, reason: str, place: str = "entry 2") -> None:
-    """`entry` goes to quarantine between two good ones, and nothing of it is stored."""
+def assert_rejected(
+    base: KnowledgeBase, entry: Entry, reason: str, location: str = "entry 2"
+) -> None:
+    """Check that `entry` goes to quarantine between two good ones, and is not stored."""
     report = base.add([Entry("first", None, ("first",)), entry, Entry("last", None, ("last",))])
     assert report.added + report.unchanged == 2
     assert len(report.quarantined) == 1
     assert reason in report.quarantined[0].reason
-    assert place in report.quarantined[0].location
+    assert location in report.quarantined[0].location
     assert base.count() == 2
 
 
-def test_pictures_that_cant_be_read(base: KnowledgeBase, tmp_path: Path, pictures: Path) -> None:
+def test_unreadable_images_are_rejected(
+    base: KnowledgeBase, tmp_path: Path, pictures: Path
+) -> None:
     text, empty, cut = tmp_path / "text.jpg", tmp_path / "empty.png", tmp_path / "cut.png"
     text.write_text("I am no picture")
     empty.touch()
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "whole.png")
     cut.write_bytes((tmp_path / "whole.png").read_bytes()[:4000])
-    refused(base, Entry("a", text, ("its text goes along",)), "is not an image", '"a"')
-    refused(base, Entry("b", empty), "0 bytes")
-    refused(base, Entry("c", cut), "can't be decoded")
-    refused(
+    assert_rejected(base, Entry("a", text, ("its text goes along",)), "is not an image", '"a"')
+    assert_rejected(base, Entry("b", empty), "0 bytes")
+    assert_rejected(base, Entry("c", cut), "can't be decoded")
+    assert_rejected(
         base, Entry("d", tmp_path / "gone.png", ("its text goes along",)), "There is no image"
     )
-    refused(base, Entry("e", tmp_path), "not a file but a folder")
-    refused(base, Entry("f", b"bytes of nothing"), "is not an image")
-    refused(base, Entry("g", 3), "An image is a path")  # type: ignore[arg-type]
+    assert_rejected(base, Entry("e", tmp_path), "is a folder or device")
+    assert_rejected(base, Entry("f", b"bytes of nothing"), "is not an image")
+    assert_rejected(base, Entry("g", 3), "An image must be a path")  # type: ignore[arg-type]
     assert base.search(text="its text goes along", options=SearchOptions(method="keyword")) == []
     assert not (base.path / "pictures").exists()
 
 
-def test_a_bomb_of_pixels(base: KnowledgeBase, tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_rejected(base: KnowledgeBase, tmp_path: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    refused(base, Entry("bomb", tmp_path / "bomb.png"), "pixels")
+    assert_rejected(base, Entry("bomb", tmp_path / "bomb.png"), "pixels")
 
 
 def test_the_encoder_shrinks_pictures_as_they_are_decoded(tmp_path: Path) -> None:
-    """A batch of decoded 12-megapixel PNGs took nine gigabytes: only JPEG had been decoded
-    small."""
+    """A batch of 12-megapixel PNGs took nine gigabytes: only JPEG was decoded at a small size."""
 
     class Shrinking(FakeEncoder):
         sizes: list[tuple[int, int]]
@@ -93,30 +96,32 @@ def test_the_encoder_shrinks_pictures_as_they_are_decoded(tmp_path: Path) -> Non
         assert base.verify().sound
 
 
-def test_entries_that_are_nothing(base: KnowledgeBase) -> None:
-    refused(base, Entry("x"), "neither an image nor a text")
-    refused(base, Entry("x", None, ("", "  \n")), "neither an image nor a text")
-    refused(base, Entry("x", None, ("ok", 3)), "not a string")  # type: ignore[arg-type]
-    refused(base, Entry("x", None, ("half \ud800",)), "not valid Unicode")
-    refused(base, Entry("first", None, ("again",)), "occurs twice in this source", '"first"')
+def test_empty_and_invalid_entries_are_rejected(base: KnowledgeBase) -> None:
+    assert_rejected(base, Entry("x"), "neither an image nor a text")
+    assert_rejected(base, Entry("x", None, ("", "  \n")), "neither an image nor a text")
+    assert_rejected(base, Entry("x", None, ("ok", 3)), "not a string")  # type: ignore[arg-type]
+    assert_rejected(base, Entry("x", None, ("half \ud800",)), "not valid Unicode")
+    assert_rejected(
+        base, Entry("first", None, ("again",)), "occurs twice in this source", '"first"'
+    )
 
 
 @pytest.mark.parametrize(
     "value", [float("nan"), float("inf"), {3: 4}, object(), np.float32(1), "\udfff", [{1, 2}]]
 )
-def test_metadata_that_json_does_not_have(base: KnowledgeBase, value: Any) -> None:
-    refused(base, Entry("x", None, ("x",), {"key": value}), "")
+def test_metadata_must_be_json(base: KnowledgeBase, value: Any) -> None:
+    assert_rejected(base, Entry("x", None, ("x",), {"key": value}), "")
 
 
-def test_what_is_no_entry_is_a_mistake_of_the_program(base: KnowledgeBase) -> None:
+def test_an_item_that_is_not_an_entry_raises(base: KnowledgeBase) -> None:
     with pytest.raises(InvalidInput, match="Item 2 to add is a str"):
         base.add([Entry("first", None, ("first",)), "first"])  # type: ignore[list-item]
 
 
-def test_the_stream_tells_of_both_refusals(
+def test_quarantine_lists_rejects_of_reader_and_base(
     base: KnowledgeBase, tmp_path: Path, pictures: Path
 ) -> None:
-    """What the reader refuses and what the base refuses stand in one list, each with its place."""
+    """Rejects of the reader and of the base are in one list, each with its location."""
     (tmp_path / "text.jpg").write_text("I am no picture")
     source = tmp_path / "entries.jsonl"
     source.write_text(
@@ -133,14 +138,12 @@ def test_the_stream_tells_of_both_refusals(
     assert str(report) == "1 added, 0 updated, 0 unchanged, 3 in quarantine"
 
 
-def test_ids_are_made_of_the_content_where_there_are_none(
-    base: KnowledgeBase, pictures: Path
-) -> None:
+def test_missing_ids_are_derived_from_the_content(base: KnowledgeBase, pictures: Path) -> None:
     nameless = [Entry("", pictures / "red.png"), Entry("", None, ("a",)), Entry("", None, ("b",))]
     base.add([*nameless, Entry(7, None, ("c",))])  # type: ignore[arg-type]
-    found = ids(base.search(vector=np.ones(64)))
-    assert len(set(found)) == 4
-    assert "7" in found
+    hit_ids = ids(base.search(vector=np.ones(64)))
+    assert len(set(hit_ids)) == 4
+    assert "7" in hit_ids
     assert base.add([Entry("", None, ("a",))]).unchanged == 1
 
 
@@ -150,8 +153,7 @@ def test_a_string_for_texts_is_one_text(base: KnowledgeBase) -> None:
 
 
 def test_long_texts_are_found_by_each_passage(base: KnowledgeBase) -> None:
-    """The fake's tower takes forty words: what stands at the end of a longer text must be found all
-    the same."""
+    """The fake tower reads forty words: the end of a longer text must be found as well."""
     long = " ".join([f"word{i}" for i in range(40)] + ["a", "green", "meadow"])
     base.add([Entry("long", None, ("short", long)), Entry("other", None, ("blue",))])
     hit = base.search(text="a green meadow", k=1)[0]
@@ -161,17 +163,15 @@ def test_long_texts_are_found_by_each_passage(base: KnowledgeBase) -> None:
     assert len(base.search(text="word3", options=SearchOptions(method="keyword"))) == 1
 
 
-def test_pictures_without_a_place_are_kept_once_by_content(
-    base: KnowledgeBase, pictures: Path
-) -> None:
+def test_images_from_bytes_are_stored_once(base: KnowledgeBase, pictures: Path) -> None:
     data = (pictures / "disc.jpg").read_bytes()
     base.add([Entry("a", data), Entry("b", data), Entry("c", Image.new("RGB", (9, 9), "red"))])
-    kept = sorted(p.suffix for p in (base.path / "pictures").rglob("*") if p.is_file())
-    assert kept == [".jpg", ".png"]
+    suffixes = sorted(p.suffix for p in (base.path / "pictures").rglob("*") if p.is_file())
+    assert suffixes == [".jpg", ".png"]
     assert base.get(["a"])[0].image == base.get(["b"])[0].image
 
 
-def test_given_image_vectors_need_no_picture(base: KnowledgeBase, pictures: Path) -> None:
+def test_precomputed_image_vectors_need_no_image(base: KnowledgeBase, pictures: Path) -> None:
     rows = np.eye(64)[:3]
     report = base.add(
         [Entry("v1"), Entry("v2", pictures / "red.png"), Entry("v3", pictures / "gone.png")],
@@ -183,7 +183,7 @@ def test_given_image_vectors_need_no_picture(base: KnowledgeBase, pictures: Path
     assert (hit.entry.id, hit.part.modality, hit.entry.image) == ("v1", "image", None)
 
 
-def test_what_is_not_given_is_encoded(base: KnowledgeBase, pictures: Path) -> None:
+def test_what_is_not_precomputed_is_encoded(base: KnowledgeBase, pictures: Path) -> None:
     base.add(
         [Entry("half", pictures / "red.png", ("a green text",))], vectors={"image": np.eye(64)[:1]}
     )
@@ -192,7 +192,7 @@ def test_what_is_not_given_is_encoded(base: KnowledgeBase, pictures: Path) -> No
     )
     assert (
         base.add([Entry("half", pictures / "red.png", ("a green text",))]).updated == 1
-    )  # now encoded, no more given
+    )  # encoded now, no longer precomputed
 
 
 def test_metadata_keeps_its_json_types(base: KnowledgeBase) -> None:
@@ -207,18 +207,20 @@ def test_metadata_keeps_its_json_types(base: KnowledgeBase) -> None:
         "e": [],
     }
     base.add([Entry("m", None, ("m",), metadata)])
-    found = base.get("m")[0].metadata
-    assert found == metadata
-    assert [type(value) for value in found.values()] == [type(value) for value in metadata.values()]
+    stored = base.get("m")[0].metadata
+    assert stored == metadata
+    assert [type(value) for value in stored.values()] == [
+        type(value) for value in metadata.values()
+    ]
 
 
-def test_progress_is_told_after_each_batch(base: KnowledgeBase) -> None:
-    told: list[int] = []
+def test_progress_is_called_after_each_batch(base: KnowledgeBase) -> None:
+    counts: list[int] = []
     base.add(
         [Entry(f"{i}", None, (f"{i}",)) for i in range(150)],
-        progress=lambda report: told.append(report.added),
+        progress=lambda report: counts.append(report.added),
     )
-    assert told == [64, 128, 150]
+    assert counts == [64, 128, 150]
     assert set(base.report.seconds) == {"decode", "encode", "store", "total"}
 
 
@@ -229,18 +231,18 @@ class Sharp(FakeEncoder):
     image_size = 96
 
 
-def test_look_alikes_and_copies_are_left_out(tmp_path: Path) -> None:
-    """Exact: the same bytes. Near: a smaller, re-encoded copy too; but neither another picture nor
-    another colour."""
+def test_copies_and_lookalikes_are_skipped(tmp_path: Path) -> None:
+    """Exact: the same bytes. Near: also a smaller, re-encoded copy, but neither another image nor
+    another color."""
     rng = np.random.default_rng(0)
-    photo, other = (
+    photo, other_photo = (
         Image.fromarray(rng.integers(0, 255, (4, 6, 3), np.uint8)).resize((320, 240))
         for _ in range(2)
     )
     photo.save(tmp_path / "a.png")
     shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
     photo.resize((200, 150)).save(tmp_path / "c.jpg", quality=60)
-    other.save(tmp_path / "d.png")
+    other_photo.save(tmp_path / "d.png")
     Image.new("RGB", (64, 64), (200, 0, 0)).save(tmp_path / "e.png")
     Image.new("RGB", (64, 64), (0, 0, 200)).save(tmp_path / "f.png")
     entries = [
@@ -252,33 +254,31 @@ def test_look_alikes_and_copies_are_left_out(tmp_path: Path) -> None:
         Entry("t2", None, ("a text",)),
         Entry("t3", None, ("another",)),
     ]
-    for how, left_out in (
+    for how, duplicates in (
         (None, ()),
         ("exact", (("b", "a"), ("t2", "t1"))),
         ("near", (("b", "a"), ("c", "a"), ("t2", "t1"))),
     ):
         with KnowledgeBase.build(tmp_path / f"kb {how}", entries, Sharp(), deduplicate=how) as base:  # type: ignore[arg-type]
-            assert base.report.duplicates == left_out
-            assert base.report.added == base.count() == 9 - len(left_out)
+            assert base.report.duplicates == duplicates
+            assert base.report.added == base.count() == 9 - len(duplicates)
         with KnowledgeBase.build(
             tmp_path / f"kb {how}", entries, Sharp(), deduplicate=how
         ) as again:  # type: ignore[arg-type]
-            assert again.report.duplicates == left_out
-            assert (again.report.added, again.report.unchanged) == (0, 9 - len(left_out))
+            assert again.report.duplicates == duplicates
+            assert (again.report.added, again.report.unchanged) == (0, 9 - len(duplicates))
             new = [Entry("z", tmp_path / "c.jpg"), Entry("a", tmp_path / "d.png")]
             report = again.add(new, deduplicate=how)  # type: ignore[arg-type]
-            assert (
-                report.updated == 1
-            )  # the new form of an entry is taken, whatever else looks like it
+            assert report.updated == 1  # an update is stored even if another entry looks like it
             assert len(report.duplicates) == (how is not None)
 
 
-def test_a_way_to_deduplicate_that_is_not_there(tmp_path: Path) -> None:
+def test_an_unknown_deduplicate_method_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match='Did you mean "near"'):
         KnowledgeBase.build(tmp_path / "kb", [], FakeEncoder(), deduplicate="nera")  # type: ignore[arg-type]
 
 
-def test_duplicates_are_told_on_the_command_line(
+def test_duplicates_are_listed_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(DualEncoder, "load", lambda name: FakeEncoder())
@@ -289,12 +289,12 @@ def test_duplicates_are_told_on_the_command_line(
         main(["build", str(tmp_path / "kb"), str(tmp_path / "e.jsonl"), "--deduplicate", "exact"])
         == 0
     )
-    told = capsys.readouterr()
-    assert '"2" has the same content as "1"' in told.err
-    assert "1 skipped as duplicates" in told.out
+    output_text = capsys.readouterr()
+    assert '"2" has the same content as "1"' in output_text.err
+    assert "1 skipped as duplicates" in output_text.out
 
 
-def test_progress_tells_rate_and_time_left(
+def test_progress_shows_rate_and_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
@@ -304,8 +304,8 @@ def test_progress_tells_rate_and_time_left(
         for seconds, added in ((0.5, 10), (10.0, 100), (100.0, 5000), (199.0, 9900)):
             now[0] = seconds
             progress(AddReport(added=added - 5, duplicates=(("a", "b"),) * 5))
-    told = capsys.readouterr().err
-    assert "100 of 10,000 entries, 10 a second, 16 min left" in told
-    assert "5,000 of 10,000 entries, 50 a second, 2 min left" in told
-    assert "9,900 of 10,000 entries, 50 a second, 2 s left" in told
-    assert "10 of" not in told.replace("10,000", "")
+    lines = capsys.readouterr().err
+    assert "100 of 10,000 entries, 10 per second, 16 min left" in lines
+    assert "5,000 of 10,000 entries, 50 per second, 2 min left" in lines
+    assert "9,900 of 10,000 entries, 50 per second, 2 s left" in lines
+    assert "10 of" not in lines.replace("10,000", "")

@@ -1,5 +1,5 @@
-"""Verify finds each planted fault; compact clears the disk; reencode and export carry a base
-over."""
+"""Maintenance: `verify` finds each planted fault, `compact` clears the disk, and `reencode`, export
+and import preserve a base."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ravlm.knowledge.encoder_guard import EncoderGuard
 from ravlm.records import Entry
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
-from tests.knowledge.conformance import colours, ids
+from tests.knowledge.conformance import color_entries, ids
 
 KEYWORD = SearchOptions(method="keyword")
 
 
 @pytest.fixture
 def base(tmp_path: Path, pictures: Path) -> Iterator[KnowledgeBase]:
-    with KnowledgeBase.build(tmp_path / "kb", colours(pictures), encoder=FakeEncoder()) as made:
-        made.add([Entry("given", None, ("given",))], vectors={"text": np.ones((1, 64))})
-        yield made
+    with KnowledgeBase.build(tmp_path / "kb", color_entries(pictures), encoder=FakeEncoder()) as kb:
+        kb.add([Entry("given", None, ("given",))], vectors={"text": np.ones((1, 64))})
+        yield kb
 
 
 def plant(base: KnowledgeBase, sql: str, *parameters: object) -> None:
@@ -86,15 +86,15 @@ def test_verify_finds(base: KnowledgeBase, fault: str) -> None:
     assert any(message in finding for finding in report.findings), str(report)
 
 
-def test_verify_proves_that_a_vector_belongs_to_its_entry(base: KnowledgeBase) -> None:
-    """Two entries' vectors were exchanged, checksums and all: only encoding them again can tell."""
+def test_verify_finds_exchanged_vectors(base: KnowledgeBase) -> None:
+    """Two vectors are exchanged with their checksums: only encoding them again can tell."""
     with base._backend.store.writing() as (db, _):
         rows = db.execute(
             "SELECT number, vector, checksum FROM part WHERE modality = 0 LIMIT 2"
         ).fetchall()
-        for (number, *_), (_, *other) in zip(rows, rows[::-1], strict=True):
+        for (number, *_), (_, *exchanged) in zip(rows, rows[::-1], strict=True):
             db.execute(
-                "UPDATE part SET vector = ?, checksum = ? WHERE number = ?", (*other, number)
+                "UPDATE part SET vector = ?, checksum = ? WHERE number = ?", (*exchanged, number)
             )
     base._backend.indexes.forget()
     report = base.verify()
@@ -108,8 +108,8 @@ def test_verify_finds_an_index_that_differs_from_the_store(base: KnowledgeBase) 
     assert any("parts" in finding for finding in base.verify().findings)
 
 
-def test_a_picture_that_vanished(base: KnowledgeBase, pictures: Path) -> None:
-    """Nothing else is lost: its vectors and texts are searched as before."""
+def test_a_missing_image_is_reported(base: KnowledgeBase, pictures: Path) -> None:
+    """Its vectors and texts can still be searched."""
     (pictures / "red.png").unlink()
     report = base.verify()
     assert any('"red"' in finding and "gone" in finding for finding in report.findings)
@@ -138,24 +138,24 @@ def test_compact_clears_the_disk(base: KnowledgeBase, pictures: Path) -> None:
         vectors={"text": row},
     )
     base.optimize()
-    kept = Path(str(base.get("s")[0].image))
+    stored_image = Path(str(base.get("s")[0].image))
     assert on_disk(base.path, secret.encode())
     assert on_disk(base.path, vector)
-    other = KnowledgeBase.open(base.path, FakeEncoder())
-    assert ids(other.search(text=secret, options=KEYWORD)) == ["s"]
+    reader = KnowledgeBase.open(base.path, FakeEncoder())
+    assert ids(reader.search(text=secret, options=KEYWORD)) == ["s"]
     base.remove(["s"])
     base.compact()
     assert not on_disk(base.path, secret.encode())
     assert not on_disk(base.path, secret.lower().encode()[:8])
     assert not on_disk(base.path, vector)
-    assert not kept.exists()
+    assert not stored_image.exists()
     assert Path(str(base.get("disc")[0].image)).exists()
     assert base.verify().sound
     assert base.info().indexed_change == base.change
-    for handle in (base, other):
+    for handle in (base, reader):
         assert handle.count() == 7
         assert "s" not in ids(handle.search(vector=row[0]))
-    other.close()
+    reader.close()
 
 
 def test_an_empty_base_can_be_compacted(tmp_path: Path) -> None:
@@ -171,13 +171,13 @@ def test_an_empty_base_can_be_compacted(tmp_path: Path) -> None:
 def test_reencode(base: KnowledgeBase, pictures: Path) -> None:
     base.optimize()
     base.remove(["given"])
-    other, stale = FakeEncoder("other", seed=3), KnowledgeBase.open(base.path, FakeEncoder())
+    new_encoder, stale = FakeEncoder("other", seed=3), KnowledgeBase.open(base.path, FakeEncoder())
     before = [ids(base.search(text=word)) for word in ("red", "grass")]
     assert ids(stale.search(text="red", modality="image", k=1)) == ["red"]
     calls: list[tuple[int, int]] = []
-    base.reencode(other, progress=lambda *counts: calls.append(counts))
+    base.reencode(new_encoder, progress=lambda *counts: calls.append(counts))
     assert calls == [(0, 6), (6, 6)]
-    assert base.info().fingerprint == other.fingerprint
+    assert base.info().fingerprint == new_encoder.fingerprint
     assert base.verify().sound
     assert sorted(ids(base.search(text="red"))) == sorted(before[0])
     assert ids(base.search(text="grass", options=KEYWORD)) == ["green"]
@@ -191,19 +191,19 @@ def test_reencode(base: KnowledgeBase, pictures: Path) -> None:
     stale.close()
     with pytest.raises(Mismatch, match='"other"'):
         KnowledgeBase.open(base.path, FakeEncoder())
-    with KnowledgeBase.open(base.path, other) as again:
+    with KnowledgeBase.open(base.path, new_encoder) as again:
         assert ids(again.search(image=pictures / "red.png", modality="image", k=1)) == ["red"]
         assert again.count() == 6
 
 
-def test_reencode_refuses_vectors_that_it_cant_make(base: KnowledgeBase) -> None:
+def test_reencode_refuses_vectors_without_content(base: KnowledgeBase) -> None:
     base.add([Entry("bare")], vectors={"image": np.ones((1, 64))})
     with pytest.raises(InvalidInput, match='"bare" was precomputed'):
         base.reencode(FakeEncoder("other", seed=3))
     assert ids(base.search(text="red", modality="image", k=1)) == ["red"]
 
 
-def test_reencode_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_reencode_resumes(tmp_path: Path) -> None:
     class Failing(FakeEncoder):
         left, encoded = 150, 0
 
@@ -216,20 +216,20 @@ def test_reencode_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
     entries = [Entry(f"{i}", None, (f"text {i}",)) for i in range(200)]
     with KnowledgeBase.build(tmp_path / "kb", entries, encoder=FakeEncoder()) as base:
-        other = Failing("other", seed=3)
+        failing = Failing("other", seed=3)
         with pytest.raises(KeyboardInterrupt):
-            base.reencode(other)
+            base.reencode(failing)
         assert base.search(text="text 7", k=1)[0].score == pytest.approx(1.0, abs=2e-3)
         assert base.verify().sound
         base.add([Entry("late", None, ("late",))])
-        other.left, other.encoded = 1000, 0
-        base.reencode(other)
-        assert other.encoded == 4 + 201 - 128
+        failing.left, failing.encoded = 1000, 0
+        base.reencode(failing)
+        assert failing.encoded == 4 + 201 - 128
         assert base.verify().sound
         assert ids(base.search(text="late", k=1)) == ["late"]
 
 
-def test_reencode_names_the_picture_it_cant_read(base: KnowledgeBase, pictures: Path) -> None:
+def test_reencode_names_an_unreadable_image(base: KnowledgeBase, pictures: Path) -> None:
     (pictures / "red.png").unlink()
     with pytest.raises(NotFound, match='The entry "red" cannot be re-encoded'):
         base.reencode(FakeEncoder("other", seed=3))
@@ -241,16 +241,18 @@ def test_reencode_names_the_picture_it_cant_read(base: KnowledgeBase, pictures: 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Callable[..., KnowledgeBase]]:
-    made: list[KnowledgeBase] = []
+    bases: list[KnowledgeBase] = []
 
     def make(encoder: FakeEncoder | None = None) -> KnowledgeBase:
-        made.append(
-            KnowledgeBase.build(tmp_path / f"made{len(made)}", [], encoder=encoder or FakeEncoder())
+        bases.append(
+            KnowledgeBase.build(
+                tmp_path / f"empty{len(bases)}", [], encoder=encoder or FakeEncoder()
+            )
         )
-        return made[-1]
+        return bases[-1]
 
     yield make
-    for base in made:
+    for base in bases:
         base.close()
 
 
@@ -261,50 +263,48 @@ def test_export_and_import_carry_everything_over(
     base.add([Entry("clash", None, ("text",), {"text": "metadata of its own", "id": 3})])
     report = base.export_to(tmp_path / "out" / "export")
     assert (report.entries, report.parts, report.missing) == (8, 12, ())
-    names = [entry.id for entry in colours(pictures)] + ["given", "clash"]
+    names = [entry.id for entry in color_entries(pictures)] + ["given", "clash"]
     for picture in pictures.iterdir():
         picture.unlink()
-    other, encoder = empty(), FakeEncoder()
-    other._guard = EncoderGuard(other._backend, None)  # encoding would fail: no such encoder
-    assert other.import_from(tmp_path / "out" / "export").added == 8
-    assert other.import_from(tmp_path / "out" / "export").updated == 8
-    assert other.count() == 8
-    other._guard.trust(encoder)
-    assert other.verify().sound
-    for one, two in zip(base.get(names), other.get(names), strict=True):
+    copy, encoder = empty(), FakeEncoder()
+    copy._guard = EncoderGuard(copy._backend, None)  # encoding would fail: no such encoder
+    assert copy.import_from(tmp_path / "out" / "export").added == 8
+    assert copy.import_from(tmp_path / "out" / "export").updated == 8
+    assert copy.count() == 8
+    copy._guard.trust(encoder)
+    assert copy.verify().sound
+    for one, two in zip(base.get(names), copy.get(names), strict=True):
         assert (one.id, one.texts, one.metadata) == (two.id, two.texts, two.metadata)
-    assert Path(str(other.get("red")[0].image)).is_relative_to(other.path)
+    assert Path(str(copy.get("red")[0].image)).is_relative_to(copy.path)
     for query in ({"text": "red"}, {"text": "flag", "options": KEYWORD}, {"vector": np.ones(64)}):
-        hits, again = base.search(**query), other.search(**query)  # type: ignore[arg-type]
+        hits, again = base.search(**query), copy.search(**query)  # type: ignore[arg-type]
         assert [(h.entry.id, h.part, h.score) for h in hits] == [
             (h.entry.id, h.part, h.score) for h in again
         ]
 
 
-def test_an_export_is_a_source_for_everyone(base: KnowledgeBase, tmp_path: Path) -> None:
+def test_an_export_can_be_read_as_a_source(base: KnowledgeBase, tmp_path: Path) -> None:
     base.export_to(tmp_path / "export")
-    found = {entry.id: entry for entry in read_entries(tmp_path / "export" / "entries.jsonl")}
-    assert found["flag"].texts == ("a red flag", "it is blue too")
-    assert found["red"].metadata == {"split": "train", "year": 1990, "group": "walls"}
-    assert Path(str(found["disc"].image)).is_file()
+    entries = {entry.id: entry for entry in read_entries(tmp_path / "export" / "entries.jsonl")}
+    assert entries["flag"].texts == ("a red flag", "it is blue too")
+    assert entries["red"].metadata == {"split": "train", "year": 1990, "group": "walls"}
+    assert Path(str(entries["disc"].image)).is_file()
 
 
 def test_import_into_a_base_of_another_encoder(
     base: KnowledgeBase, empty: Callable[..., KnowledgeBase], tmp_path: Path
 ) -> None:
     base.export_to(tmp_path / "with given")
-    other = empty(FakeEncoder("other", seed=5))
+    target = empty(FakeEncoder("other", seed=5))
     with pytest.raises(Mismatch, match='of the encoder "fake", but this base uses "other"'):
-        other.import_from(tmp_path / "with given")
+        target.import_from(tmp_path / "with given")
     base.remove(["given"])
     base.export_to(tmp_path / "without")
-    assert other.import_from(tmp_path / "without").added == 6
-    assert other.verify().sound
+    assert target.import_from(tmp_path / "without").added == 6
+    assert target.verify().sound
 
 
-def test_export_names_pictures_that_are_gone(
-    base: KnowledgeBase, tmp_path: Path, pictures: Path
-) -> None:
+def test_export_lists_missing_images(base: KnowledgeBase, tmp_path: Path, pictures: Path) -> None:
     (pictures / "red.png").unlink()
     assert base.export_to(tmp_path / "export").missing == (str(pictures / "red.png"),)
     with pytest.raises(InvalidInput, match="exists already"):

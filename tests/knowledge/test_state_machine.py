@@ -1,5 +1,5 @@
-"""The knowledge base against a plain dict: whatever is done in whatever order, by two handles, it
-gives the same."""
+"""The knowledge base against a plain dict: random operations through two handles must give the same
+results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def row_of(name: str, step: int) -> np.ndarray:
 
 
 class Twin(RuleBasedStateMachine):
-    """`there`: id to the step of its last adding, from which vector, words and metadata follow."""
+    """`steps`: the step that last added each id; vector, words and metadata follow from it."""
 
     @initialize(kind=st.sampled_from([None, "bytes", "hnsw"]))
     def begin(self, kind: str | None) -> None:
@@ -42,7 +42,7 @@ class Twin(RuleBasedStateMachine):
         ]
         if kind:
             self.handles[0]._backend.store.choose_index(kind, 0.9)
-        self.there: dict[str, int] = {}
+        self.steps: dict[str, int] = {}
         self.step = 0
 
     def entry(self, name: str, step: int) -> Entry:
@@ -57,14 +57,14 @@ class Twin(RuleBasedStateMachine):
         report = self.handles[handle].add(
             [self.entry(n, self.step) for n in names], vectors={"text": rows}
         )
-        assert report.updated == len(self.there.keys() & set(names))
+        assert report.updated == len(self.steps.keys() & set(names))
         assert report.added == len(names) - report.updated
-        self.there |= dict.fromkeys(names, self.step)
+        self.steps |= dict.fromkeys(names, self.step)
 
     @rule(handle=HANDLE, name=NAMES)
     def add_again(self, handle: int, name: str) -> None:
-        if name in self.there:
-            step = self.there[name]
+        if name in self.steps:
+            step = self.steps[name]
             report = self.handles[handle].add(
                 [self.entry(name, step)], vectors={"text": row_of(name, step)[None]}
             )
@@ -72,9 +72,9 @@ class Twin(RuleBasedStateMachine):
 
     @rule(handle=HANDLE, names=st.lists(NAMES, max_size=5))
     def remove(self, handle: int, names: list[str]) -> None:
-        assert self.handles[handle].remove(names) == len(self.there.keys() & set(names))
+        assert self.handles[handle].remove(names) == len(self.steps.keys() & set(names))
         for name in names:
-            self.there.pop(name, None)
+            self.steps.pop(name, None)
 
     @rule(handle=HANDLE)
     def optimize(self, handle: int) -> None:
@@ -90,16 +90,16 @@ class Twin(RuleBasedStateMachine):
         self.handles[handle] = KnowledgeBase.open(self.folder / "kb", FakeEncoder())
 
     @rule()
-    def lose_what_is_derived(self) -> None:
+    def lose_derived_files(self) -> None:
         shutil.rmtree(self.folder / "kb" / "derived", ignore_errors=True)
 
     @rule(handle=HANDLE, name=NAMES, k=st.integers(1, 8), odd=st.sampled_from([None, True, False]))
     def search(self, handle: int, name: str, k: int, odd: bool | None) -> None:
-        query = row_of(name, self.there.get(name, 0))
+        query = row_of(name, self.steps.get(name, 0))
         where = None if odd is None else {"odd": odd}
         expected = {
             n: float(row_of(n, s) @ query)
-            for n, s in self.there.items()
+            for n, s in self.steps.items()
             if odd in (None, bool(s % 2))
         }
         hits = self.handles[handle].search(vector=query, k=k, where=where)
@@ -107,21 +107,21 @@ class Twin(RuleBasedStateMachine):
         for hit, best in zip(hits, sorted(expected.values(), reverse=True), strict=False):
             assert hit.score == pytest.approx(expected[hit.entry.id], abs=2e-2)
             assert hit.score == pytest.approx(best, abs=2e-2)
-            assert hit.entry == self.entry(hit.entry.id, self.there[hit.entry.id])
+            assert hit.entry == self.entry(hit.entry.id, self.steps[hit.entry.id])
 
     @rule(handle=HANDLE, word=st.sampled_from(WORDS))
     def search_by_word(self, handle: int, word: str) -> None:
-        found = ids(
+        hit_ids = ids(
             self.handles[handle].search(text=word, k=20, options=SearchOptions(method="keyword"))
         )
-        assert sorted(found) == sorted(
-            n for n, step in self.there.items() if WORDS[step % 4] == word
+        assert sorted(hit_ids) == sorted(
+            n for n, step in self.steps.items() if WORDS[step % 4] == word
         )
 
     @rule(handle=HANDLE, step=st.integers(0, 20))
     def count(self, handle: int, step: int) -> None:
         assert self.handles[handle].count(f"step >= {step}") == sum(
-            s >= step for s in self.there.values()
+            s >= step for s in self.steps.values()
         )
 
     @precondition(lambda self: self.step % 4 == 3)
@@ -131,10 +131,10 @@ class Twin(RuleBasedStateMachine):
         assert report.sound, str(report)
 
     @invariant()
-    def holds_what_it_should(self) -> None:
-        if hasattr(self, "there"):
+    def counts_agree(self) -> None:
+        if hasattr(self, "steps"):
             for handle in self.handles:
-                assert handle.count() == len(self.there)
+                assert handle.count() == len(self.steps)
 
     def teardown(self) -> None:
         if hasattr(self, "handles"):

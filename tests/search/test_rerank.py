@@ -15,7 +15,7 @@ from ravlm.records import Entry, Hit
 from ravlm.search.options import SearchOptions
 from ravlm.search.rerank import RerankQuery, rerank_scores
 from tests.helpers.fakes import FakeEncoder
-from tests.knowledge.conformance import colours, ids
+from tests.knowledge.conformance import color_entries, ids
 
 
 class Cross:
@@ -32,7 +32,7 @@ class Cross:
 
 @pytest.fixture
 def base(tmp_path: Path, pictures: Path) -> Iterator[KnowledgeBase]:
-    with KnowledgeBase.build(tmp_path / "kb", colours(pictures), FakeEncoder()) as kb:
+    with KnowledgeBase.build(tmp_path / "kb", color_entries(pictures), FakeEncoder()) as kb:
         yield kb
 
 

@@ -162,8 +162,8 @@ class Backend(ABC):
         for number in order:
             row, part = rows[number]
             entry = to_entry(row)
-            shown = hit_part(entry, modality, part.position, part.passage)
-            sample.append((entry, shown, decode_vector(part.vector)))
+            matched = hit_part(entry, modality, part.position, part.passage)
+            sample.append((entry, matched, decode_vector(part.vector)))
         return sample
 
     def optimize(self) -> None:

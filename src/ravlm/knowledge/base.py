@@ -191,7 +191,7 @@ class KnowledgeBase:
 
         `vectors={"image": (n, dim), "text": (n, dim)}` are precomputed for a list of n entries, one
         row per entry; a text vector stands for all of the entry's texts. Everything else is
-        encoded. A stored batch stays stored, whatever happens to the next one.
+        encoded. A stored batch stays stored, even if the next one fails.
 
         `deduplicate="exact"` skips an entry with the same image (without an image, the same texts)
         as another before anything is encoded; `"near"` also one whose image looks the same. The

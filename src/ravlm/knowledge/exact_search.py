@@ -99,10 +99,10 @@ class ExactSearcher(Searcher):
 
     def read(self, parts: np.ndarray, entries: np.ndarray) -> tuple[list[Entry], list[Part]]:
         """Return the entry and the matched part of each hit."""
-        shown = [self._entries[number] for number in entries.tolist()]
+        hit_entries = [self._entries[number] for number in entries.tolist()]
         rows = [self._parts[number] for number in parts.tolist()]
         matched = [
             hit_part(entry, row.modality, row.position, row.passage)
-            for entry, row in zip(shown, rows, strict=True)
+            for entry, row in zip(hit_entries, rows, strict=True)
         ]
-        return shown, matched
+        return hit_entries, matched

@@ -82,7 +82,7 @@ class Ingestion:
     ) -> AddReport:
         """Add all entries; `vectors` as returned by `validate_vectors`.
 
-        A stored batch stays stored, whatever happens to the next one.
+        A stored batch stays stored, even if the next one fails.
         """
         self.source = entries
         if self.deduplicate is not None:

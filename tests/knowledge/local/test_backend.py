@@ -1,5 +1,4 @@
-"""The local knowledge base: the conformance test, and the life of a folder: made, closed, moved,
-opened."""
+"""The backend of a folder: the conformance test, and creating, closing, moving and opening one."""
 
 from __future__ import annotations
 
@@ -21,11 +20,11 @@ from ravlm.knowledge.local import connection
 from ravlm.records import Entry, ImageSource
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
-from tests.knowledge.conformance import Conformance, colours, ids
+from tests.knowledge.conformance import Conformance, color_entries, ids
 
 
 class CountingEncoder(FakeEncoder):
-    """Counts what it encodes, the canaries' seven items apart."""
+    """Counts what it encodes, including the seven canaries."""
 
     images = texts = 0
 
@@ -48,18 +47,19 @@ class TestLocal(Conformance):
 @pytest.fixture
 def closed(tmp_path: Path, pictures: Path, fake_encoder: FakeEncoder) -> Path:
     """The folder of a closed base of six entries."""
-    with KnowledgeBase.build(tmp_path / "kb", colours(pictures), encoder=fake_encoder) as base:
+    with KnowledgeBase.build(
+        tmp_path / "kb", color_entries(pictures), encoder=fake_encoder
+    ) as base:
         assert base.report.added == 6
     return tmp_path / "kb"
 
 
-def test_a_closed_base_is_one_file_and_its_pictures(closed: Path) -> None:
+def test_a_closed_base_is_one_file_and_its_images(closed: Path) -> None:
     assert sorted(path.name for path in closed.iterdir()) == ["pictures", "store.sqlite"]
 
 
-def test_a_moved_base_finds_what_it_keeps(closed: Path, pictures: Path) -> None:
-    """Pictures given as bytes lie in the base and move with it; others are referred to by absolute
-    path."""
+def test_a_moved_base_finds_its_images(closed: Path, pictures: Path) -> None:
+    """Images from bytes are in the base and move with it; others are stored as absolute paths."""
     shutil.move(closed, closed.parent / "elsewhere" / "kb")
     with KnowledgeBase.open(closed.parent / "elsewhere" / "kb", FakeEncoder()) as base:
         disc, red = base.get(["disc", "red"])
@@ -70,9 +70,8 @@ def test_a_moved_base_finds_what_it_keeps(closed: Path, pictures: Path) -> None:
         assert base.verify().sound
 
 
-def test_reading_needs_no_right_to_write(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite makes files beside a base in write-ahead mode even to read it, and fails where it may
-    not."""
+def test_a_read_only_base_can_be_searched(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a write-ahead log SQLite creates files even to read, and fails if it may not."""
     monkeypatch.setattr(connection.os, "access", lambda path, mode: False)
     before = sorted(closed.rglob("*"))
     with KnowledgeBase.open(closed, FakeEncoder()) as base:
@@ -117,19 +116,19 @@ def test_the_stored_encoder_is_found_by_its_name(
 # the encoder and the base must belong together
 
 
-def test_another_encoder_is_refused_and_the_way_out_named(closed: Path) -> None:
-    other = FakeEncoder("other", seed=1)
+def test_another_encoder_is_refused_with_the_next_step(closed: Path) -> None:
+    other_encoder = FakeEncoder("other", seed=1)
     with pytest.raises(Mismatch) as error:
-        KnowledgeBase.open(closed, other)
+        KnowledgeBase.open(closed, other_encoder)
     for part in (
         '"fake"',
         '"other"',
-        other.fingerprint[:12],
+        other_encoder.fingerprint[:12],
         f"ravlm reencode {closed} --encoder other",
     ):
         assert part in str(error.value)
     with pytest.raises(Mismatch):
-        KnowledgeBase.build(closed, [], encoder=other)
+        KnowledgeBase.build(closed, [], encoder=other_encoder)
     with KnowledgeBase.open(closed) as base:
         assert base.count() == 6
 
@@ -143,7 +142,7 @@ def test_an_encoder_that_changed_behind_its_name_is_refused(
 
 
 def test_an_encoder_that_drifted_under_its_fingerprint_is_refused(closed: Path) -> None:
-    """The weights are the same, but the machine's arithmetic is not: only the canaries can tell."""
+    """The weights are the same but the arithmetic differs: only the canaries can tell."""
 
     class Drifted(FakeEncoder):
         def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
@@ -157,12 +156,12 @@ def test_an_encoder_that_drifted_under_its_fingerprint_is_refused(closed: Path) 
         assert not base.verify().sound
 
 
-# building and going on
+# building and resuming
 
 
-def test_build_goes_on_with_what_is_there(closed: Path, pictures: Path) -> None:
+def test_build_resumes_an_existing_base(closed: Path, pictures: Path) -> None:
     encoder = CountingEncoder()
-    entries = [*colours(pictures), Entry("new", pictures / "red.png", ("new",))]
+    entries = [*color_entries(pictures), Entry("new", pictures / "red.png", ("new",))]
     with KnowledgeBase.build(closed, entries, encoder=encoder) as base:
         assert (base.report.added, base.report.unchanged) == (1, 6)
         assert (encoder.images - 3, encoder.texts - 4) == (1, 1)
@@ -180,10 +179,10 @@ def test_build_keeps_what_is_stored_under_an_id(closed: Path) -> None:
 def test_equal_entries_are_not_encoded_again(closed: Path, pictures: Path) -> None:
     encoder = CountingEncoder()
     with KnowledgeBase.open(closed, encoder) as base:
-        assert base.add(colours(pictures)).unchanged == 6
+        assert base.add(color_entries(pictures)).unchanged == 6
         assert (encoder.images, encoder.texts) == (0, 0)
-        shutil.copy(pictures / "green.png", pictures / "red.png")  # the same path, another picture
-        assert base.add(colours(pictures)).updated == 1
+        shutil.copy(pictures / "green.png", pictures / "red.png")  # the same path, another image
+        assert base.add(color_entries(pictures)).updated == 1
         assert encoder.images - 3 == 1
 
 
@@ -221,13 +220,13 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not any((tmp_path / "there").iterdir())
 
 
-def test_paths_that_are_no_base(tmp_path: Path, pictures: Path) -> None:
+def test_paths_without_a_base_are_refused(tmp_path: Path, pictures: Path) -> None:
     (tmp_path / "file").write_text("hello")
     (tmp_path / "garbage").mkdir()
     (tmp_path / "garbage" / "store.sqlite").write_bytes(b"no database at all" * 1000)
     (tmp_path / "void").mkdir()
     (tmp_path / "void" / "store.sqlite").touch()
-    for path, kind, told in [
+    for path, kind, message in [
         (tmp_path / "nothing", NotFound, "ravlm build"),
         (tmp_path / "file", NotFound, "no knowledge base"),
         (pictures, NotFound, "no knowledge base"),
@@ -236,7 +235,7 @@ def test_paths_that_are_no_base(tmp_path: Path, pictures: Path) -> None:
         ("", NotFound, "empty"),
         ("postgres://host/name", InvalidInput, 'unknown scheme "postgres"'),
     ]:
-        with pytest.raises(kind, match=told):
+        with pytest.raises(kind, match=message):
             KnowledgeBase.open(path)
     for path in (pictures, tmp_path / "file"):
         with pytest.raises(InvalidInput, match="a new or an empty folder"):
@@ -245,7 +244,7 @@ def test_paths_that_are_no_base(tmp_path: Path, pictures: Path) -> None:
 
 
 def test_a_build_killed_before_its_first_commit_can_be_repeated(tmp_path: Path) -> None:
-    """What it leaves is a file without tables: no base to open, and no obstacle to build one."""
+    """It leaves a file without tables: not a base, and no obstacle to building one."""
     (tmp_path / "kb").mkdir()
     (tmp_path / "kb" / "store.sqlite").touch()
     with KnowledgeBase.build(
@@ -273,14 +272,14 @@ def test_a_closed_handle_says_so(closed: Path) -> None:
 
 
 def test_threads_share_a_handle(closed: Path) -> None:
-    """Searches of four threads while a fifth one adds: each sees a whole state."""
+    """Four threads search while a fifth one adds: each search sees a complete state."""
     base, faults = KnowledgeBase.open(closed, FakeEncoder()), []
 
     def look() -> None:
         for _ in range(30):
-            found = ids(base.search(vector=np.ones(64), k=1000, modality="text"))
-            if len(found) != len(set(found)) or (len(found) - 4) % 10:
-                faults.append(found)
+            hit_ids = ids(base.search(vector=np.ones(64), k=1000, modality="text"))
+            if len(hit_ids) != len(set(hit_ids)) or (len(hit_ids) - 4) % 10:
+                faults.append(hit_ids)
 
     threads = [threading.Thread(target=look) for _ in range(4)]
     for thread in threads:
@@ -295,7 +294,7 @@ def test_threads_share_a_handle(closed: Path) -> None:
     base.close()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="paths in other words")
+@pytest.mark.skipif(os.name == "nt", reason="paths differ")
 def test_info(closed: Path) -> None:
     with KnowledgeBase.open(closed) as base:
         info = base.info()

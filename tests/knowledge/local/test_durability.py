@@ -1,4 +1,4 @@
-"""Nothing acknowledged is lost: killed processes, damaged files, several writers."""
+"""Killed processes, damaged files and concurrent writers lose no acknowledged change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_killed_at_any_moment_keeps_every_acknowledged_change(folder: Path, seed: int) -> None:
-    """Three lives of a writer, each killed."""
+    """Kill three writers one after the other."""
     ledger = Ledger(folder)
     for life in range(3):
         ledger.live_and_die(10 * seed + life)
@@ -38,12 +38,12 @@ def test_killed_at_any_moment_keeps_every_acknowledged_change(folder: Path, seed
 
 
 def test_a_build_that_is_killed_ends_as_a_single_run(tmp_path: Path) -> None:
-    """A fast machine may be done before it is killed; then another build is tried."""
+    """On a fast machine a build may finish before it is killed; then try another one."""
     assert any(interrupted_build(tmp_path / f"kb{seed}", seed) for seed in range(7, 15))
 
 
 def test_two_processes_add_at_once(folder: Path) -> None:
-    """Each waits for the other one's batch; all entries of both are there."""
+    """Each writer waits for the other's batch; the entries of both are stored."""
     program = """
 import sys
 import numpy as np
@@ -52,7 +52,8 @@ from ravlm.records import Entry
 base, name = KnowledgeBase.open(sys.argv[1]), sys.argv[2]
 for batch in range(15):
     rows = np.random.default_rng(batch).standard_normal((20, 64))
-    base.add([Entry(f"{name}-{batch}-{i}", None, ("x",)) for i in range(20)], vectors={"text": rows})
+    entries = [Entry(f"{name}-{batch}-{i}", None, ("x",)) for i in range(20)]
+    base.add(entries, vectors={"text": rows})
 """
     command = [sys.executable, "-c", program, str(folder)]
     processes = [
@@ -64,22 +65,24 @@ for batch in range(15):
         assert base.verify().sound
 
 
-def test_a_writer_that_waits_in_vain_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_gives_up_waiting_for_the_lock(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "WAIT_SECONDS", 0.05)
-    other = sqlite3.connect(folder / "store.sqlite", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    writer = sqlite3.connect(folder / "store.sqlite", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
     with KnowledgeBase.open(folder) as base:
         with pytest.raises(Busy, match="Another process"):
             base.remove(["x"])
         assert base.count() == 0  # readers don't wait
-        other.execute("ROLLBACK")
+        writer.execute("ROLLBACK")
         assert base.remove(["x"]) == 0
-    other.close()
+    writer.close()
 
 
 @pytest.fixture
 def indexed(folder: Path) -> Path:
-    """A base of 50 entries with an index on disk, ten newer ones and five removed."""
+    """A base of 50 entries with an index on disk, ten newer entries and five removed ones."""
     with KnowledgeBase.open(folder) as base:
         rows = np.stack([vector_of(f"{i}", 0) for i in range(60)])
         entries = [Entry(f"{i}", None, (f"text {i}",)) for i in range(60)]
@@ -97,20 +100,20 @@ def nearest_ids(folder: Path) -> list[str]:
         return ids(base.search(vector=vector_of("52", 0), k=60))
 
 
-def test_newer_entries_are_searched_beside_the_index_and_removed_ones_are_not(
+def test_newer_entries_are_searched_and_removed_ones_are_not(
     indexed: Path,
 ) -> None:
-    found = nearest_ids(indexed)
-    assert found[0] == "52"
-    assert sorted(found, key=int) == [f"{i}" for i in range(5, 60)]
+    expected = nearest_ids(indexed)
+    assert expected[0] == "52"
+    assert sorted(expected, key=int) == [f"{i}" for i in range(5, 60)]
     shutil.rmtree(indexed / "derived")
-    assert nearest_ids(indexed) == found
+    assert nearest_ids(indexed) == expected
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "flipped", "gone", "manifest"])
 @pytest.mark.parametrize("name", ["text-rows.faiss", "text-parts.npy", "text-entries.npy"])
-def test_a_damaged_index_is_made_anew(indexed: Path, damage: str, name: str) -> None:
-    found = nearest_ids(indexed)
+def test_a_damaged_index_is_rebuilt(indexed: Path, damage: str, name: str) -> None:
+    expected = nearest_ids(indexed)
     (path,) = indexed.glob(f"derived/vectors-*/{name}")
     data = bytearray(path.read_bytes())
     if damage == "cut":
@@ -124,18 +127,17 @@ def test_a_damaged_index_is_made_anew(indexed: Path, damage: str, name: str) -> 
         path.unlink()
     else:
         (path.parent / "manifest.json").write_text("{}")
-    assert nearest_ids(indexed) == found
+    assert nearest_ids(indexed) == expected
     with KnowledgeBase.open(indexed) as base:
         assert not base.verify().sound
         base.optimize()
         assert base.verify().sound
         assert base.info().indexed_change == base.change
-    assert nearest_ids(indexed) == found
+    assert nearest_ids(indexed) == expected
 
 
 def test_an_index_of_another_history_is_not_used(indexed: Path, tmp_path: Path) -> None:
-    """The store was replaced by an older copy and went on: the same numbers now mean other
-    parts."""
+    """An older copy replaced the store and was changed: the same numbers mean other parts."""
     shutil.copy(indexed / "store.sqlite", tmp_path / "older.sqlite")
     with KnowledgeBase.open(indexed) as base:
         base.add(
@@ -161,7 +163,7 @@ def test_an_index_of_another_base_is_not_used(indexed: Path, tmp_path: Path) -> 
         assert ids(base.search(vector=np.eye(64)[2], k=1)) == ["o2"]
 
 
-def test_a_damaged_page_of_the_store_is_told(indexed: Path) -> None:
+def test_a_damaged_page_of_the_store_is_reported(indexed: Path) -> None:
     data = bytearray((indexed / "store.sqlite").read_bytes())
     for page in range(2, len(data) // 8192):
         data[8192 * page : 8192 * page + 2000] = b"\xa5" * 2000
@@ -175,8 +177,8 @@ def test_a_damaged_page_of_the_store_is_told(indexed: Path) -> None:
         assert "damaged" in findings[0]
 
 
-def test_a_full_disk_is_a_sentence_and_nothing_is_lost(folder: Path) -> None:
-    """SQLite's page limit stands in for the disk: it raises the same error."""
+def test_a_full_disk_loses_nothing(folder: Path) -> None:
+    """SQLite's page limit raises the same error as a full disk."""
     with KnowledgeBase.open(folder) as base:
         base.add([Entry("there", None, ("there",))], vectors={"text": np.ones((1, 64))})
         with base._backend.store.writing() as (db, _):

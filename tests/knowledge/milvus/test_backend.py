@@ -1,5 +1,4 @@
-"""The knowledge base on Milvus: the conformance test over Milvus Lite, addresses, filters, and what
-a kill leaves.
+"""The Milvus backend: the conformance test on Milvus Lite, addresses, filters, killed writers.
 
 `RAVLM_MILVUS=milvus://host:19530` runs the conformance test against a real server, too (`make
 milvus`)."""
@@ -38,7 +37,7 @@ from ravlm.search.options import SearchOptions
 from tests.conftest import REPOSITORY
 from tests.helpers.fakes import FakeEncoder
 from tests.helpers.filter_strategies import FILTERS
-from tests.knowledge.conformance import Conformance, colours
+from tests.knowledge.conformance import Conformance, color_entries
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
@@ -47,7 +46,7 @@ Metadata: TypeAlias = Mapping[str, Any]
 
 @pytest.fixture(scope="module")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
-    """Addresses of bases that aren't there, in one file of Milvus Lite."""
+    """Return unused addresses in one file of Milvus Lite."""
     file, numbers = tmp_path_factory.mktemp("milvus") / "bases.db", itertools.count()
     return lambda: f"milvus-lite://{file}/base{next(numbers)}"
 
@@ -59,16 +58,16 @@ class TestMilvusLite(Conformance):
 
 
 @pytest.mark.skipif(
-    "RAVLM_MILVUS" not in os.environ, reason="no server is named: RAVLM_MILVUS=milvus://host:19530"
+    "RAVLM_MILVUS" not in os.environ, reason="needs a server: RAVLM_MILVUS=milvus://host:19530"
 )
 class TestMilvusServer(Conformance):
-    """The same on the server that is named; without search by words where it is older than 2.5."""
+    """The same on a server; without keyword search if it is older than 2.5."""
 
     @pytest.fixture
     def places(
         self, tmp_path: Path, request: pytest.FixtureRequest
     ) -> Iterator[Callable[[], Path | str]]:
-        made: list[str] = []
+        addresses: list[str] = []
         consistency = (
             "strong" if "reopen" in request.fixturenames else "session"
         )  # a second handle must see the change
@@ -77,11 +76,11 @@ class TestMilvusServer(Conformance):
             name = (
                 f"test_{uuid.uuid4().hex[:12]}?consistency={consistency}&files={tmp_path / 'files'}"
             )
-            made.append(f"{os.environ['RAVLM_MILVUS']}/{name}")
-            return made[-1]
+            addresses.append(f"{os.environ['RAVLM_MILVUS']}/{name}")
+            return addresses[-1]
 
         yield place
-        for address in made:
+        for address in addresses:
             connection = MilvusConnection(parse_address(address))
             for collection in connection.client.list_collections():
                 if collection.startswith(connection.address.name):
@@ -100,7 +99,7 @@ class TestMilvusServer(Conformance):
 @pytest.fixture
 def base(lite: Callable[[], str], pictures: Path) -> Iterator[KnowledgeBase]:
     """A base of six entries."""
-    with KnowledgeBase.build(lite(), colours(pictures), encoder=FakeEncoder()) as base:
+    with KnowledgeBase.build(lite(), color_entries(pictures), encoder=FakeEncoder()) as base:
         yield base
 
 
@@ -108,15 +107,15 @@ def base(lite: Callable[[], str], pictures: Path) -> Iterator[KnowledgeBase]:
 
 
 def test_addresses_are_read() -> None:
-    found = parse_address("milvus://me:p%40ss@host/kb?consistency=session&files=/shared")
-    assert (found.uri, found.name, found.user, found.password) == (
+    parsed = parse_address("milvus://me:p%40ss@host/kb?consistency=session&files=/shared")
+    assert (parsed.uri, parsed.name, parsed.user, parsed.password) == (
         "http://host:19530",
         "kb",
         "me",
         "p@ss",
     )
-    assert (found.consistency, found.files) == ("Session", Path("/shared"))
-    assert "p%40ss" not in found.text
+    assert (parsed.consistency, parsed.files) == ("Session", Path("/shared"))
+    assert "p%40ss" not in parsed.text
     assert parse_address("milvuss://[::1]:443/kb").uri == "https://[::1]:443"
     lite = parse_address("milvus-lite:///data/bases.db/photos")
     assert (lite.uri, lite.name, lite.files) == (
@@ -127,7 +126,7 @@ def test_addresses_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("milvus:///kb", "names no server"),
         ("milvus://host:port/kb", "names no server"),
@@ -139,8 +138,8 @@ def test_addresses_are_read() -> None:
         ("milvus-light://bases.db/kb", 'Did you mean "milvus-lite"'),
     ],
 )
-def test_addresses_that_are_refused(address: str, told: str) -> None:
-    with pytest.raises(InvalidInput, match=told):
+def test_addresses_that_are_refused(address: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         KnowledgeBase.open(address)
 
 
@@ -156,11 +155,13 @@ def test_a_server_that_is_not_there() -> None:
 
 
 def test_a_file_that_another_process_holds(base: KnowledgeBase) -> None:
-    """Milvus Lite takes one process at a time; the second is told so in a sentence."""
+    """Milvus Lite serves one process at a time; the second one gets a clear error."""
     code = f"from ravlm import KnowledgeBase\nKnowledgeBase.open({base.path!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ravlm.errors.Busy" in done.stderr
-    assert "held by another process" in done.stderr
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "ravlm.errors.Busy" in process.stderr
+    assert "held by another process" in process.stderr
 
 
 # filters
@@ -171,11 +172,11 @@ def test_a_file_that_another_process_holds(base: KnowledgeBase) -> None:
 def test_expressions_mean_what_filters_mean(
     entries: tuple[MilvusConnection, list[Metadata]], trees: list[Filter]
 ) -> None:
-    """On two hundred entries with all kinds of metadata."""
+    """Compare on two hundred entries with all kinds of metadata."""
     connection, rows = entries
     for tree in trees:
-        found = connection.query("filters", expression(tree), ["key"])
-        assert {int(row["key"]) for row in found} == {
+        results = connection.query("filters", expression(tree), ["key"])
+        assert {int(row["key"]) for row in results} == {
             at for at, row in enumerate(rows) if matches(tree, row)
         }
 
@@ -196,23 +197,29 @@ def entries(
     connection = MilvusConnection(
         parse_address(f"milvus-lite://{tmp_path_factory.mktemp('filters')}/filters.db/kb")
     )
-    connection.create_collection("filters", {"key": {"type": "VARCHAR", "max_length": 8}, "facets": {"type": "JSON"},
-                                "vector": {"type": "FLOAT_VECTOR", "dim": 2}})  # fmt: skip
-    connection.insert("filters", [{"key": f"{at}", "facets": facet_value(facets(row)), "vector": DUMMY_VECTOR}
-                                  for at, row in enumerate(rows)])  # fmt: skip
+    fields = {
+        "key": {"type": "VARCHAR", "max_length": 8},
+        "facets": {"type": "JSON"},
+        "vector": {"type": "FLOAT_VECTOR", "dim": 2},
+    }
+    connection.create_collection("filters", fields)
+    values = [
+        {"key": f"{number}", "facets": facet_value(facets(row)), "vector": DUMMY_VECTOR}
+        for number, row in enumerate(rows)
+    ]
+    connection.insert("filters", values)
     yield connection, rows
     connection.close()
 
 
-# what a writer leaves that died
+# killed writers
 
 
 @pytest.mark.parametrize("step", ["upsert", "delete", "mark_changed"])
-def test_a_writer_that_dies_leaves_whole_entries(
+def test_a_killed_writer_leaves_complete_entries(
     base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """Whichever request was its last: the old entry or the new one, and nothing of a new one that
-    wasn't whole."""
+    """After any last request there is the old entry or the new one, and no incomplete entry."""
     store = base._backend.store
     assert isinstance(store, MilvusStore)
     with monkeypatch.context() as patch:
@@ -220,12 +227,12 @@ def test_a_writer_that_dies_leaves_whole_entries(
         patch.setattr(owner, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             base.add([Entry("red", None, ("now green",)), Entry("late", None, ("a latecomer",))])
-    whole = step != "upsert"
-    assert base.count() == 6 + whole
-    assert base.get("red")[0].text == ("now green" if whole else "a red wall")
-    found = base.search(text="a red wall", k=100, modality="text")
-    assert [hit.part.text for hit in found if hit.entry.id == "red"] == [base.get("red")[0].text]
-    assert ("late" in [hit.entry.id for hit in found]) == whole
+    is_stored = step != "upsert"
+    assert base.count() == 6 + is_stored
+    assert base.get("red")[0].text == ("now green" if is_stored else "a red wall")
+    hits = base.search(text="a red wall", k=100, modality="text")
+    assert [hit.part.text for hit in hits if hit.entry.id == "red"] == [base.get("red")[0].text]
+    assert ("late" in [hit.entry.id for hit in hits]) == is_stored
     assert base.verify().sound
     base.compact()
     assert sum(len(keys) for _, keys in maintenance.find_leftovers(store)) == 0
@@ -234,11 +241,11 @@ def test_a_writer_that_dies_leaves_whole_entries(
         base.add(
             [Entry("red", None, ("now green",)), Entry("late", None, ("a latecomer",))]
         ).unchanged
-        == 2 * whole
+        == 2 * is_stored
     )
 
 
-def test_a_reencoding_goes_on_where_it_stopped(base: KnowledgeBase) -> None:
+def test_reencode_resumes(base: KnowledgeBase) -> None:
     class Failing(FakeEncoder):
         left, encoded = 150, 0
 
@@ -251,20 +258,20 @@ def test_a_reencoding_goes_on_where_it_stopped(base: KnowledgeBase) -> None:
 
     base.remove([row.id for row in base._backend.store.rows()])
     base.add([Entry(f"{i}", None, (f"text {i}",)) for i in range(200)])
-    other = Failing("other", seed=3)
+    failing = Failing("other", seed=3)
     with pytest.raises(KeyboardInterrupt):
-        base.reencode(other)
+        base.reencode(failing)
     assert base.search(text="text 7", k=1)[0].score == pytest.approx(1.0, abs=2e-3)
-    other.left, other.encoded = 1000, 0
-    base.reencode(other)
-    assert other.encoded == 4 + 200 - 128
+    failing.left, failing.encoded = 1000, 0
+    base.reencode(failing)
+    assert failing.encoded == 4 + 200 - 128
     assert base.verify().sound
 
 
 # limits
 
 
-def test_what_does_not_fit_is_refused_with_its_reason(base: KnowledgeBase) -> None:
+def test_entries_that_are_too_large_are_rejected(base: KnowledgeBase) -> None:
     report = base.add([
         Entry("long", None, ("word " * 20_000,)),
         Entry("many", None, ("x",), {"tags": list(range(5000))}),
@@ -275,7 +282,7 @@ def test_what_does_not_fit_is_refused_with_its_reason(base: KnowledgeBase) -> No
     assert "bytes of filter values" in report.quarantined[1].reason
 
 
-def test_a_picture_needs_a_place(base: KnowledgeBase, pictures: Path) -> None:
+def test_images_from_bytes_need_a_folder(base: KnowledgeBase, pictures: Path) -> None:
     store = base._backend.store
     assert isinstance(store, MilvusStore)
     store.files = None
@@ -283,7 +290,7 @@ def test_a_picture_needs_a_place(base: KnowledgeBase, pictures: Path) -> None:
     assert "?files=/shared/folder" in report.quarantined[0].reason
 
 
-def test_a_server_without_words_says_so(base: KnowledgeBase) -> None:
+def test_a_server_without_keyword_search(base: KnowledgeBase) -> None:
     store = base._backend.store
     assert isinstance(store, MilvusStore)
     store.descriptor = replace(store.descriptor, has_keywords=False)
@@ -291,13 +298,13 @@ def test_a_server_without_words_says_so(base: KnowledgeBase) -> None:
         base.search(text="flag", options=SearchOptions(method="hybrid"))
 
 
-def test_more_hits_than_a_server_gives(
+def test_more_hits_than_a_server_returns(
     base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MilvusSearcher, "max_candidates", 3)
     monkeypatch.setattr(search, "MAX_ROWS", 3)
     assert len(base.search(text="red", k=2, modality="image")) == 2
-    with pytest.raises(InvalidInput, match="needs 4 hits, but the server returns at most 3 candidates"):
+    with pytest.raises(InvalidInput, match=r"needs 4 hits, .* returns at most 3 candidates"):
         base.search(text="red", k=4, modality="image")
 
 
@@ -310,20 +317,21 @@ def test_tune_is_refused(base: KnowledgeBase) -> None:
 
 
 def test_commands_take_an_address(tmp_path: Path, pictures: Path) -> None:
-    """Each command is a process of its own, which must let go of the file."""
+    """Each command is a process of its own, which must release the file."""
     kb = f"milvus-lite://{tmp_path}/bases.db/kb"
     code = (
         "import sys\nfrom ravlm.cli import main\nfrom ravlm.encoders.auto import DualEncoder\n"
-        "from tests.helpers.fakes import FakeEncoder\nDualEncoder.load = staticmethod(lambda name: FakeEncoder(name))\n"
+        "from tests.helpers.fakes import FakeEncoder\n"
+        "DualEncoder.load = staticmethod(lambda name: FakeEncoder(name))\n"
         "sys.exit(main(sys.argv[1:]))"
     )
 
     def ravlm(*arguments: str) -> tuple[int, str, str]:
         command = [sys.executable, "-c", code, *arguments]
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=120
         )
-        return done.returncode, done.stdout, done.stderr
+        return process.returncode, process.stdout, process.stderr
 
     (tmp_path / "void.jsonl").write_text('{"id": "a", "image": "nowhere.png"}\n')
     assert ravlm("build", kb, str(tmp_path / "void.jsonl"))[0] == 1

@@ -29,7 +29,7 @@ from ravlm.knowledge.records import Identity
 from ravlm.records import Modality
 
 MMAP_BYTES = 2**40
-"""Bytes read through the memory map (SQLite itself stops at 2 GB): hits lie all over the file."""
+"""Bytes read through the memory map, as hits are spread over the file; SQLite stops at 2 GB."""
 CHECKPOINT_PAGES = 4000
 """Pages of the log (32 MB) that are copied into the file at a time.
 

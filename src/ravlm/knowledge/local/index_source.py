@@ -55,7 +55,7 @@ class SqliteIndexSource(SqliteConnection):
         }
 
     def last_entry(self) -> int:
-        """Return the highest number that an entry has or had."""
+        """Return the highest number ever assigned to an entry."""
         with self.reading() as db:
             return last_number(db, "entry")
 

@@ -54,12 +54,12 @@ def compact(store: SqliteStore) -> None:
         db.execute("DELETE FROM removed")
         db.execute("UPDATE base SET value = ? WHERE key = 'purged'", (change,))
         rows = db.execute("SELECT image FROM entry WHERE image IS NOT NULL")
-        used = {store.folder / image for (image,) in rows}
+        referenced = {store.folder / image for (image,) in rows}
         # reverse order: the contents of a folder before the folder itself
         for path in sorted((store.folder / FOLDER).rglob("*"), reverse=True):
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
-            elif path.is_file() and path not in used:
+            elif path.is_file() and path not in referenced:
                 path.unlink(missing_ok=True)
     store.vacuum()
 

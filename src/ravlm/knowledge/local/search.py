@@ -105,12 +105,12 @@ class LocalSearcher(Searcher):
             return self._read_from_store(parts)
         if any(images):
             images = [resolve_image(image, self.store.folder) for image in images]
-        shown = list(map(Entry, ids, images, map(tuple, texts), metadata))
+        hit_entries = list(map(Entry, ids, images, map(tuple, texts), metadata))
         matched = [
             IMAGE_PART if position == IMAGE_POSITION else _text_part(position, of_entry)
             for position, of_entry in zip(positions.tolist(), texts, strict=True)
         ]
-        return shown, matched
+        return hit_entries, matched
 
     def _read_from_store(self, parts: np.ndarray) -> tuple[list[Entry], list[Part]]:
         stored = self.store.parts(dict.fromkeys(parts.tolist()))

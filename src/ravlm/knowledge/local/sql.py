@@ -89,7 +89,7 @@ def _delete_in(db: sqlite3.Connection, sql: str, values: Sequence[int]) -> None:
 
 
 def last_number(db: sqlite3.Connection, table: str) -> int:
-    """Return the highest number that a row of the table has or had."""
+    """Return the highest number ever assigned to a row of the table."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
     return int(row[0]) if row else 0
 

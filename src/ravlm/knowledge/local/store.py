@@ -185,12 +185,10 @@ class SqliteStore(SqliteIndexSource, EntryStore):
                 if owner == row[0]:
                     of_entry = [_part_row(*part[1:]) for part in group]
                     owner, group = next(groups, (0, iter(())))
-                yield self._entry_row(of_entry, *row[1:])
+                yield self._entry_row(row, of_entry)
 
-    def _entry_row(
-        self, parts: Sequence[PartRow], id_: str, image: str | None, *rest: Any
-    ) -> EntryRow:
-        image_hash, texts, metadata, digest, perceptual_hash = rest
+    def _entry_row(self, row: tuple[Any, ...], parts: Sequence[PartRow]) -> EntryRow:
+        _, id_, image, image_hash, texts, metadata, digest, perceptual_hash = row
         return EntryRow(
             id=id_,
             image=resolve_image(image, self.folder),
@@ -209,9 +207,14 @@ class SqliteStore(SqliteIndexSource, EntryStore):
 
 
 def _part_row(
-    code: int, position: int, passage: str | None, vector: bytes, given: int, words: str | None
+    code: int,
+    position: int,
+    passage: str | None,
+    vector: bytes,
+    precomputed: int,
+    words: str | None,
 ) -> PartRow:
-    return PartRow(MODALITY_BY_CODE[code], position, passage, vector, bool(given), words)
+    return PartRow(MODALITY_BY_CODE[code], position, passage, vector, bool(precomputed), words)
 
 
 def _condition(where: Filter | None) -> tuple[str, list[str | int | float]]:

@@ -41,14 +41,14 @@ class MilvusAddress:
 
 def parse_address(address: str) -> MilvusAddress:
     """Parse an address. Raises InvalidInput if it does not have the form above."""
-    scheme, _, rest = address.partition("://")
+    scheme, _, location = address.partition("://")
     if scheme.lower() == "milvus-lite":
-        return _parse_lite(address, rest)
+        return _parse_lite(address, location)
     return _parse_server(address, scheme)
 
 
-def _parse_lite(address: str, rest: str) -> MilvusAddress:
-    file, _, name = rest.rpartition("/")
+def _parse_lite(address: str, location: str) -> MilvusAddress:
+    file, _, name = location.rpartition("/")
     path = Path(file).absolute()
     if not file.endswith(".db"):
         raise InvalidInput(

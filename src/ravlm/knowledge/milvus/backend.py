@@ -131,9 +131,9 @@ class MilvusBackend(Backend):
         if cached is not None and cached.is_fresh(num_writes):
             return cached.vectors
         rows = self._random_rows(SAMPLE_SIZE, modality, 0, ("vector",))
-        drawn = np.array([row["vector"] for row in rows], np.float32)
-        drawn = drawn.reshape(len(rows), self.identity.dim)
-        vectors = np.concatenate([self.store.canaries()[modality], drawn])
+        random_vectors = np.array([row["vector"] for row in rows], np.float32)
+        random_vectors = random_vectors.reshape(len(rows), self.identity.dim)
+        vectors = np.concatenate([self.store.canaries()[modality], random_vectors])
         self._samples[modality] = _CachedSample(time.monotonic(), num_writes, vectors)
         return vectors
 
@@ -147,14 +147,14 @@ class MilvusBackend(Backend):
             return []
         start = int.from_bytes(hashlib.sha256(f"draw {seed}".encode()).digest()[:8], "big")
         step = min(KEY_SPACE, max(1, int(1.5 * KEY_SPACE * min(n, 1000) / total)))
-        drawn: list[dict[str, object]] = []
+        sampled_rows: list[dict[str, object]] = []
         for first in range(start, start + KEY_SPACE, step):
             for low, high in _wrap_around(first, min(first + step, start + KEY_SPACE)):
                 rows = self.connection.slice(collection, ("key", *fields), low, high)
-                drawn += sorted(map(dict, rows), key=lambda row: str(row["key"]))
-            if len(drawn) >= n:
+                sampled_rows += sorted(map(dict, rows), key=lambda row: str(row["key"]))
+            if len(sampled_rows) >= n:
                 break
-        return drawn[:n]
+        return sampled_rows[:n]
 
     def info(self) -> Info:
         """Return size, encoder and state; the server does not tell its disk usage."""
@@ -189,8 +189,8 @@ class MilvusBackend(Backend):
             if row is not None and row["version"] == part["version"]:
                 entry = self.store.to_entry(parse_body(row))
                 position, passage = int(str(part["position"])), str(part["passage"]) or None
-                shown = hit_part(entry, modality, position, passage)
-                sample.append((entry, shown, np.asarray(part["vector"], np.float32)))
+                matched = hit_part(entry, modality, position, passage)
+                sample.append((entry, matched, np.asarray(part["vector"], np.float32)))
         return sample
 
     def optimize(self) -> None:

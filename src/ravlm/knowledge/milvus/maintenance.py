@@ -64,9 +64,9 @@ def compact(store: MilvusStore) -> None:
         for batch in batched(keys, KEY_BATCH):
             store.connection.delete(store.part_collections[modality], one_of("key", batch))
     if store.files is not None and store.files.is_dir():
-        used = {row.image for row in store.rows()}
+        referenced = {row.image for row in store.rows()}
         for path in (store.files / FOLDER).rglob("*"):
-            if path.is_file() and str(path) not in used:
+            if path.is_file() and str(path) not in referenced:
                 path.unlink(missing_ok=True)
     for collection in store.all_collections():
         with store.connection.readable_errors():

@@ -257,8 +257,8 @@ class MilvusStore(EntryStore):
             self.check_identity(identity)
         except Mismatch:
             for keys in batched([row["key"] for row in values], KEY_BATCH):
-                written = f'({one_of("key", keys)}) and (version == "{version}")'
-                self.connection.delete(self.entry_collection, written)
+                new_rows = f'({one_of("key", keys)}) and (version == "{version}")'
+                self.connection.delete(self.entry_collection, new_rows)
             raise
         return len(replaced)
 
