@@ -1,9 +1,10 @@
-"""What building a knowledge base costs: python benchmarks/build.py --data ../shared/data [--limit
-7000]
+"""Measure what building a knowledge base costs:
+python benchmarks/build.py --data ../shared/data [--limit 7000]
 
-Builds a base of flickr8k's photos and captions with the starter in a fresh process each: pictures
-per second beside the bare image network on the same pictures in memory, peak memory, and the share
-of time in decoding, encoding, storing."""
+Builds a base of flickr8k's photos and captions with the starter in a new process: images per second
+compared with the bare image network on the same images in memory, peak memory, and the shares of
+decoding, encoding and storing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,6 @@ import argparse
 import itertools
 import json
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,84 +20,78 @@ from pathlib import Path
 
 import numpy as np
 
+IMAGE_SIZE = 260
+NUM_NETWORK_IMAGES = 256
+BATCH = 8
 
-def bare_network(photos: list[Path], size: int) -> float:
-    """Pictures per second of the image network alone, decoded pictures given."""
-    from ravlm.data.images import load_image
+
+def network_rate(photos: list[Path]) -> float:
+    """Return the images per second of the image network alone, on decoded images."""
     from ravlm.encoders.starter.backbones import ImageBackbone
+    from ravlm.encoders.starter.preprocessing import load_pixels
 
     backbone = ImageBackbone()
-    pixels = np.stack(
-        [np.asarray(load_image(photo).resize((size, size), resample=3)) for photo in photos]
-    )
-    backbone.pooled(pixels[:8])
+    pixels = np.stack([load_pixels(photo, IMAGE_SIZE) for photo in photos])
+    backbone.pooled(pixels[:BATCH])  # warm-up
     start = time.perf_counter()
-    for i in range(0, len(pixels), 8):
-        backbone.pooled(pixels[i : i + 8])
+    for i in range(0, len(pixels), BATCH):
+        backbone.pooled(pixels[i : i + BATCH])
     return len(pixels) / (time.perf_counter() - start)
 
 
 def build(data: Path, limit: int) -> dict[str, object]:
+    """Build a base in this process and return the figures."""
     from ravlm import KnowledgeBase, read_entries
 
     entries = list(itertools.islice(read_entries(data / "flickr8k" / "metadata.jsonl"), limit))
-    photos = [Path(str(entry.image)) for entry in entries[:256]]
-    folder = Path(tempfile.mkdtemp())
-    try:
-        before = bare_network(photos, 260)
+    photos = [Path(str(entry.image)) for entry in entries[:NUM_NETWORK_IMAGES]]
+    with tempfile.TemporaryDirectory() as folder:
+        rate_before = network_rate(photos)
         start = time.perf_counter()
-        with KnowledgeBase.build(folder / "kb", entries, encoder="starter") as base:
-            seconds = time.perf_counter() - start
-            report, info = base.report, base.info()
-        after = bare_network(photos, 260)
-    finally:
-        shutil.rmtree(folder)
-    network = (before + after) / 2
+        with KnowledgeBase.build(Path(folder) / "kb", entries, encoder="starter") as kb:
+            elapsed = time.perf_counter() - start
+            report, info = kb.report, kb.info()
+        rate_after = network_rate(photos)
+    network = (rate_before + rate_after) / 2
+    seconds = report.seconds
     return {
         "entries": info.entries,
         "parts": info.parts,
-        "pictures a second": len(entries) / seconds,
+        "pictures a second": len(entries) / elapsed,
         "bare image network, pictures a second": network,
-        "share of the bare image network": len(entries) / seconds / network,
-        "seconds": {name: round(value, 2) for name, value in report.seconds.items()},
-        "share encoding": report.seconds["encode"] / report.seconds["total"],
-        "share storing": report.seconds["store"] / report.seconds["total"],
-        "decoding in threads, seconds of them to seconds in all": report.seconds["decode"]
-        / report.seconds["total"],
+        "share of the bare image network": len(entries) / elapsed / network,
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "share encoding": seconds["encode"] / seconds["total"],
+        "share storing": seconds["store"] / seconds["total"],
+        "decoding in threads, seconds of them to seconds in all": seconds["decode"]
+        / seconds["total"],
         "bytes on disk": info.bytes,
         "peak memory MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 
 def main() -> None:
+    """Parse the options and build in a new process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--limit", type=int, default=7000)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.inside:
-        print(json.dumps(build(given.data, given.limit)))
+    parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.in_process:
+        print(json.dumps(build(options.data, options.limit)))
         return
-    command = [
-        sys.executable,
-        __file__,
-        "--inside",
-        "--data",
-        str(given.data),
-        "--limit",
-        str(given.limit),
-    ]
-    figures = json.loads(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    )
+    arguments = ["--data", str(options.data), "--limit", str(options.limit)]
+    command = [sys.executable, __file__, "--in-process", *arguments]
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    figures = json.loads(process.stdout.splitlines()[-1])
     for name, value in figures.items():
         print(f"{name:56} {value if not isinstance(value, float) else round(value, 3)}")
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

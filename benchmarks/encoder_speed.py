@@ -1,11 +1,12 @@
-"""Files on disk to vectors: python benchmarks/encoder_speed.py [--data ../shared/data] [--photos
-96]
+"""Measure the speed from files on disk to vectors:
+python benchmarks/encoder_speed.py [--data ../shared/data] [--photos 96]
 
-A CLIP of the shape of ViT-B/32 with random weights, made here with Transformers' own classes: ravlm
-beside sentence-transformers and plain Transformers on the same weights and files, at fp32 and at
-the dtype that ravlm picks; then the starter beside plain PyTorch on its two backbones. Every figure
-is a rate of one run on one machine: compare them with each other only. The order of the candidates
-is turned in each round; the median of each one's rounds counts."""
+For a CLIP of the size of ViT-B/32 with random weights: ravlm, sentence-transformers and plain
+Transformers on the same weights and files, in fp32 and in the dtype that ravlm chooses. Then the
+starter, compared with plain PyTorch on its two backbones. All figures are rates of one run on one
+machine: compare them only with each other. The order of the candidates rotates from round to round;
+the median over the rounds counts.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ ROUNDS = 5
 
 
 def make_clip(folder: Path) -> Path:
-    """A checkpoint of the shape of openai/clip-vit-base-patch32, weights at random, its tokenizer
-    of single bytes."""
+    """Write a checkpoint of the size of openai/clip-vit-base-patch32, with random weights and a
+    tokenizer of single bytes."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import (
         CLIPConfig,
@@ -55,31 +56,35 @@ def make_clip(folder: Path) -> Path:
 
 
 def rates(candidates: dict[str, Callable[[], object]], items: int) -> dict[str, float]:
-    """Items a second of each candidate: the median of some rounds."""
-    found: dict[str, list[float]] = {name: [] for name in candidates}
+    """Return the items per second of each candidate: the median over the rounds."""
+    measured: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
-    for round_ in range(ROUNDS):
-        for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
+    for _ in range(ROUNDS):
+        for name in names:
             start = time.perf_counter()
             candidates[name]()
-            found[name].append(items / (time.perf_counter() - start))
-    return {name: float(np.median(some)) for name, some in found.items()}
+            measured[name].append(items / (time.perf_counter() - start))
+        names = names[1:] + names[:1]
+    return {name: float(np.median(values)) for name, values in measured.items()}
 
 
 def processor_rate() -> dict[str, object]:
-    """The processor's bare matrix product in both dtypes, GFLOP/s."""
-    found: dict[str, object] = {"threads": torch.get_num_threads()}
+    """Return the speed of a matrix product in both dtypes, in GFLOP/s."""
+    figures: dict[str, object] = {"threads": torch.get_num_threads()}
     for dtype in (torch.float32, torch.bfloat16):
-        a, b = torch.randn(1024, 1024).to(dtype), torch.randn(1024, 1024).to(dtype)
-        a @ b
+        a = torch.randn(1024, 1024).to(dtype)
+        b = torch.randn(1024, 1024).to(dtype)
+        a @ b  # warm-up
         start = time.perf_counter()
         for _ in range(5):
             a @ b
-        found[f"{dtype} GFLOP/s"] = round(5 * 2 * 1024**3 / (time.perf_counter() - start) / 1e9, 1)
-    return found
+        seconds = time.perf_counter() - start
+        figures[f"{dtype} GFLOP/s"] = round(5 * 2 * 1024**3 / seconds / 1e9, 1)
+    return figures
 
 
-def starter(photos: list[Path], captions: list[str]) -> dict[str, dict[str, float]]:
+def measure_starter(photos: list[Path], captions: list[str]) -> dict[str, dict[str, float]]:
+    """Compare the starter with plain PyTorch and sentence-transformers on its backbones."""
     from PIL import Image
     from sentence_transformers import SentenceTransformer
 
@@ -114,7 +119,8 @@ def starter(photos: list[Path], captions: list[str]) -> dict[str, dict[str, floa
     return {"starter, photos a second": images, "starter, captions a second": texts}
 
 
-def clip(folder: Path, photos: list[Path]) -> dict[str, dict[str, float]]:
+def measure_clip(folder: Path, photos: list[Path]) -> dict[str, dict[str, float]]:
+    """Compare ravlm with sentence-transformers and Transformers on a CLIP checkpoint."""
     from PIL import Image
     from sentence_transformers import SentenceTransformer
     from transformers import CLIPImageProcessorPil, CLIPModel
@@ -129,14 +135,11 @@ def clip(folder: Path, photos: list[Path]) -> dict[str, dict[str, float]]:
         rows = []
         with torch.inference_mode():
             for i in range(0, len(photos), 32):
-                opened = [Image.open(photo).convert("RGB") for photo in photos[i : i + 32]]
-                inputs = processor(images=opened, return_tensors="pt")
-                found = model.get_image_features(**inputs)
-                rows.append(
-                    torch.nn.functional.normalize(
-                        getattr(found, "pooler_output", found), dim=1
-                    ).numpy()
-                )
+                images = [Image.open(photo).convert("RGB") for photo in photos[i : i + 32]]
+                inputs = processor(images=images, return_tensors="pt")
+                output = model.get_image_features(**inputs)
+                vectors = getattr(output, "pooler_output", output)
+                rows.append(torch.nn.functional.normalize(vectors, dim=1).numpy())
         return np.concatenate(rows)
 
     def bare(dtype: torch.dtype) -> Callable[[], object]:
@@ -150,16 +153,16 @@ def clip(folder: Path, photos: list[Path]) -> dict[str, dict[str, float]]:
         return run
 
     reference = plain()
-    picked = runtime.inference_dtype(torch.device("cpu"))
+    chosen_dtype = runtime.inference_dtype(torch.device("cpu"))
     candidates: dict[str, Callable[[], object]] = {
-        f"ravlm, {picked}": lambda: encoder.encode_images(photos),
-        f"bare forward pass, {picked}": bare(picked),
+        f"ravlm, {chosen_dtype}": lambda: encoder.encode_images(photos),
+        f"bare forward pass, {chosen_dtype}": bare(chosen_dtype),
         "plain Transformers, float32": plain,
         "sentence-transformers, its default": lambda: sentence.encode(
             [Image.open(p) for p in photos], batch_size=32
         ),
     }
-    if picked != torch.float32:
+    if chosen_dtype != torch.float32:
         with mock.patch.object(runtime, "inference_dtype", return_value=torch.float32):
             exact = DualEncoder.load(folder)
         candidates["ravlm, float32"] = lambda: exact.encode_images(photos)
@@ -172,31 +175,30 @@ def clip(folder: Path, photos: list[Path]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
+    """Parse the options and measure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--photos", type=int, default=96)
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(runtime.cpu_count())
-    entries = list(
-        itertools.islice(read_entries(given.data / "flickr8k" / "metadata.jsonl"), given.photos)
-    )
-    photos = [Path(str(e.image)) for e in entries]
-    captions = [text for e in entries for text in e.texts]
-    figures: dict[str, object] = {"processor": processor_rate()}
+    rows = read_entries(options.data / "flickr8k" / "metadata.jsonl")
+    entries = list(itertools.islice(rows, options.photos))
+    photos = [Path(str(entry.image)) for entry in entries]
+    captions = [text for entry in entries for text in entry.texts]
+    figures: dict[str, dict[str, object]] = {"processor": processor_rate()}
     with tempfile.TemporaryDirectory() as folder:
-        figures |= clip(make_clip(Path(folder) / "clip"), photos) | starter(photos, captions)
-    for what, values in figures.items():
-        print(what)
-        for name, value in values.items():  # type: ignore[attr-defined]
-            print(
-                f"  {name:45} {value:.4g}" if isinstance(value, float) else f"  {name:45} {value}"
-            )
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        figures |= measure_clip(make_clip(Path(folder) / "clip"), photos)
+        figures |= measure_starter(photos, captions)
+    for title, values in figures.items():
+        print(title)
+        for name, value in values.items():
+            print(f"  {name:45} {f'{value:.4g}' if isinstance(value, float) else value}")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

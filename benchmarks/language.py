@@ -1,12 +1,13 @@
-"""Whether a language model helps the captioner that begins from it: python benchmarks/language.py
---data ../shared/data
+"""Measure whether a pre-trained language model helps the captioner that starts from it:
+python -m benchmarks.language --data ../shared/data --kb KB
 
 A decoder is trained on the 30,000 captions of flickr8k's train photos (as `ravlm train language`
-does), its perplexity told on those held out. Then two captioners of the starter generator's shape
-are trained alike for `--epochs` epochs of next-token loss, one whose decoder begins from it and one
-from random weights, and compared on the 1,000 dev photos: BLEU-4 and CIDEr (times 100) with 95 %
-intervals, without evidence and with eight entries, and the paired difference. Everything is kept in
-`--work`; a run that was stopped goes on. On two cores with bf16: some 20 minutes."""
+does), and its perplexity on held-out captions is reported. Then two captioners of the starter
+generator's size are trained for `--epochs` epochs of next-token loss, one starting from that
+decoder and one from random weights. They are compared on the 1,000 dev photos: BLEU-4 and CIDEr
+(times 100) with 95 % intervals, closed book and with eight entries, and the paired difference.
+Everything is cached in `--work`; a run that was stopped resumes. On two cores with bf16: about 20
+minutes."""
 
 from __future__ import annotations
 
@@ -14,94 +15,112 @@ import argparse
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from recipes.starter_generator import Recipe, new_generator
+from benchmarks.captions import Arms, photos, spoken
+from recipes.starter_encoder import read_flickr8k
 
-from captions import Arms, photos, spoken
-from ravlm import KnowledgeBase, read_pairs
-from ravlm.evaluation.statistics import Paired
-from ravlm.generation.captioner.generator import SETTINGS
+from ravlm import KnowledgeBase
+from ravlm.evaluation.statistics import PairedScores
+from ravlm.generation.captioner.settings import SETTINGS_FILE
 from ravlm.metrics import bleu, cider
-from ravlm.training.generator import train_generator
-from ravlm.training.language_model import DONE, LanguageConfig, train_language
+from ravlm.records import Pair
+from ravlm.training.generator import FIRST_STAGE, train_generator
+from ravlm.training.language_model import (
+    MODEL_FILE,
+    LanguageModelTrainingConfig,
+    train_language_model,
+)
+from ravlm.training.starter_generator import STARTER_GENERATOR_TRAINING, new_generator
 from ravlm.training.trainer import last_figures
 
-FEATURES = ("train", "held-out", "crossfit")
+SHARED_FEATURES = ("train", "held-out", "crossfit")
+NUM_EVIDENCE = (0, 8)
 
 
 def main() -> None:
+    """Parse the options, train what is missing, compare."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
-        "--kb", type=Path, required=True, help="a base of the train split; made where there is none"
+        "--kb", type=Path, required=True, help="base of the train split; built if missing"
     )
     parser.add_argument("--work", type=Path, default=Path("runs/language"))
-    parser.add_argument("--epochs", type=int, default=4, help="of the captioners")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of the captioners")
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    pairs = list(read_pairs(given.data / "flickr8k" / "metadata.jsonl"))
-    train, dev = ([p for p in pairs if p.metadata["split"] == split] for split in ("train", "dev"))
+    options = parser.parse_args()
+    train, dev = read_flickr8k(options.data)
     texts = [text for pair in train for text in pair.texts]
-    language = given.work / "language"
-    if not (language / DONE).exists():
-        train_language(texts, language, LanguageConfig(longest=64), report=print)
+    language = options.work / "language"
+    if not (language / MODEL_FILE).exists():
+        config = LanguageModelTrainingConfig(max_length=64)
+        train_language_model(texts, language, config, report=print)
     folders = {
-        "from random weights": given.work / "random",
-        "from the language model": given.work / "pretrained",
+        "from random weights": options.work / "random",
+        "from the language model": options.work / "pretrained",
     }
-    recipe = replace(Recipe(), first=replace(Recipe().first, epochs=given.epochs), second=None)
-    with KnowledgeBase.build(given.kb, photos(given.data, "train")) as kb:
-        arms = Arms(kb, photos(given.data, "dev"))
+    with KnowledgeBase.build(options.kb, photos(options.data, "train")) as kb:
+        arms = Arms(kb, photos(options.data, "dev"))
         for (name, folder), start in zip(folders.items(), (None, language), strict=True):
             link_features(folders["from random weights"], folder)
-            if not (folder / SETTINGS).exists():
-                train_generator(
-                    new_generator(texts, recipe, start),
-                    train,
-                    kb,
-                    folder,
-                    recipe.first,
-                    None,
-                    dev,
-                    print,
-                )
-            for k in (0, 8):
+            if not (folder / SETTINGS_FILE).exists():
+                train_captioner(kb, train, dev, folder, start, options.epochs)
+            for k in NUM_EVIDENCE:
                 arms.add(f"{name}, k = {k}", str(folder), k)
-    references = [[spoken(text) for text in entry.texts] for entry in arms.dev]
-    rows: dict[str, dict[str, list[float]]] = {}
-    for metric, measure in (("BLEU-4", bleu), ("CIDEr", cider)):
-        scores = [measure(said, references, tokenize="none") for said in arms.texts.values()]
-        paired, scale = Paired(scores), 1 if metric == "BLEU-4" and scores[0].value > 1 else 100
-        for i, name in enumerate(arms.texts):
-            one = paired.interval(i)
-            row = rows.setdefault(name, {})
-            row[metric] = [round(scale * v, 2) for v in (one.score, one.low, one.high)]
-            if i >= 2:
-                gain = paired.difference(i - 2, i)
-                row[f"{metric}: gain"] = [
-                    round(scale * v, 2) for v in (gain.difference, gain.low, gain.high)
-                ]
     report = {
         "language model": last_figures(language),
         "captioners' losses": {
-            name: last_figures(folder / "first") for name, folder in folders.items()
+            name: last_figures(folder / FIRST_STAGE) for name, folder in folders.items()
         },
-        "epochs": given.epochs,
+        "epochs": options.epochs,
         "photos": len(arms.dev),
-        "rows": rows,
+        "rows": score_rows(arms),
     }
     print(json.dumps(report, indent=1))
-    if given.json:
-        given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def train_captioner(
+    kb: KnowledgeBase,
+    train: Sequence[Pair],
+    dev: Sequence[Pair],
+    folder: Path,
+    language: Path | None,
+    epochs: int,
+) -> None:
+    """Train a captioner whose decoder starts from the folder `language`, or from random weights."""
+    generator = new_generator((text for pair in train for text in pair.texts), language=language)
+    config = replace(STARTER_GENERATOR_TRAINING, epochs=epochs)
+    train_generator(generator, train, kb, folder, config, None, dev, print)
+
+
+def score_rows(arms: Arms) -> dict[str, dict[str, list[float]]]:
+    """Return score, low and high of each arm, and the gain over the arm from random weights."""
+    references = [[spoken(text) for text in entry.texts] for entry in arms.dev]
+    rows: dict[str, dict[str, list[float]]] = {name: {} for name in arms.texts}
+    for metric, measure in (("BLEU-4", bleu), ("CIDEr", cider)):
+        scores = [measure(texts, references, tokenize="none") for texts in arms.texts.values()]
+        is_percent = metric == "BLEU-4" and scores[0].value > 1
+        scale = 1 if is_percent else 100
+        paired = PairedScores(scores)
+        for i, row in enumerate(rows.values()):
+            score = paired.interval(i)
+            row[metric] = [round(scale * v, 2) for v in (score.score, score.low, score.high)]
+            if i >= len(NUM_EVIDENCE):
+                gain = paired.difference(i - len(NUM_EVIDENCE), i)
+                values = (gain.difference, gain.low, gain.high)
+                row[f"{metric}: gain"] = [round(scale * v, 2) for v in values]
+    return rows
 
 
 def link_features(source: Path, folder: Path) -> None:
-    """Let a training use the features that another one computed: they are the same."""
-    for name in FEATURES:
+    """Reuse the features that another training computed: they are the same."""
+    for name in SHARED_FEATURES:
         if (source / name).is_dir() and not (folder / name).exists():
             shutil.copytree(source / name, folder / name, copy_function=os.link)
 

@@ -1,9 +1,9 @@
 """Train the starter encoder: `python -m recipes.starter_encoder --data DATA --out FOLDER`.
 
-DATA is a folder with flickr8k, grocery_store and country_flags (metadata.jsonl and images each). The
-aligned block is trained on the photos and captions of flickr8k's train split; the axes of the raw
-block also use the images of the other sets. Nothing uses a dev split except the printed figures.
-"""
+DATA is a folder with flickr8k, grocery_store and country_flags (metadata.jsonl and images each).
+The aligned block is trained on the photos and captions of flickr8k's train split; the axes of the
+raw block also use the images of the other sets. Nothing uses a dev split except the printed
+figures."""
 
 from __future__ import annotations
 
