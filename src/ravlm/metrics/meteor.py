@@ -78,7 +78,9 @@ def corpus_meteor(corpus: TokenizedCorpus, function_words: Iterable[str] | None 
     best_counts = []
     for candidate, references in zip(corpus.candidates, corpus.references, strict=True):
         rows = [
-            _counts(_Pair(candidate, reference, stems(candidate), stems(reference)), function)
+            _counts(
+                _StemmedPair(candidate, reference, stems(candidate), stems(reference)), function
+            )
             for reference in references
         ]
         best_counts.append(rows[int(np.argmax(meteor_from_counts(np.array(rows))))])
@@ -132,7 +134,7 @@ def _english_stemmer() -> Callable[[str], str]:
     return stemmer("english").stemWord
 
 
-class _Pair(NamedTuple):
+class _StemmedPair(NamedTuple):
     candidate: Sequence[str]
     reference: Sequence[str]
     candidate_stems: Sequence[str]
@@ -144,7 +146,7 @@ _Link = tuple[int, int]
 _NO_LINK = (-2, -2)
 
 
-def _counts(pair: _Pair, function: frozenset[str]) -> list[int]:
+def _counts(pair: _StemmedPair, function: frozenset[str]) -> list[int]:
     """Return the row of counts of a candidate and one reference."""
     counts = [0] * (_CHUNKS + 1)
     for word in pair.candidate:
@@ -174,7 +176,7 @@ class _Alignment(NamedTuple):
     links: tuple[_Link, ...]
 
 
-def _align(pair: _Pair) -> tuple[_Link, ...]:
+def _align(pair: _StemmedPair) -> tuple[_Link, ...]:
     """Return the links of the best alignment, in the candidate's order: a beam search.
 
     It matches as much weight as possible, in few chunks, at similar positions. Only words with the
@@ -203,7 +205,7 @@ def _align(pair: _Pair) -> tuple[_Link, ...]:
 
 
 def _extend(
-    alignment: _Alignment, pair: _Pair, index: int, positions: list[int], may_skip: bool
+    alignment: _Alignment, pair: _StemmedPair, index: int, positions: list[int], may_skip: bool
 ) -> list[_Alignment]:
     """Return the alignments that match word `index` with a free position, or skip it."""
     extended = [alignment] if may_skip else []

@@ -100,7 +100,7 @@ def _rows_of_tar(
     visible = (member for member in members if not _is_hidden(member[0]))
     image_extensions = frozenset(suffix.removeprefix(".") for suffix in image_suffixes())
     for key, files in groupby(visible, key=lambda member: member[0]):
-        sample = _Sample(image_extensions, unknown_extensions)
+        sample = _TarSample(image_extensions, unknown_extensions)
         for _, extension, member in files:
             sample.read(tar, extension, member)
         location = f"{path}, {key}"
@@ -110,7 +110,7 @@ def _rows_of_tar(
             yield Row(location, sample.row(key), path.parent)
 
 
-class _Sample:
+class _TarSample:
     """The files of one name, collected as they are read."""
 
     def __init__(self, image_extensions: frozenset[str], unknown_extensions: set[str]) -> None:
