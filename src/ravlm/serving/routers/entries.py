@@ -45,7 +45,7 @@ _IMAGE_REQUEST = {
 
 def entry_routes(engine: Engine) -> APIRouter:
     """Return the router over an engine."""
-    router = APIRouter(tags=["entries"])
+    router = APIRouter(tags=["Entries"])
     do = _EntryEndpoints(engine)
     entries, entry, image = "/v1/entries", "/v1/entries/{id:path}", "/v1/images/{id:path}"
     add = schemas.AddResponse

@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent.with_name("page")
 
 def operation_routes(engine: Engine) -> APIRouter:
     """Return the router over an engine."""
-    router = APIRouter(tags=["operations"])
+    router = APIRouter(tags=["Operations"])
 
     @router.get("/health", responses={200: {"model": schemas.OpenAIObject}})
     async def health() -> Response:

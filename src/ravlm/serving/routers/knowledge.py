@@ -22,7 +22,7 @@ from ravlm.serving.routers.common import add_route, event_stream, image_urls
 
 def knowledge_routes(engine: Engine) -> APIRouter:
     """Return the router over an engine."""
-    router = APIRouter(tags=["knowledge"])
+    router = APIRouter(tags=["Knowledge base"])
     endpoints = _KnowledgeEndpoints(engine)
     answer = schemas.AnswerResponse
     add_route(router, "POST", "/v1/search", endpoints.search, schemas.SearchResponse)
