@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from ravlm.errors import InvalidInput, Mismatch
+from ravlm.generation.captioner.generator import CaptionerGenerator
 from ravlm.generation.captioner.modeling import CaptionerModel
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from tests.generation.conftest import bird, birds, word_encoder  # noqa: F401 - fixtures
+from tests.generation.conftest import bird
 from tests.helpers import encoder_checkpoints as parts
 from tests.helpers.chat_checkpoints import tokenizer
 
@@ -40,9 +41,13 @@ def llama(folder: Path) -> Path:
 
     words = tokenizer(["<pad>", "<s>", "</s>"], bos_token="<s>")
     config = LlamaConfig(
-        vocab_size=len(words), hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=len(words),
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
         max_position_embeddings=200,
-    )  # fmt: skip
+    )
     for part in (parts.spread(LlamaForCausalLM(config)), words):
         part.save_pretrained(folder)
     return folder
@@ -59,14 +64,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def built(folders: dict[str, Path], language: str, **options: Any) -> RetrievalAugmentedVLM:
-    with pytest.warns(UserWarning, match="New and not yet trained"):
+    with pytest.warns(UserWarning, match="Newly initialized and not yet trained"):
         return RetrievalAugmentedVLM.from_backbones(
             folders[language], options.pop("vision", folders["vit"]), **options
         )
 
 
 def pixels(model: RetrievalAugmentedVLM) -> torch.Tensor:
-    return model.writer.sources.pictures([RED, GREEN])["pixel_values"]  # type: ignore[attr-defined]
+    return model.generator.processor.image_inputs([RED, GREEN])["pixel_values"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -77,8 +82,8 @@ def test_it_learns_what_two_pictures_show(
     says the same."""
     model = built(folders, language)
     network = model.generator
-    assert isinstance(network, CaptionerModel)
-    words = model.writer.tokenizer  # type: ignore[attr-defined]
+    assert isinstance(network, CaptionerGenerator)
+    words = model.generator.tokenizer  # type: ignore[attr-defined]
     end = network.generation_config.eos_token_id
     labels = torch.tensor(
         [words(text, add_special_tokens=False)["input_ids"] + [end] for text in ("red", "sea")]
@@ -115,7 +120,7 @@ def test_evidence_enters_with_and_without_a_text_tower(
     birds: KnowledgeBase,
     language: str,
     text: str | None,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     """Read by the text tower, or by the language model's own embeddings; it changes what is said of
     how likely words are as soon as the gates open, and a saved model reads it the same way."""
@@ -129,12 +134,14 @@ def test_evidence_enters_with_and_without_a_text_tower(
                 parameter.fill_(1.0)
             elif "crossattention" in name and parameter.ndim > 1:
                 parameter.mul_(10)
-    sources = model.writer.sources  # type: ignore[attr-defined]
-    given = sources.pictures([RED, GREEN])
+    processor = model.generator.processor  # type: ignore[attr-defined]
+    inputs = processor.image_inputs([RED, GREEN])
     labels = torch.tensor([[5, 6, 7], [7, 6, 5]])
-    alone = network(**given, labels=labels).loss.item()
+    alone = network(**inputs, labels=labels).loss.item()
     read = [
-        network(**given, **sources.evidence([[words], [words]], 40), labels=labels).loss.item()
+        network(
+            **inputs, **processor.evidence_inputs([[words], [words]], 40), labels=labels
+        ).loss.item()
         for words in ("a red bird", "a tall tree")
     ]
     assert len({round(loss, 6) for loss in (alone, *read)}) == 3
@@ -154,32 +161,30 @@ def test_what_is_new_is_named_once(folders: dict[str, Path]) -> None:
     ours = [str(w.message) for w in caught if "not yet trained" in str(w.message)]
     assert len(ours) == 1
     assert "cross-attention in BertLMHeadModel" in ours[0]
-    assert "projections of picture" in ours[0]
+    assert "projections of image" in ours[0]
     assert "language head" not in ours[0]  # BERT's own head that guesses masked words is there
 
 
 def test_without_a_base_only_the_closed_book_works(folders: dict[str, Path]) -> None:
     model = built(folders, "gpt2")
     assert model.caption(Image.new("RGB", (40, 40), "red")).evidence == ()
-    with pytest.raises(InvalidInput, match="no knowledge base: give kb="):
+    with pytest.raises(InvalidInput, match="no knowledge base; pass kb="):
         model.caption(RED, k=2)
     with pytest.raises(InvalidInput, match="no knowledge base"):
         model.search(text="a bird")
-    with pytest.raises(InvalidInput, match="writes captions only"):
+    with pytest.raises(InvalidInput, match="only writes captions"):
         model.ask("What is it?", image=RED)
 
 
 def test_parts_that_do_not_fit_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(Mismatch, match="can't write"):
+    with pytest.raises(Mismatch, match="cannot generate text"):
         RetrievalAugmentedVLM.from_backbones(folders["vit"], folders["vit"])
-    with pytest.raises(Mismatch, match="can't be the image tower"):
+    with pytest.raises(Mismatch, match="cannot be the image tower"):
         RetrievalAugmentedVLM.from_backbones(folders["gpt2"], folders["gpt2"])
-    with pytest.raises(
-        InvalidInput, match='no cross-attention, so the fusion can\'t be "marginal"'
-    ):
+    with pytest.raises(InvalidInput, match='no cross-attention, which the fusion "marginal" needs'):
         RetrievalAugmentedVLM.from_backbones(folders["llama"], folders["vit"], fusion="marginal")
     with pytest.raises(
-        InvalidInput, match=r'The fusion is "cross_atention".*Did you mean "cross_attention"'
+        InvalidInput, match=r'Unknown fusion "cross_atention".*Did you mean "cross_attention"'
     ):
         RetrievalAugmentedVLM.from_backbones(
             folders["gpt2"], folders["vit"], fusion="cross_atention"
@@ -192,5 +197,5 @@ def test_parts_that_do_not_fit_are_refused(folders: dict[str, Path], tmp_path: P
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(Mismatch, match=r"missing: transformer\.h\.1\.mlp"):
         RetrievalAugmentedVLM.from_backbones(broken, folders["vit"])
-    with pytest.raises(InvalidInput, match="no weights of its own"):
+    with pytest.raises(InvalidInput, match="no weights to save"):
         RetrievalAugmentedVLM(None, generator="http://localhost:1/v1#m").save(tmp_path / "x")

@@ -4,6 +4,7 @@ tasks by the fallback."""
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,18 +15,19 @@ from safetensors.numpy import load_file, save_file
 
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.generation.base import Request
+from ravlm.generation.captioner.configuration import CaptionerConfig
 from ravlm.generation.captioner.generator import Beam, CaptionerGenerator, hit_captions
 from ravlm.generation.captioner.processing import StarterProcessor, pad_evidence
-from ravlm.generation.captioner.settings import CaptionerSettings
+from ravlm.generation.captioner.settings import CaptionerSettings, read_settings
 from ravlm.generation.captioner.tokenizer import train_tokenizer
 from ravlm.generation.extractive.generator import ExtractiveGenerator
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import CLOSED_BOOK, Entry, Evidence, Hit, Part
-from ravlm.retrieval.retriever import Retriever
+from ravlm.retrieval.image_retriever import ImageRetriever
 from ravlm.training.language_model import LanguageModelTrainingConfig
 from ravlm.training.starter_generator import StarterGeneratorConfig, new_model
-from tests.generation.conftest import bird, birds, word_encoder  # noqa: F401 - fixtures
+from tests.generation.conftest import bird
 from tests.helpers.fakes import FakeEncoder
 
 TEXTS = ["a red bird sits on a branch", "a green bird flies over the sea"]
@@ -51,7 +53,7 @@ def request(colour: tuple[int, int, int], *texts: str, task: str = "caption") ->
     return Request(task, "", bird(colour, 1), evidence)  # type: ignore[arg-type]
 
 
-def test_a_folder_is_a_generator(folder: Path, birds: KnowledgeBase) -> None:  # noqa: F811
+def test_a_folder_is_a_generator(folder: Path, birds: KnowledgeBase) -> None:
     model = RetrievalAugmentedVLM(birds, generator=str(folder))
     pictures = [bird((200, 30, 30), 90), bird((30, 180, 40), 91)]
     together = model.caption(pictures)
@@ -121,7 +123,7 @@ def test_states_are_cut_to_the_budget_and_cached_within_a_bound() -> None:
 
 def test_a_base_of_another_manner_is_left_to_the_other_generator(
     folder: Path,
-    birds: KnowledgeBase,  # noqa: F811
+    birds: KnowledgeBase,
 ) -> None:
     """A model of "a red bird sits" has no words for a shop's catalogue, nor for Chinese: its
     captions of such a base were the nearest thing it could spell."""
@@ -148,29 +150,26 @@ def test_a_base_of_another_manner_is_left_to_the_other_generator(
     )
 
 
-def test_evidence_is_read_by_what_the_generator_reads(tmp_path: Path) -> None:
-    """A red picture that is called blue: by pictures it is the nearest to red, by texts the other
-    one is."""
+def test_evidence_is_retrieved_by_the_generators_modality(tmp_path: Path) -> None:
+    """A red image that is called blue: the nearest to red by image, the farthest by text."""
     red, blue = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
     entries = [
         Entry("red", red, ("the blue one", "a thing")),
         Entry("blue", blue, ("a thing", "the red one")),
     ]
     with KnowledgeBase.build(tmp_path / "kb", entries, encoder=FakeEncoder()) as kb:
-        retriever = Retriever(kb)
-        by_picture = retriever.by_pictures([red], 2)[0].hits
-        by_text = retriever.by_pictures([red], 2, evidence_modality="text")[0].hits
-        assert [hit.entry.id for hit in by_picture] == ["red", "blue"]
-        assert [hit_captions(hit)[0] for hit in by_picture] == ["the blue one", "a thing"]
+        retriever = ImageRetriever(kb)
+        by_image = retriever.retrieve({0: red}, 2)[0].hits
+        by_text = retriever.retrieve({0: red}, 2, modality="text")[0].hits
+        assert [hit.entry.id for hit in by_image] == ["red", "blue"]
+        assert [hit_captions(hit)[0] for hit in by_image] == ["the blue one", "a thing"]
         assert by_text[0].entry.id == "blue"
         assert hit_captions(by_text[0]) == ["the red one"]  # the text that was found, not the first
     with KnowledgeBase.build(
         tmp_path / "mute", [Entry("red", red, ())], encoder=FakeEncoder()
     ) as mute:
-        assert (
-            Retriever(mute).by_pictures([red], 2, evidence_modality="text")[0].hits[0].entry.id
-            == "red"
-        )  # no text: by pictures
+        hits = ImageRetriever(mute).retrieve({0: red}, 2, modality="text")[0].hits
+        assert hits[0].entry.id == "red"  # no text: by images
 
 
 def test_of_the_beams_that_one_is_taken_which_the_evidence_agrees_with(folder: Path) -> None:
@@ -210,3 +209,52 @@ def test_no_word_is_written_that_the_model_lacks(folder: Path) -> None:
     generator.model.decoder.head.bias = torch.nn.Parameter(bias)
     inputs = generator.processor.image_inputs([bird((200, 0, 0), 1)])
     assert all(text for text, _ in generator.beam_search(inputs)[0])
+
+
+def test_it_is_trained_like_a_transformers_model(folder: Path) -> None:
+    """`model.generator` of a trainable model has a loss, parameters and `generate` of its own."""
+    generator = CaptionerGenerator.load(folder)
+    inputs = generator.processor.image_inputs([bird((200, 0, 0), 1), bird((0, 200, 0), 2)])
+    labels = torch.tensor([[4, 5, 2], [6, 2, -100]])
+    optimizer = torch.optim.Adam(generator.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = generator.train()(**inputs, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert generator.training
+    assert not generator.eval().training
+    ids = generator.generate(**inputs, max_new_tokens=3)
+    assert torch.equal(ids, generator.model.generate(**inputs, max_new_tokens=3))
+    names = [name for name, _ in generator.named_parameters()]
+    assert len(names) == len(list(generator.parameters()))
+    assert set(names) <= set(generator.state_dict())
+    assert generator.num_parameters() == generator.model.num_parameters()
+    assert (generator.config, generator.device) == (generator.model.config, torch.device("cpu"))
+    loaded = CaptionerGenerator.load(folder)
+    loaded.load_state_dict(generator.state_dict())
+    assert torch.equal(loaded.to(torch.float32).generate(**inputs, max_new_tokens=3), ids)
+
+
+def test_folders_with_earlier_names_are_read(folder: Path, tmp_path: Path) -> None:
+    """Settings, configuration and weights of captioners that were saved before names changed."""
+    earlier = tmp_path / "earlier"
+    shutil.copytree(folder, earlier)
+    settings = {"sources": "starter", "image_size": 64, "beams": 2, "most_words": 6}
+    (earlier / "generator.json").write_text(json.dumps(settings | {"least_sure": 0.5}))
+    assert read_settings(earlier) == CaptionerSettings(
+        image_size=64, num_beams=2, max_new_tokens=6, confidence_threshold=0.5
+    )
+    config = json.loads((folder / "config.json").read_text())
+    renamed = {"image_width": "picture_width", "image_stage": "picture_stage"}
+    config = {renamed.get(key, key): value for key, value in config.items()}
+    (earlier / "config.json").write_text(json.dumps(config))
+    new, old = CaptionerGenerator.load(folder), CaptionerGenerator.load(earlier)
+    assert (old.config.image_width, old.config.image_stage) == (1280, True)
+    inputs = new.processor.image_inputs([bird((200, 0, 0), 1)])
+    assert new.beam_search(inputs) == old.beam_search(inputs)
+    for fusion, name in (("prompt", "prefix"), ("marginal_prompt", "marginal_prefix")):
+        assert CaptionerConfig.from_dict({"fusion": fusion}).fusion == name

@@ -35,7 +35,7 @@ def model(starter: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Retriev
 def test_it_is_small_and_says_what_it_was_trained_on() -> None:
     assert sum(path.stat().st_size for path in STARTER_GENERATOR.rglob("*")) < 30 * 2**20
     settings = CaptionerGenerator.load(STARTER_GENERATOR).settings
-    assert settings.reads == "text"
+    assert settings.evidence_modality == "text"
     assert "Flickr8k" in settings.trained_on[0]
 
 

@@ -57,10 +57,12 @@ class CaptionerModel(PreTrainedModel, GenerationMixin):
                 "each entry separately; use mixing_layers=0."
             )
         text_config = decoder_config(config)
+        decoder = _new_decoder(text_config, fusion.needs_cross_attention)
+        # created in this order, so that a seed gives the same weights in every version
         self.encoder = InputEncoder(config, text_config.hidden_size)
-        self.decoder = _new_decoder(text_config, fusion.needs_cross_attention)
-        self.encoder.decoder_embeddings = self.decoder.get_input_embeddings
-        self.fusion = fusion(self.decoder)
+        self.decoder = decoder
+        self.encoder.decoder_embeddings = decoder.get_input_embeddings
+        self.fusion = fusion(decoder)
         self.post_init()
 
     def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
