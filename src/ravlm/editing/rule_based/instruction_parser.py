@@ -2,7 +2,6 @@
 
 An instruction is split into clauses, and a clause into words of the lexicon; their order decides
 what is done to what. A word outside the lexicon may name a thing ("the boat"), but never an action.
-Knows no images.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _REWRITES = (  # phrases that would be split or misread word by word
 )
 _RUN = re.compile(r"[a-z]+(?:[-'’][a-z]+)*|[^\sa-z]+")
 _MAX_THING_WORDS = 2
-"""Unknown words up to this number may be the name of a thing, if nothing else is said."""
+"""In a clause without an action, up to this many unknown words may be the name of a thing."""
 
 Vocabulary = Mapping[str, tuple[str, str]]
 """Word -> (kind, meaning)."""

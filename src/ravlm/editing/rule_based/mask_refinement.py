@@ -2,7 +2,7 @@
 
 Guided filter (He, Sun and Tang 2010): within each small window the map becomes a linear function of
 the colors. It is computed on a downscaled copy and its coefficients are upscaled (He and Sun 2015),
-so large photos take seconds. Knows no words and no networks.
+so large photos take seconds.
 """
 
 from __future__ import annotations

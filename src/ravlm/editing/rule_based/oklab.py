@@ -1,7 +1,7 @@
 """OKLab (Ottosson 2020): a perceptual color space in which equal distances look equal.
 
 L runs from 0 (black) to 1 (white); a is green to red and b blue to yellow, both from about -0.4 to
-0.4. Knows no regions.
+0.4.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pixel operations on a region, in OKLab: shading and texture stay, and nothing outside changes.
 
 An operation takes colors (n, 3) and the relative height of each in its region (n,), 0 at the top to
-1 at the bottom, and returns colors. Knows no words and finds no regions.
+1 at the bottom, and returns colors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Segmenter that uses the starter's image network only.
 
 Stuff (sky, grass ...) comes from a linear model, sharpened by the photo's own colors; things come
-from the classes of the network (COCO-Stuff's terms; see `stuff` and `things`). Knows no
-instructions.
+from the classes of the network (COCO-Stuff's terms; see `stuff` and `things`).
 """
 
 from __future__ import annotations

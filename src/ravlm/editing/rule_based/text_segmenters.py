@@ -2,8 +2,7 @@
 
 They find any word. CLIPSeg returns a map; OWL-ViT and OWLv2 return boxes, which are refined by
 color. Loaded by folder or hub name: weights must be safetensors and complete, and no code of a
-checkpoint is run. Words are passed on unchanged, the starter's own in plain English. Knows no
-edits.
+checkpoint is run. Words are passed on unchanged, the starter's own in plain English.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Split texts and queries into the terms of keyword search (Lucene's analyzer).
 
 Chinese is indexed by character bigrams and by single characters. That needs no dictionary, so every
-machine splits a text into the same terms. Knows no index (see `bm25`).
+machine splits a text into the same terms.
 """
 
 from __future__ import annotations

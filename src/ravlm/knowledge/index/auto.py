@@ -48,7 +48,7 @@ def tuned_kinds(dim: int) -> list[str]:
 
 
 def build_index(kind: str, vectors: np.ndarray) -> FaissIndex:
-    """Build an index of unit vectors (n, dim); without vectors it is flat whatever the kind."""
+    """Build an index of unit vectors (n, dim); without vectors it is always flat."""
     return INDEX_KINDS[kind if len(vectors) else FlatIndex.kind].build(vectors)
 
 

@@ -2,7 +2,7 @@
 
 Like the vectors it is a list of segments: one of a snapshot, memory-mapped, and newer ones in
 memory; deleted rows are masked. English words are stemmed and accents removed here, so the store
-keeps words as they were written. Knows no SQL.
+keeps words as they were written.
 
 Source of the formula: Robertson & Zaragoza, "The Probabilistic Relevance Framework: BM25 and
 Beyond" (2009), with Lucene's idf, which is never negative.

@@ -13,7 +13,6 @@ class FlatIndex(FaissIndex):
     """All vectors in half precision, two bytes per dimension."""
 
     kind: ClassVar[str] = "flat"
-    description: ClassVar[str] = "half precision, every vector compared"
     tuned: ClassVar[bool] = False  # twice as large as "bytes" and no faster
 
     @classmethod
@@ -36,7 +35,6 @@ class BytesIndex(FaissIndex):
     """All vectors with one byte per dimension."""
 
     kind: ClassVar[str] = "bytes"
-    description: ClassVar[str] = "one byte per dimension, every vector compared"
 
     @classmethod
     def build(cls, vectors: np.ndarray) -> BytesIndex:

@@ -4,8 +4,6 @@ An index is immutable. `build` makes it from the unit vectors of one modality, a
 it in files that are memory-mapped. Every index has `rows`, a Faiss scalar quantizer with all
 vectors, which can be scanned exactly under any filter. The faster kinds add `ann`, an approximate
 nearest neighbor index over the same rows. To add a kind see docs/how-to/index.md.
-
-Knows no store and no metadata.
 """
 
 from __future__ import annotations
@@ -37,8 +35,6 @@ class FaissIndex(ABC):
 
     kind: ClassVar[str]
     """Name in `INDEX_KINDS`, in snapshots and in the report of `tune`."""
-    description: ClassVar[str]
-    """One line for the documentation."""
     tuned: ClassVar[bool] = True
     """Whether `tune` builds and measures this kind."""
     defaults: ClassVar[Mapping[str, int]] = {}
@@ -107,7 +103,7 @@ class FaissIndex(ABC):
         """Return the best n rows per query (q, dim) of all that `mask` (rows,) keeps, exactly."""
         if mask is None:
             return self.rows.search(queries, n)
-        import faiss
+        faiss = import_faiss()
 
         bits = np.packbits(mask, bitorder="little")
         selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
@@ -143,7 +139,7 @@ class RefinedIndex(FaissIndex):
     defaults: ClassVar[Mapping[str, int]] = {"candidates": 80}
 
     def __init__(self, rows: Any, coarse: Any, settings: Mapping[str, int] | None = None) -> None:
-        import faiss
+        faiss = import_faiss()
 
         super().__init__(rows, faiss.IndexRefine(coarse, rows), settings)
         self.coarse = coarse  # must live as long as `ann`, which keeps a bare pointer
@@ -161,7 +157,7 @@ class RefinedIndex(FaissIndex):
         return None
 
     def search_parameters(self, n: int) -> Any:
-        import faiss
+        faiss = import_faiss()
 
         parameters = faiss.IndexRefineSearchParameters(
             k_factor=max(3.0, self.settings["candidates"] / n)
@@ -182,9 +178,16 @@ class RefinedIndex(FaissIndex):
         return cls(rows, read_index(folder, name, cls.kind), settings)
 
 
+def import_faiss() -> Any:
+    """Return the module `faiss`, untyped: it lacks half of its type hints."""
+    import faiss
+
+    return faiss
+
+
 def new_rows(dim: int, quantizer: str) -> Any:
     """Return empty rows; `quantizer` is a Faiss type: "QT_fp16", "QT_8bit", "QT_4bit" ..."""
-    import faiss  # its type hints lack half of it
+    faiss = import_faiss()
 
     kind = getattr(faiss.ScalarQuantizer, quantizer)
     return faiss.IndexScalarQuantizer(dim, kind, faiss.METRIC_INNER_PRODUCT)
@@ -213,13 +216,13 @@ def add_in_chunks(index: Any, vectors: np.ndarray) -> Any:
 
 def write_index(index: Any, folder: Path, name: str, suffix: str) -> None:
     """Write a Faiss index to `<name>-<suffix>.faiss`."""
-    import faiss
+    faiss = import_faiss()
 
     faiss.write_index(index, str(folder / f"{name}-{suffix}.faiss"))
 
 
 def read_index(folder: Path, name: str, suffix: str) -> Any:
     """Memory-map the Faiss index in `<name>-<suffix>.faiss`."""
-    import faiss
+    faiss = import_faiss()
 
     return faiss.read_index(str(folder / f"{name}-{suffix}.faiss"), faiss.IO_FLAG_MMAP_IFC)

@@ -11,6 +11,7 @@ import numpy as np
 from ravlm.knowledge.index.faiss_index import (
     FaissIndex,
     add_in_chunks,
+    import_faiss,
     read_index,
     trained_rows,
     write_index,
@@ -29,12 +30,11 @@ class HnswIndex(FaissIndex):
     """
 
     kind: ClassVar[str] = "hnsw"
-    description: ClassVar[str] = "neighbor graph, one byte per dimension"
     defaults: ClassVar[Mapping[str, int]] = {"effort": CONSTRUCTION_EFFORT}
 
     @classmethod
     def build(cls, vectors: np.ndarray) -> HnswIndex:
-        import faiss
+        faiss = import_faiss()
 
         rows = trained_rows(vectors)
         graph = faiss.IndexHNSW(rows, NUM_LINKS)
@@ -50,7 +50,7 @@ class HnswIndex(FaissIndex):
         return float(4 * (2 * NUM_LINKS + 1) + 8)
 
     def search_parameters(self, n: int) -> Any:
-        import faiss
+        faiss = import_faiss()
 
         return faiss.SearchParametersHNSW(efSearch=max(self.settings["effort"], n))
 
@@ -59,7 +59,7 @@ class HnswIndex(FaissIndex):
 
     @classmethod
     def load(cls, folder: Path, name: str, settings: Mapping[str, int]) -> HnswIndex:
-        import faiss
+        faiss = import_faiss()
 
         graph = read_index(folder, name, cls.kind)
         return cls(faiss.downcast_index(graph.storage), graph, settings)

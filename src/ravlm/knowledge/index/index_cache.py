@@ -1,6 +1,6 @@
 """In-memory indexes of an open base, refreshed on every search with changes by any process.
 
-Knows how the store reports its changes and where snapshots are kept. Knows no queries.
+Changes come from the store; a snapshot is the starting point if there is one.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import numpy as np
 from ravlm.knowledge.index.faiss_index import (
     RefinedIndex,
     add_in_chunks,
+    import_faiss,
     trained_rows,
     training_sample,
 )
@@ -29,9 +30,6 @@ class IvfIndex(RefinedIndex):
     """
 
     kind: ClassVar[str] = "ivf"
-    description: ClassVar[str] = (
-        "cells by k-means, four bits per four dimensions, the best compared again by their bytes"
-    )
     defaults: ClassVar[Mapping[str, int]] = {"cells": 32, "candidates": 80}
 
     @classmethod
@@ -40,7 +38,7 @@ class IvfIndex(RefinedIndex):
 
     @classmethod
     def build(cls, vectors: np.ndarray) -> IvfIndex:
-        import faiss
+        faiss = import_faiss()
 
         rows = add_in_chunks(trained_rows(vectors), vectors)
         dim = vectors.shape[1]
@@ -61,7 +59,7 @@ class IvfIndex(RefinedIndex):
         return float(self.coarse.code_size + 8)  # a code and a row number
 
     def coarse_parameters(self) -> Any:
-        import faiss
+        faiss = import_faiss()
 
         return faiss.SearchParametersIVF(nprobe=self.settings["cells"])
 

@@ -2,7 +2,7 @@
 
 Nearly all vectors and few rounds give better centroids than a sample and many rounds: with 250
 vectors per cell the cell nearest to a query held 98 % of its ten nearest neighbors, with 40 vectors
-per cell 85 % (clustered vectors, 4 and 10 rounds). Knows no index.
+per cell 85 % (clustered vectors, 4 and 10 rounds).
 """
 
 from __future__ import annotations

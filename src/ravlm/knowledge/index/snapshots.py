@@ -2,8 +2,7 @@
 
 A snapshot is a folder, written under a temporary name and renamed. It is derived from the store and
 checked against it: one that is damaged, of another base or of another history is not used. Vectors
-are memory-mapped; keywords, facets and stored fields are opened on first use. Knows no search and
-no SQL.
+are memory-mapped; keywords, facets and stored fields are opened on first use.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from ravlm.files import atomic_write
 from ravlm.knowledge.index.auto import load_index, save_index
 from ravlm.knowledge.index.bm25 import KeywordIndex, KeywordSegment, Postings
 from ravlm.knowledge.index.facets import FacetColumn, FacetIndex, FacetSegment
+from ravlm.knowledge.index.faiss_index import FaissIndex
 from ravlm.knowledge.index.stored_fields import (
     StoredFieldRow,
     StoredFields,
@@ -49,8 +49,7 @@ Manifest = dict[str, Any]
 class ModalitySnapshot(NamedTuple):
     """The vectors of one modality: an index, and the part and entry number of each row."""
 
-    index: Any
-    """A `FaissIndex`."""
+    index: FaissIndex
     parts: np.ndarray
     entries: np.ndarray
 

@@ -1,7 +1,4 @@
-"""What the indexes read from a store: the interface that a store of local files implements.
-
-Knows no SQL.
-"""
+"""What the indexes read from a store: the interface that a store of local files implements."""
 
 from __future__ import annotations
 

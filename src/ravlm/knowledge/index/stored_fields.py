@@ -2,7 +2,7 @@
 
 Those of many hits are read at once, without SQL. They are derived from the store and part of its
 snapshot. The fields of an entry never change, because a changed entry gets a new number; those of a
-removed entry are never asked for. Knows no SQL and no vectors.
+removed entry are never asked for.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A modality is a list of segments. The first is read from a snapshot, memory-mapped, and covers the
 base up to some change; the last is in memory, holds what is newer and is scanned exactly. Deleted
 rows are masked. A filter that keeps few rows, and a query that an `ann` can't answer in full, are
-answered by a scan. Knows no SQL and no encoder.
+answered by a scan.
 """
 
 from __future__ import annotations
