@@ -154,9 +154,9 @@ def fixed_blocks(
     `other_images` (n, 1280) are pooled features; they count twice in the image axes.
     """
     photos = unit(np.sqrt(features.images[0]))
-    others = unit(np.sqrt(other_images))
-    image_mean = np.concatenate([photos, others]).mean(0)
-    image_rows = np.concatenate([photos - image_mean, 2 * (others - image_mean)])
+    extra = unit(np.sqrt(other_images))
+    image_mean = np.concatenate([photos, extra]).mean(0)
+    image_rows = np.concatenate([photos - image_mean, 2 * (extra - image_mean)])
 
     texts = unit(features.texts[::7])
     names = unit(words.names[0])

@@ -29,8 +29,8 @@ from ravlm.training.captioning_steps import (
     SelfCriticalStep,
 )
 from ravlm.training.evidence import (
+    EvidenceCandidates,
     EvidenceStates,
-    Neighbors,
     find_evidence,
     sample_evidence,
     top_evidence,
@@ -119,7 +119,7 @@ def test_sampling_of_evidence() -> None:
     """k of the list in its order, a text of the right entry each, nothing for the dropped."""
     near = np.array([[4, 2, 0, -1], [1, 3, -1, -1]])
     scores = np.where(near < 0, -np.inf, 0.1 * near).astype(np.float32)
-    evidence = Neighbors(near, scores, np.arange(0, 21, 4))
+    evidence = EvidenceCandidates(near, scores, np.arange(0, 21, 4))
     random = np.random.default_rng(0)
     for _ in range(50):
         texts, near_by = sample_evidence(evidence, np.array([0, 1]), 2, 0.0, random)

@@ -19,7 +19,12 @@ from torch import Tensor
 from ravlm.generation.captioner.generator import CaptionerGenerator
 from ravlm.generation.captioner.processing import StarterProcessor, TransformersProcessor
 from ravlm.records import ImageSource, Pair
-from ravlm.training.evidence import EvidenceStates, EvidenceTexts, Neighbors, evidence_states
+from ravlm.training.evidence import (
+    EvidenceCandidates,
+    EvidenceStates,
+    EvidenceTexts,
+    evidence_states,
+)
 from ravlm.training.features import text_offsets, trunk_features
 
 
@@ -80,7 +85,7 @@ class CaptionDataset(ABC):
     """As `TokenSequences.tokenize_targets` returns them."""
     offsets: np.ndarray
     """Image i has the captions offsets[i] to offsets[i + 1]."""
-    neighbors: Neighbors | None
+    neighbors: EvidenceCandidates | None
     """None for a model that never gets evidence."""
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from ravlm.retrieval.leakage import guarded_search
 
 
 @dataclass(frozen=True)
-class Neighbors:
+class EvidenceCandidates:
     """The nearest entries of each image, with scores."""
 
     entries: np.ndarray
@@ -32,14 +32,14 @@ class Neighbors:
 
 
 @dataclass(frozen=True)
-class EvidenceTexts(Neighbors):
+class EvidenceTexts(EvidenceCandidates):
     """Evidence as texts."""
 
     texts: Sequence[str]
 
 
 @dataclass(frozen=True)
-class EvidenceStates(Neighbors):
+class EvidenceStates(EvidenceCandidates):
     """Evidence as token states of the starter's text backbone."""
 
     states: np.ndarray
@@ -127,7 +127,7 @@ def no_evidence(num_images: int, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample_evidence(
-    neighbors: Neighbors,
+    neighbors: EvidenceCandidates,
     images: np.ndarray,
     k: int,
     dropout: float,
@@ -146,13 +146,15 @@ def sample_evidence(
         columns = np.sort(random.permutation(len(entries))[:k])
         first = neighbors.text_offsets[entries[columns]]
         counts = neighbors.text_offsets[entries[columns] + 1] - first
-        chosen = (random.random(len(columns)) * counts).astype(np.int64)
-        texts[row, : len(columns)] = first + chosen
+        positions = (random.random(len(columns)) * counts).astype(np.int64)
+        texts[row, : len(columns)] = first + positions
         scores[row, : len(columns)] = neighbors.scores[image, columns]
     return texts, scores
 
 
-def top_evidence(neighbors: Neighbors, images: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def top_evidence(
+    neighbors: EvidenceCandidates, images: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the evidence that inference uses: the first text of each of the k nearest entries,
     (n, k), and their scores."""
     entries = neighbors.entries[images, :k]

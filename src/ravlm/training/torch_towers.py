@@ -24,7 +24,7 @@ from ravlm.training.trainer import TrainingStep
 
 
 class TowersAndLoss(nn.Module):
-    """What is trained: the towers, and scale and bias of the loss."""
+    """The trained modules: the towers, and scale and bias of the loss."""
 
     def __init__(self, towers: nn.Module, config: EncoderTrainingConfig) -> None:
         super().__init__()
