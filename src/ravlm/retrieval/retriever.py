@@ -46,19 +46,19 @@ class Retriever:
         by_text = self._texts.retrieve(texts, k, where)
 
         # An image that comes with the name of an entity is not looked up.
-        pending = {
-            i: q
+        images = {
+            i: q.image
             for i, q in numbered.items()
             if q.image is not None and not (i in by_text and by_text[i].subject)
         }
-        alone = {i: q.image for i, q in pending.items() if not q.text}
-        with_text = {i: q.image for i, q in pending.items() if q.text}
+        alone = {i: image for i, image in images.items() if not queries[i].text}
+        with_text = {i: image for i, image in images.items() if queries[i].text}
         by_image = self._images.retrieve(alone, k, where, adapt_query, modality)
         by_image |= self._images.retrieve(with_text, k, where)
 
         # The text decides where the image is unknown or not the subject.
         gloss = self._kb.encoder.gloss
-        unsettled = {i for i, q in pending.items() if q.needs_text(by_image[i], gloss)}
+        unsettled = {i for i in images if queries[i].needs_text(by_image[i], gloss)}
         texts = {i: queries[i].text for i in unsettled if i not in by_text}
         by_text |= self._texts.retrieve(texts, k, where)
         evidence = {
