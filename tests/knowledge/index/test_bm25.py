@@ -1,5 +1,4 @@
-"""Words: stems, BM25 against its formula, and the way that leaves frequent words out against the
-one that doesn't."""
+"""Keyword search: stems, BM25 against its formula, and MaxScore against the exhaustive search."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from ravlm.data.text import porter_stem
-from ravlm.knowledge.index import bm25 as bm25_index
+from ravlm.knowledge.index import bm25
 from ravlm.knowledge.index.bm25 import BM25_B, BM25_K1, KeywordIndex
 
 PORTERS = """
@@ -34,34 +33,33 @@ def test_stems_are_porters() -> None:
 
 
 def texts(n: int, seed: int) -> list[str]:
-    """Texts of words as frequent as in a language: the first ones are in nearly all."""
+    """Return texts of Zipf-distributed words: the first ones are in nearly all texts."""
     rng = random.Random(seed)
     words = [f"w{i}" for i in range(300)]
     weights = [1 / (i + 1) for i in range(300)]
     return [" ".join(rng.choices(words, weights, k=rng.randrange(1, 25))) for _ in range(n)]
 
 
-def bm25(query: list[str], documents: list[str]) -> np.ndarray:
-    """The formula, word by word."""
+def bm25_scores(query: list[str], documents: list[str]) -> np.ndarray:
+    """Return the BM25 score of each document, computed word by word."""
     bags = [Counter(document.split()) for document in documents]
     mean = sum(sum(bag.values()) for bag in bags) / len(bags)
     scores = np.zeros(len(bags))
     for word in query:
-        having = sum(word in bag for bag in bags)
-        idf = math.log(1 + (len(bags) - having + 0.5) / (having + 0.5))
-        for at, bag in enumerate(bags):
+        frequency = sum(word in bag for bag in bags)
+        idf = math.log(1 + (len(bags) - frequency + 0.5) / (frequency + 0.5))
+        for i, bag in enumerate(bags):
             count, length = bag[word], sum(bag.values())
             norm = BM25_K1 * (1 - BM25_B + BM25_B * length / mean)
-            scores[at] += idf * count * (BM25_K1 + 1) / (count + norm)
+            scores[i] += idf * count * (BM25_K1 + 1) / (count + norm)
     return scores
 
 
-def filled(documents: list[str], batch: int) -> KeywordIndex:
+def build(documents: list[str], batch: int) -> KeywordIndex:
     index = KeywordIndex()
     for start in range(0, len(documents), batch):
         rows = [
-            (10 + at, at // 2, documents[at])
-            for at in range(start, min(start + batch, len(documents)))
+            (10 + i, i // 2, documents[i]) for i in range(start, min(start + batch, len(documents)))
         ]
         index.update(rows, [], start)
     return index
@@ -69,55 +67,51 @@ def filled(documents: list[str], batch: int) -> KeywordIndex:
 
 def test_scores_are_bm25() -> None:
     documents = texts(400, 1)
-    index = filled(documents, 400)
+    index = build(documents, 400)
     for query in (["w0"], ["w1", "w30"], ["w0", "w1", "w2", "w150", "w151", "nowhere"]):
-        expected = bm25(query, documents)
-        found = index.search(query, 1000)
-        assert len(found.parts) == (expected > 0).sum()
-        assert found.scores == pytest.approx(expected[found.parts - 10], rel=1e-5)
-        assert (np.diff(found.scores) <= 0).all()
-        assert (found.entries == (found.parts - 10) // 2).all()
+        expected = bm25_scores(query, documents)
+        ranking = index.search(query, 1000)
+        assert len(ranking.parts) == (expected > 0).sum()
+        assert ranking.scores == pytest.approx(expected[ranking.parts - 10], rel=1e-5)
+        assert (np.diff(ranking.scores) <= 0).all()
+        assert (ranking.entries == (ranking.parts - 10) // 2).all()
 
 
 @pytest.mark.parametrize("n", [1, 3, 10, 50])
-def test_leaving_out_what_cant_matter_changes_nothing(
-    n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Frequent words are looked up only for rows that rare ones found, once no other row can
-    win."""
+def test_max_score_changes_no_result(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frequent words are looked up for leading rows only, once no other row can reach the top n."""
     documents = texts(3000, 2)
-    index = filled(documents, 3000)
+    index = build(documents, 3000)
     index.update([], list(range(10, 400, 7)), 1)
-    passes = np.arange(1500) % 3 != 0
+    entry_mask = np.arange(1500) % 3 != 0
     rng = random.Random(n)
     queries = [
         [*rng.sample([f"w{i}" for i in range(300)], rng.randrange(1, 9)), "w0", "w1"]
         for _ in range(40)
     ]
-    for some in (None, passes):
-        fast = [index.search(query, n, some) for query in queries]
-        monkeypatch.setattr(bm25_index, "FREQUENT_SHARE", 2.0)  # never
-        for query, found in zip(queries, fast, strict=True):
-            slow = index.search(query, n, some)
-            assert found.scores == pytest.approx(slow.scores, rel=1e-5)
-            assert not set(found.parts) & set(range(10, 400, 7))
-            assert some is None or some[found.entries].all()
+    for mask in (None, entry_mask):
+        fast = [index.search(query, n, mask) for query in queries]
+        monkeypatch.setattr(bm25, "FREQUENT_SHARE", 2.0)  # never
+        for query, ranking in zip(queries, fast, strict=True):
+            slow = index.search(query, n, mask)
+            assert ranking.scores == pytest.approx(slow.scores, rel=1e-5)
+            assert not set(ranking.parts) & set(range(10, 400, 7))
+            assert mask is None or mask[ranking.entries].all()
         monkeypatch.undo()
 
 
-def test_added_bit_by_bit_it_finds_the_same() -> None:
+def test_an_index_grown_in_batches_finds_the_same() -> None:
     documents = texts(500, 3)
-    whole, grown = filled(documents, 500), filled(documents, 9)
+    whole, grown = build(documents, 500), build(documents, 9)
     assert len(grown.segments) < 10
     for query in (["w3"], ["w2", "w80"], ["w299", "w5", "w0"]):
         one, two = whole.search(query, 500), grown.search(query, 500)
         assert sorted(one.parts) == sorted(two.parts)
-        assert (
-            np.intersect1d(one.parts[:10], two.parts[:10]).size >= 8
-        )  # a block's mean length is of its time
+        # The mean length of a segment is that of its time, so scores differ slightly.
+        assert np.intersect1d(one.parts[:10], two.parts[:10]).size >= 8
 
 
-def test_forms_of_a_word_are_one() -> None:
+def test_forms_of_a_word_match() -> None:
     index = KeywordIndex()
     index.update(
         [(1, 1, "two dogs running"), (2, 1, "a café"), (3, 2, "the dog's bone"), (4, 3, "?")], [], 1
