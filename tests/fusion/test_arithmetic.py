@@ -15,7 +15,7 @@ from ravlm.fusion.cross_attention import gate_cross_attention
 from ravlm.fusion.decoder import Attention
 from ravlm.fusion.marginal import marginal_log_probs, sequence_log_likelihood
 from ravlm.generation.token_budget import fair_share
-from tests.helpers.fusion_models import batch, model, words
+from tests.helpers.fusion_models import batch, small_model, token_ids
 
 
 def test_attention_on_paper() -> None:
@@ -70,20 +70,20 @@ def test_a_sequence_is_mixed_as_a_whole() -> None:
 def test_the_loss_of_a_marginal_model_is_that_of_its_entries_apart() -> None:
     """Against a plain loop over entries, with the gradient that reaches the scores, and so a query
     encoder."""
-    made, given, labels = model("own", "marginal"), batch(), words()
+    model, given, labels = small_model("own", "marginal"), batch(), token_ids()
     scores = (
         given["evidence_scores"]
         .masked_fill(torch.isinf(given["evidence_scores"]), 0.1)
         .requires_grad_()
     )
     given["evidence_mask"][1, 1] = True
-    loss = made(**given | {"evidence_scores": scores}, labels=labels).loss
+    loss = model(**given | {"evidence_scores": scores}, labels=labels).loss
     loss.backward()
     assert scores.grad is not None
     assert (scores.grad.abs() > 1e-6).all()
     whole = 0.0
     with torch.no_grad():
-        prior = torch.log_softmax(scores * made.encoder.logit_scale.exp(), -1)
+        prior = torch.log_softmax(scores * model.encoder.logit_scale.exp(), -1)
         for row in range(2):
             apart = []
             for entry in range(2):
@@ -93,7 +93,9 @@ def test_the_loss_of_a_marginal_model_is_that_of_its_entries_apart() -> None:
                 }
                 one |= {"image_states": given["image_states"][row : row + 1]}
                 one |= {"evidence_scores": torch.zeros(1, 1)}
-                said = made(**one, decoder_input_ids=made.shift_right(labels)[row : row + 1]).logits
+                said = model(
+                    **one, decoder_input_ids=model.shift_right(labels)[row : row + 1]
+                ).logits
                 apart.append(
                     prior[row, entry]
                     + said.log_softmax(-1).gather(-1, labels[row][None, :, None]).sum()
@@ -106,25 +108,25 @@ def test_the_loss_of_a_marginal_model_is_that_of_its_entries_apart() -> None:
 @pytest.mark.parametrize("kind", ["own", "gpt2", "bert"])
 def test_behind_a_closed_gate_nothing_is_seen(kind: str) -> None:
     """New layers leave a language model as it was until they are trained."""
-    made = model(kind, "cross_attention")
-    for name, parameter in made.named_parameters():
+    model = small_model(kind, "cross_attention")
+    for name, parameter in model.named_parameters():
         if name.endswith("gate"):
             parameter.zero_()
     given = batch()
-    first = made(**given, decoder_input_ids=words()).logits
+    first = model(**given, decoder_input_ids=token_ids()).logits
     given["evidence_states"] = given["evidence_states"] + 3
-    torch.testing.assert_close(made(**given, decoder_input_ids=words()).logits, first)
+    torch.testing.assert_close(model(**given, decoder_input_ids=token_ids()).logits, first)
 
 
 def test_a_picture_is_looked_at_by_all_its_captions() -> None:
     """Five captions of a photo share its states: they are not repeated, and nothing else
     changes."""
-    made, given = model("own", "cross_attention"), batch()
-    twice = words().repeat_interleave(2, 0)
+    model, given = small_model("own", "cross_attention"), batch()
+    twice = token_ids().repeat_interleave(2, 0)
     twice[1::2, 1:] += 1
     with torch.no_grad():
-        shared = made(**given, decoder_input_ids=twice).logits
-        apart = made(
+        shared = model(**given, decoder_input_ids=twice).logits
+        apart = model(
             **{n: t.repeat_interleave(2, 0) for n, t in given.items()}, decoder_input_ids=twice
         ).logits
     torch.testing.assert_close(shared, apart, atol=1e-5, rtol=1e-4)
@@ -134,14 +136,14 @@ def test_what_cannot_be_is_refused_with_a_sentence() -> None:
     with pytest.raises(InvalidInput, match='Unknown fusion "prefiks"; allowed: prefix'):
         check_fusion("prefiks")
     with pytest.raises(InvalidInput, match="LlamaForCausalLM has no cross-attention"):
-        gate_cross_attention(model("llama", "prefix").decoder)
+        gate_cross_attention(small_model("llama", "prefix").decoder)
     with pytest.raises(InvalidInput, match="mixing_layers"):
-        model("own", "marginal", mixing_layers=1)
-    made = model("own", "cross_attention")
+        small_model("own", "marginal", mixing_layers=1)
+    model = small_model("own", "cross_attention")
     with pytest.raises(InvalidInput, match="no vision tower"):
-        made(pixel_values=torch.zeros(1, 3, 8, 8), labels=words()[:1])
+        model(pixel_values=torch.zeros(1, 3, 8, 8), labels=token_ids()[:1])
     with pytest.raises(InvalidInput, match="neither an image nor evidence"):
-        made(labels=words()[:1])
+        model(labels=token_ids()[:1])
 
 
 @given(st.lists(st.integers(0, 50), max_size=8), st.integers(0, 200))

@@ -137,17 +137,17 @@ class CaptionerGenerator(ModelInterface, Generator):
         returns token ids."""
         if requests is None:
             return self.model.generate(**inputs)
-        is_own = [request.task == "caption" and self._can_caption(request) for request in requests]
-        pairs = list(zip(requests, is_own, strict=True))
-        delegated = [request for request, own in pairs if not own]
+        is_caption = [request.task == "caption" and self._can_caption(request) for request in requests]
+        pairs = list(zip(requests, is_caption, strict=True))
+        delegated = [request for request, captioned in pairs if not captioned]
         if delegated and self.fallback is None:
             raise InvalidInput(
                 f'A captioner only writes captions and cannot do "{delegated[0].task}". Use '
                 'generator="extractive", or an instruction-tuned model.'
             )
-        captions = iter(self._caption([request for request, own in pairs if own]))
+        captions = iter(self._caption([request for request, captioned in pairs if captioned]))
         answers = iter(self.fallback.generate(delegated) if self.fallback and delegated else [])
-        return [next(captions) if own else next(answers) for own in is_own]
+        return [next(captions) if captioned else next(answers) for captioned in is_caption]
 
     def _can_caption(self, request: Request) -> bool:
         """Whether the vocabulary covers the evidence, or there is no fallback.

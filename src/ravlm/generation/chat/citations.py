@@ -68,18 +68,18 @@ class CitationParser:
         `certainty` is the model's mean token probability, 0 to 1; None if unknown."""
         trace = trace or {}
         buffer = "" if self._skip_thoughts() else self._buffer.rstrip()
-        rest = self._append(self._renumber(buffer, self._keeps_final_marks(buffer)).rstrip())
+        ending = self._append(self._renumber(buffer, self._keeps_final_marks(buffer)).rstrip())
         text = self._text
         if not text:
             answer = abstain(self._request, "the generator wrote nothing", **trace)
             return answer.text, answer
         if self._is_abstention(text):
             if self._request.chinese and _ABSENT_PHRASES[True] not in text:
-                rest += f" {ABSENT[True]}"
+                ending += f" {ABSENT[True]}"
                 text += f" {ABSENT[True]}"
             reason = "the generator found no answer in the evidence"
-            return rest, replace(abstain(self._request, reason, **trace), text=text)
-        return rest, self._answer(text, certainty, trace)
+            return ending, replace(abstain(self._request, reason, **trace), text=text)
+        return ending, self._answer(text, certainty, trace)
 
     def _answer(self, text: str, certainty: float | None, trace: Mapping[str, Any]) -> Answer:
         citations, method = self._citations, "marks"
@@ -145,8 +145,8 @@ class CitationParser:
         """Whether a text says that the base has no answer, and gives no other answer."""
         if not _says_absent(text):
             return False
-        others = [sentence for sentence in split_sentences(text) if not _says_absent(sentence)]
-        return not any(_MARK.search(sentence) for sentence in others)
+        other_sentences = [sentence for sentence in split_sentences(text) if not _says_absent(sentence)]
+        return not any(_MARK.search(sentence) for sentence in other_sentences)
 
     def _citations_by_words(self, text: str) -> list[str]:
         """Return the entries that contain most of an answer's words."""

@@ -112,9 +112,9 @@ class ChatGenerator(Generator):
                 break
             if piece:
                 yield piece
-        rest, answer = self._finish(parser, certainty)
-        if rest:
-            yield rest
+        ending, answer = self._finish(parser, certainty)
+        if ending:
+            yield ending
         return answer
 
     def _finish(self, parser: CitationParser, certainty: float) -> tuple[str, Answer]:

@@ -160,10 +160,10 @@ class ChatModel:
             )
             reply.add_done_callback(lambda _: tokens.put(None))
             try:
-                sent = yield from self._decode_stream(tokens)
+                output_text = yield from self._decode_stream(tokens)
                 text = reply.result()[0].text
-                if text.startswith(sent) and len(text) > len(sent):
-                    yield text[len(sent) :]
+                if text.startswith(output_text) and len(text) > len(output_text):
+                    yield text[len(output_text) :]
                 return reply.result()[0].certainty
             finally:
                 stop.set()
@@ -171,14 +171,14 @@ class ChatModel:
     def _decode_stream(self, tokens: SimpleQueue[int | None]) -> Stream[str, None, str]:
         """Yield text as soon as its characters are complete, and return all of it."""
         ids: list[int] = []
-        sent = ""
+        output_text = ""
         while (token := tokens.get()) is not None:
             ids.append(token)
             text = self._decode(ids).rstrip(_PARTIAL_CHARACTER)
-            if text.startswith(sent) and len(text) > len(sent):
-                yield text[len(sent) :]
-                sent = text
-        return sent
+            if text.startswith(output_text) and len(text) > len(output_text):
+                yield text[len(output_text) :]
+                output_text = text
+        return output_text
 
     def _generate(
         self,

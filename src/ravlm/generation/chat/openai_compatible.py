@@ -89,9 +89,9 @@ class RemoteGenerator(Generator):
         for text in self.endpoint.stream_chat([_message(turn) for turn in turns], settings):
             if piece := parser.feed(text):
                 yield piece
-        rest, answer = parser.finish(None, {"model": self.endpoint.model})
-        if rest:
-            yield rest
+        ending, answer = parser.finish(None, {"model": self.endpoint.model})
+        if ending:
+            yield ending
         return answer
 
     def _generate(self, request: Request) -> Answer:

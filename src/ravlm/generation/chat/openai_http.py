@@ -164,8 +164,8 @@ class HttpClient:
             return False
         message = text.decode("utf-8", errors="replace")
         settings = (*_OTHER_NAMES, *_OPTIONAL_SETTINGS)
-        named = {name for name in settings if name in body and name in message}
-        new = named - self._rejected_settings
+        culprits = {name for name in settings if name in body and name in message}
+        new = culprits - self._rejected_settings
         self._rejected_settings |= new
         return bool(new)
 

@@ -41,8 +41,8 @@ class ChatTemplate:
         """Return the turns as text, up to where the model's reply begins."""
         turns = list(turns)
         if turns and turns[0].role == "system" and not self._takes_system:
-            system, first, *others = turns
-            turns = [ChatTurn(first.role, (*system.parts, "\n\n", *first.parts)), *others]
+            system, first, *later = turns
+            turns = [ChatTurn(first.role, (*system.parts, "\n\n", *first.parts)), *later]
         messages = [{"role": turn.role, "content": self._content(turn)} for turn in turns]
         try:
             return self._tokenizer.apply_chat_template(
