@@ -47,9 +47,9 @@ def build(folder: Path) -> Path:
     return folder
 
 
-def png(colour: tuple[int, int, int], size: tuple[int, int] = (64, 48)) -> bytes:
+def png(color: tuple[int, int, int], size: tuple[int, int] = (64, 48)) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
+    Image.new("RGB", size, color).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -152,15 +152,15 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_edit_with_the_rule_based_editor(server: Running) -> None:
-    for colour, instruction, brighter in (
+    for color, instruction, brighter in (
         ("red", "make it brighter", True),
         ("blue", "让画面更暗", False),
     ):
         edit_response = server.post(
-            "/v1/edit", image=url_of(colour), instruction=instruction
+            "/v1/edit", image=url_of(color), instruction=instruction
         ).json()
         change = np.asarray(picture(edit_response["image"]), float).mean() - np.mean(
-            COLOURS[colour]
+            COLOURS[color]
         )
         assert (change > 3) if brighter else (change < -3)
         assert np.asarray(picture(edit_response["region"]).convert("L")).min() == 255

@@ -26,9 +26,9 @@ def samples(server: Running) -> dict[str, float]:
 def test_metrics_count_requests_and_stages(kb: Path) -> None:
     with running(kb) as server:
         before = samples(server)
-        for colour in ("red", "blue"):
-            server.post("/v1/search", image=url_of(colour))
-            server.post("/v1/ask", question="What size is it?", image=url_of(colour))
+        for color in ("red", "blue"):
+            server.post("/v1/search", image=url_of(color))
+            server.post("/v1/ask", question="What size is it?", image=url_of(color))
         server.post("/v1/search", text="x", k=0)
         after = samples(server)
 

@@ -18,8 +18,8 @@ def client(server: Running) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0)
 
 
-def about(words: str, *colours: str) -> dict[str, Any]:
-    pictures = [{"type": "image_url", "image_url": {"url": url_of(colour)}} for colour in colours]
+def about(words: str, *colors: str) -> dict[str, Any]:
+    pictures = [{"type": "image_url", "image_url": {"url": url_of(color)}} for color in colors]
     return {"role": "user", "content": [{"type": "text", "text": words}, *pictures]}
 
 
@@ -31,21 +31,21 @@ def test_models(client: openai.OpenAI) -> None:
 
 
 def test_chat_about_two_images(client: openai.OpenAI) -> None:
-    for colour, other in (("red", "blue"), ("blue", "red")):
+    for color, other in (("red", "blue"), ("blue", "red")):
         completion = client.chat.completions.create(
-            model="ravlm", messages=[about("What size is it?", colour)]
+            model="ravlm", messages=[about("What size is it?", color)]
         )
         message = completion.choices[0].message
-        assert message.content == {"red": "12 cm", "blue": "20 cm"}[colour]
+        assert message.content == {"red": "12 cm", "blue": "20 cm"}[color]
         assert completion.choices[0].finish_reason == "stop"
         assert message.annotations is not None
         cited = message.annotations[0].url_citation
-        assert cited.url.endswith(f"/#entry={colour}")
-        assert cited.title == f"{colour} square"
+        assert cited.url.endswith(f"/#entry={color}")
+        assert cited.title == f"{color} square"
         assert (cited.start_index, cited.end_index) == (0, len(message.content))
         extra = completion.model_extra
         assert extra is not None
-        assert extra["evidence"][0]["id"] == colour
+        assert extra["evidence"][0]["id"] == color
         assert extra["evidence"][0]["texts"][0].startswith("Name: ")
         assert extra["citations"][0] == cited.url
         assert other not in str(extra["citations"])

@@ -84,9 +84,9 @@ def visit(browser: Any, served: Running) -> Iterator[Callable[..., Any]]:
     assert errors == []
 
 
-def files(*colours: str) -> list[dict[str, Any]]:
+def files(*colors: str) -> list[dict[str, Any]]:
     return [
-        {"name": f"{c}.png", "mimeType": "image/png", "buffer": png(COLOURS[c])} for c in colours
+        {"name": f"{c}.png", "mimeType": "image/png", "buffer": png(COLOURS[c])} for c in colors
     ]
 
 

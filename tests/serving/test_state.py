@@ -58,9 +58,9 @@ def test_changes_by_another_process_are_served(kb: Path) -> None:
         original = auto.load_encoder
         auto.load_encoder = lambda name: other  # type: ignore[assignment]
         try:
-            for colour in ("black", "red"):
-                response = server.post("/v1/search", image=url_of(colour), k=1)
-                assert response.json()["hits"][0]["id"] == colour, response.text
+            for color in ("black", "red"):
+                response = server.post("/v1/search", image=url_of(color), k=1)
+                assert response.json()["hits"][0]["id"] == color, response.text
             assert (
                 server.post("/v1/ask", question="What size is it?", image=url_of("red")).json()[
                     "text"

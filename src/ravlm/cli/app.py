@@ -106,7 +106,7 @@ def _fail(message: str, exit_code: int) -> int:
     return exit_code
 
 
-class _Parser(argparse.ArgumentParser):
+class _CommandParser(argparse.ArgumentParser):
     """A parser whose errors are one sentence."""
 
     def error(self, message: str) -> NoReturn:
@@ -117,7 +117,7 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """Return the parser of the whole command line; `options.command` is the command's name."""
     width = max(map(len, commands))
     table = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in commands.items())
-    parser = _Parser(
+    parser = _CommandParser(
         prog="ravlm",
         usage="ravlm COMMAND ...",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -132,5 +132,6 @@ COMMANDS = {
         ravlm mcp kb
         ravlm mcp kb --images ~/Pictures --allow-changes
         """,
+        json=False,
     ),
 }
