@@ -2,7 +2,7 @@
 
 A backend implements six methods here and five of `EntryStore`; then everything works, with exact
 search in memory. An efficient backend also implements `Searcher` and overrides defaults. A folder
-(`local`) and a Milvus server (`milvus`) do. Knows no backend.
+(`local`) and a Milvus server (`milvus`) do.
 """
 
 from __future__ import annotations

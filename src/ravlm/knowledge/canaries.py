@@ -1,6 +1,6 @@
 """Canaries: fixed texts and images whose vectors identify the encoder a base was built with.
 
-The images are computed, not read, so they are the same on every machine. Knows no store.
+The images are computed, not read, so they are the same on every machine.
 """
 
 from __future__ import annotations

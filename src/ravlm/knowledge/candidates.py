@@ -1,4 +1,4 @@
-"""Candidates of a search, best first: the result of every index. Knows no index."""
+"""Candidates of a search, best first: the result of every index."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Find entries that are stored already under another id, by content or by appearance.
 
-Duplicates are found before anything is encoded. Knows no store.
+Duplicates are found before anything is encoded.
 """
 
 from __future__ import annotations

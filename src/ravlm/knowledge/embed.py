@@ -1,6 +1,6 @@
 """Encode entries into parts: which passages get a vector, and their terms for keyword search.
 
-Images arrive decoded. Knows neither sources nor stores.
+Images arrive decoded.
 """
 
 from __future__ import annotations

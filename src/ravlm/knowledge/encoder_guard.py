@@ -1,7 +1,4 @@
-"""The encoder of an open base: loaded on first use, and verified by fingerprint and canaries.
-
-Knows no store beyond its identity and canaries.
-"""
+"""The encoder of an open base: loaded on first use, and verified by fingerprint and canaries."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The storage interface of a backend: the rows of a base, the single source of truth.
-
-Knows no backend.
-"""
+"""The storage interface of a backend: the rows of a base, the single source of truth."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Exact search over rows in memory: the default of a backend without indexes of its own.
-
-Knows no backend.
-"""
+"""Exact search over rows in memory: the default of a backend without indexes of its own."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ encoded again.
     vectors.npy                float16 (parts, dim)
     manifest.json              encoder, fingerprint, dimensions
 
-`import_` reads it back. Knows the rows of a store.
+`import_` reads it back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Images of a base: where they are stored, and how they are opened for the encoder.
-
-Knows no store.
-"""
+"""Images of a base: where they are stored, and how they are opened for the encoder."""
 
 from __future__ import annotations
 

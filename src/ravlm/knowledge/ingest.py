@@ -1,7 +1,7 @@
 """Ingest a stream of entries: validate, decode, encode and store them batch by batch.
 
 Images are decoded in threads, one batch ahead of the encoder. Entries that cannot be used go to
-quarantine with reason and location; entries that are stored already are skipped. Knows no search.
+quarantine with reason and location; entries that are stored already are skipped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Validate queries and turn them into vectors. Knows no store and no index."""
+"""Validate queries and turn them into vectors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Records that every backend stores: entries and parts as rows, and the identity of a base.
-
-Knows no backend, no index and no SQL.
-"""
+"""Records that every backend stores: entries and parts as rows, and the identity of a base."""
 
 from __future__ import annotations
 

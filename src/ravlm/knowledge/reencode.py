@@ -1,4 +1,4 @@
-"""Encode the entries of a base again with another encoder. Knows no backend."""
+"""Encode the entries of a base again with another encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports of the knowledge base: small frozen records. Knows nothing of how the work is done."""
+"""Reports of the knowledge base: small frozen records."""
 
 from __future__ import annotations
 

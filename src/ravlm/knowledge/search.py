@@ -1,6 +1,6 @@
 """The search pipeline: candidates, put on one scale, fused, reranked, thinned out and read.
 
-Each search sees one state of the base. Knows no encoder: queries come as vectors and texts.
+Each search sees one state of the base.
 """
 
 from __future__ import annotations

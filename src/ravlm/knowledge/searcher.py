@@ -1,7 +1,4 @@
-"""The search interface of a backend: a point-in-time view of a base.
-
-Knows no backend.
-"""
+"""The search interface of a backend: a point-in-time view of a base."""
 
 from __future__ import annotations
 

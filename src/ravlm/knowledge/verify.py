@@ -1,6 +1,6 @@
 """Verify a base through its rows: the default of every backend.
 
-Reads only. Knows no backend.
+Reads only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Check that stored vectors belong to their entries: encode a sample and the canaries again.
-
-Knows no backend.
-"""
+"""Check that stored vectors belong to their entries: encode a sample and the canaries again."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     facts.year >= 1990 and kind in ["bird", "fish"]
     {"split": "train", "facts": {"year": {">=": 1990}}}
 
-Knows only the grammar; `filters` defines the meaning of a comparison.
+`filters` defines the meaning of a comparison.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def parse(text: str) -> Filter:
         return AllOf(())
     if text.lstrip().startswith("{"):
         return _from_json(text)
-    return _Parser(text).parse()
+    return _FilterParser(text).parse()
 
 
 def _from_json(text: str) -> Filter:
@@ -124,7 +124,7 @@ def _from_json(text: str) -> Filter:
         raise InvalidInput("The filter is nested too deeply; simplify it.") from None
 
 
-class _Parser:
+class _FilterParser:
     """Recursive descent; precedence: or < and < not < comparison."""
 
     def __init__(self, text: str) -> None:

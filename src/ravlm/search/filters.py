@@ -5,8 +5,7 @@ list gives one facet per element, so a comparison holds if it holds for any elem
 the key exists and no element is equal. A comparison with a missing key is false. Values compare
 only within their own kind (text, number, boolean, null).
 
-`filter_parser` reads filters as people write them. Knows no database: `to_sql` returns a condition
-for others to run.
+`filter_parser` reads filters as people write them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Options of a search, apart from the query: one frozen record.
-
-Knows no store: the knowledge base reads these values and applies them.
-"""
+"""Options of a search, apart from the query: one frozen record."""
 
 from __future__ import annotations
 

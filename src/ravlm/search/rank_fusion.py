@@ -1,6 +1,6 @@
 """Combine and thin out rankings: rank fusion, diversity, one item per group.
 
-Pure functions over ids and scores. Knows no index.
+Pure functions over ids and scores.
 """
 
 from __future__ import annotations

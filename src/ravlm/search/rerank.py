@@ -2,7 +2,7 @@
 
 A reranker is a function of the query and its hits, a cross-encoder of sentence-transformers
 (anything with `predict`), or "exact", the cosine of the stored vectors, for indexes that compare
-compressed ones. Knows no model.
+compressed ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A base in a folder: a store (the single source of truth) and indexes derived from it.
-
-Knows how store and indexes belong together.
-"""
+"""A base in a folder: a store (the single source of truth) and indexes derived from it."""
 
 from __future__ import annotations
 

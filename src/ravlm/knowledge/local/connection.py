@@ -1,7 +1,7 @@
 """Connections to the SQLite file of a base (write-ahead log), and its transactions.
 
 One connection reads and another writes, so a search never waits for a batch that is being stored.
-`synchronous` is FULL: an acknowledged batch is on disk and survives a power loss. Knows no rows.
+`synchronous` is FULL: an acknowledged batch is on disk and survives a power loss.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What indexes read from the SQLite file: rows newer than those they cover, and removed ones.
-
-Knows no index.
-"""
+"""What indexes read from the SQLite file: rows newer than those they cover, and removed ones."""
 
 from __future__ import annotations
 

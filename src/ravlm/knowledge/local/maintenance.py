@@ -1,7 +1,6 @@
 """Compaction and re-encoding of a base in a folder.
 
-Searches continue meanwhile; the write lock is held for one batch at a time. Knows the store's
-tables.
+Searches continue meanwhile; the write lock is held for one batch at a time.
 """
 
 from __future__ import annotations

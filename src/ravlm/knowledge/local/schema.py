@@ -1,7 +1,6 @@
 """The tables of a store: the format of a knowledge base on disk.
 
 `FORMAT` increases when a table changes its meaning; an older base is then upgraded or refused.
-Knows no connection.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Search a base in a folder: its state within one reading transaction, with the indexes for it.
-
-Knows how store and indexes belong together.
-"""
+"""Search a base in a folder: its state within one reading transaction, with the indexes for it."""
 
 from __future__ import annotations
 

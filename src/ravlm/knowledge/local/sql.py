@@ -1,7 +1,4 @@
-"""SQL statements of the store: write and remove rows, read and write its state.
-
-Knows no connection and no transaction of its own.
-"""
+"""SQL statements of the store: write and remove rows, read and write its state."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Check and upgrade the format of a store's file, and turn SQLite's errors into clear messages.
-
-Knows no rows.
-"""
+"""Check and upgrade the format of a store's file, and turn SQLite's errors into clear messages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """The store of a base in a folder: entries and parts in one SQLite file, read and written in whole
 transactions.
-
-Knows rows; no encoder and no index.
 """
 
 from __future__ import annotations

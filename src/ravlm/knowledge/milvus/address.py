@@ -1,8 +1,8 @@
-"""Parse and validate addresses of knowledge bases on Milvus. Knows no client.
+"""Parse and validate addresses of knowledge bases on Milvus.
 
 milvus://[user:password@]host[:19530]/name[?consistency=session&files=/shared/folder]
-milvuss://...                                   the same over TLS
-milvus-lite://file.db/name                      a file of Milvus Lite
+milvuss://...                               the same over TLS
+milvus-lite://file.db/name                  a file of Milvus Lite
 milvus-lite:///absolute/path/file.db/name
 """
 

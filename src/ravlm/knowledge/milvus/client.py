@@ -1,7 +1,4 @@
-"""A client of a Milvus server: its requests, and its errors as clear messages.
-
-Knows collections by name and nothing of their content.
-"""
+"""A client of a Milvus server: its requests, and its errors as clear messages."""
 
 from __future__ import annotations
 

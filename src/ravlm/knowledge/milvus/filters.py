@@ -9,7 +9,7 @@ entry carries a value that makes every comparison exact:
   holds for any of several values exactly if it holds for one of these two.
 
 Tokens are hashes, and texts are hexadecimal, which keeps their order: nothing needs quoting.
-`ravlm.search.filters` defines the meaning of a comparison. Knows no client.
+`ravlm.search.filters` defines the meaning of a comparison.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 There are no transactions over collections. So parts are written first, under a version of their
 own, then the entry's row that names this version, and old parts are removed last: a part whose
 version is not its entry's does not count. A collection needs a vector field, and older servers
-allow only one. Knows no calls of the client.
+allow only one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The store of a base on Milvus; every entry is stored completely or not at all (see `schema`).
 
 A batch is not one transaction: if its writer dies, the entries written so far stay, each complete.
-Knows no search and no encoder.
 """
 
 from __future__ import annotations
