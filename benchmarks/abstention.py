@@ -1,11 +1,12 @@
-"""Learns what abstention leans on in a small base, and measures it: python benchmarks/abstention.py
-[--write]
+"""Measure the prior of abstention in small bases, and abstention itself.
 
-Small bases of 4 to 16 things are drawn from train data: groceries (one to three photos each, asked
-with another photo), flags and flickr8k photos (one each, asked with changed copies); what is asked
-about is in the base or not. A sample of the features becomes the prior that comes with the package
-(`--write`). The table then shows, on bases drawn anew, how many of the present are refused and how
-many of the absent are answered."""
+    python benchmarks/abstention.py [--write]
+
+Small bases of 4 to 16 entities are sampled from train data: groceries (one to three photos each,
+queried with another photo), flags and Flickr8k photos (one each, queried with changed copies). The
+entity of a query is in the base or not. A sample of the features becomes the prior that comes with
+the package (`--write`). The table shows, on newly sampled bases, how many of the present entities
+are answered and how many of the absent ones."""
 
 from __future__ import annotations
 
@@ -14,33 +15,44 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from answers import DATA, read_lines
 from ravlm import DualEncoder
 from ravlm.data.images import load_image
+from ravlm.encoders.base import Encoder
 from ravlm.retrieval.abstention import PRIOR, ScoreSamples, calibrate
 from ravlm.retrieval.calibration import changed_copy
-from ravlm.retrieval.visual_entities import Gallery, Metric, fit_metric, principal_axes, recognise
+from ravlm.retrieval.visual_entities import (
+    EntityRanking,
+    Gallery,
+    Metric,
+    fit_metric,
+    principal_axes,
+    rank_entities,
+)
 
-KEPT = 90
+PRIOR_SIZE = 90
 """Rows of each kind that come with the package."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures of a set, the thing each shows, and three changed copies of each: the first two for
-    a base, the last to ask with where a thing has no other picture."""
+    """Images of a set, the entity of each, and three changed copies of each.
+
+    The first two copies are for a base; the last is a query if an entity has no other image.
+    """
 
     name: str
     vectors: np.ndarray
-    things: np.ndarray
+    entities: np.ndarray
     copies: np.ndarray
     """(3, n, dim)"""
 
 
-def pools(data: Path, encoder: DualEncoder) -> list[Pool]:
+def read_pools(data: Path, encoder: Encoder) -> list[Pool]:
     grocery = [
         r for r in read_lines(data / "grocery_store" / "metadata.jsonl") if r["split"] == "train"
     ]
@@ -49,105 +61,123 @@ def pools(data: Path, encoder: DualEncoder) -> list[Pool]:
         :200
     ]
     return [
-        pool(
+        read_pool(
             encoder,
             data / "grocery_store",
             [r["image"] for r in grocery],
             [r["facts"]["entity"] for r in grocery],
         ),
-        pool(
+        read_pool(
             encoder,
             data / "country_flags",
             [r["image"] for r in flags],
             [r["facts"]["entity"] for r in flags],
         ),
-        pool(
+        read_pool(
             encoder, data / "flickr8k", [r["image"] for r in photos], [r["image"] for r in photos]
         ),
     ]
 
 
-def pool(encoder: DualEncoder, folder: Path, images: Sequence[str], things: Sequence[str]) -> Pool:
+def read_pool(
+    encoder: Encoder, folder: Path, images: Sequence[str], entities: Sequence[str]
+) -> Pool:
     rng = np.random.default_rng(0)
-    opened = [load_image(folder / image) for image in images]
+    loaded = [load_image(folder / image) for image in images]
     copies = [
-        encoder.encode_images([changed_copy(image, rng) for image in opened]) for _ in range(3)
+        encoder.encode_images([changed_copy(image, rng) for image in loaded]) for _ in range(3)
     ]
-    return Pool(folder.name, encoder.encode_images(opened), np.array(things), np.stack(copies))
+    return Pool(folder.name, encoder.encode_images(loaded), np.array(entities), np.stack(copies))
 
 
-def draw(
-    pool: Pool, rng: np.random.Generator
-) -> tuple[Gallery, np.ndarray, np.ndarray, np.ndarray]:
-    """A small base, pictures to ask with (q, dim), the thing each shows, and whether that is in the
-    base."""
+class Trial(NamedTuple):
+    """A small base and queries for it."""
+
+    gallery: Gallery
+    queries: np.ndarray
+    """(q, dim)"""
+    entities: np.ndarray
+    """(q,), the entity of each query"""
+    is_present: np.ndarray
+    """(q,), whether that entity is in the base"""
+
+
+def sample_trial(pool: Pool, rng: np.random.Generator) -> Trial:
+    """Sample a small base, and queries for it."""
     count = int(rng.integers(4, 17))
-    things = rng.permutation(np.unique(pool.things))
-    inside, outside = things[:count], things[count : 2 * count]
+    entities = rng.permutation(np.unique(pool.entities))
+    present, absent = entities[:count], entities[count : 2 * count]
     stored: list[int] = []
-    asked, shown = [], []
-    for thing in inside:
-        own = rng.permutation(np.flatnonzero(pool.things == thing))
-        take = min(int(rng.choice([1, 1, 1, 2, 3])), max(len(own) - 1, 1))
-        stored += own[:take].tolist()
-        asked.append(pool.vectors[own[take]] if len(own) > take else pool.copies[2, own[0]])
-        shown.append(thing)
-    for thing in outside:
-        own = int(rng.choice(np.flatnonzero(pool.things == thing)))
-        asked.append(pool.vectors[own] if rng.random() < 0.5 else pool.copies[2, own])
-        shown.append(thing)
-    copies = np.concatenate([pool.copies[0, stored], pool.copies[1, stored]])
+    queries, query_entities = [], []
+    for entity in present:
+        rows = rng.permutation(np.flatnonzero(pool.entities == entity))
+        take = min(int(rng.choice([1, 1, 1, 2, 3])), max(len(rows) - 1, 1))
+        stored += rows[:take].tolist()
+        queries.append(pool.vectors[rows[take]] if len(rows) > take else pool.copies[2, rows[0]])
+        query_entities.append(entity)
+    for entity in absent:
+        row = int(rng.choice(np.flatnonzero(pool.entities == entity)))
+        queries.append(pool.vectors[row] if rng.random() < 0.5 else pool.copies[2, row])
+        query_entities.append(entity)
     gallery = Gallery(
-        pool.vectors[stored], pool.things[stored], copies, np.tile(np.arange(len(stored)), 2)
+        vectors=pool.vectors[stored],
+        entities=pool.entities[stored],
+        copies=np.concatenate([pool.copies[0, stored], pool.copies[1, stored]]),
+        originals=np.tile(np.arange(len(stored)), 2),
     )
-    return gallery, np.array(asked), np.array(shown), np.isin(shown, inside)
+    return Trial(
+        gallery, np.array(queries), np.array(query_entities), np.isin(query_entities, present)
+    )
 
 
-def features(gallery: Gallery, metric: Metric, asked: np.ndarray) -> list[tuple[np.ndarray, str]]:
-    """What the recognition of each picture gives: its features and the best entity."""
+def rank(gallery: Gallery, metric: Metric, queries: np.ndarray) -> list[EntityRanking]:
+    """Return the ranked entities of each query image."""
     mapped = metric(gallery.vectors)
-    seen = [recognise(query, mapped, gallery.entities) for query in metric(asked)]
-    return [(one.features, one.entities[0]) for one in seen]
+    return [rank_entities(query, mapped, gallery.entities) for query in metric(queries)]
 
 
-def learn(pools: Sequence[Pool], bases: int = 60) -> ScoreSamples:
-    """The features of present and of absent things in small bases, a sample."""
+def measure_prior(pools: Sequence[Pool], bases: int = 60) -> ScoreSamples:
+    """Return a sample of the features of present and of absent entities in small bases."""
     rng = np.random.default_rng(0)
     present, absent = [], []
     for _ in range(bases):
-        for some in pools:
-            gallery, asked, _, inside = draw(some, rng)
-            metric = fit_metric(
-                gallery, principal_axes(np.concatenate([gallery.vectors, gallery.copies]))
-            )
-            for (row, _), known in zip(features(gallery, metric, asked), inside, strict=True):
-                (present if known else absent).append(row)
-    kept = [
-        np.array(rows)[rng.permutation(len(rows))[:KEPT]].round(4) for rows in (present, absent)
+        for pool in pools:
+            trial = sample_trial(pool, rng)
+            gallery = trial.gallery
+            axes = principal_axes(np.concatenate([gallery.vectors, gallery.copies]))
+            rankings = rank(gallery, fit_metric(gallery, axes), trial.queries)
+            for ranking, is_present in zip(rankings, trial.is_present, strict=True):
+                (present if is_present else absent).append(ranking.features)
+    samples = [
+        np.array(rows)[rng.permutation(len(rows))[:PRIOR_SIZE]].round(4)
+        for rows in (present, absent)
     ]
-    return ScoreSamples(kept[0], kept[1])
+    return ScoreSamples(*samples)
 
 
-def measure(some: Pool, prior: ScoreSamples, bases: int = 40) -> dict[str, float]:
-    """Over bases drawn anew: the share of present things answered and answered rightly, and of
-    absent ones answered."""
+def measure(pool: Pool, prior: ScoreSamples, bases: int = 40) -> dict[str, float]:
+    """Return over new bases the share of present entities that are answered, and rightly, and of
+    absent ones that are answered."""
     rng = np.random.default_rng(1)
     rows = []
     for _ in range(bases):
-        gallery, asked, shown, inside = draw(some, rng)
-        metric, judge = calibrate(gallery, prior)
+        trial = sample_trial(pool, rng)
+        metric, classifier = calibrate(trial.gallery, prior)
         assert metric is not None
-        for (row, entity), thing, known in zip(
-            features(gallery, metric, asked), shown, inside, strict=True
+        rankings = rank(trial.gallery, metric, trial.queries)
+        for ranking, entity, is_present in zip(
+            rankings, trial.entities, trial.is_present, strict=True
         ):
-            rows.append((known, judge.known(row) >= judge.least, entity == thing))
-    known, answered, right = (np.array(column) for column in zip(*rows, strict=True))
+            probability = classifier.probability(ranking.features)
+            answered = probability >= classifier.default_threshold
+            rows.append((is_present, answered, ranking.entities[0] == entity))
+    present, answered, right = (np.array(column) for column in zip(*rows, strict=True))
     return {
-        "present": int(known.sum()),
-        "answered": float(answered[known].mean()),
-        "rightly": float((answered & right)[known].mean()),
-        "absent": int((~known).sum()),
-        "falsely answered": float(answered[~known].mean()),
+        "present": int(present.sum()),
+        "answered": float(answered[present].mean()),
+        "rightly": float((answered & right)[present].mean()),
+        "absent": int((~present).sum()),
+        "falsely answered": float(answered[~present].mean()),
     }
 
 
@@ -158,14 +188,15 @@ def main() -> int:
         "--write", action="store_true", help="replace the prior that comes with the package"
     )
     options = parser.parse_args()
-    drawn = pools(options.data, DualEncoder.load("starter"))
-    prior = learn(drawn)
+    pools = read_pools(options.data, DualEncoder.load("starter"))
+    prior = measure_prior(pools)
     if options.write:
         rows = {"present": prior.present.tolist(), "absent": prior.absent.tolist()}
         PRIOR.write_text(json.dumps(rows) + "\n", encoding="utf-8")
-    for some in drawn:
-        print(f"{some.name:16}", "  ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}"
-                                            for k, v in measure(some, prior).items()))  # fmt: skip
+    for pool in pools:
+        values = measure(pool, prior)
+        cells = [f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()]
+        print(f"{pool.name:16}", "  ".join(cells))
     return 0
 
 

@@ -1,13 +1,12 @@
-"""Fits the reader's weights and reports how well it reads: seen templates, unseen ones,
-paraphrases, other questions.
+"""Fit the reader's weights and measure it: seen and unseen templates, paraphrases, other questions.
 
     python benchmarks/reader.py [--data FOLDER] [--json FILE] [--write]
 
-It learns from made-up entries (random keys of the bank with random values; a third of the time the
-bank does not know what is asked) and from the questions of flags and groceries (their 13 templates
-and the paraphrases in questions/). "Unseen" leaves a template out of the fit with its paraphrases,
-and what it asks for out of the bank. Butterflies are never learnt from. The right entity is given
-here; `answers.py` finds it by picture. `--write` replaces the weights."""
+It is fitted on generated entries (random keys of the bank with random values; in a third of them
+the question type is left out of the bank) and on the questions of flags and groceries (their 13
+templates and the paraphrases in questions/). "Unseen" leaves a template and its paraphrases out of
+the fit, and its question types out of the bank. Butterflies are never used for fitting. The right
+entity is given; `answers.py` retrieves it by image. `--write` replaces the weights."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from answers import (
     DATA,
-    TURNED_ROUND,
+    OPPOSITE_PARAPHRASES,
     butterfly_text,
     flag_text,
     grocery_text,
@@ -33,41 +32,51 @@ from answers import (
 )
 from ravlm import DualEncoder, Entry
 from ravlm.data.facts import Fact, read_facts
-from ravlm.generation.extractive.answer_text import phrase
+from ravlm.generation.extractive.answer_text import phrase_answer
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
 from ravlm.generation.extractive.question_types import (
     NAME,
     QuestionType,
     QuestionTypeBank,
-    read_aspects,
+    read_question_types,
 )
-from ravlm.generation.extractive.questions import understand
-from ravlm.generation.extractive.reader import FEATURES, WEIGHTS, Reader
+from ravlm.generation.extractive.questions import parse_question
+from ravlm.generation.extractive.reader import FEATURES, WEIGHTS, FactReader
 
 QUESTIONS = Path(__file__).parent / "questions"
-LEARNT_FROM = ("grocery_store", "country_flags")
+FITTED_SETS = ("grocery_store", "country_flags")
 VALUES = {
-    "place": "Paris|Kyoto|Peru|Lagos|Norway|Denver|Lake Como|Chile|Istanbul|Western Europe|Cairo|Hunan|South Asia",
-    "person": "Ada Byron|Li Wei|Jonas Berg|Maria Costa|T. H. Mann|Aiko Sato|Omar Haddad|Nina Petrova|Chen Yu",
-    "name": "Falco minor|Orvane|Sunburst|Lindgren|Model K2|Alba|Gothic revival|Poodle|Engineer|Fruit|Rosaceae",
-    "list": "red, green|oak, iron|sugar, water, lemon juice|English, Hindi|milk, soy|Bolivia, Paraguay|Euro|wool",
-    "text": "sweet and mild, with a note of almonds|round with a flat top|kept in a cool dark place|"
-    "dark above, pale below|boiled for ten minutes and served warm|running across a field|worn on festive days",
+    "place": "Paris|Kyoto|Peru|Lagos|Norway|Denver|Lake Como|Chile|Istanbul|Western Europe|Cairo"
+    "|Hunan|South Asia",
+    "person": "Ada Byron|Li Wei|Jonas Berg|Maria Costa|T. H. Mann|Aiko Sato|Omar Haddad"
+    "|Nina Petrova|Chen Yu",
+    "name": "Falco minor|Orvane|Sunburst|Lindgren|Model K2|Alba|Gothic revival|Poodle|Engineer"
+    "|Fruit|Rosaceae",
+    "list": "red, green|oak, iron|sugar, water, lemon juice|English, Hindi|milk, soy"
+    "|Bolivia, Paraguay|Euro|wool",
+    "text": "sweet and mild, with a note of almonds|round with a flat top|kept in a cool dark place"
+    "|dark above, pale below|boiled for ten minutes and served warm|running across a field"
+    "|worn on festive days",
     "time": "1889|1969-07-16|May to August|the 12th century|Monday|spring|3 March 1954|two weeks",
     "yes/no": "yes|no",
 }
 QUANTITIES = {
-    "length": "89 mm|7-9 cm|30 cm|7 m|3 1/2-4 in|300 m", "mass": "12 kg|340 g|3.4 g|0.2 g",
-    "energy": "45 kcal|210 kcal", "volume": "1.5 l|330 ml", "money": "25 dollars|12 €", "speed": "60 km/h",
-    "time": "17 years|9 days", "temperature": "18 °C", "area": "2300 km2|512000",
+    "length": "89 mm|7-9 cm|30 cm|7 m|3 1/2-4 in|300 m",
+    "mass": "12 kg|340 g|3.4 g|0.2 g",
+    "energy": "45 kcal|210 kcal",
+    "volume": "1.5 l|330 ml",
+    "money": "25 dollars|12 €",
+    "speed": "60 km/h",
+    "time": "17 years|9 days",
+    "temperature": "18 °C",
+    "area": "2300 km2|512000",
     "": "42|1250|+44|512000|17|67000000",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
 class Example:
-    """Features (facts, features) of one question on one entity, and which facts answer (none:
-    nothing does)."""
+    """Features (facts, features) of one question on one entity, and the facts that answer it."""
 
     features: np.ndarray
     right: tuple[int, ...]
@@ -75,8 +84,8 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question of a set, its template, and the kind of question it is in the report."""
+class SetQuestion:
+    """A question of a set, its template, and its kind in the report."""
 
     dataset: str
     template: str
@@ -84,13 +93,13 @@ class Asked:
     kind: str
 
 
-class Lab:
-    """Everything that fitting and reporting share."""
+class ReaderLab:
+    """The data, encoder and question types that fitting and reporting share."""
 
     def __init__(self, encoder: DualEncoder, data: Path) -> None:
-        self.encoder, self.vectors = encoder, EmbeddingCache(encoder, kept=200_000)
-        self.bank = QuestionTypeBank(read_aspects(), self.vectors)
-        self.blank = Reader(self.vectors, self.bank, dict.fromkeys((*FEATURES, "none"), 0.0))
+        self.encoder, self.vectors = encoder, EmbeddingCache(encoder, max_texts=200_000)
+        self.bank = QuestionTypeBank(read_question_types(), self.vectors)
+        self.blank = FactReader(self.vectors, self.bank, dict.fromkeys((*FEATURES, "none"), 0.0))
         self.facts: dict[tuple[str, str], list[Fact]] = {}
         self.answers: dict[tuple[str, str], dict[str, list[str]]] = {}
         for dataset, entity, text in texts(data):
@@ -99,12 +108,13 @@ class Lab:
             for row in read_lines(data / dataset / "qa.jsonl"):
                 right = [answer for answer in row["answers"] if answer]
                 self.answers.setdefault((dataset, row["question"]), {})[row["entity"]] = right
-        self.asked = [
-            Asked(dataset, template, template, "template") for dataset, template in self.answers
+        self.questions = [
+            SetQuestion(dataset, template, template, "template")
+            for dataset, template in self.answers
         ]
         for row in read_lines(QUESTIONS / "paraphrases.jsonl"):
             kind = f"paraphrase, {row['language']}"
-            self.asked.append(Asked(row["set"], row["template"], row["question"], kind))
+            self.questions.append(SetQuestion(row["set"], row["template"], row["question"], kind))
         groceries = [
             facts for (dataset, _), facts in self.facts.items() if dataset == "grocery_store"
         ]
@@ -114,9 +124,13 @@ class Lab:
         self.prose += [row["texts"][0] for row in self.captions]
 
     def hidden(self, template: str) -> np.ndarray:
-        """A mask of the bank's questions about what a template asks for."""
-        wanted = json.loads((QUESTIONS / "aspects.json").read_text(encoding="utf-8"))[template]
-        owners = [i for i, aspect in enumerate(self.bank.aspects) if set(wanted) & set(aspect.keys)]
+        """Return a mask of the bank's questions of the types that a template asks for."""
+        keys = json.loads((QUESTIONS / "aspects.json").read_text(encoding="utf-8"))[template]
+        owners = [
+            i
+            for i, question_type in enumerate(self.bank.types)
+            if set(keys) & set(question_type.keys)
+        ]
         return np.isin(self.bank.owner, owners)
 
     def example(
@@ -127,13 +141,13 @@ class Lab:
         skip: np.ndarray | None,
         template: str,
     ) -> Example:
-        question = understand(text, self.blank.units, self.encoder.gloss(text))
-        about = self.blank.about(question, skip)
-        return Example(self.blank.features(question, facts, about), tuple(right), template)
+        question = parse_question(text, self.blank.units, self.encoder.gloss(text))
+        scores = self.blank.question_types(question, skip)
+        return Example(self.blank.features(question, facts, scores), tuple(right), template)
 
 
 def texts(data: Path) -> Iterator[tuple[str, str, str]]:
-    """Set, entity and text of every entry that is read."""
+    """Yield set, entity and text of every entry."""
     for product in read_lines(data / "grocery_store" / "entities.jsonl"):
         yield "grocery_store", product["name"], grocery_text(product)
     for country in read_lines(data / "country_flags" / "metadata.jsonl"):
@@ -142,72 +156,75 @@ def texts(data: Path) -> Iterator[tuple[str, str, str]]:
         yield "leeds_butterflies", species["common_name"], butterfly_text(species)
 
 
-def made_up(lab: Lab, n: int, seed: int = 0) -> list[Example]:
-    """Questions of the bank on made-up entries; in a sixth of them nothing answers."""
+def generated_examples(lab: ReaderLab, n: int, seed: int = 0) -> list[Example]:
+    """Return questions of the bank on generated entries; a sixth of them have no answer."""
     rng = random.Random(seed)
-    aspects = lab.bank.aspects
+    types = lab.bank.types
     questions = np.array(lab.bank.questions)
-    found = []
+    results = []
     for _ in range(n):
-        target = rng.randrange(len(aspects))
-        asked = str(questions[rng.choice(np.flatnonzero(lab.bank.owner == target).tolist())])
-        others = [
+        target = rng.randrange(len(types))
+        text = str(questions[rng.choice(np.flatnonzero(lab.bank.owner == target).tolist())])
+        unseen_question_results = [
             i
-            for i, a in enumerate(aspects)
-            if i != target and not set(a.keys) & set(aspects[target].keys)
+            for i, a in enumerate(types)
+            if i != target and not set(a.keys) & set(types[target].keys)
         ]
-        rows = rng.sample(others, rng.randint(3, 11)) + ([target] if rng.random() > 1 / 6 else [])
+        rows = rng.sample(unseen_question_results, rng.randint(3, 11)) + (
+            [target] if rng.random() > 1 / 6 else []
+        )
         rng.shuffle(rows)
         rows.sort(key=lambda i: i != 0)  # the name comes first
-        facts = [made_up_fact(aspects[i], rng) for i in rows]
+        facts = [generated_fact(types[i], rng) for i in rows]
         facts += [Fact("", rng.choice(lab.prose)) for _ in range(rng.randint(0, 5))]
-        if aspects[target].answer != "text" and rng.random() < 0.6:  # on the subject, and no answer
-            facts.append(Fact("", beside_the_point(aspects[target], rng)))
-        skip = questions == asked
+        if types[target].answer != "text" and rng.random() < 0.6:  # on the subject, and no answer
+            facts.append(Fact("", off_topic_sentence(types[target], rng)))
+        skip = questions == text
         if rng.random() < 0.3:
             skip |= lab.bank.owner == target
-        found.append(
+        results.append(
             lab.example(
-                asked, facts, [j for j, i in enumerate(rows) if i == target], skip, "made up"
+                text, facts, [j for j, i in enumerate(rows) if i == target], skip, "made up"
             )
         )
-    return found
+    return results
 
 
-def made_up_captions(lab: Lab, n: int, seed: int = 0) -> list[Example]:
-    """Questions on entries that are nothing but captions: a name is answered by any of them, other
-    things by none."""
+def generated_caption_examples(lab: ReaderLab, n: int, seed: int = 0) -> list[Example]:
+    """Return questions on entries of captions alone: any caption answers a name, none the rest."""
     rng = random.Random(seed)
     questions = np.array(lab.bank.questions)
     captions = [row["texts"] for row in lab.captions]
-    other = [
+    unnamed = [
         i
-        for i, a in enumerate(lab.bank.aspects)
+        for i, a in enumerate(lab.bank.types)
         if a.answer in ("place", "person", "number", "time", "yes/no")
     ]
-    names = [i for i, a in enumerate(lab.bank.aspects) if a.name_will_do or i == NAME]
-    found = []
+    names = [i for i, a in enumerate(lab.bank.types) if a.name_will_do or i == NAME]
+    results = []
     for _ in range(n):
-        target = rng.choice(names if rng.random() < 0.5 else other)
-        asked = str(questions[rng.choice(np.flatnonzero(lab.bank.owner == target).tolist())])
+        target = rng.choice(names if rng.random() < 0.5 else unnamed)
+        text = str(questions[rng.choice(np.flatnonzero(lab.bank.owner == target).tolist())])
         facts = [
-            Fact("", text.strip(" ."))
-            for text in rng.sample(rng.choice(captions), rng.randint(1, 3))
+            Fact("", caption.strip(" ."))
+            for caption in rng.sample(rng.choice(captions), rng.randint(1, 3))
         ]
         right = range(len(facts)) if target in names else ()
-        found.append(lab.example(asked, facts, tuple(right), questions == asked, "captions"))
-    return found
+        results.append(lab.example(text, facts, tuple(right), questions == text, "captions"))
+    return results
 
 
-def made_up_fact(aspect: QuestionType, rng: random.Random) -> Fact:
-    """A line or a sentence that states an aspect with a value of its type."""
-    key = rng.choice([key for key in aspect.keys if key.isascii()])
-    measured = aspect.answer == "number" or bool(aspect.dimension)
+def generated_fact(question_type: QuestionType, rng: random.Random) -> Fact:
+    """Return a line or a sentence with a value for a question type."""
+    key = rng.choice([key for key in question_type.keys if key.isascii()])
+    measured = question_type.answer == "number" or bool(question_type.dimension)
     value = rng.choice(
-        (QUANTITIES[aspect.dimension] if measured else VALUES[aspect.answer]).split("|")
+        (QUANTITIES[question_type.dimension] if measured else VALUES[question_type.answer]).split(
+            "|"
+        )
     )
-    prose = {"text": 0.6, "number": 0.5 if aspect.dimension else 0.15, "yes/no": 0.0}.get(
-        aspect.answer, 0.15
+    prose = {"text": 0.6, "number": 0.5 if question_type.dimension else 0.15, "yes/no": 0.0}.get(
+        question_type.answer, 0.15
     )
     if rng.random() > prose:
         return Fact(key.capitalize() if rng.random() < 0.5 else key, value)
@@ -217,14 +234,14 @@ def made_up_fact(aspect: QuestionType, rng: random.Random) -> Fact:
         f"{key.capitalize()} {value}.",
         f"{value} ({key}).",
     ]
-    if aspect.dimension:
+    if question_type.dimension:
         forms = [*forms[:2], f"{value}.", f"About {value}.", f"{value} ({value})."]
     return Fact("", rng.choice(forms))
 
 
-def beside_the_point(aspect: QuestionType, rng: random.Random) -> str:
-    """A sentence that speaks of what is asked and does not tell it."""
-    key = rng.choice([key for key in aspect.keys if key.isascii()])
+def off_topic_sentence(question_type: QuestionType, rng: random.Random) -> str:
+    """Return a sentence on the topic of a question type that does not answer it."""
+    key = rng.choice([key for key in question_type.keys if key.isascii()])
     end = rng.choice(
         [
             "long and narrow",
@@ -239,54 +256,54 @@ def beside_the_point(aspect: QuestionType, rng: random.Random) -> str:
     )
 
 
-def real(lab: Lab, entities: int = 8, without: str = "") -> list[Example]:
-    """The sets' questions and paraphrases on a few entities each, with the bank's knowledge and
-    without."""
+def real(lab: ReaderLab, entities: int = 8, without: str = "") -> list[Example]:
+    """Return the sets' questions and paraphrases on a few entities each, with and without their
+    question types in the bank."""
     rng = random.Random(1)
-    found = []
-    for asked in lab.asked:
-        if asked.dataset not in LEARNT_FROM or asked.template == without:
+    results = []
+    for item in lab.questions:
+        if item.dataset not in FITTED_SETS or item.template == without:
             continue
-        answers = lab.answers[asked.dataset, asked.template]
-        hidden = lab.hidden(asked.template)
+        answers = lab.answers[item.dataset, item.template]
+        hidden = lab.hidden(item.template)
         for skip, share in ((None, 1.0), (hidden, 0.5)):
             for entity in rng.sample(sorted(answers), int(min(entities, len(answers)) * share)):
-                facts = lab.facts[asked.dataset, entity]
-                right = stating(facts, answers[entity])
+                facts = lab.facts[item.dataset, entity]
+                right = facts_with_answer(facts, answers[entity])
                 if not right:
                     continue
                 if rng.random() < 0.12:
                     facts, right = [fact for i, fact in enumerate(facts) if i not in right], []
-                found.append(lab.example(asked.text, facts, right, skip, asked.template))
-    return found
+                results.append(lab.example(item.text, facts, right, skip, item.template))
+    return results
 
 
-def stating(facts: Sequence[Fact], answers: Sequence[str]) -> list[int]:
-    """The facts that state one of the answers; those with a key, if there are any."""
-    found = [
+def facts_with_answer(facts: Sequence[Fact], answers: Sequence[str]) -> list[int]:
+    """Return the facts that hold one of the answers; those with a key, if there are any."""
+    matches = [
         i
         for i, fact in enumerate(facts)
         if any(is_right(fact.value, [a]) or a in fact.value for a in answers)
     ]
-    return [i for i in found if facts[i].key] or found
+    return [i for i in matches if facts[i].key] or matches
 
 
 def fit(
     examples: Sequence[Example], weights: Sequence[float], ridge: float = 1e-3
 ) -> dict[str, float]:
-    """A softmax over the facts and "none", by L-BFGS; several right facts share the credit."""
+    """Fit a softmax over the facts and "none" by L-BFGS; several right facts share the credit."""
     import torch
 
-    longest = max(len(e.features) for e in examples)
-    x = torch.zeros(len(examples), longest, len(FEATURES))
-    there = torch.zeros(len(examples), longest + 1, dtype=torch.bool)
-    right = torch.zeros(len(examples), longest + 1, dtype=torch.bool)
-    there[:, -1] = True
+    max_facts = max(len(e.features) for e in examples)
+    x = torch.zeros(len(examples), max_facts, len(FEATURES))
+    mask = torch.zeros(len(examples), max_facts + 1, dtype=torch.bool)
+    right = torch.zeros(len(examples), max_facts + 1, dtype=torch.bool)
+    mask[:, -1] = True
     for i, example in enumerate(examples):
         count = len(example.features)
         x[i, :count] = torch.from_numpy(example.features).float()
-        there[i, :count] = True
-        right[i, list(example.right) or [longest]] = True
+        mask[i, :count] = True
+        right[i, list(example.right) or [max_facts]] = True
     share = torch.tensor(weights) / sum(weights)
     beta = torch.zeros(len(FEATURES) + 1, requires_grad=True)
     optimizer = torch.optim.LBFGS([beta], max_iter=300, line_search_fn="strong_wolfe")
@@ -294,7 +311,7 @@ def fit(
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         scores = torch.cat([x @ beta[:-1], beta[-1].expand(len(examples), 1)], 1).masked_fill(
-            ~there, -1e9
+            ~mask, -1e9
         )
         credit = torch.logsumexp(torch.log_softmax(scores, 1).masked_fill(~right, -1e9), 1)
         value = -(share * credit).sum() + ridge * (beta[:-1] ** 2).sum()
@@ -305,66 +322,69 @@ def fit(
     return dict(zip((*FEATURES, "none"), [round(float(b), 4) for b in beta.detach()], strict=True))
 
 
-def fitted(lab: Lab, invented: Sequence[Example], examples: Sequence[Example]) -> Reader:
-    """A reader learnt from both, each of half the weight."""
-    weights = [1 / len(invented)] * len(invented) + [1 / len(examples)] * len(examples)
-    return Reader(lab.vectors, lab.bank, fit([*invented, *examples], weights))
+def fit_reader(
+    lab: ReaderLab, generated: Sequence[Example], examples: Sequence[Example]
+) -> FactReader:
+    """Return a reader fitted on both, each with half the weight."""
+    weights = [1 / len(generated)] * len(generated) + [1 / len(examples)] * len(examples)
+    return FactReader(lab.vectors, lab.bank, fit([*generated, *examples], weights))
 
 
-def score(
-    lab: Lab, reader: Reader, asked: Asked, skip: np.ndarray | None = None, entities: int = 10
+def score_question(
+    lab: ReaderLab,
+    reader: FactReader,
+    item: SetQuestion,
+    skip: np.ndarray | None = None,
+    entities: int = 10,
 ) -> list[bool]:
-    """Whether the answers to one question on up to ten entities are right."""
-    answers = lab.answers[asked.dataset, asked.template]
+    """Return whether the answers to one question on up to ten entities are right."""
+    answers = lab.answers[item.dataset, item.template]
     names = sorted(answers)
     random.Random(0).shuffle(names)
-    question = understand(asked.text, reader.units, lab.encoder.gloss(asked.text))
-    about = reader.about(question, skip)
-    found = []
+    question = parse_question(item.text, reader.units, lab.encoder.gloss(item.text))
+    scores = reader.question_types(question, skip)
+    results = []
     for name in names[:entities]:
-        read = reader.read(question, lab.facts[asked.dataset, name], about)
-        text = phrase(question, read.fact, about, reader) if read.fact else ""
-        found.append(
-            is_right(text, answers[name]) or is_turned_round(asked.text, text, answers[name])
-        )
-    return found
+        reading = reader.read(question, lab.facts[item.dataset, name], scores)
+        text = phrase_answer(question, reading.fact, scores, reader) if reading.fact else ""
+        results.append(is_right(text, answers[name]) or is_opposite(item.text, text, answers[name]))
+    return results
 
 
-def is_turned_round(question: str, text: str, answers: Sequence[str]) -> bool:
-    """Paraphrases of "landlocked?" that ask for the opposite ("access to the sea"): there the other
-    answer is right."""
-    return (
-        question in TURNED_ROUND and {"yes": "no", "no": "yes"}.get(answers[0], "") in text.split()
-    )
+def is_opposite(question: str, text: str, answers: Sequence[str]) -> bool:
+    """Return whether the opposite answer is right: "access to the sea" for "landlocked?"."""
+    opposite = {"yes": "no", "no": "yes"}.get(answers[0], "")
+    return question in OPPOSITE_PARAPHRASES and opposite in text.split()
 
 
-def others(lab: Lab, reader: Reader, entities: int = 10) -> dict[str, list[bool]]:
-    """Questions that no template asks, by set."""
-    found: dict[str, list[bool]] = {}
+def unseen_question_results(
+    lab: ReaderLab, reader: FactReader, entities: int = 10
+) -> dict[str, list[bool]]:
+    """Return the results of questions that no template asks, by question."""
+    results: dict[str, list[bool]] = {}
     for row in read_lines(QUESTIONS / "unasked.jsonl"):
-        question = understand(row["question"], reader.units, lab.encoder.gloss(row["question"]))
-        about = reader.about(question)
+        question = parse_question(row["question"], reader.units, lab.encoder.gloss(row["question"]))
+        scores = reader.question_types(question)
         names = sorted(name for dataset, name in lab.facts if dataset == row["set"])
         random.Random(0).shuffle(names)
         for name in names[: entities * 4]:
             facts = lab.facts[row["set"], name]
-            wanted = [f for f in facts if states(f, row["field"])]
-            if wanted and len(found.get(f"{row['question']}", [])) < entities:
-                read = reader.read(question, facts, about)
-                text = phrase(question, read.fact, about, reader) if read.fact else ""
+            targets = [f for f in facts if states(f, row["field"])]
+            if targets and len(results.get(row["question"], [])) < entities:
+                reading = reader.read(question, facts, scores)
+                text = phrase_answer(question, reading.fact, scores, reader) if reading.fact else ""
                 count = (
-                    str(len(wanted[0].value.split(", ")))
+                    str(len(targets[0].value.split(", ")))
                     if row["field"].startswith("count:")
                     else ""
                 )
-                right = text.split(" ")[0] == count if count else read.fact in wanted
-                found.setdefault(row["question"], []).append(right)
-    return found
+                right = text.split(" ")[0] == count if count else reading.fact in targets
+                results.setdefault(row["question"], []).append(right)
+    return results
 
 
 def states(fact: Fact, field: str) -> bool:
-    """Whether a fact is the one that a question of `unasked.jsonl` asks for: its key, or words of
-    its sentence."""
+    """Return whether a question of `unasked.jsonl` asks for a fact, by its key or its words."""
     kind, _, words = field.rpartition(":")
     if kind == "sentence":
         return not fact.key and any(word in fact.value.lower() for word in words.split("|"))
@@ -374,32 +394,31 @@ def states(fact: Fact, field: str) -> bool:
 
 
 def report(
-    lab: Lab, invented: Sequence[Example], examples: Sequence[Example], reader: Reader
+    lab: ReaderLab, generated: Sequence[Example], examples: Sequence[Example], reader: FactReader
 ) -> list[dict[str, Any]]:
-    """Rows of the table: kind of question, set, n, share right with its interval, how many
-    questions are read well."""
+    """Return the rows of the table: kind of question, set, n, share right with its interval."""
     rows: dict[tuple[str, str], list[list[bool]]] = {}
-    for asked in lab.asked:
-        rows.setdefault((asked.kind, asked.dataset), []).append(score(lab, reader, asked))
+    for item in lab.questions:
+        rows.setdefault((item.kind, item.dataset), []).append(score_question(lab, reader, item))
     for dataset, template in lab.answers:
-        left = [e for e in examples if e.template != template]
-        other = fitted(lab, invented, left) if dataset in LEARNT_FROM else reader
-        for asked in (a for a in lab.asked if a.template == template):
-            kind = f"{asked.kind}; fitted without it"
-            rows.setdefault((kind, dataset), []).append(score(lab, other, asked))
-            kind = f"{asked.kind}; unknown to the bank too"
+        remaining = [e for e in examples if e.template != template]
+        held_out = fit_reader(lab, generated, remaining) if dataset in FITTED_SETS else reader
+        for item in (a for a in lab.questions if a.template == template):
+            kind = f"{item.kind}; fitted without it"
+            rows.setdefault((kind, dataset), []).append(score_question(lab, held_out, item))
+            kind = f"{item.kind}; unknown to the bank too"
             rows.setdefault((kind, dataset), []).append(
-                score(lab, other, asked, lab.hidden(template))
+                score_question(lab, held_out, item, lab.hidden(template))
             )
-    for question, right in others(lab, reader).items():
+    for question, right in unseen_question_results(lab, reader).items():
         rows.setdefault(("asked by no template", "all"), []).append(right)
         if np.mean(right) < 0.9:
             print(f"  {np.mean(right):.2f} {question}")
     table = []
-    for (kind, dataset), some in sorted(rows.items()):
-        flat = [r for one in some for r in one]
+    for (kind, dataset), results in sorted(rows.items()):
+        flat = [r for group in results for r in group]
         low, high = wilson(sum(flat), len(flat))
-        table.append({"questions": kind, "set": dataset, "strings": len(some), "n": len(flat),
+        table.append({"questions": kind, "set": dataset, "strings": len(results), "n": len(flat),
                       "right": float(np.mean(flat)), "low": low, "high": high})  # fmt: skip
     return table
 
@@ -415,17 +434,20 @@ def main() -> int:
         "--verbose", action="store_true", help="print the questions that are read badly"
     )
     options = parser.parse_args()
-    lab = Lab(DualEncoder.load("starter"), options.data)
-    invented, examples = made_up(lab, 2500) + made_up_captions(lab, 250), real(lab)
-    reader = fitted(lab, invented, examples)
+    lab = ReaderLab(DualEncoder.load("starter"), options.data)
+    generated, examples = (
+        generated_examples(lab, 2500) + generated_caption_examples(lab, 250),
+        real(lab),
+    )
+    reader = fit_reader(lab, generated, examples)
     if options.write:
         WEIGHTS.write_text(json.dumps(reader.weights, indent=1) + "\n", encoding="utf-8")
     if options.verbose:
-        for asked in lab.asked:
-            right = score(lab, reader, asked)
+        for item in lab.questions:
+            right = score_question(lab, reader, item)
             if np.mean(right) < 0.9:
-                print(f"  {np.mean(right):.2f} {asked.text}")
-    rows = report(lab, invented, examples, reader) if options.json else []
+                print(f"  {np.mean(right):.2f} {item.text}")
+    rows = report(lab, generated, examples, reader) if options.json else []
     for row in rows:
         print(f"{row['questions']:50}{row['set']:20}{row['strings']:>4}{row['n']:>6}{row['right']:>8.1%}"
               f"  {row['low']:.1%}-{row['high']:.1%}")  # fmt: skip
