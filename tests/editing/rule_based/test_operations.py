@@ -105,7 +105,7 @@ def test_black_and_white_and_more_saturated() -> None:
 
 def test_a_half_transparent_mask_halves_the_change() -> None:
     image = Image.new("RGB", (4, 4), (100, 100, 100))
-    whole, half = (
+    full, half = (
         np.asarray(
             operations.apply_operation(
                 image, np.full((4, 4), degree, np.uint8), operations.lighten(1)
@@ -115,8 +115,8 @@ def test_a_half_transparent_mask_halves_the_change() -> None:
         - 100
         for degree in (255, 128)
     )
-    assert whole > 10
-    assert half == pytest.approx(whole / 2, abs=1)
+    assert full > 10
+    assert half == pytest.approx(full / 2, abs=1)
 
 
 def test_the_lookup_table_matches_the_formula() -> None:

@@ -111,9 +111,11 @@ def not_visible(step: EditStep, visible: Sequence[str], chinese: bool) -> str:
         hint = f"图中有：{names}。" if visible else ""
         return f"图片里没有找到“{name}”，因此没有做任何修改。{hint}也可以修改整张图片。"
     hint = f"What I see: {names}. " if visible else ""
-    subject = name if step.target in NAMES else f'"{name}" (or don\'t know the word)'
+    is_known = step.target in NAMES
+    subject = name if is_known else f'"{name}"'
+    doubt = "" if is_known else " (or don't know the word)"
     return (
-        f"I don't see {subject} in this image, so nothing was changed. "
+        f"I don't see {subject} in this image{doubt}, so nothing was changed. "
         f"{hint}You can also edit the whole image."
     )
 
