@@ -1,4 +1,4 @@
-"""Marginalisation against arithmetic on paper, gates, and the budget of a prompt."""
+"""Attention, gates and marginalization against arithmetic on paper."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ravlm.errors import InvalidInput
 from ravlm.fusion import check_fusion
 from ravlm.fusion.cross_attention import gate_cross_attention
 from ravlm.fusion.decoder import Attention
 from ravlm.fusion.marginal import marginal_log_probs, sequence_log_likelihood
-from ravlm.generation.token_budget import fair_share
+from ravlm.generation.captioner.modeling import CaptionerModel
 from tests.helpers.fusion_models import batch, small_model, token_ids
 
 
@@ -28,111 +26,112 @@ def test_attention_on_paper() -> None:
             if layer.bias is not None:
                 layer.bias.zero_()
         states = torch.tensor([[[0.0], [math.log(3)]]])
-        seen = one(torch.ones(1, 1, 1), *one.keys_values(states), None)
-        assert float(seen) == pytest.approx(0.75 * math.log(3))
+        output = one(torch.ones(1, 1, 1), *one.keys_values(states), None)
+        assert float(output) == pytest.approx(0.75 * math.log(3))
         two, w, m = Attention(6, 2), torch.randn(2, 4, 6), torch.randn(2, 3, 6)
-        there = torch.tensor([[True, True, False], [True, True, True]])
+        mask = torch.tensor([[True, True, False], [True, True, True]])
         q, k, v = two.query(w), two.key(m), two.value(m)
         heads = []
         for c in (slice(0, 3), slice(3, 6)):
             scores = (q[..., c] @ k[..., c].transpose(1, 2) / math.sqrt(3)).masked_fill(
-                ~there[:, None], -torch.inf
+                ~mask[:, None], -torch.inf
             )
             heads.append(scores.softmax(-1) @ v[..., c])
-        wanted = two.out(torch.cat(heads, -1))
-        torch.testing.assert_close(two(w, *two.keys_values(m), there[:, None, None]), wanted)
+        expected = two.out(torch.cat(heads, -1))
+        torch.testing.assert_close(two(w, *two.keys_values(m), mask[:, None, None]), expected)
 
 
-def test_words_are_mixed_by_how_likely_each_entry_is() -> None:
-    """Two entries, two words: 0.25 x 0.9 + 0.75 x 0.2 = 0.375."""
+def test_tokens_are_mixed_by_the_prior() -> None:
+    """Two entries, two tokens: 0.25 x 0.9 + 0.75 x 0.2 = 0.375."""
     logits = (
         torch.tensor([[[[0.9, 0.1]], [[0.2, 0.8]]]]).log() + 7.0
-    )  # a constant is no matter to logits
+    )  # a constant does not change the softmax
     mixed = marginal_log_probs(logits, torch.tensor([[0.25, 0.75]]).log()).exp()
     torch.testing.assert_close(mixed, torch.tensor([[[0.375, 0.625]]]))
 
 
 def test_a_sequence_is_mixed_as_a_whole() -> None:
-    """0.25 x (0.9 x 0.5) + 0.75 x (0.2 x 0.4) = 0.1725; mixed word by word it would be 0.375 x
+    """0.25 x (0.9 x 0.5) + 0.75 x (0.2 x 0.4) = 0.1725; mixed token by token it would be 0.375 x
     0.425 = 0.159."""
     logits = torch.tensor(
         [[[[0.9, 0.1], [0.5, 0.5], [1.0, 1.0]], [[0.2, 0.8], [0.6, 0.4], [1.0, 1.0]]]]
     ).log()
     labels = torch.tensor([[0, 1, -100]])
     prior = torch.tensor([[0.25, 0.75]]).log().requires_grad_()
-    found = sequence_log_likelihood(logits, labels, prior)
-    assert math.exp(float(found.detach())) == pytest.approx(0.1725)
-    found.sum().backward()
+    likelihood = sequence_log_likelihood(logits, labels, prior)
+    assert math.exp(float(likelihood.detach())) == pytest.approx(0.1725)
+    likelihood.sum().backward()
     assert prior.grad is not None  # the posterior of each entry: 0.1125 / 0.1725
     torch.testing.assert_close(prior.grad, torch.tensor([[0.6521739, 0.3478261]]))
 
 
-def test_the_loss_of_a_marginal_model_is_that_of_its_entries_apart() -> None:
+def test_the_marginal_loss_is_that_of_a_loop_over_entries() -> None:
     """Against a plain loop over entries, with the gradient that reaches the scores, and so a query
     encoder."""
-    model, given, labels = small_model("own", "marginal"), batch(), token_ids()
-    scores = (
-        given["evidence_scores"]
-        .masked_fill(torch.isinf(given["evidence_scores"]), 0.1)
-        .requires_grad_()
-    )
-    given["evidence_mask"][1, 1] = True
-    loss = model(**given | {"evidence_scores": scores}, labels=labels).loss
+    model, inputs, labels = small_model("own", "marginal"), batch(), token_ids()
+    missing = torch.isinf(inputs["evidence_scores"])
+    scores = inputs["evidence_scores"].masked_fill(missing, 0.1).requires_grad_()
+    inputs["evidence_mask"][1, 1] = True
+    loss = model(**inputs | {"evidence_scores": scores}, labels=labels).loss
     loss.backward()
     assert scores.grad is not None
     assert (scores.grad.abs() > 1e-6).all()
-    whole = 0.0
+    expected = 0.0
     with torch.no_grad():
-        prior = torch.log_softmax(scores * model.encoder.logit_scale.exp(), -1)
+        log_prior = torch.log_softmax(scores * model.encoder.logit_scale.exp(), -1)
         for row in range(2):
-            apart = []
-            for entry in range(2):
-                one = {
-                    n: given[n][row : row + 1, entry : entry + 1]
-                    for n in ("evidence_states", "evidence_mask")
-                }
-                one |= {"image_states": given["image_states"][row : row + 1]}
-                one |= {"evidence_scores": torch.zeros(1, 1)}
-                said = model(
-                    **one, decoder_input_ids=model.shift_right(labels)[row : row + 1]
-                ).logits
-                apart.append(
-                    prior[row, entry]
-                    + said.log_softmax(-1).gather(-1, labels[row][None, :, None]).sum()
-                )
-            whole -= float(torch.logsumexp(torch.stack(apart), 0))
-    assert float(loss.detach()) == pytest.approx(whole / labels.numel(), rel=1e-4)
+            likelihoods = [_log_likelihood(model, inputs, row, entry) for entry in range(2)]
+            expected -= float(torch.logsumexp(log_prior[row] + torch.stack(likelihoods), 0))
+    assert float(loss.detach()) == pytest.approx(expected / labels.numel(), rel=1e-4)
+
+
+def _log_likelihood(
+    model: CaptionerModel, inputs: dict[str, torch.Tensor], row: int, entry: int
+) -> torch.Tensor:
+    """Return the log-likelihood of a row's text, given one of its entries alone."""
+    labels = token_ids()
+    single = {
+        name: inputs[name][row : row + 1, entry : entry + 1]
+        for name in ("evidence_states", "evidence_mask")
+    }
+    logits = model(
+        image_states=inputs["image_states"][row : row + 1],
+        evidence_scores=torch.zeros(1, 1),
+        decoder_input_ids=model.shift_right(labels)[row : row + 1],
+        **single,
+    ).logits
+    return logits.log_softmax(-1).gather(-1, labels[row][None, :, None]).sum()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["own", "gpt2", "bert"])
-def test_behind_a_closed_gate_nothing_is_seen(kind: str) -> None:
-    """New layers leave a language model as it was until they are trained."""
+def test_a_closed_gate_hides_the_evidence(kind: str) -> None:
+    """New layers leave a language model unchanged until they are trained."""
     model = small_model(kind, "cross_attention")
     for name, parameter in model.named_parameters():
         if name.endswith("gate"):
             parameter.zero_()
-    given = batch()
-    first = model(**given, decoder_input_ids=token_ids()).logits
-    given["evidence_states"] = given["evidence_states"] + 3
-    torch.testing.assert_close(model(**given, decoder_input_ids=token_ids()).logits, first)
+    inputs = batch()
+    first = model(**inputs, decoder_input_ids=token_ids()).logits
+    inputs["evidence_states"] = inputs["evidence_states"] + 3
+    torch.testing.assert_close(model(**inputs, decoder_input_ids=token_ids()).logits, first)
 
 
-def test_a_picture_is_looked_at_by_all_its_captions() -> None:
+def test_captions_of_an_image_share_its_states() -> None:
     """Five captions of a photo share its states: they are not repeated, and nothing else
     changes."""
-    model, given = small_model("own", "cross_attention"), batch()
+    model, inputs = small_model("own", "cross_attention"), batch()
     twice = token_ids().repeat_interleave(2, 0)
     twice[1::2, 1:] += 1
     with torch.no_grad():
-        shared = model(**given, decoder_input_ids=twice).logits
-        apart = model(
-            **{n: t.repeat_interleave(2, 0) for n, t in given.items()}, decoder_input_ids=twice
+        shared = model(**inputs, decoder_input_ids=twice).logits
+        repeated = model(
+            **{n: t.repeat_interleave(2, 0) for n, t in inputs.items()}, decoder_input_ids=twice
         ).logits
-    torch.testing.assert_close(shared, apart, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shared, repeated, atol=1e-5, rtol=1e-4)
 
 
-def test_what_cannot_be_is_refused_with_a_sentence() -> None:
+def test_errors_name_the_problem() -> None:
     with pytest.raises(InvalidInput, match='Unknown fusion "prefiks"; allowed: prefix'):
         check_fusion("prefiks")
     with pytest.raises(InvalidInput, match="LlamaForCausalLM has no cross-attention"):
@@ -144,15 +143,3 @@ def test_what_cannot_be_is_refused_with_a_sentence() -> None:
         model(pixel_values=torch.zeros(1, 3, 8, 8), labels=token_ids()[:1])
     with pytest.raises(InvalidInput, match="neither an image nor evidence"):
         model(labels=token_ids()[:1])
-
-
-@given(st.lists(st.integers(0, 50), max_size=8), st.integers(0, 200))
-def test_a_budget_is_shared_fairly(lengths: list[int], budget: int) -> None:
-    kept = fair_share(lengths, budget)
-    assert all(0 <= k <= n for k, n in zip(kept, lengths, strict=True))
-    assert sum(kept) == min(budget, sum(lengths))
-    cut = [k for k, n in zip(kept, lengths, strict=True) if k < n]
-    if (
-        cut
-    ):  # nobody who was cut has less than another has, but for the one that does not come out even
-        assert max(kept) - min(cut) <= 1

@@ -1,8 +1,9 @@
-"""Training a fused generator: what evidence it is shown, that it learns to read it, and that
-rewards are followed."""
+"""Training a captioner: which evidence it gets, that it learns to read it, and that rewards
+work."""
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from functools import partial
@@ -39,30 +40,32 @@ from ravlm.training.generator import train_generator
 from ravlm.training.language_model import LanguageModelTrainingConfig, train_language_model
 from ravlm.training.starter_generator import StarterGeneratorConfig, new_generator
 from ravlm.training.trainer import fit
-from tests.generation.captioner.test_from_backbones import gpt2
 from tests.helpers.encoder_checkpoints import vit
 from tests.helpers.fakes import FakeEncoder
+from tests.helpers.language_checkpoints import gpt2
 from tests.helpers.training_data import CAPTIONS, NOUNS
 from tests.training.conftest import TrainedCaptioner
 
 
-def test_it_reads_the_evidence_and_does_without(
+def test_it_reads_evidence_and_works_closed_book(
     trained_captioner: TrainedCaptioner,
 ) -> None:
-    """The pictures are alike, so the closed book can't beat guessing one noun of eight; the
-    evidence tells it."""
-    model, made, config = trained_captioner
-    figures = CaptioningStep(model, made, config, made).evaluate()
+    """The images are equal, so closed book it can only guess one of eight nouns; the evidence names
+    it."""
+    model, data, config = trained_captioner
+    figures = CaptioningStep(model, data, config, data).evaluate()
     assert figures["held-out loss"] < 0.1
     assert (
         figures["held-out loss, closed book"] > np.log(8) / 7
-    )  # seven words and an end, one of them unknown
+    )  # 7 tokens, one of them to be guessed
 
 
-def test_rewards_are_followed(trained_captioner: TrainedCaptioner, tmp_path: Path) -> None:
-    """Shown no evidence it says any noun; rewarded for "dog" whatever the picture, it comes to say
-    dog."""
-    model, made, _ = trained_captioner
+def test_self_critical_training_increases_the_reward(
+    trained_captioner: TrainedCaptioner, tmp_path: Path
+) -> None:
+    """Without evidence it writes any noun; with a reward for "dog" it learns to write "dog"."""
+    model, data, _ = trained_captioner
+    model = copy.deepcopy(model)  # other tests use it too
     tokenizer = train_tokenizer(CAPTIONS, min_frequency=1)
     references = [[CAPTIONS[0]]] * 8
     critical = GeneratorTrainingConfig(
@@ -76,7 +79,7 @@ def test_rewards_are_followed(trained_captioner: TrainedCaptioner, tmp_path: Pat
     )
     say = partial(tokenizer.decode, skip_special_tokens=True)
     frequencies = cider_frequencies([[text] for text in CAPTIONS], tokenize="none")
-    step = SelfCriticalStep(model, made, critical, references, frequencies, say)
+    step = SelfCriticalStep(model, data, critical, references, frequencies, say)
     before = float(step.losses(0, torch.Generator().manual_seed(0))["reward"])
     fit(step, critical.loop(8), tmp_path)
     after = float(step.losses(0, torch.Generator().manual_seed(0))["reward"])
@@ -84,9 +87,8 @@ def test_rewards_are_followed(trained_captioner: TrainedCaptioner, tmp_path: Pat
     assert after > 6  # of at most 10
 
 
-def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> None:
-    """By id, by group, by path and by look: a copy of the picture under another id was once its own
-    evidence."""
+def test_evidence_does_not_leak(tmp_path: Path) -> None:
+    """By id, group, path and appearance: a copy of the image under another id once leaked."""
     rng = np.random.default_rng(0)
     pictures = [
         Image.fromarray(rng.integers(0, 255, (6, 6, 3)).astype(np.uint8)).resize((48, 48))
@@ -101,8 +103,8 @@ def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> No
     pairs = [Pair(pictures[i], (f"text {i}",), f"e{i}", {"group": i // 2}) for i in (0, 3)]
     with KnowledgeBase.build(tmp_path / "kb", entries, encoder=encoder) as kb:
         vectors = encoder.encode_images([pair.image for pair in pairs])
-        found = find_evidence(kb, pairs, vectors, 8)
-        ids = [{hit.entry.id for hit in hits} for hits in found]
+        evidence = find_evidence(kb, pairs, vectors, 8)
+        ids = [{hit.entry.id for hit in hits} for hits in evidence]
         by_text = find_evidence(kb, pairs, vectors, 8, "text")
         assert [{hit.entry.id for hit in hits} for hits in by_text] == ids
     assert ids == [{"e2", "e3", "e4", "e5"}, {"e0", "e1", "e4", "e5", "copy"}]
@@ -115,8 +117,8 @@ def test_the_leakage_guard_keeps_a_pictures_own_entry_away(tmp_path: Path) -> No
         find_evidence(words, pairs, np.zeros((2, encoder.dim)), 8)
 
 
-def test_sampling_of_evidence() -> None:
-    """k of the list in its order, a text of the right entry each, nothing for the dropped."""
+def test_evidence_sampling() -> None:
+    """k of the candidates in their order, one text of each entry, none with dropout 1."""
     near = np.array([[4, 2, 0, -1], [1, 3, -1, -1]])
     scores = np.where(near < 0, -np.inf, 0.1 * near).astype(np.float32)
     evidence = EvidenceCandidates(near, scores, np.arange(0, 21, 4))
@@ -151,11 +153,11 @@ def test_a_vocabulary_of_whole_words() -> None:
         train_tokenizer(["a dog"], min_frequency=9)
 
 
-def test_a_generator_of_parts_is_trained_with_evidence(
+def test_a_captioner_from_backbones_is_trained_with_evidence(
     animals: tuple[Path, KnowledgeBase], tmp_path: Path
 ) -> None:
-    """Marginal fusion, which reads how near each entry is; the folder is a generator, and is
-    trained once only."""
+    """Marginal fusion, which needs scores; the folder becomes a generator and is trained only
+    once."""
     home, kb = animals
     with pytest.warns(UserWarning, match="not yet trained"):
         generator = captioner_from_backbones(
@@ -185,14 +187,14 @@ def test_a_generator_of_parts_is_trained_with_evidence(
         train_generator(generator, [], kb, tmp_path / "other")
 
 
-def test_the_command_trains_one_on_the_starters_backbones(
+def test_the_command_trains_on_the_starters_backbones(
     animals: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Closed book, without a base; the folder that comes out writes captions, and goes on being
-    trained."""
+    """Closed book, without a base; the resulting generator writes captions and can be trained
+    further."""
     home, _ = animals
     pairs, out = str(home / "pairs.jsonl"), tmp_path / "out"
-    few = [
+    options = [
         "--epochs",
         "1",
         "--batch-size",
@@ -205,26 +207,26 @@ def test_the_command_trains_one_on_the_starters_backbones(
         "0",
         "--json",
     ]
-    assert main(["train", "generator", "--pairs", pairs, "--out", str(out), *few]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["generator"] == str(out)
-    assert told["step"] == 2
+    assert main(["train", "generator", "--pairs", pairs, "--out", str(out), *options]) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["generator"] == str(out)
+    assert output["step"] == 2
     assert RetrievalAugmentedVLM(None, generator=out).caption(home / "0.png").text
-    again = ["--generator", str(out), "--self-critical-epochs", "1", *few]
+    again = ["--generator", str(out), "--self-critical-epochs", "1", *options]
     assert (
         main(["train", "generator", "--pairs", pairs, "--out", str(tmp_path / "more"), *again]) == 0
     )
     assert "reward" in (tmp_path / "more" / "critical" / "log.jsonl").read_text()
     assert (tmp_path / "more" / "critical" / "curve.png").is_file()
-    assert capsys.readouterr().err.count("it/s") == 0  # no bars of Transformers
+    assert capsys.readouterr().err.count("it/s") == 0  # no progress bars of Transformers
     assert main(["train", "generator", "--pairs", pairs, "--out", str(out), "--vision", "vit"]) == 2
     assert "--language" in capsys.readouterr().err
 
 
-def test_the_decoder_begins_from_a_language_model(
+def test_the_decoder_starts_from_a_language_model(
     animals: tuple[Path, KnowledgeBase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its weights and its words; what was not trained by it (the sight of pictures and evidence) is
+    """Weights and vocabulary come from the language model; the layers for images and evidence are
     new."""
     home, _ = animals
     config = LanguageModelTrainingConfig(
