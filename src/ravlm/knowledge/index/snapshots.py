@@ -46,7 +46,8 @@ _FACETS = "facets.json"
 Manifest = dict[str, Any]
 
 
-class ModalitySnapshot(NamedTuple):
+@dataclass(frozen=True)
+class ModalitySnapshot:
     """The vectors of one modality: an index, and the part and entry number of each row."""
 
     index: FaissIndex
@@ -211,10 +212,10 @@ def _slice_columns(
 
 def _write_files(folder: Path, contents: SnapshotContents) -> None:
     indexes = {}
-    for modality, (index, parts, entries) in contents.vectors.items():
-        indexes[modality] = save_index(index, folder, modality)
-        np.save(folder / f"{modality}-parts.npy", parts)
-        np.save(folder / f"{modality}-entries.npy", entries)
+    for modality, snapshot in contents.vectors.items():
+        indexes[modality] = save_index(snapshot.index, folder, modality)
+        np.save(folder / f"{modality}-parts.npy", snapshot.parts)
+        np.save(folder / f"{modality}-entries.npy", snapshot.entries)
     manifest: Manifest = {
         "format": FORMAT,
         "base": contents.base,
