@@ -333,6 +333,14 @@ class Conformance:
         assert entries[0] == color_entries(pictures)[4]
         assert entries[1].image == str(pictures / "red.png")
 
+    def test_length_and_membership(self, base: KnowledgeBase) -> None:
+        assert len(base) == 6
+        assert "red" in base
+        assert "unknown" not in base
+        base.remove("red")
+        assert len(base) == 5
+        assert "red" not in base
+
     def test_pages_show_every_entry_once(self, base: KnowledgeBase) -> None:
         pages = [base.page(4)]
         pages.append(base.page(4, pages[0].next))

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,14 +24,14 @@ from ravlm.knowledge.dedup import Deduplicate
 from ravlm.knowledge.encoder_guard import EncoderGuard
 from ravlm.knowledge.index.tuning import RECALL, Requirements
 from ravlm.knowledge.ingest import Ingestion, validate_vectors
-from ravlm.knowledge.queries import batches_by_options, check_search, encode_queries
+from ravlm.knowledge.queries import AnyModality, QueryBatch, check_search, encode_queries
 from ravlm.knowledge.records import Identity
 from ravlm.knowledge.registry import backend_for
 from ravlm.knowledge.reports import AddReport, ExportReport, Info, Page, TuneReport, VerifyReport
 from ravlm.knowledge.search import SearchPipeline
 from ravlm.records import Entry, Hit, ImageSource, Modality
 from ravlm.search.filter_parser import Where, read_filter
-from ravlm.search.options import SearchOptions
+from ravlm.search.options import DEFAULT_OPTIONS, SearchOptions
 
 if TYPE_CHECKING:
     import os
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
     from ravlm.knowledge.reports import Trial
 
-AnyModality = Literal["any", "image", "text"]
-DEFAULT_OPTIONS = SearchOptions()
 REMOVE_BATCH = 1000
 
 
@@ -281,16 +279,18 @@ class KnowledgeBase:
         A query is a mapping with `text`, `image` (or both) or `vector`, as in `search`. `options`
         may be a sequence with one for each query.
         """
-        modalities, tree = check_search(k, modality), read_filter(where)
-        dim, results = self._backend.identity.dim, dict[int, list[Hit]]()
+        modalities = check_search(k, modality)
+        tree = read_filter(where)
+        dim = self._backend.identity.dim
         batches = [
             (batch, encode_queries(batch.queries, batch.options, modalities, dim, self._guard.get))
-            for batch in batches_by_options(queries, options)
+            for batch in QueryBatch.group(queries, options)
         ]
+        results: dict[int, list[Hit]] = {}
         with self._backend.searcher() as searcher:
             for batch, encoded in batches:
                 hits = SearchPipeline(searcher, modalities, batch.options).run(encoded, k, tree)
-                results.update(zip(batch.positions, hits, strict=True))
+                results |= zip(batch.positions, hits, strict=True)
         return [results[position] for position in range(len(queries))]
 
     # maintenance
@@ -353,9 +353,8 @@ class KnowledgeBase:
         The form is JSON lines with image files, or with `form="webdataset"` tar files of
         `shard_size` entries each.
         """
-        target = Path(path).absolute()
-        backend = self._backend
-        return export.export(backend.store, backend.identity, target, form, shard_size)
+        store, identity = self._backend.store, self._backend.identity
+        return export.export(store, identity, Path(path).absolute(), form, shard_size)
 
     def import_from(self, path: str | os.PathLike[str]) -> AddReport:
         """Add what `export_to` wrote, replacing existing ids and copying images into the base.

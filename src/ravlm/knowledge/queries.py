@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
 
 QUERY_KEYS = ("text", "image", "vector")
+AnyModality = Literal["any", "image", "text"]
+"""The modalities of a search."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +60,25 @@ class QueryBatch(NamedTuple):
     queries: Sequence[Mapping[str, Any]]
     options: SearchOptions
 
-
-def batches_by_options(
-    queries: Sequence[Mapping[str, Any]], options: SearchOptions | Sequence[SearchOptions]
-) -> list[QueryBatch]:
-    """Group queries by their options: one for all, or one for each query."""
-    if isinstance(options, SearchOptions):
-        return [QueryBatch(range(len(queries)), queries, options)]
-    if len(options) != len(queries):
-        raise InvalidInput(
-            f"There are {len(queries)} queries and {len(options)} options; give one for each query."
-        )
-    groups: dict[int, list[int]] = {}
-    for position, shared in enumerate(options):
-        groups.setdefault(id(shared), []).append(position)
-    return [
-        QueryBatch(positions, [queries[i] for i in positions], options[positions[0]])
-        for positions in groups.values()
-    ]
+    @classmethod
+    def group(
+        cls, queries: Sequence[Mapping[str, Any]], options: SearchOptions | Sequence[SearchOptions]
+    ) -> list[QueryBatch]:
+        """Group queries by their options: one for all, or a sequence with one per query."""
+        if isinstance(options, SearchOptions):
+            return [cls(range(len(queries)), queries, options)]
+        if len(options) != len(queries):
+            raise InvalidInput(
+                f"There are {len(queries)} queries and {len(options)} options; "
+                "give one for each query."
+            )
+        positions_by_options: dict[int, list[int]] = {}
+        for position, shared in enumerate(options):
+            positions_by_options.setdefault(id(shared), []).append(position)
+        return [
+            cls(positions, [queries[i] for i in positions], options[positions[0]])
+            for positions in positions_by_options.values()
+        ]
 
 
 def encode_queries(

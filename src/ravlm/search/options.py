@@ -68,3 +68,6 @@ class SearchOptions:
             raise InvalidInput(f"offset is {self.offset}; it must be at least 0.")
         if self.overfetch < 1:
             raise InvalidInput(f"overfetch is {self.overfetch}; it must be at least 1.")
+
+
+DEFAULT_OPTIONS = SearchOptions()

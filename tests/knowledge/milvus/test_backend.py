@@ -22,15 +22,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ravlm.errors import InvalidInput, MissingExtra, NotFound
+from ravlm.errors import InvalidInput, Mismatch, MissingExtra, NotFound
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.milvus import client, maintenance, search
 from ravlm.knowledge.milvus.address import parse_address
 from ravlm.knowledge.milvus.client import MilvusConnection
+from ravlm.knowledge.milvus.descriptor import BaseDescriptor
 from ravlm.knowledge.milvus.filters import expression, facet_value
 from ravlm.knowledge.milvus.schema import DUMMY_VECTOR
 from ravlm.knowledge.milvus.search import MilvusSearcher
 from ravlm.knowledge.milvus.store import MilvusStore
+from ravlm.knowledge.records import Identity
 from ravlm.records import Entry
 from ravlm.search.filters import Filter, facets, matches
 from ravlm.search.options import SearchOptions
@@ -162,6 +164,20 @@ def test_a_file_that_another_process_holds(base: KnowledgeBase) -> None:
     )
     assert "ravlm.errors.Busy" in process.stderr
     assert "held by another process" in process.stderr
+
+
+# formats
+
+
+def test_descriptors_of_earlier_versions_can_be_read() -> None:
+    """The names of this JSON are part of the format: bases on servers were written with them."""
+    identity = {"base": "b", "encoder": "e", "fingerprint": "f", "dim": 64}
+    values = {"identity": identity, "generation": 2, "worded": False, "files": "/x", "format": 1}
+    descriptor = BaseDescriptor.from_json(json.dumps(values), "milvus://host/kb")
+    assert descriptor == BaseDescriptor(Identity(**identity), 2, False, "/x")
+    assert json.loads(descriptor.to_json()) == values
+    with pytest.raises(Mismatch, match=r"format 2.*newer ravlm"):
+        BaseDescriptor.from_json(json.dumps(values | {"format": 2}), "milvus://host/kb")
 
 
 # filters
