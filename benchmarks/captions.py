@@ -63,7 +63,7 @@ class Arms:
             self._evidence[key] = [
                 evidence
                 for start in range(0, len(images), BATCH_SIZE)
-                for evidence in model.evidence("", images[start : start + BATCH_SIZE], k)
+                for evidence in model.retrieve(None, images[start : start + BATCH_SIZE], k)
             ]
         return self._evidence.get(key)
 
