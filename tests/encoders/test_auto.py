@@ -1,4 +1,4 @@
-"""Short names of the hub's encoders, and the page that tells what they cost."""
+"""Loading by name: presets, and the documentation page with their sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = (REPOSITORY / "docs" / "choosing.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_page_tells_what_the_table_holds(name: str) -> None:
+def test_the_documentation_lists_the_presets(name: str) -> None:
     p = PRESETS[name]
     row = (
         f"| `{name}` | {p.hub_name} | {p.languages} | {p.parameters} M | "
@@ -27,7 +27,7 @@ def test_the_page_tells_what_the_table_holds(name: str) -> None:
 
 
 def test_sizes_are_those_of_the_shapes() -> None:
-    """CLIP's configuration without any option is that of the preset "small"."""
+    """The default configuration of CLIP is that of the preset "small"."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import CLIPConfig, CLIPModel
@@ -44,16 +44,16 @@ def test_sizes_are_those_of_the_shapes() -> None:
 def test_a_preset_is_fetched_by_its_hub_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def snapshot(name: str, **options: Any) -> str:
-        asked.append(name)
+        requested.append(name)
         return str(encoder_checkpoints.clip(tmp_path / "clip"))
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    assert DualEncoder.load("small").name == PRESETS["small"].hub_name == asked[0]
+    assert DualEncoder.load("small").name == PRESETS["small"].hub_name == requested[0]
 
 
-def test_a_name_that_is_nearly_one() -> None:
+def test_a_misspelled_name() -> None:
     with pytest.raises(NotFound, match='Did you mean "medium"'):
         DualEncoder.load("mediun")

@@ -1,5 +1,4 @@
-"""Checkpoints of Transformers: the same numbers as its own classes give, whatever the model, and
-nothing random."""
+"""CLIP-like checkpoints: the same vectors as with Transformers, and no random weights."""
 
 from __future__ import annotations
 
@@ -84,21 +83,21 @@ def test_numbers_are_those_of_transformers(
     image, text = reference_vectors(
         folders[name], "max_length" if name.startswith("siglip") else "longest"
     )
-    found = (
+    vectors = (
         encoder.encode_images(IMAGES, batch_size=2),
         encoder.encode_texts(SENTENCES, batch_size=3),
     )
     if dtype == torch.float32:
-        assert np.abs(found[0] - image).max() < 5e-6
-        assert np.abs(found[1] - text).max() < 5e-6
-    assert cosines(found[0], image).min() >= 0.999
-    assert cosines(found[1], text).min() >= 0.999
+        assert np.abs(vectors[0] - image).max() < 5e-6
+        assert np.abs(vectors[1] - text).max() < 5e-6
+    assert cosines(vectors[0], image).min() >= 0.999
+    assert cosines(vectors[1], text).min() >= 0.999
 
 
 def test_siglip_reads_its_padding(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Padded to the longest of the batch only, a text's vector had a cosine of 0.4 to the right
+    """Padded only to the longest text of the batch, a vector had a cosine of 0.4 to the right
     one."""
     in_dtype(monkeypatch, torch.float32)
     encoder = DualEncoder.load(folders["siglip"])
@@ -108,7 +107,7 @@ def test_siglip_reads_its_padding(
     assert cosines(right, encoder.encode_texts(["a cat"])).max() < 0.95
 
 
-def test_the_quick_way_to_pixels_is_taken_and_proved(folders: dict[str, Path]) -> None:
+def test_fast_preprocessing_equals_the_processor(folders: dict[str, Path]) -> None:
     quick = {}
     for name, folder in folders.items():
         encoder = DualEncoder.load(folder)
@@ -122,15 +121,15 @@ def test_the_quick_way_to_pixels_is_taken_and_proved(folders: dict[str, Path]) -
     assert quick == {"clip": True, "chinese_clip": True, "siglip": True, "siglip2": False}
 
 
-def test_a_checkpoint_of_the_first_years(folders: dict[str, Path], clip: Path) -> None:
-    """Its processor was called a feature extractor, sizes were plain numbers, and words lay in two
-    files."""
+def test_an_old_checkpoint(folders: dict[str, Path], clip: Path) -> None:
+    """Its processor was called a feature extractor, sizes were plain numbers, and the vocabulary
+    was in two files."""
     from transformers import AutoTokenizer
 
     new = json.loads((clip / "processor_config.json").read_text())["image_processor"]
     names = ("do_center_crop", "do_normalize", "do_resize", "image_mean", "image_std", "resample")
-    kept = {name: new[name] for name in names}
-    old = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32, **kept}
+    subset = {name: new[name] for name in names}
+    old = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32, **subset}
     (clip / "processor_config.json").unlink()
     (clip / "preprocessor_config.json").write_text(json.dumps(old))
     (clip / "vocab.json").write_text(json.dumps(AutoTokenizer.from_pretrained(clip).get_vocab()))
@@ -139,25 +138,25 @@ def test_a_checkpoint_of_the_first_years(folders: dict[str, Path], clip: Path) -
     (clip / "tokenizer_config.json").write_text(
         '{"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}'
     )
-    found, want = DualEncoder.load(clip), DualEncoder.load(folders["clip"])
-    assert cosines(found.encode_images(IMAGES), want.encode_images(IMAGES)).min() > 0.9999
-    assert cosines(found.encode_texts(SENTENCES), want.encode_texts(SENTENCES)).min() > 0.9999
+    vectors, want = DualEncoder.load(clip), DualEncoder.load(folders["clip"])
+    assert cosines(vectors.encode_images(IMAGES), want.encode_images(IMAGES)).min() > 0.9999
+    assert cosines(vectors.encode_texts(SENTENCES), want.encode_texts(SENTENCES)).min() > 0.9999
 
 
 def test_texts_from_many_threads(folders: dict[str, Path]) -> None:
-    """A server's threads share an encoder, and a tokenizer keeps its truncation as a state: calls
-    must not mix."""
+    """The threads of a server share an encoder, and a tokenizer stores its truncation setting:
+    calls must not interfere."""
     encoder = DualEncoder.load(folders["clip"])
     want, passages = encoder.encode_texts(SENTENCES), encoder.passages(LONG)
     with ThreadPoolExecutor(4) as pool:
         vectors = [pool.submit(encoder.encode_texts, SENTENCES) for _ in range(12)]
         pieces = [pool.submit(encoder.passages, LONG) for _ in range(12)]
-        assert all(cosines(each.result(), want).min() > 0.9999 for each in vectors)
-        assert all(each.result() == passages for each in pieces)
+        assert all(cosines(future.result(), want).min() > 0.9999 for future in vectors)
+        assert all(future.result() == passages for future in pieces)
 
 
-def test_a_picture_as_thin_as_a_thread(folders: dict[str, Path]) -> None:
-    """Its shorter edge brought to 32 pixels, this one took 0.7 GB."""
+def test_a_very_thin_image(folders: dict[str, Path]) -> None:
+    """With its shorter edge resized to 32 pixels, this one took 0.7 GB."""
     encoder = DualEncoder.load(folders["clip"])
     thread = Image.new("RGB", (1, 230_000), "red")
     assert encoder.prepare(thread).size == (1, 16)
@@ -165,9 +164,7 @@ def test_a_picture_as_thin_as_a_thread(folders: dict[str, Path]) -> None:
     assert cosines(encoder.encode_images([thread]), encoder.encode_images([middle])).min() > 0.9999
 
 
-def test_languages_are_those_that_the_tokenizer_spells(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_languages_depend_on_the_vocabulary(folders: dict[str, Path], tmp_path: Path) -> None:
     from transformers import BertTokenizer
 
     assert DualEncoder.load(folders["clip"]).languages == ("en",)
@@ -189,14 +186,14 @@ def test_languages_are_those_that_the_tokenizer_spells(
 def test_training_the_model_changes_what_is_encoded_and_saved(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`model` is in fp32 whatever the dtype of inference; what is done to it must not be lost."""
+    """`model` is in fp32 for any inference dtype; changes to it must not be lost."""
     in_dtype(monkeypatch, torch.bfloat16)
     encoder = DualEncoder.load(folders["clip"])
     assert isinstance(encoder, ClipEncoder)
     before, name = encoder.encode_texts(TEXTS), encoder.fingerprint
     weights = dict(encoder.model.named_parameters())
     assert {p.dtype for p in weights.values()} == {torch.float32}
-    assert encoder.fingerprint == name  # looked at, not changed
+    assert encoder.fingerprint == name  # unchanged
     optimizer = torch.optim.SGD(encoder.model.parameters(), lr=1.0)
     encoder.model.train()
     _, pieces = next(encoder.tokenizer.batches(["a dog"], 1, encoder.device))
@@ -235,7 +232,7 @@ def test_the_fingerprint_names_weights_and_preprocessing(clip: Path) -> None:
         metadata={"format": "pt", "of": "today"},
     )
     assert DualEncoder.load(clip).fingerprint == first, (
-        "the order of the weights in the file is none of its business"
+        "the order of the weights in the file does not matter"
     )
     weights["visual_projection.weight"][0, 0] += 1e-6
     save_file(weights, clip / "model.safetensors", metadata={"format": "pt"})
@@ -249,7 +246,7 @@ def test_the_fingerprint_names_weights_and_preprocessing(clip: Path) -> None:
 def test_weights_in_several_files(folders: dict[str, Path], tmp_path: Path) -> None:
     from transformers import AutoModel
 
-    whole = DualEncoder.load(folders["clip"])
+    unsharded = DualEncoder.load(folders["clip"])
     for path in folders["clip"].glob("*.json"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     AutoModel.from_pretrained(folders["clip"]).save_pretrained(tmp_path, max_shard_size="60KB")
@@ -257,7 +254,7 @@ def test_weights_in_several_files(folders: dict[str, Path], tmp_path: Path) -> N
     assert len(files) > 1
     encoder = DualEncoder.load(tmp_path)
     assert hash_weights(files) == hash_weights(weight_files(folders["clip"]))
-    assert cosines(encoder.encode_texts(TEXTS), whole.encode_texts(TEXTS)).min() > 0.9999
+    assert cosines(encoder.encode_texts(TEXTS), unsharded.encode_texts(TEXTS)).min() > 0.9999
     encoder.save(tmp_path / "copy")
     assert DualEncoder.load(tmp_path / "copy").fingerprint == encoder.fingerprint
     files[1].unlink()
@@ -265,7 +262,7 @@ def test_weights_in_several_files(folders: dict[str, Path], tmp_path: Path) -> N
         DualEncoder.load(tmp_path)
 
 
-# What is refused
+# Errors
 
 
 def without(name: str) -> Callable[[dict[str, torch.Tensor]], Any]:
@@ -288,7 +285,7 @@ def without(name: str) -> Callable[[dict[str, torch.Tensor]], Any]:
 def test_weights_that_do_not_fit(
     change: Callable[[dict[str, torch.Tensor]], Any], message: str, clip: Path
 ) -> None:
-    """Transformers draws what is missing at random, and says so in a warning."""
+    """Transformers initializes missing weights at random and only warns."""
     weights = load_file(clip / "model.safetensors")
     change(weights)
     save_file(weights, clip / "model.safetensors", metadata={"format": "pt"})
@@ -299,8 +296,8 @@ def test_weights_that_do_not_fit(
 @pytest.mark.parametrize("tower", ["text", "vision"])
 def test_a_tower_without_its_weights(tower: str, clip: Path) -> None:
     weights = load_file(clip / "model.safetensors")
-    kept = {name: x for name, x in weights.items() if not name.startswith(f"{tower}_model")}
-    save_file(kept, clip / "model.safetensors", metadata={"format": "pt"})
+    subset = {name: x for name, x in weights.items() if not name.startswith(f"{tower}_model")}
+    save_file(subset, clip / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(Mismatch, match=rf"missing: {tower}_model.*\.\.\."):
         DualEncoder.load(clip)
 
@@ -352,7 +349,7 @@ def test_a_checkpoint_without_preprocessing(lacking: str, clip: Path) -> None:
 def test_a_tokenizer_that_needs_sentencepiece(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*found: Any, **options: Any) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
         raise ImportError(
             "SiglipTokenizer requires the SentencePiece library but it was not found."
         )
@@ -375,7 +372,7 @@ def test_damaged_and_pickled_weights(clip: Path) -> None:
         DualEncoder.load(clip)
 
 
-def test_pictures_of_a_size_that_the_tower_does_not_take(clip: Path) -> None:
+def test_images_of_a_size_that_the_tower_does_not_accept(clip: Path) -> None:
     processor = json.loads((clip / "processor_config.json").read_text())
     processor["image_processor"]["crop_size"] = {"height": 24, "width": 24}
     (clip / "processor_config.json").write_text(json.dumps(processor))
@@ -397,41 +394,41 @@ def test_pictures_of_a_size_that_the_tower_does_not_take(clip: Path) -> None:
         "a b/c",
     ],
 )
-def test_names_that_cannot_be_had(name: str) -> None:
-    """Asked in a process of its own, since huggingface_hub reads the environment once; no call
-    waits for a network."""
+def test_names_that_do_not_exist(name: str) -> None:
+    """Run in a new process, because huggingface_hub reads the environment once; nothing waits for a
+    network."""
     code = f"from ravlm.encoders.auto import DualEncoder\nDualEncoder.load({name!r})"
     environment = {"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HF_HOME": "/nonexistent"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )
-    message = done.stderr.strip().splitlines()[-1]
+    message = process.stderr.strip().splitlines()[-1]
     assert message.startswith("ravlm.errors.NotFound: There is no")
     assert ("HF_HUB_OFFLINE" in message) == (name == "nobody/nothing"), message
     assert name in message
 
 
-def test_a_hub_name_is_fetched_once_and_kept_as_its_name(
+def test_a_hub_name_is_downloaded_once_and_kept_as_name(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
 
     def snapshot(name: str, **options: Any) -> str:
-        asked.append((name, options.get("revision")))
+        requested.append((name, options.get("revision")))
         return str(folders["clip"])
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     encoder = DualEncoder.load("owner/tiny-clip")
     assert encoder.name == "owner/tiny-clip"
-    assert asked == [("owner/tiny-clip", None)]
+    assert requested == [("owner/tiny-clip", None)]
     assert encoder.fingerprint == DualEncoder.load(folders["clip"]).fingerprint
 
 
-def test_weights_as_safetensors_from_the_hubs_own_request(
+def test_safetensors_from_the_converters_pull_request(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some of the first CLIP checkpoints have a pickle on the main branch, and safetensors in such
-    a request only."""
+    """Some early CLIP checkpoints have a pickle on the main branch, and safetensors only in such a
+    pull request."""
 
     class Request:
         def __init__(self, number: int, author: str) -> None:

@@ -1,4 +1,4 @@
-"""Every encoder passes the conformance test: the starter, and tiny checkpoints of each kind."""
+"""Every encoder passes the conformance tests: the starter, and tiny checkpoints of each kind."""
 
 from __future__ import annotations
 

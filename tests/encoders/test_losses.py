@@ -1,4 +1,4 @@
-"""The contrastive losses against arithmetic on paper."""
+"""The contrastive losses, compared with manual calculations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ B = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
 
 
 def test_softmax_on_paper() -> None:
-    """Scores 2 x [[1, .6], [0, .8]]: each row and column is a two-way softmax."""
+    """Logits 2 x [[1, .6], [0, .8]]: each row and column is a softmax over two values."""
     rows = (math.log(1 + math.exp(1.2 - 2)) + math.log(1 + math.exp(0 - 1.6))) / 2
     columns = (math.log(1 + math.exp(0 - 2)) + math.log(1 + math.exp(1.2 - 1.6))) / 2
     assert math.isclose(
@@ -46,7 +46,7 @@ def test_softmax_spreads_the_target_over_several_positives() -> None:
 
 
 def test_sigmoid_on_paper() -> None:
-    """Logits 2 x score - 1; positives on the diagonal, every other pair a no; the sum over 2
+    """Logits 2 x cosine - 1; positives on the diagonal, all other pairs negative; the sum over 2
     images."""
 
     def no(z: float) -> float:

@@ -1,5 +1,4 @@
-"""Models of sentence-transformers: the numbers of its own package, or of `hub` where that gives the
-same."""
+"""Models of sentence-transformers give the vectors of their own package."""
 
 from __future__ import annotations
 
@@ -28,12 +27,12 @@ sentence_transformers = pytest.importorskip(
 def compare(encoder: Encoder, folder: Path) -> None:
     model = sentence_transformers.SentenceTransformer(str(folder))
     model.max_seq_length = 24
-    for found, want in (
+    for vectors, expected in (
         (encoder.encode_images(IMAGES), model.encode(IMAGES, normalize_embeddings=True)),
         (encoder.encode_texts(TEXTS), model.encode(list(TEXTS), normalize_embeddings=True)),
     ):
-        assert found.shape == want.shape
-        assert cosines(found, want).min() >= 0.999
+        assert vectors.shape == expected.shape
+        assert cosines(vectors, expected).min() >= 0.999
 
 
 def test_a_model_of_several_modules(tmp_path: Path) -> None:
@@ -45,8 +44,8 @@ def test_a_model_of_several_modules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["", "0_CLIPModel"])
-def test_a_clip_model_and_no_more_is_run_as_such(place: str, tmp_path: Path) -> None:
-    """Models of the years before 2026 keep their CLIP in a folder of its own."""
+def test_a_plain_clip_model_runs_as_clip_encoder(place: str, tmp_path: Path) -> None:
+    """Models from before 2026 keep their CLIP in a subfolder."""
     from sentence_transformers import SentenceTransformer
 
     SentenceTransformer(str(encoder_checkpoints.clip(tmp_path / "clip"))).save(
@@ -81,7 +80,7 @@ def test_a_model_that_reads_texts_only(tmp_path: Path) -> None:
 
 
 def test_a_missing_weight(tmp_path: Path) -> None:
-    """sentence-transformers itself goes on with random weights."""
+    """sentence-transformers itself continues with random weights."""
     from safetensors.torch import load_file, save_file
 
     folder = encoder_checkpoints.sentence(tmp_path / "model")

@@ -1,5 +1,4 @@
-"""Two backbones and their heads: any image model, any text model, one checkpoint folder,
-trainable."""
+"""Two backbones with heads: any image model, any text model, one checkpoint folder."""
 
 from __future__ import annotations
 
@@ -53,8 +52,7 @@ def image_inputs(encoder: VisionTextDualEncoder) -> dict[str, torch.Tensor]:
 def test_features_are_what_the_backbones_give(
     image: str, text: str, folders: dict[str, Path]
 ) -> None:
-    """As it makes sense: ViT came without its pooler, DINOv2 pools by its class token, ConvNeXt
-    over its grid."""
+    """ViT came without its pooler, DINOv2 pools by its class token, ConvNeXt over its grid."""
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     encoder = dual_encoder(folders, image, text, dim=24)
@@ -64,16 +62,16 @@ def test_features_are_what_the_backbones_give(
     processor = AutoImageProcessor.from_pretrained(folders[image], backend="pil")
     tokenizer = AutoTokenizer.from_pretrained(folders[text])
     with torch.no_grad():
-        seen = image_model(**processor(images=IMAGES, return_tensors="pt"))
-        pooled = seen.last_hidden_state.mean(1) if image == "vit" else seen.pooler_output
+        output = image_model(**processor(images=IMAGES, return_tensors="pt"))
+        pooled = output.last_hidden_state.mean(1) if image == "vit" else output.pooler_output
         assert (
             np.abs(
                 encoder.model.image_pooled(**image_inputs(encoder)).numpy() - pooled.numpy()
             ).max()
             < 1e-4
         )
-        want = torch.nn.functional.normalize(encoder.model.image_head(pooled), dim=1)
-        assert cosines(encoder.encode_images(IMAGES), want.numpy()).min() > 0.999
+        expected = torch.nn.functional.normalize(encoder.model.image_head(pooled), dim=1)
+        assert cosines(encoder.encode_images(IMAGES), expected.numpy()).min() > 0.999
         for row, limit in zip(
             encoder.encode_texts(SENTENCES), [encoder.tokenizer.max_length] * 3, strict=True
         ):
@@ -86,19 +84,19 @@ def test_features_are_what_the_backbones_give(
             max_length=encoder.tokenizer.max_length,
         )
         states = text_model(**pieces).last_hidden_state[0]
-        want = torch.nn.functional.normalize(encoder.model.text_head(states.mean(0)), dim=0)
-        assert encoder.encode_texts(SENTENCES)[1] @ want.numpy() > 0.999
+        expected = torch.nn.functional.normalize(encoder.model.text_head(states.mean(0)), dim=0)
+        assert encoder.encode_texts(SENTENCES)[1] @ expected.numpy() > 0.999
 
 
 def test_the_seed_decides_the_heads(folders: dict[str, Path]) -> None:
-    first, again, other = (dual_encoder(folders, dim=8, seed=seed) for seed in (1, 1, 2))
-    assert first.fingerprint == again.fingerprint != other.fingerprint
+    first, again, third = (dual_encoder(folders, dim=8, seed=seed) for seed in (1, 1, 2))
+    assert first.fingerprint == again.fingerprint != third.fingerprint
     assert (first.encode_texts(SENTENCES) == again.encode_texts(SENTENCES)).all()
     assert first.dim == 8
 
 
 def test_frozen_towers_stay_and_heads_learn(folders: dict[str, Path], tmp_path: Path) -> None:
-    """A frozen tower in training mode drops states at random, so its features can't be kept."""
+    """A frozen tower in training mode would apply dropout."""
     encoder = dual_encoder(folders, dim=16)
     model = encoder.model.train()
     assert model.training
@@ -130,7 +128,7 @@ def test_frozen_towers_stay_and_heads_learn(folders: dict[str, Path], tmp_path: 
     assert np.abs(again.encode_texts(SENTENCES) - encoder.encode_texts(SENTENCES)).max() < 1e-6
 
 
-def test_towers_can_be_opened(folders: dict[str, Path]) -> None:
+def test_towers_can_be_unfrozen(folders: dict[str, Path]) -> None:
     model = dual_encoder(folders).model
     model.freeze(image=True, text=False)
     model.train()
@@ -140,7 +138,7 @@ def test_towers_can_be_opened(folders: dict[str, Path]) -> None:
     assert not any(p.requires_grad for p in model.image.parameters())
 
 
-def test_the_checkpoint_needs_no_backbone_beside_it(
+def test_the_checkpoint_does_not_need_the_backbones(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     for name in ("dinov2", "roberta"):
@@ -159,7 +157,7 @@ def test_the_checkpoint_needs_no_backbone_beside_it(
 def test_towers_of_a_dual_encoder_are_backbones_too(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    """As the refusal of a lone tower advises."""
+    """As the error message for a single tower suggests."""
     from transformers import CLIPTextModel, CLIPVisionModel
 
     clip = encoder_checkpoints.clip(tmp_path / "clip")
@@ -172,7 +170,7 @@ def test_towers_of_a_dual_encoder_are_backbones_too(
     assert encoder.encode_images(IMAGES).shape == encoder.encode_texts(SENTENCES).shape == (3, 12)
 
 
-# What is refused
+# Errors
 
 
 def damaged(source: Path, folder: Path, drop: str | None = None, add: str | None = None) -> Path:
@@ -204,7 +202,7 @@ def test_backbones_whose_weights_do_not_fit(
     folders: dict[str, Path],
     tmp_path: Path,
 ) -> None:
-    """A head for some task is left out; a layer that the configuration does not know is no head."""
+    """A task head is ignored, but not a layer that is missing from the configuration."""
     folder = damaged(folders[name], tmp_path / name, drop, add)
     parts = (
         (folder, folders["bert"]) if name in encoder_checkpoints.IMAGE else (folders["vit"], folder)

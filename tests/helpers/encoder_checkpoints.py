@@ -1,8 +1,7 @@
-"""Tiny checkpoints, made with Transformers' own classes: width 32, two layers, weights that tell
-items apart.
+"""Tiny checkpoints of Transformers' own classes: width 32, two layers, weights that distinguish
+items.
 
-Each function writes a folder as `save_pretrained` leaves it: weights, tokenizer and image processor
-included."""
+Each function writes a folder as `save_pretrained` does: weights, tokenizer and image processor."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ TEXTS = (
     "a cat",
     "",
 )
-"""A short text, a long one, Chinese, one that comes twice, and none."""
+"""Short, long, Chinese, repeated and empty."""
 WIDTH = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -26,8 +25,8 @@ WIDTH = {
 EDGE = {"image_size": 32, "patch_size": 8}
 
 
-def spread(model: Any, seed: int = 0) -> Any:
-    """`model` with every matrix drawn anew, wide enough that two inputs get two vectors."""
+def randomize(model: Any, seed: int = 0) -> Any:
+    """Initialize all matrices with a deviation that gives different inputs different vectors."""
     import torch
 
     torch.manual_seed(seed)
@@ -50,7 +49,7 @@ def _corpus() -> list[str]:
 
 
 def clip_tokenizer() -> Any:
-    """CLIP's, of single bytes."""
+    """CLIP's tokenizer, with single bytes."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 
@@ -62,7 +61,7 @@ def clip_tokenizer() -> Any:
 
 
 def bert_tokenizer(**options: Any) -> Any:
-    """BERT's, of single letters and Chinese characters."""
+    """BERT's tokenizer, with single letters and Chinese characters."""
     from transformers import BertTokenizer
 
     letters = sorted(
@@ -81,16 +80,23 @@ def bert_tokenizer(**options: Any) -> Any:
 
 
 def sentence_pieces(folder: Path) -> Path:
-    """A SentencePiece model, as SigLIP's tokenizer reads it."""
+    """Train a SentencePiece model for SigLIP's tokenizer."""
     import io
 
     import sentencepiece
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(_corpus()), model_writer=model, vocab_size=72, hard_vocab_limit=False, pad_id=0,
-        eos_id=1, unk_id=2, bos_id=-1, minloglevel=9,
-    )  # fmt: skip
+        sentence_iterator=iter(_corpus()),
+        model_writer=model,
+        vocab_size=72,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=9,
+    )
     path = folder / "spiece.model"
     path.write_bytes(model.getvalue())
     return path
@@ -103,7 +109,7 @@ def _save(folder: Path, *parts: Any) -> Path:
 
 
 def clip(folder: Path, seed: int = 0) -> Path:
-    """CLIP: a text of 24 pieces at most, vectors of 16."""
+    """CLIP: at most 24 tokens, vectors of length 16."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
     tokenizer = clip_tokenizer()
@@ -119,11 +125,11 @@ def clip(folder: Path, seed: int = 0) -> Path:
     pictures = CLIPImageProcessorPil(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
-    return _save(folder, spread(CLIPModel(config), seed), CLIPProcessor(pictures, tokenizer))
+    return _save(folder, randomize(CLIPModel(config), seed), CLIPProcessor(pictures, tokenizer))
 
 
 def chinese_clip(folder: Path) -> Path:
-    """Chinese-CLIP: BERT's tokenizer with its token types."""
+    """Chinese-CLIP: BERT's tokenizer with token types."""
     from transformers import (
         ChineseCLIPConfig,
         ChineseCLIPImageProcessorPil,
@@ -138,12 +144,12 @@ def chinese_clip(folder: Path) -> Path:
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
     return _save(
-        folder, spread(ChineseCLIPModel(config)), ChineseCLIPProcessor(pictures, tokenizer)
+        folder, randomize(ChineseCLIPModel(config)), ChineseCLIPProcessor(pictures, tokenizer)
     )
 
 
 def siglip(folder: Path) -> Path:
-    """SigLIP: texts padded to the end, since its text tower reads the last place; pictures
+    """SigLIP: texts padded to full length, because its text tower reads the last position; images
     squashed."""
     from transformers import (
         SiglipConfig,
@@ -164,12 +170,11 @@ def siglip(folder: Path) -> Path:
     }
     config = SiglipConfig(text_config=text, vision_config=WIDTH | EDGE)
     pictures = SiglipImageProcessorPil(size={"height": 32, "width": 32})
-    return _save(folder, spread(SiglipModel(config)), SiglipProcessor(pictures, tokenizer))
+    return _save(folder, randomize(SiglipModel(config)), SiglipProcessor(pictures, tokenizer))
 
 
 def siglip2(folder: Path) -> Path:
-    """SigLIP 2 with pictures of any aspect, in at most 256 patches (its processor knows no other
-    number)."""
+    """SigLIP 2 with images of any aspect ratio, in at most 256 patches (fixed by its processor)."""
     from transformers import (
         Siglip2Config,
         Siglip2ImageProcessorPil,
@@ -188,18 +193,18 @@ def siglip2(folder: Path) -> Path:
         text_config=text, vision_config=WIDTH | {"patch_size": 16, "num_patches": 256}
     )
     pictures = Siglip2ImageProcessorPil()
-    return _save(folder, spread(Siglip2Model(config)), Siglip2Processor(pictures, tokenizer))
+    return _save(folder, randomize(Siglip2Model(config)), Siglip2Processor(pictures, tokenizer))
 
 
 DUAL = {"clip": clip, "siglip": siglip, "siglip2": siglip2, "chinese_clip": chinese_clip}
 
 
 def vit(folder: Path) -> Path:
-    """ViT as it is published: with a classifier on top, and without the weights of its pooler."""
+    """ViT as published: with a classifier, without the weights of its pooler."""
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
     model = ViTForImageClassification(ViTConfig(**WIDTH, **EDGE))
-    return _save(folder, spread(model), ViTImageProcessorPil(size={"height": 32, "width": 32}))
+    return _save(folder, randomize(model), ViTImageProcessorPil(size={"height": 32, "width": 32}))
 
 
 def dinov2(folder: Path) -> Path:
@@ -209,37 +214,41 @@ def dinov2(folder: Path) -> Path:
     pictures = BitImageProcessorPil(
         size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}
     )
-    return _save(folder, spread(Dinov2Model(Dinov2Config(**WIDTH, **EDGE, mlp_ratio=2))), pictures)
+    return _save(
+        folder, randomize(Dinov2Model(Dinov2Config(**WIDTH, **EDGE, mlp_ratio=2))), pictures
+    )
 
 
 def convnext(folder: Path) -> Path:
-    """ConvNeXt: a grid instead of tokens, and a processor that resizes, then crops."""
+    """ConvNeXt: a grid instead of tokens; its processor resizes, then crops."""
     from transformers import ConvNextConfig, ConvNextImageProcessorPil, ConvNextModel
 
     model = ConvNextModel(ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]))
     return _save(
-        folder, spread(model), ConvNextImageProcessorPil(size={"shortest_edge": 64}, crop_pct=0.875)
+        folder,
+        randomize(model),
+        ConvNextImageProcessorPil(size={"shortest_edge": 64}, crop_pct=0.875),
     )
 
 
 def bert(folder: Path) -> Path:
-    """BERT as it is published: with the head that guesses masked words, and without a pooler."""
+    """BERT as published: with the masked language model head, without a pooler."""
     from transformers import BertConfig, BertForMaskedLM
 
     tokenizer = bert_tokenizer()
     config = BertConfig(**WIDTH, vocab_size=len(tokenizer), max_position_embeddings=40)
-    return _save(folder, spread(BertForMaskedLM(config)), tokenizer)
+    return _save(folder, randomize(BertForMaskedLM(config)), tokenizer)
 
 
 def roberta(folder: Path) -> Path:
-    """RoBERTa, whose positions begin behind the padding's: 30 of them hold 28 pieces."""
+    """RoBERTa, whose positions start behind the padding index: 30 of them hold 28 tokens."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
     words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
     tokenizer = RobertaTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[])
     config = RobertaConfig(**WIDTH, vocab_size=len(words), max_position_embeddings=30)
-    return _save(folder, spread(RobertaModel(config)), tokenizer)
+    return _save(folder, randomize(RobertaModel(config)), tokenizer)
 
 
 def modernbert(folder: Path) -> Path:
@@ -257,7 +266,7 @@ def modernbert(folder: Path) -> Path:
     config = ModernBertConfig(
         **WIDTH, vocab_size=len(tokenizer), max_position_embeddings=512, **ends
     )
-    return _save(folder, spread(ModernBertModel(config)), tokenizer)
+    return _save(folder, randomize(ModernBertModel(config)), tokenizer)
 
 
 IMAGE = {"vit": vit, "dinov2": dinov2, "convnext": convnext}
@@ -265,13 +274,13 @@ TEXT = {"bert": bert, "roberta": roberta, "modernbert": modernbert}
 
 
 def sentence(folder: Path) -> Path:
-    """A sentence-transformers model: CLIP, and a layer of its own on top."""
+    """A sentence-transformers model: CLIP with an additional layer."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Dense, Normalize, Transformer
 
     inner = Transformer(str(clip(folder.parent / "clip of a sentence model")))
     inner.max_seq_length = 24
-    SentenceTransformer(modules=[inner, spread(Dense(16, 12)), Normalize()]).save(
+    SentenceTransformer(modules=[inner, randomize(Dense(16, 12)), Normalize()]).save(
         str(folder), create_model_card=False
     )
     return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.encoder_checkpoints import EDGE, WIDTH, clip_tokenizer, spread
+from tests.helpers.encoder_checkpoints import EDGE, WIDTH, clip_tokenizer, randomize
 
 
 def _towers(tokenizer: Any, max_length: int, dim: int) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def clipseg(folder: Path) -> str:
     CLIPSegProcessor(
         ViTImageProcessorPil(size={"height": 32, "width": 32}), tokenizer
     ).save_pretrained(folder)
-    spread(model).save_pretrained(folder)
+    randomize(model).save_pretrained(folder)
     return str(folder)
 
 
@@ -59,5 +59,5 @@ def owlvit(folder: Path) -> str:
     OwlViTProcessor(
         OwlViTImageProcessorPil(size={"height": 32, "width": 32}), tokenizer
     ).save_pretrained(folder)
-    spread(model).save_pretrained(folder)
+    randomize(model).save_pretrained(folder)
     return str(folder)

@@ -1,5 +1,4 @@
-"""What test_processes.py starts under torchrun: short trainings, whose gradients and weights stay
-in a folder."""
+"""Run by test_processes.py with torchrun: short runs that save their gradients and weights."""
 
 from __future__ import annotations
 
@@ -24,43 +23,52 @@ def main(folder: Path, pairs: str) -> None:
         heads = replace(SMALL_HEADS, epochs=4)
         steps: dict[str, TrainingStep] = {"heads": ContrastiveStep(random_features(), heads)}
         steps |= {name: make(1) for name, make in ACCUMULATING_STEPS.items()}
-        found: dict[str, torch.Tensor] = {}
+        results: dict[str, torch.Tensor] = {}
         for name, step in steps.items():
             step.backward(0, torch.Generator().manual_seed(0))
             runtime.average_gradients(step.model.parameters())
             every = dict(step.model.named_parameters())
-            found |= {
+            results |= {
                 f"{name}.{n}.gradient": p.grad.clone()
                 for n, p in every.items()
                 if p.grad is not None
             }
             fit(step, replace(heads.loop(40), steps=6), folder / name)
-            found |= {f"{name}.{n}": p.detach() for n, p in every.items()}
+            results |= {f"{name}.{n}": p.detach() for n, p in every.items()}
         if runtime.process_index() == 0:
-            np.savez(folder / "found.npz", **{name: p.numpy() for name, p in found.items()})
-        one_of_two_has_no_use_for_it()
-        few = ["--epochs", "2", "--batch-size", "4", "--min-frequency", "1", "--held-out", "0"]
+            np.savez(folder / "results.npz", **{name: p.numpy() for name, p in results.items()})
+        check_unused_parameters()
+        options = ["--epochs", "2", "--batch-size", "4", "--min-frequency", "1", "--held-out", "0"]
         assert (
             command(
-                ["train", "generator", "--pairs", pairs, "--out", str(folder / "generator-2"), *few]
+                [
+                    "train",
+                    "generator",
+                    "--pairs",
+                    pairs,
+                    "--out",
+                    str(folder / "generator-2"),
+                    *options,
+                ]
             )
             == 0
         )
-    # A thread of the group that outlives it may abort the process while it ends (Linux names its
-    # threads here).
+    # A thread that outlives its process group may abort the process at exit (Linux lists threads
+    # here).
     threads = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
     assert not [name for name in threads if "gloo" in name], threads
 
 
-def one_of_two_has_no_use_for_it() -> None:
+def check_unused_parameters() -> None:
+    """A gradient that only one process has is averaged; one that none has stays missing."""
     number, world = runtime.process_index(), runtime.num_processes()
-    used, unused = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    shared, unused = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
     if number == 0:
-        used.grad = torch.ones(2)
-    runtime.average_gradients([unused, used])
+        shared.grad = torch.ones(2)
+    runtime.average_gradients([unused, shared])
     assert unused.grad is None
-    assert used.grad is not None
-    assert used.grad.tolist() == [1 / world] * 2
+    assert shared.grad is not None
+    assert shared.grad.tolist() == [1 / world] * 2
     assert runtime.sum_over_processes({"a": 1.5, "b": number}) == {
         "a": 1.5 * world,
         "b": world * (world - 1) / 2,

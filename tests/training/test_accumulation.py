@@ -1,4 +1,4 @@
-"""Every step that is taken in parts has the loss and the gradient of the whole batch."""
+"""Every accumulating step has the loss and the gradient of the whole batch."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def test_parts_add_up_to_the_batch(
     make: Callable[[int], AccumulatingStep], accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "inference_dtype", lambda on: torch.float32)
-    found = []
+    results = []
     for times in (1, accumulate):
         step = make(times)
         step.accumulate = times
         losses = step.backward(0, torch.Generator().manual_seed(5))
-        found.append(
+        results.append(
             (losses, {n: p.grad for n, p in step.model.named_parameters() if p.grad is not None})
         )
-    (whole, expected), (parted, gradients) = found
-    assert parted == pytest.approx(whole, abs=1e-5)
+    (expected_losses, expected), (parted, gradients) = results
+    assert parted == pytest.approx(expected_losses, abs=1e-5)
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
         assert gradient is not None

@@ -1,4 +1,4 @@
-"""Contrastive training from pictures on disk to an encoder that loads."""
+"""Contrastive training from images on disk to an encoder that can be loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ravlm.training.trainer import fit
 from tests.helpers.training_data import SMALL_HEADS, random_features
 
 
-def test_training_finds_each_pictures_text(shape_pairs: list[Pair], tmp_path: Path) -> None:
+def test_training_retrieves_the_text_of_each_image(shape_pairs: list[Pair], tmp_path: Path) -> None:
     lines: list[str] = []
     trained = train_encoder(
         DualEncoder.load("starter"), shape_pairs, tmp_path / "mine", SMALL_HEADS, lines.append
@@ -39,7 +39,7 @@ def test_training_finds_each_pictures_text(shape_pairs: list[Pair], tmp_path: Pa
 
 
 @pytest.mark.parametrize("change", [{}, {"loss": "sigmoid"}, {"hard_negatives": 4}])
-def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, change: dict) -> None:
+def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, change: dict) -> None:
     config = replace(SMALL_HEADS, epochs=8, dropout=0.2, **change)
     loop = replace(config.loop(40), save_every=7)
 
@@ -49,15 +49,15 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, change: di
                 raise KeyboardInterrupt
             return super().losses(index, generator)
 
-    whole, resumed = (
+    uninterrupted, resumed = (
         ContrastiveStep(random_features(), config),
         ContrastiveStep(random_features(), config),
     )
-    fit(whole, loop, tmp_path / "whole")
+    fit(uninterrupted, loop, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         fit(Killed(random_features(), config), loop, tmp_path / "cut")
     fit(resumed, loop, tmp_path / "cut")
-    for name, value in whole.heads.image.arrays("image").items():
+    for name, value in uninterrupted.heads.image.arrays("image").items():
         assert np.array_equal(value, resumed.heads.image.arrays("image")[name]), name
 
 
@@ -76,7 +76,7 @@ def test_no_pairs_are_refused(tmp_path: Path) -> None:
         train_encoder(DualEncoder.load("starter"), [], tmp_path / "mine", SMALL_HEADS)
 
 
-def test_what_is_held_out_depends_on_names_alone() -> None:
+def test_the_held_out_split_depends_only_on_names() -> None:
     pairs = [Pair(f"{i}.png", ("t",), id=str(i)) for i in range(1000)]
     train, held_out = split_pairs(pairs, 0.1)
     assert 70 < len(held_out) < 130
@@ -87,15 +87,15 @@ def test_what_is_held_out_depends_on_names_alone() -> None:
 def test_neighbors_are_the_nearest_others() -> None:
     angles = np.array([0.0, 0.1, 0.3, 2.0, 2.2, 0.0])  # the last is the first's twin
     vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    found = mine_neighbors(vectors, 1)[:, 0].tolist()
-    assert found[:5] == [5, 0, 1, 4, 3] or found[:5] == [5, 5, 1, 4, 3]
-    assert found[5] == 0
+    neighbors_of = mine_neighbors(vectors, 1)[:, 0].tolist()
+    assert neighbors_of[:5] == [5, 0, 1, 4, 3] or neighbors_of[:5] == [5, 5, 1, 4, 3]
+    assert neighbors_of[5] == 0
 
 
-def test_a_batch_with_neighbors_has_no_picture_twice() -> None:
+def test_a_batch_with_hard_negatives_has_no_duplicates() -> None:
     neighbors = torch.tensor([[(i + 1) % 20, (i + 2) % 20] for i in range(20)])
-    chosen = torch.randperm(20, generator=torch.Generator().manual_seed(0))[:10]
-    batch = with_hard_negatives(chosen, neighbors, torch.Generator().manual_seed(1))
+    rows = torch.randperm(20, generator=torch.Generator().manual_seed(0))[:10]
+    batch = with_hard_negatives(rows, neighbors, torch.Generator().manual_seed(1))
     assert len(set(batch.tolist())) == 10
-    followed = sum(int(batch[i]) in neighbors[chosen[i - 1]].tolist() for i in range(1, 10, 2))
+    followed = sum(int(batch[i]) in neighbors[rows[i - 1]].tolist() for i in range(1, 10, 2))
     assert followed >= 4

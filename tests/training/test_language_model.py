@@ -1,4 +1,4 @@
-"""Next-token pre-training: it learns a language of which the perplexity is known, and resumes."""
+"""Next-token pre-training reaches the known perplexity of an artificial language."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ SMALL = LanguageModelTrainingConfig(
 
 
 def texts(n: int) -> list[str]:
-    """A noun of four, a verb of two, an end: the perplexity a token is (4 x 2 x 1) ** (1 / 3) = 2
-    at best."""
+    """One of four nouns, one of two verbs, an end: the best perplexity per token is
+    (4 x 2 x 1) ** (1 / 3) = 2."""
     draw = random.Random(0)
     return [
         f"{draw.choice(['dog', 'cat', 'cow', 'hen'])} {draw.choice(['runs', 'sleeps'])}"
@@ -41,16 +41,16 @@ def texts(n: int) -> list[str]:
     ]
 
 
-def test_it_learns_what_can_be_learnt(tmp_path: Path) -> None:
+def test_it_learns_the_language(tmp_path: Path) -> None:
     train_language_model(texts(640), tmp_path / "lm", SMALL)
     assert 1.9 < last_figures(tmp_path / "lm")["held-out perplexity"] < 2.2
     again = EvidenceDecoder.from_pretrained(tmp_path / "lm").eval()
     tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "lm"))
-    begun = tokenizer(tokenizer.bos_token + " dog", return_tensors="pt", add_special_tokens=False)
-    written = tokenizer.convert_ids_to_tokens(again.generate(**begun, max_new_tokens=3)[0])
-    assert written[1] == "dog"
-    assert written[2] in ("runs", "sleeps")
-    assert written[3] == tokenizer.eos_token
+    prompt = tokenizer(tokenizer.bos_token + " dog", return_tensors="pt", add_special_tokens=False)
+    tokens = tokenizer.convert_ids_to_tokens(again.generate(**prompt, max_new_tokens=3)[0])
+    assert tokens[1] == "dog"
+    assert tokens[2] in ("runs", "sleeps")
+    assert tokens[3] == tokenizer.eos_token
     with pytest.raises(InvalidInput, match="already contains a trained language model"):
         train_language_model(texts(640), tmp_path / "lm", SMALL)
 
@@ -66,8 +66,8 @@ def test_any_causal_model_of_transformers(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file of lines to a folder that holds model, tokenizer, log and curve; then it is not
-    trained again."""
+    """A file of lines becomes a folder with model, tokenizer, log and curve; it is not trained
+    again."""
     lines, out = tmp_path / "lines.txt", tmp_path / "lm"
     lines.write_text("\n".join(texts(200)), encoding="utf-8")
     shape = [
@@ -86,9 +86,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ]
     command = ["train", "language", "--texts", str(lines), "--out", str(out), *shape]
     assert main([*command, "--json"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["held-out perplexity"] > 1
-    assert "it/s" not in said.err
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["held-out perplexity"] > 1
+    assert "it/s" not in captured.err
     assert {"config.json", "curve.png", "log.jsonl", "model.safetensors"} <= {
         path.name for path in out.iterdir()
     }

@@ -1,4 +1,4 @@
-"""Two processes over gloo train to what one process trains to."""
+"""Two processes (gloo) end with the weights of one process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def test_two_processes_equal_one(
     animals: tuple[Path, KnowledgeBase],
     tmp_path: Path,
 ) -> None:
-    """The steps of every kind of training, and a command, which says what it has to say once."""
+    """The steps of every kind of training, and a command, which prints its output once."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREADS": "1"}
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    found, said = [], []
+    results, outputs = [], []
     for name, how in (("one", []), ("two", launch)):
         folder = tmp_path / name
         folder.mkdir()
@@ -37,16 +37,16 @@ def test_two_processes_equal_one(
         command.append(str(animals[0] / "pairs.jsonl"))
         run = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-4000:]
-        said.append(run.stdout.replace(str(folder), ""))
-        found.append(
-            dict(np.load(folder / "found.npz"))
+        outputs.append(run.stdout.replace(str(folder), ""))
+        results.append(
+            dict(np.load(folder / "results.npz"))
             | load_file(folder / "generator-2" / "model.safetensors")
         )
-    assert said[0] == said[1]
-    assert found[0].keys() == found[1].keys()
-    for key in found[0]:
-        assert np.allclose(found[0][key], found[1][key], atol=2e-5), key
+    assert outputs[0] == outputs[1]
+    assert results[0].keys() == results[1].keys()
+    for key in results[0]:
+        assert np.allclose(results[0][key], results[1][key], atol=2e-5), key
     for log in ("heads/log.jsonl", "language/log.jsonl", "generator-2/first/log.jsonl"):
         one, two = ((tmp_path / name / log).read_text().splitlines() for name in ("one", "two"))
-        for line, other in zip(one, two, strict=True):
-            assert json.loads(other) == pytest.approx(json.loads(line), rel=1e-3)
+        for line, second_line in zip(one, two, strict=True):
+            assert json.loads(second_line) == pytest.approx(json.loads(line), rel=1e-3)

@@ -1,4 +1,4 @@
-"""Whole towers: gradient of the full batch, training from pictures on disk, resuming, loading."""
+"""Full towers: gradient of the whole batch, training from images on disk, resuming, loading."""
 
 from __future__ import annotations
 
@@ -45,29 +45,28 @@ def encoder(tmp_path: Path) -> VisionTextDualEncoder:
 def test_chunks_give_the_gradient_of_the_whole_batch(
     encoder: VisionTextDualEncoder, shape_pairs: list[Pair]
 ) -> None:
-    found = []
+    results = []
     for chunk in (5, 12):
         step = TowerStep(encoder, shape_pairs, replace(CONFIG, chunk_size=chunk))
-        step.dtype = torch.float32  # bf16 rounds otherwise when other rows lie beside
+        step.dtype = torch.float32  # bf16 rounds differently in other batches
         step.model.zero_grad()
         loss = step.backward(0, torch.Generator().manual_seed(0))["loss"]
-        found.append(
+        results.append(
             (
                 loss,
                 encoder.model.image_head.weight.grad.clone(),
                 encoder.model.text_head.weight.grad.clone(),
             )
         )
-    assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
-    assert torch.allclose(found[0][1], found[1][1], atol=1e-5)
-    assert torch.allclose(found[0][2], found[1][2], atol=1e-5)
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
+    assert torch.allclose(results[0][1], results[1][1], atol=1e-5)
+    assert torch.allclose(results[0][2], results[1][2], atol=1e-5)
 
 
 def test_the_loss_is_that_of_the_vectors(
     encoder: VisionTextDualEncoder, shape_pairs: list[Pair]
 ) -> None:
-    """Captions are encoded by length and put back in order: with the order lost the loss was
-    another one."""
+    """Captions are encoded by length; the loss was wrong when they were not put back in order."""
     single = [replace(pair, texts=(pair.text * (i % 3 + 1),)) for i, pair in enumerate(shape_pairs)]
     step = TowerStep(encoder, single, CONFIG)
     loss = step.backward(0, torch.Generator().manual_seed(0))["loss"]
@@ -78,14 +77,14 @@ def test_the_loss_is_that_of_the_vectors(
     )
 
 
-def test_training_ends_in_an_encoder_that_loads(
+def test_the_trained_encoder_can_be_loaded(
     encoder: VisionTextDualEncoder, shape_pairs: list[Pair], tmp_path: Path
 ) -> None:
     before = encoder.encode_texts(["a red disc", "a box"])
     encoder.model.freeze(image=False, text=False)
     trained = train_encoder(encoder, shape_pairs, tmp_path / "mine", CONFIG)
     assert np.array_equal(encoder.encode_texts(["a red disc", "a box"]), before), (
-        "what was given is left as it is"
+        "the original encoder must not change"
     )
     scores = (
         trained.encode_texts([p.text for p in shape_pairs])
@@ -113,13 +112,13 @@ def test_a_killed_training_of_towers_resumes_to_the_same_weights(
             return super().backward(index, generator)
 
     fit(TowerStep(encoder, shape_pairs, CONFIG), loop, tmp_path / "whole")
-    whole = encoder.model.image_head.weight.detach().clone()
+    uninterrupted = encoder.model.image_head.weight.detach().clone()
     encoder.model.load_state_dict(start)
     with pytest.raises(KeyboardInterrupt):
         fit(Killed(encoder, shape_pairs, CONFIG), loop, tmp_path / "cut")
     encoder.model.load_state_dict(start)
     fit(TowerStep(encoder, shape_pairs, CONFIG), loop, tmp_path / "cut")
-    assert torch.equal(encoder.model.image_head.weight, whole)
+    assert torch.equal(encoder.model.image_head.weight, uninterrupted)
 
 
 def test_an_encoder_without_towers_is_refused(shape_pairs: list[Pair], tmp_path: Path) -> None:
@@ -157,7 +156,7 @@ def test_the_command_trains_two_backbones(
         str(tmp_path / "mine"),
     ]
     assert main([*command, *backbones, "--batch-size", "4", "--epochs", "1", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert DualEncoder.load(tmp_path / "mine").fingerprint == told["fingerprint"]
+    output = json.loads(capsys.readouterr().out)
+    assert DualEncoder.load(tmp_path / "mine").fingerprint == output["fingerprint"]
     assert main([*command, "--text-backbone", str(text)]) == 2
     assert "go together" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The training loop: what it learns, that it resumes to the same numbers, what it refuses."""
+"""The training loop learns, resumes to the same numbers, and rejects what it cannot resume."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from ravlm.training.trainer import (
 
 
 class Line(TrainingStep):
-    """Fits y = 3x - 1 with dropout, so that a resumed run must also draw the same random
-    numbers."""
+    """Fits y = 3x - 1 with dropout, so that a resumed run must draw the same random numbers."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         torch.manual_seed(0)
@@ -62,13 +61,13 @@ def test_it_learns_and_logs(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_resumes_to_the_same_numbers(tmp_path: Path) -> None:
-    whole = Line()
-    fit(whole, CONFIG, tmp_path / "whole")
+    uninterrupted = Line()
+    fit(uninterrupted, CONFIG, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         fit(Line(stop_at=47), CONFIG, tmp_path / "cut")
     resumed = Line()
     fit(resumed, CONFIG, tmp_path / "cut")
-    assert torch.equal(weights(resumed), weights(whole))
+    assert torch.equal(weights(resumed), weights(uninterrupted))
     assert (tmp_path / "cut" / LOG).read_text() == (tmp_path / "whole" / LOG).read_text()
 
 
@@ -79,7 +78,7 @@ def test_progress_of_another_configuration_is_refused(tmp_path: Path) -> None:
         fit(Line(), dataclasses.replace(CONFIG, learning_rate=0.5), tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path: Path) -> None:
+def test_a_loss_of_nan_stops_and_keeps_the_last_state(tmp_path: Path) -> None:
     class Bad(Line):
         def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
             losses = super().losses(index, generator)
@@ -90,14 +89,14 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path: Path)
     assert (tmp_path / "progress" / "model.safetensors").is_file()
 
 
-def test_the_rate_rises_then_falls_to_nothing() -> None:
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     assert learning_rate(CONFIG, 0) == pytest.approx(0.02 / 5)
     assert learning_rate(CONFIG, 30) == pytest.approx(0.01)
     assert learning_rate(CONFIG, 59) < 0.0001
 
 
-def test_a_stage_that_is_done_is_not_done_again(tmp_path: Path) -> None:
-    """A recipe of several stages that was stopped takes the finished ones as they are."""
+def test_a_complete_stage_is_not_trained_again(tmp_path: Path) -> None:
+    """A resumed recipe of several stages loads the complete ones."""
     first, again = Line(), Line(stop_at=0)
     fit_once(first, CONFIG, tmp_path, report=lambda line: None)
     fit_once(again, CONFIG, tmp_path, report=lambda line: None)

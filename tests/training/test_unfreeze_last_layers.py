@@ -1,5 +1,5 @@
-"""Opened stages: they begin as the backbones', give their gradient in chunks, and end in the
-starter's graphs."""
+"""Trained last stages: they start as the backbones', train in chunks, and run in the starter's
+graphs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ravlm.training.features import PairFeatures, TrunkFeatures, pair_features, 
 from ravlm.training.trainer import fit
 
 HEADS = EncoderTrainingConfig(aligned_dim=16, hidden_dim=32, batch_size=4, views=1, class_words=0)
-OPENED = UnfreezeConfig(
+CONFIG = UnfreezeConfig(
     epochs=2, batch_size=4, chunk_size=2, class_words=3, dropout=0.0, ema_decay=0.0
 )
 
@@ -30,16 +30,16 @@ OPENED = UnfreezeConfig(
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
     folder = tmp_path_factory.mktemp("noise")
     random = np.random.default_rng(0)
-    found = []
+    results = []
     for i in range(5):
         path = folder / f"{i}.png"
         Image.fromarray(random.integers(0, 255, (80, 64, 3), dtype=np.uint8)).resize(
             (260, 260)
         ).save(path)
-        found.append(
+        results.append(
             Pair(path, (f"picture number {i} of noise", "some noise " * (i + 1)), id=str(i))
         )
-    return found
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,10 @@ def step_of(
 def test_untrained_stages_give_the_backbones_features(
     features: tuple[PairFeatures, TrunkFeatures], words: ClassWords
 ) -> None:
-    """From half-precision trunks: every picture and every text, texts of different lengths in one
+    """From half-precision trunks, for every image and text; texts of different lengths in one
     batch."""
     pooled, trunk = features
-    member = step_of(features, words, OPENED).member.eval()
+    member = step_of(features, words, CONFIG).member.eval()
     with torch.no_grad():
         images = member.image_stage(torch.from_numpy(np.array(trunk.grids[0])).float()).numpy()
         states, mask = trunk.token_states(np.arange(10))
@@ -87,16 +87,16 @@ def test_untrained_stages_give_the_backbones_features(
 def test_chunks_do_not_change_the_gradient(
     features: tuple[PairFeatures, TrunkFeatures], words: ClassWords
 ) -> None:
-    found = []
+    results = []
     for chunk in (2, 4):
-        step = step_of(features, words, replace(OPENED, chunk_size=chunk))
+        step = step_of(features, words, replace(CONFIG, chunk_size=chunk))
         step.model.train()
         loss = step.backward(0, torch.Generator().manual_seed(3))
-        found.append(
+        results.append(
             (loss["loss"], [p.grad.clone() for p in step.model.parameters() if p.grad is not None])
         )
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
-    for a, b in zip(found[0][1], found[1][1], strict=True):
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
+    for a, b in zip(results[0][1], results[1][1], strict=True):
         assert torch.allclose(a, b, atol=1e-4, rtol=1e-3)
 
 
@@ -106,8 +106,8 @@ def test_a_trained_member_runs_in_the_starters_graphs(
     pairs: list[Pair],
     tmp_path: Path,
 ) -> None:
-    step = step_of(features, words, OPENED)
-    fit(step, OPENED.loop(5), tmp_path / "run")
+    step = step_of(features, words, CONFIG)
+    fit(step, CONFIG.loop(5), tmp_path / "run")
     base = DualEncoder.load("starter")
     assert isinstance(base, StarterEncoder)
     layout = replace(base.config, members=1, has_trained_stages=True, aligned_dim=16, hidden_dim=32)

@@ -1,4 +1,4 @@
-"""The starter's networks give what their packages' own code gives."""
+"""The starter's networks give the outputs of the packages' own code."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    """Two different pictures of an odd size, so that padding is tested on both sides of the
-    rule."""
+    """Two different images of odd size, to test both cases of the padding rule."""
     return np.random.default_rng(0).integers(0, 256, (2, 131, 260, 3), dtype=np.uint8)
 
 
@@ -48,8 +47,7 @@ def test_the_image_graph_equals_the_network(pixels: np.ndarray) -> None:
 
 
 def test_the_text_graph_equals_sentence_transformers() -> None:
-    """Order, padding and the cut at 256 pieces included: the three texts differ in length and go in
-    one batch."""
+    """Including order, padding and truncation at 256 tokens: the texts differ in length."""
     from sentence_transformers import SentenceTransformer
 
     expected = SentenceTransformer(str(minilm.model_folder()), device="cpu").encode(TEXTS)
@@ -58,7 +56,7 @@ def test_the_text_graph_equals_sentence_transformers() -> None:
 
 
 def test_batches_are_of_texts_of_like_length() -> None:
-    """One long text among 31 short ones made each of them as dear as itself."""
+    """One long text among 31 short ones made each of them as slow as itself."""
     lengths = np.array([9, 80, 8, 10, 7, 9, 40, 41])
     assert [rows.tolist() for rows in batches_by_length(lengths, 3)] == [
         [4, 2],
@@ -84,7 +82,7 @@ def test_weights_of_another_hash_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_damaged_graph_in_the_cache_is_built_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
-    """A cache that a full disk had cut short made every later start fail."""
+    """A graph truncated by a full disk made every later start fail."""
     monkeypatch.setenv("RAVLM_CACHE", str(tmp_path))
     before = TextBackbone().pooled(TEXTS[:2])
     (graph,) = tmp_path.glob("all-minilm*.onnx")

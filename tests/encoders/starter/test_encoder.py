@@ -1,4 +1,4 @@
-"""The starter as its users see it."""
+"""The starter encoder as users see it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_vectors_are_unit_float32_in_input_order(starter: StarterEncoder) -> Non
     )
 
 
-def test_nothing_in_nothing_out(starter: StarterEncoder) -> None:
+def test_empty_input_gives_empty_output(starter: StarterEncoder) -> None:
     assert starter.encode_images([]).shape == (0, starter.dim)
     assert starter.encode_texts([]).shape == (0, starter.dim)
 
 
 def test_words_find_their_photos_in_english_and_chinese(starter: StarterEncoder) -> None:
-    """Neither rocket nor coffee cup is a thing of the captions that the heads were trained on."""
+    """The captions that the heads were trained on mention neither rockets nor coffee cups."""
     images = starter.encode_images([photo("chelsea.png"), photo("coffee.png"), photo("rocket.jpg")])
     for texts in (
         ["a fluffy orange cat", "a cup of coffee"],
@@ -96,7 +96,7 @@ def test_a_missing_weight_is_an_error_never_a_random_tower(
         DualEncoder.load(tmp_path / "mine")
 
 
-def test_names_that_are_no_encoder(tmp_path: Path) -> None:
+def test_names_that_are_not_an_encoder(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match='Did you mean "starter"'):
         DualEncoder.load("startr")
     (tmp_path / "config.json").write_text('{"architecture": "gpt2"}')
@@ -104,8 +104,8 @@ def test_names_that_are_no_encoder(tmp_path: Path) -> None:
         DualEncoder.load(tmp_path)
 
 
-def test_a_broken_picture_among_good_ones_is_named(starter: StarterEncoder, tmp_path: Path) -> None:
+def test_a_broken_image_among_good_ones_is_named(starter: StarterEncoder, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
-    bad.write_text("no picture")
+    bad.write_text("not an image")
     with pytest.raises(BrokenData, match=r"bad\.jpg"):
         starter.encode_images([Image.new("RGB", (9, 9)), bad])

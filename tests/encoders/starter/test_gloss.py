@@ -1,16 +1,15 @@
-"""Chinese put into English words by the glossary that ships and by the dictionary."""
+"""Chinese glossed by the glossary that comes with ravlm and by CC-CEDICT."""
 
 from __future__ import annotations
 
 import pytest
 
-from ravlm.encoders.starter.gloss import Glosser, read_glossary
-from ravlm.files import STARTER
+from ravlm.encoders.starter.gloss import Glosser, starter_glosser
 
 
 @pytest.fixture(scope="module")
 def glosser() -> Glosser:
-    return Glosser(read_glossary(STARTER / "glossary.tsv"), {"ancient": 900, "tower": 2000})
+    return starter_glosser({"ancient": 900, "tower": 2000})
 
 
 @pytest.mark.parametrize(
@@ -23,10 +22,10 @@ def glosser() -> Glosser:
     ],
 )
 def test_words_in_english(glosser: Glosser, chinese: str, english: str) -> None:
-    """古塔 was once left as it is: the dictionary knows but a small district by that name."""
+    """古塔 once stayed unchanged: the dictionary only knows a small district of that name."""
     assert glosser.gloss(chinese).replace(" ?", "?") == english.replace(" ?", "?")
 
 
 def test_another_glossary_is_another_fingerprint(glosser: Glosser) -> None:
-    """Vectors of glossed texts depend on the glosses."""
+    """The vectors of glossed texts depend on the glosses."""
     assert Glosser({"猫": "cat"}, {}).fingerprint != glosser.fingerprint
