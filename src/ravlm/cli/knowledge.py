@@ -180,7 +180,7 @@ def reencode(options: Options) -> int:
     from ravlm import KnowledgeBase
 
     with Progress("entries") as progress, KnowledgeBase.open(options.kb) as kb:
-        kb.reencode(options.encoder, progress=lambda done, total: progress.show(done, total))
+        kb.reencode(options.encoder, progress=progress.show)
         info = kb.info()
     sentence = f'All {info.entries:,} entries now have vectors of "{info.encoder}".'
     return _print_result(

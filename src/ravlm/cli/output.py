@@ -55,7 +55,7 @@ def print_evidence(answer: Answer) -> None:
 class Progress:
     """Shows the progress of a long task on a terminal's stderr, at most once a second.
 
-    The library calls it with a report after each batch; or call `show(done, total)`.
+    The library calls it with a report after each batch; or call `show(num_done, total)`.
 
     >>> with Progress("entries") as progress:
     ...     progress.show(10, 200)
@@ -77,16 +77,16 @@ class Progress:
         num_skipped = len(report.quarantined) + len(report.duplicates)
         self.show(report.added + report.updated + report.unchanged + num_skipped, self.total)
 
-    def show(self, done: int, total: int = 0) -> None:
-        """Show that `done` of `total` items are done; a total of 0 is unknown."""
+    def show(self, num_done: int, total: int = 0) -> None:
+        """Show that `num_done` of `total` items are done; a total of 0 is unknown."""
         now = time.monotonic()
         if not self.enabled or now - self.last_time < 1:
             return
         self.last_time = now
-        rate = done / (now - self.start_time)
+        rate = num_done / (now - self.start_time)
         of_total = f" of {total:,}" if total else ""
-        remaining = f", {_duration((total - done) / rate)} left" if total >= done > 0 else ""
-        line = f"\r{done:,}{of_total} {self.unit}, {rate:.0f} per second{remaining}   "
+        remaining = f", {_duration((total - num_done) / rate)} left" if total >= num_done > 0 else ""
+        line = f"\r{num_done:,}{of_total} {self.unit}, {rate:.0f} per second{remaining}   "
         print(line, end="", file=sys.stderr, flush=True)
 
     def __exit__(self, *error: object) -> None:

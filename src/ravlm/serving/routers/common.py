@@ -15,7 +15,7 @@ from ravlm.records import Answer, Entry, ImageUrl
 from ravlm.serving.errors import error_body, one_line, status_of, to_json
 from ravlm.serving.schemas import ErrorResponse
 
-DONE = "[DONE]"
+END_OF_STREAM = "[DONE]"
 _EVENT_SCHEMA = {
     "type": "object",
     "properties": {"data": {"type": "string", "description": "JSON; [DONE] at the end"}},
@@ -110,7 +110,7 @@ async def event_stream(
                     yield line
         except RavlmError as error:
             yield _event_line(to_json(error_body(status_of(error), one_line(error))))
-        yield _event_line(DONE)
+        yield _event_line(END_OF_STREAM)
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
