@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,12 +18,12 @@ from tests.helpers.servers import Running, png, running, url_of
 
 
 @pytest.fixture
-def server(kb: Path) -> Any:
-    with running(kb) as found:
-        yield found
+def own_server(kb: Path) -> Any:
+    with running(kb) as server:
+        yield server
 
 
-def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
+def test_add_many_get_list_and_remove(own_server: Running, kb: Path) -> None:
     rows = [
         {
             "id": "white",
@@ -33,19 +34,21 @@ def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
         {"id": "a/b c?", "text": "slashes, spaces and 中文"},
         {"texts": ["an entry without an id"]},
     ]
-    added = server.post("/v1/entries", entries=rows).json()
+    added = own_server.post("/v1/entries", entries=rows).json()
     assert (added["added"], added["updated"], added["quarantined"]) == (3, 0, [])
     assert added["ids"][:2] == ["white", "a/b c?"]
-    again = server.post("/v1/entries", entries=rows[2:]).json()
+    again = own_server.post("/v1/entries", entries=rows[2:]).json()
     assert (again["unchanged"], again["ids"]) == (1, added["ids"][2:])
-    got = server.client.get("/v1/entries/white").json()
+    got = own_server.client.get("/v1/entries/white").json()
     assert (got["texts"], got["metadata"]) == (["a white wall"], {"year": 1999, "in": [1, 2]})
-    assert server.client.get(f"/v1/entries/{quote('a/b c?', safe='')}").json()["texts"] == [
+    assert own_server.client.get(f"/v1/entries/{quote('a/b c?', safe='')}").json()["texts"] == [
         "slashes, spaces and 中文"
     ]
-    assert server.client.get(f"/v1/entries/{quote('笔记/一', safe='')}").json()["id"] == "笔记/一"
-    first = server.client.get("/v1/entries", params={"limit": 5}).json()
-    rest = server.client.get("/v1/entries", params={"limit": 5, "after": first["next"]}).json()
+    assert (
+        own_server.client.get(f"/v1/entries/{quote('笔记/一', safe='')}").json()["id"] == "笔记/一"
+    )
+    first = own_server.client.get("/v1/entries", params={"limit": 5}).json()
+    rest = own_server.client.get("/v1/entries", params={"limit": 5, "after": first["next"]}).json()
     assert (first["total"], len(first["entries"]), len(rest["entries"]), rest["next"]) == (
         8,
         5,
@@ -53,17 +56,19 @@ def test_add_many_get_list_and_remove(server: Running, kb: Path) -> None:
         None,
     )
     assert schemas.EntryPageResponse.model_validate(first, strict=True).next == first["next"]
-    some = server.client.get("/v1/entries", params={"where": "year < 2000"}).json()
+    some = own_server.client.get("/v1/entries", params={"where": "year < 2000"}).json()
     assert {entry["id"] for entry in some["entries"]} == {"white", "red"}
     assert some["total"] == 2
-    assert server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
-    assert server.client.delete("/v1/entries/white").json() == {"removed": 1}
-    assert server.client.delete("/v1/entries/white").status_code == 404
-    assert server.client.get("/v1/entries/white").status_code == 404
-    assert server.post("/v1/entries/remove", ids=["red", "blue", "nowhere"]).json() == {
+    assert (
+        own_server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
+    )
+    assert own_server.client.delete("/v1/entries/white").json() == {"removed": 1}
+    assert own_server.client.delete("/v1/entries/white").status_code == 404
+    assert own_server.client.get("/v1/entries/white").status_code == 404
+    assert own_server.post("/v1/entries/remove", ids=["red", "blue", "nowhere"]).json() == {
         "removed": 2
     }
-    assert server.post("/v1/search", image=url_of("red"), k=9).json()["hits"][0]["id"] != "red"
+    assert own_server.post("/v1/search", image=url_of("red"), k=9).json()["hits"][0]["id"] != "red"
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         assert base.count() == 5
         assert base.verify().sound
@@ -84,58 +89,60 @@ def test_an_empty_base_is_served(tmp_path: Path) -> None:
         assert server.post("/v1/caption", image=url_of("red")).json()["citations"] == ["red"]
 
 
-def test_patch_changes_only_the_given_fields(server: Running, kb: Path, tmp_path: Path) -> None:
-    changed = server.client.patch("/v1/entries/red", json={"metadata": {"year": 1991}}).json()
+def test_patch_changes_only_the_given_fields(own_server: Running, kb: Path, tmp_path: Path) -> None:
+    changed = own_server.client.patch("/v1/entries/red", json={"metadata": {"year": 1991}}).json()
     assert (changed["updated"], changed["ids"]) == (1, ["red"])
-    entry = server.client.get("/v1/entries/red").json()
+    entry = own_server.client.get("/v1/entries/red").json()
     assert entry["metadata"] == {"year": 1991}
     assert entry["texts"][0].startswith("Name: red square")
-    assert server.post("/v1/search", image=url_of("red"), k=1).json()["hits"][0]["id"] == "red"
-    server.client.patch("/v1/entries/red", json={"image": url_of("white")})
-    assert server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "red"
-    assert server.client.get("/v1/entries/red").json()["metadata"] == {"year": 1991}
-    server.client.put("/v1/entries/red", json={"texts": ["only words now"]})
-    assert server.client.get("/v1/entries/red").json() == {
+    assert own_server.post("/v1/search", image=url_of("red"), k=1).json()["hits"][0]["id"] == "red"
+    own_server.client.patch("/v1/entries/red", json={"image": url_of("white")})
+    assert (
+        own_server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "red"
+    )
+    assert own_server.client.get("/v1/entries/red").json()["metadata"] == {"year": 1991}
+    own_server.client.put("/v1/entries/red", json={"texts": ["only words now"]})
+    assert own_server.client.get("/v1/entries/red").json() == {
         "id": "red",
         "texts": ["only words now"],
         "metadata": {},
         "image_url": None,
     }
-    assert server.client.patch("/v1/entries/nowhere", json={"texts": ["x"]}).status_code == 404
+    assert own_server.client.patch("/v1/entries/nowhere", json={"texts": ["x"]}).status_code == 404
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         kept = base.get("green")[0].image
         assert str(kept).startswith(
             str(kb)
         )  # and still relative in the store: the base may be moved
-    server.client.patch("/v1/entries/green", json={"metadata": {}})
-    server.server.should_exit = True
+    own_server.client.patch("/v1/entries/green", json={"metadata": {}})
+    own_server.server.should_exit = True
     moved = kb.rename(tmp_path / "moved")
     with KnowledgeBase.open(moved, FakeEncoder()) as base:
         assert str(base.get("green")[0].image).startswith(str(moved))
 
 
-def test_upload_an_image(server: Running) -> None:
-    put = server.client.put(
+def test_upload_an_image(own_server: Running) -> None:
+    put = own_server.client.put(
         "/v1/images/photo", content=png(COLOURS["white"]), headers={"content-type": "image/png"}
     )
     assert put.json()["added"] == 1
-    server.client.patch("/v1/entries/photo", json={"texts": ["a wall"]})
-    put = server.client.put(
+    own_server.client.patch("/v1/entries/photo", json={"texts": ["a wall"]})
+    put = own_server.client.put(
         "/v1/images/photo", content=png(COLOURS["black"]), headers={"content-type": "image/png"}
     )
     assert put.json()["updated"] == 1
-    assert server.client.get("/v1/entries/photo").json()["texts"] == ["a wall"]
-    got = server.client.get("/v1/images/photo")
+    assert own_server.client.get("/v1/entries/photo").json()["texts"] == ["a wall"]
+    got = own_server.client.get("/v1/images/photo")
     with Image.open(io.BytesIO(got.content)) as image:
         assert image.convert("RGB").getpixel((5, 5)) == (0, 0, 0)
-    refused = server.client.put(
+    refused = own_server.client.put(
         "/v1/images/other", content=b"GIF89a no picture", headers={"content-type": "image/gif"}
     )
     assert refused.status_code == 400
-    assert server.client.get("/v1/entries/other").status_code == 404
+    assert own_server.client.get("/v1/entries/other").status_code == 404
 
 
-def test_uploads_are_reencoded(server: Running, kb: Path) -> None:
+def test_uploads_are_reencoded(own_server: Running, kb: Path) -> None:
     """The location of a photo, comments and trailing data are not stored."""
     exif = Image.Exif()
     exif[0x010E] = "secret place"
@@ -143,7 +150,7 @@ def test_uploads_are_reencoded(server: Running, kb: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (40, 20), "red").save(buffer, "JPEG", exif=exif, comment=b"secret comment")
     data = buffer.getvalue() + b"<script>secret tail</script>"
-    assert server.post("/v1/entries", id="photo", image=url_of(data)).status_code == 200
+    assert own_server.post("/v1/entries", id="photo", image=url_of(data)).status_code == 200
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         stored = Path(str(base.get("photo")[0].image)).read_bytes()
     assert b"secret" not in stored
@@ -151,13 +158,13 @@ def test_uploads_are_reencoded(server: Running, kb: Path) -> None:
         assert (image.format, image.size) == ("JPEG", (20, 40))  # upright
 
 
-def test_good_entries_of_a_bulk_are_stored(server: Running) -> None:
+def test_good_entries_of_a_bulk_are_stored(own_server: Running) -> None:
     rows = [
         {"id": "twice", "text": "one"},
         {"id": "twice", "text": "two"},
         {"id": "fine", "text": "three"},
     ]
-    added = server.post("/v1/entries", entries=rows).json()
+    added = own_server.post("/v1/entries", entries=rows).json()
     assert added["added"] == 2
     assert added["ids"] == ["twice", "fine"]
     assert [item["id"] for item in added["quarantined"]] == ["twice"]
@@ -186,8 +193,6 @@ def test_good_entries_of_a_bulk_are_stored(server: Running) -> None:
 )
 def test_invalid_entries(server: Running, body: dict[str, Any]) -> None:
     """Then nothing in the request is stored."""
-    import json
-
     refused = server.client.post(
         "/v1/entries",
         content=json.dumps(body).encode(),

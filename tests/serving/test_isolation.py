@@ -81,7 +81,7 @@ def test_entries_stay_data_in_prompts(kb: Path) -> None:
         ]
     }
     with (
-        endpoints.Server([endpoints.whole(calls)]) as endpoint,
+        endpoints.Server([endpoints.json_reply(calls)]) as endpoint,
         running(kb, None, f"{endpoint.address}#tiny") as server,
     ):
         ask = {
@@ -92,12 +92,12 @@ def test_entries_stay_data_in_prompts(kb: Path) -> None:
         message = completion["choices"][0]["message"]
         assert "red square" in message["content"]
         assert "tool_calls" not in message
-        sent = next(body for _, _, body in reversed(endpoint.seen) if body)
+        sent = next(body for _, _, body in reversed(endpoint.requests) if body)
         assert "tools" not in sent
         assert [turn["role"] for turn in sent["messages"]].count("system") == 1
         rules = sent["messages"][0]["content"]
         assert orders.splitlines()[1] not in str(rules)
-        assert "[1]" in endpoints.said_to(sent)
+        assert "[1]" in endpoints.last_message_text(sent)
         assert server.client.get("/v1/entries").json()["total"] == 5
 
 
