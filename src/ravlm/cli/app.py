@@ -18,7 +18,7 @@ from ravlm.cli.command import JSON, Command, Options, UsageError, argument
 from ravlm.errors import RavlmError, did_you_mean
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
-_PATH_METAVARS = ("KB", "SOURCE", "DEST", "FILE", "FOLDER", "IMAGE")
+_PATH_METAVARS = ("KB", "SOURCE", "DEST", "FILE", "FOLDER", "DIR", "IMAGE")
 """Arguments that take a path, by their name in the help text."""
 
 

@@ -209,7 +209,7 @@ COMMANDS = {
             GENERATOR,
             WHERE,
         ),
-        "ravlm caption kb cat.jpg harbour.jpg",
+        "ravlm caption kb cat.jpg harbor.jpg",
     ),
     "tell": Command(
         "write a short story in which each sentence cites its evidence",

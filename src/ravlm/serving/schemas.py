@@ -100,7 +100,7 @@ class CaptionBody(AnswerBody):
 class TellBody(AnswerBody):
     """An image, a prompt, or both, for a short story."""
 
-    model_config = with_examples({"prompt": "the harbour at night"})
+    model_config = with_examples({"prompt": "the harbor at night"})
     image: ImageUrl | None = None
     prompt: NonBlankText | None = None
 

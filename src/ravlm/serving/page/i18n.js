@@ -14,7 +14,7 @@ const MESSAGES = {
     filters: "Filters", modality: "Match", any: "images and texts", imageParts: "images", textParts: "texts",
     where: "Filter on metadata", whereHint: "year >= 1990 and kind in [\"animal\"]", count: "Number of hits",
     question: "Question", questionHint: "What is the animal in the picture?", send: "Ask", newChat: "New chat",
-    prompt: "Topic", promptHint: "the harbour at night", describe: "Describe", write: "Write",
+    prompt: "Topic", promptHint: "the harbor at night", describe: "Describe", write: "Write",
     instruction: "Instruction", instructionHint: "make the sky blue", apply: "Apply",
     slider: "Before and after: how much of the edited image is shown", before: "before", after: "after",
     region: "Show the edited region", save: "Save the image", unchanged: "Nothing was changed.",
