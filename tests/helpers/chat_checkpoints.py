@@ -1,8 +1,8 @@
-"""Tiny models that talk, made with Transformers' own classes: width 32, a tokenizer of bytes, their
-kind's template.
+"""Tiny chat models of Transformers' own classes: width 32, a byte-level tokenizer, the chat template
+of their family.
 
-Each function writes a folder as `save_pretrained` leaves it. None of them has learnt anything;
-`teach` changes that."""
+Each function writes a folder as `save_pretrained` does. The models are untrained; `teach` trains
+one."""
 
 from __future__ import annotations
 
@@ -11,56 +11,61 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-WORDS = {
+TEXT_CONFIG = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 6000,
 }  # fmt: skip
-EYES = {
+VISION_CONFIG = {
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
 }
 CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}"
-    "{% for part in m.content %}{% if part.type == 'image' %}PICTURE{% else %}{{ part.text }}{% endif %}{% endfor %}"
-    "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
+    "{% if part.type == 'image' %}PICTURE{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 GEMMA = (
-    "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}<start_of_turn>"
-    "{{ 'model' if m.role == 'assistant' else m.role }}\n{% for part in m.content %}"
-    "{% if part.type == 'image' %}<start_of_image>{% else %}{{ part.text }}{% endif %}{% endfor %}<end_of_turn>\n"
-    "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role "
+    "not supported') }}{% endif %}{% for m in messages %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversatio"
+    "n roles must alternate') }}"
+    "{% endif %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{% for part in m.content %}{% if part.type == 'image' %}<start_of_image>"
+    "{% else %}{{ part.text }}{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
-"""It takes no system's turn, and wants the sides in turn."""
+"""It takes no system message, and roles must alternate."""
 
 
-def tokenizer(special: Sequence[str], text: Sequence[str] = (), **named: Any) -> Any:
-    """Bytes, the frequent words of `text`, and control tokens, the first of which pads and the last
-    of which ends."""
+def tokenizer(special: Sequence[str], text: Sequence[str] = (), **tokens: Any) -> Any:
+    """Return a tokenizer of bytes, the frequent words of `text` and control tokens.
+
+    The first control token is for padding, the last one ends a turn."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    tokenizer_model = Tokenizer(models.BPE())
+    tokenizer_model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer_model.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=900, initial_alphabet=alphabet, special_tokens=list(special), show_progress=False
     )
-    made.train_from_iterator(text, trainer)
+    tokenizer_model.train_from_iterator(text, trainer)
     ends = {
         "pad_token": special[0],
         "eos_token": special[-1],
         "extra_special_tokens": list(special[1:-1]),
     }
-    return PreTrainedTokenizerFast(tokenizer_object=made, **(ends | named))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer_model, **(ends | tokens))
 
 
 def seeded(make: Callable[[], Any], std: float = 0.15) -> Any:
-    """A model with every matrix drawn wide enough that other words in give other words out."""
+    """Return a model with weights large enough that different inputs give different outputs."""
     import torch
 
     torch.manual_seed(0)
@@ -84,8 +89,7 @@ def save(folder: Path, model: Any, template: str, words: Any, processor: Any = N
 
 
 def qwen2_vl(folder: Path, text: Sequence[str] = ()) -> Path:
-    """Qwen2-VL: as many tokens as a picture has patches; its processor has a part for videos, left
-    out here."""
+    """Qwen2-VL: one token per image patch; its processor has a video part, left out here."""
     from transformers import (
         Qwen2VLConfig,
         Qwen2VLForConditionalGeneration,
@@ -101,7 +105,7 @@ def qwen2_vl(folder: Path, text: Sequence[str] = ()) -> Path:
         for name in names
     }
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
-    eyes = {
+    vision = {
         "depth": 1,
         "embed_dim": 32,
         "hidden_size": 32,
@@ -110,18 +114,18 @@ def qwen2_vl(folder: Path, text: Sequence[str] = ()) -> Path:
         "patch_size": 8,
     }
     config = Qwen2VLConfig(
-        text_config=WORDS | {"vocab_size": len(words), "rope_parameters": rope},
-        vision_config=eyes,
+        text_config=TEXT_CONFIG | {"vocab_size": len(words), "rope_parameters": rope},
+        vision_config=vision,
         **ids,
     )
     pictures = Qwen2VLImageProcessorPil(patch_size=8, min_pixels=256, max_pixels=1024)
     template = CHATML.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>")
     save(folder, seeded(lambda: Qwen2VLForConditionalGeneration(config)), template, words, pictures)
-    return named(folder, "Qwen2VLProcessor")
+    return write_processor_name(folder, "Qwen2VLProcessor")
 
 
 def idefics3(folder: Path, text: Sequence[str] = (), smol: bool = False) -> Path:
-    """The first SmolVLM is an Idefics3: pictures in tiles, each of them a few tokens."""
+    """The first SmolVLM is an Idefics3: images in tiles of a few tokens each."""
     from transformers import (
         Idefics3Config,
         Idefics3ForConditionalGeneration,
@@ -141,23 +145,26 @@ def idefics3(folder: Path, text: Sequence[str] = (), smol: bool = False) -> Path
     configuration, network, processor = kinds[smol]
     ends = {"pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
     config = configuration(
-        text_config=WORDS | {"model_type": "llama", "vocab_size": len(words)} | ends,
-        vision_config=EYES | {"image_size": 32, "patch_size": 8}, scale_factor=2, pad_token_id=words.pad_token_id,
+        text_config=TEXT_CONFIG | {"model_type": "llama", "vocab_size": len(words)} | ends,
+        vision_config=VISION_CONFIG | {"image_size": 32, "patch_size": 8},
+        scale_factor=2, pad_token_id=words.pad_token_id,
         image_token_id=words.convert_tokens_to_ids("<image>"), vocab_size=len(words),
     )  # fmt: skip
     pictures = processor(size={"longest_edge": 32}, max_image_size={"longest_edge": 32})
     template = CHATML.replace("PICTURE", "<image>").replace("<|im_end|>", "<end_of_utterance>")
     save(folder, seeded(lambda: network(config)), template, words, pictures)
-    return named(folder, "SmolVLMProcessor" if smol else "Idefics3Processor", image_seq_len=4)
+    return write_processor_name(
+        folder, "SmolVLMProcessor" if smol else "Idefics3Processor", image_seq_len=4
+    )
 
 
 def smolvlm(folder: Path, text: Sequence[str] = ()) -> Path:
-    """SmolVLM 2, whose processor can't be made without a part for videos."""
+    """SmolVLM 2, whose processor cannot be created without a video part."""
     return idefics3(folder, text, smol=True)
 
 
 def llava(folder: Path, text: Sequence[str] = ()) -> Path:
-    """LLaVA: CLIP's eyes, a few layers between, a Llama."""
+    """LLaVA: a CLIP vision tower, a projection, a Llama."""
     from transformers import (
         CLIPImageProcessorPil,
         LlavaConfig,
@@ -166,15 +173,15 @@ def llava(folder: Path, text: Sequence[str] = ()) -> Path:
     )
 
     words = tokenizer(["<pad>", "<|im_start|>", "<image>", "<|im_end|>"], text)
-    eyes = EYES | {
+    vision = VISION_CONFIG | {
         "model_type": "clip_vision_model",
         "image_size": 32,
         "patch_size": 16,
         "projection_dim": 16,
     }
     config = LlavaConfig(
-        text_config=WORDS | {"model_type": "llama", "vocab_size": len(words)},
-        vision_config=eyes | {"num_hidden_layers": 2},
+        text_config=TEXT_CONFIG | {"model_type": "llama", "vocab_size": len(words)},
+        vision_config=vision | {"num_hidden_layers": 2},
         image_token_index=words.convert_tokens_to_ids("<image>"), image_seq_length=4,
     )  # fmt: skip
     pictures = CLIPImageProcessorPil(
@@ -192,8 +199,7 @@ def llava(folder: Path, text: Sequence[str] = ()) -> Path:
 
 
 def gemma3(folder: Path, text: Sequence[str] = ()) -> Path:
-    """Gemma 3: every picture the same number of tokens, and a template that takes no system's
-    turn."""
+    """Gemma 3: the same number of tokens per image, and a template without system messages."""
     from transformers import (
         Gemma3Config,
         Gemma3ForConditionalGeneration,
@@ -211,8 +217,8 @@ def gemma3(folder: Path, text: Sequence[str] = ()) -> Path:
     )
     places = {name: words.convert_tokens_to_ids(token) for name, token in also.items()}
     config = Gemma3Config(
-        text_config=WORDS | {"vocab_size": len(words), "sliding_window": 512},
-        vision_config=EYES | {"image_size": 32, "patch_size": 8}, mm_tokens_per_image=4,
+        text_config=TEXT_CONFIG | {"vocab_size": len(words), "sliding_window": 512},
+        vision_config=VISION_CONFIG | {"image_size": 32, "patch_size": 8}, mm_tokens_per_image=4,
         boi_token_index=places["boi_token"], eoi_token_index=places["eoi_token"],
         image_token_index=places["image_token"],
     )  # fmt: skip
@@ -224,27 +230,26 @@ def gemma3(folder: Path, text: Sequence[str] = ()) -> Path:
 
 
 def qwen2(folder: Path, text: Sequence[str] = (), template: str = CHATML) -> Path:
-    """Qwen2, which reads words only."""
+    """Qwen2, which reads text only."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     words = tokenizer(["<|endoftext|>", "<|im_start|>", "<|im_end|>"], text)
-    config = Qwen2Config(**WORDS, vocab_size=len(words))
+    config = Qwen2Config(**TEXT_CONFIG, vocab_size=len(words))
     return save(folder, seeded(lambda: Qwen2ForCausalLM(config)), template, words)
 
 
-SEEING = {
+VISION_MODELS = {
     "qwen2_vl": qwen2_vl,
     "idefics3": idefics3,
     "smolvlm": smolvlm,
     "llava": llava,
     "gemma3": gemma3,
 }
-TALKING = SEEING | {"qwen2": qwen2}
+CHAT_MODELS = VISION_MODELS | {"qwen2": qwen2}
 
 
-def named(folder: Path, processor: str, **settings: Any) -> Path:
-    """`folder` with a processor that is named in a file, as on the hub, where it could not be made
-    and saved here."""
+def write_processor_name(folder: Path, processor: str, **settings: Any) -> Path:
+    """Name the processor in a file, as on the hub, where it cannot be created and saved here."""
     path = folder / "processor_config.json"
     path.write_text(json.dumps({"processor_class": processor, **settings}))
     return folder
@@ -254,10 +259,11 @@ def teach(
     folder: Path,
     lessons: Sequence[tuple[Sequence[Any], str]],
     steps: int = 100,
-    enough: float = 0.2,
+    max_loss: float = 0.2,
 ) -> None:
-    """Train the model of `folder` until it says the text of each lesson after its turns (the loss
-    of each `enough`)."""
+    """Train the model of `folder` until it completes the turns of each lesson with its text.
+
+    Raises AssertionError if a loss is not below `max_loss` after `steps`."""
     import torch
     from torch.nn import functional as F
 
@@ -272,23 +278,23 @@ def teach(
             key: x.float() if x.is_floating_point() else x
             for key, x in model.inputs([turns]).items()
         }
-        said = model.tokenizer(text + end, add_special_tokens=False, return_tensors="pt")[
+        ids = model.tokenizer(text + end, add_special_tokens=False, return_tensors="pt")[
             "input_ids"
         ]
-        inputs["input_ids"] = torch.cat([inputs["input_ids"], said], dim=1)
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        batches.append(({key: x for key, x in inputs.items() if "token_type" not in key}, said))
+        batches.append(({key: x for key, x in inputs.items() if "token_type" not in key}, ids))
     learn = torch.optim.AdamW(network.parameters(), 1e-2)
     for _ in range(steps):
         worst = 0.0
-        for inputs, said in batches:
-            logits = network(**inputs, logits_to_keep=said.shape[1] + 1).logits[:, :-1]
-            loss = F.cross_entropy(logits[0], said[0])
+        for inputs, ids in batches:
+            logits = network(**inputs, logits_to_keep=ids.shape[1] + 1).logits[:, :-1]
+            loss = F.cross_entropy(logits[0], ids[0])
             loss.backward()
             worst = max(worst, loss.item())
-        if worst < enough:
+        if worst < max_loss:
             break
         learn.step()
         learn.zero_grad()
-    assert worst < enough, f"not learnt: {worst}"
+    assert worst < max_loss, f"the loss is still {worst}"
     network.eval().save_pretrained(folder)

@@ -1,5 +1,5 @@
-"""An OpenAI-compatible endpoint on this machine: a real HTTP server in a thread, whose manners a
-test chooses."""
+"""An OpenAI-compatible endpoint on this machine: a real HTTP server in a thread, with replies that
+a test chooses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.server.seen.append((self.path, dict(self.headers), {}))
+        self.server.requests.append((self.path, dict(self.headers), {}))
         models = {"object": "list", "data": [{"id": name} for name in self.server.models]}
-        whole(models)(self)
+        json_reply(models)(self)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.seen.append((self.path, dict(self.headers), body))
+        self.server.requests.append((self.path, dict(self.headers), body))
         replies = self.server.replies
         reply = replies.pop(0) if len(replies) > 1 else replies[0]
         self.close_connection = True
@@ -50,7 +50,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, replies: Sequence[Reply], models: Sequence[str] = ("tiny",)) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.replies, self.models = list(replies), models
-        self.seen: list[tuple[str, Mapping[str, str], dict[str, Any]]] = []
+        self.requests: list[tuple[str, Mapping[str, str], dict[str, Any]]] = []
         self.closing = Event()
 
     @property
@@ -67,11 +67,11 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_: Any) -> None:
-        """A client that went away is nothing to print."""
+        """Print nothing when a client disconnects."""
 
 
-def whole(reply: Any, status: int = 200, **headers: str) -> Reply:
-    """A reply in JSON (or bytes as they are)."""
+def json_reply(reply: Any, status: int = 200, **headers: str) -> Reply:
+    """Reply with JSON, or with bytes as they are."""
 
     def write(handler: Handler) -> None:
         handler.begin(status, "application/json", **headers)
@@ -80,14 +80,14 @@ def whole(reply: Any, status: int = 200, **headers: str) -> Reply:
     return write
 
 
-def refusal(status: int, message: str, **headers: str) -> Reply:
-    """An error in the OpenAI form."""
-    return whole({"error": {"message": message}}, status, **headers)
+def error_reply(status: int, message: str, **headers: str) -> Reply:
+    """Reply with an error in the OpenAI format."""
+    return json_reply({"error": {"message": message}}, status, **headers)
 
 
 def message(text: str) -> Reply:
-    """A reply that is not streamed."""
-    return whole(
+    """Reply without streaming."""
+    return json_reply(
         {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
     )
 
@@ -115,12 +115,12 @@ def stream(pieces: Sequence[str], ended: bool = True, pause: float = 0.0) -> Rep
 
 
 def silence(handler: Handler) -> None:
-    """Nothing, until the server is closed."""
+    """Send nothing until the server is closed."""
     handler.server.closing.wait(20)
 
 
 def silence_after(text: str) -> Reply:
-    """A piece, then nothing."""
+    """Send a piece, then nothing."""
 
     def write(handler: Handler) -> None:
         handler.begin(200, "text/event-stream")
@@ -132,27 +132,27 @@ def silence_after(text: str) -> Reply:
 
 
 def drop(handler: Handler) -> None:
-    """The line is cut before a word is said."""
+    """Close the connection before anything is sent."""
     handler.close_connection = True
 
 
 def bird_watcher(handler: Handler) -> None:
-    """Reads the name in the first entry of the evidence, and says it as the task wants it."""
-    _, _, body = handler.server.seen[-1]
-    name = re.search(r"\[1\][^\n]*\n?\s*Name: ([^\n]+)", said_to(body))
-    told = name[1] if name else "nothing"
+    """Read the name in the first entry of the evidence and say it as the task requires."""
+    _, _, body = handler.server.requests[-1]
+    name = re.search(r"\[1\][^\n]*\n?\s*Name: ([^\n]+)", last_message_text(body))
+    bird = name[1] if name else "nothing"
     system = body["messages"][0]["content"]
     if "describe a picture" in system:
-        pieces = ["A ", told]
+        pieces = ["A ", bird]
     elif "stories" in system:
-        pieces = ["Here is a ", told, " [", "1]", ". It sings", " [2][1]."]
+        pieces = ["Here is a ", bird, " [", "1]", ". It sings", " [2][1]."]
     else:
-        pieces = [told, " [", "1]"]
+        pieces = [bird, " [", "1]"]
     stream(pieces)(handler)
 
 
-def said_to(body: Mapping[str, Any]) -> str:
-    """The words of the last message."""
+def last_message_text(body: Mapping[str, Any]) -> str:
+    """Return the text of the last message."""
     content = body["messages"][-1]["content"]
     return (
         content if isinstance(content, str) else "".join(part.get("text", "") for part in content)

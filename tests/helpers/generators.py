@@ -1,5 +1,4 @@
-"""An encoder whose texts are alike where they share words, and whose pictures are alike where they
-share colours."""
+"""An encoder with similar vectors for texts that share words and for images that share colors."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ WORDS = 512
 
 
 class WordEncoder(FakeEncoder):
-    """Images: a 4 x 4 colour grid. Texts: a bag of stems, far from every image."""
+    """Images: a 4 x 4 color grid. Texts: a bag of stems, far from every image."""
 
     dim = 48 + WORDS
 

@@ -39,7 +39,7 @@ TALK = (Message("user", "Hello"), Message("assistant", "Good day."), Message("us
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     top = tmp_path_factory.mktemp("talking")
-    return {name: write(top / name) for name, write in chat_checkpoints.TALKING.items()}
+    return {name: write(top / name) for name, write in chat_checkpoints.CHAT_MODELS.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
-@pytest.mark.parametrize("name", chat_checkpoints.TALKING)
+@pytest.mark.parametrize("name", chat_checkpoints.CHAT_MODELS)
 def test_batches_and_streams_say_the_same(name: str, folders: dict[str, Path]) -> None:
     """Rows of other lengths, with more pictures and fewer, of several tasks; each as it is alone,
     and as a stream."""
@@ -92,7 +92,7 @@ def test_batches_and_streams_say_the_same(name: str, folders: dict[str, Path]) -
     assert generator.generate([]) == []
 
 
-@pytest.mark.parametrize("name", chat_checkpoints.SEEING)
+@pytest.mark.parametrize("name", chat_checkpoints.VISION_MODELS)
 def test_pictures_are_seen_each_in_its_place(name: str, folders: dict[str, Path]) -> None:
     """Swapped evidence pictures, or another picture asked about, give other logits; and as many
     tokens as counted."""
@@ -109,7 +109,7 @@ def test_pictures_are_seen_each_in_its_place(name: str, folders: dict[str, Path]
         assert model.count_tokens(talk) >= model.inputs([talk])["input_ids"].shape[1]
 
 
-@pytest.mark.parametrize("name", chat_checkpoints.TALKING)
+@pytest.mark.parametrize("name", chat_checkpoints.CHAT_MODELS)
 def test_text_is_never_a_control_token(name: str, folders: dict[str, Path]) -> None:
     """An entry with <|im_end|> in it ended its turn and began one of the system; one with <image>
     broke the batch."""

@@ -24,13 +24,13 @@ from tests.helpers.endpoints import (
     Reply,
     Server,
     drop,
+    error_reply,
     event,
+    json_reply,
     message,
-    refusal,
     silence,
     silence_after,
     stream,
-    whole,
 )
 
 KEY = "sk-secret-0123456789"
@@ -80,23 +80,23 @@ def answer(server: Server, request: Request = REQUEST, policy: RetryPolicy = QUI
     return RemoteGenerator(f"{server.address}#tiny", retry_policy=policy).generate([request])[0]
 
 
-def refused(kind: type[RavlmError], server: Server, policy: RetryPolicy = QUICK) -> str:
+def error_text(kind: type[RavlmError], server: Server, policy: RetryPolicy = QUICK) -> str:
     """The one sentence that an error says, proved free of the key."""
     with pytest.raises(kind) as raised:
         answer(server, policy=policy)
-    said = str(raised.value)
-    assert KEY not in said
-    assert "\n" not in said
-    assert len(said) < 700
-    assert server.address in said
-    return said
+    text = str(raised.value)
+    assert KEY not in text
+    assert "\n" not in text
+    assert len(text) < 700
+    assert server.address in text
+    return text
 
 
 def test_what_is_sent(serve: Any) -> None:
     server = serve(stream(["Ruby ", "Finch [", "1]"]))
-    found = answer(server)
-    assert (found.text, found.citations, found.confidence) == ("Ruby Finch", ("finch",), 0.72)
-    ((path, headers, body),) = server.seen
+    result = answer(server)
+    assert (result.text, result.citations, result.confidence) == ("Ruby Finch", ("finch",), 0.72)
+    ((path, headers, body),) = server.requests
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == f"Bearer {KEY}"
     assert (body["model"], body["stream"], body["temperature"], body["seed"]) == (
@@ -127,35 +127,37 @@ def test_words_alone_are_sent_as_a_string(serve: Any) -> None:
     )
     request = Request("chat", "Which bird is blue?", None, Evidence((HITS[1], HITS[1])), talk)
     assert answer(server, request).citations == ("heron",)
-    sent = server.seen[0][2]["messages"]
+    sent = server.requests[0][2]["messages"]
     assert [m["role"] for m in sent] == ["system", "user", "assistant", "user"]
     assert all(isinstance(m["content"], str) for m in sent)
     blind = RemoteGenerator(
         f"{server.address}#tiny", reads_images=False, describe=lambda _: "A red bird"
     )
     blind.generate([REQUEST])
-    assert "described as: A red bird" in server.seen[1][2]["messages"][-1]["content"]
+    assert "described as: A red bird" in server.requests[1][2]["messages"][-1]["content"]
 
 
 def test_without_a_key_none_is_sent(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     server = serve(message("Yes"))
     answer(server)
-    assert "Authorization" not in server.seen[0][1]
+    assert "Authorization" not in server.requests[0][1]
 
 
 def test_the_model_is_asked_for_where_none_is_named(serve: Any) -> None:
     server = serve(message("Yes"), models=["only-one"])
     generator = RemoteGenerator(server.address, retry_policy=QUICK)
     generator.generate([REQUEST, REQUEST])
-    assert [path for path, _, _ in server.seen].count("/v1/models") == 1
-    assert {body["model"] for path, _, body in server.seen if path != "/v1/models"} == {"only-one"}
+    assert [path for path, _, _ in server.requests].count("/v1/models") == 1
+    assert {body["model"] for path, _, body in server.requests if path != "/v1/models"} == {
+        "only-one"
+    }
     assert generator.name == f"{server.address}#only-one"
-    for models, told in (
+    for models, text in (
         (["a", "b"], r"serves 2 models \(a, b\)\. Put one after the address: .*#a"),
         ([], r"serves 0 models \(none\)"),
     ):
-        with pytest.raises(InvalidInput, match=told):
+        with pytest.raises(InvalidInput, match=text):
             RemoteGenerator(serve(message("Yes"), models=models).address).generate([REQUEST])
 
 
@@ -171,8 +173,8 @@ def test_pieces_come_as_they_are_sent(serve: Any) -> None:
 def test_requests_in_order_several_at_once(serve: Any) -> None:
     server = serve(endpoints.bird_watcher)
     requests = [Request("ask", f"Question {n}", None, Evidence((HITS[n % 2],))) for n in range(9)]
-    found = RemoteGenerator(f"{server.address}#tiny").generate(requests)
-    assert [a.text for a in found] == [
+    result = RemoteGenerator(f"{server.address}#tiny").generate(requests)
+    assert [a.text for a in result] == [
         "Ruby Finch" if n % 2 == 0 else "Sea Heron" for n in range(9)
     ]
 
@@ -182,51 +184,51 @@ def test_requests_in_order_several_at_once(serve: Any) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [refusal(429, "slow down"), refusal(500, "oops"), refusal(503, "loading"), drop],
+    [error_reply(429, "slow down"), error_reply(500, "oops"), error_reply(503, "loading"), drop],
     ids=["429", "500", "503", "cut"],
 )
 def test_asked_again_where_that_may_help(fault: Reply, serve: Any) -> None:
     server = serve(fault, fault, message("Yes"))
     assert answer(server).text == "Yes"
-    assert len(server.seen) == 3
+    assert len(server.requests) == 3
 
 
 def test_not_for_ever(serve: Any) -> None:
-    server = serve(refusal(429, "slow down"))
-    assert "429: slow down" in refused(Busy, server)
-    assert len(server.seen) == QUICK.max_attempts
-    assert "500: out of memory" in refused(Busy, serve(refusal(500, "out of memory")))
-    assert "can't be reached" in refused(NotFound, serve(drop))
+    server = serve(error_reply(429, "slow down"))
+    assert "429: slow down" in error_text(Busy, server)
+    assert len(server.requests) == QUICK.max_attempts
+    assert "500: out of memory" in error_text(Busy, serve(error_reply(500, "out of memory")))
+    assert "can't be reached" in error_text(NotFound, serve(drop))
 
 
 def test_it_waits_as_long_as_it_is_asked_to(serve: Any) -> None:
-    server = serve(refusal(429, "wait", Retry_After="1"), message("Yes"))
+    server = serve(error_reply(429, "wait", Retry_After="1"), message("Yes"))
     began = time.monotonic()
     assert answer(server).text == "Yes"
     assert 1.0 <= time.monotonic() - began < 1.9
     date = formatdate(time.time() + 3600, usegmt=True)
     for wait in ("3600", date):
-        server = serve(refusal(429, "come back tomorrow", Retry_After=wait), message("Yes"))
-        refused(Busy, server)
-        assert len(server.seen) == 1, "longer than there is time for"
-    assert answer(serve(refusal(503, "x", Retry_After="soon"), message("Yes"))).text == "Yes"
+        server = serve(error_reply(429, "come back tomorrow", Retry_After=wait), message("Yes"))
+        error_text(Busy, server)
+        assert len(server.requests) == 1, "longer than there is time for"
+    assert answer(serve(error_reply(503, "x", Retry_After="soon"), message("Yes"))).text == "Yes"
 
 
 def test_an_endpoint_that_hangs(serve: Any) -> None:
     for hanging in (silence, silence_after("One ")):
         server = serve(hanging)
         began = time.monotonic()
-        assert "did not answer within 0.3 seconds" in refused(Busy, server)
+        assert "did not answer within 0.3 seconds" in error_text(Busy, server)
         assert time.monotonic() - began < 1.5
-        assert len(server.seen) == 1
+        assert len(server.requests) == 1
     dripping = serve(stream(["drop "] * 100, pause=0.05))
     policy = RetryPolicy(read_timeout=0.5, total_timeout=0.4, max_attempts=1)
-    assert "within 0.4 seconds" in refused(Busy, dripping, policy)
+    assert "within 0.4 seconds" in error_text(Busy, dripping, policy)
 
 
 def test_an_endpoint_that_cuts_the_stream(serve: Any) -> None:
-    """What had come before the cut was once given as the whole answer."""
-    assert "cut its reply off after 8 characters" in refused(
+    """What had come before the cut was once given as the json_reply answer."""
+    assert "cut its reply off after 8 characters" in error_text(
         BrokenData, serve(stream(["One ", "two "], ended=False))
     )
     half = event("One ")[:-9]
@@ -235,7 +237,7 @@ def test_an_endpoint_that_cuts_the_stream(serve: Any) -> None:
         handler.begin(200, "text/event-stream", Content_Length="5000")
         handler.wfile.write(half)
 
-    assert "cut its reply off" in refused(BrokenData, serve(promise))
+    assert "cut its reply off" in error_text(BrokenData, serve(promise))
     words = RemoteGenerator(f"{serve(stream(['One ', 'two '], ended=False)).address}#tiny").stream(
         REQUEST
     )
@@ -245,27 +247,27 @@ def test_an_endpoint_that_cuts_the_stream(serve: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense",
+    "reply",
     [
-        whole(b"<html><body>Welcome to nginx!</body></html>"),
-        whole(b""),
-        whole([]),
-        whole({"choices": []}),
-        whole({"choices": [{"message": {"content": 7}}]}),
-        whole({"choices": [{"message": None}]}),
-        whole(b"data: {\n\n"),
-        whole(b"data: [1, 2]\n\n"),
-        whole(b'data: {"choices": [{"delta": {"content": [1]}}]}\n\n'),
-        whole(b"[" * 15_000),
-        whole(b"data: " + b"[" * 15_000 + b"\n\n"),
-        whole(b"\xff\xfe\x00" * 50),
+        json_reply(b"<html><body>Welcome to nginx!</body></html>"),
+        json_reply(b""),
+        json_reply([]),
+        json_reply({"choices": []}),
+        json_reply({"choices": [{"message": {"content": 7}}]}),
+        json_reply({"choices": [{"message": None}]}),
+        json_reply(b"data: {\n\n"),
+        json_reply(b"data: [1, 2]\n\n"),
+        json_reply(b'data: {"choices": [{"delta": {"content": [1]}}]}\n\n'),
+        json_reply(b"[" * 15_000),
+        json_reply(b"data: " + b"[" * 15_000 + b"\n\n"),
+        json_reply(b"\xff\xfe\x00" * 50),
     ],
 )
-def test_an_endpoint_that_answers_nonsense(nonsense: Reply, serve: Any) -> None:
-    told = refused(BrokenData, serve(nonsense))
+def test_an_endpoint_that_answers_nonsense(reply: Reply, serve: Any) -> None:
+    text = error_text(BrokenData, serve(reply))
     assert (
-        "does not answer in the OpenAI format" in told
-        or "cut its reply off after 0 characters" in told
+        "does not answer in the OpenAI format" in text
+        or "cut its reply off after 0 characters" in text
     )
 
 
@@ -277,10 +279,10 @@ def test_a_list_of_models_that_is_none(serve: Any) -> None:
 
 
 def test_an_endpoint_that_never_stops(serve: Any) -> None:
-    assert "more than 20,000 bytes" in refused(
+    assert "more than 20,000 bytes" in error_text(
         BrokenData, serve(stream(["much too much " * 100] * 100))
     )
-    assert "more than 20,000 bytes" in refused(BrokenData, serve(whole(b" " * 50_000)))
+    assert "more than 20,000 bytes" in error_text(BrokenData, serve(json_reply(b" " * 50_000)))
 
 
 def test_an_error_in_the_middle(serve: Any) -> None:
@@ -290,18 +292,18 @@ def test_an_error_in_the_middle(serve: Any) -> None:
             event("One ") + b'data: {"error": {"message": "CUDA out of memory"}}\n\n'
         )
 
-    assert "failed during the reply: CUDA out of memory" in refused(Busy, serve(broken))
+    assert "failed during the reply: CUDA out of memory" in error_text(Busy, serve(broken))
 
 
 def test_a_key_that_is_refused_is_never_shown(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Endpoints repeat a wrong key in what they say."""
-    server = serve(refusal(401, f"Incorrect API key provided: {KEY}. See\nthe manual."))
-    told = refused(InvalidInput, server)
-    assert "rejected the key (401: Incorrect API key provided: ***. See the manual)" in told
-    assert "OPENAI_API_KEY" in told
-    assert len(server.seen) == 1
+    server = serve(error_reply(401, f"Incorrect API key provided: {KEY}. See\nthe manual."))
+    text = error_text(InvalidInput, server)
+    assert "rejected the key (401: Incorrect API key provided: ***. See the manual)" in text
+    assert "OPENAI_API_KEY" in text
+    assert len(server.requests) == 1
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert "requires a key" in refused(InvalidInput, serve(refusal(401, "no")))
+    assert "requires a key" in error_text(InvalidInput, serve(error_reply(401, "no")))
     for wrong in ("two words", "line\nbreak", "schlüssel"):
         monkeypatch.setenv("OPENAI_API_KEY", wrong)
         with pytest.raises(InvalidInput, match="contains characters") as raised:
@@ -312,32 +314,36 @@ def test_a_key_that_is_refused_is_never_shown(serve: Any, monkeypatch: pytest.Mo
 def test_a_redirect_is_not_followed(serve: Any) -> None:
     """Followed, it would carry the key to another host."""
     other = serve(message("Yes"))
-    server = serve(whole(b"", 307, Location=f"{other.address}/chat/completions"))
-    told = refused(InvalidInput, server)
-    assert f"{other.address}/chat/completions" in told
-    assert other.seen == []
+    server = serve(json_reply(b"", 307, Location=f"{other.address}/chat/completions"))
+    text = error_text(InvalidInput, server)
+    assert f"{other.address}/chat/completions" in text
+    assert other.requests == []
 
 
 def test_requests_that_are_refused(serve: Any) -> None:
-    told = refused(NotFound, serve(refusal(404, "The model `tiny` does not exist")))
-    assert "404: The model `tiny` does not exist" in told
-    told = refused(InvalidInput, serve(refusal(400, "image_url is not supported by this model")))
-    assert "reads_images=False" in told
-    assert "no explanation" in refused(InvalidInput, serve(whole(b"", 413)))
+    text = error_text(NotFound, serve(error_reply(404, "The model `tiny` does not exist")))
+    assert "404: The model `tiny` does not exist" in text
+    text = error_text(
+        InvalidInput, serve(error_reply(400, "image_url is not supported by this model"))
+    )
+    assert "reads_images=False" in text
+    assert "no explanation" in error_text(InvalidInput, serve(json_reply(b"", 413)))
 
 
 def test_settings_that_a_model_does_not_take_are_learnt(serve: Any) -> None:
     """Models that think before they speak refuse the temperature, and want the length under another
     name."""
     server = serve(
-        refusal(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
-        refusal(400, "Unsupported value: 'temperature' does not support 0."),
+        error_reply(
+            400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+        ),
+        error_reply(400, "Unsupported value: 'temperature' does not support 0."),
         message("Yes"),
     )
     generator = RemoteGenerator(f"{server.address}#tiny", retry_policy=QUICK)
     assert [a.text for a in generator.generate([REQUEST])] == ["Yes"]
     assert [a.text for a in generator.generate([REQUEST])] == ["Yes"]
-    bodies = [body for _, _, body in server.seen]
+    bodies = [body for _, _, body in server.requests]
     assert len(bodies) == 4
     assert "max_tokens" in bodies[0]
     for body in bodies[2:]:
@@ -353,7 +359,7 @@ def test_nobody_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "text"),
     [
         ("http://", "not the address of an endpoint"),
         ("http://user:pass@host/v1", "contains a password"),
@@ -361,8 +367,8 @@ def test_nobody_there() -> None:
         ("ftp://host/v1", "not the address of an endpoint"),
     ],
 )
-def test_addresses_that_are_none(address: str, told: str) -> None:
-    with pytest.raises(InvalidInput, match=told) as raised:
+def test_addresses_that_are_none(address: str, text: str) -> None:
+    with pytest.raises(InvalidInput, match=text) as raised:
         RemoteGenerator(address)
     assert "pass@" not in str(raised.value)
 
