@@ -6,7 +6,10 @@ import re
 import time
 from pathlib import Path
 
+from ravlm.serving.app import create_app
 from ravlm.serving.metrics import Metrics
+from ravlm.serving.state import ServedModel
+from tests.helpers.fakes import FakeEncoder
 from tests.helpers.servers import Running, running, url_of
 
 
@@ -65,3 +68,12 @@ def test_nested_stages_are_counted_once() -> None:
     )  # type: ignore[index]
     assert 0.05 <= encode < 0.2
     assert 0.02 <= generate < encode
+
+
+def test_two_applications_over_one_model(kb: Path) -> None:
+    """A registry refuses a metric that it has already; the gauges are replaced instead."""
+    served_model = ServedModel(kb, encoder=FakeEncoder())
+    for _ in range(2):
+        create_app(served_model)
+    assert "ravlm_ready 0.0" in served_model.metrics.text()
+    served_model.close()

@@ -56,11 +56,15 @@ class Metrics:
             buckets=SIZES,
             registry=self.registry,
         )
+        self._gauges: dict[str, Gauge] = {}
         self._thread_local = threading.local()
 
     def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
-        """Add a gauge whose value is read at each scrape."""
-        Gauge(name, description, registry=self.registry).set_function(read)
+        """Add a gauge whose value is read at each scrape. A gauge of the same name is replaced, so
+        that a second application can be created over the same model."""
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(name, description, registry=self.registry)
+        self._gauges[name].set_function(read)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
