@@ -170,6 +170,20 @@ def test_towers_of_a_dual_encoder_are_backbones_too(
     assert encoder.encode_images(IMAGES).shape == encoder.encode_texts(SENTENCES).shape == (3, 12)
 
 
+def test_a_checkpoint_with_the_old_architecture_name(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Early versions called the architecture "paired"."""
+    encoder = dual_encoder(folders, dim=12)
+    encoder.save(tmp_path / "mine")
+    path = tmp_path / "mine" / "config.json"
+    path.write_text(path.read_text().replace('"vision_text_dual"', '"paired"'))
+    assert '"paired"' in path.read_text()
+    again = DualEncoder.load(tmp_path / "mine")
+    assert isinstance(again, VisionTextDualEncoder)
+    assert np.abs(again.encode_texts(SENTENCES) - encoder.encode_texts(SENTENCES)).max() < 1e-6
+
+
 # Errors
 
 

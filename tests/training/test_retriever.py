@@ -112,13 +112,10 @@ def test_the_query_is_saved_with_the_generator(
     )
     assert np.abs(moved - vectors).max() > 0.01
     assert (again.adapt_query(vectors, "another encoder") == vectors).all()
-    likelihood = RetrievalAugmentedVLM(kb, generator=again).retrieve("", str(home / "0.png"), k=8)[
-        0
-    ]
-    plain = RetrievalAugmentedVLM(kb, generator="extractive").retrieve(
-        "", str(home / "0.png"), k=8
-    )[0]
-    assert [hit.score for hit in likelihood.hits] != [hit.score for hit in plain.hits]
+    image = str(home / "0.png")
+    adapted = RetrievalAugmentedVLM(kb, generator=again).retrieve(image=image, k=8)[0]
+    plain = RetrievalAugmentedVLM(kb, generator="extractive").retrieve(image=image, k=8)[0]
+    assert [hit.score for hit in adapted.hits] != [hit.score for hit in plain.hits]
     with pytest.raises(InvalidInput, match="already contains a trained generator"):
         train_retriever(trained, pairs, kb, out, SMALL)
     with pytest.raises(InvalidInput, match="Batch size 256 is larger"):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ravlm.errors import InvalidInput, RavlmError
+from ravlm.training.config import OLD_LOOP_KEYS, LoopConfig
 from ravlm.training.trainer import (
     LOG,
-    LoopConfig,
     TrainingStep,
     fit,
     fit_once,
@@ -76,6 +76,22 @@ def test_progress_of_another_configuration_is_refused(tmp_path: Path) -> None:
         fit(Line(stop_at=30), CONFIG, tmp_path)
     with pytest.raises(InvalidInput, match="another configuration"):
         fit(Line(), dataclasses.replace(CONFIG, learning_rate=0.5), tmp_path)
+
+
+def test_progress_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    """The configuration in the progress had other keys: `rate` for `learning_rate`."""
+    uninterrupted, resumed = Line(), Line()
+    fit(uninterrupted, CONFIG, tmp_path / "uninterrupted")
+    with pytest.raises(KeyboardInterrupt):
+        fit(Line(stop_at=47), CONFIG, tmp_path / "killed")
+    path = tmp_path / "killed" / "progress" / "config.json"
+    values = json.loads(path.read_text())
+    old_keys = {new: old for old, new in OLD_LOOP_KEYS.items()}
+    values["config"] = {old_keys.get(key, key): v for key, v in values["config"].items()}
+    assert "rate" in values["config"]
+    path.write_text(json.dumps(values))
+    fit(resumed, CONFIG, tmp_path / "killed")
+    assert torch.equal(weights(resumed), weights(uninterrupted))
 
 
 def test_a_loss_of_nan_stops_and_keeps_the_last_state(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ EncoderLoader = Callable[[Path, str], Encoder]
 
 
 class DualEncoder(Encoder):
-    """The entry point for encoders: load one, or build one for training.
+    """The entry point for encoders: load one, or build one for training. Both return an `Encoder`.
 
     encoder = ravlm.DualEncoder.load("starter")
     vectors = encoder.encode_images(["cat.jpg"])  # float32 (1, encoder.dim)

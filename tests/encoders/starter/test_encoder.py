@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.starter.encoder import StarterEncoder
 from ravlm.errors import BrokenData, Mismatch, NotFound
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,12 @@ def test_vectors_are_unit_float32_in_input_order(starter: StarterEncoder) -> Non
         ).max()
         < 1e-5
     )
+
+
+def test_the_published_fingerprint(starter: StarterEncoder) -> None:
+    """Knowledge bases store it: a change would make all of them refuse the encoder."""
+    path = REPOSITORY / "benchmarks" / "results" / "encoder-starter.json"
+    assert starter.fingerprint == json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
 
 
 def test_empty_input_gives_empty_output(starter: StarterEncoder) -> None:
