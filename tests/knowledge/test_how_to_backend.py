@@ -42,7 +42,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
 
 class TestMemoryBackend(Conformance):
     @pytest.fixture
-    def places(
+    def locations(
         self, memory: ModuleType, monkeypatch: pytest.MonkeyPatch
     ) -> Callable[[], Path | str]:
         backends = {"memory": memory.MemoryBackend, **registry.BACKENDS}

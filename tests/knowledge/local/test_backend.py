@@ -39,7 +39,7 @@ class CountingEncoder(FakeEncoder):
 
 class TestLocal(Conformance):
     @pytest.fixture
-    def places(self, tmp_path: Path) -> Callable[[], Path | str]:
+    def locations(self, tmp_path: Path) -> Callable[[], Path | str]:
         numbers = itertools.count()
         return lambda: tmp_path / f"kb{next(numbers)}"
 

@@ -55,7 +55,7 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
 
 class TestMilvusLite(Conformance):
     @pytest.fixture
-    def places(self, lite: Callable[[], str]) -> Callable[[], Path | str]:
+    def locations(self, lite: Callable[[], str]) -> Callable[[], Path | str]:
         return lite
 
 
@@ -66,7 +66,7 @@ class TestMilvusServer(Conformance):
     """The same on a server; without keyword search if it is older than 2.5."""
 
     @pytest.fixture
-    def places(
+    def locations(
         self, tmp_path: Path, request: pytest.FixtureRequest
     ) -> Iterator[Callable[[], Path | str]]:
         addresses: list[str] = []
