@@ -1,5 +1,5 @@
-"""Tiny chat models of Transformers' own classes: width 32, a byte-level tokenizer, the chat template
-of their family.
+"""Tiny chat models of Transformers' own classes: width 32, a byte-level tokenizer, the template of
+their family.
 
 Each function writes a folder as `save_pretrained` does. The models are untrained; `teach` trains
 one."""

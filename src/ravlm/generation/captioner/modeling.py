@@ -44,7 +44,7 @@ class CaptionerModel(PreTrainedModel, GenerationMixin):
 
     config: CaptionerConfig
     config_class = CaptionerConfig
-    base_model_prefix = "fused"
+    base_model_prefix = "captioner"
     main_input_name = "pixel_values"
     _supports_sdpa = True
 
