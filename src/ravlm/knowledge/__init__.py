@@ -1,1 +1,1 @@
-
+"""Knowledge bases: storage in exchangeable backends, indexes, ingestion and search."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -33,9 +34,9 @@ class ExactSearcher(Searcher):
         dim = canaries["text"].shape[1]
         vectors = [decode_vector(part.vector) for part in self._parts]
         self._vectors = np.array(vectors, np.float32).reshape(len(vectors), dim)
-        self._keywords = self._index_keywords()
 
-    def _index_keywords(self) -> KeywordIndex:
+    @cached_property
+    def _keywords(self) -> KeywordIndex:
         index = KeywordIndex()
         texts = [
             (number, int(self._owners[number]), part.words)

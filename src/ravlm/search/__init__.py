@@ -1,0 +1,1 @@
+"""Pure functions over scores: filters, rank fusion, reranking, calibration of scores."""

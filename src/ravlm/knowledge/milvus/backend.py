@@ -104,8 +104,9 @@ class MilvusBackend(Backend):
             raise
 
     def drop(self) -> None:
-        """Delete the base, as created: without re-encodings."""
-        _drop_collections(self.connection)
+        """Delete the base; its own collection first, so that it is never incomplete."""
+        for collection in self.store.all_collections():
+            self.connection.drop_collection(collection)
 
     def close(self) -> None:
         """Close the connection."""
