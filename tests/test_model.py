@@ -84,8 +84,10 @@ def test_the_generator_is_the_one_that_was_passed(birds: KnowledgeBase) -> None:
 
 def test_editing_is_imported_when_something_is_edited() -> None:
     code = "import sys, ravlm.model; print(any(m.startswith('ravlm.editing') for m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize(
@@ -96,14 +98,14 @@ def test_editing_is_imported_when_something_is_edited() -> None:
         ("What is the length, in cm?", "30 cm"),
     ],
 )
-def test_answers_about_a_picture(model: RetrievalAugmentedVLM, question: str, answer: str) -> None:
-    found = model.ask(question, image=bird(GREEN, 93))
-    assert found.text == answer
-    assert found.citations[0].startswith("bird-1")
-    assert found.trace["retrieved by"] == "image"
+def test_answers_about_a_image(model: RetrievalAugmentedVLM, question: str, answer: str) -> None:
+    answered = model.ask(question, image=bird(GREEN, 93))
+    assert answered.text == answer
+    assert answered.citations[0].startswith("bird-1")
+    assert answered.trace["retrieved by"] == "image"
 
 
-def test_one_question_for_several_pictures_and_several_for_one(
+def test_one_question_for_several_images_and_several_for_one(
     model: RetrievalAugmentedVLM,
 ) -> None:
     names = model.ask("What is the name?", image=[bird(GREEN, 94), bird(RED, 95)])
@@ -114,8 +116,8 @@ def test_one_question_for_several_pictures_and_several_for_one(
 
 
 def test_answers_in_words_alone(model: RetrievalAugmentedVLM) -> None:
-    found = model.ask("What is the country of the Sea Heron?")
-    assert (found.text, found.abstained) == ("Norway", False)
+    answered = model.ask("What is the country of the Sea Heron?")
+    assert (answered.text, answered.abstained) == ("Norway", False)
     abstention = model.ask("What is the country of the Marsh Tit?")
     assert abstention.abstained
     assert "知识库中没有" in model.ask("沼泽山雀来自哪个国家？").text
@@ -149,7 +151,7 @@ def test_k_and_where_reach_the_search(model: RetrievalAugmentedVLM) -> None:
     assert model.ask("What is the country of the Sea Heron?", where=fish).abstained
 
 
-def test_a_talk_keeps_to_its_picture(model: RetrievalAugmentedVLM) -> None:
+def test_a_talk_keeps_to_its_image(model: RetrievalAugmentedVLM) -> None:
     talk = [{"role": "user", "content": "What is the name?"}]
     assert model.chat(talk, image=bird(GREEN, 2)).text == "Leaf Parrot"
     talk += [
@@ -172,8 +174,8 @@ def test_a_talk_keeps_to_what_was_named_until_another_is(model: RetrievalAugment
         {"role": "user", "content": "And the length of the Coal Crow?"},
     ]
     assert model.chat(talk).text == "45 cm"
-    both = model.chat([talk[:1], talk])
-    assert [answer.text for answer in both] == ["Canada", "45 cm"]
+    answers = model.chat([talk[:1], talk])
+    assert [answer.text for answer in answers] == ["Canada", "45 cm"]
 
 
 def test_a_story_from_words_alone(model: RetrievalAugmentedVLM) -> None:
@@ -192,11 +194,14 @@ def test_stricter_abstention_answers_less(birds: KnowledgeBase) -> None:  # noqa
 
 
 def test_an_empty_base_abstains(tmp_path: Path, word_encoder: Any) -> None:  # noqa: F811
+    """A story about an image was an error there: "The search text is empty."."""
     with KnowledgeBase.build(tmp_path / "empty", [], encoder=word_encoder) as kb:
         model = RetrievalAugmentedVLM(kb)
         assert model.ask("What is it?").abstained
         assert model.ask("What is it?", image=bird(RED, 5)).abstained
         assert model.caption(bird(RED, 5)).abstained
+        assert model.tell(bird(RED, 5)).abstained
+        assert model.tell(prompt="Tell me about the owl").abstained
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_bad_input_is_a_sentence(model: RetrievalAugmentedVLM, call: Any, messag
         call(model)
 
 
-def test_pictures_that_cannot_be_read(model: RetrievalAugmentedVLM, tmp_path: Path) -> None:
+def test_images_that_cannot_be_read(model: RetrievalAugmentedVLM, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     with pytest.raises(NotFound, match="no image"):
         model.ask("What?", image=str(tmp_path / "gone.png"))

@@ -27,8 +27,8 @@ def test_names_folders_and_addresses(birds: KnowledgeBase, tmp_path: Path) -> No
     assert isinstance(extractive, ExtractiveGenerator)
     assert load_generator(extractive, birds) is extractive
     folder = chat_checkpoints.qwen2(tmp_path / "talker")
-    for given in (folder, str(folder)):
-        chat = load_generator(given, birds)
+    for name in (folder, str(folder)):
+        chat = load_generator(name, birds)
         assert isinstance(chat, ChatGenerator)
         assert chat.name == str(folder)
     remote = load_generator("http://127.0.0.1:9/v1#a/b", birds)
@@ -39,18 +39,18 @@ def test_names_folders_and_addresses(birds: KnowledgeBase, tmp_path: Path) -> No
 def test_a_preset_is_fetched_by_its_hub_name(
     birds: KnowledgeBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    names: list[str] = []
 
     def snapshot(name: str, **options: Any) -> str:
-        asked.append(name)
+        names.append(name)
         return str(chat_checkpoints.idefics3(tmp_path / "smol"))
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    assert load_generator("small", birds).name == PRESETS["small"].hub_name == asked[0]
+    assert load_generator("small", birds).name == PRESETS["small"].hub_name == names[0]
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "told"),
+    ("name", "kind", "message"),
     [
         ("extractve", InvalidInput, 'Did you mean "extractive"'),
         ("mediun", InvalidInput, 'Did you mean "medium"'),
@@ -60,9 +60,9 @@ def test_a_preset_is_fetched_by_its_hub_name(
     ],
 )
 def test_what_is_no_generator(
-    name: str, kind: type[Exception], told: str, birds: KnowledgeBase
+    name: str, kind: type[Exception], message: str, birds: KnowledgeBase
 ) -> None:
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=message):
         load_generator(name, birds)
 
 
@@ -74,7 +74,7 @@ def test_folders_that_hold_no_generator(birds: KnowledgeBase, tmp_path: Path) ->
         load_generator(tmp_path, birds)
 
 
-def test_a_picture_is_described_by_the_entries_that_look_like_it(birds: KnowledgeBase) -> None:
+def test_a_image_is_described_by_the_entries_that_look_like_it(birds: KnowledgeBase) -> None:
     (entry,) = birds.get(["bird-1-0"])
     evidence = Evidence((Hit(entry, 0.9, Part("image")),), (1.0,))
     assert describe(Request("ask", "What?", None, evidence)) in entry.text
@@ -91,8 +91,8 @@ def test_a_picture_is_described_by_the_entries_that_look_like_it(birds: Knowledg
 def test_the_page_tells_what_the_table_holds(name: str) -> None:
     p = PRESETS[name]
     row = (
-        f"| `{name}` | {p.hub_name} | {p.languages} | {p.parameters} M | {p.parameters * 4e-3:.1f} GB | "
-        f"{p.parameters * 2e-3:.1f} GB |"
+        f"| `{name}` | {p.hub_name} | {p.languages} | {p.parameters} M "
+        f"| {p.parameters * 4e-3:.1f} GB | {p.parameters * 2e-3:.1f} GB |"
     )
     assert row in PAGE
 
@@ -102,19 +102,25 @@ def test_sizes_are_those_of_the_shapes() -> None:
     import torch
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration
 
-    words = {
-        "model_type": "llama", "hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32,
-        "num_attention_heads": 15, "num_key_value_heads": 5, "head_dim": 64, "vocab_size": 49280,
-    }  # fmt: skip
-    eyes = {
+    language = {
+        "model_type": "llama",
+        "hidden_size": 960,
+        "intermediate_size": 2560,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 15,
+        "num_key_value_heads": 5,
+        "head_dim": 64,
+        "vocab_size": 49280,
+    }
+    vision = {
         "hidden_size": 768,
         "intermediate_size": 3072,
         "num_hidden_layers": 12,
         "num_attention_heads": 12,
     }
     config = Idefics3Config(
-        text_config=words,
-        vision_config=eyes | {"patch_size": 16, "image_size": 512},
+        text_config=language,
+        vision_config=vision | {"patch_size": 16, "image_size": 512},
         scale_factor=4,
     )
     config.tie_word_embeddings = False

@@ -14,12 +14,12 @@ def evidence(*entries: tuple[str, ...], weights: tuple[float, ...] = ()) -> Evid
 
 
 def test_the_sentence_most_like_the_others_is_taken() -> None:
-    found = evidence(
+    hits = evidence(
         ("A dog runs on the beach.", "Two friends drink tea."),
         ("A brown dog runs on a sandy beach.",),
         ("The dog jumps on the beach.", "A man reads."),
     )
-    text, cited, agreement = consensus(found, chinese=False)
+    text, cited, agreement = consensus(hits, chinese=False)
     assert text == "A dog runs on the beach."
     assert cited[0] == "e0"
     assert 0.2 < agreement < 1
@@ -37,6 +37,6 @@ def test_names_stand_in_where_there_are_no_sentences_and_nothing_where_there_is_
 
 
 def test_the_language_is_kept_where_the_evidence_has_it() -> None:
-    both = evidence(("A black dog runs.", "一只黑狗在跑。"))
-    assert consensus(both, chinese=True).text == "一只黑狗在跑。"
-    assert consensus(both, chinese=False).text == "A black dog runs."
+    bilingual = evidence(("A black dog runs.", "一只黑狗在跑。"))
+    assert consensus(bilingual, chinese=True).text == "一只黑狗在跑。"
+    assert consensus(bilingual, chinese=False).text == "A black dog runs."

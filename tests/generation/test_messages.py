@@ -50,7 +50,7 @@ def text(words: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("messages", "message"),
     [
         ([], "A conversation is a list"),
         ({"role": "user", "content": "x"}, "A conversation is a list"),
@@ -66,6 +66,6 @@ def text(words: str) -> dict[str, Any]:
         ([{"role": "user", "content": [{"type": "image_url"}, text("?")]}], "has no url"),
     ],
 )
-def test_bad_messages_are_refused_with_a_sentence(messages: Any, said: str) -> None:
-    with pytest.raises(InvalidInput, match=said):
+def test_bad_messages_are_refused_with_a_sentence(messages: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         read_messages(messages)

@@ -17,44 +17,46 @@ from ravlm.retrieval.visual_entities import Gallery, rank_entities
 DIM = 32
 
 
-def made_base(
-    entities: int, pictures: int, spread: float, seed: int = 0
+def synthetic_base(
+    entities: int, images: int, deviation: float, seed: int = 0
 ) -> tuple[Gallery, np.ndarray]:
     """Pictures scattered around a direction for each entity, and those directions."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(entities, DIM))
-    rows = (centres[:, None] + spread * rng.normal(size=(entities, pictures, DIM))).reshape(-1, DIM)
-    copies = rows + 0.5 * spread * rng.normal(size=rows.shape)
-    names = np.repeat([f"e{i}" for i in range(entities)], pictures)
-    return Gallery(unit(rows), names, unit(copies), np.arange(len(rows))), centres
+    centers = rng.normal(size=(entities, DIM))
+    rows = (centers[:, None] + deviation * rng.normal(size=(entities, images, DIM))).reshape(
+        -1, DIM
+    )
+    copies = rows + 0.5 * deviation * rng.normal(size=rows.shape)
+    names = np.repeat([f"e{i}" for i in range(entities)], images)
+    return Gallery(unit(rows), names, unit(copies), np.arange(len(rows))), centers
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def answered(gallery: Gallery, queries: np.ndarray) -> float:
+def answer_rate(gallery: Gallery, queries: np.ndarray) -> float:
     metric, classifier = calibrate(gallery, read_prior())
     assert metric is not None
     mapped = metric(gallery.vectors)
-    known = [
+    probabilities = [
         classifier.probability(rank_entities(q, mapped, gallery.entities).features)
         for q in metric(unit(queries))
     ]
-    return float(np.mean(np.array(known) >= classifier.default_threshold))
+    return float(np.mean(np.array(probabilities) >= classifier.default_threshold))
 
 
-@pytest.mark.parametrize(("entities", "pictures"), [(40, 4), (40, 1), (6, 1), (2, 3)])
-def test_the_present_are_answered_and_the_absent_are_not(entities: int, pictures: int) -> None:
-    gallery, centres = made_base(entities, pictures, spread=0.35)
+@pytest.mark.parametrize(("entities", "images"), [(40, 4), (40, 1), (6, 1), (2, 3)])
+def test_the_present_are_answered_and_the_absent_are_not(entities: int, images: int) -> None:
+    gallery, centers = synthetic_base(entities, images, deviation=0.35)
     rng = np.random.default_rng(1)
-    near = np.repeat(centres, 5, axis=0) + 0.35 * rng.normal(size=(5 * entities, DIM))
-    assert answered(gallery, near) >= 0.85
-    assert answered(gallery, rng.normal(size=(200, DIM))) <= 0.1
+    near = np.repeat(centers, 5, axis=0) + 0.35 * rng.normal(size=(5 * entities, DIM))
+    assert answer_rate(gallery, near) >= 0.85
+    assert answer_rate(gallery, rng.normal(size=(200, DIM))) <= 0.1
 
 
-def test_a_base_of_one_picture_or_none_leans_on_the_prior() -> None:
-    gallery, _ = made_base(1, 1, spread=0.3)
+def test_a_base_of_one_image_or_none_leans_on_the_prior() -> None:
+    gallery, _ = synthetic_base(1, 1, deviation=0.3)
     metric, classifier = calibrate(gallery, read_prior())
     assert metric is None
     assert (

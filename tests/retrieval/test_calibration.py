@@ -18,7 +18,7 @@ from tests.helpers.birds import bird
 
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures each calibration that was carried out looked at."""
+    """How many images each calibration that was carried out looked at."""
     sizes: list[int] = []
     plain = calibration.calibrate
     monkeypatch.setattr(
@@ -28,14 +28,14 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_it_is_made_once_and_kept(birds: KnowledgeBase, fitted: list[int]) -> None:
-    made = fit_or_load(birds)
+    first = fit_or_load(birds)
     assert (birds.derived_folder / FILE).is_file()
     again = fit_or_load(birds)
     assert fitted == [10]
-    assert again.classifier.default_threshold == made.classifier.default_threshold
-    assert made.metric is not None
+    assert again.classifier.default_threshold == first.classifier.default_threshold
+    assert first.metric is not None
     assert again.metric is not None
-    np.testing.assert_array_equal(again.metric.mean, made.metric.mean)
+    np.testing.assert_array_equal(again.metric.mean, first.metric.mean)
 
 
 def test_it_is_made_anew_when_the_base_has_grown(
@@ -65,7 +65,7 @@ def test_a_base_that_cannot_be_written_to_is_calibrated_all_the_same(birds: Know
     assert fit_or_load(birds).metric is not None
 
 
-def test_pictures_that_are_gone_are_left_out(birds: KnowledgeBase, tmp_path: Path) -> None:
+def test_images_that_are_gone_are_left_out(birds: KnowledgeBase, tmp_path: Path) -> None:
     for n in range(4):
         (tmp_path / f"{n}-0.png").unlink()
     assert fit_or_load(birds).metric is not None

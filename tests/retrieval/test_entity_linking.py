@@ -23,10 +23,10 @@ BASE = hits(
 
 
 def test_a_name_in_the_question_leads_to_its_entry() -> None:
-    found = link("What is the capital of Monaco?", "What is the capital of Monaco?", BASE)
-    assert [hit.entry.id for hit in found.hits] == ["e0"]
-    assert found.subject == "Monaco"
-    assert found.support > 0.9
+    linked = link("What is the capital of Monaco?", "What is the capital of Monaco?", BASE)
+    assert [hit.entry.id for hit in linked.hits] == ["e0"]
+    assert linked.subject == "Monaco"
+    assert linked.support > 0.9
 
 
 @pytest.mark.parametrize(
@@ -43,32 +43,32 @@ def test_a_neighbour_or_half_a_name_is_not_the_thing(question: str) -> None:
 
 
 def test_chinese_names_are_found_as_written() -> None:
-    found = link("法国的首都是哪里？", "France capital is where?", BASE)
-    assert [hit.entry.id for hit in found.hits] == ["e3"]
-    assert found.subject == "法国"
+    linked = link("法国的首都是哪里？", "France capital is where?", BASE)
+    assert [hit.entry.id for hit in linked.hits] == ["e3"]
+    assert linked.subject == "法国"
 
 
 def test_words_that_cover_one_entry_lead_to_it() -> None:
-    found = link("What stands on the wooden table?", "What stands on the wooden table?", BASE)
-    assert [hit.entry.id for hit in found.hits] == ["e4"]
-    assert found.subject == ""
+    linked = link("What stands on the wooden table?", "What stands on the wooden table?", BASE)
+    assert [hit.entry.id for hit in linked.hits] == ["e4"]
+    assert linked.subject == ""
 
 
 def test_words_that_fit_several_entries_are_shared_out() -> None:
-    found = link("What is the capital?", "What is the capital?", BASE)
-    assert len(found.hits) == 3
-    assert found.support < 0.5
-    assert sum(found.weights) == pytest.approx(1)
+    linked = link("What is the capital?", "What is the capital?", BASE)
+    assert len(linked.hits) == 3
+    assert linked.support < 0.5
+    assert sum(linked.weights) == pytest.approx(1)
 
 
 def test_nothing_in_common_is_nothing_found() -> None:
-    found = link("Who painted the ceiling?", "Who painted the ceiling?", BASE)
-    assert found.hits == ()
-    assert found.support < 0.5
+    linked = link("Who painted the ceiling?", "Who painted the ceiling?", BASE)
+    assert linked.hits == ()
+    assert linked.support < 0.5
     assert link("Who?", "Who?", []).hits == ()
 
 
-def test_the_matter_of_another_name_is_not_the_pictures() -> None:
+def test_the_matter_of_another_name_is_not_the_images() -> None:
     """A photo of a temple in China was on the table, and the capital of France was said to be
     China."""
     temple = hits("name: Tower of Buddhist Incense\ncountry: China\nheight: 41 m")

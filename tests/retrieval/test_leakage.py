@@ -47,13 +47,13 @@ def test_shared_id_image_or_group_leaks(record: Example, entry: Entry, expected:
 
 def test_a_copied_file_leaks(tmp_path: Path) -> None:
     """The same photo under two paths was its own evidence: only the paths were compared."""
-    first, copy, other = (tmp_path / name for name in ("first.png", "copy.png", "other.png"))
+    first, copy, different = (tmp_path / name for name in ("first.png", "copy.png", "other.png"))
     noise(1).save(first)
     copy.write_bytes(first.read_bytes())
-    noise(2).save(other)
+    noise(2).save(different)
     assert leaks(Example("a", str(first)), Entry("b", str(copy)))
     assert leaks(Example("a", first.read_bytes()), Entry("b", str(copy)))
-    assert not leaks(Example("a", str(first)), Entry("b", str(other)))
+    assert not leaks(Example("a", str(first)), Entry("b", str(different)))
     assert not leaks(Example("a", str(first)), Entry("b", str(tmp_path / "gone.png")))
 
 

@@ -1,4 +1,4 @@
-"""Telling entities apart by their pictures' vectors."""
+"""Telling entities apart by their images' vectors."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ def test_a_direction_in_which_one_entity_varies_counts_less() -> None:
     rows = [
         [[1, 0, x, 0], [0, 1, x, 0], [-1, -1, x, 0]][i % 3] for i, x in enumerate(light.tolist())
     ]
-    shown = gallery(rows, ["a", "b", "c"] * 20)
-    metric = fit_metric(shown, principal_axes(shown.vectors))
-    query, others = np.array([[1.0, 0.1, 1.5, 0.0]]), np.array([[1.0, 0, -1, 0], [0, 1, 1, 0]])
-    plain = others @ query[0] / np.linalg.norm(others, axis=1)
+    images = gallery(rows, ["a", "b", "c"] * 20)
+    metric = fit_metric(images, principal_axes(images.vectors))
+    query, means = np.array([[1.0, 0.1, 1.5, 0.0]]), np.array([[1.0, 0, -1, 0], [0, 1, 1, 0]])
+    plain = means @ query[0] / np.linalg.norm(means, axis=1)
     assert plain[1] > plain[0]
-    mapped = metric(others) @ metric(query)[0]
+    mapped = metric(means) @ metric(query)[0]
     assert mapped[0] > mapped[1]
 
 
 def test_what_is_foreign_to_the_base_stays_foreign() -> None:
     """A metric that kept only the base's own directions made strangers look like whatever they
     resembled a little: in a base of six, three in four of them were answered."""
-    shown = gallery([[1, 0, 0, 0], [-1, 0.1, 0, 0], [0, 1, 0, 0]], ["a", "b", "c"])
-    metric = fit_metric(shown, principal_axes(shown.vectors))
+    images = gallery([[1, 0, 0, 0], [-1, 0.1, 0, 0], [0, 1, 0, 0]], ["a", "b", "c"])
+    metric = fit_metric(images, principal_axes(images.vectors))
     stranger = metric(np.array([[0.2, 0.0, 0.0, 1.0]]))[0]
-    assert float((metric(shown.vectors) @ stranger).max()) < 0.5
+    assert float((metric(images.vectors) @ stranger).max()) < 0.5
 
 
 def test_the_metric_without_any_variation_is_the_plain_cosine() -> None:
-    shown = gallery([[1, 0, 0, 0], [0, 1, 0, 0]], ["a", "b"])
-    metric = fit_metric(shown, principal_axes(shown.vectors))
-    centred = shown.vectors - metric.mean
+    images = gallery([[1, 0, 0, 0], [0, 1, 0, 0]], ["a", "b"])
+    metric = fit_metric(images, principal_axes(images.vectors))
+    centred = images.vectors - metric.mean
     np.testing.assert_allclose(
-        metric(shown.vectors), centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-6
+        metric(images.vectors), centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-6
     )
 
 
@@ -64,26 +64,28 @@ def test_directions_are_shrunk_by_their_factors() -> None:
     )
 
 
-def test_the_mean_picture_of_an_entity_decides() -> None:
-    """One odd picture of "b" lies nearest, but on the whole "a" is nearer."""
+def test_the_mean_image_of_an_entity_decides() -> None:
+    """One odd image of "b" lies nearest, but on the whole "a" is nearer."""
     rows = np.array([[1.0, 0.0], [0.9, 0.1], [0.95, 0.31], [-1.0, 0.2]])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    seen = rank_entities(rows[2] * 0.97 + rows[0] * 0.03, rows, ["a", "a", "b", "b"])
-    assert seen.entities == ("a", "b")
-    assert seen.nearest == (1, 2)
-    assert sum(seen.shares) == pytest.approx(1)
-    assert seen.features[0] == pytest.approx(seen.cosines[0])
-    assert seen.features[1] == pytest.approx(seen.cosines[0] - seen.cosines[1])
+    ranking = rank_entities(rows[2] * 0.97 + rows[0] * 0.03, rows, ["a", "a", "b", "b"])
+    assert ranking.entities == ("a", "b")
+    assert ranking.nearest == (1, 2)
+    assert sum(ranking.shares) == pytest.approx(1)
+    assert ranking.features[0] == pytest.approx(ranking.cosines[0])
+    assert ranking.features[1] == pytest.approx(ranking.cosines[0] - ranking.cosines[1])
 
 
 def test_a_single_entity_has_a_margin_over_strangers() -> None:
-    seen = rank_entities(np.array([1.0, 0.0]), np.array([[0.6, 0.8]]), ["a"])
-    np.testing.assert_allclose(seen.features, [0.6, 0.6, 1.0])
+    ranking = rank_entities(np.array([1.0, 0.0]), np.array([[0.6, 0.8]]), ["a"])
+    np.testing.assert_allclose(ranking.features, [0.6, 0.6, 1.0])
 
 
-def test_leaving_pictures_out_leaves_their_copies_out() -> None:
-    shown = Gallery(np.eye(3), np.array(["a", "b", "c"]), np.eye(3)[[2, 0, 1]], np.array([2, 0, 1]))
-    rest = shown.without(np.array([True, False, False]))
-    assert rest.entities.tolist() == ["b", "c"]
-    assert rest.originals.tolist() == [1, 0]
-    np.testing.assert_array_equal(rest.copies, rest.vectors[rest.originals])
+def test_leaving_images_out_leaves_their_copies_out() -> None:
+    images = Gallery(
+        np.eye(3), np.array(["a", "b", "c"]), np.eye(3)[[2, 0, 1]], np.array([2, 0, 1])
+    )
+    remaining = images.without(np.array([True, False, False]))
+    assert remaining.entities.tolist() == ["b", "c"]
+    assert remaining.originals.tolist() == [1, 0]
+    np.testing.assert_array_equal(remaining.copies, remaining.vectors[remaining.originals])

@@ -51,7 +51,7 @@ PRESETS: dict[str, GeneratorPreset] = {
 def _extractive(kb: OptionalBase) -> Generator:
     if kb is None:
         raise InvalidInput(
-            'The generator "extractive" needs a knowledge base; pass kb=, or choose another generator.'
+            'The generator "extractive" needs a knowledge base; pass kb=, or another generator.'
         )
     return ExtractiveGenerator(kb.encoder)
 

@@ -82,7 +82,7 @@ class TextRetriever:
     def retrieve_similar(
         self, texts: Mapping[int, str], k: int, where: Where = None
     ) -> dict[int, Evidence]:
-        """Return by number the k entries most similar to each text, whatever they are about."""
+        """Return by number the k entries most similar to each text, about any subject."""
         if not texts:
             return {}
         queries = [{"text": text} for text in texts.values()]

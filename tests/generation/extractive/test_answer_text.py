@@ -83,39 +83,49 @@ def scores(type_index: int, opposite: bool = False) -> QuestionTypeScores:
     ],
 )
 def test_answers(question: str, type_index: int, opposite: bool, fact: Fact, answer: str) -> None:
-    made = reader()
+    fact_reader = reader()
     assert (
         phrase_answer(
-            parse_question(question, made.units), fact, scores(type_index, opposite), made
+            parse_question(question, fact_reader.units),
+            fact,
+            scores(type_index, opposite),
+            fact_reader,
         )
         == answer
     )
 
 
 def test_a_long_sentence_is_cut_to_the_clause_that_answers() -> None:
-    made = reader()
+    fact_reader = reader()
     fact = Fact(
         "",
-        "Dark above, with a broad white band on each wing, paler below, and a long curved tail that trails behind",
+        "Dark above, with a broad white band on each wing, paler below, "
+        "and a long curved tail that trails behind",
     )
     answer = phrase_answer(
-        parse_question("What band is on the wing?", made.units), fact, scores(0), made
+        parse_question("What band is on the wing?", fact_reader.units), fact, scores(0), fact_reader
     )
     assert answer == "with a broad white band on each wing"
 
 
 def test_one_of_a_long_list_is_three_of_it() -> None:
-    made = reader()
+    fact_reader = reader()
     fact = Fact("languages", ", ".join(f"Tongue {c}" for c in "ABCDEFGH"))
     assert (
         phrase_answer(
-            parse_question("Name an official language.", made.units), fact, scores(0), made
+            parse_question("Name an official language.", fact_reader.units),
+            fact,
+            scores(0),
+            fact_reader,
         )
         == "Tongue A, Tongue B, Tongue C"
     )
     assert (
         phrase_answer(
-            parse_question("Which languages are official?", made.units), fact, scores(0), made
+            parse_question("Which languages are official?", fact_reader.units),
+            fact,
+            scores(0),
+            fact_reader,
         )
         == fact.value
     )

@@ -80,15 +80,15 @@ def test_the_opposite_is_known_as_such() -> None:
 
 
 def test_questions_can_be_left_out() -> None:
-    made = bank()
-    skip = made.owner == 1
-    assert made.scores(vector("What is the capital?"), skip=skip).weights[1] < 0.5
+    question_bank = bank()
+    skip = question_bank.owner == 1
+    assert question_bank.scores(vector("What is the capital?"), skip=skip).weights[1] < 0.5
 
 
 def test_keys_match_aspects_by_likeness_and_the_name_line_is_the_name() -> None:
-    made = bank()
-    matches = made.match(WordEncoder().encode_texts(["capital city", "label"]), name=1)
+    question_bank = bank()
+    matches = question_bank.match(WordEncoder().encode_texts(["capital city", "label"]), name=1)
     assert matches[0].argmax() == 1
     assert matches[0, 1] > 0.9
     assert matches[1, NAME] == 1
-    assert made.match(WordEncoder().encode_texts(["height"]))[0, 1] == 0
+    assert question_bank.match(WordEncoder().encode_texts(["height"]))[0, 1] == 0

@@ -15,7 +15,8 @@ from ravlm.generation.extractive.reader import FEATURES, FactReader, read_weight
 from tests.helpers.generators import WordEncoder
 
 TOWER = parse_facts(
-    "Name: Needle Tower\nKind: building\nHeight: 92 m\nArchitect: Ines Calder\nOpened: 1911\nOpen to visitors: no\n"
+    "Name: Needle Tower\nKind: building\nHeight: 92 m\nArchitect: Ines Calder\nOpened: 1911\n"
+    "Open to visitors: no\n"
     "Materials: granite, glass\nVisitors a year: 40000\n"
     "It was built as a lighthouse for the old harbour. The stairs have 311 steps."
 )
@@ -53,25 +54,25 @@ def test_features_say_what_fits() -> None:
 
 def test_no_facts_means_nothing_found() -> None:
     reader = with_words()
-    found = reader.read(parse_question("What is it?", reader.units), [])
-    assert found.fact is None
-    assert found.probability == 1.0
+    reading = reader.read(parse_question("What is it?", reader.units), [])
+    assert reading.fact is None
+    assert reading.probability == 1.0
 
 
 def test_vectors_are_computed_once_and_the_oldest_are_forgotten() -> None:
     encoder = WordEncoder()
-    asked: list[str] = []
+    encoded: list[str] = []
     plain = encoder.encode_texts
-    encoder.encode_texts = lambda texts, batch_size=64: asked.extend(texts) or plain(texts)  # type: ignore[method-assign,func-returns-value]
+    encoder.encode_texts = lambda texts, batch_size=64: encoded.extend(texts) or plain(texts)  # type: ignore[method-assign,func-returns-value]
     vectors = EmbeddingCache(encoder, max_texts=2)
     first = vectors(["red", "blue", "red"])
     vectors(["blue", "red"])
-    assert asked == ["red", "blue"]
+    assert encoded == ["red", "blue"]
     np.testing.assert_array_equal(first[0], first[2])
     assert not np.allclose(first[0], first[1])
     vectors(["green", "grey", "white"])
     vectors(["red"])
-    assert asked[-1] == "red"
+    assert encoded[-1] == "red"
 
 
 @pytest.mark.parametrize(
@@ -98,8 +99,8 @@ def test_the_starter_reads_questions_it_was_not_fitted_to(
 ) -> None:
     """Keys, names and values here stand in no set; the last three questions have no answer."""
     reader = ExtractiveGenerator(starter).reader
-    found = reader.read(parse_question(question, reader.units, starter.gloss(question)), TOWER)
-    assert (found.fact.line if found.fact else None) == line
+    reading = reader.read(parse_question(question, reader.units, starter.gloss(question)), TOWER)
+    assert (reading.fact.line if reading.fact else None) == line
 
 
 def test_confidence_rises_with_all_that_speaks_for_an_answer() -> None:

@@ -35,7 +35,8 @@ def story(request: Request) -> tuple[str, tuple[str, ...]]:
 def test_an_english_story() -> None:
     text, cited = story(request((OWL, CROW), (0.9, 0.1)))
     assert text == (
-        "This is Snow Owl. [1] The owl hunts by day. [1] Its country is Canada. [1] It is not tame. [1] "
+        "This is Snow Owl. [1] The owl hunts by day. [1] Its country is Canada. [1] "
+        "It is not tame. [1] "
         "Its colours are white and grey. [1] Its feathers reach its toes. [1] "
         "(Based only on entries in the knowledge base.)"
     )

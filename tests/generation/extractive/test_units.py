@@ -8,7 +8,7 @@ from ravlm.generation.extractive.units import Units
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "quantities"),
     [
         ('3 1/2-4" (89-102 mm). Very large', [('3 1/2-4"', "in"), ("89-102 mm", "mm")]),
         ("energi ca 40 kilokalori", [("40 kilokalori", "kcal")]),
@@ -20,8 +20,8 @@ from ravlm.generation.extractive.units import Units
         ("5 minty leaves", []),
     ],
 )
-def test_quantities_in_texts(text: str, found: list[tuple[str, str]]) -> None:
-    assert [(q.text, q.unit) for q in Units().find(text)] == found
+def test_quantities_in_texts(text: str, quantities: list[tuple[str, str]]) -> None:
+    assert [(q.text, q.unit) for q in Units().find(text)] == quantities
 
 
 @pytest.mark.parametrize(

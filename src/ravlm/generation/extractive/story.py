@@ -47,7 +47,7 @@ class Sentence:
 
 
 def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
-    """Return the story for a request, without what was told earlier in its conversation."""
+    """Return the story for a request, without sentences from earlier in its conversation."""
     evidence = request.evidence
     chinese = request.chinese
     hits = _likely(evidence.hits, evidence.weights)
