@@ -13,7 +13,7 @@ import numpy as np
 from ravlm.checkpoint import read_weights
 from ravlm.data.text import is_chinese
 from ravlm.editing.rule_based.stuff import log_softmax
-from ravlm.encoders.starter.gloss import Glosser, read_glossary
+from ravlm.encoders.starter.gloss import Glosser, starter_glosser
 from ravlm.files import STARTER
 
 CLASS_RANGES: dict[str, tuple[range, ...]] = {
@@ -55,7 +55,7 @@ class ThingDetector:
 
     @cached_property
     def _glosser(self) -> Glosser:
-        return Glosser(read_glossary(STARTER / "glossary.tsv"), {})
+        return starter_glosser({})
 
     def classes(self, word: str) -> list[int]:
         """Return the classes that an English or Chinese word names; empty if there are none."""
