@@ -1,5 +1,5 @@
-"""Generators put together from parts of Transformers: they learn, generate, save and load; what is
-new is said."""
+"""Captioners from Transformers backbones: they learn, generate, save and load; a warning lists new
+layers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pixels(model: RetrievalAugmentedVLM) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_it_learns_what_two_pictures_show(
+def test_it_learns_to_caption_two_images(
     folders: dict[str, Path], language: str, tmp_path: Path
 ) -> None:
     """Two names suffice. The loss falls, each picture is given its own words, and what was saved
@@ -123,8 +123,8 @@ def test_evidence_enters_with_and_without_a_text_tower(
     assert again.ask("What is the name?", image=RED).evidence  # the extractive generator answers
 
 
-def test_what_is_new_is_named_once(folders: dict[str, Path]) -> None:
-    """A BERT decoder's cross-attention is drawn at random; nobody was told once."""
+def test_new_layers_are_listed_once(folders: dict[str, Path]) -> None:
+    """A BERT decoder's cross-attention is initialized at random; this was silent once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         RetrievalAugmentedVLM.from_backbones(folders["bert"], folders["vit"])
@@ -146,7 +146,7 @@ def test_without_a_base_only_the_closed_book_works(folders: dict[str, Path]) -> 
         model.ask("What is it?", image=RED)
 
 
-def test_parts_that_do_not_fit_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_backbones_that_do_not_fit_are_errors(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(Mismatch, match="cannot generate text"):
         RetrievalAugmentedVLM.from_backbones(folders["vit"], folders["vit"])
     with pytest.raises(Mismatch, match="cannot be the image tower"):

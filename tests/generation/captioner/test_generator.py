@@ -35,7 +35,7 @@ TEXTS = ["a red bird sits on a branch", "a green bird flies over the sea"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with random weights: it writes nonsense, but the same nonsense each time."""
+    """A model with random weights: nonsense, but the same each time."""
     tokenizer = train_tokenizer(TEXTS, min_frequency=1)
     language = LanguageModelTrainingConfig(width=64, layers=1, heads=2, max_length=64)
     model = new_model(StarterGeneratorConfig(language, seed=1), len(tokenizer), 2)
@@ -68,7 +68,7 @@ def test_a_folder_is_a_generator(folder: Path, birds: KnowledgeBase) -> None:
 
 
 def test_batches_evidence_and_the_closed_book(folder: Path) -> None:
-    """Evidence of unlike length in one batch; a request without any is written as alone."""
+    """Evidence of different length in one batch; a request gets the same caption as alone."""
     generator = CaptionerGenerator.load(folder)
     requests = [request((200, 0, 0), *TEXTS), request((0, 200, 0), TEXTS[1]), request((0, 0, 200))]
     together = [answer.text for answer in generator.generate(requests)]
@@ -85,7 +85,7 @@ def test_other_tasks_need_a_fallback(folder: Path) -> None:
 
 
 def test_a_checkpoint_without_a_weight_is_refused(folder: Path, tmp_path: Path) -> None:
-    """Transformers would draw it at random, and only log it."""
+    """Transformers would initialize it at random and only log it."""
     weights = load_file(folder / "model.safetensors")
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -121,11 +121,11 @@ def test_states_are_cut_to_the_budget_and_cached_within_a_bound() -> None:
     assert mask.sum(-1).tolist() == [[4, 5], [5, 0]]
 
 
-def test_a_base_of_another_manner_is_left_to_the_other_generator(
+def test_a_base_with_another_vocabulary_goes_to_the_fallback(
     folder: Path,
     birds: KnowledgeBase,
 ) -> None:
-    """A model of "a red bird sits" has no words for a shop's catalogue, nor for Chinese: its
+    """A model of "a red bird sits" has no words for a shop's catalog, nor for Chinese: its
     captions of such a base were the nearest thing it could spell."""
     generator = CaptionerGenerator.load(folder, fallback=ExtractiveGenerator(birds.encoder))
     own, shop, chinese = generator.generate(
@@ -172,19 +172,17 @@ def test_evidence_is_retrieved_by_the_generators_modality(tmp_path: Path) -> Non
         assert hits[0].entry.id == "red"  # no text: by images
 
 
-def test_of_the_beams_that_one_is_taken_which_the_evidence_agrees_with(folder: Path) -> None:
+def test_the_best_beam_agrees_with_the_evidence(folder: Path) -> None:
     generator = CaptionerGenerator.load(folder)
     asked = request((200, 0, 0), "a green bird flies over the sea", "a green bird over the sea")
     beams = [Beam("A red bird sits.", -1.0), Beam("A green bird flies over the sea.", -1.1)]
     assert generator._best_beam(asked, beams).text == "A red bird sits."
     generator.settings = replace(generator.settings, agreement_weight=1.0)
     assert generator._best_beam(asked, beams) == beams[1]
-    assert (
-        generator._best_beam(request((200, 0, 0)), beams) == beams[0]
-    )  # closed book: nothing to agree with
+    assert generator._best_beam(request((200, 0, 0)), beams) == beams[0]  # closed book
 
 
-def test_a_guess_gives_way_to_what_was_found(folder: Path) -> None:
+def test_an_unsure_caption_is_replaced_by_the_retrieved_one(folder: Path) -> None:
     generator = CaptionerGenerator.load(folder)
     generator.settings = replace(generator.settings, confidence_threshold=0.55)
     asked = request((200, 0, 0), "A striped cat sleeps.", "A bird sits.")
@@ -197,10 +195,10 @@ def test_a_guess_gives_way_to_what_was_found(folder: Path) -> None:
     assert guess.trace["unsure caption"] == "A bird sits."
     assert (
         generator._answer(request((200, 0, 0)), "A bird sits.", 0.5).text == "A bird sits."
-    )  # nothing was found
+    )  # no evidence
 
 
-def test_no_word_is_written_that_the_model_lacks(folder: Path) -> None:
+def test_the_unknown_token_is_never_generated(folder: Path) -> None:
     """ "A closeup of a cat looking at a.": the last word was <unk>, which was left out when the
     text was made."""
     generator = CaptionerGenerator.load(folder)

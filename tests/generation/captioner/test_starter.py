@@ -1,5 +1,4 @@
-"""The generator that comes with the package: what it writes of real photos, with evidence and
-without."""
+"""The captioner that comes with the package, on real photos, with evidence and without."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ PHOTOS = 60
 
 @pytest.fixture(scope="module")
 def model(starter: Encoder, tmp_path_factory: pytest.TempPathFactory) -> RetrievalAugmentedVLM:
-    """The starter generator over a base of captions without pictures."""
+    """The starter generator over a base of captions without images."""
     texts = [
         "A cat looks at the camera.",
         "Two people climb a rocky mountain.",
@@ -32,15 +31,15 @@ def model(starter: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Retriev
     return RetrievalAugmentedVLM(kb, generator="starter")
 
 
-def test_it_is_small_and_says_what_it_was_trained_on() -> None:
+def test_it_is_small_and_names_its_training_data() -> None:
     assert sum(path.stat().st_size for path in STARTER_GENERATOR.rglob("*")) < 30 * 2**20
     settings = CaptionerGenerator.load(STARTER_GENERATOR).settings
     assert settings.evidence_modality == "text"
     assert "Flickr8k" in settings.trained_on[0]
 
 
-def test_it_writes_a_sentence_and_names_its_evidence(model: RetrievalAugmentedVLM) -> None:
-    """The same for a picture alone and among others; without evidence nothing is cited."""
+def test_it_writes_a_sentence_and_cites_its_evidence(model: RetrievalAugmentedVLM) -> None:
+    """Alone and in a batch it gives the same caption; without evidence it cites nothing."""
     photos = [package_file("skimage/data/chelsea.png"), package_file("skimage/data/coffee.png")]
     together = model.caption(photos, k=3)
     assert [answer.text for answer in together] == [
@@ -61,10 +60,8 @@ def test_it_writes_a_sentence_and_names_its_evidence(model: RetrievalAugmentedVL
     assert not alone.citations
 
 
-def test_captions_of_photos_that_nothing_was_trained_on(
-    shared_data: Path, starter: Encoder
-) -> None:
-    """Closed book; what evidence brings is measured by benchmarks/captions.py."""
+def test_captions_of_unseen_photos(shared_data: Path, starter: Encoder) -> None:
+    """Closed book; benchmarks/captions.py measures the gain from evidence."""
     entries = read_entries(shared_data / "flickr8k" / "metadata.jsonl")
     dev = [entry for entry in entries if entry.metadata["split"] == "dev"][:PHOTOS]
     written = RetrievalAugmentedVLM(None, generator="starter").caption(

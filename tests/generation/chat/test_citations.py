@@ -69,7 +69,7 @@ def test_marks_become_citations(
     assert answer.confidence == round(0.8 * sum(weights[name] for name in citations) * 0.5, 4)
 
 
-def test_a_mark_of_no_entry_is_no_citation() -> None:
+def test_a_mark_of_no_entry_is_removed() -> None:
     """A made-up [9] once stood in the text as if it were evidence."""
     answer = parse("The finch sings [9] at dawn [1] and so on.")
     assert answer.text == "The finch sings at dawn [1] and so on."
@@ -77,7 +77,7 @@ def test_a_mark_of_no_entry_is_no_citation() -> None:
     assert answer.trace["unknown marks"] == "[9]"
 
 
-def test_without_marks_the_words_tell_the_source() -> None:
+def test_without_marks_the_words_identify_the_source() -> None:
     answer = parse("A parrot that cracks nuts")
     assert answer.citations == ("b",)
     assert answer.trace["cited by"] == "words"
@@ -94,13 +94,13 @@ def test_without_marks_the_words_tell_the_source() -> None:
         "Not in the knowledge base [1]",
     ],
 )
-def test_saying_that_it_is_not_there_is_an_abstention(output: str) -> None:
+def test_absent_phrases_are_abstentions(output: str) -> None:
     answer = parse(output)
     assert answer.abstained
     assert (answer.citations, answer.confidence) == ((), 0.2)
 
 
-def test_what_is_known_is_no_abstention_for_what_is_not() -> None:
+def test_a_partial_answer_is_not_an_abstention() -> None:
     answer = parse("It is a finch [1]. Its weight is not in the knowledge base.")
     assert not answer.abstained
     assert answer.citations == ("a",)
@@ -112,7 +112,7 @@ def test_a_chinese_question_gets_a_chinese_refusal() -> None:
     assert "知识库中没有" in answer.text
 
 
-def test_silence_is_an_abstention() -> None:
+def test_empty_text_is_an_abstention() -> None:
     for output in ("", " \n ", "<think>Let me see", "<think></think>"):
         answer = parse(output)
         assert answer.abstained

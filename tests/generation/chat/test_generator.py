@@ -1,5 +1,4 @@
-"""Models of Transformers that talk: what they are told, in batches and streams, and checkpoints
-that can't be used."""
+"""Chat models of Transformers: prompts, batches, streams, and checkpoints that cannot be used."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers that are the same in any batch, and short answers."""
+    """Use fp32, so that numbers do not depend on the batch, and short answers."""
     monkeypatch.setattr(runtime, "inference_dtype", lambda on: torch.float32)
     for task in MAX_NEW_TOKENS:
         monkeypatch.setitem(MAX_NEW_TOKENS, task, 12)
@@ -67,7 +66,7 @@ def copied(folder: Path, to: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", chat_checkpoints.CHAT_MODELS)
-def test_batches_and_streams_say_the_same(name: str, folders: dict[str, Path]) -> None:
+def test_batches_and_streams_give_the_same_text(name: str, folders: dict[str, Path]) -> None:
     """Rows of other lengths, with more pictures and fewer, of several tasks; each as it is alone,
     and as a stream."""
     generator = ChatGenerator(folders[name])
@@ -93,7 +92,7 @@ def test_batches_and_streams_say_the_same(name: str, folders: dict[str, Path]) -
 
 
 @pytest.mark.parametrize("name", chat_checkpoints.VISION_MODELS)
-def test_pictures_are_seen_each_in_its_place(name: str, folders: dict[str, Path]) -> None:
+def test_images_are_read_in_their_positions(name: str, folders: dict[str, Path]) -> None:
     """Swapped evidence pictures, or another picture asked about, give other logits; and as many
     tokens as counted."""
     model = ChatModel(folders[name], name)
@@ -129,8 +128,8 @@ def test_text_is_never_a_control_token(name: str, folders: dict[str, Path]) -> N
     assert control("A finch" + "".join(special) + "and " + " ".join(special)) == control("A finch")
 
 
-def test_templates_that_take_no_system_turn(folders: dict[str, Path]) -> None:
-    """Gemma's raises an error; what the system says then stands before what the user says."""
+def test_templates_without_system_messages(folders: dict[str, Path]) -> None:
+    """Gemma's raises an error; the system text then goes before the user's."""
     model = ChatModel(folders["gemma3"], "gemma3")
     system, user = ChatTurn("system", ("Be brief.",)), ChatTurn("user", ("Hello",))
     turns = [system, user, ChatTurn("assistant", ("Hi",)), ChatTurn("user", ("So?",))]
@@ -160,7 +159,7 @@ def test_seeds(folders: dict[str, Path]) -> None:
         ChatGenerator(folders["qwen2"], temperature=-1)
 
 
-def test_a_stream_that_is_not_read_any_more_ends(
+def test_closing_a_stream_stops_generation(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(MAX_NEW_TOKENS, "tell", 5000)
@@ -171,7 +170,7 @@ def test_a_stream_that_is_not_read_any_more_ends(
     assert not generator.model._lock.locked()
 
 
-def test_a_model_without_eyes(folders: dict[str, Path]) -> None:
+def test_a_model_that_reads_no_images(folders: dict[str, Path]) -> None:
     generator = ChatGenerator(folders["qwen2"], describe=lambda request: "A red bird")
     told = generator.build_turns(Request("ask", "What is it?", RED, EVIDENCE))
     assert "described as: A red bird" in told[-1].text
@@ -187,7 +186,7 @@ def test_a_model_without_eyes(folders: dict[str, Path]) -> None:
 
 
 def test_evidence_longer_than_the_context(folders: dict[str, Path], tmp_path: Path) -> None:
-    """Positions beyond those that it was trained on give no error, only nonsense."""
+    """Positions beyond the context length raise no error and give nonsense."""
     folder = copied(folders["llava"], tmp_path / "short")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["max_position_embeddings"] = 1500
@@ -240,7 +239,7 @@ def test_weights_that_do_not_fit(
     folders: dict[str, Path],
     tmp_path: Path,
 ) -> None:
-    """Transformers draws what is missing at random, and says so in a warning."""
+    """Transformers initializes missing weights at random and only warns."""
     folder = copied(folders[name], tmp_path / "damaged")
     weights = load_file(folder / "model.safetensors")
     change(weights)
@@ -264,7 +263,7 @@ def test_other_checkpoints(folders: dict[str, Path], tmp_path: Path) -> None:
         ChatGenerator(wordless)
 
 
-def test_certainty_is_the_mean_probability_of_what_was_said(folders: dict[str, Path]) -> None:
+def test_certainty_is_the_mean_token_probability(folders: dict[str, Path]) -> None:
     model = ChatModel(folders["qwen2"], "qwen2")
     talk = [ChatTurn("user", ("What is it?",))]
     (said,) = model.complete([talk], SamplingParams(4))

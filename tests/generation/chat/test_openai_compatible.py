@@ -1,5 +1,4 @@
-"""Endpoints that speak as OpenAI's, over real HTTP: what is sent, what comes back, and everything
-that goes wrong."""
+"""OpenAI-compatible endpoints over real HTTP: requests, replies, and everything that goes wrong."""
 
 from __future__ import annotations
 
@@ -81,7 +80,7 @@ def answer(server: Server, request: Request = REQUEST, policy: RetryPolicy = QUI
 
 
 def error_text(kind: type[RavlmError], server: Server, policy: RetryPolicy = QUICK) -> str:
-    """The one sentence that an error says, proved free of the key."""
+    """Return the text of the error, after checking that it is one line without the key."""
     with pytest.raises(kind) as raised:
         answer(server, policy=policy)
     text = str(raised.value)
@@ -92,7 +91,7 @@ def error_text(kind: type[RavlmError], server: Server, policy: RetryPolicy = QUI
     return text
 
 
-def test_what_is_sent(serve: Any) -> None:
+def test_request_format(serve: Any) -> None:
     server = serve(stream(["Ruby ", "Finch [", "1]"]))
     result = answer(server)
     assert (result.text, result.citations, result.confidence) == ("Ruby Finch", ("finch",), 0.72)
@@ -118,7 +117,7 @@ def test_what_is_sent(serve: Any) -> None:
     assert "[1] (80% likely)" in user["content"][0]["text"] + user["content"][1]["text"]
 
 
-def test_words_alone_are_sent_as_a_string(serve: Any) -> None:
+def test_plain_text_is_sent_as_a_string(serve: Any) -> None:
     server = serve(message("Sea Heron [2]"))
     talk = (
         Message("user", "Hello"),
@@ -144,7 +143,7 @@ def test_without_a_key_none_is_sent(serve: Any, monkeypatch: pytest.MonkeyPatch)
     assert "Authorization" not in server.requests[0][1]
 
 
-def test_the_model_is_asked_for_where_none_is_named(serve: Any) -> None:
+def test_model_name_is_looked_up_if_the_address_has_none(serve: Any) -> None:
     server = serve(message("Yes"), models=["only-one"])
     generator = RemoteGenerator(server.address, retry_policy=QUICK)
     generator.generate([REQUEST, REQUEST])
@@ -161,7 +160,7 @@ def test_the_model_is_asked_for_where_none_is_named(serve: Any) -> None:
             RemoteGenerator(serve(message("Yes"), models=models).address).generate([REQUEST])
 
 
-def test_pieces_come_as_they_are_sent(serve: Any) -> None:
+def test_pieces_are_streamed_without_delay(serve: Any) -> None:
     server = serve(stream(["One ", "two ", "three"], pause=0.1))
     words = RemoteGenerator(f"{server.address}#tiny").stream(REQUEST)
     began = time.monotonic()
@@ -170,7 +169,7 @@ def test_pieces_come_as_they_are_sent(serve: Any) -> None:
     assert "".join(words).strip() == "two three"
 
 
-def test_requests_in_order_several_at_once(serve: Any) -> None:
+def test_answers_of_parallel_requests_keep_their_order(serve: Any) -> None:
     server = serve(endpoints.bird_watcher)
     requests = [Request("ask", f"Question {n}", None, Evidence((HITS[n % 2],))) for n in range(9)]
     result = RemoteGenerator(f"{server.address}#tiny").generate(requests)
@@ -187,13 +186,13 @@ def test_requests_in_order_several_at_once(serve: Any) -> None:
     [error_reply(429, "slow down"), error_reply(500, "oops"), error_reply(503, "loading"), drop],
     ids=["429", "500", "503", "cut"],
 )
-def test_asked_again_where_that_may_help(fault: Reply, serve: Any) -> None:
+def test_temporary_errors_are_retried(fault: Reply, serve: Any) -> None:
     server = serve(fault, fault, message("Yes"))
     assert answer(server).text == "Yes"
     assert len(server.requests) == 3
 
 
-def test_not_for_ever(serve: Any) -> None:
+def test_retries_end(serve: Any) -> None:
     server = serve(error_reply(429, "slow down"))
     assert "429: slow down" in error_text(Busy, server)
     assert len(server.requests) == QUICK.max_attempts
@@ -201,7 +200,7 @@ def test_not_for_ever(serve: Any) -> None:
     assert "can't be reached" in error_text(NotFound, serve(drop))
 
 
-def test_it_waits_as_long_as_it_is_asked_to(serve: Any) -> None:
+def test_retry_after_is_respected(serve: Any) -> None:
     server = serve(error_reply(429, "wait", Retry_After="1"), message("Yes"))
     began = time.monotonic()
     assert answer(server).text == "Yes"
@@ -227,7 +226,7 @@ def test_an_endpoint_that_hangs(serve: Any) -> None:
 
 
 def test_an_endpoint_that_cuts_the_stream(serve: Any) -> None:
-    """What had come before the cut was once given as the json_reply answer."""
+    """The text before the cut was once returned as the whole answer."""
     assert "cut its reply off after 8 characters" in error_text(
         BrokenData, serve(stream(["One ", "two "], ended=False))
     )
@@ -263,7 +262,7 @@ def test_an_endpoint_that_cuts_the_stream(serve: Any) -> None:
         json_reply(b"\xff\xfe\x00" * 50),
     ],
 )
-def test_an_endpoint_that_answers_nonsense(reply: Reply, serve: Any) -> None:
+def test_an_endpoint_with_another_format(reply: Reply, serve: Any) -> None:
     text = error_text(BrokenData, serve(reply))
     assert (
         "does not answer in the OpenAI format" in text
@@ -271,7 +270,7 @@ def test_an_endpoint_that_answers_nonsense(reply: Reply, serve: Any) -> None:
     )
 
 
-def test_a_list_of_models_that_is_none(serve: Any) -> None:
+def test_a_malformed_list_of_models(serve: Any) -> None:
     server = serve(message("Yes"))
     server.models = [1, 2]
     with pytest.raises(BrokenData, match="models without their ids"):
@@ -285,7 +284,7 @@ def test_an_endpoint_that_never_stops(serve: Any) -> None:
     assert "more than 20,000 bytes" in error_text(BrokenData, serve(json_reply(b" " * 50_000)))
 
 
-def test_an_error_in_the_middle(serve: Any) -> None:
+def test_an_error_during_the_reply(serve: Any) -> None:
     def broken(handler: endpoints.Handler) -> None:
         handler.begin(200, "text/event-stream")
         handler.wfile.write(
@@ -295,8 +294,8 @@ def test_an_error_in_the_middle(serve: Any) -> None:
     assert "failed during the reply: CUDA out of memory" in error_text(Busy, serve(broken))
 
 
-def test_a_key_that_is_refused_is_never_shown(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Endpoints repeat a wrong key in what they say."""
+def test_a_rejected_key_is_never_shown(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoints repeat a wrong key in their messages."""
     server = serve(error_reply(401, f"Incorrect API key provided: {KEY}. See\nthe manual."))
     text = error_text(InvalidInput, server)
     assert "rejected the key (401: Incorrect API key provided: ***. See the manual)" in text
@@ -312,7 +311,7 @@ def test_a_key_that_is_refused_is_never_shown(serve: Any, monkeypatch: pytest.Mo
 
 
 def test_a_redirect_is_not_followed(serve: Any) -> None:
-    """Followed, it would carry the key to another host."""
+    """It would send the key to another host."""
     other = serve(message("Yes"))
     server = serve(json_reply(b"", 307, Location=f"{other.address}/chat/completions"))
     text = error_text(InvalidInput, server)
@@ -320,7 +319,7 @@ def test_a_redirect_is_not_followed(serve: Any) -> None:
     assert other.requests == []
 
 
-def test_requests_that_are_refused(serve: Any) -> None:
+def test_rejected_requests(serve: Any) -> None:
     text = error_text(NotFound, serve(error_reply(404, "The model `tiny` does not exist")))
     assert "404: The model `tiny` does not exist" in text
     text = error_text(
@@ -330,9 +329,8 @@ def test_requests_that_are_refused(serve: Any) -> None:
     assert "no explanation" in error_text(InvalidInput, serve(json_reply(b"", 413)))
 
 
-def test_settings_that_a_model_does_not_take_are_learnt(serve: Any) -> None:
-    """Models that think before they speak refuse the temperature, and want the length under another
-    name."""
+def test_unsupported_settings_are_learned(serve: Any) -> None:
+    """Reasoning models reject the temperature, and expect the length under another name."""
     server = serve(
         error_reply(
             400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
@@ -351,7 +349,7 @@ def test_settings_that_a_model_does_not_take_are_learnt(serve: Any) -> None:
         assert body["max_completion_tokens"] == bodies[0]["max_tokens"]
 
 
-def test_nobody_there() -> None:
+def test_unreachable_endpoint() -> None:
     with Server([silence]) as server:
         address = server.address
     with pytest.raises(NotFound, match="can't be reached"):
@@ -367,7 +365,7 @@ def test_nobody_there() -> None:
         ("ftp://host/v1", "not the address of an endpoint"),
     ],
 )
-def test_addresses_that_are_none(address: str, text: str) -> None:
+def test_invalid_addresses(address: str, text: str) -> None:
     with pytest.raises(InvalidInput, match=text) as raised:
         RemoteGenerator(address)
     assert "pass@" not in str(raised.value)
