@@ -22,7 +22,7 @@ def color_segmenter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "landscape.png"
     landscape().save(path)
     return path
@@ -32,14 +32,14 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_the_edited_image_is_written(ravlm: Any, kb: Path, picture: Path, tmp_path: Path) -> None:
+def test_the_edited_image_is_written(ravlm: Any, kb: Path, image: Path, tmp_path: Path) -> None:
     out = tmp_path / "red.png"
-    code, output, err = ravlm("edit", kb, picture, "make the sky red", "--out", out)
+    code, output, err = ravlm("edit", kb, image, "make the sky red", "--out", out)
     assert (code, err) == (0, "")
     assert output == f"Understood: the sky red.\nwritten to {out}\n"
     pixels = load_image(out)
     assert np.asarray(pixels)[true_mask(landscape(), "sky")].mean(axis=0)[0] > 150
-    code, output, _ = ravlm("edit", kb, picture, "-", "--out", out, "--json", stdin="把天空变亮\n")
+    code, output, _ = ravlm("edit", kb, image, "-", "--out", out, "--json", stdin="把天空变亮\n")
     record = json.loads(output)
     assert code == 0
     assert (record["out"], record["understood"], record["evidence"]) == (
@@ -48,17 +48,17 @@ def test_the_edited_image_is_written(ravlm: Any, kb: Path, picture: Path, tmp_pa
         [],
     )
     assert 0.3 < record["changed"] < 0.5
-    code, _, _ = ravlm("edit", kb, "-", "make it darker", "--out", out, stdin=picture.read_bytes())
+    code, _, _ = ravlm("edit", kb, "-", "make it darker", "--out", out, stdin=image.read_bytes())
     assert code == 0
     assert np.asarray(load_image(out)).mean() < np.asarray(landscape()).mean() - 5
 
 
-def test_the_example_is_printed(ravlm: Any, kb: Path, picture: Path, tmp_path: Path) -> None:
+def test_the_example_is_printed(ravlm: Any, kb: Path, image: Path, tmp_path: Path) -> None:
     """Retrieved by the words of the instruction: the red picture, not the blue one."""
     arguments = (
         "edit",
         kb,
-        picture,
+        image,
         "make the picture like a red evening",
         "--out",
         tmp_path / "like.png",
@@ -73,7 +73,7 @@ def test_the_example_is_printed(ravlm: Any, kb: Path, picture: Path, tmp_path: P
 
 
 def test_a_refused_edit_is_exit_code_1_and_no_file(
-    ravlm: Any, kb: Path, picture: Path, tmp_path: Path
+    ravlm: Any, kb: Path, image: Path, tmp_path: Path
 ) -> None:
     out, before = tmp_path / "out.png", files(tmp_path)
     for instruction, word in {
@@ -85,60 +85,60 @@ def test_a_refused_edit_is_exit_code_1_and_no_file(
         "make the sky like a sunset -k 0": "sunset",
     }.items():
         k = ("-k", 0) if "-k 0" in instruction else ()
-        run = ravlm("edit", kb, picture, instruction.removesuffix(" -k 0"), "--out", out, *k)
+        run = ravlm("edit", kb, image, instruction.removesuffix(" -k 0"), "--out", out, *k)
         assert_fails(run, word)
         assert run[1] == ""
-    code, output, _ = ravlm("edit", kb, picture, "make the sea blue", "--out", out, "--json")
+    code, output, _ = ravlm("edit", kb, image, "make the sea blue", "--out", out, "--json")
     record = json.loads(output)
     assert (code, record["out"], record["changed"]) == (1, None, 0.0)
     assert files(tmp_path) == before
 
 
-def test_bad_input(ravlm: Any, kb: Path, picture: Path, tmp_path: Path) -> None:
+def test_bad_input(ravlm: Any, kb: Path, image: Path, tmp_path: Path) -> None:
     out, before = tmp_path / "out.png", files(tmp_path)
     instruction = "make it darker"
-    assert_fails(ravlm("edit", kb, picture, " ", "--out", out), "instruction is empty")
+    assert_fails(ravlm("edit", kb, image, " ", "--out", out), "instruction is empty")
     assert_fails(ravlm("edit", kb, tmp_path / "gone.png", instruction, "--out", out), "gone.png")
     assert_fails(
-        ravlm("edit", kb, picture, instruction, "--out", tmp_path / "out.xyz"), "out.xyz", ".png"
+        ravlm("edit", kb, image, instruction, "--out", tmp_path / "out.xyz"), "out.xyz", ".png"
     )
     assert_fails(
-        ravlm("edit", kb, picture, instruction, "--out", tmp_path / "no" / "out.png"),
+        ravlm("edit", kb, image, instruction, "--out", tmp_path / "no" / "out.png"),
         "can't be written",
     )
     assert_fails(
-        ravlm("edit", kb, picture, instruction, "--out", "/proc/out.png"), "can't be written"
+        ravlm("edit", kb, image, instruction, "--out", "/proc/out.png"), "can't be written"
     )
     folder = tmp_path / "folder.png"
     folder.mkdir()
     assert_fails(
-        ravlm("edit", kb, picture, instruction, "--out", folder), "which is a folder. Name a file"
+        ravlm("edit", kb, image, instruction, "--out", folder), "which is a folder. Name a file"
     )
     folder.rmdir()
     assert_fails(
-        ravlm("edit", kb, picture, instruction, "--out", out, "--editor", "loca"),
+        ravlm("edit", kb, image, instruction, "--out", out, "--editor", "loca"),
         'Did you mean "local"',
     )
-    assert_fails(ravlm("edit", kb, picture, instruction, "--out", out, "-k", -1), "k is -1")
+    assert_fails(ravlm("edit", kb, image, instruction, "--out", out, "-k", -1), "k is -1")
     assert_fails(
         ravlm("edit", kb, "-", instruction, "--out", out, stdin=b"no picture"), "not an image"
     )
     assert_fails(ravlm("edit", kb, "-", "-", "--out", out), "stdin", code=2)
-    assert_fails(ravlm("edit", kb, picture, instruction), "--out", code=2)
-    assert_fails(ravlm("edit", tmp_path / "nobase", picture, instruction, "--out", out), "nobase")
+    assert_fails(ravlm("edit", kb, image, instruction), "--out", code=2)
+    assert_fails(ravlm("edit", tmp_path / "nobase", image, instruction, "--out", out), "nobase")
     assert files(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["cut.jpg", "cut.bmp", "cut.png", "cut.webp", "cut.tif"])
 def test_a_cut_out_is_on_white_in_formats_without_transparency(
-    ravlm: Any, kb: Path, picture: Path, tmp_path: Path, name: str
+    ravlm: Any, kb: Path, image: Path, tmp_path: Path, name: str
 ) -> None:  # fmt: skip
     """A JPEG once showed all that was cut away: only the alpha channel had been dropped."""
-    code, _, err = ravlm("edit", kb, picture, "cut out the person", "--out", tmp_path / name)
+    code, _, err = ravlm("edit", kb, image, "cut out the person", "--out", tmp_path / name)
     assert code == 0, err
-    with Image.open(tmp_path / name) as written:
-        assert written.has_transparency_data == (name not in ("cut.jpg", "cut.bmp"))
-        assert min(load_image(written).getpixel((4, 4))) > 245  # type: ignore[type-var, arg-type]
+    with Image.open(tmp_path / name) as result:
+        assert result.has_transparency_data == (name not in ("cut.jpg", "cut.bmp"))
+        assert min(load_image(result).getpixel((4, 4))) > 245  # type: ignore[type-var, arg-type]
 
 
 def test_the_color_profile_stays(ravlm: Any, kb: Path, tmp_path: Path) -> None:
@@ -149,13 +149,13 @@ def test_the_color_profile_stays(ravlm: Any, kb: Path, tmp_path: Path) -> None:
         embedded = profile if mode == "RGB" else profile[:16] + b"CMYK" + profile[20:]
         landscape().convert(mode).save(source_path, icc_profile=embedded)
         assert ravlm("edit", kb, source_path, "make it darker", "--out", out)[0] == 0
-        with Image.open(out) as written:
-            assert written.info.get("icc_profile") == expected
+        with Image.open(out) as result:
+            assert result.info.get("icc_profile") == expected
 
 
-def test_a_refused_edit_in_place_keeps_the_file(ravlm: Any, kb: Path, picture: Path) -> None:
-    before = picture.read_bytes()
-    assert ravlm("edit", kb, picture, "make the sea blue", "--out", picture)[0] == 1
-    assert picture.read_bytes() == before
-    assert ravlm("edit", kb, picture, "make the sky red", "--out", picture)[0] == 0
-    assert picture.read_bytes() != before
+def test_a_refused_edit_in_place_keeps_the_file(ravlm: Any, kb: Path, image: Path) -> None:
+    before = image.read_bytes()
+    assert ravlm("edit", kb, image, "make the sea blue", "--out", image)[0] == 1
+    assert image.read_bytes() == before
+    assert ravlm("edit", kb, image, "make the sky red", "--out", image)[0] == 0
+    assert image.read_bytes() != before

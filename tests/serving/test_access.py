@@ -57,8 +57,8 @@ def test_every_path_but_the_page_needs_the_token(kb: Path) -> None:
             {"Authorization": "Bearer"},
             {"Authorization": "Bearer \xe9"},
         ):
-            sent = {key: value.encode("latin-1") for key, value in header.items()}
-            refused = stranger.post("/v1/search", json={"text": "red"}, headers=sent)  # type: ignore[arg-type]
+            raw_headers = {key: value.encode("latin-1") for key, value in header.items()}
+            refused = stranger.post("/v1/search", json={"text": "red"}, headers=raw_headers)  # type: ignore[arg-type]
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"] == "Bearer"
             assert refused.json()["error"]["type"] == "authentication_error"
@@ -103,19 +103,19 @@ def test_other_sites_are_rejected(kb: Path) -> None:
             "/v1/search", content=b'{"text": "red"}', headers={"content-type": "text/plain"}
         )
         assert plain.status_code == 400
-        own = {"Origin": server.address}
-        allowed = server.client.post("/v1/search", json={"text": "red"}, headers=own)
+        same_origin = {"Origin": server.address}
+        allowed = server.client.post("/v1/search", json={"text": "red"}, headers=same_origin)
         assert allowed.status_code == 200
         assert "access-control-allow-origin" not in allowed.headers
     with running(kb, Settings(port=0, allowed_origins=("https://good.example",))) as server:
-        asked = server.client.options(
+        preflight = server.client.options(
             "/v1/search",
             headers={
                 "Origin": "https://good.example",
                 "Access-Control-Request-Method": "POST",
             },
         )
-        assert asked.headers["access-control-allow-origin"] == "https://good.example"
+        assert preflight.headers["access-control-allow-origin"] == "https://good.example"
         headers = {"Origin": "https://good.example"}
         assert (
             server.client.post("/v1/search", json={"text": "red"}, headers=headers).status_code

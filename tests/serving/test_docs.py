@@ -38,10 +38,10 @@ def test_paths_and_metrics_exist(server: Running) -> None:
     paths = {
         path.replace("{id}", "ID") for path in server.client.get("/openapi.json").json()["paths"]
     }
-    named = set(
+    paths_in_docs = set(
         re.findall(r"(/v1/[a-z/]+(?:ID)?|/health|/ready|/metrics)", re.sub(r"http://\S+", "", DOCS))
     )
-    assert named - {"/v1/"} <= paths
+    assert paths_in_docs - {"/v1/"} <= paths
     metrics = server.client.get("/metrics").text
     assert set(re.findall(r"`(ravlm_\w+)`", DOCS)) <= set(re.findall(r"TYPE (\w+)", metrics))
 

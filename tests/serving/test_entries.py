@@ -39,8 +39,11 @@ def test_add_many_get_list_and_remove(own_server: Running, kb: Path) -> None:
     assert added["ids"][:2] == ["white", "a/b c?"]
     again = own_server.post("/v1/entries", entries=rows[2:]).json()
     assert (again["unchanged"], again["ids"]) == (1, added["ids"][2:])
-    got = own_server.client.get("/v1/entries/white").json()
-    assert (got["texts"], got["metadata"]) == (["a white wall"], {"year": 1999, "in": [1, 2]})
+    response = own_server.client.get("/v1/entries/white").json()
+    assert (response["texts"], response["metadata"]) == (
+        ["a white wall"],
+        {"year": 1999, "in": [1, 2]},
+    )
     assert own_server.client.get(f"/v1/entries/{quote('a/b c?', safe='')}").json()["texts"] == [
         "slashes, spaces and 中文"
     ]
@@ -48,17 +51,24 @@ def test_add_many_get_list_and_remove(own_server: Running, kb: Path) -> None:
         own_server.client.get(f"/v1/entries/{quote('笔记/一', safe='')}").json()["id"] == "笔记/一"
     )
     first = own_server.client.get("/v1/entries", params={"limit": 5}).json()
-    rest = own_server.client.get("/v1/entries", params={"limit": 5, "after": first["next"]}).json()
-    assert (first["total"], len(first["entries"]), len(rest["entries"]), rest["next"]) == (
+    second_page = own_server.client.get(
+        "/v1/entries", params={"limit": 5, "after": first["next"]}
+    ).json()
+    assert (
+        first["total"],
+        len(first["entries"]),
+        len(second_page["entries"]),
+        second_page["next"],
+    ) == (
         8,
         5,
         3,
         None,
     )
     assert schemas.EntryPageResponse.model_validate(first, strict=True).next == first["next"]
-    some = own_server.client.get("/v1/entries", params={"where": "year < 2000"}).json()
-    assert {entry["id"] for entry in some["entries"]} == {"white", "red"}
-    assert some["total"] == 2
+    page = own_server.client.get("/v1/entries", params={"where": "year < 2000"}).json()
+    assert {entry["id"] for entry in page["entries"]} == {"white", "red"}
+    assert page["total"] == 2
     assert (
         own_server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
     )
@@ -110,8 +120,8 @@ def test_patch_changes_only_the_given_fields(own_server: Running, kb: Path, tmp_
     }
     assert own_server.client.patch("/v1/entries/nowhere", json={"texts": ["x"]}).status_code == 404
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
-        kept = base.get("green")[0].image
-        assert str(kept).startswith(
+        stored_path = base.get("green")[0].image
+        assert str(stored_path).startswith(
             str(kb)
         )  # and still relative in the store: the base may be moved
     own_server.client.patch("/v1/entries/green", json={"metadata": {}})
@@ -122,18 +132,18 @@ def test_patch_changes_only_the_given_fields(own_server: Running, kb: Path, tmp_
 
 
 def test_upload_an_image(own_server: Running) -> None:
-    put = own_server.client.put(
+    upload = own_server.client.put(
         "/v1/images/photo", content=png(COLOURS["white"]), headers={"content-type": "image/png"}
     )
-    assert put.json()["added"] == 1
+    assert upload.json()["added"] == 1
     own_server.client.patch("/v1/entries/photo", json={"texts": ["a wall"]})
-    put = own_server.client.put(
+    upload = own_server.client.put(
         "/v1/images/photo", content=png(COLOURS["black"]), headers={"content-type": "image/png"}
     )
-    assert put.json()["updated"] == 1
+    assert upload.json()["updated"] == 1
     assert own_server.client.get("/v1/entries/photo").json()["texts"] == ["a wall"]
-    got = own_server.client.get("/v1/images/photo")
-    with Image.open(io.BytesIO(got.content)) as image:
+    response = own_server.client.get("/v1/images/photo")
+    with Image.open(io.BytesIO(response.content)) as image:
         assert image.convert("RGB").getpixel((5, 5)) == (0, 0, 0)
     refused = own_server.client.put(
         "/v1/images/other", content=b"GIF89a no picture", headers={"content-type": "image/gif"}

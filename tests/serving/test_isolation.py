@@ -92,12 +92,12 @@ def test_entries_stay_data_in_prompts(kb: Path) -> None:
         message = completion["choices"][0]["message"]
         assert "red square" in message["content"]
         assert "tool_calls" not in message
-        sent = next(body for _, _, body in reversed(endpoint.requests) if body)
-        assert "tools" not in sent
-        assert [turn["role"] for turn in sent["messages"]].count("system") == 1
-        rules = sent["messages"][0]["content"]
+        prompt = next(body for _, _, body in reversed(endpoint.requests) if body)
+        assert "tools" not in prompt
+        assert [turn["role"] for turn in prompt["messages"]].count("system") == 1
+        rules = prompt["messages"][0]["content"]
         assert orders.splitlines()[1] not in str(rules)
-        assert "[1]" in endpoints.last_message_text(sent)
+        assert "[1]" in endpoints.last_message_text(prompt)
         assert server.client.get("/v1/entries").json()["total"] == 5
 
 

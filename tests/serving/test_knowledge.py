@@ -22,19 +22,19 @@ from tests.helpers.servers import Running, png, running, url_of
 
 def test_search_equals_the_library(server: Running, built: Path) -> None:
     with KnowledgeBase.open(built, FakeEncoder()) as kb:
-        for query, more in (
+        for query, options in (
             ({"text": "red"}, {"k": 2}),
             ({"image": png(COLOURS["blue"])}, {"k": 3, "modality": "image"}),
             ({"text": "green", "image": png(COLOURS["blue"])}, {"k": 5}),
             ({"text": "square"}, {"k": 5, "where": {"year": {">=": 2000}}}),
             ({"text": "square"}, {"k": 5, "where": "year < 2000"}),
         ):
-            body: dict[str, Any] = {**query, **more}
+            body: dict[str, Any] = {**query, **options}
             if "image" in body:
                 body["image"] = url_of(body["image"])
             response = server.post("/v1/search", **body)
             assert response.status_code == 200, response.text
-            hits = kb.search(**query, **more)  # type: ignore[arg-type]
+            hits = kb.search(**query, **options)  # type: ignore[arg-type]
             assert [hit["id"] for hit in response.json()["hits"]] == [hit.entry.id for hit in hits]
             assert [hit["score"] for hit in response.json()["hits"]] == pytest.approx(
                 [h.score for h in hits], abs=1e-3
@@ -47,10 +47,10 @@ def test_search_equals_the_library(server: Running, built: Path) -> None:
 
 def test_image_url_of_a_hit(server: Running) -> None:
     hits = server.post("/v1/search", text="red", k=5).json()["hits"]
-    seen = next(hit for hit in hits if hit["id"] == "red")
-    got = server.client.get(seen["image_url"], params={"edge": 32})
-    assert got.headers["content-type"] == "image/jpeg"
-    with Image.open(io.BytesIO(got.content)) as image:
+    hit = next(hit for hit in hits if hit["id"] == "red")
+    response = server.client.get(hit["image_url"], params={"edge": 32})
+    assert response.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(response.content)) as image:
         assert image.size == (32, 24)
         assert np.abs(np.asarray(image.convert("RGB")).mean((0, 1)) - COLOURS["red"]).max() < 4
     note = next(hit for hit in hits if hit["id"] == "note")
@@ -114,8 +114,7 @@ def streamed(server: Running, path: str, body: dict[str, Any]) -> list[dict[str,
 
 
 def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The contract of `model.edit`: a picture, where it changed, what was understood, what it rests
-    on."""
+    """The parts of an edit: image, changed region, how the instruction was understood, evidence."""
 
     def edit(self: Any, image: Image.Image, instruction: str, k: int | None, seed: int) -> Any:
         region = np.zeros((image.height, image.width), bool)
@@ -137,18 +136,18 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         edit_response = server.post(
             "/v1/edit", image=url_of("red"), instruction="make the sky blue", k=2, seed=7
         ).json()
-        assert picture(edit_response["image"]).getpixel((3, 3)) == (30, 40, 220)
-        assert picture(edit_response["image"]).getpixel((3, 40)) == COLOURS["red"]
-        assert picture(edit_response["image"]).size == (64, 48)
-        assert np.asarray(picture(edit_response["region"]).convert("L")).mean() == pytest.approx(
-            127.5
-        )
+        assert decode_image(edit_response["image"]).getpixel((3, 3)) == (30, 40, 220)
+        assert decode_image(edit_response["image"]).getpixel((3, 40)) == COLOURS["red"]
+        assert decode_image(edit_response["image"]).size == (64, 48)
+        assert np.asarray(
+            decode_image(edit_response["region"]).convert("L")
+        ).mean() == pytest.approx(127.5)
         assert edit_response["understood"] == "Make the sky blue."
         assert edit_response["changed"] == 0.5
         assert len(edit_response["evidence"]) == 2
-        left = server.post("/v1/edit", image=url_of("blue"), instruction="do nothing").json()
-        assert left["region"] is None
-        assert picture(left["image"]).getpixel((3, 3)) == COLOURS["blue"]
+        unchanged = server.post("/v1/edit", image=url_of("blue"), instruction="do nothing").json()
+        assert unchanged["region"] is None
+        assert decode_image(unchanged["image"]).getpixel((3, 3)) == COLOURS["blue"]
 
 
 def test_edit_with_the_rule_based_editor(server: Running) -> None:
@@ -156,18 +155,16 @@ def test_edit_with_the_rule_based_editor(server: Running) -> None:
         ("red", "make it brighter", True),
         ("blue", "让画面更暗", False),
     ):
-        edit_response = server.post(
-            "/v1/edit", image=url_of(color), instruction=instruction
-        ).json()
-        change = np.asarray(picture(edit_response["image"]), float).mean() - np.mean(
+        edit_response = server.post("/v1/edit", image=url_of(color), instruction=instruction).json()
+        change = np.asarray(decode_image(edit_response["image"]), float).mean() - np.mean(
             COLOURS[color]
         )
         assert (change > 3) if brighter else (change < -3)
-        assert np.asarray(picture(edit_response["region"]).convert("L")).min() == 255
+        assert np.asarray(decode_image(edit_response["region"]).convert("L")).min() == 255
         assert edit_response["understood"]
 
 
-def picture(url: str) -> Image.Image:
+def decode_image(url: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
 
 

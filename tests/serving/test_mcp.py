@@ -47,20 +47,20 @@ def test_over_stdio(kb: Path) -> None:
             env=dict(os.environ),
         )
         async with Client(stdio_client(parameters)) as client:
-            listed = (await client.list_tools()).tools
-            assert all(tool.description and tool.annotations.read_only_hint for tool in listed)  # type: ignore[union-attr]
-            asked = await client.call_tool(
+            tools = (await client.list_tools()).tools
+            assert all(tool.description and tool.annotations.read_only_hint for tool in tools)  # type: ignore[union-attr]
+            answer = await client.call_tool(
                 "ask", {"question": "What size is it?", "image": url_of("red")}
             )
-            wrong = await client.call_tool("search", {"text": "x", "where": "year >="})
-            return {tool.name for tool in listed}, asked, wrong
+            error = await client.call_tool("search", {"text": "x", "where": "year >="})
+            return {tool.name for tool in tools}, answer, error
 
-    names, asked, wrong = asyncio.run(talk())
+    names, answer, error = asyncio.run(talk())
     assert names == READING
-    assert asked.structured_content["text"] == "12 cm"
-    assert asked.structured_content["citations"][0] == "red"
-    assert wrong.is_error
-    assert "filter" in wrong.content[0].text
+    assert answer.structured_content["text"] == "12 cm"
+    assert answer.structured_content["citations"][0] == "red"
+    assert error.is_error
+    assert "filter" in error.content[0].text
 
 
 def call(kb: Path, *calls: tuple[str, dict[str, Any]], **settings: Any) -> list[Any]:
@@ -132,16 +132,16 @@ def test_files_of_the_shared_folder_only(kb: Path, pictures: Path, tmp_path: Pat
         kb, *(("caption", {"image": name}) for name in outside), image_folder=pictures
     ):
         assert result.is_error
-    inside, asked = call(
+    inside, answer = call(
         kb,
         ("caption", {"image": "blue.png"}),
         ("search", {"image": str(pictures / "red.png"), "k": 1}),
         image_folder=pictures,
     )
     assert "blue" in inside.structured_content["text"]
-    assert asked.structured_content["hits"][0]["id"] == "red"
-    (none,) = call(kb, ("caption", {"image": str(pictures / "red.png")}))
-    assert "--images" in none.content[0].text
+    assert answer.structured_content["hits"][0]["id"] == "red"
+    (refused,) = call(kb, ("caption", {"image": str(pictures / "red.png")}))
+    assert "--images" in refused.content[0].text
 
 
 @pytest.mark.parametrize(

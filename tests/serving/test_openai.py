@@ -19,8 +19,8 @@ def client(server: Running) -> openai.OpenAI:
 
 
 def about(words: str, *colors: str) -> dict[str, Any]:
-    pictures = [{"type": "image_url", "image_url": {"url": url_of(color)}} for color in colors]
-    return {"role": "user", "content": [{"type": "text", "text": words}, *pictures]}
+    images = [{"type": "image_url", "image_url": {"url": url_of(color)}} for color in colors]
+    return {"role": "user", "content": [{"type": "text", "text": words}, *images]}
 
 
 def test_models(client: openai.OpenAI) -> None:
@@ -31,7 +31,7 @@ def test_models(client: openai.OpenAI) -> None:
 
 
 def test_chat_about_two_images(client: openai.OpenAI) -> None:
-    for color, other in (("red", "blue"), ("blue", "red")):
+    for color, other_color in (("red", "blue"), ("blue", "red")):
         completion = client.chat.completions.create(
             model="ravlm", messages=[about("What size is it?", color)]
         )
@@ -48,7 +48,7 @@ def test_chat_about_two_images(client: openai.OpenAI) -> None:
         assert extra["evidence"][0]["id"] == color
         assert extra["evidence"][0]["texts"][0].startswith("Name: ")
         assert extra["citations"][0] == cited.url
-        assert other not in str(extra["citations"])
+        assert other_color not in str(extra["citations"])
         assert completion.usage is not None
         assert completion.usage.completion_tokens == 2
 
@@ -73,7 +73,7 @@ def test_a_chat_keeps_its_image(client: openai.OpenAI) -> None:
 
 def test_a_stream_equals_the_whole_answer(client: openai.OpenAI) -> None:
     messages: Any = [about("What size is it?", "red")]
-    whole = client.chat.completions.create(model="ravlm", messages=messages)
+    completion = client.chat.completions.create(model="ravlm", messages=messages)
     chunks = list(
         client.chat.completions.create(
             model="ravlm", messages=messages, stream=True, stream_options={"include_usage": True}
@@ -85,13 +85,13 @@ def test_a_stream_equals_the_whole_answer(client: openai.OpenAI) -> None:
         if chunk.choices and chunk.choices[0].delta.content
     ]
     assert len(message) > 1
-    assert "".join(message) == whole.choices[0].message.content
+    assert "".join(message) == completion.choices[0].message.content
     assert chunks[0].choices[0].delta.role == "assistant"
     last = next(chunk for chunk in chunks if chunk.choices and chunk.choices[0].finish_reason)
     assert last.choices[0].finish_reason == "stop"
     assert last.model_extra is not None
-    assert last.model_extra["evidence"] == whole.model_extra["evidence"]  # type: ignore[index]
-    assert chunks[-1].usage == whole.usage
+    assert last.model_extra["evidence"] == completion.model_extra["evidence"]  # type: ignore[index]
+    assert chunks[-1].usage == completion.usage
 
 
 def test_closed_book_and_abstention(client: openai.OpenAI) -> None:
@@ -115,8 +115,11 @@ def test_max_tokens(client: openai.OpenAI) -> None:
         "messages": [about("What size is it?", "red")],
         "max_tokens": 1,
     }
-    whole = client.chat.completions.create(**ask)
-    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("12 ", "length")
+    completion = client.chat.completions.create(**ask)
+    assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == (
+        "12 ",
+        "length",
+    )
     chunks = list(client.chat.completions.create(**ask, stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "12 "
     assert chunks[-1].choices[0].finish_reason == "length"
@@ -130,8 +133,8 @@ def test_text_and_image_embeddings_share_a_space(client: openai.OpenAI) -> None:
         "blue",
     ]
     for form in ("float", "base64"):
-        found = client.embeddings.create(model="ravlm", input=parts, encoding_format=form)  # type: ignore[arg-type]
-        rows = np.array([unpacked(each.embedding) for each in found.data], np.float32)
+        response = client.embeddings.create(model="ravlm", input=parts, encoding_format=form)  # type: ignore[arg-type]
+        rows = np.array([unpacked(item.embedding) for item in response.data], np.float32)
         encoder = FakeEncoder()
         texts, images = (
             encoder.encode_texts(["red", "blue"]),
@@ -143,7 +146,7 @@ def test_text_and_image_embeddings_share_a_space(client: openai.OpenAI) -> None:
         cosines = rows @ rows.T
         assert cosines[0, 2] > cosines[0, 1]
         assert cosines[3, 1] > cosines[3, 2]
-    assert [each.index for each in found.data] == [0, 1, 2, 3]
+    assert [item.index for item in response.data] == [0, 1, 2, 3]
     one = client.embeddings.create(model="ravlm", input="a red boat")
     assert len(one.data[0].embedding) == 64
     assert one.usage.prompt_tokens == 3

@@ -149,7 +149,7 @@ def test_a_chat_with_its_evidence(visit: Callable[..., Any]) -> None:
 
 def test_caption_and_tell(visit: Callable[..., Any]) -> None:
     page = visit()
-    for tab, wanted in (("caption", "square"), ("tell", "blue")):
+    for tab, expected in (("caption", "square"), ("tell", "blue")):
         page.click(f"#tab-{tab}")
         page.click(f"#view-{tab} button.main")
         page.wait_for_selector(f"#view-{tab} .error:not(:empty)")
@@ -157,7 +157,7 @@ def test_caption_and_tell(visit: Callable[..., Any]) -> None:
         page.wait_for_selector(f"#view-{tab} .drop.filled")
         page.click(f"#view-{tab} button.main")
         page.wait_for_selector(f"#view-{tab} .story .mark")
-        assert wanted in page.inner_text(f"#view-{tab} .story")
+        assert expected in page.inner_text(f"#view-{tab} .story")
         assert "blue square" in page.inner_text(f"#view-{tab} .evidence")
 
 
@@ -349,12 +349,12 @@ def test_the_api_page_shows_an_example_of_each_request(
     page.wait_for_selector(".operation")
     spec = served.client.get("/openapi.json").json()
     assert page.locator(".operation").count() == sum(map(len, spec["paths"].values()))
-    shown = page.locator(".operation pre").all_text_contents()
-    assert all(text.startswith("curl http") for text in shown)
+    commands = page.locator(".operation pre").all_text_contents()
+    assert all(text.startswith("curl http") for text in commands)
     with_body = [
         op
         for ops in spec["paths"].values()
         for op in ops.values()
         if "application/json" in op.get("requestBody", {}).get("content", {})
     ]
-    assert len([text for text in shown if "-d '{" in text]) == len(with_body)
+    assert len([text for text in commands if "-d '{" in text]) == len(with_body)

@@ -44,7 +44,7 @@ def test_texts_are_encoded_in_one_batch_ahead() -> None:
 
 def test_changes_by_another_process_are_served(kb: Path) -> None:
     """New entries appear in the next search; another encoder is used without a restart."""
-    other = FakeEncoder("other", seed=7)
+    new_encoder = FakeEncoder("other", seed=7)
     with running(kb) as server:
         with KnowledgeBase.open(kb, FakeEncoder()) as writer:
             writer.add(
@@ -54,9 +54,9 @@ def test_changes_by_another_process_are_served(kb: Path) -> None:
             server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
         )
         with KnowledgeBase.open(kb, FakeEncoder()) as writer:
-            writer.reencode(other)
+            writer.reencode(new_encoder)
         original = auto.load_encoder
-        auto.load_encoder = lambda name: other  # type: ignore[assignment]
+        auto.load_encoder = lambda name: new_encoder  # type: ignore[assignment]
         try:
             for color in ("black", "red"):
                 response = server.post("/v1/search", image=url_of(color), k=1)
@@ -70,4 +70,4 @@ def test_changes_by_another_process_are_served(kb: Path) -> None:
         finally:
             auto.load_encoder = original
         vectors = server.post("/v1/embeddings", model="ravlm", input=["red"]).json()["data"]
-        assert np.allclose(vectors[0]["embedding"], other.encode_texts(["red"])[0], atol=1e-6)
+        assert np.allclose(vectors[0]["embedding"], new_encoder.encode_texts(["red"])[0], atol=1e-6)
