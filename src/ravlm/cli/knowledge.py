@@ -264,8 +264,8 @@ def _print_refused(report: AddReport) -> None:
 _DEDUPLICATE = argument(
     "--deduplicate",
     choices=("exact", "near"),
-    help="skip entries that are already stored: exact: same image or texts; near: also images "
-    "that look the same",
+    help="skip entries whose image or texts are already stored (exact), or whose image looks the "
+    "same as a stored one, too (near)",
 )
 COMMANDS = {
     "build": Command(
@@ -322,7 +322,7 @@ COMMANDS = {
         "ravlm optimize kb",
     ),
     "tune": Command(
-        "measure index kinds on the base's own vectors and keep the best; exit code 1 if none fits",
+        "measure index kinds on the base's vectors and keep the best; exit code 1 if none fits",
         tune,
         (
             KB,
@@ -363,7 +363,7 @@ COMMANDS = {
                 "--form",
                 choices=("files", "webdataset"),
                 default="files",
-                help="files: JSON Lines and images (default); webdataset: tar files",
+                help="JSON Lines and images (files, default), or tar files (webdataset)",
             ),
             argument(
                 "--shard",

@@ -85,7 +85,9 @@ class Progress:
         self.last_time = now
         rate = num_done / (now - self.start_time)
         of_total = f" of {total:,}" if total else ""
-        remaining = f", {_duration((total - num_done) / rate)} left" if total >= num_done > 0 else ""
+        remaining = ""
+        if total >= num_done > 0:
+            remaining = f", {_duration((total - num_done) / rate)} left"
         line = f"\r{num_done:,}{of_total} {self.unit}, {rate:.0f} per second{remaining}   "
         print(line, end="", file=sys.stderr, flush=True)
 

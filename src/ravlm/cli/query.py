@@ -200,7 +200,7 @@ COMMANDS = {
         """,
     ),
     "caption": Command(
-        "describe images, based on how similar images are described",
+        "caption images, with evidence from the knowledge base",
         caption,
         (
             KB,

@@ -116,7 +116,7 @@ class _Tools:
             return answer.to_dict(image_reference)
 
     def caption(self, image: ImageReference, k: ToolK | None = None) -> dict[str, Any]:
-        """Describe an image, based on how similar images are described."""
+        """Describe an image, with evidence from the entries."""
         with self._session() as session:
             pixels = self._load_image(image, session)
             return session.model.answer("caption", None, pixels, k).to_dict(image_reference)

@@ -54,7 +54,7 @@ class _KnowledgeEndpoints:
         return await self._answer("ask", body.question, body.image, body, request)
 
     async def caption(self, body: schemas.CaptionBody, request: Request) -> Response:
-        """Describe an image, based on how similar images are described. Streams like `/v1/ask`."""
+        """Describe an image, with evidence from the base. Streams like `/v1/ask`."""
         return await self._answer("caption", None, body.image, body, request)
 
     async def tell(self, body: schemas.TellBody, request: Request) -> Response:
