@@ -92,11 +92,11 @@ def card_examples(makers: Sequence[CardMaker], count: int) -> list[ReadingExampl
             text, cell, start = maker.table()
             examples.append(ReadingExample(cell.question, text, (cell.answer,), start=start))
             continue
-        card, other = maker.card(), maker.card()
+        card, distractor = maker.card(), maker.card()
         for question in maker.rng.sample(card.questions, min(3, len(card.questions))):
-            about_other = card.name in question.question and card.name not in other.text
+            about_other = card.name in question.question and card.name not in distractor.text
             if about_other and maker.rng.random() < 0.12:
-                examples.append(ReadingExample(question.question, other.text, ()))
+                examples.append(ReadingExample(question.question, distractor.text, ()))
             elif not question.answer:
                 examples.append(ReadingExample(question.question, card.text, ()))
             elif question.answer == card.name or card.text.count(question.answer) == 1:

@@ -107,6 +107,8 @@ class SpanReaderNetwork(nn.Module):
 class ReadingStep(TrainingStep):
     """Maximizes the likelihood of any right start and any right end of each window."""
 
+    model: SpanReaderNetwork
+
     def __init__(self, data: Path, recipe: Recipe) -> None:
         self.recipe = recipe
         self.english = read_examples(data / "squad", "train")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ravlm.cli.commands import COMMANDS
+from ravlm.cli.app import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")

@@ -89,7 +89,7 @@ class Concept:
 
 
 @dataclass(frozen=True)
-class Asked:
+class CardQuestion:
     """A question about a card. `answer` is a stretch of its text, or "" if the text lacks it."""
 
     question: str
@@ -102,7 +102,7 @@ class Card:
 
     name: str
     text: str
-    questions: tuple[Asked, ...]
+    questions: tuple[CardQuestion, ...]
 
 
 class CardMaker:
@@ -130,7 +130,7 @@ class CardMaker:
             if key.lower() in map(str.lower, facts):
                 continue
             value = self.value(concept.kind)
-            shown = key.lower() if language == "en" and rng.random() < 0.2 else key
+            label = key.lower() if language == "en" and rng.random() < 0.2 else key
             lines.append(f"{shown}{separator}{value}")
             facts[key] = (concept, value)
         if rng.random() < 0.5:
@@ -144,7 +144,7 @@ class CardMaker:
         text = ("\n" if rng.random() < 0.85 else LINE_ENDS[language]).join(lines)
         return Card(name, text, tuple(self._questions(name, is_person, text, facts)))
 
-    def table(self) -> tuple[str, Asked, int]:
+    def table(self) -> tuple[str, CardQuestion, int]:
         """Make a table in text form, a question about one cell, and where the cell starts."""
         rng = self.rng
         concepts = rng.sample(self.concepts, rng.randint(2, 4))
@@ -158,11 +158,11 @@ class CardMaker:
         before = "\n".join(lines[: row + 1]) + "\n"
         start = len(before + separator.join((names[row], *rows[row][:column], "")))
         question = self._fill(rng.choice(concepts[column].questions), names[row], keys[column])
-        return "\n".join(lines), Asked(question, rows[row][column]), start
+        return "\n".join(lines), CardQuestion(question, rows[row][column]), start
 
     def _questions(
         self, name: str, is_person: bool, text: str, facts: dict[str, tuple[Concept, str]]
-    ) -> list[Asked]:
+    ) -> list[CardQuestion]:
         rng, language = self.rng, self.language
         pronouns = PERSON_REFERENCES if is_person else REFERENCES
         references = (*[name] * 5, *pronouns[language])
@@ -171,10 +171,10 @@ class CardMaker:
             if concept.yes_no and rng.random() < 0.2:
                 claim = value if rng.random() < 0.4 else self.value(concept.kind)
                 question = self._fill(rng.choice(concept.yes_no), name, key)
-                questions.append(Asked(question.replace("{v}", claim), value))
+                questions.append(CardQuestion(question.replace("{v}", claim), value))
             else:
                 question = self._ask(concept, key, rng.choice(references))
-                questions.append(Asked(question, value))
+                questions.append(CardQuestion(question, value))
         kinds = {concept.kind for concept, _ in facts.values()}
         keys = {key.lower() for key in facts}
         absent = [
@@ -184,10 +184,10 @@ class CardMaker:
         ]
         for concept in rng.sample(absent, min(2, len(absent))):
             key = rng.choice(concept.keys)
-            questions.append(Asked(self._ask(concept, key, rng.choice(references)), ""))
+            questions.append(CardQuestion(self._ask(concept, key, rng.choice(references)), ""))
         if name in text and rng.random() < 0.5:
             question = self._fill(rng.choice(NAME_QUESTIONS[language]), name, "")
-            questions.append(Asked(question, name))
+            questions.append(CardQuestion(question, name))
         return questions
 
     def _ask(self, concept: Concept, key: str, reference: str) -> str:
@@ -197,8 +197,8 @@ class CardMaker:
         return self._fill(question, reference, key)
 
     def _fill(self, question: str, name: str, key: str) -> str:
-        shown = key if self.language == "zh" else key.lower()
-        filled = question.replace("{n}", name).replace("{p}", name).replace("{k}", shown)
+        label = key if self.language == "zh" else key.lower()
+        filled = question.replace("{n}", name).replace("{p}", name).replace("{k}", label)
         while "{thing}" in filled:
             kind = self.rng.choice(("things", "animal", "category"))
             filled = filled.replace("{thing}", self.rng.choice(self.words[kind]).lower(), 1)
@@ -210,7 +210,7 @@ class CardMaker:
         return maker() if maker else self.rng.choice(self.words[kind])
 
     def _person(self) -> str:
-        given = self.rng.choice(self.words["given_names"])
+        given_name = self.rng.choice(self.words["given_names"])
         family = self.rng.choice(self.words["family_names"])
         return f"{family}{given}" if self.language == "zh" else f"{given} {family}"
 

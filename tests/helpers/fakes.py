@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ravlm.data.images import load_image
-from ravlm.encoders.base import DualEncoder
+from ravlm.encoders.base import Encoder
 from ravlm.records import ImageSource
 
 COLOURS = {
@@ -18,7 +18,7 @@ COLOURS = {
 }  # fmt: skip
 
 
-class FakeEncoder(DualEncoder):
+class FakeEncoder(Encoder):
     """Images: the mean colour of a 4 x 4 grid. Texts: hashed words, plus a flat picture of each
     colour word."""
 

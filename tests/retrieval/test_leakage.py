@@ -10,8 +10,7 @@ from PIL import Image
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry, Example, Hit, Pair, Part
-from ravlm.retrieval.leakage import guarded_options, guarded_search, leaks, without_leaks
-from ravlm.search.options import SearchOptions
+from ravlm.retrieval.leakage import guarded_search, leaks, without_leaks
 from tests.helpers.fakes import FakeEncoder
 
 
@@ -60,18 +59,6 @@ def test_a_copied_file_leaks(tmp_path: Path) -> None:
 def test_hits_without_leaks_keep_their_order() -> None:
     hits = [Hit(Entry(name), 1.0, Part("text")) for name in ("c", "a", "b")]
     assert without_leaks(Example("a"), hits) == [hits[0], hits[2]]
-
-
-def test_search_options_carry_the_guard(tmp_path: Path) -> None:
-    entries = [Entry(f"e{i}", noise(i), (f"text {i}",), {"group": i // 2}) for i in range(4)]
-    entries.append(Entry("copy", noise(0), ("the same image",)))
-    record = Example("e0", noise(0), metadata={"group": 0})
-    with KnowledgeBase.build(tmp_path / "kb", entries, encoder=FakeEncoder()) as kb:
-        hits = kb.search(image=record.image, k=5, options=guarded_options(record))
-    assert {hit.entry.id for hit in hits} == {"e2", "e3"}
-    keyword = guarded_options(Example("e0"), SearchOptions("keyword", exclude_ids=("e1",)))
-    assert keyword.exclude_ids == ("e1", "e0")
-    assert keyword.near_duplicate is None
 
 
 def test_search_by_text_compares_images_too(tmp_path: Path) -> None:

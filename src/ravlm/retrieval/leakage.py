@@ -8,7 +8,6 @@ from __future__ import annotations
 import filecmp
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,10 +22,9 @@ NEAR_DUPLICATE = 0.98
 _SPARE_HITS = 4
 """Hits searched beyond k to replace those that leak."""
 _BATCH = 256
-_DEFAULT_OPTIONS = SearchOptions()
 
 
-class Source(Protocol):
+class GuardedRecord(Protocol):
     """A record whose answer must not leak: an `Entry`, a `Pair` or an `Example`."""
 
     @property
@@ -37,7 +35,7 @@ class Source(Protocol):
     def metadata(self) -> Mapping[str, Any]: ...
 
 
-def leakage_keys(record: Source) -> frozenset[tuple[str, str]]:
+def leakage_keys(record: GuardedRecord) -> frozenset[tuple[str, str]]:
     """Return what identifies the origin of a record: its id, its image path, its `group`.
 
     Records that share a key belong together. Groups are strings here, so that 7 and "7" match; an
@@ -55,38 +53,21 @@ def leakage_keys(record: Source) -> frozenset[tuple[str, str]]:
     return frozenset((name, value) for name, value in keys.items() if value)
 
 
-def leaks(record: Source, entry: Entry) -> bool:
+def leaks(record: GuardedRecord, entry: Entry) -> bool:
     """Return whether `entry` shares a leakage key with `record`, or has the same image content."""
     return bool(leakage_keys(record) & leakage_keys(entry)) or _same_image(
         record.image, entry.image
     )
 
 
-def without_leaks(record: Source, hits: Sequence[Hit]) -> list[Hit]:
+def without_leaks(record: GuardedRecord, hits: Sequence[Hit]) -> list[Hit]:
     """Return the hits that do not leak the answer of `record`, in order."""
     return [hit for hit in hits if not leaks(record, hit.entry)]
 
 
-def guarded_options(record: Source, options: SearchOptions = _DEFAULT_OPTIONS) -> SearchOptions:
-    """Return `options` with the leakage guard for a search with the record's own image or text.
-
-    The search itself then skips the record's id, its group and near-duplicates of the query. It
-    does not compare image paths: `without_leaks` does that for the hits.
-    """
-    ids = (record.id,) if record.id else ()
-    group = record.metadata.get("group")
-    groups = (group,) if isinstance(group, str | int | float | bool) else ()
-    return replace(
-        options,
-        exclude_ids=(*options.exclude_ids, *ids),
-        exclude_groups=(*options.exclude_groups, *groups),
-        near_duplicate=None if options.method == "keyword" else NEAR_DUPLICATE,
-    )
-
-
 def guarded_search(
     kb: KnowledgeBase,
-    records: Sequence[Source],
+    records: Sequence[GuardedRecord],
     vectors: np.ndarray,
     k: int,
     modality: Modality = "image",
