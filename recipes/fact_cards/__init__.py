@@ -131,7 +131,7 @@ class CardMaker:
                 continue
             value = self.value(concept.kind)
             label = key.lower() if language == "en" and rng.random() < 0.2 else key
-            lines.append(f"{shown}{separator}{value}")
+            lines.append(f"{label}{separator}{value}")
             facts[key] = (concept, value)
         if rng.random() < 0.5:
             rng.shuffle(lines)
@@ -212,7 +212,7 @@ class CardMaker:
     def _person(self) -> str:
         given_name = self.rng.choice(self.words["given_names"])
         family = self.rng.choice(self.words["family_names"])
-        return f"{family}{given}" if self.language == "zh" else f"{given} {family}"
+        return f"{family}{given_name}" if self.language == "zh" else f"{given_name} {family}"
 
     def _thing(self) -> str:
         choice, words = self.rng.choice, self.words
