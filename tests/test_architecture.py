@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from benchmarks.structure import ROOT, bindings, is_vague, module_list
 
 SOURCE = ROOT / "src" / "ravlm"
-ORDER = (
-    "errors records config runtime files checkpoint data metrics ocr encoders search knowledge "
-    "retrieval fusion generation editing model training tasks evaluation serving integrations "
-    "demo cli"
-).split()
+ORDER = [
+    *("errors", "records", "config", "runtime", "files", "checkpoint", "data", "metrics", "ocr"),
+    *("encoders", "search", "knowledge", "retrieval", "fusion", "generation", "editing", "model"),
+    *("training", "tasks", "evaluation", "serving", "integrations", "demo", "cli"),
+]
 """Left to right: a module imports only from layers to its left."""
 RANK = {name: rank for rank, name in enumerate(ORDER)}
 FACADE = "__init__"
@@ -59,7 +58,7 @@ def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def imported_layers(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield line and layer of everything imported from ravlm, anywhere in a file."""
     for line, name in imported_modules(tree):
-        layer = (name.split(".") + [""])[1]
+        layer = [*name.split("."), ""][1]
         yield line, layer if layer in RANK else FACADE
 
 

@@ -41,7 +41,8 @@ def run_python(code: str) -> str:
     [
         "import ravlm",
         "from ravlm.cli import main",
-        "import contextlib\nfrom ravlm.cli import main\nwith contextlib.suppress(SystemExit): main(['--help'])",
+        "import contextlib\nfrom ravlm.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])",
         "from ravlm.cli import main\nmain(['bulid'])",
     ],
     ids=["import", "commands", "help", "unknown command"],
@@ -130,7 +131,8 @@ def bare(tmp_path: Path) -> Path:
 def test_a_python_that_does_not_fit_is_refused(bare: Path) -> None:
     old = bare / "python-old"
     old.write_text(
-        f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 9, 2)\n$1"\n'
+        f"#!/bin/sh\nshift\nexec {sys.executable} -c "
+        '"import sys; sys.version_info = (3, 9, 2)\n$1"\n'
     )
     old.chmod(0o755)
     done = make("demo", f"PYTHON={old}", cwd=bare)

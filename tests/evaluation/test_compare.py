@@ -27,7 +27,7 @@ from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer, Entry
 from ravlm.tasks import VQA, Captioning, Retrieval
 from tests.conftest import REPOSITORY
-from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.tasks import FirstLine
 
 NUM_SHADES = 4
@@ -36,7 +36,7 @@ NUM_SHADES = 4
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """For each color, four images of nearly that color for the base and four to ask about."""
-    for name, (red, green, blue) in COLOURS.items():
+    for name, (red, green, blue) in COLORS.items():
         for shade in range(2 * NUM_SHADES):
             image = Image.new("RGB", (32, 32), (red, green, blue))
             image.putpixel((shade, 3), (127, 127, shade))
@@ -52,7 +52,7 @@ def kb(folder: Path) -> KnowledgeBase:
             str(folder / f"{name}{shade}.png"),
             (f"Name: {name}\nKind: color", f"it is {name}"),
         )
-        for name in COLOURS
+        for name in COLORS
         for shade in range(NUM_SHADES)
     ]
     return KnowledgeBase.build(folder / "kb", entries, FakeEncoder())
@@ -84,7 +84,7 @@ def questions(folder: Path) -> Path:
             "answers": [name],
             "entity": name,
         }
-        for name in COLOURS
+        for name in COLORS
         for s in range(NUM_SHADES, 2 * NUM_SHADES)
     ]
     path = folder / "questions.jsonl"
@@ -99,11 +99,11 @@ def value(report: Report, arm: str, metric: str = "accuracy") -> float:
 def test_every_arm_on_the_same_examples(model: RetrievalAugmentedVLM, questions: Path) -> None:
     """The guess is right for one color of five; retrieval and the oracle are always right."""
     report = compare(VQA(questions), model, list(ARMS), resamples=500)
-    assert value(report, "closed-book") == pytest.approx(1 / len(COLOURS))
+    assert value(report, "closed-book") == pytest.approx(1 / len(COLORS))
     assert value(report, "retrieved") == value(report, "oracle") == value(report, "majority") == 1.0
     assert value(report, "copy") == 1.0
     assert value(report, "random") < 0.6
-    assert {s.n for s in report.scores} == {len(COLOURS) * NUM_SHADES}
+    assert {s.n for s in report.scores} == {len(COLORS) * NUM_SHADES}
     first = next(
         c
         for c in report.contrasts
@@ -174,7 +174,7 @@ def test_an_example_never_reads_its_own_entry(model: RetrievalAugmentedVLM, fold
     """When images of the base are captioned, copying their own entries would be perfect and prove
     nothing."""
     rows = [
-        {"id": f"{name}0", "image": f"{name}0.png", "texts": [f"it is {name}"]} for name in COLOURS
+        {"id": f"{name}0", "image": f"{name}0.png", "texts": [f"it is {name}"]} for name in COLORS
     ]
     path = folder / "captions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -224,7 +224,7 @@ def test_interrupted_run_resumes(
     first = compare(
         VQA(questions), model, resamples=200, cache=cache, progress=lambda *step: steps.append(step)
     )
-    n = len(COLOURS) * NUM_SHADES
+    n = len(COLORS) * NUM_SHADES
     assert steps[-1] == (2 * n, 2 * n)
     assert reader.num_requests == 2 * n
     for path in cache.iterdir():
@@ -264,7 +264,7 @@ def test_retrieval_task_allows_retrieved_and_random(
     model: RetrievalAugmentedVLM, folder: Path
 ) -> None:
     rows = [
-        {"id": f"{name}0", "image": f"{name}0.png", "texts": [f"{name} {name}"]} for name in COLOURS
+        {"id": f"{name}0", "image": f"{name}0.png", "texts": [f"{name} {name}"]} for name in COLORS
     ]
     path = folder / "retrieval.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -13,9 +13,13 @@ from ravlm.data.images import load_image
 from ravlm.encoders.base import Encoder
 from ravlm.records import ImageSource
 
-COLOURS = {
-    "red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (255, 255, 255), "black": (0, 0, 0),
-}  # fmt: skip
+COLORS = {
+    "red": (220, 30, 30),
+    "green": (30, 200, 40),
+    "blue": (30, 40, 220),
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+}
 
 
 class FakeEncoder(Encoder):
@@ -40,9 +44,9 @@ class FakeEncoder(Encoder):
     def _text(self, text: str) -> np.ndarray:
         vector = np.full(64, 1e-3, np.float32)
         for word in text.lower().split():
-            if word.strip(".,?!") in COLOURS:
+            if word.strip(".,?!") in COLORS:
                 vector[:48] += np.tile(
-                    np.array(COLOURS[word.strip(".,?!")], np.float32) / 255 - 0.5, 16
+                    np.array(COLORS[word.strip(".,?!")], np.float32) / 255 - 0.5, 16
                 )
             vector[
                 48 + int(hashlib.sha256(f"{self.seed}{word}".encode()).hexdigest(), 16) % 16

@@ -24,7 +24,7 @@ from ravlm.serving.engine import Engine
 from ravlm.serving.server import Server, listen
 from ravlm.serving.settings import Settings
 from ravlm.serving.state import ServedModel
-from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.fakes import COLORS, FakeEncoder
 
 ENTRIES = {
     "red": ("Name: red square\nColour: red\nSize: 12 cm", 1990),
@@ -36,7 +36,7 @@ ENTRIES = {
 def build(folder: Path) -> Path:
     """Build a base of three squares with images and two texts."""
     entries = [
-        Entry(name, png(COLOURS[name]), (text,), {"year": year})
+        Entry(name, png(COLORS[name]), (text,), {"year": year})
         for name, (text, year) in ENTRIES.items()
     ]
     entries += [
@@ -55,7 +55,7 @@ def png(color: tuple[int, int, int], size: tuple[int, int] = (64, 48)) -> bytes:
 
 def url_of(data: bytes | str) -> str:
     """Return image bytes, or a square of a named color, as a data URL."""
-    data = png(COLOURS[data]) if isinstance(data, str) else data
+    data = png(COLORS[data]) if isinstance(data, str) else data
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.helpers.fakes import COLOURS
+from tests.helpers.fakes import COLORS
 from tests.helpers.servers import Running
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -19,7 +19,7 @@ DOCS = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(e
 def test_the_snippet_runs(server: Running, tmp_path: Path) -> None:
     (snippet,) = re.findall(r"^```python\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
     (tmp_path / "demo").mkdir()
-    Image.new("RGB", (64, 48), COLOURS["red"]).save(tmp_path / "demo" / "photo.jpg")
+    Image.new("RGB", (64, 48), COLORS["red"]).save(tmp_path / "demo" / "photo.jpg")
     code = snippet.replace("http://127.0.0.1:8000", server.address)
     assert code != snippet
     code = code.replace("What is the animal in the picture?", "What size is it?")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.serving import schemas
-from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import Running, png, running, url_of
 
 
@@ -133,12 +133,12 @@ def test_patch_changes_only_the_given_fields(own_server: Running, kb: Path, tmp_
 
 def test_upload_an_image(own_server: Running) -> None:
     upload = own_server.client.put(
-        "/v1/images/photo", content=png(COLOURS["white"]), headers={"content-type": "image/png"}
+        "/v1/images/photo", content=png(COLORS["white"]), headers={"content-type": "image/png"}
     )
     assert upload.json()["added"] == 1
     own_server.client.patch("/v1/entries/photo", json={"texts": ["a wall"]})
     upload = own_server.client.put(
-        "/v1/images/photo", content=png(COLOURS["black"]), headers={"content-type": "image/png"}
+        "/v1/images/photo", content=png(COLORS["black"]), headers={"content-type": "image/png"}
     )
     assert upload.json()["updated"] == 1
     assert own_server.client.get("/v1/entries/photo").json()["texts"] == ["a wall"]

@@ -16,7 +16,7 @@ from PIL import Image
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Edit
-from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import Running, png, running, url_of
 
 
@@ -24,8 +24,8 @@ def test_search_equals_the_library(server: Running, built: Path) -> None:
     with KnowledgeBase.open(built, FakeEncoder()) as kb:
         for query, options in (
             ({"text": "red"}, {"k": 2}),
-            ({"image": png(COLOURS["blue"])}, {"k": 3, "modality": "image"}),
-            ({"text": "green", "image": png(COLOURS["blue"])}, {"k": 5}),
+            ({"image": png(COLORS["blue"])}, {"k": 3, "modality": "image"}),
+            ({"text": "green", "image": png(COLORS["blue"])}, {"k": 5}),
             ({"text": "square"}, {"k": 5, "where": {"year": {">=": 2000}}}),
             ({"text": "square"}, {"k": 5, "where": "year < 2000"}),
         ):
@@ -52,7 +52,7 @@ def test_image_url_of_a_hit(server: Running) -> None:
     assert response.headers["content-type"] == "image/jpeg"
     with Image.open(io.BytesIO(response.content)) as image:
         assert image.size == (32, 24)
-        assert np.abs(np.asarray(image.convert("RGB")).mean((0, 1)) - COLOURS["red"]).max() < 4
+        assert np.abs(np.asarray(image.convert("RGB")).mean((0, 1)) - COLORS["red"]).max() < 4
     note = next(hit for hit in hits if hit["id"] == "note")
     assert note["image_url"] is None
     assert server.client.get("/v1/images/note").status_code == 404
@@ -61,7 +61,7 @@ def test_image_url_of_a_hit(server: Running) -> None:
 def test_ask_caption_tell_equal_the_library(server: Running, built: Path) -> None:
     with KnowledgeBase.open(built, FakeEncoder()) as kb:
         model = RetrievalAugmentedVLM(kb)
-        red, blue = png(COLOURS["red"]), png(COLOURS["blue"])
+        red, blue = png(COLORS["red"]), png(COLORS["blue"])
         for path, body, expected in (
             (
                 "ask",
@@ -137,7 +137,7 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "/v1/edit", image=url_of("red"), instruction="make the sky blue", k=2, seed=7
         ).json()
         assert decode_image(edit_response["image"]).getpixel((3, 3)) == (30, 40, 220)
-        assert decode_image(edit_response["image"]).getpixel((3, 40)) == COLOURS["red"]
+        assert decode_image(edit_response["image"]).getpixel((3, 40)) == COLORS["red"]
         assert decode_image(edit_response["image"]).size == (64, 48)
         assert np.asarray(
             decode_image(edit_response["region"]).convert("L")
@@ -147,7 +147,7 @@ def test_edit(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(edit_response["evidence"]) == 2
         unchanged = server.post("/v1/edit", image=url_of("blue"), instruction="do nothing").json()
         assert unchanged["region"] is None
-        assert decode_image(unchanged["image"]).getpixel((3, 3)) == COLOURS["blue"]
+        assert decode_image(unchanged["image"]).getpixel((3, 3)) == COLORS["blue"]
 
 
 def test_edit_with_the_rule_based_editor(server: Running) -> None:
@@ -157,7 +157,7 @@ def test_edit_with_the_rule_based_editor(server: Running) -> None:
     ):
         edit_response = server.post("/v1/edit", image=url_of(color), instruction=instruction).json()
         change = np.asarray(decode_image(edit_response["image"]), float).mean() - np.mean(
-            COLOURS[color]
+            COLORS[color]
         )
         assert (change > 3) if brighter else (change < -3)
         assert np.asarray(decode_image(edit_response["region"]).convert("L")).min() == 255

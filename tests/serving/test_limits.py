@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from ravlm.serving.settings import RequestLimits, Settings
-from tests.helpers.fakes import COLOURS
+from tests.helpers.fakes import COLORS
 from tests.helpers.servers import (
     BlockingGenerator,
     EndlessGenerator,
@@ -57,7 +57,7 @@ def test_decompression_bombs_and_programs(small_server: Running) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + chunk
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file\n"
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
-    for data in (bomb, postscript, svg, b"", b"\0", png(COLOURS["red"])[:60]):
+    for data in (bomb, postscript, svg, b"", b"\0", png(COLORS["red"])[:60]):
         refused = small_server.post("/v1/caption", image=url_of(data))
         assert refused.status_code == 400
         assert len(refused.text) < 500

@@ -9,7 +9,7 @@ import numpy as np
 import openai
 import pytest
 
-from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import Running, png, url_of
 
 
@@ -138,7 +138,7 @@ def test_text_and_image_embeddings_share_a_space(client: openai.OpenAI) -> None:
         encoder = FakeEncoder()
         texts, images = (
             encoder.encode_texts(["red", "blue"]),
-            encoder.encode_images([png(COLOURS["blue"])]),
+            encoder.encode_images([png(COLORS["blue"])]),
         )
         assert np.allclose(rows[[0, 3]], texts, atol=1e-6)
         assert np.allclose(rows[1], images[0], atol=1e-3)

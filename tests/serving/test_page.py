@@ -16,7 +16,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Edit, Entry
 from ravlm.serving.settings import Settings
-from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import Running, png, running
 
 HOSTILE = "Name: <img src=x onerror=\"document.title='broken into'\">\nColour: white"
@@ -44,7 +44,7 @@ def browser() -> Iterator[Any]:
 def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     kb = Path(shutil.copytree(built, tmp_path_factory.mktemp("page") / "kb"))
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
-        base.add([Entry("hostile", png(COLOURS["white"]), (HOSTILE,))])
+        base.add([Entry("hostile", png(COLORS["white"]), (HOSTILE,))])
     with running(kb) as server:
         yield server
 
@@ -86,7 +86,7 @@ def visit(browser: Any, served: Running) -> Iterator[Callable[..., Any]]:
 
 def files(*colors: str) -> list[dict[str, Any]]:
     return [
-        {"name": f"{c}.png", "mimeType": "image/png", "buffer": png(COLOURS[c])} for c in colors
+        {"name": f"{c}.png", "mimeType": "image/png", "buffer": png(COLORS[c])} for c in colors
     ]
 
 
@@ -190,7 +190,7 @@ def test_entries_by_drag_and_drop(visit: Callable[..., Any], served: Running) ->
     page = visit(path="/#entries")
     page.wait_for_selector("#view-entries .tile")
     before = page.locator("#view-entries .tile").count()
-    data = base64.b64encode(png(COLOURS["black"])).decode()
+    data = base64.b64encode(png(COLORS["black"])).decode()
     page.evaluate(
         """(data) => {
             const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));

@@ -12,7 +12,7 @@ import pytest
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.serving.safe_fetch import ImageFetcher, is_public
 from ravlm.serving.settings import Settings
-from tests.helpers.fakes import COLOURS
+from tests.helpers.fakes import COLORS
 from tests.helpers.servers import png, running
 
 
@@ -63,7 +63,7 @@ class Site(BaseHTTPRequestHandler):
             self.send_header("Location", place.replace("%d", str(self.server.server_address[1])))
         self.end_headers()
         if not place:
-            self.wfile.write(png(COLOURS["blue"]) * (400 if self.path == "/large" else 1))
+            self.wfile.write(png(COLORS["blue"]) * (400 if self.path == "/large" else 1))
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -92,7 +92,7 @@ def test_a_fetch_connects_to_the_checked_address(site: Any) -> None:
         50_000, resolve=lambda host, port: names[host], public=lambda ip: ip == "127.0.0.2"
     )
     port = site.server_address[1]
-    assert fetch(f"http://outside.example:{port}/cat.png?a=b") == png(COLOURS["blue"])
+    assert fetch(f"http://outside.example:{port}/cat.png?a=b") == png(COLORS["blue"])
     assert site.requests == [("/cat.png?a=b", f"outside.example:{port}")]
     for place in ("inside.example", "both.example"):
         with pytest.raises(InvalidInput, match="private network"):

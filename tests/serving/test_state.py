@@ -12,7 +12,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
 from ravlm.serving.metrics import Metrics
 from ravlm.serving.state import CACHE_SIZE, TimedEncoder
-from tests.helpers.fakes import COLOURS, FakeEncoder
+from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import png, running, url_of
 
 
@@ -48,7 +48,7 @@ def test_changes_by_another_process_are_served(kb: Path) -> None:
     with running(kb) as server:
         with KnowledgeBase.open(kb, FakeEncoder()) as writer:
             writer.add(
-                [Entry("white", png(COLOURS["white"])), Entry("black", png(COLOURS["black"]))]
+                [Entry("white", png(COLORS["white"])), Entry("black", png(COLORS["black"]))]
             )
         assert (
             server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"

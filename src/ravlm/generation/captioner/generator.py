@@ -137,7 +137,9 @@ class CaptionerGenerator(ModelInterface, Generator):
         returns token ids."""
         if requests is None:
             return self.model.generate(**inputs)
-        is_caption = [request.task == "caption" and self._can_caption(request) for request in requests]
+        is_caption = [
+            request.task == "caption" and self._can_caption(request) for request in requests
+        ]
         pairs = list(zip(requests, is_caption, strict=True))
         delegated = [request for request, captioned in pairs if not captioned]
         if delegated and self.fallback is None:

@@ -145,7 +145,9 @@ class CitationParser:
         """Whether a text says that the base has no answer, and gives no other answer."""
         if not _says_absent(text):
             return False
-        other_sentences = [sentence for sentence in split_sentences(text) if not _says_absent(sentence)]
+        other_sentences = [
+            sentence for sentence in split_sentences(text) if not _says_absent(sentence)
+        ]
         return not any(_MARK.search(sentence) for sentence in other_sentences)
 
     def _citations_by_words(self, text: str) -> list[str]:
