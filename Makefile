@@ -2,6 +2,7 @@
 # changed. `make demo` installs the core, the starter and the server only. Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 STARTER := $(VENV)/.installed-starter
@@ -15,7 +16,7 @@ PINS := pyproject.toml constraints.txt Makefile
 
 help:
 	@echo 'make demo         install the core, the starter and the server into .venv, then run: ravlm demo'
-	@echo 'make test         install everything into .venv, then run the tests'
+	@echo 'make test         install everything into .venv, then run the tests (WORKERS=4: in four processes)'
 	@echo 'make soak         kill 200 processes that write to a knowledge base, and check after each that nothing was lost'
 	@echo 'make milvus       install a Milvus server into an environment of its own, and run its tests of the knowledge base'
 	@echo 'make lint         install everything into .venv, then run ruff (check and format) and mypy'
@@ -27,7 +28,7 @@ demo: $(STARTER)
 	@$(VENV)/bin/ravlm demo
 
 test: $(VENV)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 soak: $(VENV)
 	$(VENV)/bin/python -m tests.helpers.kill_writers --kills 200
