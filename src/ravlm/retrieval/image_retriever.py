@@ -126,7 +126,7 @@ class ImageRetriever:
             return [Evidence()] * len(by_image)
         calibration = self.calibration
         neighbors = [
-            self._compare(vector, hits, calibration) if hits else None
+            self._compare(vector, hits, calibration)
             for vector, hits in zip(vectors, by_image, strict=True)
         ]
         siblings = self._siblings([n for n in neighbors if n is not None], k, where)
@@ -137,9 +137,15 @@ class ImageRetriever:
 
     def _compare(
         self, vector: np.ndarray, hits: Sequence[Hit], calibration: BaseCalibration
-    ) -> _Neighbors:
-        """Rank the entities of an image's neighbors in the base's own metric."""
+    ) -> _Neighbors | None:
+        """Rank the entities of an image's neighbors in the base's own metric.
+
+        Entries that lost their image since the search are skipped; None if no neighbor is left.
+        """
         stored = self._kb.image_vectors([hit.entry.id for hit in hits])
+        hits = [hit for hit in hits if hit.entry.id in stored]
+        if not hits:
+            return None
         candidates = np.stack([stored[hit.entry.id] for hit in hits])  # (hits, dim)
         query = vector[None]  # (1, dim)
         metric = calibration.metric

@@ -1,0 +1,85 @@
+"""Evidence about an image from a base that others change meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.model import RetrievalAugmentedVLM
+from ravlm.retrieval.query import RetrievalQuery
+from ravlm.retrieval.retriever import Retriever
+from tests.helpers.birds import BIRDS, bird
+
+RED, GREEN = BIRDS["Ruby Finch"][0], BIRDS["Leaf Parrot"][0]
+
+
+@pytest.mark.parametrize(
+    ("removed", "left"),
+    [
+        (["bird-0-0", "bird-0-1"], 8),
+        ([f"bird-{n}-{m}" for n in range(5) for m in range(2)], 0),
+    ],
+)
+def test_entries_removed_between_search_and_comparison_are_skipped(
+    birds: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, removed: list[str], left: int
+) -> None:
+    """A KeyError with the id of the removed entry ended the request, and its stream."""
+    read_vectors = KnowledgeBase.image_vectors
+
+    def remove_first(self: KnowledgeBase, ids: Iterable[str]) -> Any:
+        self.remove(removed)
+        return read_vectors(self, ids)
+
+    retriever = Retriever(birds)
+    queries = [RetrievalQuery(image=bird(RED, 1)), RetrievalQuery(image=bird(GREEN, 2))]
+    retriever.retrieve(queries, k=3)  # calibrates
+    monkeypatch.setattr(KnowledgeBase, "image_vectors", remove_first)
+    evidence = retriever.retrieve(queries, k=20)
+    for one in evidence:
+        images = [hit.entry.id for hit in one.hits if hit.entry.image is not None]
+        assert not set(images) & set(removed)
+        assert len(images) == left // 2  # one entry for each kind of bird
+    assert len(evidence) == 2
+
+
+def test_a_race_of_writers_and_askers(birds: KnowledgeBase) -> None:
+    """Two threads remove and add birds while two others ask about images, whole and streamed."""
+    entries = birds.get([f"bird-{n}-{m}" for n in range(5) for m in range(2)])
+    model = RetrievalAugmentedVLM(birds)
+    model.ask("What is the name?", bird(RED, 1))  # calibrates
+    errors: list[BaseException] = []
+    answers: list[str] = []
+    end = time.monotonic() + 1.5
+
+    def repeat(task: Any) -> None:
+        try:
+            while time.monotonic() < end and not errors:
+                task()
+        except BaseException as error:
+            errors.append(error)
+
+    def write(half: int) -> None:
+        some = entries[half::2]
+        birds.remove([entry.id for entry in some])
+        birds.add(some)
+
+    def ask(seed: int) -> None:
+        answers.append(model.ask("What is the name?", bird(GREEN, seed)).text)
+        answers.append("".join(model.stream_ask("What is the name?", bird(GREEN, seed))))
+
+    threads = [
+        threading.Thread(target=repeat, args=(lambda n=n, task=task: task(n),))
+        for task in (write, ask)
+        for n in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(answers) > 4
