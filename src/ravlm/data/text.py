@@ -1,4 +1,4 @@
-"""Split English and Chinese text into words and sentences.
+"""Normalize text for comparison, and split it into words and sentences.
 
 Chinese words come from a `ChineseDictionary`, which the caller loads and keeps. Without one, a run
 of Chinese characters is split into overlapping bigrams.
@@ -7,23 +7,34 @@ of Chinese characters is split into overlapping bigrams.
 from __future__ import annotations
 
 import re
+import unicodedata
+from functools import lru_cache
+
+import regex
 
 from ravlm.data.chinese import HAN, ChineseDictionary, ChineseWord
+from ravlm.data.chinese_lexicon import simplified_characters
 
 __all__ = [
     "ChineseDictionary",
     "ChineseWord",
     "is_chinese",
+    "normalize_text",
     "porter_stem",
     "segment_chinese",
     "split_sentences",
     "split_words",
+    "strip_accents",
 ]
 
 _HAS_HAN = re.compile(f"[{HAN}]")
 _NUMBER = r"\d+(?:[.,]\d+)+"
-_RUN = re.compile(rf"([{HAN}]+)|{_NUMBER}|[^\W{HAN}_]+(?:['’][^\W{HAN}_]+)*")
-_NON_CHINESE_WORD = re.compile(rf"{_NUMBER}|[^\W_]+(?:['’][^\W_]+)*")
+# A letter or digit with the marks on it: `re` counts the vowel signs of Hindi, the tones of Thai and
+# a combining accent as separators, so its words would end at each of them.
+_LETTER = r"[\p{L}\p{N}][\p{M}\u200c\u200d]*"
+_LETTER_NOT_HAN = rf"(?![{HAN}]){_LETTER}"
+_RUN = regex.compile(rf"([{HAN}]+)|{_NUMBER}|(?:{_LETTER_NOT_HAN})+(?:['’](?:{_LETTER_NOT_HAN})+)*")
+_NON_CHINESE_WORD = regex.compile(rf"{_NUMBER}|(?:{_LETTER})+(?:['’](?:{_LETTER})+)*")
 _NUMBER_WITH_POINT = re.compile(r"\d[.,]\d")
 _SEPARATORS_TO_SPACES = bytes(
     code if chr(code).isalnum() else ord(" ") for code in range(128)
@@ -35,7 +46,15 @@ _ABBREVIATION = re.compile(
     r"|e\.g|i\.e|a\.m|p\.m))\.$"
 )
 
-
+_TYPOGRAPHY = {
+    **dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc"), "'"),
+    **dict.fromkeys(map(ord, "\u201c\u201d\u201f"), '"'),
+    **dict.fromkeys(map(ord, "\u2010\u2012\u2013\u2014\u2015\u2212"), "-"),
+    **dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"), ""),
+    **dict.fromkeys(range(0xFE00, 0xFE10), ""),
+}
+"""Quotation marks and dashes as keyboards have them; soft hyphens, spaces without width and
+variation selectors are removed."""
 _LOWERCASE_WORD = re.compile(r"[a-z]{3,}")
 _DOUBLED_CONSONANT = re.compile(r"([chjkqvwx])\1$")
 
@@ -43,6 +62,35 @@ _DOUBLED_CONSONANT = re.compile(r"([chjkqvwx])\1$")
 def is_chinese(text: str) -> bool:
     """Return whether `text` contains Chinese characters."""
     return not text.isascii() and _HAS_HAN.search(text) is not None
+
+
+def normalize_text(text: str) -> str:
+    """Return the form in which names, keys, questions and keywords are compared.
+
+    Full-width and composed forms become one (Unicode's NFKC), traditional Chinese characters become
+    simplified ones, and typographic quotation marks and dashes become plain. Case and accents stay.
+    Normalizing twice changes nothing more.
+
+        normalize_text("Ｔｏｋｙｏ Ｔｏｗｅｒ")    # "Tokyo Tower"
+        normalize_text("名稱：東方明珠")            # "名称:东方明珠"
+    """
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).translate(_TYPOGRAPHY))
+    return text.translate(_simplified_characters()) if is_chinese(text) else text
+
+
+@lru_cache(maxsize=1)
+def _simplified_characters() -> dict[int, int]:
+    return simplified_characters()
+
+
+def strip_accents(text: str) -> str:
+    """Return `text` without combining marks such as accents: "Café" -> "Cafe"."""
+    if text.isascii():
+        return text
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 
 def split_sentences(text: str) -> list[str]:

@@ -1,12 +1,13 @@
 """Split texts and queries into the terms of keyword search (Lucene's analyzer).
 
-Chinese is indexed by character bigrams and by single characters. That needs no dictionary, so every
-machine splits a text into the same terms.
+Both are normalized first: traditional and simplified Chinese, full and half width, composed and
+decomposed accents meet. Chinese is indexed by character bigrams and by single characters. That
+needs no dictionary, so every machine splits a text into the same terms.
 """
 
 from __future__ import annotations
 
-from ravlm.data.text import is_chinese, split_words
+from ravlm.data.text import is_chinese, normalize_text, split_words
 
 MAX_QUERY_WORDS = 64
 """Distinct words of a query that are looked up."""
@@ -14,6 +15,7 @@ MAX_QUERY_WORDS = 64
 
 def index_words(text: str) -> str:
     """Return the words under which `text` is indexed, separated by blanks."""
+    text = normalize_text(text)
     if not is_chinese(text):
         return " ".join(split_words(text))
     terms = [word for word in split_words(text) if len(word) > 1 or not is_chinese(word)]
@@ -23,4 +25,4 @@ def index_words(text: str) -> str:
 
 def query_words(text: str) -> list[str]:
     """Return the distinct words of a query."""
-    return list(dict.fromkeys(split_words(text)))[:MAX_QUERY_WORDS]
+    return list(dict.fromkeys(split_words(normalize_text(text))))[:MAX_QUERY_WORDS]

@@ -1,8 +1,8 @@
 """BM25 over the words of text parts: an inverted index in arrays, derived from the store.
 
 Like the vectors it is a list of segments: one of a snapshot, memory-mapped, and newer ones in
-memory; deleted rows are masked. English words are stemmed and accents removed here, so the store
-keeps words as they were written.
+memory; deleted rows are masked. English words are stemmed and accents removed here; the store
+keeps the words as `analyzer` splits them.
 
 Source of the formula: Robertson & Zaragoza, "The Probabilistic Relevance Framework: BM25 and
 Beyond" (2009), with Lucene's idf, which is never negative.
@@ -11,7 +11,6 @@ Beyond" (2009), with Lucene's idf, which is never negative.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import chain
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ravlm.data.text import porter_stem
+from ravlm.data.text import normalize_text, porter_stem, strip_accents
 from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, merge_rankings
 
 BM25_K1 = 1.2
@@ -36,9 +35,8 @@ class TermHashes(dict[str, int]):
     """Words to terms, 64-bit hashes of their stems; a cache that fills on access."""
 
     def __missing__(self, word: str) -> int:
-        decomposed = unicodedata.normalize("NFKD", word)
-        plain = "".join(c for c in decomposed if not unicodedata.combining(c))
-        plain = _POSSESSIVE.sub("", plain)
+        # Normalized here, too: an older base stores words as they were written.
+        plain = _POSSESSIVE.sub("", strip_accents(normalize_text(word)))
         digest = blake2b(porter_stem(plain).encode(), digest_size=8).digest()
         self[word] = term = int.from_bytes(digest, "little")
         return term

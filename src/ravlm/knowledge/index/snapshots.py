@@ -36,6 +36,8 @@ from ravlm.knowledge.index.vector_index import Segment, VectorIndexes
 from ravlm.records import MODALITIES, Modality
 
 FORMAT = 4
+ANALYZER = 2
+"""Version of the terms in `words-*`; terms of another version are read from the store again."""
 MAX_CHECKED_BYTES = 256 * 2**20
 """Files up to this size are checked by checksum when opened; larger ones by `verify` only."""
 STALE_SECONDS = 86400.0
@@ -164,6 +166,8 @@ def read_keywords(folder: Path | None) -> KeywordIndex:
     manifest = _checked_manifest(folder, "words-")
     if folder is None or manifest is None or "words" not in manifest:
         return KeywordIndex()
+    if manifest.get("analyzer") != ANALYZER:
+        return KeywordIndex()
     try:
         arrays = [_load_mmap(folder / f"words-{name}.npy") for name in Postings._fields]
     except (OSError, ValueError):
@@ -227,6 +231,7 @@ def _write_files(folder: Path, contents: SnapshotContents) -> None:
     if contents.keywords.segments:
         (segment,) = contents.keywords.segments
         manifest["words"] = contents.keywords.last_part
+        manifest["analyzer"] = ANALYZER
         for name, array in segment.postings._asdict().items():
             np.save(folder / f"words-{name}.npy", array)
     _write_facets(folder, contents.facets)
