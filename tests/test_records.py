@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ravlm import records
-from ravlm.records import Answer, Edit, Entry, Evidence, Hit, Part
+from ravlm.records import Answer, Edit, Entry, Evidence, Hit, Part, Source
 
 CAT = Entry("cat", "cat.jpg", ("a tabby cat", "Eyes: green"), {"year": 2011})
 NOTE = Entry("note", None, ("a note",))
@@ -36,7 +36,23 @@ def test_one_form_of_an_entry_everywhere() -> None:
     }
     assert HITS[0].to_dict().items() >= form.items()
     assert HITS[0].to_dict()["part"] == {"modality": "text", "index": 1, "text": "Eyes: green"}
-    answer = Answer("green", HITS, ("cat",), np.float32(0.987654321), trace={"seconds": 0.1})
+    source = Source("cat", Part("text", 1, "Eyes: green"), 6, 11)
+    answer = Answer(
+        "green",
+        HITS,
+        citations=("cat",),
+        sources=(source,),
+        confidence=np.float32(0.987654321),
+        trace={"seconds": 0.1},
+    )
+    assert answer.to_dict()["sources"] == [
+        {
+            "entry_id": "cat",
+            "part": {"modality": "text", "index": 1, "text": "Eyes: green"},
+            "start": 6,
+            "end": 11,
+        }
+    ]
     assert answer.to_dict()["evidence"] == [hit.to_dict() for hit in HITS]
     edit = Edit(Image.new("RGB", (4, 2)), np.eye(2, 4, dtype=bool), HITS, "Make it blue.")
     assert edit.to_dict() == {

@@ -27,6 +27,7 @@ _HOME = {
     "RetrievalAugmentedVLM": "ravlm.model",
     "RetrieverTrainingConfig": "ravlm.training.retriever",
     "Score": "ravlm.records",
+    "Source": "ravlm.records",
     "SearchOptions": "ravlm.search.options",
     "compare": "ravlm.evaluation.compare",
     "metrics": "ravlm.metrics",
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from ravlm.evaluation.compare import compare
     from ravlm.knowledge.base import KnowledgeBase
     from ravlm.model import RetrievalAugmentedVLM
-    from ravlm.records import Answer, Edit, Entry, Hit, Pair, Part, Score
+    from ravlm.records import Answer, Edit, Entry, Hit, Pair, Part, Score, Source
     from ravlm.search.options import SearchOptions
     from ravlm.training.captioning_steps import GeneratorTrainingConfig
     from ravlm.training.contrastive import EncoderTrainingConfig

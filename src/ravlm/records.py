@@ -154,6 +154,9 @@ class Evidence:
     """Abstention threshold: abstain when `support` is below it."""
     subject: str = ""
     """The name in the question that led to the hits; empty if an image led to them."""
+    linked: bool = True
+    """Whether the hits were linked to the subject, by a name, a fact or the image. Otherwise they
+    are the passages most similar to the text, and `support` says nothing about their content."""
     trace: Mapping[str, Any] = field(default_factory=dict)
     searched: bool = True
     """False for the closed book: the base was not searched."""
@@ -165,6 +168,32 @@ class Evidence:
 
 
 CLOSED_BOOK = Evidence(searched=False)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a citation of an answer points to.
+
+    >>> Source("cat", Part("text", 0, "Eyes: green"), 6, 11).part.text[6:11]
+    'green'
+    """
+
+    entry_id: str
+    part: Part
+    start: int | None = None
+    """First character of `part.text` that the answer is based on; None for an image or the whole
+    text."""
+    end: int | None = None
+    """One after the last such character."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "entry_id": self.entry_id,
+            "part": self.part.to_dict(),
+            "start": self.start,
+            "end": self.end,
+        }
 
 
 @dataclass(frozen=True)
@@ -181,6 +210,8 @@ class Answer:
     citations: tuple[str, ...] = ()
     """Ids of the entries that the text is based on: `[1]` in the text is the first of them. Empty
     when abstained."""
+    sources: tuple[Source, ...] = ()
+    """What each citation points to, in the order of `citations`."""
     confidence: float = 0.0
     """Probability that the text is right, 0 to 1."""
     abstained: bool = False
@@ -196,6 +227,7 @@ class Answer:
         return {
             "text": self.text,
             "citations": list(self.citations),
+            "sources": [source.to_dict() for source in self.sources],
             "confidence": round(float(self.confidence), _DIGITS),
             "abstained": self.abstained,
             "evidence": [hit.to_dict(image_url) for hit in self.evidence],

@@ -25,4 +25,4 @@ class FirstLine(Generator):
         hits = request.evidence.hits
         if not hits:
             return Answer(self.guess, confidence=0.1)
-        return Answer(hits[0].entry.text, hits, (hits[0].entry.id,), 0.9)
+        return Answer(hits[0].entry.text, hits, (hits[0].entry.id,), confidence=0.9)

@@ -39,7 +39,9 @@ def _nearest_text(request: Request) -> Answer:
     evidence = request.evidence
     for hit in evidence.hits:
         if text := _text(hit):
-            return Answer(text, evidence.hits, (hit.entry.id,), evidence.support)
+            return Answer(
+                text, evidence.hits, (hit.entry.id,), confidence=evidence.support
+            )
     return abstain(request, "the evidence has no text")
 
 
@@ -50,7 +52,7 @@ def _majority_answer(request: Request) -> Answer:
         if votes:
             name, count = votes.most_common(1)[0]
             citations = tuple(hit.entry.id for hit in hits if entity_name(hit.entry) == name)
-            return Answer(name, hits, citations, count / len(hits))
+            return Answer(name, hits, citations, confidence=count / len(hits))
     return _consensus_text(request)
 
 
@@ -64,7 +66,8 @@ def _consensus_text(request: Request) -> Answer:
     texts = [text for _, text in candidates]
     agreement = [_mean_f1(text, texts[:i] + texts[i + 1 :]) for i, text in enumerate(texts)]
     best = max(range(len(texts)), key=agreement.__getitem__)
-    return Answer(texts[best], hits, (candidates[best][0].entry.id,), agreement[best])
+    citations = (candidates[best][0].entry.id,)
+    return Answer(texts[best], hits, citations, confidence=agreement[best])
 
 
 def _mean_f1(text: str, references: Sequence[str]) -> float:

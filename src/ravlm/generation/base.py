@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ravlm.records import CLOSED_BOOK, Answer, Evidence, ImageSource, Message, Modality
+from ravlm.records import (
+    CLOSED_BOOK,
+    Answer,
+    Evidence,
+    Hit,
+    ImageSource,
+    Message,
+    Modality,
+    Source,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +60,9 @@ class Generator(ABC):
     """Modality used to retrieve evidence for captioning: similar images, or texts that match the
     image."""
 
+    reads_passages: bool = False
+    """Whether it judges by itself if passages that are merely similar to a question answer it."""
+
     def adapt_query(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
         """Map image vectors (n, dim) to query vectors (n, dim) for captioning.
 
@@ -81,6 +93,12 @@ def split_pieces(text: str) -> list[str]:
     ['a ', 'red ', '苹', '果']
     """
     return _TOKEN.findall(text)
+
+
+def cited_parts(citations: Sequence[str], hits: Sequence[Hit]) -> tuple[Source, ...]:
+    """Return a source for each citation: the part of its hit that matched, as a whole."""
+    parts = {hit.entry.id: hit.part for hit in reversed(hits)}
+    return tuple(Source(entry_id, parts[entry_id]) for entry_id in citations)
 
 
 def abstain(request: Request, reason: str, **trace: Any) -> Answer:

@@ -103,7 +103,7 @@ def retrieval_query(request: Request) -> RetrievalQuery:
 
 def generate_answers(generator: Generator, requests: Sequence[Request]) -> list[Answer]:
     """Return the answer of each request; the generator sees those that are not declined before."""
-    abstentions = [_abstention(request) for request in requests]
+    abstentions = [_abstention(generator, request) for request in requests]
     pairs = list(zip(requests, abstentions, strict=True))
     generated = iter(generator.generate([request for request, answer in pairs if answer is None]))
     return [next(generated) if answer is None else answer for answer in abstentions]
@@ -111,16 +111,18 @@ def generate_answers(generator: Generator, requests: Sequence[Request]) -> list[
 
 def stream_answer(generator: Generator, request: Request) -> Stream[str, None, Answer]:
     """Yield the text of a request's answer in pieces, and return the answer."""
-    abstention = _abstention(request)
+    abstention = _abstention(generator, request)
     if abstention is not None:
         yield abstention.text
         return abstention
     return (yield from generator.stream(request))
 
 
-def _abstention(request: Request) -> Answer | None:
+def _abstention(generator: Generator, request: Request) -> Answer | None:
     """Return the abstaining answer if the subject of a request is probably not in the base."""
     evidence = request.evidence
+    if evidence.hits and not evidence.linked and generator.reads_passages:
+        return None
     if VERBS[request.task].must_match and evidence.searched and not evidence.sufficient:
         return abstain(request, "the subject is probably not in the base")
     return None

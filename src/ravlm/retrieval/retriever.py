@@ -75,7 +75,7 @@ class Retriever:
         empty = {
             i: q.text
             for i, q in numbered.items()
-            if q.accept_similar and q.text and not evidence[i].hits
+            if q.accept_similar and q.text and not (evidence[i].hits and evidence[i].linked)
         }
         evidence |= self._texts.retrieve_similar(empty, k, where)
         return [evidence[i] for i in numbered]

@@ -1,4 +1,5 @@
-"""Retrieve the entries that a text is about: those it names, or one of whose facts covers it."""
+"""Retrieve the entries that a text is about: those it names, one of whose facts covers it, or else
+the passages most similar to it."""
 
 from __future__ import annotations
 
@@ -7,25 +8,35 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Evidence, Hit
-from ravlm.retrieval.entity_linking import link
+from ravlm.retrieval.entity_linking import LinkedEntities, link
 from ravlm.search.filter_parser import Where
 from ravlm.search.options import SearchOptions
+from ravlm.search.rank_fusion import fuse_ranks
 
 _CANDIDATES = 32
 """Hits per ranking that are searched for names."""
 _NAME_THRESHOLD = 0.5
 """Abstain below this probability that the base contains the subject of a text."""
 _RANKINGS = (SearchOptions("keyword"), SearchOptions("dense"))
+_PASSAGE_SHARPNESS = 100.0
+"""Scores of rank fusion differ by about a hundredth."""
 _CACHE_SIZE = 64
 
 CacheKey: TypeAlias = "tuple[str, str, int]"
 """Text, filter, and the last change of the base."""
+
+
+class _Candidates(NamedTuple):
+    """Hits in the order of the rankings, and the score of each entry in their fusion."""
+
+    hits: list[Hit]
+    fused: dict[str, float]
 
 
 class TextRetriever:
@@ -45,7 +56,8 @@ class TextRetriever:
     ) -> dict[int, Evidence]:
         """Return by number the entries that each text is about.
 
-        There are none if no name and no fact matches a text.
+        If no name and no fact matches a text, the evidence is not `linked`: its hits are the
+        passages that keyword and dense search rank highest.
         """
         if not texts:
             return {}
@@ -98,31 +110,26 @@ class TextRetriever:
         start = time.perf_counter()
         glosses = [self._kb.encoder.gloss(text) for text in texts]
         candidates = self._candidates(texts, glosses, where)
-        linked = [link(*row) for row in zip(texts, glosses, candidates, strict=True)]
+        linked = [
+            link(text, gloss, ranked.hits)
+            for text, gloss, ranked in zip(texts, glosses, candidates, strict=True)
+        ]
         seconds = round((time.perf_counter() - start) / len(texts), 4)
         results = []
-        for gloss, entities in zip(glosses, linked, strict=True):
+        for gloss, entities, ranked in zip(glosses, linked, candidates, strict=True):
+            evidence = _linked_evidence(entities) if entities.hits else _passages(entities, ranked)
             trace = {
-                "retrieved by": "name" if entities.subject else "words",
+                **evidence.trace,
                 "query": gloss,
                 "support": round(entities.support, 4),
                 "seconds": {"search": seconds},
             }
-            results.append(
-                Evidence(
-                    hits=entities.hits,
-                    weights=entities.weights,
-                    support=entities.support,
-                    min_support=_NAME_THRESHOLD,
-                    subject=entities.subject,
-                    trace=trace,
-                )
-            )
+            results.append(replace(evidence, trace=trace))
         return results
 
     def _candidates(
         self, texts: Sequence[str], glosses: Sequence[str], where: Where
-    ) -> list[list[Hit]]:
+    ) -> list[_Candidates]:
         """Search each text and its gloss by keyword and by vector; each entry counts once."""
         queries: list[dict[str, str]] = []
         options: list[SearchOptions] = []
@@ -135,16 +142,46 @@ class TextRetriever:
                     owners.append(owner)
         rankings = self._kb.search_many(queries, _CANDIDATES, "text", where, options)
         candidates: list[dict[str, Hit]] = [{} for _ in texts]
+        entry_ids: list[list[list[str]]] = [[] for _ in texts]
         for owner, hits in zip(owners, rankings, strict=True):
+            entry_ids[owner].append([hit.entry.id for hit in hits])
             for hit in hits:
                 candidates[owner].setdefault(hit.entry.id, hit)
-        return [list(hits.values()) for hits in candidates]
+        return [
+            _Candidates(list(hits.values()), dict(fuse_ranks(ids)))
+            for hits, ids in zip(candidates, entry_ids, strict=True)
+        ]
 
     def _remember(self, entries: dict[CacheKey, Evidence]) -> None:
         with self._lock:
             self._cache.update(entries)
             while len(self._cache) > _CACHE_SIZE:
                 self._cache.popitem(last=False)
+
+
+def _linked_evidence(entities: LinkedEntities) -> Evidence:
+    return Evidence(
+        hits=entities.hits,
+        weights=entities.weights,
+        support=entities.support,
+        min_support=_NAME_THRESHOLD,
+        subject=entities.subject,
+        trace={"retrieved by": "name" if entities.subject else "words"},
+    )
+
+
+def _passages(entities: LinkedEntities, candidates: _Candidates) -> Evidence:
+    """Return the candidates as passages, best first, weighted by their scores in the fusion."""
+    hits = sorted(candidates.hits, key=lambda hit: -candidates.fused[hit.entry.id])
+    scores = [candidates.fused[hit.entry.id] for hit in hits]
+    return Evidence(
+        hits=tuple(hits),
+        weights=softmax_weights(scores, _PASSAGE_SHARPNESS),
+        support=entities.support,
+        min_support=_NAME_THRESHOLD,
+        linked=False,
+        trace={"retrieved by": "passages"},
+    )
 
 
 def softmax_weights(scores: Sequence[float], sharpness: float = 15.0) -> tuple[float, ...]:

@@ -314,12 +314,23 @@ class SearchResponse(BaseModel):
     hits: list[HitResponse]
 
 
+class SourceResponse(BaseModel):
+    """What a citation points to: characters `start` to `end` of a part's text; null for an image
+    or the whole text."""
+
+    entry_id: str
+    part: PartResponse
+    start: int | None
+    end: int | None
+
+
 class AnswerResponse(BaseModel):
-    """An answer with its evidence. `citations` are the ids of the entries it is based on;
-    `confidence` is the probability that it is right."""
+    """An answer with its evidence. `citations` are the ids of the entries it is based on, `sources`
+    what each of them points to; `confidence` is the probability that it is right."""
 
     text: str
     citations: list[str]
+    sources: list[SourceResponse]
     confidence: float
     abstained: bool
     evidence: list[HitResponse]

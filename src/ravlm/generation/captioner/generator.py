@@ -20,7 +20,7 @@ from ravlm.data.lexical_overlap import content_words
 from ravlm.encoders.hub_files import quiet
 from ravlm.errors import InvalidInput, NotFound
 from ravlm.files import STARTER, atomic_write
-from ravlm.generation.base import Generator, Request, abstain
+from ravlm.generation.base import Generator, Request, abstain, cited_parts
 from ravlm.generation.captioner.model_interface import ModelInterface
 from ravlm.generation.captioner.modeling import CaptionerModel, load_model
 from ravlm.generation.captioner.processing import (
@@ -250,7 +250,9 @@ class CaptionerGenerator(ModelInterface, Generator):
             trace["unsure caption"] = text
             text = retrieved
             citations = (hits[0].entry.id,)
-        return Answer(text, hits, citations, round(min(1.0, probability), 4), False, trace)
+        confidence = round(min(1.0, probability), 4)
+        sources = cited_parts(citations, hits)
+        return Answer(text, hits, citations, sources, confidence, trace=trace)
 
 
 def entry_captions(entry: Entry) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import split_sentences
-from ravlm.generation.base import ABSENT, Request, abstain
+from ravlm.generation.base import ABSENT, Request, abstain, cited_parts
 from ravlm.records import Answer
 
 _NUMBERS = r"\d{1,3}(?:\s?[,，;；、–-]\s?\d{1,3}){0,15}"
@@ -24,8 +24,9 @@ _POSSIBLE_MARKS = re.compile(
 )
 """The end of a partial text that may turn out to be marks."""
 _ABSENT_PHRASES = {False: "not in the knowledge base", True: "知识库中没有"}
-_THOUGHT_START = "<think>"
-_THOUGHT_END = "</think>"
+_COMPLETE = ReplyEnd()
+_CUT_MARK = "…"
+"""Ends a text that was cut off."""
 _MIN_OVERLAP = 0.5
 """Fraction of an answer's words that an entry must contain to be its source, if the answer has no
 marks."""
@@ -35,13 +36,23 @@ _MAX_CITATIONS_BY_WORDS = 3
 class CitationParser:
     """Parses the text of one request, piece by piece.
 
+    Thoughts are dropped: everything before a mark that ends them, even if the start is missing
+    because the prompt had it. With `opens_thought` the text begins with thoughts, and nothing is
+    shown before they end; otherwise a missing start is only noticed at the end, and what was
+    returned before is not part of the answer.
+
     >>> parser = CitationParser(request)
     >>> shown = parser.feed("A finch [1]")
     >>> rest, answer = parser.finish(certainty=0.9)
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, opens_thought: bool = False) -> None:
         self._request = request
+        self._opens_thought = opens_thought
+        self._has_thoughts = opens_thought
+        self.lacked_start = False
+        """Whether thoughts ended that had no start."""
+        self._separator = ""
         self._hits = request.evidence.hits
         self._citations: list[str] = []
         self._unknown_marks: list[str] = []
@@ -53,33 +64,55 @@ class CitationParser:
     def feed(self, piece: str) -> str:
         """Add a piece of the model's text; return the text that can be shown now."""
         self._buffer += piece
-        if not self._text and self._skip_thoughts():
+        if self._is_thinking():
             return ""
         tail = _POSSIBLE_MARKS.search(self._buffer)
-        end = tail.start() if tail else len(self._buffer)
+        end = len(self._buffer) - partial_mark_length(self._buffer, THOUGHT_ENDS)
+        end = min(end, tail.start()) if tail else end
         ready, self._buffer = self._buffer[:end], self._buffer[end:]
         return self._append(self._renumber(ready, keep_marks=self._request.task != "caption"))
 
     def finish(
-        self, certainty: float | None = None, trace: Mapping[str, Any] | None = None
+        self,
+        certainty: float | None = None,
+        trace: Mapping[str, Any] | None = None,
+        end: ReplyEnd = _COMPLETE,
     ) -> tuple[str, Answer]:
         """Return the rest of the text, and the answer with `trace` added to its own.
 
-        `certainty` is the model's mean token probability, 0 to 1; None if unknown."""
-        trace = trace or {}
-        buffer = "" if self._skip_thoughts() else self._buffer.rstrip()
+        `certainty` is the model's mean token probability, 0 to 1; None if unknown. A text that was
+        cut off gets an ellipsis; a reply without an answer becomes a sentence that says why."""
+        trace = dict(trace or {})
+        if end.finish_reason != "stop":
+            trace["finish_reason"] = end.finish_reason
+        if not end.is_cut and not THOUGHT_START.match(self._buffer.lstrip()):
+            self._opens_thought = False  # the model answered at once
+        buffer = "" if self._is_thinking() else self._buffer.rstrip()
         ending = self._append(self._renumber(buffer, self._keeps_final_marks(buffer)).rstrip())
         text = self._text
         if not text:
-            answer = abstain(self._request, "the generator wrote nothing", **trace)
-            return answer.text, answer
+            answer = self._missing_answer(end, trace)
+            return self._separator + answer.text, answer
         if self._is_abstention(text):
             if self._request.chinese and _ABSENT_PHRASES[True] not in text:
                 ending += f" {ABSENT[True]}"
                 text += f" {ABSENT[True]}"
             reason = "the generator found no answer in the evidence"
             return ending, replace(abstain(self._request, reason, **trace), text=text)
+        if end.is_cut:
+            ending += _CUT_MARK
+            text += _CUT_MARK
         return ending, self._answer(text, certainty, trace)
+
+    def _missing_answer(self, end: ReplyEnd, trace: Mapping[str, Any]) -> Answer:
+        """Return the answer for a reply without text: why there is none, or an abstention."""
+        has_thoughts = self._has_thoughts or end.has_reasoning
+        text = missing_answer_text(end, has_thoughts, self._request.chinese)
+        if not text:
+            return abstain(self._request, "the generator wrote nothing", **trace)
+        about = {"no answer": "refused" if end.refusal else end.finish_reason}
+        evidence = self._request.evidence
+        return Answer(text, evidence.hits, trace={**evidence.trace, **trace, **about})
 
     def _answer(self, text: str, certainty: float | None, trace: Mapping[str, Any]) -> Answer:
         citations, method = self._citations, "marks"
@@ -90,11 +123,10 @@ class CitationParser:
             about["unknown marks"] = ", ".join(self._unknown_marks)
         return Answer(
             text,
-            self._hits,
-            tuple(citations),
-            self._confidence(citations, certainty),
-            False,
-            {**self._request.evidence.trace, **trace, **about},
+            evidence=self._hits,
+            citations=tuple(citations),
+            confidence=self._confidence(citations, certainty),
+            trace={**self._request.evidence.trace, **trace, **about},
         )
 
     def _keeps_final_marks(self, buffer: str) -> bool:
@@ -103,19 +135,39 @@ class CitationParser:
             return len(split_sentences(f"{self._text}{_MARK.sub('', buffer)}")) > 1
         return self._request.task in ("tell", "chat")
 
-    def _skip_thoughts(self) -> bool:
-        """Drop thoughts from the buffer; return whether the model is still thinking."""
-        while (start := self._buffer.lstrip()).startswith(_THOUGHT_START):
-            _, end, after = start.partition(_THOUGHT_END)
-            if not end:
-                return True
-            self._buffer = after
-        return bool(start) and _THOUGHT_START.startswith(start)
+    def _is_thinking(self) -> bool:
+        """Drop finished thoughts; return whether the rest of the buffer is or may be a thought."""
+        while end := THOUGHT_END.search(self._buffer):
+            start = THOUGHT_START.match(self._buffer.lstrip())
+            if self._text or not (start or self._opens_thought):
+                self.lacked_start = True
+            self._buffer = self._buffer[end.end() :]
+            self._forget_thoughts()
+        start_of_text = self._buffer.lstrip()
+        if self._opens_thought:
+            return True
+        if self._text or not start_of_text:
+            return False
+        is_thought = THOUGHT_START.match(start_of_text) is not None
+        self._has_thoughts = self._has_thoughts or is_thought
+        return is_thought or any(mark.startswith(start_of_text) for mark in THOUGHT_STARTS)
+
+    def _forget_thoughts(self) -> None:
+        """Take back what was read so far: it was a thought."""
+        self._separator = "\n\n" if self._text or self._separator else ""
+        self._opens_thought = False
+        self._has_thoughts = True
+        self._text = ""
+        self._citations = []
+        self._unknown_marks = []
 
     def _append(self, text: str) -> str:
         text = text if self._text else text.lstrip()
         self._text += text
-        return text
+        if not text:
+            return ""
+        separator, self._separator = self._separator, ""
+        return separator + text
 
     def _renumber(self, text: str, keep_marks: bool) -> str:
         """Replace the entry numbers of marks by positions in the citations.

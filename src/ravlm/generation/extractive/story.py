@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ravlm.data.facts import Fact, entity_key, entity_name, is_name_key, read_facts, split_list
 from ravlm.data.lexical_overlap import content_words
 from ravlm.data.text import is_chinese
-from ravlm.generation.base import Request, abstain
+from ravlm.generation.base import Request, abstain, cited_parts
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
 from ravlm.generation.extractive.reader import YES_NO
 from ravlm.generation.extractive.units import Units
@@ -71,6 +71,7 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
         text=space.join([*opening, *body, _CLOSING[chinese]]),
         evidence=evidence.hits,
         citations=tuple(citations),
+        sources=cited_parts(citations, evidence.hits),
         confidence=round(min(1.0, confidence), 4),
         trace=dict(evidence.trace),
     )

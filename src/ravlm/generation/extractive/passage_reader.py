@@ -1,0 +1,156 @@
+"""Answer a question from prose: read every passage of the evidence and choose the best span.
+
+The confidence is the probability that the chosen span is right. It decides whether to answer at
+all, so one threshold holds for all passages together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ravlm.data.lexical_overlap import content_words, overlap
+from ravlm.data.text import is_chinese
+from ravlm.generation.base import Request
+from ravlm.generation.extractive.questions import Question
+from ravlm.generation.extractive.reader import YES_NO
+from ravlm.generation.extractive.span_reader import Span, SpanReader
+from ravlm.records import Answer, Hit, Part, Source
+
+MAX_PASSAGE_CHARACTERS = 4000
+"""A longer text is read only where it matched."""
+_WEIGHT_FACTOR = 0.6
+_CONFIDENCE_WEIGHTS = (0.35, 0.5, 0.15, -1.0)
+"""Weights of `confidence_features` and the bias: fitted by `benchmarks/reading.py` on one half of
+the dev questions."""
+MIN_CONFIDENCE = 0.3
+"""Abstain below. Declines one in ten of the answerable questions of that half."""
+_MAX_SCORE = 15.0
+_BE = ("is ", "are ", "was ", "were ")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text of the evidence."""
+
+    part: Part
+    hit: Hit
+    weight: float
+    """The hit's weight in the evidence."""
+
+
+@dataclass(frozen=True)
+class SpanCandidate:
+    """A span that may be the answer."""
+
+    span: Span
+    passage: Passage
+    total: float
+    """Score that ranks spans of different passages."""
+
+
+def read_candidates(
+    reader: SpanReader, question: str, passages: Sequence[Passage]
+) -> list[SpanCandidate]:
+    """Return the best spans of all passages, best first."""
+    spans = reader.read(question, [passage.part.text for passage in passages])
+    candidates = [
+        SpanCandidate(span, passage, span.score + _WEIGHT_FACTOR * _log(passage.weight))
+        for passage, best in zip(passages, spans, strict=True)
+        for span in best
+    ]
+    return sorted(candidates, key=lambda candidate: -candidate.total)
+
+
+def passages_of(request: Request) -> list[Passage]:
+    """Return the texts of the evidence, in the question's language where there are such."""
+    evidence = request.evidence
+    passages = [
+        Passage(part, hit, weight)
+        for hit, weight in zip(evidence.hits, evidence.weights, strict=True)
+        for part in _parts(hit)
+    ]
+    same = [p for p in passages if is_chinese(p.part.text) == request.chinese]
+    return same or passages
+
+
+def answer_from_passages(reader: SpanReader, request: Request, question: Question) -> Answer | None:
+    """Return the answer, or None if no span is likely enough to be right."""
+    candidates = read_candidates(reader, request.text, passages_of(request))
+    if not candidates:
+        return None
+    best = candidates[0]
+    confidence = answer_probability(candidates)
+    trace = {
+        **request.evidence.trace,
+        "read by": "span reader",
+        "span score": round(best.span.score, 4),
+        "passage weight": round(best.passage.weight, 4),
+    }
+    if confidence < MIN_CONFIDENCE:
+        return None
+    source = Source(best.passage.hit.entry.id, best.passage.part, best.span.start, best.span.end)
+    return Answer(
+        text=_phrase(question, best.span.text.strip()),
+        evidence=request.evidence.hits,
+        citations=(source.entry_id,),
+        sources=(source,),
+        confidence=round(confidence, 4),
+        trace=trace,
+    )
+
+
+def answer_probability(candidates: Sequence[SpanCandidate]) -> float:
+    """Return the probability that the first candidate is right."""
+    features = (*confidence_features(candidates), 1.0)
+    logit = sum(w * x for w, x in zip(_CONFIDENCE_WEIGHTS, features, strict=True))
+    return 1 / (1 + math.exp(-logit))
+
+
+def confidence_features(candidates: Sequence[SpanCandidate]) -> list[float]:
+    """Return span score, log weight of the passage, and lead over the next other answer."""
+    best = candidates[0]
+    rivals = [c.total for c in candidates[1:] if not _same(c.span.text, best.span.text)]
+    lead = best.total - max(rivals, default=best.total - _MAX_SCORE)
+    return [
+        min(max(best.span.score, -_MAX_SCORE), _MAX_SCORE),
+        _log(best.passage.weight),
+        min(lead, _MAX_SCORE),
+    ]
+
+
+def _parts(hit: Hit) -> Iterator[Part]:
+    """Yield the texts of an entry; of a long text only the passage that matched."""
+    for index, text in enumerate(hit.entry.texts):
+        if len(text) <= MAX_PASSAGE_CHARACTERS:
+            yield Part("text", index, text)
+        elif hit.part.modality == "text" and hit.part.index == index:
+            yield hit.part
+
+
+def _phrase(question: Question, span: str) -> str:
+    """Return the span, or a yes or no with it."""
+    if question.form != "yes/no":
+        return span
+    truth = YES_NO.get(span.strip(" .。").lower())
+    if truth is None:
+        words = content_words(span)
+        truth = bool(words) and overlap(words, content_words(question.english)) == 1
+        if not truth:
+            if question.chinese:
+                return f"不是，是{span}。"
+            is_be = question.text.lower().startswith(_BE)
+            return f"No, it is {span}." if is_be else f"No: {span}."
+    if question.chinese:
+        return "是。" if truth else "否。"
+    return "Yes." if truth else "No."
+
+
+def _same(answer: str, second: str) -> bool:
+    first_words, second_words = answer.casefold().split(), second.casefold().split()
+    return first_words == second_words or answer in second or second in answer
+
+
+def _log(weight: float) -> float:
+    return math.log(max(weight, 1e-3))
