@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ravlm.generation.base import Request, VerbName
 from ravlm.generation.chat.citations import CitationParser
+from ravlm.generation.chat.reply import ReplyEnd
 from ravlm.records import Answer, Entry, Evidence, Hit, Part
 
 HITS = tuple(
@@ -27,12 +28,17 @@ def parse(
     chinese: bool = False,
     evidence: Evidence = EVIDENCE,
     piece_length: int = 3,
+    end: ReplyEnd | None = None,
+    opens_thought: bool = False,
 ) -> Answer:
-    """Parse `text` in pieces; check that together they are the answer's text."""
-    parser = CitationParser(Request(task, "What?", evidence=evidence, chinese=chinese))
+    """Parse `text` in pieces; check that together they are the answer's text, after any thoughts
+    whose start was missing."""
+    request = Request(task, "What?", evidence=evidence, chinese=chinese)
+    parser = CitationParser(request, opens_thought)
     pieces = [parser.feed(text[i : i + piece_length]) for i in range(0, len(text), piece_length)]
-    last, answer = parser.finish(0.5)
-    assert "".join([*pieces, last]) == answer.text
+    last, answer = parser.finish(0.5, end=end or ReplyEnd())
+    shown = "".join([*pieces, last])
+    assert shown == answer.text or (parser.lacked_start and shown.endswith(f"\n\n{answer.text}"))
     return answer
 
 
@@ -54,6 +60,8 @@ def parse(
         ("caption", "A heron [3] on ice", "A heron on ice", ("c",)),
         ("chat", "In [2024] it sang [1] [ok]", "In [2024] it sang [1] [ok]", ("a",)),
         ("ask", "<think>It is [2].</think>\n A finch [1]", "A finch", ("a",)),
+        ("ask", "[THINK]It is [2].[/THINK]A finch [1]", "A finch", ("a",)),
+        ("chat", "Is 3 < 4 [1]?", "Is 3 < 4 [1]?", ("a",)),
     ],
 )
 def test_marks_become_citations(
@@ -113,10 +121,74 @@ def test_a_chinese_question_gets_a_chinese_refusal() -> None:
 
 
 def test_empty_text_is_an_abstention() -> None:
-    for output in ("", " \n ", "<think>Let me see", "<think></think>"):
+    for output in ("", " \n ", "<thi"):
         answer = parse(output)
         assert answer.abstained
         assert "not in the knowledge base" in answer.text
+
+
+THOUGHTS = "The question is about birds [2]. Let me see:\n1. A heron eats fish.\n"
+
+
+@pytest.mark.parametrize("piece_length", [1, 4, 1000])
+@pytest.mark.parametrize("mark", ["</think>", "</thinking>", "[/THINK]"])
+def test_thoughts_without_a_start_are_dropped(mark: str, piece_length: int) -> None:
+    """Templates that open <think> themselves: the reasoning became the answer, with its marks."""
+    for opens_thought in (False, True):
+        answer = parse(
+            f"{THOUGHTS}{mark}\n\nA finch [1]",
+            piece_length=piece_length,
+            opens_thought=opens_thought,
+        )
+        assert (answer.text, answer.citations) == ("A finch", ("a",))
+
+
+def test_nothing_is_shown_before_thoughts_end_that_the_prompt_opened() -> None:
+    parser = CitationParser(Request("chat", "What?", evidence=EVIDENCE), opens_thought=True)
+    assert [parser.feed(piece) for piece in ("Let me see ", "</thi", "nk> Fish ")] == [
+        "",
+        "",
+        "Fish",
+    ]
+    assert not parser.lacked_start
+    direct = CitationParser(Request("chat", "What?", evidence=EVIDENCE), opens_thought=True)
+    assert direct.feed("Fish [3].") == ""
+    assert direct.finish()[1].text == "Fish [1]."
+
+
+@pytest.mark.parametrize(
+    ("output", "end", "words"),
+    [
+        ("<think>Let me see", ReplyEnd("length", 2176), "used up its 2,176 tokens for thinking"),
+        ("<think></think>", ReplyEnd(), "reasoning but no answer"),
+        ("", ReplyEnd(has_reasoning=True), "reasoning but no answer"),
+        ("", ReplyEnd("length", has_reasoning=True), "used up its tokens for thinking"),
+        ("", ReplyEnd("length", 64), "its 64 tokens before it wrote"),
+        ("", ReplyEnd("content_filter"), "content filter"),
+        ("", ReplyEnd(refusal="I can't help with that."), "I can't help with that."),
+        ("", ReplyEnd("tool_calls"), 'finish reason "tool_calls"'),
+    ],
+)
+def test_a_reply_without_an_answer_says_why(output: str, end: ReplyEnd, words: str) -> None:
+    """Each was "not in the knowledge base", though the base had nothing to do with it."""
+    answer = parse(output, end=end)
+    assert words in answer.text
+    assert "not in the knowledge base" not in answer.text
+    assert (answer.abstained, answer.citations, answer.confidence) == (False, (), 0.0)
+    assert answer.trace["no answer"] == ("refused" if end.refusal else end.finish_reason)
+    chinese = parse(output, end=end, chinese=True).text
+    assert chinese
+    assert "知识库中没有" not in chinese
+
+
+def test_a_cut_answer_is_marked() -> None:
+    for reason in ("length", "content_filter"):
+        answer = parse("The finch sings [1] at", "chat", end=ReplyEnd(reason))
+        assert answer.text == "The finch sings [1] at…"
+        assert answer.trace["finish_reason"] == reason
+        assert answer.citations == ("a",)
+    whole = parse("The finch sings [1].", "chat")
+    assert "finish_reason" not in whole.trace
 
 
 def test_the_closed_book_leaves_brackets_alone() -> None:

@@ -14,6 +14,15 @@ from typing import Any
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import split_sentences
 from ravlm.generation.base import ABSENT, Request, abstain, cited_parts
+from ravlm.generation.chat.reply import (
+    THOUGHT_END,
+    THOUGHT_ENDS,
+    THOUGHT_START,
+    THOUGHT_STARTS,
+    ReplyEnd,
+    missing_answer_text,
+    partial_mark_length,
+)
 from ravlm.records import Answer
 
 _NUMBERS = r"\d{1,3}(?:\s?[,，;；、–-]\s?\d{1,3}){0,15}"
@@ -125,6 +134,7 @@ class CitationParser:
             text,
             evidence=self._hits,
             citations=tuple(citations),
+            sources=cited_parts(citations, self._hits),
             confidence=self._confidence(citations, certainty),
             trace={**self._request.evidence.trace, **trace, **about},
         )
