@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -24,6 +24,7 @@ from ravlm.data.formats import (
     parquet,
     webdataset,
 )
+from ravlm.data.layouts import convert_layouts
 from ravlm.data.rows import (
     CONTENT_KEYS,
     Quarantined,
@@ -88,7 +89,8 @@ def read_entries(
 
     Each iteration reads the source again (standard input can be read once), and nothing is held in
     memory. `.quarantine` lists what the current iteration rejected, with reason and location: a row
-    that can't be read, whose image is missing, or whose id was used before. Images are not decoded.
+    that can't be read, whose image is missing, or whose id was used before. It also has notes
+    (`is_note`) on layouts of other tools that were recognized. Images are not decoded.
 
         for entry in read_entries("photos.jsonl"):
             print(entry.id, entry.text)
@@ -127,12 +129,10 @@ class _Stream(Generic[Record]):
     def __iter__(self) -> Iterator[Record]:
         self.quarantine = quarantine = []
         id_hashes: set[int] = set()
-        for row in _require_content_keys(self._rows(), self._name):
+        for row in _require_content_keys(self._converted_rows(), self._name):
             if isinstance(row, Quarantined):
                 quarantine.append(row)
                 continue
-            if self.images is not None:
-                row = replace(row, folder=self.images)
             try:
                 record = type(self)._to_record(row)
             except RavlmError as error:
@@ -145,12 +145,21 @@ class _Stream(Generic[Record]):
                 continue
             id_hashes.add(id_hash)
             yield record
-        if not id_hashes and not quarantine:
+        if not id_hashes and all(item.is_note for item in quarantine):
             quarantine.append(Quarantined(self._name, "It has no rows."))
 
     @property
     def _name(self) -> str:
         return "Standard input" if self.source == "-" else f'"{self.source}"'
+
+    def _converted_rows(self) -> Iterator[Row | Quarantined]:
+        rows: Iterable[Row | Quarantined] = self._rows()
+        folder = self.images
+        if folder is not None:
+            rows = (replace(row, folder=folder) if isinstance(row, Row) else row for row in rows)
+        locate = folder is None and self.source != "-"
+        name = "standard input" if self.source == "-" else str(self.source)
+        return convert_layouts(rows, name, locate)
 
     def _rows(self) -> Iterator[Row | Quarantined]:
         if isinstance(self.source, Path):

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import numbers
 import os
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +25,15 @@ RESERVED_KEYS = ("id", "image", "text", "texts")
 """Keys of a row that are not metadata."""
 CONTENT_KEYS = RESERVED_KEYS[1:]
 """A row needs at least one of these to become an entry."""
-# Names that other tools use: suggested in the error, not accepted.
+# Names that other tools use: suggested in messages. layouts.py reads well-known combinations.
+_MIN_SIMILARITY = 0.8
+"""Of a key to a content key, to be suggested as a misspelling: "imge", but not "image_id"."""
+_LINE_END = re.compile(r"\r\n|\n")
+_LINE_SEPARATORS = "\u2028\u2029"
 _SYNONYMS = {
     "image": frozenset({
         "picture", "photo", "img", "file", "file_name", "filename", "filepath", "path",
-        "image_path", "url",
+        "image_path", "image_file", "image_name", "image_url", "img_path", "url",
     }),
     "text": frozenset({"caption", "description", "sentence", "title", "label", "alt"}),
     "texts": frozenset({"captions", "descriptions", "sentences"}),
@@ -53,6 +61,8 @@ class Quarantined:
 
     location: str
     reason: str
+    is_note: bool = False
+    """Whether nothing was rejected: the reason tells how the source was read."""
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}"
@@ -74,11 +84,11 @@ def to_entry(row: Row) -> Entry:
     try:
         content_json = json.dumps(content, ensure_ascii=False, sort_keys=True)
         digest = hashlib.sha256(content_json.encode()).hexdigest()
-        entry_id = _id(values.get("id")) or digest[:32]
-        entry_id.encode()
+        id_ = entry_id(values.get("id")) or digest[:32]
+        id_.encode()
     except (TypeError, ValueError) as error:  # not JSON, or half of a surrogate pair
         raise BrokenData(f"The row can't be written as JSON in UTF-8: {error}.") from None
-    return Entry(entry_id, image, texts, metadata)
+    return Entry(id_, image, texts, metadata)
 
 
 def to_pair(row: Row) -> Pair:
@@ -110,12 +120,73 @@ def _key_hint(values: Mapping[str, Any]) -> str:
     return ""
 
 
-def _id(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+def near_misses(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys of a row that look like a misnamed content key that it lacks, and its name.
+
+    >>> near_misses({"image_path": "cat.jpg", "text": "a cat", "year": 2011})
+    {'image_path': 'image'}
+    """
+    has_text = "text" in values or "texts" in values
+    missing = [
+        name for name in CONTENT_KEYS if not (has_text if "text" in name else name in values)
+    ]
+    renamed = {}
+    for key, value in values.items():
+        if key in RESERVED_KEYS or not (isinstance(value, str) or _is_text_list(value)):
+            continue
+        lower = key.lower()
+        names = [name for name in missing if lower == name or lower in _SYNONYMS[name]]
+        names += get_close_matches(lower, missing, n=1, cutoff=_MIN_SIMILARITY)
+        if names:
+            renamed[key] = names[0]
+    return renamed
+
+
+def _is_text_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def text_lines(text: str) -> list[str]:
+    """Return the lines of a text file; only \\n and \\r\\n end a line.
+
+    `str.splitlines` would also split at U+2028, U+0085 and form feeds, which occur within captions.
+    """
+    return _LINE_END.split(text)
+
+
+def entry_id(value: Any) -> str:
+    """Return an id as the string under which it is stored everywhere; None becomes "".
+
+    A whole number is written without a point: pandas makes 1.0 of 1 in a column with gaps. Blanks
+    at the ends are kept. Raises BrokenData for other types, and for ids that could not be named in
+    an address or on a line of their own: blank ones, those with control characters, and those with
+    the path segments "." and "..".
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return _checked_id(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        number = float(value)
+        return str(int(value)) if number.is_integer() else str(value)
     raise BrokenData(f"The id is {_quote(value)}; it must be a string or a number.")
+
+
+def _checked_id(id_: str) -> str:
+    if id_ and not id_.strip():
+        raise BrokenData(f"The id {id_!r} is blank; give it a name, or leave it out.")
+    for character in id_:
+        if unicodedata.category(character) == "Cc" or character in _LINE_SEPARATORS:
+            raise BrokenData(
+                f"The id {_quote(repr(id_))} has the control character "
+                f"U+{ord(character):04X}; remove it."
+            )
+    if any(segment in (".", "..") for segment in id_.split("/")):
+        raise BrokenData(
+            f'The id "{id_}" has the path segment "." or "..", which addresses can\'t name; '
+            "choose another id."
+        )
+    return id_
 
 
 def _texts(values: Mapping[str, Any]) -> tuple[str, ...]:
