@@ -8,6 +8,8 @@ import math
 import random
 import shutil
 import subprocess
+import unicodedata
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
@@ -15,6 +17,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
+from ravlm.data.text import is_chinese
 from ravlm.errors import InvalidInput
 from ravlm.metrics import (
     bleu,
@@ -105,6 +108,41 @@ def test_equal_to_rouge_score(kind: str) -> None:
     assert np.allclose(score.items, expected)
     assert score.value == pytest.approx(np.mean(expected))
     assert "tokenize:rouge" in score.signature
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Два кота спят на крыше", "δύο γάτες", "दो बिल्लियाँ छत पर", "قطتان على السطح", "שני חתולים",
+     "屋顶上有两只猫", "屋根の上の猫", "지붕 위의 고양이", "แมวสองตัว", "mèo ngủ trên mái"],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["1", "2", "L"])
+def test_rouge_reads_every_script(text: str, kind: str) -> None:
+    """Only a to z and digits counted, so any text in another script scored 0 with itself."""
+    if kind == "2" and len(text.split()) == 1 and not is_chinese(text):
+        pytest.skip("one word has no bigram")
+    assert rouge([text, text], [[text], ["?", text]], kind).items == (1.0, 1.0)  # type: ignore[arg-type]
+    assert rouge([text], [["ganz etwas anderes"]], kind).value == 0  # type: ignore[arg-type]
+
+
+def test_rouge_of_other_scripts_on_paper() -> None:
+    """One of three words is the same; of Chinese, three of five characters."""
+    score = rouge(["белый кот спит", "一只白猫"], [["чёрный кот бежит"], ["一只黑猫跑"]], kind="1")
+    assert score.items == pytest.approx((1 / 3, 2 * 3 / (4 + 5)))
+    decomposed = unicodedata.normalize("NFD", "чёрный кот")
+    assert rouge([decomposed], [["чёрный кот"]]).value == 1
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_cider_without_weights_says_so(copies: int) -> None:
+    """One item, or the same references for all: CIDEr was 0 for a perfect caption, silently."""
+    candidates, references = ["two cats sleep"] * copies, [["two cats sleep"]] * copies
+    with pytest.warns(UserWarning, match=f"in all {copies} items.*cider_frequencies"):
+        assert cider(candidates, references).value == 0
+    frequencies = cider_frequencies([*references, ["a red car"]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cider(candidates, references, frequencies=frequencies).value > 4
+        assert cider([*candidates, "a car"], [*references, ["a red car"]]).value > 0
 
 
 def test_bleu_on_paper() -> None:
@@ -364,8 +402,8 @@ def test_wrong_options_are_refused() -> None:
         bleu(["a"], [["a"]], tokenize="pbt")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="n is 5"):
         bleu(["a"], [["a"]], n=5)
-    with pytest.raises(InvalidInput, match='variant is "3"; allowed: 1, 2, L'):
-        rouge(["a"], [["a"]], variant="3")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match='kind is "3"; allowed: 1, 2, L'):
+        rouge(["a"], [["a"]], kind="3")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="n is 0"):
         distinct_n(["a"], n=0)
     with pytest.raises(InvalidInput, match="evidence must be a list of 1 lists"):

@@ -29,8 +29,8 @@ __all__ = [
 
 _HAS_HAN = re.compile(f"[{HAN}]")
 _NUMBER = r"\d+(?:[.,]\d+)+"
-# A letter or digit with the marks on it: `re` counts the vowel signs of Hindi, the tones of Thai and
-# a combining accent as separators, so its words would end at each of them.
+# A letter or digit with the marks on it. `re` takes vowel signs of Hindi, tones of Thai and
+# combining accents for separators, so its words would end at each of them.
 _LETTER = r"[\p{L}\p{N}][\p{M}\u200c\u200d]*"
 _LETTER_NOT_HAN = rf"(?![{HAN}]){_LETTER}"
 _RUN = regex.compile(rf"([{HAN}]+)|{_NUMBER}|(?:{_LETTER_NOT_HAN})+(?:['’](?:{_LETTER_NOT_HAN})+)*")

@@ -6,6 +6,7 @@ Vedantam, Zitnick and Parikh 2015, as in pycocoevalcap's `Cider`: clipped, with 
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ def cider(
     lower-cased, without punctuation; "zh" for Chinese words, "none" for white space.
 
     `frequencies` default to those of `references`. With its own frequencies a single item scores 0,
-    because every n-gram occurs in all items.
+    because every n-gram occurs in all items; a warning says so.
 
         frequencies = cider_frequencies(all_references)
         cider(["a dog runs"], [["a dog is running"]], frequencies=frequencies).value
@@ -83,6 +84,13 @@ def corpus_cider(corpus: TokenizedCorpus, frequencies: CiderFrequencies | None =
         raise InvalidInput(
             f'The frequencies were counted with tokenize "{frequencies.tokenize}", '
             f'the texts with "{corpus.tokenize}"; use one for both.'
+        )
+    if all(count == frequencies.items for count in frequencies.counts.values()):
+        warnings.warn(
+            "CIDEr is 0 for any caption here: each n-gram of the references occurs in all "
+            f"{frequencies.items} items, so it has no weight. Score more items together, or pass "
+            "frequencies=cider_frequencies(references of the whole set).",
+            stacklevel=3,
         )
     tf_idf = _TfIdf(frequencies)
     items = []

@@ -6,18 +6,23 @@ weights recall (beta 1.2); rouge-score takes the reference with the best F1.
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import regex
 
+from ravlm.data.chinese import HAN
 from ravlm.errors import InvalidInput
 from ravlm.metrics.tokenization import TokenizedCorpus, TokenizerName, count_ngrams
 from ravlm.records import Score
 
 _BETA = 1.2
-_ROUGE_SCORE_TOKEN = re.compile("[a-z0-9]+")
+_ROUGE_SCORE_TOKEN = regex.compile("[a-z0-9]+")
+_LETTER = regex.compile(r"\p{L}")
+_ANY_SCRIPT_TOKEN = regex.compile(rf"[{HAN}]|[\p{{L}}\p{{M}}\p{{N}}--[{HAN}]]+", regex.V1)
+"""A Chinese character, or a run of letters, their marks and digits."""
 
 
 def rouge_l(
@@ -50,25 +55,27 @@ def corpus_rouge_l(corpus: TokenizedCorpus) -> Score:
 def rouge(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
-    variant: Literal["1", "2", "L"] = "L",
+    kind: Literal["1", "2", "L"] = "L",
     tokenize: TokenizerName | Literal["rouge"] = "rouge",
 ) -> Score:
     """Compute the F1 of ROUGE-1, -2 or -L, 0 to 1: the best reference, mean of the items.
 
     Reference implementation: rouge-score 0.1.2 without stemming. Tokenization: "rouge" takes the
-    runs of a to z and digits of the lower-cased text, as rouge-score does; or as in `rouge_l`.
+    runs of a to z and digits of the lower-cased text, as rouge-score does. For items most of whose
+    letters are others, of which rouge-score would leave nothing, it takes the words of any script
+    and single Chinese characters. Or as in `rouge_l`.
     """
-    if variant not in _OVERLAPS:
-        raise InvalidInput(f'variant is "{variant}"; allowed: {", ".join(_OVERLAPS)}.')
+    if kind not in _OVERLAPS:
+        raise InvalidInput(f'kind is "{kind}"; allowed: {", ".join(_OVERLAPS)}.')
     own_tokens = tokenize == "rouge"
     corpus = TokenizedCorpus(candidates, references, "none" if tokenize == "rouge" else tokenize)
-    split = _rouge_score_tokens if own_tokens else str.split
-    overlap = _OVERLAPS[variant]
+    overlap = _OVERLAPS[kind]
     items = []
     for line, lines in zip(corpus.candidate_lines, corpus.reference_lines, strict=True):
+        split = _rouge_tokenizer([line, *lines]) if own_tokens else str.split
         candidate = split(line)
         items.append(max(_f1(*overlap(candidate, split(reference))) for reference in lines))
-    signature = corpus.signature(f"rouge-{variant.lower()}", "f1")
+    signature = corpus.signature(f"rouge-{kind.lower()}", "f1")
     if own_tokens:
         signature = signature.replace("tokenize:none", "tokenize:rouge")
     return Score(float(np.mean(items)), tuple(items), signature)
@@ -90,8 +97,13 @@ def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
     return len(a) - row.bit_count()
 
 
-def _rouge_score_tokens(text: str) -> list[str]:
-    return _ROUGE_SCORE_TOKEN.findall(text.lower())
+def _rouge_tokenizer(texts: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return rouge-score's tokenizer, or one of any script if most letters are not a to z."""
+    letters = _LETTER.findall("".join(texts).lower())
+    num_plain = sum("a" <= letter <= "z" for letter in letters)
+    if num_plain >= len(letters) / 2:
+        return lambda text: _ROUGE_SCORE_TOKEN.findall(text.lower())
+    return lambda text: _ANY_SCRIPT_TOKEN.findall(unicodedata.normalize("NFC", text.lower()))
 
 
 def _f_beta(precision: float, recall: float) -> float:

@@ -1,8 +1,10 @@
 """Accuracy of short answers: VQA soft accuracy, exact match, token F1, containment.
 
 All of them first normalize answers by the published rules of the VQA evaluation (Antol et al. 2015,
-Goyal et al. 2017): punctuation, number words, articles and contractions. Chinese answers lose their
-punctuation and are compared character by character.
+Goyal et al. 2017): punctuation, number words, articles and contractions. Two things stay that these
+rules delete, because they are the answer: an "a" that no word follows (the grade A, hepatitis A),
+and signs (-5, A+, or a + alone). Chinese answers lose their punctuation and are
+compared character by character.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -29,6 +32,10 @@ AnswerTokenizer = TokenizerName | Literal["answer"]
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _THOUSANDS_SEPARATOR = re.compile(r"\d,\d")
+_SIGN = re.compile(r"(?<!\S)[-\u2212](?=\.?\d)|\b[A-Za-z]{1,2}[-+\u2212]+(?!\w)")
+"""The sign of a number or a grade (-5, A+, AB-), which the rules delete as punctuation."""
+_PROTECTED = str.maketrans("-\u2212+", "\ue000\ue000\ue001")
+_RESTORED = str.maketrans("\ue000\ue001", "-+")
 _PERIOD = re.compile(r"\.(?!\d)")
 _CHINESE_PUNCTUATION = re.compile("[，。！？；：、“”‘’（）《》【】…·]")
 _ANSWER_TOKEN = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
@@ -60,20 +67,30 @@ _CONTRACTIONS = {
 def normalize_answer(text: str) -> str:
     """Return `text` as the VQA evaluation compares it.
 
-    Lower case, no punctuation, no articles, numbers as digits.
+    Lower case, no punctuation, no articles before a word, numbers as digits. Only a blank text
+    becomes an empty one.
 
         normalize_answer("The two dogs.")    # "2 dogs"
+        normalize_answer("Vitamin A")        # "vitamin a"
     """
     text = text.replace("\n", " ").replace("\t", " ").strip()
     has_thousands = _THOUSANDS_SEPARATOR.search(text) is not None
-    result = text
+    result = _SIGN.sub(lambda match: match[0].translate(_PROTECTED), text)
     for mark in _PUNCTUATION:
         if mark in text:
             at_word_edge = f"{mark} " in text or f" {mark}" in text
             result = result.replace(mark, "" if has_thousands or at_word_edge else " ")
     result = _CHINESE_PUNCTUATION.sub(" ", _PERIOD.sub("", result))
-    words = (_DIGITS.get(word, word) for word in result.lower().split())
-    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+    words = (result.translate(_RESTORED) if result.strip() else text).lower().split()
+    words = _without_articles([_DIGITS.get(word, word) for word in words])
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words)
+
+
+def _without_articles(words: list[str]) -> list[str]:
+    """Drop articles before another word; what ends the answer is no article: "plan A", "A"."""
+    return [
+        word for word, following in pairwise([*words, ""]) if word not in _ARTICLES or not following
+    ]
 
 
 def vqa_accuracy(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
@@ -83,7 +100,8 @@ def vqa_accuracy(candidates: Sequence[str], references: Sequence[Sequence[str]])
     each annotator. `references[i]`: the answers of all annotators (ten in VQA), duplicates
     included. With fewer than four, all others must agree; a single answer counts as in
     `exact_match`. Reference implementation: the published rules of the VQA evaluation, which does
-    not normalize when all annotators agree. Tokenization: none, answers are compared as normalized.
+    not normalize when all annotators agree, and deletes an "a" at the end, too. Tokenization: none,
+    answers are compared as normalized.
     """
     return _mean(candidates, references, _soft_accuracy, "vqa-accuracy")
 
