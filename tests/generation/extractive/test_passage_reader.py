@@ -1,0 +1,94 @@
+"""Answers from prose: the best span over all passages, its source, yes and no, abstention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from ravlm.generation.base import Request
+from ravlm.generation.extractive.passage_reader import answer_from_passages, passages_of
+from ravlm.generation.extractive.questions import parse_question
+from ravlm.generation.extractive.span_reader import Span
+from ravlm.generation.extractive.units import Units
+from ravlm.records import Answer, Entry, Evidence, Hit, Part
+
+
+class FakeReader:
+    """Reads the words between asterisks; exclamation marks raise the score."""
+
+    def read(self, question: str, passages: Sequence[str]) -> list[list[Span]]:
+        return [self._spans(passage) for passage in passages]
+
+    def _spans(self, passage: str) -> list[Span]:
+        if "*" not in passage:
+            return [Span(passage[:3], 0, 3, -14.0)]
+        start = passage.index("*") + 1
+        end = passage.index("*", start)
+        return [Span(passage[start:end], start, end, 4.0 * (1 + passage.count("!")))]
+
+
+def evidence_of(*texts: str) -> Evidence:
+    hits = tuple(
+        Hit(Entry(f"e{i}", texts=(text,)), 1.0, Part("text", 0, text))
+        for i, text in enumerate(texts)
+    )
+    weights = tuple(1 / (1 + i) / 3 for i in range(len(hits)))
+    return Evidence(hits, weights, 0.2, 0.5, linked=False)
+
+
+def answer(question: str, *texts: str) -> Answer | None:
+    request = Request("ask", question, evidence=evidence_of(*texts))
+    return answer_from_passages(
+        FakeReader(),  # type: ignore[arg-type]
+        request,
+        parse_question(question, Units()),
+    )
+
+
+def test_the_best_span_of_all_passages_wins() -> None:
+    result = answer("Who built it?", "It was *Ada*.", "It was *Ben Hale*!!", "Nobody knows.")
+    assert result is not None
+    assert result.text == "Ben Hale"
+    assert result.citations == ("e1",)
+    (source,) = result.sources
+    assert source.part.text[source.start : source.end] == "Ben Hale"
+    assert 0.5 < result.confidence <= 1
+
+
+def test_it_declines_when_no_span_is_likely() -> None:
+    assert answer("Who built it?", "Nobody knows.", "A sea breeze.") is None
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "expected"),
+    [
+        ("Is the motorcycle blue?", "A *red* motorcycle!!", "No, it is red."),
+        ("Is the motorcycle red?", "A *red* motorcycle!!", "Yes."),
+        ("Does it come from Spain?", "Made in *Italy*!!", "No: Italy."),
+        ("Is it waterproof?", "Waterproof: *no*!!", "No."),
+        ("What color is it?", "A *red* motorcycle!!", "red"),
+    ],
+)
+def test_yes_and_no(question: str, text: str, expected: str) -> None:
+    result = answer(question, text)
+    assert result is not None
+    assert result.text == expected
+
+
+def test_a_long_text_is_read_where_it_matched() -> None:
+    text = "word " * 5000
+    hit = Hit(Entry("long", texts=(text, "short")), 1.0, Part("text", 0, "the passage"))
+    request = Request("ask", "What?", evidence=Evidence((hit,), (1.0,)))
+    assert [p.part.text for p in passages_of(request)] == ["the passage", "short"]
+
+
+def test_passages_in_the_language_of_the_question_go_first() -> None:
+    hits = [
+        Hit(Entry(n, texts=(t,)), 1.0, Part("text", 0, t)) for n, t in (("a", "灯塔"), ("b", "x"))
+    ]
+    evidence = Evidence(tuple(hits), (0.5, 0.5))
+    english = passages_of(Request("ask", "What?", evidence=evidence))
+    chinese = passages_of(Request("ask", "什么？", evidence=evidence, chinese=True))
+    assert [p.part.text for p in english] == ["x"]
+    assert [p.part.text for p in chinese] == ["灯塔"]
