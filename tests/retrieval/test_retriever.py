@@ -134,3 +134,14 @@ def test_the_generators_query_is_for_images_without_a_text(birds: KnowledgeBase)
 def test_nothing_to_retrieve_for_is_an_error() -> None:
     with pytest.raises(InvalidInput, match="no text and no image"):
         RetrievalQuery()
+
+
+def test_passages_are_evidence_where_nothing_is_linked(birds: KnowledgeBase) -> None:
+    """A question about prose names no entity, and once retrieved nothing at all."""
+    (evidence,) = Retriever(birds).retrieve([RetrievalQuery("Which one migrates in Norway?")], k=3)
+    assert not evidence.linked
+    assert not evidence.sufficient
+    assert len(evidence.hits) == 3
+    assert first_id(evidence).startswith("bird-2")  # the Sea Heron of Norway
+    assert list(evidence.weights) == sorted(evidence.weights, reverse=True)
+    assert 0 < sum(evidence.weights) <= 1
