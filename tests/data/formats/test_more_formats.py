@@ -253,7 +253,10 @@ def test_webdataset(name: str, pictures: Path) -> None:
         Entry("0003", content["0003.jpg"], ()),
         Entry("0004", None, ("a text alone",)),
     ]
-    assert [str(refused.location) for refused in stream.quarantine] == [f"{path}, .cls"]
+    assert [str(refused.location) for refused in stream.quarantine] == [
+        f"{path}, 0003.seg.png",
+        f"{path}, .cls",
+    ]
     assert [pair.id for pair in read_pairs(path)] == ["a/0001", "named"]
 
 

@@ -1,9 +1,11 @@
 """WebDataset: a tar file, gzipped or not, or a folder of such shards.
 
-Consecutive files with the same name up to the extension form a sample: `0001.jpg`, `0001.txt` (one
+Consecutive files with the same name up to the first dot form a sample: `0001.jpg`, `0001.txt` (one
 text per line) and `0001.json` (an object with the keys of a JSON Lines row) become the entry
-`0001`. A shard is read sequentially, one sample in memory at a time. Files of other types are left
-out and reported.
+`0001`. If all have several dots (`scan.01.png`, `scan.02.png`), the last dot separates name and
+type. An entry has one image: `0001.jpg` wins over `0001.depth.jpg`, and every further image is
+rejected by name. A shard is read sequentially, one sample in memory at a time. Files of other types
+are left out and reported.
 """
 
 from __future__ import annotations
@@ -11,18 +13,21 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from ravlm.data.formats.image_folder import image_suffixes
 from ravlm.data.images import DEFAULT_LIMITS
-from ravlm.data.rows import Quarantined, Row
+from ravlm.data.rows import Quarantined, Row, text_lines
 from ravlm.errors import BrokenData
 
 _SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _TEXT_EXTENSIONS = ("txt", "text", "caption")
+_MAX_FILES = 64
+"""Files of one name that are held in memory to find out which dot separates name and type."""
 _MAX_BYTES = {"image": DEFAULT_LIMITS.max_bytes, "text": 10_000_000}
 _READ_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error)
 
@@ -92,70 +97,183 @@ def _rows_of_shard(path: Path) -> Iterator[Row | Quarantined]:
         yield Quarantined(f"{path}, .{extension}", reason)
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file of a shard. Its name is split twice: at the first dot and at the last one."""
+
+    name: str
+    content: bytes
+    error: str
+
+    @property
+    def stem(self) -> str:
+        """The name up to its first dot."""
+        return _split_name(self.name)[0]
+
+    @property
+    def extension(self) -> str:
+        """The part after the first dot, in lower case."""
+        return _split_name(self.name)[1]
+
+    @property
+    def long_stem(self) -> str:
+        """The name up to its last dot."""
+        folder, slash, file = self.name.rpartition("/")
+        return folder + slash + (file.rpartition(".")[0] or file)
+
+    @property
+    def type(self) -> str:
+        """The part after the last dot, in lower case."""
+        return self.extension.rpartition(".")[2]
+
+
 def _rows_of_tar(
     tar: tarfile.TarFile, path: Path, unknown_extensions: set[str]
 ) -> Iterator[Row | Quarantined]:
     """Yield the samples of an open tar file. `unknown_extensions` collects what is not read."""
-    members = ((*_split_name(member.name), member) for member in tar if member.isfile())
-    visible = (member for member in members if not _is_hidden(member[0]))
-    image_extensions = frozenset(suffix.removeprefix(".") for suffix in image_suffixes())
-    for key, files in groupby(visible, key=lambda member: member[0]):
-        sample = _TarSample(image_extensions, unknown_extensions)
-        for _, extension, member in files:
-            sample.read(tar, extension, member)
-        location = f"{path}, {key}"
-        if sample.errors:
-            yield Quarantined(location, sample.errors[0])
-        elif sample.values:
-            yield Row(location, sample.row(key), path.parent)
+    images = frozenset(suffix.removeprefix(".") for suffix in image_suffixes())
+    types = images | {*_TEXT_EXTENSIONS, "json"}
+    members = _members(tar, types, unknown_extensions)
+    for stem, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
+        files = (_read_file(tar, member, images) for member in group)
+        for key, sample_files, has_plain in _samples(stem, files, images):
+            sample = _TarSample(key, images, unknown_extensions, has_plain)
+            for file in sample_files:
+                sample.add(file)
+            if sample.errors:
+                yield Quarantined(f"{path}, {key}", sample.errors[0])
+            elif sample.values:
+                yield Row(f"{path}, {key}", sample.row(), path.parent)
+            for name in sample.other_images:
+                reason = f'"{key}" has another image, and an entry has one; it was left out.'
+                yield Quarantined(f"{path}, {name}", reason)
+
+
+def _members(
+    tar: tarfile.TarFile, types: frozenset[str], unknown_extensions: set[str]
+) -> Iterator[tarfile.TarInfo]:
+    """Yield the visible files of the known types, without reading them."""
+    for member in tar:
+        stem, extension = _split_name(member.name)
+        if not member.isfile() or _is_hidden(stem):
+            continue
+        if extension.rpartition(".")[2] in types:
+            yield member
+        else:
+            unknown_extensions.add(extension)
+
+
+def _read_file(tar: tarfile.TarFile, member: tarfile.TarInfo, images: frozenset[str]) -> _File:
+    name = member.name.removeprefix("./")
+    is_image = _split_name(name)[1].rpartition(".")[2] in images
+    limit = _MAX_BYTES["image" if is_image else "text"]
+    if member.size > limit:
+        size = f'"{member.name}" has {member.size:,} bytes'
+        return _File(name, b"", f"{size}; at most {limit:,} are read.")
+    content = tar.extractfile(member)
+    assert content is not None  # it is a regular file
+    return _File(name, content.read(), "")
+
+
+def _samples(
+    stem: str, group: Iterable[_File], images: frozenset[str]
+) -> Iterator[tuple[str, Iterable[_File], bool]]:
+    """Yield key, files, and whether a file has a plain extension, of each sample of one stem.
+
+    There is one if a file has a single dot (0001.depth.png and 0001.txt), or if there is at most
+    one image to go with the texts. Else the last dot separates.
+    """
+    files: list[_File] = []
+    rest = iter(group)
+    has_plain = False
+    for file in rest:
+        files.append(file)
+        has_plain = "." not in file.extension
+        if has_plain or len(files) == _MAX_FILES:
+            break
+    is_sample = has_plain
+    if not is_sample and len(files) < _MAX_FILES:
+        stems = {file.long_stem for file in files}
+        is_sample = len(stems) > 1 and sum(file.type in images for file in files) < 2
+    if is_sample:
+        yield stem, chain(files, rest), has_plain
+        return
+    for key, members in groupby(chain(files, rest), key=lambda file: file.long_stem):
+        yield key, members, True
 
 
 class _TarSample:
-    """The files of one name, collected as they are read."""
+    """The files of one entry, collected as they are read."""
 
-    def __init__(self, image_extensions: frozenset[str], unknown_extensions: set[str]) -> None:
-        """`unknown_extensions` collects the extensions that are not read."""
+    def __init__(
+        self, key: str, images: frozenset[str], unknown_extensions: set[str], has_plain: bool
+    ) -> None:
+        """`unknown_extensions` collects the extensions that are not read.
+
+        With `has_plain`, texts of compound extensions (0001.labels.txt) are among them.
+        """
         self.values: dict[str, Any] = {}
         self.errors: list[str] = []
-        self._image_extensions = image_extensions
+        self.other_images: list[str] = []
+        self._key = key
+        self._images = images
         self._unknown_extensions = unknown_extensions
+        self._has_plain = has_plain
+        self._image: _File | None = None
 
-    def read(self, tar: tarfile.TarFile, extension: str, member: tarfile.TarInfo) -> None:
-        """Read one file. Only the first image of a sample is kept."""
-        is_image = extension.rsplit(".", 1)[-1] in self._image_extensions
-        limit = _MAX_BYTES["image" if is_image else "text"]
-        if not is_image and extension not in (*_TEXT_EXTENSIONS, "json"):
-            self._unknown_extensions.add(extension)
-        elif member.size > limit:
-            size = f'"{member.name}" has {member.size:,} bytes'
-            self.errors.append(f"{size}; at most {limit:,} are read.")
-        elif not is_image or "image" not in self.values:
-            file = tar.extractfile(member)
-            assert file is not None  # it is a regular file
-            content = file.read()
-            if is_image:
-                self.values["image"] = content
-            else:
-                self._add_text(extension, content)
+    def add(self, file: _File) -> None:
+        """Add a file. Of several images, the first with a plain extension counts, or the first."""
+        if file.type in self._images:
+            self._add_image(file)
+        elif self._has_plain and not self._is_plain(file):
+            self._unknown_extensions.add(file.extension)
+        elif file.error:
+            self.errors.append(file.error)
+        elif file.type == "json":
+            self._add_json(file)
+        else:
+            self._add_text(file)
 
-    def row(self, key: str) -> dict[str, Any]:
+    def row(self) -> dict[str, Any]:
         """Return the values of the row: a file of its own takes precedence over a JSON key."""
         values = dict(self.values)
-        row: dict[str, Any] = {"id": key, **values.pop("json", {})}
+        row: dict[str, Any] = {"id": self._key, **values.pop("json", {})}
         if "texts" in values:
             row.pop("text", None)
         return row | values
 
-    def _add_text(self, extension: str, content: bytes) -> None:
+    def _is_plain(self, file: _File) -> bool:
+        return file.name[len(self._key) :].count(".") == 1
+
+    def _add_image(self, file: _File) -> None:
+        image = self._image
+        if image is not None and (self._is_plain(image) or not self._is_plain(file)):
+            self.other_images.append(file.name)
+            return
+        if image is not None:
+            self.other_images.append(image.name)
+            self.errors = [error for error in self.errors if error != image.error]
+        self._image = file
+        if file.error:
+            self.errors.append(file.error)
+        self.values["image"] = file.content
+
+    def _add_text(self, file: _File) -> None:
         try:
-            text = content.decode("utf-8-sig")
-            if extension != "json":
-                self.values.setdefault("texts", []).extend(text.splitlines())
-                return
-            parsed = json.loads(text)
+            lines = text_lines(file.content.decode("utf-8-sig"))
+        except ValueError as error:
+            self.errors.append(f"The .{file.type} can't be read as text in UTF-8: {error}.")
+        else:
+            self.values.setdefault("texts", []).extend(lines)
+
+    def _add_json(self, file: _File) -> None:
+        if "json" in self.values:
+            self._unknown_extensions.add(file.extension)
+            return
+        try:
+            parsed = json.loads(file.content.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            kind = "JSON" if extension == "json" else "text"
-            self.errors.append(f"The .{extension} can't be read as {kind} in UTF-8: {error}.")
+            self.errors.append(f"The .json can't be read as JSON in UTF-8: {error}.")
             return
         if isinstance(parsed, dict):
             self.values["json"] = parsed
