@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from ravlm.search.filters import AllOf, AnyOf, Filter, Not, compare
+from ravlm.search.filters import AllOf, AnyOf, Compare, Filter, Not, compare
 
 KEYS = st.sampled_from("xyz")
 WORDS = st.sampled_from(["a", "b", "é", ""])
@@ -16,8 +16,9 @@ ORDERED = st.builds(
 )  # fmt: skip
 EQUAL = st.builds(compare, KEYS, st.sampled_from(["=", "!="]), SCALARS)
 AMONG = st.builds(compare, KEYS, st.just("in"), st.lists(SCALARS, max_size=3))
+NOT_AMONG = st.builds(Compare, KEYS, st.just("!="), st.lists(SCALARS, max_size=3).map(tuple))
 FILTERS: st.SearchStrategy[Filter] = st.recursive(
-    st.one_of(ORDERED, EQUAL, AMONG),
+    st.one_of(ORDERED, EQUAL, AMONG, NOT_AMONG),
     lambda inner: st.one_of(
         st.builds(Not, inner),
         st.builds(AllOf, st.lists(inner, max_size=3).map(tuple)),

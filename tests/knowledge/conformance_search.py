@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,22 +102,24 @@ class SearchConformance(ConformanceFixtures):
     def test_neither_modality_always_wins(self, build: Build) -> None:
         """Cosines of texts with texts were about 0.6 and with images 0.2, so no image was ever
         found by a text."""
-        rng = np.random.default_rng(5)
-        texts, pictures, topic = (rng.standard_normal((n, 64)) for n in (40, 40, 1))
-        texts, pictures = texts + 6 * np.eye(64)[0], pictures + 6 * np.eye(64)[1]
-        texts[:3] += 1.2 * topic
-        pictures[:3] += 1.2 * topic
-        base = build([])
-        base.add([Entry(f"t{i}", None, (f"text {i}",)) for i in range(40)], vectors={"text": texts})
-        base.add([Entry(f"p{i}") for i in range(40)], vectors={"image": pictures})
-
-        class Topical(FakeEncoder):
-            def encode_texts(self, texts: object, batch_size: int = 64) -> np.ndarray:
-                vector = (6 * np.eye(64)[0] + 1.5 * topic[0]).astype(np.float32)
-                return vector[None] / np.linalg.norm(vector)
-
-        base._guard.trust(Topical())
+        base = half_pictures_half_texts(build)
         assert set(ids(base.search(text="the topic", k=6))) == {"t0", "t1", "t2", "p0", "p1", "p2"}
+
+    def test_hybrid_keeps_pictures(self, build: Build, has_keywords: bool) -> None:
+        """A picture has no words, so it had half of a fused score and came after all 40 texts,
+        each of which has the word "text". Of the first ten hits, none was a picture."""
+        if not has_keywords:
+            pytest.skip("the server has no keyword search")
+        base = half_pictures_half_texts(build)
+        dense = ids(base.search(text="the text", k=20))
+        hybrid = ids(base.search(text="the text", k=20, options=SearchOptions(method="hybrid")))
+        assert {"p0", "p1", "p2"} <= set(hybrid[:6])
+        pictures = [(place, id_) for place, id_ in enumerate(dense) if id_.startswith("p")]
+        assert pictures == [(place, hybrid[place]) for place, _ in pictures]
+        exact = ids(base.search(text="33", k=4, options=SearchOptions(method="hybrid")))
+        assert "t33" in exact[:2]  # the word decides among the texts
+        scores = [h.score for h in base.search(text="33", options=SearchOptions(method="hybrid"))]
+        assert scores == sorted(scores, reverse=True)
 
     # options
 
@@ -128,9 +131,46 @@ class SearchConformance(ConformanceFixtures):
         ]
         assert ids(base.search(text="red", where="year >= 1990 and year < 2000")) == ["red"]
         assert ids(base.search(text="blue", where='tags = "cloth"', k=1)) == ["flag"]
-        assert base.search(text="red", where="colour = 3") == []
+        assert base.search(text="red", where="year = 3") == []
         assert base.count("split in ['train', 'test']") == 5
         assert base.count({"group": "walls"}) == 2
+
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            ({"year": {"$gte": 1990, "$lt": 2001}}, ["red"]),
+            ({"year": {"$in": [2001, 7]}}, ["green"]),
+            ({"split": {"$nin": ["train", "zh"]}}, ["disc", "green"]),
+            ({"split": {"$ne": "train"}, "year": {"$exists": False}}, ["disc", "橘猫"]),
+            ({"$or": [{"year": {"$eq": 1990}}, {"tags": "sign"}]}, ["flag", "red"]),
+            ({"$nor": [{"split": "train"}, {"split": "test"}]}, ["橘猫"]),
+            ({"year": {"$not": {"$lte": 1990}}, "split": "test"}, ["disc", "green"]),
+            ({"nowhere": {"$exists": True}}, []),
+        ],
+    )
+    def test_operators_of_other_stores(
+        self, base: KnowledgeBase, where: dict[str, object], expected: list[str]
+    ) -> None:
+        """{"year": {"$gte": 1990}} was taken for a nested key, and matched nothing, silently."""
+        assert sorted(ids(base.search(text="red", where=where))) == expected
+        assert base.count(where) == len(expected)
+        assert sorted(entry.id for entry in base.page(where=where).entries) == expected
+
+    def test_a_key_that_no_entry_has_is_named(
+        self, base: KnowledgeBase, empty: Callable[[FakeEncoder], KnowledgeBase]
+    ) -> None:
+        """A misspelled key matched nothing, silently."""
+        with pytest.raises(InvalidInput, match=r'key "yaer"\. Did you mean "year"') as error:
+            base.search(text="red", where="yaer >= 1990")
+        assert "Keys: group, split, tags, year." in str(error.value)
+        with pytest.raises(InvalidInput, match=r'{"year": {"\$gte": ...}}'):
+            base.count({"year": {"gte": 1990}})
+        with pytest.raises(InvalidInput, match='"=>" is not an operator; allowed: = =='):
+            base.page(where={"year": {"=>": 1990}})
+        base.remove(["red", "green"])  # the only ones with a year
+        with pytest.raises(InvalidInput, match='key "year"'):
+            base.count("year = 1990")
+        assert empty(FakeEncoder()).search(text="red", where={"year": 3}) == []
 
     def test_exclusion(self, base: KnowledgeBase, pictures: Path) -> None:
         assert "red" not in ids(
@@ -238,3 +278,24 @@ class SearchConformance(ConformanceFixtures):
             base.search(text="red", options=SearchOptions(method="keyword", near_duplicate=0.9))
         with pytest.raises(InvalidInput, match="position 7"):
             base.search(text="red", where="split ! 3")
+
+
+def half_pictures_half_texts(build: Build) -> KnowledgeBase:
+    """Return a base of 40 pictures without words and 40 texts; three of each are on the topic of
+    any query."""
+    rng = np.random.default_rng(5)
+    texts, pictures, topic = (rng.standard_normal((n, 64)) for n in (40, 40, 1))
+    texts, pictures = texts + 6 * np.eye(64)[0], pictures + 6 * np.eye(64)[1]
+    texts[:3] += 1.2 * topic
+    pictures[:3] += 1.2 * topic
+    base = build([])
+    base.add([Entry(f"t{i}", None, (f"text {i}",)) for i in range(40)], vectors={"text": texts})
+    base.add([Entry(f"p{i}") for i in range(40)], vectors={"image": pictures})
+
+    class Topical(FakeEncoder):
+        def encode_texts(self, texts: object, batch_size: int = 64) -> np.ndarray:
+            vector = (6 * np.eye(64)[0] + 1.5 * topic[0]).astype(np.float32)
+            return vector[None] / np.linalg.norm(vector)
+
+    base._guard.trust(Topical())
+    return base

@@ -7,7 +7,7 @@ import pytest
 
 from ravlm.errors import InvalidInput
 from ravlm.search.options import SearchOptions
-from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks
+from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks, fuse_ranks_in_place
 from ravlm.search.score_calibration import (
     MAX_CROSS_MODAL_SCORE,
     PRIOR_STD,
@@ -28,6 +28,20 @@ def test_rank_fusion_on_paper() -> None:
 def test_rank_fusion_of_empty_rankings_and_ties() -> None:
     assert fuse_ranks([]) == fuse_ranks([[], []]) == []
     assert [item for item, _ in fuse_ranks([["x"], ["y"]])] == ["x", "y"]
+
+
+def test_fixed_items_keep_their_place() -> None:
+    """P and Q cannot be in the second ranking; the others change places among themselves."""
+    fused = fuse_ranks_in_place(["P", "a", "b", "Q", "c"], ["c", "z", "b"], {"P", "Q"})
+    assert [item for item, _ in fused] == ["P", "c", "b", "Q", "a", "z"]
+    values = [value for _, value in fused]
+    assert values[0] == 2 / 61
+    assert values[1:3] == pytest.approx([1 / 63 + 1 / 61, 1 / 62 + 1 / 63])
+    assert values[3] == values[2]  # Q has the value of the item before it
+    assert values[4:] == pytest.approx([1 / 61, 1 / 62])
+    plain = fuse_ranks([["a", "b", "c"], ["c", "a"]])
+    assert fuse_ranks_in_place(["a", "b", "c"], ["c", "a"], ()) == plain
+    assert fuse_ranks_in_place([], ["x"], {"x"}) == fuse_ranks([["x"]])
 
 
 def test_diversity_on_paper() -> None:

@@ -22,6 +22,7 @@ from ravlm.knowledge.backend import Backend, SampledParts
 from ravlm.knowledge.canaries import encode_canaries
 from ravlm.knowledge.dedup import Deduplicate
 from ravlm.knowledge.encoder_guard import EncoderGuard
+from ravlm.knowledge.filter_keys import checked_filter
 from ravlm.knowledge.index.tuning import RECALL, Requirements
 from ravlm.knowledge.ingest import Ingestion, validate_vectors
 from ravlm.knowledge.queries import AnyModality, QueryBatch, check_search, encode_queries
@@ -30,7 +31,7 @@ from ravlm.knowledge.registry import backend_for
 from ravlm.knowledge.reports import AddReport, ExportReport, Info, Page, TuneReport, VerifyReport
 from ravlm.knowledge.search import SearchPipeline
 from ravlm.records import Entry, Hit, ImageSource, Modality
-from ravlm.search.filter_parser import Where, read_filter
+from ravlm.search.filter_parser import Where
 from ravlm.search.options import DEFAULT_OPTIONS, SearchOptions
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class KnowledgeBase:
 
     def count(self, where: Where = None) -> int:
         """Return the number of entries, or of those that pass the filter `where`."""
-        return self._backend.store.count(read_filter(where))
+        return self._backend.store.count(checked_filter(where, self._backend.store))
 
     def __len__(self) -> int:
         return self.count()
@@ -234,7 +235,7 @@ class KnowledgeBase:
         """Return n entries without a search; `after` is the `next` of the previous page."""
         if n < 1:
             raise InvalidInput(f"n is {n}; give a number of entries, at least 1.")
-        return self._backend.store.page(n, after, read_filter(where))
+        return self._backend.store.page(n, after, checked_filter(where, self._backend.store))
 
     def sample(self, n: int, modality: Modality, seed: int = 0) -> SampledParts:
         """Return up to n random parts of a modality: entry, part and vector, float32 (dim,)."""
@@ -280,7 +281,7 @@ class KnowledgeBase:
         may be a sequence with one for each query.
         """
         modalities = check_search(k, modality)
-        tree = read_filter(where)
+        tree = checked_filter(where, self._backend.store)
         dim = self._backend.identity.dim
         batches = [
             (batch, encode_queries(batch.queries, batch.options, modalities, dim, self._guard.get))
@@ -353,8 +354,9 @@ class KnowledgeBase:
         The form is JSON lines with image files, or with `form="webdataset"` tar files of
         `shard_size` entries each.
         """
-        store, identity = self._backend.store, self._backend.identity
-        return export.export(store, identity, Path(path).absolute(), form, shard_size)
+        backend = self._backend
+        target = Path(path).absolute()
+        return export.export(backend.store, backend.identity, target, form, shard_size)
 
     def import_from(self, path: str | os.PathLike[str]) -> AddReport:
         """Add what `export_to` wrote, replacing existing ids and copying images into the base.

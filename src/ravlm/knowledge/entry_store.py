@@ -12,7 +12,7 @@ from ravlm.errors import InvalidInput
 from ravlm.knowledge.records import EntryRow, Identity, StoreState
 from ravlm.knowledge.reports import Page
 from ravlm.records import Entry, Modality
-from ravlm.search.filters import Filter, matches
+from ravlm.search.filters import Facet, Filter, facets, matches
 
 
 class EntryStore(ABC):
@@ -56,6 +56,14 @@ class EntryStore(ABC):
         """Return the number of entries that pass `where`."""
         return sum(where is None or matches(where, json.loads(row.metadata)) for row in self.rows())
 
+    def metadata_keys(self) -> list[str]:
+        """Return the metadata keys of the entries, sorted; nested keys are joined by dots."""
+        return sorted({path for row in self.rows() for path, _, _ in facets_of(row)})
+
+    def has_metadata_key(self, key: str) -> bool:
+        """Return whether any entry has a value for a metadata key."""
+        return key in self.metadata_keys()
+
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
         """Return the digests of those of `ids` that exist, by id."""
         return {row.id: row.digest for row in self.rows(ids)}
@@ -98,6 +106,11 @@ class EntryStore(ABC):
 def to_entry(row: EntryRow) -> Entry:
     """Return the entry of a stored row."""
     return Entry(row.id, row.image, tuple(json.loads(row.texts)), json.loads(row.metadata))
+
+
+def facets_of(row: EntryRow) -> list[Facet]:
+    """Return the facets of a stored row."""
+    return facets(json.loads(row.metadata))
 
 
 def decode_vector(vector: bytes) -> np.ndarray:

@@ -24,7 +24,7 @@ from ravlm.records import Hit, Modality
 from ravlm.runtime import gc_paused
 from ravlm.search.filters import AllOf, Compare, Filter, Not
 from ravlm.search.options import SearchOptions
-from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks
+from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks_in_place
 from ravlm.search.rerank import Rerank, RerankQuery, rerank_scores
 from ravlm.search.score_calibration import (
     CosineStats,
@@ -163,11 +163,32 @@ class SearchPipeline:
         keyword = self._keyword_candidates(queries, n, selectors)
         return [
             Candidates(
-                _fuse([by_vector.ranking, by_word.ranking]),
+                self._fuse(by_vector.ranking, by_word.ranking),
                 by_vector.exhausted and by_word.exhausted,
             )
             for by_vector, by_word in zip(dense, keyword, strict=True)
         ]
+
+    def _fuse(self, by_vector: Ranking, by_word: Ranking) -> Ranking:
+        """Fuse two rankings of entries by reciprocal ranks.
+
+        Entries without words keep the place that their vectors give them. An entry shows its part
+        from the first ranking that contains it.
+        """
+        without_words: set[int] = set()
+        if "image" in self.modalities:
+            has_words = self.searcher.has_words(by_vector)
+            without_words.update(by_vector.entries[~has_words].tolist())
+        part_by_entry: dict[int, int] = {}
+        for ranking in (by_vector, by_word):
+            for entry, part in zip(ranking.entries.tolist(), ranking.parts.tolist(), strict=True):
+                part_by_entry.setdefault(entry, part)
+        order = fuse_ranks_in_place(
+            by_vector.entries.tolist(), by_word.entries.tolist(), without_words
+        )
+        entries = np.array([entry for entry, _ in order], np.int64)
+        parts = np.array([part_by_entry[entry] for entry, _ in order], np.int64)
+        return Ranking(parts, entries, np.array([score for _, score in order], np.float32))
 
     def _keyword_candidates(
         self, queries: Sequence[EncodedQuery], n: int, selectors: Sequence[Selector]
@@ -282,18 +303,3 @@ class SearchPipeline:
             shown_entries, shown_parts = self.searcher.read(parts, entries)
             hits = map(Hit, shown_entries, scores.tolist(), shown_parts)
             return [list(islice(hits, len(ranking.parts))) for ranking in rankings]
-
-
-def _fuse(rankings: Sequence[Ranking]) -> Ranking:
-    """Fuse rankings of entries by reciprocal ranks.
-
-    An entry shows its part from the first ranking that contains it.
-    """
-    part_by_entry: dict[int, int] = {}
-    for ranking in rankings:
-        for entry, part in zip(ranking.entries.tolist(), ranking.parts.tolist(), strict=True):
-            part_by_entry.setdefault(entry, part)
-    order = fuse_ranks([ranking.entries.tolist() for ranking in rankings])
-    entries = np.array([entry for entry, _ in order], np.int64)
-    parts = np.array([part_by_entry[entry] for entry, _ in order], np.int64)
-    return Ranking(parts, entries, np.array([score for _, score in order], np.float32))

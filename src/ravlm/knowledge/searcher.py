@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ravlm.knowledge.candidates import Candidates, Ranking
+from ravlm.knowledge.index.analyzer import index_words
 from ravlm.records import MODALITIES, Entry, Modality, Part
 from ravlm.search.filters import Filter, StoredValue, facets
 
@@ -66,6 +67,11 @@ class Searcher(ABC):
     @abstractmethod
     def read(self, parts: np.ndarray, entries: np.ndarray) -> tuple[list[Entry], list[Part]]:
         """Return what hits show of each part; `entries` are the parts' entry numbers."""
+
+    def has_words(self, ranking: Ranking) -> np.ndarray:
+        """Return which entries have words, so that keyword search can return them: bool (n,)."""
+        entries, _ = self.read(ranking.parts, ranking.entries)
+        return np.array([any(map(index_words, entry.texts)) for entry in entries], bool)
 
     def metadata_values(self, ranking: Ranking, key: str) -> list[tuple[int, StoredValue] | None]:
         """Return each entry's value for a metadata key as (kind, value); None if it has none.

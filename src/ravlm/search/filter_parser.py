@@ -1,9 +1,8 @@
 """Read filters as people write them, a text or a mapping, into the tree of `filters`.
 
     facts.year >= 1990 and kind in ["bird", "fish"]
-    {"split": "train", "facts": {"year": {">=": 1990}}}
 
-`filters` defines the meaning of a comparison.
+`filter_mapping` reads mappings; `filters` defines the meaning of a comparison.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from ravlm.errors import InvalidInput
+from ravlm.search.filter_mapping import from_mapping
 from ravlm.search.filters import OPERATORS, AllOf, AnyOf, Compare, Filter, Not, Scalar, compare
 
 Where: TypeAlias = "str | Mapping[str, Any] | Filter | None"
@@ -54,7 +54,10 @@ def read_filter(where: Where) -> Filter | None:
     if isinstance(where, str):
         tree = parse(where)
     elif isinstance(where, Mapping):
-        tree = from_mapping(where)
+        try:
+            tree = from_mapping(where)
+        except RecursionError:
+            raise InvalidInput("The filter is nested too deeply; simplify it.") from None
     else:
         raise InvalidInput(
             f"where is of type {type(where).__name__}; "
@@ -74,31 +77,6 @@ def _count_comparisons(tree: Filter) -> int:
         return 1
     children = (tree.inner,) if isinstance(tree, Not) else tree.inner
     return 1 + sum(map(_count_comparisons, children))
-
-
-def from_mapping(where: Mapping[str, Any], path: str = "") -> Filter:
-    """Return the tree of a mapping.
-
-    A key maps to a value, to a list (`in`), to {operator: value}, or to a mapping of nested keys.
-    """
-    tests: list[Filter] = []
-    for key, value in where.items():
-        if not isinstance(key, str):
-            raise InvalidInput(f"The filter has the key {key!r}; a metadata key is a text.")
-        name = f"{path}.{key}" if path else key
-        if path and key in OPERATORS:
-            tests.append(compare(path, key, value))
-        elif isinstance(value, Mapping):
-            if not value:
-                raise InvalidInput(
-                    f'The filter compares "{name}" with nothing; '
-                    'give a value or an operator such as {">=": 1990}.'
-                )
-            tests.append(from_mapping(value, name))
-        else:
-            op = "in" if isinstance(value, list | tuple | set) else "="
-            tests.append(compare(name, op, value))
-    return tests[0] if len(tests) == 1 else AllOf(tuple(tests))
 
 
 def parse(text: str) -> Filter:
@@ -241,9 +219,11 @@ class _FilterParser:
 
 def _unquote(token: FilterToken) -> str:
     """Return the content of a quoted text, with JSON escapes; other escapes mean the character."""
-    return re.sub(
+    content = re.sub(
         r"\\(?:u([0-9a-fA-F]{4})|(.))",
         lambda match: chr(int(match[1], 16)) if match[1] else _ESCAPES.get(match[2], match[2]),
         token.text[1:-1],
         flags=re.DOTALL,
     )
+    # Two escapes may be the halves of one character, as JSON writes emoji: \ud83d\ude00.
+    return content.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

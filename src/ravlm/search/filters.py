@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ravlm.errors import InvalidInput
+from ravlm.errors import InvalidInput, did_you_mean
 
 Scalar: TypeAlias = "str | int | float | bool | None"
 StoredValue: TypeAlias = "str | int | float"
@@ -37,7 +37,9 @@ MAX_VALUES = 10_000
 
 @dataclass(frozen=True)
 class Compare:
-    """The test `key op values`: one value, or any number of values for `in`."""
+    """The test `key op values`: one value, or any number of values for `in` and `!=`.
+
+    `!=` without values is true if the key exists."""
 
     key: str
     op: str
@@ -179,7 +181,7 @@ def to_sql(tree: Filter) -> tuple[str, list[StoredValue]]:
         sql = f" {word} ".join(f"({condition})" for condition, _ in conditions) or neutral
         return sql, [value for _, parameters in conditions for value in parameters]
     if tree.op == "!=":
-        sql, parameters = _value_condition(tree.key, "=", tree.values)
+        sql, parameters = _value_condition(tree.key, "in", tree.values)
         return f"{_ENTRY_IN} key = ?) AND NOT ({sql})", [tree.key, *parameters]
     return _value_condition(tree.key, tree.op, tree.values)
 
@@ -203,13 +205,26 @@ def _value_condition(
     return " OR ".join(conditions) or "0", parameters
 
 
+def compared_keys(tree: Filter) -> Iterator[str]:
+    """Yield the metadata keys whose values are compared; not those that may be missing."""
+    if isinstance(tree, Compare):
+        if tree.values or tree.op != "!=":
+            yield tree.key
+    else:
+        for inner in (tree.inner,) if isinstance(tree, Not) else tree.inner:
+            yield from compared_keys(inner)
+
+
 def compare(key: str, op: str, value: Any) -> Compare:
     """Return a validated comparison.
 
     Raises InvalidInput for an operator or a value that is not allowed.
     """
     if op not in OPERATORS:
-        raise InvalidInput(f'Unknown filter operator "{op}"; allowed: {" ".join(OPERATORS)}.')
+        raise InvalidInput(
+            f'Unknown filter operator "{op}"; allowed: {" ".join(OPERATORS)}.'
+            f"{did_you_mean(op, OPERATORS)}"
+        )
     values = _list_of_values(key, value) if op == "in" else _single_value(key, op, value)
     kinds = {typed_value(v)[0] for v in values}
     if op in ORDERS and not kinds <= {NUMBER, TEXT}:

@@ -5,7 +5,7 @@ Pure functions over ids and scores.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +25,27 @@ def fuse_ranks(rankings: Sequence[Sequence[T]], constant: float = 60.0) -> list[
             if rank < len(ranking):
                 scores[ranking[rank]] = scores.get(ranking[rank], 0.0) + 1.0 / (constant + rank + 1)
     return sorted(scores.items(), key=lambda pair: -pair[1])
+
+
+def fuse_ranks_in_place(
+    ranking: Sequence[T], other: Sequence[T], fixed: Collection[T], constant: float = 60.0
+) -> list[tuple[T, float]]:
+    """Fuse two rankings as `fuse_ranks` does, but leave the items of `fixed` where they are.
+
+    `fixed` are items of `ranking` that `other` cannot contain. In a plain fusion they would have
+    half the score of the others and fall behind nearly all of them, whatever their rank. Here the
+    remaining items are fused among themselves and fill the remaining places of `ranking`, and then
+    the end. A fixed item has the score of the item before it.
+    """
+    movable = [item for item in ranking if item not in fixed]
+    fused = iter(fuse_ranks([movable, other], constant))
+    score = 2 / (constant + 1)  # the best rank in both
+    result = []
+    for item in ranking:
+        if item not in fixed:
+            item, score = next(fused)
+        result.append((item, score))
+    return [*result, *fused]
 
 
 def diversify(

@@ -81,6 +81,12 @@ class LocalSearcher(Searcher):
         vectors = np.array([stored[number][1] for number in numbers], np.float32)
         return modalities, vectors.reshape(len(numbers), self.vector_indexes.dim)
 
+    def has_words(self, ranking: Ranking) -> np.ndarray:
+        """Return which entries have words, so that keyword search can return them: bool (n,)."""
+        sql = "SELECT DISTINCT entry FROM part WHERE entry IN ({}) AND words <> ''"
+        with_words = {entry for (entry,) in select_in(self.db, sql, ranking.entries.tolist())}
+        return np.array([entry in with_words for entry in ranking.entries.tolist()], bool)
+
     def metadata_values(self, ranking: Ranking, key: str) -> list[tuple[int, StoredValue] | None]:
         """Return each entry's value for a metadata key; of several the smallest."""
         sql = "SELECT entry, key, kind, value FROM facet WHERE entry IN ({}) ORDER BY kind, value"

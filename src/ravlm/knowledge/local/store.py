@@ -83,6 +83,22 @@ class SqliteStore(SqliteIndexSource, EntryStore):
         with self.reading() as db:
             return int(db.execute(sql, parameters).fetchone()[0])
 
+    def metadata_keys(self) -> list[str]:
+        """Return the metadata keys of the entries, sorted; one look-up per key."""
+        sql = (
+            "WITH RECURSIVE keys (key) AS (SELECT MIN(key) FROM facet UNION ALL "
+            "SELECT (SELECT MIN(key) FROM facet WHERE facet.key > keys.key) FROM keys "
+            "WHERE keys.key IS NOT NULL) SELECT key FROM keys WHERE key IS NOT NULL"
+        )
+        with self.reading() as db:
+            return [key for (key,) in db.execute(sql)]
+
+    def has_metadata_key(self, key: str) -> bool:
+        """Return whether any entry has a value for a metadata key."""
+        with self.reading() as db:
+            row = db.execute("SELECT 1 FROM facet WHERE key = ? LIMIT 1", (key,)).fetchone()
+        return row is not None
+
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
         """Return the digests of those of `ids` that exist, by id."""
         with self.reading() as db:

@@ -68,6 +68,11 @@ def expression(tree: Filter) -> str:
     return f" {word} ".join(f"({expression(inner)})" for inner in tree.inner) or neutral
 
 
+def has_key(key: str) -> str:
+    """Return the expression that an entry has a value for a metadata key."""
+    return _has(token(key))
+
+
 def one_of(field: str, values: Sequence[str]) -> str:
     """Return the expression that a field is one of these hexadecimal texts."""
     return f"{field} in [{', '.join(map(_quote, values))}]" if values else NO_ROWS
@@ -84,7 +89,7 @@ def _compare(test: Compare) -> str:
         return f"({_has(of_kind)}) and ({field} {test.op} {literal})"
     tokens = ", ".join(_quote(token(test.key, *value)) for value in values)
     equal = f'json_contains_any({FIELD}["is"], [{tokens}])' if tokens else NO_ROWS
-    return f"({_has(token(test.key))}) and not ({equal})" if test.op == "!=" else equal
+    return f"({has_key(test.key)}) and not ({equal})" if test.op == "!=" else equal
 
 
 def _has(name: str) -> str:

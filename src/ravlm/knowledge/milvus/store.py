@@ -26,13 +26,15 @@ from ravlm.knowledge.ingest import json_texts
 from ravlm.knowledge.milvus import schema
 from ravlm.knowledge.milvus.client import KEY_BATCH, MilvusConnection, key_slices
 from ravlm.knowledge.milvus.descriptor import find_descriptor, read_descriptor, read_value
-from ravlm.knowledge.milvus.filters import expression, one_of
+from ravlm.knowledge.milvus.filters import expression, has_key, one_of
 from ravlm.knowledge.records import EntryRow, Identity, StoreState
 from ravlm.knowledge.reports import Page
 from ravlm.records import MODALITIES, Entry, Modality
-from ravlm.search.filters import Filter
+from ravlm.search.filters import Filter, facets
 
 _PART_FIELDS = ("entry", "version", "number", "position", "passage", "given", "checksum", "vector")
+KEYS_SAMPLE = 1000
+"""Entries whose metadata keys an error lists."""
 _PartsByVersion = dict[tuple[str, str], list[tuple[Modality, Mapping[str, Any]]]]
 
 
@@ -116,6 +118,15 @@ class MilvusStore(EntryStore):
         """Return the number of entries that pass `where`."""
         condition = "" if where is None else expression(where)
         return self.connection.count(self.entry_collection, condition)
+
+    def metadata_keys(self) -> list[str]:
+        """Return the metadata keys of the first entries, sorted; the server knows only hashes."""
+        entries = self.page(KEYS_SAMPLE, "", None).entries
+        return sorted({path for entry in entries for path, _, _ in facets(entry.metadata)})
+
+    def has_metadata_key(self, key: str) -> bool:
+        """Return whether any entry has a value for a metadata key."""
+        return bool(self.connection.query(self.entry_collection, has_key(key), ("key",), limit=1))
 
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
         """Return the digests of those of `ids` that exist, by id."""
