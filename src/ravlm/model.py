@@ -29,12 +29,13 @@ from ravlm.generation.inputs import (
     validated_evidence,
 )
 from ravlm.generation.messages import Conversation
+from ravlm.generation.multi_image import check_image_count
 from ravlm.generation.verbs import (
     VERBS,
     RequestBatch,
     build_requests,
     generate_answers,
-    retrieval_query,
+    retrieve_evidence,
     stream_answer,
 )
 from ravlm.knowledge.base import KnowledgeBase
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["VERBS", "RetrievalAugmentedVLM"]
 
 K: TypeAlias = "int | None"
+Strictness: TypeAlias = "bool | None"
 Image: TypeAlias = "ImageSource | None"
 Answers: TypeAlias = "Answer | list[Answer]"
 PathOrName: TypeAlias = "str | os.PathLike[str]"
@@ -72,6 +74,8 @@ class RetrievalAugmentedVLM:
         k: int = 4,
         max_false_answers: float | None = None,
         editor: EditorName = "local",
+        base_only: bool = True,
+        max_tokens: int | None = None,
     ) -> None:
         """`generator`: "extractive", "starter", a preset ("small", ...), a folder, a hub name, an
         endpoint's address (http://host:port/v1#model), or a `Generator`.
@@ -79,7 +83,9 @@ class RetrievalAugmentedVLM:
         `k`: number of entries the generator reads; 0 is the closed book. `max_false_answers`:
         maximum false-answer rate on questions the base cannot answer, 0 to 1; the default threshold
         keeps 90 % of the answerable ones. `editor`: "local", a diffusers pipeline by folder or hub
-        name, or an `Editor`; it is loaded on first use.
+        name, or an `Editor`; it is loaded on first use. `base_only`: decline what the base does not
+        support; with False a chat model may go on by itself, and `trace["closed_book"]` is true.
+        `max_tokens`: limit of a chat model's reply; the default depends on the verb.
         """
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
             raise InvalidInput(
@@ -88,8 +94,10 @@ class RetrievalAugmentedVLM:
         self._kb = kb
         self.k = checked_k(k) if kb is not None else 0
         self.max_false_answers = max_false_answers
-        self.generator: Any = load_generator(generator, kb)
+        self.base_only = base_only
+        self.generator: Any = load_generator(generator, kb, max_tokens)
         """The `Generator` that writes. A trainable one also behaves as a Transformers model."""
+        self.generator.check_reachable()
         self._editor_name = editor
 
     @staticmethod
@@ -161,12 +169,14 @@ class RetrievalAugmentedVLM:
         k: K = None,
         where: Where = None,
         evidence: EvidenceBatch | None = None,
+        base_only: Strictness = None,
     ) -> Answers:
         """Answer a question, with or without an image; abstain if the base has no answer.
 
-        `evidence`: read this instead of searching the base, one for each question.
+        `evidence`: read this instead of searching the base, one for each question. `base_only`: as
+        in `RetrievalAugmentedVLM`, for this call.
         """
-        return self.answer("ask", question, image, k, where, evidence)
+        return self.answer("ask", question, image, k, where, evidence, base_only)
 
     @overload
     def caption(self, image: ImageSource, **options: Unpack[Options]) -> Answer: ...
@@ -178,12 +188,13 @@ class RetrievalAugmentedVLM:
         k: K = None,
         where: Where = None,
         evidence: EvidenceBatch | None = None,
+        base_only: Strictness = None,
     ) -> Answers:
         """Describe an image in a sentence, as similar images are described.
 
-        `evidence` as in `ask`.
+        `evidence` and `base_only` as in `ask`.
         """
-        return self.answer("caption", None, image, k, where, evidence)
+        return self.answer("caption", None, image, k, where, evidence, base_only)
 
     @overload
     def tell(
@@ -198,13 +209,18 @@ class RetrievalAugmentedVLM:
         self, image: Image = ..., *, prompt: TextBatch, **options: Unpack[SearchScope]
     ) -> list[Answer]: ...
     def tell(
-        self, image: Images = None, prompt: Texts = None, k: K = None, where: Where = None
+        self,
+        image: Images = None,
+        prompt: Texts = None,
+        k: K = None,
+        where: Where = None,
+        base_only: Strictness = None,
     ) -> Answers:
         """Tell a short story about an image, or about the subject of the prompt.
 
         Each sentence cites its evidence, as in [1]. A Chinese prompt gives a Chinese story.
         """
-        return self.answer("tell", prompt, image, k, where)
+        return self.answer("tell", prompt, image, k, where, base_only=base_only)
 
     @overload
     def chat(
@@ -220,35 +236,36 @@ class RetrievalAugmentedVLM:
         image: Image = None,
         k: K = None,
         where: Where = None,
+        base_only: Strictness = None,
     ) -> Answers:
         """Answer the last message of a conversation in the OpenAI form.
 
         The subject carries over from turn to turn: an entity that the user named, else the last
-        image (or `image`).
+        image (or `image`). Several images of one message need a generator that reads several.
         """
-        return self.answer("chat", messages, image, k, where)
+        return self.answer("chat", messages, image, k, where, base_only=base_only)
 
     def stream_ask(
-        self, question: str, image: Image = None, k: K = None, where: Where = None
+        self, question: str, image: Image = None, **options: Unpack[SearchScope]
     ) -> AnswerStream:
         """Yield the text of `ask` in pieces; the generator returns the Answer."""
-        return self.stream("ask", question, image, k, where)
+        return self.stream("ask", question, image, **options)
 
-    def stream_caption(self, image: ImageSource, k: K = None, where: Where = None) -> AnswerStream:
+    def stream_caption(self, image: ImageSource, **options: Unpack[SearchScope]) -> AnswerStream:
         """Yield the text of `caption` in pieces; the generator returns the Answer."""
-        return self.stream("caption", None, image, k, where)
+        return self.stream("caption", None, image, **options)
 
     def stream_tell(
-        self, image: Image = None, prompt: str | None = None, k: K = None, where: Where = None
+        self, image: Image = None, prompt: str | None = None, **options: Unpack[SearchScope]
     ) -> AnswerStream:
         """Yield the text of `tell` in pieces; the generator returns the Answer."""
-        return self.stream("tell", prompt, image, k, where)
+        return self.stream("tell", prompt, image, **options)
 
     def stream_chat(
-        self, messages: Conversation, image: Image = None, k: K = None, where: Where = None
+        self, messages: Conversation, image: Image = None, **options: Unpack[SearchScope]
     ) -> AnswerStream:
         """Yield the text of `chat` in pieces; the generator returns the Answer."""
-        return self.stream("chat", messages, image, k, where)
+        return self.stream("chat", messages, image, **options)
 
     def answer(
         self,
@@ -258,25 +275,32 @@ class RetrievalAugmentedVLM:
         k: K = None,
         where: Where = None,
         evidence: EvidenceBatch | None = None,
+        base_only: Strictness = None,
     ) -> Any:
         """Carry out a verb of `VERBS`; `text` is its question, prompt or messages.
 
         Return an Answer, or a list of them for a batch. Items of a batch may be None where the verb
         does not require them.
         """
-        batch = self.requests(verb, text, image, k, where, evidence)
+        batch = self.requests(verb, text, image, k, where, evidence, base_only)
         answers = generate_answers(self.generator, batch.requests)
         return answers if batch.is_batch else answers[0]
 
     def stream(
-        self, verb: VerbName, text: Any = None, image: Any = None, k: K = None, where: Where = None
+        self,
+        verb: VerbName,
+        text: Any = None,
+        image: Any = None,
+        k: K = None,
+        where: Where = None,
+        base_only: Strictness = None,
     ) -> AnswerStream:
         """Carry out a verb for one request, and yield the text in pieces.
 
         The evidence is retrieved at once, the text is generated while it is iterated; the generator
         returns the Answer.
         """
-        batch = self.requests(verb, text, image, k, where)
+        batch = self.requests(verb, text, image, k, where, base_only=base_only)
         return stream_answer(self.generator, batch.requests[0])
 
     def requests(
@@ -287,21 +311,19 @@ class RetrievalAugmentedVLM:
         k: K = None,
         where: Where = None,
         evidence: EvidenceBatch | None = None,
+        base_only: Strictness = None,
     ) -> RequestBatch:
         """Return the requests of a verb with their evidence, as the generator reads them."""
-        batch = build_requests(verb, text, image)
+        base_only = self.base_only if base_only is None else base_only
+        batch = build_requests(verb, text, image, base_only)
+        for request in batch.requests:
+            check_image_count(self.generator, request)
         sources = validated_evidence(evidence, len(batch.requests))
         k = self.k if k is None else checked_k(k)
         if sources is None and k == 0:
             sources = [CLOSED_BOOK] * len(batch.requests)
         elif sources is None:
-            sources = self._retriever.retrieve(
-                queries=[retrieval_query(request) for request in batch.requests],
-                k=k,
-                where=where,
-                adapt_query=self.generator.adapt_query,
-                modality=self.generator.evidence_modality,
-            )
+            sources = retrieve_evidence(self._retriever, self.generator, batch.requests, k, where)
         return batch.with_evidence(sources)
 
     def retrieve(

@@ -133,11 +133,18 @@ class Hit:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation: its text and the image that came with it."""
+    """One turn of a conversation: its text and the images that came with it, in order."""
 
     role: Literal["system", "user", "assistant"]
     text: str
     image: ImageSource | None = None
+    more_images: tuple[ImageSource, ...] = ()
+    """The images after the first one."""
+
+    @property
+    def images(self) -> tuple[ImageSource, ...]:
+        """All images of the message, in order."""
+        return (*([] if self.image is None else [self.image]), *self.more_images)
 
 
 @dataclass(frozen=True)

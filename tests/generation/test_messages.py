@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ravlm.errors import InvalidInput
-from ravlm.generation.messages import last_image, read_messages
+from ravlm.generation.messages import last_images, read_messages
 
 
 def test_strings_and_parts() -> None:
@@ -33,12 +33,10 @@ def test_strings_and_parts() -> None:
         "An owl.",
         "And how long is it?",
     ]
-    assert last_image(messages) == b"picture"
-    assert (
-        last_image(read_messages([{"role": "user", "content": [image("owl.png"), text("?")]}]))
-        == "owl.png"
-    )
-    assert last_image(messages[:1]) is None
+    assert last_images(messages) == (b"picture",)
+    two = read_messages([{"role": "user", "content": [image("owl.png"), text("?"), image("a")]}])
+    assert last_images(two) == ("owl.png", "a")
+    assert last_images(messages[:1]) == ()
 
 
 def image(url: str) -> dict[str, Any]:

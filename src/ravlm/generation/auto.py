@@ -21,6 +21,7 @@ from ravlm.knowledge.base import KnowledgeBase
 GeneratorName: TypeAlias = "str | os.PathLike[str] | Generator"
 OptionalBase: TypeAlias = "KnowledgeBase | None"
 FolderLoader: TypeAlias = Callable[[Path, str, OptionalBase], Generator]
+TokenLimit: TypeAlias = "int | None"
 _HOST = re.compile(r"[\w.-]+:\d+(/|$)")
 
 
@@ -70,16 +71,16 @@ def _captioner(folder: Path, name: str, kb: OptionalBase) -> Generator:
     return generator
 
 
-def _chat(folder: Path, name: str, kb: OptionalBase) -> Generator:
+def _chat(folder: Path, name: str, max_tokens: TokenLimit) -> Generator:
     from ravlm.generation.chat.generator import ChatGenerator
 
-    return ChatGenerator(folder, name=name, describe=describe)
+    return ChatGenerator(folder, name=name, describe=describe, max_tokens=max_tokens)
 
 
-def _remote(address: str) -> Generator:
+def _remote(address: str, max_tokens: TokenLimit) -> Generator:
     from ravlm.generation.chat.openai_compatible import RemoteGenerator
 
-    return RemoteGenerator(address, describe=describe)
+    return RemoteGenerator(address, describe=describe, max_tokens=max_tokens)
 
 
 GENERATORS: dict[str, Callable[[OptionalBase], Generator]] = {
@@ -92,28 +93,45 @@ MODEL_TYPES: dict[str, FolderLoader] = {"ravlm-fused": _captioner}
 Any other model type is loaded as a chat model of Transformers."""
 
 
-def load_generator(name: GeneratorName, kb: OptionalBase) -> Generator:
+def load_generator(
+    name: GeneratorName, kb: OptionalBase, max_tokens: TokenLimit = None
+) -> Generator:
     """Load a generator; an object of the class `Generator` is returned as it is.
 
     `name` is a name of `GENERATORS`, a preset, a folder, a hub name (owner/model) or the address of
-    an OpenAI-compatible endpoint (http://host:port/v1#model). Raises InvalidInput for a name that
-    is none of these, and what loading the generator raises.
+    an OpenAI-compatible endpoint (http://host:port/v1#model). `max_tokens` limits the replies of
+    chat models. Raises InvalidInput for a name that is none of these, and what loading the
+    generator raises.
     """
     if isinstance(name, Generator):
+        _refuse_limit(name.name, max_tokens)
         return name
     text = str(name)
     if text in GENERATORS:
+        _refuse_limit(text, max_tokens)
         return GENERATORS[text](kb)
     if is_address(text):
-        return _remote(text)
+        return _remote(text, max_tokens)
     is_folder = Path(text).expanduser().is_dir()
     if not is_folder:
         text = PRESETS[text].hub_name if text in PRESETS else text
         _check_hub_name(text)
     folder = find_folder(text)
     model_type = read_checkpoint_config(folder).get("model_type", "")
-    load = MODEL_TYPES.get(model_type, _chat)
-    return load(folder, str(folder) if is_folder else text, kb)
+    name = str(folder) if is_folder else text
+    if model_type not in MODEL_TYPES:
+        return _chat(folder, name, max_tokens)
+    _refuse_limit(name, max_tokens)
+    return MODEL_TYPES[model_type](folder, name, kb)
+
+
+def _refuse_limit(name: str, max_tokens: TokenLimit) -> None:
+    """Raise InvalidInput if a limit is given for a generator that is not a named chat model."""
+    if max_tokens is not None:
+        raise InvalidInput(
+            f'max_tokens is {max_tokens}, but the generator "{name}" takes no limit here; it is '
+            "for chat models and endpoints that are given by name."
+        )
 
 
 def _check_hub_name(name: str) -> None:

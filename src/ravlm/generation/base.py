@@ -45,6 +45,15 @@ class Request:
     chinese: bool = False
     """Whether to write Chinese."""
     seed: int = 0
+    more_images: tuple[ImageSource, ...] = ()
+    """The images after the first one, of a message with several."""
+    base_only: bool = True
+    """Whether to decline what the base does not support, rather than go on without evidence."""
+
+    @property
+    def images(self) -> tuple[ImageSource, ...]:
+        """All images of the request, in order."""
+        return (*([] if self.image is None else [self.image]), *self.more_images)
 
 
 class Generator(ABC):
@@ -62,6 +71,12 @@ class Generator(ABC):
 
     reads_passages: bool = False
     """Whether it judges by itself if passages that are merely similar to a question answer it."""
+
+    reads_several_images: bool = False
+    """Whether it reads all images of a message with several."""
+
+    def check_reachable(self) -> None:  # noqa: B027 - most generators run here
+        """Raise an error if the generator runs elsewhere and can't be reached."""
 
     def adapt_query(self, vectors: np.ndarray, fingerprint: str) -> np.ndarray:
         """Map image vectors (n, dim) to query vectors (n, dim) for captioning.

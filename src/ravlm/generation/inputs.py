@@ -18,10 +18,11 @@ EvidenceBatch: TypeAlias = "Sequence[Evidence]"
 
 
 class SearchScope(TypedDict, total=False):
-    """How many entries a verb reads, and which."""
+    """How many entries a verb reads, which, and whether the answer must rest on them."""
 
     k: int | None
     where: Where
+    base_only: bool | None
 
 
 class Options(SearchScope, total=False):

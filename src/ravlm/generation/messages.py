@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from ravlm.data.data_urls import decode_data_url
 from ravlm.errors import InvalidInput
 from ravlm.records import ImageSource, Message
 
-_ROLES = ("system", "user", "assistant")
+_ROLES: dict[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "developer": "system",
+    "tool": "assistant",
+    "function": "assistant",
+}
+"""Role of a message -> role in a prompt. Results of tools are what the assistant knew."""
 
 Conversation: TypeAlias = "Sequence[Mapping[str, Any]]"
 
@@ -20,8 +27,9 @@ def read_messages(messages: Conversation) -> tuple[Message, ...]:
 
     Content is a string or a list of parts: `{"type": "text", "text": ...}`, `{"type": "image_url",
     "image_url": {"url": ...}}` with a path, an http(s) address or a data: URL, or `{"type":
-    "image", "image": ...}` with any image. Raises InvalidInput for anything else, and unless the
-    last message is a user's and has text.
+    "image", "image": ...}` with any image. Roles are system (or developer), user, assistant, and
+    tool (or function); a message of the assistant that only calls tools may lack its content.
+    Raises InvalidInput for anything else, and unless the last message is a user's and has text.
 
     >>> read_messages([{"role": "user", "content": "What is this?"}])[0].text
     'What is this?'
@@ -47,10 +55,9 @@ def is_conversation_batch(messages: Any) -> bool:
     return isinstance(messages[0], Sequence) and not isinstance(messages[0], str)
 
 
-def last_image(messages: Sequence[Message]) -> ImageSource | None:
-    """Return the latest image of a conversation, or None."""
-    images = (message.image for message in reversed(messages) if message.image is not None)
-    return next(images, None)
+def last_images(messages: Sequence[Message]) -> tuple[ImageSource, ...]:
+    """Return the images of the latest message that has some, in order."""
+    return next((message.images for message in reversed(messages) if message.images), ())
 
 
 def earlier_user_texts(messages: Sequence[Message]) -> tuple[str, ...]:
@@ -60,13 +67,16 @@ def earlier_user_texts(messages: Sequence[Message]) -> tuple[str, ...]:
 
 
 def _read_message(message: Mapping[str, Any], index: int) -> Message:
-    if not isinstance(message, Mapping) or "content" not in message:
+    if not isinstance(message, Mapping) or not ("content" in message or _calls_tools(message)):
         raise InvalidInput(
             f'Message {index} is {message!r}; give an object with "role" and "content".'
         )
-    role, content = message.get("role"), message["content"]
-    if role not in _ROLES:
-        raise InvalidInput(f"Message {index} has the role {role!r}; allowed: {', '.join(_ROLES)}.")
+    name, content = message.get("role"), message.get("content")
+    if not isinstance(name, str) or name not in _ROLES:
+        raise InvalidInput(f"Message {index} has the role {name!r}; allowed: {', '.join(_ROLES)}.")
+    role = _ROLES[name]
+    if content is None and role == "assistant":
+        return Message(role, "")
     if isinstance(content, str):
         return Message(role, content)
     if not isinstance(content, Sequence):
@@ -75,21 +85,25 @@ def _read_message(message: Mapping[str, Any], index: int) -> Message:
             "give a string or a list of parts."
         )
     texts: list[str] = []
-    image: ImageSource | None = None
+    images: list[ImageSource] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif kind == "image_url":
-            image = _image_of_url(part.get("image_url"), index)
+            images.append(_image_of_url(part.get("image_url"), index))
         elif kind == "image" and part.get("image") is not None:
-            image = part["image"]
+            images.append(part["image"])
         else:
             raise InvalidInput(
                 f'A part of message {index} is {part!r}; allowed: {{"type": "text", "text": ...}} '
                 'and {"type": "image_url", "image_url": {"url": ...}}.'
             )
-    return Message(role, "\n".join(texts), image)
+    return Message(role, "\n".join(texts), images[0] if images else None, tuple(images[1:]))
+
+
+def _calls_tools(message: Mapping[str, Any]) -> bool:
+    return bool(message.get("tool_calls") or message.get("function_call"))
 
 
 def _image_of_url(value: Any, index: int) -> ImageSource:
@@ -98,12 +112,9 @@ def _image_of_url(value: Any, index: int) -> ImageSource:
         raise InvalidInput(
             f"The image of message {index} has no url; give a path, an address or a data: URL."
         )
-    if not url.startswith("data:"):
+    if url.lstrip()[:5].lower() != "data:":
         return url
-    head, _, data = url.partition(",")
-    if not head.endswith(";base64"):
-        raise InvalidInput(f"The data: URL of message {index} is not base64; encode it as base64.")
     try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error as error:
-        raise InvalidInput(f"The data: URL of message {index} is damaged: {error}.") from None
+        return decode_data_url(url)
+    except InvalidInput as error:
+        raise InvalidInput(f"Message {index}: {error}") from None

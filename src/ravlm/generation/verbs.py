@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Generator as Stream
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from ravlm.data.text import is_chinese
@@ -16,11 +17,14 @@ from ravlm.generation.inputs import broadcast, check_text, is_batch
 from ravlm.generation.messages import (
     earlier_user_texts,
     is_conversation_batch,
-    last_image,
+    last_images,
     read_messages,
 )
-from ravlm.records import Answer, Evidence
+from ravlm.generation.multi_image import merge_evidence
+from ravlm.records import CLOSED_BOOK, Answer, Evidence
 from ravlm.retrieval.query import RetrievalQuery
+from ravlm.retrieval.retriever import Retriever
+from ravlm.search.filter_parser import Where
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Verb:
         return self.text == "messages"
 
 
+_ABSTENTION_LENGTH = 60
+"""Characters; a longer text is an answer."""
 VERBS: dict[VerbName, Verb] = {
     "ask": Verb("question", ("text",), must_match=True),
     "caption": Verb("", ("image",), "There is no image to describe; give image=."),
@@ -63,24 +69,34 @@ class RequestBatch(NamedTuple):
         return RequestBatch([replace(r, evidence=source) for r, source in pairs], self.is_batch)
 
 
-def build_requests(name: VerbName, text: Any = None, image: Any = None) -> RequestBatch:
+def build_requests(
+    name: VerbName, text: Any = None, image: Any = None, base_only: bool = True
+) -> RequestBatch:
     """Return the requests of a verb. Texts and images are single values or batches.
 
-    Raises InvalidInput for a missing or malformed input.
+    With `base_only` False they may be answered without evidence. Raises InvalidInput for a missing
+    or malformed input.
     """
     verb = VERBS[name]
     text_is_batch = is_conversation_batch(text) if verb.takes_messages else is_batch(text)
     pairs = broadcast(text, image, text_is_batch)
-    requests = [_request(name, verb, *pair) for pair in pairs]
+    requests = [replace(_request(name, verb, *pair), base_only=base_only) for pair in pairs]
     return RequestBatch(requests, text_is_batch or is_batch(image))
 
 
 def _request(name: VerbName, verb: Verb, text: Any, image: Any) -> Request:
     if verb.takes_messages:
         messages = read_messages(text)
-        image = last_image(messages) if image is None else image
+        images = last_images(messages) if image is None else (image,)
         last_text = messages[-1].text
-        return Request(name, last_text, image, messages=messages, chinese=is_chinese(last_text))
+        return Request(
+            name,
+            last_text,
+            images[0] if images else None,
+            messages=messages,
+            chinese=is_chinese(last_text),
+            more_images=images[1:],
+        )
     if image is None and ("image" in verb.requires or (text is None and not verb.requires)):
         raise InvalidInput(verb.missing)
     if text is not None and not verb.text:
@@ -91,31 +107,112 @@ def _request(name: VerbName, verb: Verb, text: Any, image: Any) -> Request:
     return Request(name, text, image, chinese=is_chinese(text))
 
 
-def retrieval_query(request: Request) -> RetrievalQuery:
-    """Return the query that retrieves the evidence of a request."""
-    return RetrievalQuery(
+def retrieve_evidence(
+    retriever: Retriever, generator: Generator, requests: Sequence[Request], k: int, where: Where
+) -> list[Evidence]:
+    """Return the evidence of each request, retrieved in one call as the generator needs it."""
+    queries = [_retrieval_queries(request) for request in requests]
+    sources = iter(
+        retriever.retrieve(
+            queries=list(chain.from_iterable(queries)),
+            k=k,
+            where=where,
+            adapt_query=generator.adapt_query,
+            modality=generator.evidence_modality,
+        )
+    )
+    return [merge_evidence(list(islice(sources, len(each))), k) for each in queries]
+
+
+def _retrieval_queries(request: Request) -> list[RetrievalQuery]:
+    """Return the queries that retrieve the evidence of a request: one for each of its images."""
+    query = RetrievalQuery(
         text=request.text,
         image=request.image,
         history=earlier_user_texts(request.messages) if request.messages else None,
         accept_similar=not VERBS[request.task].must_match,
     )
+    return [query, *(replace(query, image=image) for image in request.more_images)]
 
 
 def generate_answers(generator: Generator, requests: Sequence[Request]) -> list[Answer]:
-    """Return the answer of each request; the generator sees those that are not declined before."""
+    """Return the answer of each request; the generator sees those that are not declined before.
+
+    A request that is not `base_only` and was declined goes to the generator without evidence.
+    """
     abstentions = [_abstention(generator, request) for request in requests]
     pairs = list(zip(requests, abstentions, strict=True))
     generated = iter(generator.generate([request for request, answer in pairs if answer is None]))
-    return [next(generated) if answer is None else answer for answer in abstentions]
+    answers = [next(generated) if answer is None else answer for answer in abstentions]
+    declined = [
+        row
+        for row, request in enumerate(requests)
+        if answers[row].abstained and _may_go_on(request)
+    ]
+    if declined:
+        attempts = generator.generate([_without_evidence(requests[row]) for row in declined])
+        for row, answer in zip(declined, attempts, strict=True):
+            answers[row] = answers[row] if answer.abstained else _mark_closed_book(answer)
+    return answers
 
 
 def stream_answer(generator: Generator, request: Request) -> Stream[str, None, Answer]:
     """Yield the text of a request's answer in pieces, and return the answer."""
-    abstention = _abstention(generator, request)
-    if abstention is not None:
-        yield abstention.text
-        return abstention
-    return (yield from generator.stream(request))
+    answer = _abstention(generator, request)
+    if answer is None and not _may_go_on(request):
+        return (yield from generator.stream(request))
+    if answer is None:
+        is_shown, answer = yield from _stream_unless_abstained(generator, request)
+        if is_shown:
+            return answer
+    if _may_go_on(request):
+        closed_book = _without_evidence(request)
+        is_shown, attempt = yield from _stream_unless_abstained(generator, closed_book)
+        if is_shown:
+            return _mark_closed_book(attempt)
+    yield answer.text
+    return answer
+
+
+def _stream_unless_abstained(
+    generator: Generator, request: Request
+) -> Stream[str, None, tuple[bool, Answer]]:
+    """Stream an answer, and return it and whether its text was yielded: not if it abstains.
+
+    The beginning is held back for as long as it may be an abstention.
+    """
+    pieces = generator.stream(request)
+    beginning: str | None = ""
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            answer: Answer = end.value
+            if beginning is not None and not answer.abstained:
+                yield beginning
+                return True, answer
+            return beginning is None, answer
+        if beginning is None:
+            yield piece
+            continue
+        beginning += piece
+        if len(beginning) > _ABSTENTION_LENGTH:
+            yield beginning
+            beginning = None
+
+
+def _may_go_on(request: Request) -> bool:
+    return not request.base_only and request.evidence.searched
+
+
+def _without_evidence(request: Request) -> Request:
+    """Return the request as the closed book gets it."""
+    trace = {**request.evidence.trace, "closed_book": True}
+    return replace(request, evidence=replace(CLOSED_BOOK, trace=trace))
+
+
+def _mark_closed_book(answer: Answer) -> Answer:
+    return replace(answer, citations=(), sources=(), trace={**answer.trace, "closed_book": True})
 
 
 def _abstention(generator: Generator, request: Request) -> Answer | None:

@@ -13,11 +13,19 @@ from typing import NamedTuple
 from ravlm.data.parallel import batched
 from ravlm.encoders.hub_files import find_folder, hash_weights, weight_files
 from ravlm.errors import InvalidInput
-from ravlm.generation.base import Generator, Request, VerbName, abstain
+from ravlm.generation.base import Generator, Request, VerbName
 from ravlm.generation.chat.citations import CitationParser
 from ravlm.generation.chat.decoding import SamplingParams
-from ravlm.generation.chat.model import ChatModel
-from ravlm.generation.chat.prompts import MAX_NEW_TOKENS, ChatTurn, PromptBudget, build_prompt
+from ravlm.generation.chat.model import ChatModel, Completion
+from ravlm.generation.chat.prompts import (
+    MAX_NEW_TOKENS,
+    THINKING_TOKENS,
+    ChatTurn,
+    PromptBudget,
+    abstain_unseen,
+    build_prompt,
+    checked_max_tokens,
+)
 from ravlm.records import Answer
 
 _BATCH_SIZE = 4
@@ -37,6 +45,7 @@ class ChatGenerator(Generator):
     `name_or_folder` is a checkpoint with a chat template, `name` what a folder is called in
     messages. `describe` returns what a request's image shows, for a model that reads none. With
     `temperature` 0 the most likely tokens are taken; above it, the request's seed samples them.
+    `max_tokens` limits a reply with its thoughts; the default depends on the task.
 
     Raises NotFound, Mismatch or BrokenData for a checkpoint that cannot be used, InvalidInput for
     a question that is too long."""
@@ -47,6 +56,7 @@ class ChatGenerator(Generator):
         temperature: float = 0.0,
         describe: Callable[[Request], str] | None = None,
         name: str = "",
+        max_tokens: int | None = None,
     ) -> None:
         if temperature < 0:
             raise InvalidInput(f"The temperature is {temperature}; it must be 0 or more.")
@@ -54,12 +64,20 @@ class ChatGenerator(Generator):
         self._folder = find_folder(name_or_folder)
         self.model = ChatModel(self._folder, self.name)
         self.temperature = temperature
+        self.max_tokens = checked_max_tokens(max_tokens)
+        self.reads_several_images = self.model.reads_images
         self._describe = describe
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the weights and the temperature."""
-        return f"{hash_weights(weight_files(self._folder))} {self.temperature}"
+        """Identifies the weights and the settings."""
+        limit = f" {self.max_tokens}" if self.max_tokens else ""
+        return f"{hash_weights(weight_files(self._folder))} {self.temperature}{limit}"
+
+    def token_limit(self, task: VerbName) -> int:
+        """Return the maximum number of tokens of a reply."""
+        thoughts = THINKING_TOKENS if self.model.template.opens_thought else 0
+        return self.max_tokens or MAX_NEW_TOKENS[task] + thoughts
 
     def num_parameters(self) -> int:
         """Return the number of parameters."""
@@ -72,12 +90,12 @@ class ChatGenerator(Generator):
         answers: dict[int, Answer] = {}
         for task, prompts in self._batches(requests, answers):
             seed = requests[prompts[0].row].seed
-            params = SamplingParams(MAX_NEW_TOKENS[task], self.temperature, seed)
+            params = SamplingParams(self.token_limit(task), self.temperature, seed)
             completions = self.model.complete([prompt.turns for prompt in prompts], params)
             for prompt, completion in zip(prompts, completions, strict=True):
-                parser = CitationParser(requests[prompt.row])
+                parser = self._parser(requests[prompt.row])
                 parser.feed(completion.text)
-                _, answers[prompt.row] = self._finish(parser, completion.certainty)
+                _, answers[prompt.row] = self._finish(parser, completion)
         return [answers[row] for row in range(len(requests))]
 
     def _batches(
@@ -87,7 +105,7 @@ class ChatGenerator(Generator):
         groups: dict[tuple[VerbName, int], list[_Prompt]] = defaultdict(list)
         for row, request in enumerate(requests):
             if self._sees_nothing(request):
-                answers[row] = _abstain_unseen(request)
+                answers[row] = abstain_unseen(request)
                 continue
             turns = self.build_turns(request)
             num_images = sum(len(turn.images) for turn in turns)
@@ -101,25 +119,28 @@ class ChatGenerator(Generator):
         """Yield pieces of the text as they are generated, and return the answer."""
         if self._sees_nothing(request):
             return (yield from super().stream(request))
-        parser = CitationParser(request)
-        params = SamplingParams(MAX_NEW_TOKENS[request.task], self.temperature, request.seed)
+        parser = self._parser(request)
+        params = SamplingParams(self.token_limit(request.task), self.temperature, request.seed)
         tokens = self.model.stream(self.build_turns(request), params)
         while True:
             try:
                 piece = parser.feed(next(tokens))
             except StopIteration as end:
-                certainty = end.value
+                completion = end.value
                 break
             if piece:
                 yield piece
-        ending, answer = self._finish(parser, certainty)
+        ending, answer = self._finish(parser, completion)
         if ending:
             yield ending
         return answer
 
-    def _finish(self, parser: CitationParser, certainty: float) -> tuple[str, Answer]:
-        trace = {"model": self.name, "certainty": round(certainty, 4)}
-        return parser.finish(certainty, trace)
+    def _parser(self, request: Request) -> CitationParser:
+        return CitationParser(request, self.model.template.opens_thought)
+
+    def _finish(self, parser: CitationParser, completion: Completion) -> tuple[str, Answer]:
+        trace = {"model": self.name, "certainty": round(completion.certainty, 4)}
+        return parser.finish(completion.certainty, trace, completion.end)
 
     def _sees_nothing(self, request: Request) -> bool:
         """Whether a request has an image that the model cannot read, and no evidence."""
@@ -129,7 +150,7 @@ class ChatGenerator(Generator):
     def build_turns(self, request: Request) -> list[ChatTurn]:
         """Return the prompt of a request, within the model's context length."""
         context = self.model.context_length
-        prompt_tokens = min(_MAX_PROMPT_TOKENS, context - MAX_NEW_TOKENS[request.task])
+        prompt_tokens = min(_MAX_PROMPT_TOKENS, context - self.token_limit(request.task))
         budget = PromptBudget(max(prompt_tokens, context // 2), self.model.reads_images)
         return build_prompt(
             request,
@@ -138,7 +159,3 @@ class ChatGenerator(Generator):
             self.model.count_text_tokens,
             self._describe,
         )
-
-
-def _abstain_unseen(request: Request) -> Answer:
-    return abstain(request, "the model reads no images, and there is no evidence")

@@ -38,6 +38,7 @@ from ravlm.generation.chat.decoding import (
     seeded,
 )
 from ravlm.generation.chat.prompts import ChatTurn
+from ravlm.generation.chat.reply import THOUGHT_ENDS, THOUGHT_STARTS, ReplyEnd
 from ravlm.generation.chat.template import ChatTemplate
 
 Conversation = Sequence[ChatTurn]
@@ -55,6 +56,8 @@ class Completion:
     text: str
     certainty: float
     """Geometric mean of the probabilities of its tokens."""
+    end: ReplyEnd
+    """Whether it ended by itself or at the token limit."""
 
 
 class ChatModel:
@@ -70,6 +73,7 @@ class ChatModel:
         self.reads_images = model_class is AutoModelForImageTextToText
         self._processor = read_processor(folder, name, config) if self.reads_images else None
         self.tokenizer = self._read_tokenizer(folder)
+        self._thought_marks = _special_thought_marks(self.tokenizer)
         self.template = ChatTemplate(self.tokenizer, self._processor, name)
         device = runtime.device()
         network, info = read_model(folder, runtime.inference_dtype(device), model_class)
@@ -148,8 +152,8 @@ class ChatModel:
         """Return the next reply of each conversation; all have the same number of images."""
         return self._generate(conversations, params)
 
-    def stream(self, turns: Conversation, params: SamplingParams) -> Stream[str, None, float]:
-        """Yield the next reply in pieces, and return its certainty.
+    def stream(self, turns: Conversation, params: SamplingParams) -> Stream[str, None, Completion]:
+        """Yield the next reply in pieces, and return it.
 
         Generation stops when the stream is closed."""
         tokens: SimpleQueue[int | None] = SimpleQueue()
@@ -161,10 +165,11 @@ class ChatModel:
             reply.add_done_callback(lambda _: tokens.put(None))
             try:
                 output_text = yield from self._decode_stream(tokens)
-                text = reply.result()[0].text
+                completion = reply.result()[0]
+                text = completion.text
                 if text.startswith(output_text) and len(text) > len(output_text):
                     yield text[len(output_text) :]
-                return reply.result()[0].certainty
+                return completion
             finally:
                 stop.set()
 
@@ -189,25 +194,41 @@ class ChatModel:
     ) -> list[Completion]:
         with self._lock, torch.inference_mode(), seeded(params):
             inputs = self.inputs(conversations)
+            prompt_length = inputs["input_ids"].shape[1]
+            max_tokens = max(1, min(params.max_tokens, self.context_length - prompt_length))
             recorder = CertaintyRecorder()
             output = self.network.generate(
                 **inputs,
-                generation_config=self._generation_config(params),
+                generation_config=self._generation_config(params, max_tokens),
                 logits_processor=LogitsProcessorList([recorder]),
                 stopping_criteria=StoppingCriteriaList([] if stopping is None else [stopping]),
                 streamer=streamer,
             )
-            ids = output[:, inputs["input_ids"].shape[1] :]  # without the prompt
+            ids = output[:, prompt_length:]  # without the prompt
             certainties = recorder.certainty(ids, self.end_tokens())
         return [
-            Completion(self._decode(row.tolist()), certainty)
-            for row, certainty in zip(ids, certainties, strict=True)
+            Completion(self._decode(row), certainty, self._reply_end(row, max_tokens))
+            for row, certainty in zip(ids.tolist(), certainties, strict=True)
         ]
 
+    def _reply_end(self, ids: list[int], max_tokens: int) -> ReplyEnd:
+        is_cut = len(ids) >= max_tokens and not set(ids) & set(self.end_tokens())
+        return ReplyEnd("length" if is_cut else "stop", max_tokens)
+
     def _decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        """Return the text of tokens, without special ones but for the marks of thoughts."""
+        text = ""
+        start = 0
+        for position, token in enumerate([*ids, None]):
+            if token is None or token in self._thought_marks:
+                text += self.tokenizer.decode(
+                    ids[start:position],
+                    skip_special_tokens=True,
+                    clean_up_tokenization_spaces=False,
+                )
+                text += "" if token is None else self._thought_marks[token]
+                start = position + 1
+        return text
 
     def end_tokens(self) -> list[int]:
         """Return the tokens that end a reply."""
@@ -218,10 +239,10 @@ class ChatModel:
             return []
         return list(tokens) if isinstance(tokens, list | tuple) else [tokens]
 
-    def _generation_config(self, params: SamplingParams) -> Any:
+    def _generation_config(self, params: SamplingParams, max_tokens: int) -> Any:
         defaults = self.network.generation_config
         return GenerationConfig(
-            max_new_tokens=max(1, min(params.max_tokens, self.context_length - 1)),
+            max_new_tokens=max_tokens,
             do_sample=params.temperature > 0,
             temperature=params.temperature or None,
             top_k=0 if params.temperature > 0 else None,
@@ -238,3 +259,12 @@ def _context_length(config: Any) -> int:
         if length := getattr(config, attribute, None):
             return length
     return _DEFAULT_CONTEXT
+
+
+def _special_thought_marks(tokenizer: Any) -> dict[int, str]:
+    """Return the special tokens that begin or end a thought, by id."""
+    return {
+        token_id: str(token)
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special and str(token) in (*THOUGHT_STARTS, *THOUGHT_ENDS)
+    }

@@ -11,23 +11,24 @@ from collections.abc import Generator as Stream
 from typing import Any
 
 from ravlm.data.parallel import parallel_map
-from ravlm.generation.base import Generator, Request
+from ravlm.generation.base import Generator, Request, VerbName
 from ravlm.generation.chat.citations import CitationParser
 from ravlm.generation.chat.openai_client import Endpoint
 from ravlm.generation.chat.openai_http import RetryPolicy
 from ravlm.generation.chat.prompts import (
     MAX_NEW_TOKENS,
+    THINKING_TOKENS,
     ChatTurn,
     PromptBudget,
     TurnPart,
+    abstain_unseen,
     build_prompt,
+    checked_max_tokens,
 )
 from ravlm.records import Answer
 
 _PARALLEL_REQUESTS = 4
 _JPEG_QUALITY = 88
-_THINKING_TOKENS = 2048
-"""In addition to those of the answer, for models that think first."""
 _BYTES_PER_TOKEN = 3
 """Of UTF-8. A cautious estimate: English has about 4; Chinese has 3 bytes and less than one token
 per character."""
@@ -42,7 +43,8 @@ class RemoteGenerator(Generator):
 
     The key is read from the environment variable OPENAI_API_KEY. `reads_images` says whether the
     model does; if not, `describe` returns what a request's image shows. `max_prompt_tokens` is
-    compared with a rough estimate. Raises what `Endpoint` raises."""
+    compared with a rough estimate. `max_tokens` limits a reply with its thoughts; the default
+    depends on the task. Raises what `Endpoint` raises."""
 
     def __init__(
         self,
@@ -52,11 +54,16 @@ class RemoteGenerator(Generator):
         temperature: float = 0.0,
         retry_policy: RetryPolicy | None = None,
         describe: Callable[[Request], str] | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         self.endpoint = Endpoint(address, retry_policy)
         self.budget = PromptBudget(max_prompt_tokens, reads_images)
         self.temperature = temperature
+        self.max_tokens = checked_max_tokens(max_tokens)
+        self.reads_several_images = reads_images
         self._describe = describe
+        self._opens_thought = False
+        """Whether the endpoint sends thoughts without their start; learned from its replies."""
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -66,7 +73,16 @@ class RemoteGenerator(Generator):
     @property
     def fingerprint(self) -> str:
         """Identifies the settings of a request; the name identifies the model."""
-        return f"{self.budget} {self.temperature}"
+        limit = f" {self.max_tokens}" if self.max_tokens else ""
+        return f"{self.budget} {self.temperature}{limit}"
+
+    def check_reachable(self) -> None:
+        """Raise an error if the endpoint can't be reached, or rejects the key."""
+        self.endpoint.check_reachable()
+
+    def token_limit(self, task: VerbName) -> int:
+        """Return the maximum number of tokens of a reply."""
+        return self.max_tokens or MAX_NEW_TOKENS[task] + THINKING_TOKENS
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Return an answer for each request, in order; several are requested in parallel."""
@@ -79,17 +95,28 @@ class RemoteGenerator(Generator):
 
     def stream(self, request: Request) -> Stream[str, None, Answer]:
         """Yield pieces of the text as they arrive, and return the answer."""
-        parser = CitationParser(request)
+        if request.image is not None and not self.budget.reads_images and not request.evidence.hits:
+            answer = abstain_unseen(request)
+            yield answer.text
+            return answer
+        parser = CitationParser(request, self._opens_thought)
         turns = build_prompt(request, self.budget, estimate_turns, estimate_text, self._describe)
         settings = {
-            "max_tokens": MAX_NEW_TOKENS[request.task] + _THINKING_TOKENS,
+            "max_tokens": self.token_limit(request.task),
             "temperature": self.temperature,
             "seed": request.seed,
         }
-        for text in self.endpoint.stream_chat([_message(turn) for turn in turns], settings):
-            if piece := parser.feed(text):
+        texts = self.endpoint.stream_chat([_message(turn) for turn in turns], settings)
+        while True:
+            try:
+                piece = parser.feed(next(texts))
+            except StopIteration as stop:
+                end = stop.value
+                break
+            if piece:
                 yield piece
-        ending, answer = parser.finish(None, {"model": self.endpoint.model})
+        ending, answer = parser.finish(None, {"model": self.endpoint.model}, end)
+        self._opens_thought = self._opens_thought or parser.lacked_start
         if ending:
             yield ending
         return answer

@@ -66,11 +66,17 @@ class HttpClient:
         headers = {"User-Agent": "ravlm", "Accept-Encoding": "identity"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        self._client = httpx2.Client(
-            timeout=httpx2.Timeout(policy.read_timeout, connect=policy.connect_timeout),
-            headers=headers,
-            follow_redirects=False,
-        )
+        self._client = httpx2.Client(headers=headers, follow_redirects=False)
+
+    def check_reachable(self) -> None:
+        """Raise an error unless something answers at the address and accepts the key."""
+        seconds = self.policy.connect_timeout
+        reply = self._send("GET", "models", None, seconds)
+        if isinstance(reply, RavlmError):
+            raise reply
+        with closing(reply):
+            if reply.status_code == 401:
+                raise self.errors.rejected(reply, _read_start(reply))
 
     def deadline(self) -> float:
         """Return when a reply that is requested now must be complete."""
@@ -125,16 +131,24 @@ class HttpClient:
             time.sleep(wait)
 
     def _send(
-        self, method: str, route: str, body: dict[str, Any] | None
+        self,
+        method: str,
+        route: str,
+        body: dict[str, Any] | None,
+        read_timeout: float | None = None,
     ) -> httpx2.Response | RavlmError:
         """Return the reply, or the error if the endpoint could not be reached this time."""
         import httpx2
 
+        read_timeout = self.policy.read_timeout if read_timeout is None else read_timeout
+        timeout = httpx2.Timeout(read_timeout, connect=self.policy.connect_timeout)
         url = self.url.copy_with(path=f"{self.url.path}/{route}")
         content = None if body is None else json.dumps(self._adapt(body)).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
         try:
-            request = self._client.build_request(method, url, content=content, headers=headers)
+            request = self._client.build_request(
+                method, url, content=content, headers=headers, timeout=timeout
+            )
             return self._client.send(request, stream=True)
         except (
             httpx2.ConnectTimeout,
@@ -144,7 +158,7 @@ class HttpClient:
         ) as error:
             return self.errors.unreachable(error)
         except httpx2.TimeoutException:
-            raise self.errors.timeout(self.policy.read_timeout) from None
+            raise self.errors.timeout(read_timeout) from None
         except httpx2.TransportError as error:
             raise self.errors.unusable(error) from None
 

@@ -14,12 +14,15 @@ from PIL import Image
 
 from ravlm.data.images import load_image
 from ravlm.errors import BrokenData, InvalidInput, NotFound
-from ravlm.generation.base import ABSENT, Request, VerbName
+from ravlm.generation.base import ABSENT, Request, VerbName, abstain
 from ravlm.generation.token_budget import fair_share
-from ravlm.records import Hit, ImageSource, Message
+from ravlm.records import Answer, Hit, ImageSource, Message
 
 TurnPart: TypeAlias = "str | Image.Image"
 MAX_NEW_TOKENS: dict[VerbName, int] = {"ask": 128, "caption": 64, "tell": 320, "chat": 320}
+"""Default limit of an answer, without the thoughts before it."""
+THINKING_TOKENS = 2048
+"""In addition to those of the answer, for models that think first."""
 MAX_ASPECT_RATIO = 16
 """Longer images are cropped to their middle."""
 _TASKS = {
@@ -54,6 +57,8 @@ _RULES = {
 _ABSTAINING_TASKS = ("ask", "chat")
 _DEFAULT_TEXTS = {"caption": "Describe this picture.", "tell": "Tell a story about this picture."}
 _HIDDEN_IMAGE = "There is a picture, which you can't see."
+_IMAGE_LABELS = {False: "Picture {number}: ", True: "图片 {number}："}
+"""Before each of several images, in English and (True) Chinese."""
 _EVIDENCE_MARK = re.compile(r"<(?=\s*/?\s*evidence)", re.IGNORECASE)
 _LONG_TEXT = 1500
 """Characters; in a longer entry the matching passage comes first."""
@@ -155,7 +160,7 @@ def build_prompt(
             draft = replace(draft, history=draft.history[1:])
         else:
             raise InvalidInput(
-                f"The question takes {budget.tokens + excess:,} tokens with its image and the "
+                f"The question takes {budget.tokens + excess:,} tokens with its images and the "
                 f"instructions, but the model reads {budget.tokens:,}; shorten the question."
             )
     return turns
@@ -190,11 +195,25 @@ def _labels(request: Request) -> tuple[str, ...]:
 def _turn(message: Message, request: Request, budget: PromptBudget) -> ChatTurn:
     """Return an earlier message as a turn.
 
-    Its image is left out if it is the request's own, which stands with the question."""
-    if message.image is None or message.image is request.image or not budget.reads_images:
+    Its images are left out if they are the request's own, which stand with the question."""
+    is_own = any(image is own for image in message.images for own in request.images)
+    if not message.images or is_own or not budget.reads_images:
         return ChatTurn(message.role, (message.text,))
-    image = shrink_image(message.image, budget.image_size)
-    return ChatTurn(message.role, (image, "\n", message.text))
+    return ChatTurn(message.role, (*_image_parts(message.images, request, budget), message.text))
+
+
+def _image_parts(
+    images: Sequence[ImageSource], request: Request, budget: PromptBudget
+) -> tuple[TurnPart, ...]:
+    """Return images in order, each on a line of its own; several are numbered, and smaller."""
+    if len(images) == 1:
+        return (shrink_image(images[0], budget.image_size), "\n")
+    size = max(budget.evidence_image_size, round(budget.image_size / len(images) ** 0.5))
+    label = _IMAGE_LABELS[request.chinese]
+    parts: list[TurnPart] = []
+    for number, image in enumerate(images, 1):
+        parts += [label.format(number=number), shrink_image(image, size), "\n"]
+    return tuple(parts)
 
 
 def _system_text(request: Request) -> str:
@@ -213,16 +232,32 @@ def _system_text(request: Request) -> str:
 def _question(
     request: Request, budget: PromptBudget, describe: Callable[[Request], str] | None
 ) -> tuple[TurnPart, ...]:
-    """Return the image and the text of the request itself."""
+    """Return the images and the text of the request itself."""
     text = request.text or _DEFAULT_TEXTS.get(request.task, "")
     if request.image is None:
         return (text,)
     if budget.reads_images:
-        return (shrink_image(request.image, budget.image_size), "\n", text)
+        return (*_image_parts(request.images, request, budget), text)
     description = describe(request) if describe is not None else ""
     if not description:
         return (f"{_HIDDEN_IMAGE}\n", text)
     return (f"{_HIDDEN_IMAGE} It was described as: {description}\n", text)
+
+
+def abstain_unseen(request: Request) -> Answer:
+    """Return the abstention of a model without vision from an image without evidence."""
+    return abstain(request, "the model reads no images, and there is no evidence")
+
+
+def checked_max_tokens(max_tokens: int | None) -> int | None:
+    """Return `max_tokens`. Raises InvalidInput unless it is None or an integer from 1 on."""
+    is_integer = isinstance(max_tokens, int) and not isinstance(max_tokens, bool)
+    if max_tokens is not None and (not is_integer or max_tokens < 1):
+        raise InvalidInput(
+            f"max_tokens is {max_tokens!r}; give a number of tokens from 1 on, or None for the "
+            "default of the task."
+        )
+    return max_tokens
 
 
 def _entry_text(hit: Hit) -> str:

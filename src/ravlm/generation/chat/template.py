@@ -10,6 +10,7 @@ from jinja2 import TemplateError
 from ravlm.errors import Mismatch
 from ravlm.generation.chat.checkpoint import control_token_pattern, read_chat_template
 from ravlm.generation.chat.prompts import ChatTurn
+from ravlm.generation.chat.reply import opens_thought
 
 _PROBE_WORDS = ("Aaa", "Bbb", "Ccc", "Ddd")
 _PROBE = [
@@ -36,6 +37,8 @@ class ChatTemplate:
         self._takes_parts = processor is not None
         """Whether a message without images may be a list of parts."""
         self._find_format()
+        self.opens_thought = opens_thought(self.render(_PROBE))
+        """Whether prompts end inside the model's thoughts, so that a reply begins with them."""
 
     def render(self, turns: Sequence[ChatTurn]) -> str:
         """Return the turns as text, up to where the model's reply begins."""

@@ -1,0 +1,44 @@
+"""Data URLs of images: `data:image/png;base64,...`, as clients write them.
+
+Base64 may have line ends, lack its padding, be percent-encoded or use the alphabet of URLs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from urllib.parse import unquote
+
+from ravlm.errors import InvalidInput
+
+_DATA_URL = re.compile(r"data:[^,\s]{0,200};base64\s*,", re.IGNORECASE)
+_URL_ALPHABET = str.maketrans("-_", "+/")
+
+
+def is_data_url(text: str) -> bool:
+    """Return whether a text is a data URL in base64 rather than words.
+
+    >>> is_data_url("data:image/png;base64,iVBORw0K"), is_data_url("data: the new oil")
+    (True, False)
+    """
+    return _DATA_URL.match(text.lstrip()) is not None
+
+
+def decode_data_url(url: str) -> bytes:
+    """Return the content of a data URL. Raises InvalidInput if it is not base64, or damaged."""
+    url = url.strip()
+    header = _DATA_URL.match(url)
+    if header is None:
+        raise InvalidInput(
+            "The data URL of the image is not base64; write data:image/jpeg;base64,..."
+        )
+    data = url[header.end() :]
+    if "%" in data:
+        data = unquote(data)
+    data = "".join(data.split()).rstrip("=").translate(_URL_ALPHABET)
+    try:
+        return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInput(
+            f"The data URL of the image is damaged: no valid base64 ({error})."
+        ) from None
