@@ -1,7 +1,8 @@
 """Load images: paths, bytes, PIL images and http(s) addresses become upright RGB.
 
 This is the only module that opens images. Sizes are checked in the header, before anything is
-decoded, and no global setting of Pillow is changed.
+decoded. Colors of an embedded profile are converted to sRGB, so that encoders see what people see.
+No global setting of Pillow is changed; pillow-heif is registered with it if it is installed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
 from ravlm.records import ImageSource
 
 ColorMode = Literal["rgb", "keep_alpha", "original"]
@@ -37,6 +38,11 @@ _TRANSPOSE_BY_ORIENTATION = {
 }
 _ORIENTATION_NOTES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 """Keys of `Image.info` that may hold an orientation; a rotated image must not be rotated again."""
+_HEIF_BRANDS = (
+    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
+)  # fmt: skip
+_GRAY_BITS = (8, 10, 12, 14, 16)
+"""Usual depths of cameras and scanners, which write them into 16 bits without scaling."""
 # What Pillow's decoders raised on damaged files, found by feeding them random and truncated ones.
 _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError,
@@ -78,11 +84,12 @@ def load_image(
 ) -> Image.Image:
     """Decode `source` to a new, upright image.
 
-    By default the result is RGB, with transparency over white and the first frame of an animation.
-    With `mode="keep_alpha"`, an image with transparency becomes RGBA, its colors as stored;
-    `mode="original"` keeps the image's own mode (gray, palette ...). 16-bit values are scaled from
-    0..65535; floats from 0..1, 0..255 or else their own range. A PIL image is not modified, and its
-    current frame is used.
+    By default the result is RGB in the color space sRGB, with transparency over white and the first
+    frame of an animation. With `mode="keep_alpha"`, an image with transparency becomes RGBA;
+    `mode="original"` keeps the image's own mode (gray, palette ...) and color profile. 16-bit
+    values are scaled from the smallest of 8, 10, 12, 14 and 16 bits that holds them; floats from
+    0..1, 0..255 or else their own range. A PIL image is not modified, and its current frame is
+    used.
 
     `edge`: the shorter side must keep at least this many pixels. A JPEG is then decoded at 1/2, 1/4
     or 1/8 of its size where that suffices, which is several times faster. Other formats, and
@@ -90,8 +97,8 @@ def load_image(
 
         load_image("cat.jpg").size      # (1600, 1200)
 
-    Raises NotFound if the image does not exist, and BrokenData, with the reason, if it can't be
-    decoded or exceeds `limits`.
+    Raises NotFound if the image does not exist, BrokenData, with the reason, if it can't be decoded
+    or exceeds `limits`, and MissingExtra for HEIC without pillow-heif.
     """
     if edge is not None and edge < 1:
         raise InvalidInput(
@@ -101,6 +108,7 @@ def load_image(
         return _decode(source, "the PIL image", limits, mode)
     name = _display_name(source)
     data = image_bytes(source, limits)
+    has_decoder = not is_heif(data) or register_heif()
     try:
         image = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -109,12 +117,32 @@ def load_image(
             f"{name} has too many pixels to be safe: {reason}; make it smaller."
         ) from None
     except _DECODE_ERRORS:
+        if not has_decoder:
+            purpose = f"Reading {name}, a HEIC image,"
+            raise MissingExtra("pillow-heif", "formats", purpose) from None
         raise BrokenData(
             f"{name} is not an image: it has none of the formats that Pillow reads "
             f"(it begins with {bytes(data[:12])!r})."
         ) from None
     with image:
         return _decode(image, name, limits, mode, draft_edge=edge)
+
+
+def is_heif(head: bytes) -> bool:
+    """Return whether the first 12 bytes are those of a HEIC or HEIF image."""
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+
+
+def register_heif() -> bool:
+    """Register pillow-heif with Pillow. Return False if it is not installed."""
+    if "HEIF" in Image.OPEN:
+        return True
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
@@ -167,7 +195,7 @@ def _decode(
         image.load()
         result = _make_upright(image)
         if mode != "original":
-            result = _to_rgb(result, keep_alpha=mode == "keep_alpha")
+            result = _to_rgb(_to_srgb(result), keep_alpha=mode == "keep_alpha")
     except _DECODE_ERRORS as error:
         kind = image.format or image.mode
         reason = str(error) or type(error).__name__
@@ -188,11 +216,43 @@ def _make_upright(image: Image.Image) -> Image.Image:
     return upright
 
 
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Convert the colors of an embedded profile to sRGB.
+
+    A profile that is damaged or of another color space than the image is ignored, as viewers do.
+    """
+    data = image.info.get("icc_profile")
+    if not data or image.mode not in ("RGB", "RGBA", "RGBX", "L", "LA", "P", "PA", "CMYK"):
+        return image
+    from PIL import ImageCms
+
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        space = profile.profile.xcolor_space.strip()
+        if "sRGB" in ImageCms.getProfileDescription(profile):
+            return image
+        output_mode = "RGBA" if image.has_transparency_data else "RGB"
+        if space == "RGB" and image.mode != "CMYK":
+            image = image.convert(output_mode)
+        elif space == "GRAY" and image.mode == "L" and output_mode == "RGB":
+            pass
+        elif space != "CMYK" or image.mode != "CMYK":
+            return image
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode=output_mode)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError):
+        return image
+    assert converted is not None  # it is None only with inPlace
+    converted.info.clear()
+    return converted
+
+
 def _to_rgb(image: Image.Image, keep_alpha: bool) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16"):
-        return _rgb_from_gray(np.asarray(image).astype(np.float32), 0, 65535)
+        values = np.asarray(image).astype(np.float32)
+        return _rgb_from_gray(values, 0, _white_of_bits(float(values.max())))
     if image.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
         return _rgb_from_gray(values, *_value_range(values, image.mode))
@@ -212,10 +272,20 @@ def _to_rgb(image: Image.Image, keep_alpha: bool) -> Image.Image:
 def _value_range(values: np.ndarray, mode: str) -> tuple[float, float]:
     """Return the values of black and white: the smallest usual range that contains `values`."""
     low, high = float(values.min()), float(values.max())
-    for white in (65535,) if mode == "I" else (1, 255):
+    if mode == "I" and low >= 0 and high <= 65535:
+        return 0, _white_of_bits(high)
+    for white in () if mode == "I" else (1, 255):
         if low >= 0 and high <= white:
             return 0, white
     return low, high
+
+
+def _white_of_bits(high: float) -> float:
+    """Return the value of white for the usual depth that holds `high`, the largest value.
+
+    12 bits in a 16-bit file would be nearly black if 65535 were white.
+    """
+    return next(2.0**bits - 1 for bits in _GRAY_BITS if high <= 2**bits - 1)
 
 
 def _rgb_from_gray(values: np.ndarray, black: float, white: float) -> Image.Image:

@@ -1,7 +1,10 @@
 """A folder of images, with its subfolders.
 
-The id is the path of the image below the folder. Texts come from the .txt file of the same name
-(boat.jpg, boat.txt): one text per line, empty lines skipped. Hidden files and folders are skipped.
+The id is the path of the image below the folder. Texts come from the text file of the same name
+(boat.jpg, boat.txt): one text per line, empty lines skipped. A .json file of the same name is read
+as img2dataset writes it, and metadata.jsonl, .csv or .parquet as Hugging Face's ImageFolder does
+(see folder_metadata.py). Hidden files and folders are skipped, links to folders are followed once.
+Images that can't be read are rejected by name; other files are noted, one line per type.
 """
 
 from __future__ import annotations
@@ -9,9 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from ravlm.data.rows import Quarantined, Row
-from ravlm.errors import NotFound
+from ravlm.data.formats.folder_metadata import FolderMetadata, read_json_file, sidecars
+from ravlm.data.images import is_heif, register_heif
+from ravlm.data.rows import Quarantined, Row, text_lines
+from ravlm.errors import MissingExtra, NotFound
 
 # Formats that Pillow identifies, but that are not images, or that it can't open by itself.
 _EXCLUDED_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -24,6 +30,12 @@ _MAGIC_NUMBERS = (
     b"MM\x00*",
     b"\x00\x00\x00\x0cjP",  # JPEG 2000
 )
+_HEIF_SUFFIXES = (".heic", ".heif")
+# Images that Pillow does not read: raw files of cameras, drawings, formats without a decoder.
+_UNREADABLE_SUFFIXES = frozenset({
+    ".jxl", ".svg", ".svgz", ".avif", ".eps", ".ai", ".wmf", ".emf", ".pdf", ".exr", ".xcf",
+    ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw",
+})  # fmt: skip
 _DATA_SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
@@ -35,16 +47,25 @@ def recognizes(path: Path, head: bytes) -> bool:
 def read_rows(path: Path) -> Iterator[Row | Quarantined]:
     """Yield one row per image, in the order of names. Raises NotFound if there are no images."""
     suffixes = image_suffixes()
+    metadata = FolderMetadata()
+    leftovers = _Leftovers()
     num_images = 0
     errors: list[OSError] = []
-    for folder, subfolders, names in os.walk(path, onerror=errors.append):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            image = Path(folder, name)
-            if name.startswith(".") or not _is_image(image, suffixes):
-                continue
+    for folder, names in _walk(path, errors):
+        yield from metadata.read(folder, names)
+        images = [name for name in names if _is_image(folder / name, suffixes)]
+        texts = sidecars(folder, names, images)
+        used = {*images, *metadata.file_names}
+        for name in images:
             num_images += 1
-            yield _row(image, path)
+            text_files = texts.get(Path(name).stem, [])
+            used.update(file.name for file in text_files)
+            yield _row(folder / name, path, text_files, metadata)
+        for name in names:
+            if name not in used and (rejected := leftovers.add(folder / name)):
+                num_images += 1
+                yield rejected
+    yield from metadata.unused()
     for error in errors:
         yield Quarantined(str(error.filename), f"The folder can't be read: {error.strerror}.")
     if not num_images and not errors:
@@ -52,12 +73,14 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
             f'The folder "{path}" and its subfolders contain no images; '
             "name another folder, or a file of rows."
         )
+    yield from leftovers.notes(path)
 
 
 def image_suffixes() -> frozenset[str]:
     """Return the lower-case suffixes of the formats that Pillow reads: ".jpg", ".png", ..."""
     from PIL import Image
 
+    register_heif()
     return frozenset(
         suffix
         for suffix, name in Image.registered_extensions().items()
@@ -71,14 +94,46 @@ def looks_like_image(head: bytes) -> bool:
         head.startswith(_MAGIC_NUMBERS)
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"))
+        or is_heif(head)
     )
+
+
+def _walk(root: Path, errors: list[OSError]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder with the names of its visible files.
+
+    A link to a folder outside of `root` is followed once; the others are read at their own place.
+    """
+    inside = os.path.realpath(root)
+    visited: set[tuple[int, int]] = set()
+
+    def enters(folder: str) -> bool:
+        try:
+            status = os.stat(folder)
+        except OSError:  # a link to nothing
+            return False
+        key = (status.st_dev, status.st_ino)
+        is_new = key not in visited
+        if os.path.islink(folder) and is_new:
+            target = Path(os.path.realpath(folder))
+            if target.is_relative_to(inside):
+                parts = target.relative_to(inside).parts
+                is_new = any(part.startswith(".") for part in parts)
+        if is_new:
+            visited.add(key)
+        return is_new
+
+    enters(inside)
+    for folder, subfolders, names in os.walk(root, onerror=errors.append, followlinks=True):
+        visible = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = [name for name in visible if enters(os.path.join(folder, name))]
+        yield Path(folder), sorted(name for name in names if not name.startswith("."))
 
 
 def _is_image(path: Path, suffixes: frozenset[str]) -> bool:
     suffix = path.suffix.lower()
     if suffix in suffixes:
         return True
-    if suffix in _DATA_SUFFIXES:
+    if suffix in _DATA_SUFFIXES or suffix in _UNREADABLE_SUFFIXES or suffix in _HEIF_SUFFIXES:
         return False
     try:
         with open(path, "rb") as file:
@@ -87,14 +142,54 @@ def _is_image(path: Path, suffixes: frozenset[str]) -> bool:
         return False
 
 
-def _row(image: Path, root: Path) -> Row | Quarantined:
-    texts: list[str] = []
-    text_file = image.with_suffix(".txt")
-    if text_file.is_file():
+def _row(
+    image: Path, root: Path, text_files: list[Path], metadata: FolderMetadata
+) -> Row | Quarantined:
+    values: dict[str, Any] = {"id": image.relative_to(root).as_posix()}
+    lines: list[str] = []
+    for file in text_files:
         try:
-            texts = text_file.read_text(encoding="utf-8-sig").splitlines()
+            if file.suffix.lower() == ".json":
+                values |= read_json_file(file)
+            else:
+                lines += text_lines(file.read_text(encoding="utf-8-sig"))
         except (UnicodeDecodeError, OSError) as error:
             reason = f"The texts of {image.name} can't be read as UTF-8: {error}."
-            return Quarantined(str(text_file), reason)
-    entry_id = image.relative_to(root).as_posix()
-    return Row(str(image), {"id": entry_id, "image": str(image.absolute()), "texts": texts}, root)
+            return Quarantined(str(file), reason)
+    values |= metadata.pop(image)
+    texts = values.pop("texts", [])
+    values["texts"] = [*lines, *(texts if isinstance(texts, list) else [texts])]
+    values["image"] = str(image.absolute())
+    return Row(str(image), values, root)
+
+
+class _Leftovers:
+    """Collects the files that are not read."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[str]] = {}  # suffix -> the first name
+        self._counts: dict[str, int] = {}
+
+    def add(self, path: Path) -> Quarantined | None:
+        """Count a file. Return why it is rejected if it is an image."""
+        suffix = path.suffix.lower()
+        if suffix in _HEIF_SUFFIXES:
+            missing = MissingExtra("pillow-heif", "formats", "Reading HEIC and HEIF images")
+            return Quarantined(str(path), f"{missing}.")
+        if suffix in _UNREADABLE_SUFFIXES:
+            reason = f'Images of the type "{suffix}" can\'t be read; convert it to PNG or JPEG.'
+            return Quarantined(str(path), reason)
+        self._names.setdefault(suffix, [path.name])
+        self._counts[suffix] = self._counts.get(suffix, 0) + 1
+        return None
+
+    def notes(self, root: Path) -> Iterator[Quarantined]:
+        """Yield one note per type of file."""
+        for suffix, names in sorted(self._names.items()):
+            kind = f'of the type "{suffix}"' if suffix else "without a type"
+            count = self._counts[suffix]
+            files = f"{count:,} files {kind}, such as {names[0]}, are"
+            if count == 1:
+                files = f"The file {names[0]} is"
+            reason = f"{files} not read: no image and not the texts of one."
+            yield Quarantined(str(root), reason, is_note=True)
