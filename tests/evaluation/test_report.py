@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,21 @@ def test_terminal_table(report: Report) -> None:
     assert costs.splitlines()[2].split() == (
         ["retrieved", "4", "0.50", "0.25", "3.0", "25.0%", "1,000", "12"]
     )
+
+
+def test_too_few_examples_are_named(report: Report, tmp_path: Path) -> None:
+    """Four examples had a p value and an interval, as if they could tell a difference."""
+    sentence = "Too few to tell: 4 independent examples; a difference needs 20."
+    assert sentence in str(report)
+    assert sentence in report.to_html(tmp_path / "few.html").read_text(encoding="utf-8")
+    many = [replace(contrast, n=80) for contrast in report.contrasts]
+    enough = replace(report, contrasts=tuple(replace(c, groups=20) for c in many))
+    assert "Too few" not in str(enough)
+    assert "groups:" not in str(enough)
+    few = replace(report, contrasts=tuple(replace(c, groups=19) for c in many))
+    few = replace(few, scores=tuple(replace(score, n=80, groups=19) for score in few.scores))
+    assert "Too few to tell: 19 independent examples" in str(few)
+    assert str(few).splitlines()[1].startswith("groups: 19; items of one picture or group")
 
 
 def test_html_shows_cases_and_escapes_texts(report: Report, tmp_path: Path) -> None:

@@ -115,6 +115,55 @@ def test_minimum_detectable_effect_is_significant_in_80_percent_of_repetitions()
     assert 0.65 < np.mean(significant) < 0.95
 
 
+def test_questions_about_one_photo_are_not_independent() -> None:
+    """997 grocery questions are about 296 photos, yet the interval was that of 997 photos."""
+    rng = np.random.default_rng(6)
+    photos = np.repeat(np.arange(100), rng.integers(1, 8, 100))
+    items = (rng.random(100) < 0.6).astype(float)[photos]  # all right or all wrong
+    alone = PairedScores([score(items)], 4000).interval(0)
+    paired = PairedScores([score(items)], 4000, groups=[f"photo {i}" for i in photos])
+    together = paired.interval(0)
+    assert paired.n == len(items)
+    assert paired.num_groups == 100
+    assert together.score == alone.score == items.mean()
+    sizes = np.bincount(photos)
+    sums = np.bincount(photos, items)
+    error = np.sqrt(((sums - items.mean() * sizes) ** 2).sum()) / sizes.sum()  # of a ratio
+    assert together.high - together.low == pytest.approx(2 * 1.96 * error, rel=0.06)
+    assert together.high - together.low > 1.6 * (alone.high - alone.low)
+
+
+def test_arms_are_swapped_by_group() -> None:
+    """Eight photos with ten questions each: p is that of 8 signs, not of 80."""
+    first, second = np.zeros(80), np.ones(80)
+    groups = np.repeat(np.arange(8), 10).tolist()
+    difference = PairedScores([score(first), score(second)], 20_000, groups=groups).difference(0, 1)
+    assert difference.p == pytest.approx(stats.binomtest(8, 8).pvalue, abs=0.003)
+    assert (difference.n, difference.difference, difference.gain) == (80, 1.0, 1.0)
+
+
+def test_groups_of_a_corpus_metric() -> None:
+    references = [["a red cat"], ["a red cat"], ["two dogs run"], ["the sky is blue"]]
+    texts = ["a red cat", "a red cat", "a dog", "the sky is grey"]
+    scores = [bleu(texts, references, 2)]
+    paired = PairedScores(scores, 500, groups=["a", "a", "b", "b"])
+    interval = paired.interval(0)
+    assert interval.low <= scores[0].value <= interval.high
+    assert interval.high == pytest.approx(1)  # in a quarter of the draws only the first group
+    with pytest.raises(InvalidInput, match="2 groups and 4 items"):
+        PairedScores(scores, 500, groups=["a", "b"])
+
+
+def test_the_minimum_detectable_effect_is_corrected_like_p() -> None:
+    """With fifteen pairs the smallest p must be below 0.05 / 15, but the MDE told of one pair."""
+    rng = np.random.default_rng(7)
+    paired = PairedScores([score(np.zeros(200)), score(rng.normal(0, 1, 200))], 2000)
+    one, fifteen = (paired.difference(0, 1, num_tests).mde for num_tests in (1, 15))
+    quantile = stats.norm.ppf
+    expected = (quantile(1 - 0.05 / 30) + quantile(0.8)) / (quantile(0.975) + quantile(0.8))
+    assert fifteen / one == pytest.approx(expected)
+
+
 def test_holm_on_paper() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.6]) == [1.0, 1.0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from ravlm.evaluation.arm_run import ArmRun, ProgressCallback, run_arms
 from ravlm.evaluation.arms import allowed_arms, parse_arms
 from ravlm.evaluation.cases import select_cases
 from ravlm.evaluation.contamination import check_contamination as check
+from ravlm.evaluation.groups import example_group
 from ravlm.evaluation.records import ArmScore, Contrast, Cost, RiskCurve, arm_label
 from ravlm.evaluation.report import Report
 from ravlm.evaluation.statistics import Difference, PairedScores, holm
@@ -67,7 +69,8 @@ def compare(
     if check_contamination and task.leakage_guard:
         contamination = check(task.examples(), first_model.kb)
     risks = [_risk_curve(run, primary_metric) for run in runs] if task.has_risk_curve else []
-    scores, contrasts = _statistics(runs, resamples)
+    groups = [example_group(example) for example in task.examples()]
+    scores, contrasts = _statistics(runs, resamples, groups)
     return Report(
         task=task.name,
         primary_metric=primary_metric,
@@ -104,12 +107,14 @@ def _primary_metric(task: Task, runs: Sequence[ArmRun]) -> str:
     return task.primary_metric if task.primary_metric in scores else next(iter(scores))
 
 
-def _statistics(runs: Sequence[ArmRun], resamples: int) -> tuple[list[ArmScore], list[Contrast]]:
+def _statistics(
+    runs: Sequence[ArmRun], resamples: int, groups: Sequence[Hashable]
+) -> tuple[list[ArmScore], list[Contrast]]:
     """Return the interval of each run and the contrast of each pair, metric by metric."""
     scores: list[ArmScore] = []
     contrasts: list[Contrast] = []
     for metric in runs[0].scores:
-        paired = PairedScores([run.scores[metric] for run in runs], resamples)
+        paired = PairedScores([run.scores[metric] for run in runs], resamples, groups=groups)
         for index, run in enumerate(runs):
             interval = paired.interval(index)
             scores.append(
@@ -121,6 +126,7 @@ def _statistics(runs: Sequence[ArmRun], resamples: int) -> tuple[list[ArmScore],
                     score=interval.score,
                     low=interval.low,
                     high=interval.high,
+                    groups=_num_groups(paired),
                 )
             )
         contrasts += _contrasts(runs, metric, paired)
@@ -135,14 +141,19 @@ def _contrasts(runs: Sequence[ArmRun], metric: str, paired: PairedScores) -> lis
         for first, second in combinations(range(len(runs)), 2)
         if _is_tested(runs[first], runs[second])
     ]
-    differences = [paired.difference(first, second) for first, second in pairs]
+    differences = [paired.difference(first, second, len(pairs)) for first, second in pairs]
     corrected = holm([difference.p for difference in differences])
     contrasts = []
     for (first, second), difference, p in zip(pairs, differences, corrected, strict=True):
         generators = dict.fromkeys([runs[first].generator, runs[second].generator])
         names = (labels[first], labels[second])
-        contrasts.append(_contrast(names, ", ".join(generators), metric, difference, p))
+        contrast = _contrast(names, ", ".join(generators), metric, difference, p)
+        contrasts.append(replace(contrast, groups=_num_groups(paired)))
     return contrasts
+
+
+def _num_groups(paired: PairedScores) -> int | None:
+    return None if paired.num_groups == paired.n else paired.num_groups
 
 
 def _is_tested(first: ArmRun, second: ArmRun) -> bool:
@@ -231,6 +242,7 @@ def _about(
         "source": str(task.source),
         "where": task.where if isinstance(task.where, str | dict | None) else str(task.where),
         "examples": len(task.examples()),
+        "groups": len({example_group(example) for example in task.examples()}),
         "examples_hash": task.fingerprint,
         "base": info.path,
         "entries": info.entries,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ravlm.evaluation.html import ImageTags, write_page
 from ravlm.evaluation.records import CaseKind, Comparison
-from ravlm.evaluation.tables import contrast_table, cost_table, score_table
+from ravlm.evaluation.tables import contrast_table, cost_table, score_table, too_few_to_tell
 
 _TEMPLATE = Path(__file__).with_name("html_report.html")
 _COLORS = ("#1f6feb", "#d1570c", "#1a7f37", "#8250df", "#b3261e", "#0f7b8a")
@@ -59,6 +59,7 @@ def write_html(comparison: Comparison, path: Path) -> Path:
         "bars": _bars(comparison),
         "bar_height": _BAR_HEIGHT,
         "contrasts": contrast_table(comparison),
+        "too_few": too_few_to_tell(comparison),
         "scores": score_table(comparison, intervals=metrics),
         "costs": cost_table(comparison),
         "curves": _curves(comparison),

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from ravlm.records import Entry, Example
 
+MIN_GROUPS = 20
+"""With fewer independent examples, no difference is told."""
 CaseKind = Literal["win", "loss", "failure"]
 
 
@@ -22,6 +24,8 @@ class ArmScore:
     score: float
     low: float
     high: float
+    groups: int | None = None
+    """Number of independent groups among the items; None if every item is one."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,14 @@ class Contrast:
     harm: float
     """Losses: fraction of the items that the second arm scores lower."""
     mde: float
-    """Minimum detectable effect at 80 % power; 0 if no item varies."""
+    """Minimum detectable effect at 80 % power, corrected as `p`; 0 if no item varies."""
+    groups: int | None = None
+    """Number of independent groups among the items; None if every item is one."""
+
+    @property
+    def has_too_few(self) -> bool:
+        """Whether there are too few independent items to tell a difference."""
+        return (self.groups or self.n) < MIN_GROUPS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,13 @@ from typing import Any
 
 from ravlm.evaluation.html_report import write_html
 from ravlm.evaluation.records import Comparison
-from ravlm.evaluation.tables import contrast_table, cost_table, score_table, text_lines
+from ravlm.evaluation.tables import (
+    contrast_table,
+    cost_table,
+    score_table,
+    text_lines,
+    too_few_to_tell,
+)
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,15 @@ class Report(Comparison):
     def __str__(self) -> str:
         n = max(score.n for score in self.scores)
         lines = [f"{self.task}: {n} items of {self.about['source']}, base {self.about['base']}"]
+        groups = max((score.groups or 0 for score in self.scores), default=0)
+        if groups:
+            lines.append(f"groups: {groups}; items of one picture or group are resampled together")
         if self.contamination is not None:
             lines.append(f"contamination: {self.contamination}")
         lines += ["", *text_lines(score_table(self, intervals=[self.primary_metric]))]
         lines += ["", *text_lines(contrast_table(self))]
+        if remark := too_few_to_tell(self):
+            lines.append(remark)
         lines += ["", *text_lines(cost_table(self))]
         return "\n".join(lines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ravlm.evaluation.records import Comparison, Contrast, Cost
+from ravlm.evaluation.records import MIN_GROUPS, Comparison, Contrast, Cost
 
 
 def contrast_table(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -21,6 +21,15 @@ def contrast_table(comparison: Comparison) -> list[tuple[str, ...]]:
         "MDE (80 % power)",
     )
     return [columns, *map(_contrast_cells, comparison.primary_contrasts)]
+
+
+def too_few_to_tell(comparison: Comparison) -> str:
+    """Return a remark if there are too few independent examples for a difference; else ""."""
+    few = [contrast for contrast in comparison.primary_contrasts if contrast.has_too_few]
+    if not few:
+        return ""
+    count = few[0].groups or few[0].n
+    return f"Too few to tell: {count} independent examples; a difference needs {MIN_GROUPS}."
 
 
 def cost_table(comparison: Comparison) -> list[tuple[str, ...]]:

@@ -33,6 +33,7 @@ class Retrieval(Task):
 
     def parse_row(self, values: Mapping[str, Any], example: Example) -> Iterator[Example]:
         relevant = (example.id,)
+        example = replace(example, metadata={"group": example.id, **example.metadata})
         for number, text in enumerate(string_list(values, "texts"), 1):
             id_ = f"{example.id} text {number}"
             yield replace(example, id=id_, text=text, image=None, references=relevant)
