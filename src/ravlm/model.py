@@ -29,7 +29,6 @@ from ravlm.generation.inputs import (
     validated_evidence,
 )
 from ravlm.generation.messages import Conversation
-from ravlm.generation.multi_image import check_image_count
 from ravlm.generation.verbs import (
     VERBS,
     RequestBatch,
@@ -316,8 +315,6 @@ class RetrievalAugmentedVLM:
         """Return the requests of a verb with their evidence, as the generator reads them."""
         base_only = self.base_only if base_only is None else base_only
         batch = build_requests(verb, text, image, base_only)
-        for request in batch.requests:
-            check_image_count(self.generator, request)
         sources = validated_evidence(evidence, len(batch.requests))
         k = self.k if k is None else checked_k(k)
         if sources is None and k == 0:

@@ -49,6 +49,15 @@ def test_a_preset_is_fetched_by_its_hub_name(
     assert load_generator("small", birds).name == PRESETS["small"].hub_name == names[0]
 
 
+def test_a_token_limit_is_for_chat_models(birds: KnowledgeBase, tmp_path: Path) -> None:
+    chat = load_generator(chat_checkpoints.qwen2(tmp_path / "talker"), birds, max_tokens=9)
+    remote = load_generator("http://127.0.0.1:9/v1#a", birds, max_tokens=9)
+    assert [generator.token_limit("ask") for generator in (chat, remote)] == [9, 9]  # type: ignore[attr-defined]
+    for name in ("extractive", chat):
+        with pytest.raises(InvalidInput, match="takes no limit here"):
+            load_generator(name, birds, max_tokens=9)
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [

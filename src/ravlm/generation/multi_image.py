@@ -6,18 +6,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from ravlm.errors import InvalidInput
 from ravlm.generation.base import Generator, Request
-from ravlm.records import Evidence, Hit
+from ravlm.records import Answer, Evidence, Hit
 
 
-def check_image_count(generator: Generator, request: Request) -> None:
-    """Raise InvalidInput if a request has more images than the generator reads."""
-    if request.more_images and not generator.reads_several_images:
-        raise InvalidInput(
-            f'The message has {len(request.images)} images, but the generator "{generator.name}" '
-            "reads one. Send them one by one, or use a chat model that reads images."
+def decline_images(generator: Generator, request: Request) -> Answer | None:
+    """Return an answer that declines a request with more images than the generator reads."""
+    if not request.more_images or generator.reads_several_images:
+        return None
+    text = too_many_images(generator, len(request.images), request.chinese)
+    return Answer(text, trace={"no answer": "too many images"})
+
+
+def too_many_images(generator: Generator, num_images: int, chinese: bool = False) -> str:
+    """Return the sentence that declines a message with several images."""
+    if chinese:
+        return (
+            f"这条消息有 {num_images} 张图片，而生成器 {generator.name} 一次只能读一张。"
+            "请逐张发送，或改用能读图的对话模型。"
         )
+    return (
+        f'The message has {num_images} pictures, but the generator "{generator.name}" reads one. '
+        "Send them one by one, or use a chat model that reads pictures."
+    )
 
 
 def merge_evidence(sources: Sequence[Evidence], k: int) -> Evidence:

@@ -20,7 +20,7 @@ from ravlm.generation.messages import (
     last_images,
     read_messages,
 )
-from ravlm.generation.multi_image import merge_evidence
+from ravlm.generation.multi_image import decline_images, merge_evidence
 from ravlm.records import CLOSED_BOOK, Answer, Evidence
 from ravlm.retrieval.query import RetrievalQuery
 from ravlm.retrieval.retriever import Retriever
@@ -136,14 +136,14 @@ def _retrieval_queries(request: Request) -> list[RetrievalQuery]:
 
 
 def generate_answers(generator: Generator, requests: Sequence[Request]) -> list[Answer]:
-    """Return the answer of each request; the generator sees those that are not declined before.
+    """Return the answer of each request; the generator gets those that are not declined before.
 
     A request that is not `base_only` and was declined goes to the generator without evidence.
     """
-    abstentions = [_abstention(generator, request) for request in requests]
-    pairs = list(zip(requests, abstentions, strict=True))
+    early = [_decline(generator, request) for request in requests]
+    pairs = list(zip(requests, early, strict=True))
     generated = iter(generator.generate([request for request, answer in pairs if answer is None]))
-    answers = [next(generated) if answer is None else answer for answer in abstentions]
+    answers = [next(generated) if answer is None else answer for answer in early]
     declined = [
         row
         for row, request in enumerate(requests)
@@ -158,14 +158,14 @@ def generate_answers(generator: Generator, requests: Sequence[Request]) -> list[
 
 def stream_answer(generator: Generator, request: Request) -> Stream[str, None, Answer]:
     """Yield the text of a request's answer in pieces, and return the answer."""
-    answer = _abstention(generator, request)
+    answer = _decline(generator, request)
     if answer is None and not _may_go_on(request):
         return (yield from generator.stream(request))
     if answer is None:
         is_shown, answer = yield from _stream_unless_abstained(generator, request)
         if is_shown:
             return answer
-    if _may_go_on(request):
+    if answer.abstained and _may_go_on(request):
         closed_book = _without_evidence(request)
         is_shown, attempt = yield from _stream_unless_abstained(generator, closed_book)
         if is_shown:
@@ -215,8 +215,12 @@ def _mark_closed_book(answer: Answer) -> Answer:
     return replace(answer, citations=(), sources=(), trace={**answer.trace, "closed_book": True})
 
 
-def _abstention(generator: Generator, request: Request) -> Answer | None:
-    """Return the abstaining answer if the subject of a request is probably not in the base."""
+def _decline(generator: Generator, request: Request) -> Answer | None:
+    """Return an answer without the generator: it can't read the request, or the subject is probably
+    not in the base."""
+    declined = decline_images(generator, request)
+    if declined is not None:
+        return declined
     evidence = request.evidence
     if evidence.hits and not evidence.linked and generator.reads_passages:
         return None

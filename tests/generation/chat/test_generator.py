@@ -17,8 +17,8 @@ from ravlm.errors import InvalidInput, Mismatch, NotFound
 from ravlm.generation.base import Request
 from ravlm.generation.chat.decoding import SamplingParams
 from ravlm.generation.chat.generator import ChatGenerator
-from ravlm.generation.chat.model import ChatModel
-from ravlm.generation.chat.prompts import MAX_NEW_TOKENS, ChatTurn
+from ravlm.generation.chat.model import ChatModel, _special_thought_marks
+from ravlm.generation.chat.prompts import MAX_NEW_TOKENS, THINKING_TOKENS, ChatTurn
 from ravlm.records import CLOSED_BOOK, Answer, Entry, Evidence, Hit, Message, Part
 from tests.helpers import chat_checkpoints
 from tests.helpers import encoder_checkpoints as encoders
@@ -200,6 +200,55 @@ def test_evidence_longer_than_the_context(folders: dict[str, Path], tmp_path: Pa
     generator.generate([request])
     with pytest.raises(InvalidInput, match="the model reads 1,488; shorten the question"):
         generator.generate([Request("ask", "why " * 1000, None, EVIDENCE)])
+
+
+THINKING = chat_checkpoints.CHATML.replace(
+    "assistant\n{% endif %}", "assistant\n<think>\n{% endif %}"
+)
+
+
+def test_templates_that_open_a_thought(folders: dict[str, Path], tmp_path: Path) -> None:
+    """The reasoning became the answer, and 128 tokens were too few for it."""
+    request = Request("ask", "What is it?", None, EVIDENCE)
+    folder = chat_checkpoints.qwen2(tmp_path / "thinker", template=THINKING)
+    turns = ChatGenerator(folder).build_turns(request)
+    chat_checkpoints.teach(folder, [(turns, "[2]? No.</think>Finch [1]")], steps=200)
+    generator = ChatGenerator(folder)
+    assert generator.model.template.opens_thought
+    assert generator.token_limit("ask") == 12 + THINKING_TOKENS
+    (answer,) = generator.generate([request])
+    assert (answer.text, answer.citations) == ("Finch", ("finch",))
+    pieces, streamed_answer = streamed(generator, request)
+    assert "".join(pieces) == streamed_answer.text == "Finch"
+    short = ChatGenerator(folder, max_tokens=6)
+    for cut in (short.generate([request])[0], streamed(short, request)[1]):
+        assert "used up its 6 tokens for thinking" in cut.text
+        assert not cut.abstained
+    assert short.fingerprint != generator.fingerprint
+    assert not ChatGenerator(folders["qwen2"]).model.template.opens_thought
+
+
+def test_a_reply_at_the_token_limit_is_marked(folders: dict[str, Path]) -> None:
+    """An untrained model never ends by itself."""
+    request = Request("chat", "What is it?", None, EVIDENCE, TALK)
+    for limit in (5, 9):
+        generator = ChatGenerator(folders["qwen2"], max_tokens=limit)
+        (answer,) = generator.generate([request])
+        assert answer.text.endswith("…")
+        assert answer.trace["finish_reason"] == "length"
+        assert streamed(generator, request)[1].text == answer.text
+    with pytest.raises(InvalidInput, match="max_tokens is 0"):
+        ChatGenerator(folders["qwen2"], max_tokens=0)
+
+
+def test_thought_marks_that_are_special_tokens(tmp_path: Path) -> None:
+    """Decoding dropped them, so that nothing told the thoughts from the answer."""
+    folder = chat_checkpoints.qwen2(tmp_path / "marked")
+    model = ChatModel(folder, "marked")
+    model.tokenizer.add_special_tokens({"extra_special_tokens": ["<think>", "</think>"]})
+    model._thought_marks = _special_thought_marks(model.tokenizer)
+    ids = model.tokenizer("<think>a finch?</think>Finch<|im_end|>")["input_ids"]
+    assert model._decode(ids) == "<think>a finch?</think>Finch"
 
 
 # What is refused

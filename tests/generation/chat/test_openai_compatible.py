@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -17,6 +19,7 @@ from ravlm.generation.base import Request
 from ravlm.generation.chat.openai_client import Endpoint
 from ravlm.generation.chat.openai_compatible import RemoteGenerator
 from ravlm.generation.chat.openai_http import RetryPolicy
+from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer, Entry, Evidence, Hit, Message, Part
 from tests.helpers import endpoints
 from tests.helpers.endpoints import (
@@ -178,7 +181,154 @@ def test_answers_of_parallel_requests_keep_their_order(serve: Any) -> None:
     ]
 
 
+def events(*values: Any, done: bool = True) -> Reply:
+    """Reply with events of any content."""
+    lines = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values)
+    return json_reply(lines + (b"data: [DONE]\n\n" if done else b""))
+
+
+def chunk(delta: Any, reason: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+
+
+TEXT, END = chunk({"content": "Sea Heron [2]"}), chunk({}, "stop")
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        events(TEXT, END, {"choices": None, "usage": USAGE}),
+        events(TEXT, END, {"choices": [], "usage": USAGE}, done=False),
+        events(TEXT, END, {"usage": USAGE}),
+        events({"type": "ping"}, TEXT, {}, END),
+        events(TEXT, {"choices": [{"finish_reason": "eos"}]}, done=False),
+        events(TEXT, {"choices": [{"delta": None, "finish_reason": "stop"}]}),
+        events(TEXT, {"choices": [None]}, END),
+        events(chunk({"role": "assistant", "content": None}), TEXT, END),
+        events(chunk({"content": [{"type": "text", "text": "Sea "}, "Heron [2]"]}), END),
+        events(
+            chunk({"content": [{"type": "thinking", "thinking": "Hm [1]"}]}),
+            chunk({"reasoning_content": "[1] or [2]?", "content": ""}),
+            TEXT,
+            END,
+        ),
+        json_reply(
+            {"choices": [{"message": {"content": [{"type": "text", "text": "Sea Heron [2]"}]}}]}
+        ),
+        message("I compare [1] and [2].\n</think>\n\nSea Heron [2]"),
+    ],
+)
+def test_a_finished_answer_survives_what_servers_send_around_it(reply: Reply, serve: Any) -> None:
+    """Token usage with null choices, pings and null deltas threw whole answers away."""
+    result = answer(serve(reply))
+    assert (result.text, result.citations) == ("Sea Heron", ("heron",))
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (events(chunk({"reasoning_content": "Hm"}), chunk({}, "length")), "tokens for thinking"),
+        (events(chunk({"content": "<think>Hm"}), chunk({}, "length")), "2,176 tokens for thinking"),
+        (events(chunk({"reasoning": "Hm"}), END), "reasoning but no answer"),
+        (events(chunk({}, "content_filter")), "content filter"),
+        (events(chunk({"refusal": "I can't "}), chunk({"refusal": "say."}), END), "I can't say."),
+        (
+            events(
+                chunk({}, "length"),
+                {"usage": {"completion_tokens_details": {"reasoning_tokens": 9}}, "choices": []},
+            ),
+            "tokens for thinking",
+        ),
+        (
+            json_reply(
+                {
+                    "choices": [
+                        {"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}
+                    ]
+                }
+            ),
+            "No.",
+        ),
+    ],
+)
+def test_a_reply_without_an_answer_says_what_happened(reply: Reply, words: str, serve: Any) -> None:
+    result = answer(serve(reply))
+    assert words in result.text
+    assert "not in the knowledge base" not in result.text
+    assert (result.abstained, result.citations, result.confidence) == (False, (), 0.0)
+
+
+def test_a_cut_reply_is_marked(serve: Any) -> None:
+    server = serve(events(TEXT, chunk({"content": " stands in the"}, "length")))
+    request = replace(REQUEST, task="chat", messages=(Message("user", "What is it?"),))
+    result = answer(server, request)
+    assert result.text == "Sea Heron [1] stands in the…"
+    assert result.trace["finish_reason"] == "length"
+
+
+def test_the_token_limit_is_a_setting(serve: Any) -> None:
+    server = serve(message("Yes"))
+    for limit, sent in ((None, 128 + 2048), (77, 77)):
+        RemoteGenerator(f"{server.address}#tiny", max_tokens=limit).generate([REQUEST])
+        assert server.requests[-1][2]["max_tokens"] == sent
+    for limit in (0, -5, 2.5, True):
+        with pytest.raises(InvalidInput, match="max_tokens is"):
+            RemoteGenerator(f"{server.address}#tiny", max_tokens=limit)  # type: ignore[arg-type]
+
+
+def test_thoughts_without_a_start_are_not_streamed_twice(serve: Any) -> None:
+    """After the first such reply the endpoint is known to send them."""
+    generator = RemoteGenerator(
+        f"{serve(stream(['I see ', '[1]', '</th', 'ink>', 'Sea ', 'Heron [2]'])).address}#tiny"
+    )
+    first, second = (list(generator.stream(REQUEST)) for _ in range(2))
+    assert "".join(first).endswith("\n\nSea Heron")
+    assert "".join(second) == "Sea Heron"
+
+
+def test_several_images_are_sent_in_order(serve: Any) -> None:
+    server = serve(message("Both"))
+    request = replace(REQUEST, more_images=(Image.new("RGB", (300, 600), "blue"),))
+    generator = RemoteGenerator(f"{server.address}#tiny")
+    assert generator.reads_several_images
+    generator.generate([request])
+    content = server.requests[0][2]["messages"][-1]["content"]
+    labels = [part.get("text", "") for part in content]
+    sizes = []
+    for label, part in zip(labels, content[1:], strict=False):
+        if "Picture" in label:
+            with Image.open(io.BytesIO(base64.b64decode(part["image_url"]["url"][23:]))) as image:
+                sizes.append((label.split()[-2:], image.size))
+    assert sizes == [(["Picture", "1:"], (543, 272)), (["Picture", "2:"], (271, 543))]
+
+
+def test_a_model_without_vision_and_evidence_is_not_asked(serve: Any) -> None:
+    """It was told of a picture that it can't see, and guessed."""
+    server = serve(message("A cat"))
+    generator = RemoteGenerator(f"{server.address}#tiny", reads_images=False)
+    assert generator.generate([replace(REQUEST, evidence=Evidence())])[0].abstained
+    assert server.requests == []
+
+
 # What goes wrong
+
+
+def test_a_dead_endpoint_is_noticed_when_the_model_is_loaded(serve: Any) -> None:
+    """It was noticed at the first question, after everything else was loaded."""
+    with Server([silence]) as server:
+        address = server.address
+    with pytest.raises(NotFound, match="can't be reached"):
+        RetrievalAugmentedVLM(None, f"{address}#tiny")
+    with pytest.raises(InvalidInput, match="serves 2 models"):
+        RetrievalAugmentedVLM(None, serve(message("Yes"), models=["a", "b"]).address)
+    alive = serve(message("Yes"))
+    assert (
+        RetrievalAugmentedVLM(None, f"{alive.address}#tiny")
+        .chat([{"role": "user", "content": "Hello"}])
+        .text
+        == "Yes"
+    )
 
 
 @pytest.mark.parametrize(
