@@ -11,24 +11,22 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ravlm.cli.command import KB, SOURCE, Command, Options, argument
-from ravlm.cli.output import Progress, note, print_json
+from ravlm.cli.output import Progress, note, print_json, print_rejected
 from ravlm.errors import BrokenData, InvalidInput, RavlmError
 
 if TYPE_CHECKING:
     from ravlm.knowledge.reports import AddReport
-
-_MAX_NOTES = 10
-"""Refused items listed on the terminal; `--json` lists all."""
 
 
 def build(options: Options) -> int:
     """Run `ravlm build`: build a new base, or resume an existing one."""
     from ravlm import KnowledgeBase, read_entries
 
-    with Progress("entries", lambda: _count(options.source)) as progress:
+    entries = read_entries(options.source, options.images)
+    with Progress("entries", lambda: _count(options)) as progress:
         kb = KnowledgeBase.build(
             options.kb,
-            read_entries(options.source),
+            entries,
             encoder=options.encoder,
             progress=progress,
             deduplicate=options.deduplicate,
@@ -38,7 +36,7 @@ def build(options: Options) -> int:
         report = kb.report
         discarded = num_entries == 0 and kb.discard()
     if discarded:
-        _print_refused(report)
+        print_rejected(report)
         raise BrokenData(
             f'Nothing in "{options.source}" could be stored, so no base was created. '
             "Fix the source and try again."
@@ -52,10 +50,9 @@ def add(options: Options) -> int:
     from ravlm import KnowledgeBase, read_entries
 
     with KnowledgeBase.open(options.kb) as kb:
-        with Progress("entries", lambda: _count(options.source)) as progress:
-            report = kb.add(
-                read_entries(options.source), progress=progress, deduplicate=options.deduplicate
-            )
+        entries = read_entries(options.source, options.images)
+        with Progress("entries", lambda: _count(options)) as progress:
+            report = kb.add(entries, progress=progress, deduplicate=options.deduplicate)
         _print_report(options, report, kb.count())
     return 0
 
@@ -219,11 +216,13 @@ def import_(options: Options) -> int:
     return 0
 
 
-def _count(source: str) -> int:
-    """Return the number of entries in a source; 0 if it can be read only once. Opens no image."""
+def _count(options: Options) -> int:
+    """Return the number of entries in the source; 0 if it can be read only once. Opens no image."""
     from ravlm import read_entries
 
-    return 0 if source == "-" else sum(1 for _ in read_entries(source))
+    if options.source == "-":
+        return 0
+    return sum(1 for _ in read_entries(options.source, options.images))
 
 
 def _stdin_lines() -> list[str]:
@@ -242,23 +241,9 @@ def _print_report(options: Options, report: AddReport, num_entries: int) -> None
     if options.json:
         print_json(asdict(report) | {"entries": num_entries, "kb": str(options.kb)})
         return
-    _print_refused(report)
+    print_rejected(report)
     seconds = report.seconds.get("total", 0.0)
     print(f"{report} ({seconds:.1f} s). {options.kb} has {num_entries:,} entries.")
-
-
-def _print_refused(report: AddReport) -> None:
-    """Print the duplicates and the quarantined items to stderr."""
-    duplicates = [
-        f'duplicate: "{entry_id}" has the same content as "{other_id}"'
-        for entry_id, other_id in report.duplicates
-    ]
-    quarantined = [f"quarantined: {item.location}: {item.reason}" for item in report.quarantined]
-    for kind, lines in (("duplicates", duplicates), ("quarantined", quarantined)):
-        for line in lines[:_MAX_NOTES]:
-            note(line)
-        if len(lines) > _MAX_NOTES:
-            note(f"{kind}: {len(lines) - _MAX_NOTES:,} more; --json lists all of them")
 
 
 _DEDUPLICATE = argument(
@@ -266,6 +251,12 @@ _DEDUPLICATE = argument(
     choices=("exact", "near"),
     help="skip entries whose image or texts are already stored (exact), or whose image looks the "
     "same as a stored one, too (near)",
+)
+_IMAGES = argument(
+    "--images",
+    metavar="DIR",
+    help="folder that relative image paths start from (default: the folder of SOURCE; for COCO and "
+    "other caption files, nearby folders are searched as well)",
 )
 COMMANDS = {
     "build": Command(
@@ -280,18 +271,20 @@ COMMANDS = {
                 help="starter, a folder or a Hugging Face model (default: the base's own encoder, "
                 "else starter)",
             ),
+            _IMAGES,
             _DEDUPLICATE,
         ),
         """
         ravlm build kb photos/
         ravlm build kb entries.jsonl --json
+        ravlm build kb captions_val2017.json --images /data/val2017
         cat entries.jsonl | ravlm build kb -
         """,
     ),
     "add": Command(
         "add entries; an entry with an existing id is replaced",
         add,
-        (KB, SOURCE, _DEDUPLICATE),
+        (KB, SOURCE, _IMAGES, _DEDUPLICATE),
         """
         ravlm add kb more-photos/
         echo '{"id": "note-1", "text": "a fluffy orange cat"}' | ravlm add kb -

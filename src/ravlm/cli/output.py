@@ -22,6 +22,8 @@ _UNBREAKABLE = re.compile(
 """Text that stays on one line: a word, or a Chinese character with the punctuation and the citation
 mark [1] after it."""
 _PREVIEW_COLUMNS = 60
+_MAX_NOTES = 10
+"""Rejected items listed on the terminal; `--json` lists all."""
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -50,6 +52,22 @@ def print_evidence(answer: Answer) -> None:
     for rank, hit in enumerate(answer.evidence, 1):
         mark = "*" if hit.entry.id in answer.citations else " "
         print(_hit_line(f"  {mark}{rank:>2}  {hit.score:6.3f}", hit))
+
+
+def print_rejected(report: AddReport) -> None:
+    """Print notes on the source, the duplicates and the quarantined items to stderr."""
+    duplicates = [
+        f'duplicate: "{entry_id}" has the same content as "{other_id}"'
+        for entry_id, other_id in report.duplicates
+    ]
+    notes = [f"note: {item}" for item in report.quarantined if item.is_note]
+    quarantined = [f"quarantined: {item}" for item in report.quarantined if not item.is_note]
+    lists = {"notes": notes, "duplicates": duplicates, "quarantined": quarantined}
+    for kind, lines in lists.items():
+        for line in lines[:_MAX_NOTES]:
+            note(line)
+        if len(lines) > _MAX_NOTES:
+            note(f"{kind}: {len(lines) - _MAX_NOTES:,} more; --json lists all of them")
 
 
 class Progress:

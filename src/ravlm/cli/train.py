@@ -56,9 +56,9 @@ def _run(train_model: Callable[[Options], TrainingResult], options: Options) -> 
     _plot_curves(result.logs)
     values = dict(result.values)
     if result.quarantine is not None:
-        values["refused"] = len(result.quarantine)
+        values["refused"] = sum(not row.is_note for row in result.quarantine)
         for row in result.quarantine:
-            note(f"refused: {row.location}: {row.reason}")
+            note(f"{'note' if row.is_note else 'refused'}: {row}")
     if options.json:
         print_json({**values, **last_figures(result.logs[-1])})
     else:

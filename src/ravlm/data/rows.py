@@ -11,7 +11,7 @@ import numbers
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -144,6 +144,13 @@ def near_misses(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _is_text_list(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def check_column_names(names: Sequence[str], path: Path) -> None:
+    """Raise InvalidInput if two columns have the same name: one of them would be lost."""
+    for name in names:
+        if name and names.count(name) > 1:
+            raise InvalidInput(f'"{path}" has two columns called "{name}"; rename one of them.')
 
 
 def text_lines(text: str) -> list[str]:

@@ -91,7 +91,7 @@ def _build(
     encoder = encoder or DualEncoder.load("starter")
     loaded = time.perf_counter()
     kb = KnowledgeBase.build(folder / "kb", source, encoder=encoder)
-    refused = [*stream.quarantine, *kb.quarantine]
+    refused = [item for item in (*stream.quarantine, *kb.quarantine) if not item.is_note]
     base = DemoBase(
         path=Path(kb.path),
         entries=tuple(kb.get([entry.id for entry in source])),

@@ -21,7 +21,8 @@ class AddReport:
     unchanged: int = 0
     """Entries stored already with the same content; they were not encoded again."""
     quarantined: tuple[Quarantined, ...] = ()
-    """Everything that was rejected, by the reader of the source or by the base."""
+    """Everything that was rejected, by the reader of the source or by the base, and the reader's
+    notes (`is_note`) on how it read the source."""
     duplicates: tuple[tuple[str, str], ...] = ()
     """With `deduplicate`: (skipped id, id of the entry with the same content)."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -32,7 +33,8 @@ class AddReport:
         if self.duplicates:
             counts["skipped as duplicates"] = len(self.duplicates)
         parts = [f"{count:,} {label}" for label, count in counts.items()]
-        return ", ".join([*parts, f"{len(self.quarantined):,} in quarantine"])
+        num_rejected = sum(not item.is_note for item in self.quarantined)
+        return ", ".join([*parts, f"{num_rejected:,} in quarantine"])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from ravlm.data.formats.locate_images import find_image_folder
-from ravlm.data.rows import CONTENT_KEYS, Quarantined, Row
+from ravlm.data.rows import CONTENT_KEYS, Quarantined, Row, entry_id
 from ravlm.errors import BrokenData
 
 _LISTS = ("images", "annotations")
@@ -27,11 +27,34 @@ _TAIL = 16  # a parse error this close to the end of the buffer means that the i
 def recognizes(path: Path, head: bytes) -> bool:
     """Return whether the content is an object with one of the two lists.
 
-    An object with a key of our own rows is the first row of a JSON Lines file instead.
+    An object with a key of our own rows is the first row of a JSON Lines file instead. If neither
+    is in `head`, because categories or licenses come first, the file is read up to the first list.
     """
-    keys = _top_level_keys(head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace"))
-    has_list = any(keys.get(name) for name in _LISTS)
-    return has_list and not any(key in keys for key in (*CONTENT_KEYS, "file_name"))
+    text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    if not text.lstrip().startswith("{"):
+        return False
+    keys, is_complete = _top_level_keys(text)
+    if any(key in keys for key in (*CONTENT_KEYS, "file_name")):
+        return False
+    if any(keys.get(name) for name in _LISTS):
+        return True
+    return not is_complete and _has_list_further_on(path)
+
+
+def _has_list_further_on(path: Path) -> bool:
+    """Return whether the outermost object of the file has one of the two lists."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for parser, key in _members(file, path):
+                if key in _LISTS:
+                    return parser.peek() == "["
+                if key in (*CONTENT_KEYS, "file_name"):
+                    return False
+                for _ in _values(parser):
+                    pass
+    except BrokenData:
+        pass
+    return False
 
 
 def read_rows(path: Path) -> Iterator[Row | Quarantined]:
@@ -39,10 +62,10 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
 
     Raises BrokenData for a file that is truncated or not JSON.
     """
-    captions: dict[int | str, list[str]] = {}
+    captions: dict[str, list[str]] = {}
     for location, item in _items(path, "annotations"):
-        image_id = item.get("image_id") if isinstance(item, dict) else None
-        if not isinstance(image_id, int | str):
+        image_id = _id_text(item.get("image_id")) if isinstance(item, dict) else ""
+        if not image_id:
             reason = "The annotation names no image; it must be an object with an image_id."
             yield Quarantined(location, reason)
         elif isinstance(item.get("caption"), str):
@@ -54,22 +77,30 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
         yield _row(location, item, captions, folder)
     for image_id, texts in captions.items():
         number = f"{len(texts)} caption" + ("s" if len(texts) > 1 else "")
-        reason = f"There is no image with the id {image_id!r}, which has {number}."
+        reason = f"There is no image with the id {image_id}, which has {number}."
         yield Quarantined(f"{path}, annotations", reason)
 
 
 def _row(
-    location: str, item: Any, captions: dict[int | str, list[str]], folder: Path
+    location: str, item: Any, captions: dict[str, list[str]], folder: Path
 ) -> Row | Quarantined:
     """Return the row of an image, and remove its captions from `captions`."""
     if not isinstance(item, dict) or not isinstance(item.get("file_name"), str):
         return Quarantined(location, 'The image has no "file_name".')
     image_id = item.get("id")
-    texts = captions.pop(image_id, []) if isinstance(image_id, int | str) else []
+    texts = captions.pop(_id_text(image_id), [])
     content = {"id": image_id, "image": item["file_name"], "texts": texts}
     reserved = ("id", "file_name", *CONTENT_KEYS)
     metadata = {name: value for name, value in item.items() if name not in reserved}
     return Row(location, content | metadata, folder)
+
+
+def _id_text(value: Any) -> str:
+    """Return an id of either list as text: one may have 7 where the other has "7"."""
+    try:
+        return entry_id(value)
+    except BrokenData:
+        return ""
 
 
 def _file_names(path: Path) -> Iterator[str]:
@@ -78,8 +109,11 @@ def _file_names(path: Path) -> Iterator[str]:
             yield str(item.get("file_name"))
 
 
-def _top_level_keys(text: str) -> dict[str, bool]:
-    """Return the keys of the outermost object, as far as `text` goes: key -> value is a list."""
+def _top_level_keys(text: str) -> tuple[dict[str, bool], bool]:
+    """Return the keys of the outermost object as far as `text` goes, and whether it ends there.
+
+    The value of a key tells whether it is a list.
+    """
     keys: dict[str, bool] = {}
     depth = position = 0
     while position < len(text):
@@ -93,32 +127,41 @@ def _top_level_keys(text: str) -> dict[str, bool]:
             continue
         depth += (text[position] in "{[") - (text[position] in "}]")
         if depth == 0 and text[position] == "}":
-            break
+            return keys, True
         position += 1
-    return keys
+    return keys, False
 
 
 def _items(path: Path, list_name: str) -> Iterator[tuple[str, Any]]:
     """Yield the items of one list, each with its location for messages."""
     with open(path, encoding="utf-8-sig") as file:
-        parser = _JsonParser(file, path)
-        parser.expect("{")
-        while parser.peek() != "}":
-            key = parser.value()
-            parser.expect(":")
-            if parser.peek() == "[":
-                parser.expect("[")
-                number = 0
-                while parser.peek() != "]":
-                    number += 1
-                    item = parser.value()
-                    if key == list_name:
-                        yield f"{path}, {list_name} {number}", item
-                    parser.expect(",", closing="]")
-                parser.expect("]")
-            else:
-                parser.value()
-            parser.expect(",", closing="}")
+        for parser, key in _members(file, path):
+            for number, item in enumerate(_values(parser), 1):
+                if key == list_name:
+                    yield f"{path}, {list_name} {number}", item
+
+
+def _members(file: TextIO, path: Path) -> Iterator[tuple[_JsonParser, str]]:
+    """Yield the keys of the outermost object; the caller reads each value from the parser."""
+    parser = _JsonParser(file, path)
+    parser.expect("{")
+    while parser.peek() != "}":
+        key = parser.value()
+        parser.expect(":")
+        yield parser, key
+        parser.expect(",", closing="}")
+
+
+def _values(parser: _JsonParser) -> Iterator[Any]:
+    """Yield the items of the next value if it is a list, else the value."""
+    if parser.peek() != "[":
+        yield parser.value()
+        return
+    parser.expect("[")
+    while parser.peek() != "]":
+        yield parser.value()
+        parser.expect(",", closing="]")
+    parser.expect("]")
 
 
 class _JsonParser:

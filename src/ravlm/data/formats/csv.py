@@ -19,8 +19,8 @@ from typing import Any
 
 from ravlm.data.formats.csv_records import Dialect, Record, split_records
 from ravlm.data.layouts import CAPTION_KEYS
-from ravlm.data.rows import RESERVED_KEYS, Quarantined, Row
-from ravlm.errors import BrokenData, InvalidInput
+from ravlm.data.rows import RESERVED_KEYS, Quarantined, Row, check_column_names
+from ravlm.errors import BrokenData
 
 _DELIMITERS = ",;\t|"
 _HEAD_BYTES = 65536
@@ -148,7 +148,5 @@ def _record(
 
 def _column_names(cells: tuple[str, ...], path: Path) -> list[str]:
     names = [cell.strip() for cell in cells]
-    for name in names:
-        if name and names.count(name) > 1:
-            raise InvalidInput(f'"{path}" has two columns called "{name}"; rename one of them.')
+    check_column_names(names, path)
     return names

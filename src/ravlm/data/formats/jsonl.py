@@ -74,7 +74,19 @@ def _row(values: Any, location: str, folder: Path) -> Row | Quarantined:
 
 
 def _parse(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
+    return json.loads(
+        text, parse_constant=_refuse_constant, object_pairs_hook=_object_of_unique_keys
+    )
+
+
+def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; Python would keep the last of two values of one key."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        duplicate = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f'the key "{duplicate}" occurs twice')
+    return values
 
 
 def _refuse_constant(name: str) -> NoReturn:

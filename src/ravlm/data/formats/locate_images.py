@@ -14,9 +14,10 @@ _MAX_FOLDERS = 500
 def find_image_folder(file: Path, names: Iterable[str]) -> Path:
     """Return the first folder that contains one of the first `names`.
 
-    Searched in this order: the folder of `file`, its subfolders, its siblings, and the siblings'
-    subfolders. So `photos/` next to the file is found, as is `../train2017/` for a file in
-    `annotations/`. The folder of `file` is returned if none has any of the names.
+    Searched in this order: the folder of `file`, its subfolders, its parent, its siblings, and the
+    siblings' subfolders. So `photos/` next to the file is found, as is `../train2017/` for a file
+    in `annotations/`, also if the names begin with `train2017/`. The folder of `file` is returned
+    if none has any of the names.
     """
     candidates = [
         name
@@ -32,6 +33,7 @@ def find_image_folder(file: Path, names: Iterable[str]) -> Path:
 def _nearby_folders(folder: Path) -> Iterator[Path]:
     yield folder
     yield from _subfolders(folder)
+    yield folder.absolute().parent
     siblings = _subfolders(folder.absolute().parent)
     yield from siblings
     for sibling in siblings:

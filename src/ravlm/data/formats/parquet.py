@@ -2,6 +2,7 @@
 
 The file is read one row group at a time. Dates become ISO strings, decimals floats; an empty value
 is no value. Bytes can't be metadata: any other column that contains them is left out and reported.
+Two columns of one name are refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ravlm.data.rows import Quarantined, Row
+from ravlm.data.rows import Quarantined, Row, check_column_names
 from ravlm.errors import BrokenData, MissingExtra
 
 _BATCH_SIZE = 64  # rows in memory at a time: they may contain images
@@ -28,7 +29,8 @@ def recognizes(path: Path, head: bytes) -> bool:
 def read_rows(path: Path) -> Iterator[Row | Quarantined]:
     """Yield one row per record. A row group that can't be read becomes one quarantined item.
 
-    Raises BrokenData for a damaged file, and MissingExtra without pyarrow.
+    Raises BrokenData for a damaged file, InvalidInput if two columns have the same name, and
+    MissingExtra without pyarrow.
     """
     try:
         import pyarrow
@@ -44,6 +46,7 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
             f'"{path}" begins like Parquet but can\'t be read: {error}; write it again.'
         ) from None
     with file:
+        check_column_names(file.schema_arrow.names, path)
         columns = [field.name for field in file.schema_arrow if field.name != _PANDAS_INDEX]
         for field in file.schema_arrow:
             # "binary" alone, or within a struct or list
