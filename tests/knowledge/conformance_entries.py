@@ -57,6 +57,35 @@ class EntryConformance(ConformanceFixtures):
         assert entries[0] == color_entries(pictures)[4]
         assert entries[1].image == str(pictures / "red.png")
 
+    def test_ids_are_kept_exactly(self, base: KnowledgeBase) -> None:
+        """Blanks at the ends were cut on entry only: get("quay ") did not find what was added."""
+        names = ["quay ", " quay", "quay", "a/b//c", "50 %?#", "港口 一"]
+        report = base.add([Entry(name, None, (f"text of {name!r}",)) for name in names])
+        assert report.added == 6
+        assert [entry.id for entry in base.get(names)] == names
+        assert [entry.text for entry in base.get("quay ")] == ["text of 'quay '"]
+        assert all(name in base for name in names)
+        assert "  quay" not in base
+        assert base.remove("quay") == 1
+        assert [name for name in names if name in base] == [n for n in names if n != "quay"]
+
+    def test_ids_that_could_not_be_named_are_refused(self, base: KnowledgeBase) -> None:
+        names = ["a\nb", "tab\t", "nul\0", "x\u2028y", "..", "a/../b", "./c", "  "]
+        report = base.add([Entry(name, None, ("text",)) for name in names])
+        assert report.added == 0
+        reasons = [item.reason for item in report.quarantined]
+        assert len(reasons) == len(names)
+        assert "control character U+000A" in reasons[0]
+        assert 'path segment "." or ".."' in reasons[4]
+        assert "is blank" in reasons[7]
+
+    def test_numbers_as_ids(self, base: KnowledgeBase) -> None:
+        """pandas and NumPy give 7.0 and int64(8); both are the ids that were meant."""
+        entries = [Entry(7.0, None, ("a",)), Entry(np.int64(8), None, ("b",))]  # type: ignore[arg-type]
+        base.add(entries)
+        assert [entry.text for entry in base.get([7, "8"])] == ["a", "b"]  # type: ignore[list-item]
+        assert base.remove([7.0, 8.0]) == 2  # type: ignore[list-item]
+
     def test_length_and_membership(self, base: KnowledgeBase) -> None:
         assert len(base) == 6
         assert "red" in base

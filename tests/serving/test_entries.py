@@ -211,3 +211,37 @@ def test_invalid_entries(server: Running, body: dict[str, Any]) -> None:
     assert refused.status_code == 400, refused.text
     assert refused.json()["error"]["message"]
     assert server.client.get("/v1/entries").json()["total"] == 5
+
+
+def test_ids_are_the_same_on_every_way_in_and_out(own_server: Running, kb: Path) -> None:
+    """PUT /v1/images/harbour%20 answered 200 and wiped the texts and metadata of `harbour`."""
+    client = own_server.client
+    row = {"id": "mole", "texts": ["Name: mole"], "metadata": {"year": 1911}}
+    assert own_server.post("/v1/entries", entries=[row]).json()["ids"] == ["mole"]
+    headers = {"content-type": "image/png"}
+    response = client.put("/v1/images/mole%20", content=png("white"), headers=headers)
+    assert (response.status_code, response.json()["ids"]) == (200, ["mole "])
+    kept = client.get("/v1/entries/mole").json()
+    assert (kept["texts"], kept["metadata"]) == (["Name: mole"], {"year": 1911})
+    assert kept["image_url"] is None
+    new = client.get("/v1/entries/mole%20").json()
+    assert (new["id"], new["texts"]) == ("mole ", [])
+    assert client.get(new["image_url"]).headers["content-type"] == "image/jpeg"
+    (told,) = own_server.post("/v1/entries", id=" pier ", text="a pier").json()["ids"]
+    for name in (told, "a//b", "tail/", "/root.png", "50 %?#&+", "é\\x", "remove"):
+        put = client.put(f"/v1/entries/{quote(name, safe='')}", json={"text": f"of {name}"})
+        assert (put.status_code, put.json()["ids"]) == (200, [name])
+        assert client.get(f"/v1/entries/{quote(name, safe='')}").json()["id"] == name
+        with KnowledgeBase.open(kb, FakeEncoder()) as base:
+            assert [entry.text for entry in base.get(name)] == [f"of {name}"]
+        assert client.delete(f"/v1/entries/{quote(name, safe='')}").json() == {"removed": 1}
+
+
+@pytest.mark.parametrize("name", ["..", "a/../b", "line\nend", "tab\t", "nul\0", "\u2028", " "])
+def test_ids_that_no_address_can_name_are_refused(own_server: Running, name: str) -> None:
+    response = own_server.post("/v1/entries", id=name, text="x")
+    assert response.status_code in (400, 422)
+    total = own_server.client.get("/v1/entries").json()["total"]
+    own_server.client.put(f"/v1/entries/{quote(name, safe='')}", json={"text": "x"})
+    own_server.client.put(f"/v1/images/{quote(name, safe='')}", content=png("red"))
+    assert own_server.client.get("/v1/entries").json()["total"] == total

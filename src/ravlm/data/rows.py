@@ -11,7 +11,7 @@ import numbers
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -164,19 +164,31 @@ def text_lines(text: str) -> list[str]:
 def entry_id(value: Any) -> str:
     """Return an id as the string under which it is stored everywhere; None becomes "".
 
-    A whole number is written without a point: pandas makes 1.0 of 1 in a column with gaps. Blanks
-    at the ends are kept. Raises BrokenData for other types, and for ids that could not be named in
-    an address or on a line of their own: blank ones, those with control characters, and those with
-    the path segments "." and "..".
+    Blanks at the ends are kept. Raises BrokenData for other types than strings and numbers, and for
+    ids that could not be named in an address or on a line of their own: blank ones, those with
+    control characters, and those with the path segments "." and "..".
     """
     if value is None:
         return ""
-    if isinstance(value, str):
-        return _checked_id(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        number = float(value)
-        return str(int(value)) if number.is_integer() else str(value)
-    raise BrokenData(f"The id is {_quote(value)}; it must be a string or a number.")
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number and not isinstance(value, str):
+        raise BrokenData(f"The id is {_quote(value)}; it must be a string or a number.")
+    return _checked_id(id_text(value))
+
+
+def id_text(value: Any) -> str:
+    """Return the string by which an id is looked up.
+
+    A whole number is written without a point: pandas makes 1.0 of 1 in a column with gaps.
+    """
+    if isinstance(value, numbers.Real) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def id_texts(ids: str | Iterable[str]) -> list[str]:
+    """Return one id, or several, as the strings by which they are looked up."""
+    return [ids] if isinstance(ids, str) else [id_text(id_) for id_ in ids]
 
 
 def _checked_id(id_: str) -> str:

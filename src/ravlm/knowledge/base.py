@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ravlm.data.parallel import batched
+from ravlm.data.rows import id_text, id_texts
 from ravlm.encoders.auto import DualEncoder
 from ravlm.errors import InvalidInput, Mismatch
 from ravlm.knowledge import export, import_
@@ -175,7 +176,7 @@ class KnowledgeBase:
         return self.count()
 
     def __contains__(self, id_: object) -> bool:
-        return bool(self._backend.store.digests([str(id_)]))
+        return bool(self._backend.store.digests([id_text(id_)]))
 
     # entries
 
@@ -222,12 +223,12 @@ class KnowledgeBase:
 
         No search finds them anymore; `compact` clears them from disk.
         """
-        unique_ids = dict.fromkeys(_id_list(ids))
+        unique_ids = dict.fromkeys(id_texts(ids))
         return sum(self._backend.store.remove(batch) for batch in batched(unique_ids, REMOVE_BATCH))
 
     def get(self, ids: str | Iterable[str]) -> list[Entry]:
         """Return the entries of those `ids` that exist, in the order of `ids`."""
-        id_list = _id_list(ids)
+        id_list = id_texts(ids)
         entries = self._backend.store.entries(dict.fromkeys(id_list))
         return [entries[id_] for id_ in id_list if id_ in entries]
 
@@ -395,7 +396,3 @@ class KnowledgeBase:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _id_list(ids: str | Iterable[str]) -> list[str]:
-    return [str(id_) for id_ in ([ids] if isinstance(ids, str) else ids)]

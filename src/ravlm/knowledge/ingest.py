@@ -18,7 +18,7 @@ import numpy as np
 
 from ravlm.data.images import image_bytes, is_address
 from ravlm.data.parallel import batched, parallel_map
-from ravlm.data.rows import Quarantined
+from ravlm.data.rows import Quarantined, entry_id
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, did_you_mean
 from ravlm.knowledge.dedup import (
     Deduplicate,
@@ -151,7 +151,7 @@ class Ingestion:
             item.texts = json_texts(texts)
             item.metadata = _JSON.encode(dict(entry.metadata))
             item.facets = facets(entry.metadata)
-            id_ = str(entry.id).strip() or content_id(entry, texts)
+            id_ = entry_id(entry.id) or content_id(entry, texts)
             f"{id_}{item.texts}{item.metadata}".encode()
         except UnicodeEncodeError:
             item.error = "Its id or a text is not valid Unicode (half of a surrogate pair)."

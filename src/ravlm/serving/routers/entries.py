@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from ravlm.data import rows
 from ravlm.data.images import image_bytes, is_address
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.reports import AddReport
@@ -68,7 +69,7 @@ class _EntryEndpoints:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def add_entries(self, body: schemas.EntriesBody | schemas.NewEntry) -> Response:
+    async def add_entries(self, body: schemas.NewEntries) -> Response:
         """Add one entry, or up to 64. An entry with an existing id replaces the old one. Entries
         that can't be stored are listed in `quarantined`; the others are stored."""
         bodies = body.entries if isinstance(body, schemas.EntriesBody) else [body]
@@ -192,10 +193,10 @@ class _EntryEndpoints:
 
 
 def _check_id(entry_id: str) -> None:
-    if not entry_id.strip() or len(entry_id) > schemas.MAX_ID:
-        raise InvalidInput(
-            f"An entry id must have 1 to {schemas.MAX_ID} characters and not be blank."
-        )
+    """Raise InvalidInput or BrokenData for an id that is not stored: empty, long or refused."""
+    if not entry_id or len(entry_id) > schemas.MAX_ID:
+        raise InvalidInput(f"An entry id must have 1 to {schemas.MAX_ID} characters.")
+    rows.entry_id(entry_id)
 
 
 def _check_content(bodies: Sequence[schemas.EntryBody]) -> None:
