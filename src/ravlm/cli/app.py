@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from ravlm import __version__
 from ravlm.cli import compare, demo, edit, knowledge, query, serve, train
-from ravlm.cli.command import JSON, Command, Options, UsageError, argument
+from ravlm.cli.command import JSON, Argument, Command, Options, UsageError, argument
+from ravlm.cli.stdin import utf8_argument
 from ravlm.errors import RavlmError, did_you_mean
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
@@ -151,10 +152,18 @@ def _add_command(subparsers: Any, name: str, command: Command) -> argparse.Argum
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for spec in command.arguments:
-        parser.add_argument(*spec.flags, **spec.settings)
+        parser.add_argument(*spec.flags, **_with_decoder(spec))
     if command.json and not command.kinds:
         parser.add_argument(*JSON.flags, **JSON.settings)
     return parser
+
+
+def _with_decoder(spec: Argument) -> Mapping[str, Any]:
+    """Return the settings of an argument; one that is a text is decoded, a path stays as it is."""
+    is_text = not spec.settings.keys() & {"type", "action", "choices"}
+    if not is_text or spec.settings.get("metavar") in _PATH_METAVARS:
+        return spec.settings
+    return {**spec.settings, "type": utf8_argument}
 
 
 def check_command(arguments: Sequence[str], commands: Mapping[str, Command]) -> None:

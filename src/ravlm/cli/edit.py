@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ravlm.cli import stdin
 from ravlm.cli.command import KB, Command, Options, UsageError, argument
 from ravlm.cli.output import Progress, note, print_hits, print_json
 from ravlm.errors import InvalidInput
@@ -41,7 +42,7 @@ def edit(options: Options) -> int:
     image = sys.stdin.buffer.read() if options.image == "-" else options.image
     instruction = options.instruction
     if instruction == "-":
-        instruction = sys.stdin.readline().strip()
+        instruction = (stdin.read_line() or "").strip()
     with Progress("steps") as progress, KnowledgeBase.open(options.kb) as kb:
         editor = load_editor(options.editor, options.segmenter, progress.show)
         model = RetrievalAugmentedVLM(kb, editor=editor)

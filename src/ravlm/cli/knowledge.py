@@ -5,11 +5,11 @@ Each calls one library function and prints its report."""
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ravlm.cli import stdin
 from ravlm.cli.command import KB, SOURCE, Command, Options, argument
 from ravlm.cli.output import Progress, note, print_json, print_rejected
 from ravlm.errors import BrokenData, InvalidInput, RavlmError
@@ -63,7 +63,7 @@ def remove(options: Options) -> int:
 
     ids: list[str] = []
     for name in options.ids:
-        ids += _stdin_lines() if name == "-" else [name]
+        ids += stdin.lines() if name == "-" else [name]
     with KnowledgeBase.open(options.kb) as kb:
         num_removed = kb.remove(ids)
         num_entries = kb.count()
@@ -223,10 +223,6 @@ def _count(options: Options) -> int:
     if options.source == "-":
         return 0
     return sum(1 for _ in read_entries(options.source, options.images))
-
-
-def _stdin_lines() -> list[str]:
-    return [line.strip() for line in sys.stdin if line.strip()]
 
 
 def _print_result(options: Options, sentence: str, **values: Any) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ravlm.cli import stdin
 from ravlm.cli.command import GENERATOR, KB, WHERE, Command, K, Options, UsageError, argument
 from ravlm.cli.output import note, print_evidence, print_hits, print_json
 from ravlm.records import Answer, AnswerStream, ImageSource
@@ -140,7 +141,7 @@ def _image(name: str | None, text: str | None = None) -> ImageSource | None:
 def _lines(text: str | None) -> Iterator[str | None]:
     """Yield the text itself, or each non-blank line of stdin if it is `-`."""
     if text == "-":
-        yield from (line.strip() for line in sys.stdin if line.strip())
+        yield from (line.strip() for line in stdin.lines())
     else:
         yield text
 
@@ -150,10 +151,10 @@ def _turns() -> Iterator[str]:
     while True:
         if sys.stdin.isatty():
             print("\nyou> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline().strip()
-        if not line:
+        line = stdin.read_line()
+        if line is None or not line.strip():
             return
-        yield line
+        yield line.strip()
 
 
 _QUESTION = argument(

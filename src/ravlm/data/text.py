@@ -14,10 +14,12 @@ import regex
 
 from ravlm.data.chinese import HAN, ChineseDictionary, ChineseWord
 from ravlm.data.chinese_lexicon import simplified_characters
+from ravlm.errors import InvalidInput
 
 __all__ = [
     "ChineseDictionary",
     "ChineseWord",
+    "check_unicode",
     "is_chinese",
     "normalize_text",
     "porter_stem",
@@ -164,3 +166,18 @@ def _is_plain_ascii(text: str) -> bool:
     if not text.isascii() or "'" in text:
         return False
     return not (("." in text or "," in text) and _NUMBER_WITH_POINT.search(text))
+
+
+def check_unicode(text: str) -> None:
+    """Raise InvalidInput for a text that can't be written as UTF-8: it has lone surrogates.
+
+    Python makes them of bytes in another encoding; tokenizers fail on them with a TypeError.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"The text {text[:80]!a} is not valid Unicode: character {error.start + 1} is half of "
+            "a surrogate pair, as Python makes of bytes that are not UTF-8. Decode it with its own "
+            "encoding."
+        ) from None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypedDict
 
+from ravlm.data.text import check_unicode
 from ravlm.errors import InvalidInput
 from ravlm.records import Evidence, ImageSource
 from ravlm.search.filter_parser import Where
@@ -52,6 +53,7 @@ def check_text(text: Any, name: str, advice: str = "write what you want to know"
         raise InvalidInput(f"The {name} is of type {type(text).__name__}; give a string.")
     if not text.strip():
         raise InvalidInput(f"The {name} is empty; {advice}.")
+    check_unicode(text)
 
 
 def validated_evidence(evidence: EvidenceBatch | None, num_requests: int) -> list[Evidence] | None:

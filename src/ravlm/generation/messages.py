@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ravlm.data.data_urls import decode_data_url
+from ravlm.data.text import check_unicode
 from ravlm.errors import InvalidInput
 from ravlm.records import ImageSource, Message
 
@@ -45,6 +46,8 @@ def read_messages(messages: Conversation) -> tuple[Message, ...]:
         )
     if not records[-1].text.strip():
         raise InvalidInput("The last message has no text; write what you want to know.")
+    for record in records:
+        check_unicode(record.text)
     return records
 
 

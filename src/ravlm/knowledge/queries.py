@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from ravlm.data.text import check_unicode
 from ravlm.errors import InvalidInput, Mismatch, did_you_mean
 from ravlm.knowledge.images import open_image
 from ravlm.records import MODALITIES, ImageSource, Modality
@@ -180,6 +181,7 @@ def _check_text(text: object) -> None:
         raise InvalidInput(f"text= is of type {type(text).__name__}; give a string.")
     if not text.strip():
         raise InvalidInput("The search text is empty; write what to look for.")
+    check_unicode(text)
 
 
 def _check_keyword_search(
