@@ -68,7 +68,7 @@ class RetrievalAugmentedVLM:
 
     def __init__(
         self,
-        kb: KnowledgeBase | None,
+        kb: KnowledgeBase | PathOrName | None,
         generator: GeneratorName = "extractive",
         k: int = 4,
         max_false_answers: float | None = None,
@@ -76,8 +76,8 @@ class RetrievalAugmentedVLM:
         base_only: bool = True,
         max_tokens: int | None = None,
     ) -> None:
-        """`generator`: "extractive", "starter", a preset ("small", ...), a folder, a hub name, an
-        endpoint's address (http://host:port/v1#model), or a `Generator`.
+        """`kb`: a base or its path. `generator`: "extractive", "starter", a preset ("small", ...),
+        a folder, a hub name, an endpoint (http://host:port/v1#model), or a `Generator`.
 
         `k`: number of entries the generator reads; 0 is the closed book. `max_false_answers`:
         maximum false-answer rate on questions the base cannot answer, 0 to 1; the default threshold
@@ -90,6 +90,8 @@ class RetrievalAugmentedVLM:
             raise InvalidInput(
                 f"max_false_answers is {max_false_answers}; give a rate from 0 to 1."
             )
+        if isinstance(kb, str | os.PathLike):
+            kb = KnowledgeBase.open(kb)
         self._kb = kb
         self.k = checked_k(k) if kb is not None else 0
         self.max_false_answers = max_false_answers

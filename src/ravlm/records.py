@@ -1,12 +1,12 @@
 """Records that cross layers: small frozen dataclasses, and the one JSON form of each.
 
-An image is a path (`str` or `Path`), an http(s) address, bytes or a PIL image everywhere. Only
-`ravlm.data.images` opens it."""
+An image is a path (`str` or `Path`), an http(s) address, bytes, a PIL image, or an array or tensor
+of pixels everywhere. Only `ravlm.data.images` opens it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 Modality: TypeAlias = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 _DIGITS = 6
@@ -34,13 +34,17 @@ class Pair:
     id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str):  # or its characters would be the texts
+            object.__setattr__(self, "texts", (self.texts,))
+
     @property
     def text(self) -> str:
         """The first text."""
         return self.texts[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Entry:
     """A record of a knowledge base: an image, texts, or both, and metadata (JSON types).
 
@@ -49,12 +53,33 @@ class Entry:
 
     >>> Entry("cat", "cat.jpg", ("a tabby cat",), {"year": 2011}).text
     'a tabby cat'
+    >>> Entry("cat", text="a tabby cat").texts
+    ('a tabby cat',)
     """
 
     id: str
-    image: ImageSource | None = None
-    texts: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    image: ImageSource | None
+    texts: tuple[str, ...]
+    metadata: Mapping[str, Any]
+
+    def __init__(
+        self,
+        id: str = "",
+        image: ImageSource | None = None,
+        texts: Iterable[str] | str = (),
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        text: str | None = None,
+    ) -> None:
+        """Without an id, a base derives one from the content. `text` is the first text, before
+        `texts`; a single string is one text."""
+        all_texts = (texts,) if isinstance(texts, str) else tuple(texts)
+        if text is not None:
+            all_texts = (text, *all_texts)
+        object.__setattr__(self, "id", id)
+        object.__setattr__(self, "image", image)
+        object.__setattr__(self, "texts", all_texts)
+        object.__setattr__(self, "metadata", {} if metadata is None else metadata)
 
     @property
     def text(self) -> str:

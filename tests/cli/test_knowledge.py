@@ -18,7 +18,11 @@ def test_add_remove_info_verify(ravlm: Any, kb: Path, pictures: Path) -> None:
     code, out, _ = ravlm("add", kb, "-", "--json", stdin=row + "\n")
     assert (code, json.loads(out)["added"], json.loads(out)["entries"]) == (0, 1, 5)
     code, out, _ = ravlm("remove", kb, "-", "red", "--json", stdin="green\nnowhere\n")
-    assert (code, json.loads(out)) == (0, {"removed": 2, "entries": 3})
+    result = {"removed": 2, "entries": 3, "missing": ["nowhere"]}
+    assert (code, json.loads(out)) == (0, result)
+    code, out, err = ravlm("remove", kb, "nowhere", "else where")
+    assert (code, out) == (0, "Removed 0 of 2; 3 entries are left.\n")
+    assert err == 'There is no entry "nowhere".\nThere is no entry "else where".\n'
     code, out, _ = ravlm("info", kb, "--json")
     assert (code, json.loads(out)["entries"]) == (0, 3)
     assert ravlm("info", kb)[1].count("\n") == len(json.loads(out))

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.helpers.commands import assert_fails
 
 
@@ -54,6 +56,21 @@ def test_ask_caption_tell_chat(ravlm: Any, kb: Path, pictures: Path) -> None:
         "chat", kb, blue, "--json", stdin="What is it?\nAnd what kind is it?\n\nnever read\n"
     )
     assert (code, len(out.splitlines())) == (0, 2)
+
+
+@pytest.mark.parametrize("word", ["exit", "Quit", "/exit", "/quit", ":q", "退出"])
+def test_words_that_end_a_chat(ravlm: Any, kb: Path, word: str) -> None:
+    """exit and quit were searched for in the base."""
+    code, out, _ = ravlm("chat", kb, "--json", stdin=f"What is red?\n{word}\nWhat is blue?\n")
+    assert (code, len(out.splitlines())) == (0, 1)
+
+
+def test_commands_in_a_chat(ravlm: Any, kb: Path) -> None:
+    lines = "/help\n/restart\nWhat is red?\n/etc/hosts is what?\n"
+    code, out, err = ravlm("chat", kb, "--json", stdin=lines)
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert err.count("exit or quit ends the chat") == 2
+    assert 'There is no command "/restart".' in err
 
 
 def test_closed_book_is_allowed(ravlm: Any, kb: Path, pictures: Path) -> None:

@@ -76,7 +76,8 @@ def test_add_many_get_list_and_remove(own_server: Running, kb: Path) -> None:
     assert own_server.client.delete("/v1/entries/white").status_code == 404
     assert own_server.client.get("/v1/entries/white").status_code == 404
     assert own_server.post("/v1/entries/remove", ids=["red", "blue", "nowhere"]).json() == {
-        "removed": 2
+        "removed": 2,
+        "missing": ["nowhere"],
     }
     assert own_server.post("/v1/search", image=url_of("red"), k=9).json()["hits"][0]["id"] != "red"
     with KnowledgeBase.open(kb, FakeEncoder()) as base:

@@ -120,7 +120,7 @@ def test_changes_only_if_allowed(kb: Path) -> None:
     )
     assert added.structured_content == {"id": "new", "replaced": False}
     assert results.structured_content["hits"][0]["id"] == "new"
-    assert removed.structured_content == {"removed": 2}
+    assert removed.structured_content == {"removed": 2, "missing": ["nowhere"]}
 
 
 def test_files_of_the_shared_folder_only(kb: Path, pictures: Path, tmp_path: Path) -> None:

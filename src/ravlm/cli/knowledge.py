@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ravlm.cli import stdin
 from ravlm.cli.command import KB, SOURCE, Command, Options, argument
-from ravlm.cli.output import Progress, note, print_json, print_rejected
+from ravlm.cli.output import MAX_NOTES, Progress, note, print_json, print_rejected
 from ravlm.errors import BrokenData, InvalidInput, RavlmError
 
 if TYPE_CHECKING:
@@ -65,10 +65,18 @@ def remove(options: Options) -> int:
     for name in options.ids:
         ids += stdin.lines() if name == "-" else [name]
     with KnowledgeBase.open(options.kb) as kb:
+        stored = {entry.id for entry in kb.get(ids)}
         num_removed = kb.remove(ids)
         num_entries = kb.count()
+    missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in stored]
+    for id_ in missing[:MAX_NOTES]:
+        note(f'There is no entry "{id_}".')
+    if len(missing) > MAX_NOTES:
+        note(f"{len(missing) - MAX_NOTES:,} more ids have no entry; --json lists all of them.")
     sentence = f"Removed {num_removed:,} of {len(ids):,}; {num_entries:,} entries are left."
-    return _print_result(options, sentence, removed=num_removed, entries=num_entries)
+    return _print_result(
+        options, sentence, removed=num_removed, entries=num_entries, missing=missing
+    )
 
 
 def info(options: Options) -> int:

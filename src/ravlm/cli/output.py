@@ -22,7 +22,7 @@ _UNBREAKABLE = re.compile(
 """Text that stays on one line: a word, or a Chinese character with the punctuation and the citation
 mark [1] after it."""
 _PREVIEW_COLUMNS = 60
-_MAX_NOTES = 10
+MAX_NOTES = 10
 """Rejected items listed on the terminal; `--json` lists all."""
 
 
@@ -64,10 +64,10 @@ def print_rejected(report: AddReport) -> None:
     quarantined = [f"quarantined: {item}" for item in report.quarantined if not item.is_note]
     lists = {"notes": notes, "duplicates": duplicates, "quarantined": quarantined}
     for kind, lines in lists.items():
-        for line in lines[:_MAX_NOTES]:
+        for line in lines[:MAX_NOTES]:
             note(line)
-        if len(lines) > _MAX_NOTES:
-            note(f"{kind}: {len(lines) - _MAX_NOTES:,} more; --json lists all of them")
+        if len(lines) > MAX_NOTES:
+            note(f"{kind}: {len(lines) - MAX_NOTES:,} more; --json lists all of them")
 
 
 class Progress:

@@ -4,6 +4,7 @@ Each opens the base, calls one library function per query, and prints."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,13 @@ from ravlm.records import Answer, AnswerStream, ImageSource
 
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
+
+
+_CHAT_ENDS = ("exit", "quit", "/exit", "/quit", ":q", "退出")
+_CHAT_HELP = (
+    "Each line is a turn; every turn searches the base. exit or quit ends the chat, /help shows "
+    "this. To talk about a picture, name it after the base: ravlm chat KB IMAGE."
+)
 
 
 def search(options: Options) -> int:
@@ -82,7 +90,7 @@ def chat(options: Options) -> int:
     messages: list[dict[str, str]] = []
     with _model(options) as model:
         if sys.stdin.isatty():
-            note("Type one line per turn; an empty line or Ctrl-D ends the chat.")
+            note("Type one line per turn; exit, an empty line or Ctrl-D ends the chat. Try /help.")
         for line in _turns():
             messages.append({"role": "user", "content": line})
             stream = model.stream("chat", messages, image, options.k, options.where)
@@ -147,14 +155,22 @@ def _lines(text: str | None) -> Iterator[str | None]:
 
 
 def _turns() -> Iterator[str]:
-    """Yield the lines of stdin up to the first blank one, with a prompt on a terminal."""
+    """Yield the lines of stdin up to `exit` or a blank one, with a prompt on a terminal.
+
+    `/help` and other words after a slash are commands and no turns."""
     while True:
         if sys.stdin.isatty():
             print("\nyou> ", end="", file=sys.stderr, flush=True)
         line = stdin.read_line()
-        if line is None or not line.strip():
+        turn = (line or "").strip()
+        if not turn or turn.lower() in _CHAT_ENDS:
             return
-        yield line.strip()
+        if turn == "/help":
+            note(_CHAT_HELP)
+        elif re.fullmatch(r"/\w+", turn):
+            note(f'There is no command "{turn}". {_CHAT_HELP}')
+        else:
+            yield turn
 
 
 _QUESTION = argument(

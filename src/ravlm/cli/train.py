@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ravlm.cli import train_options
 from ravlm.cli.command import Command, Options, UsageError
 from ravlm.cli.output import note, print_json
-from ravlm.errors import MissingExtra
+from ravlm.errors import BrokenData, MissingExtra
 
 if TYPE_CHECKING:
     from ravlm.data.rows import Quarantined
@@ -72,6 +72,7 @@ def _train_encoder(options: Options) -> TrainingResult:
     from ravlm.training.encoder import train_encoder
 
     config = _configure(EncoderTrainingConfig(), options)
+    _check_content(options.pairs)
     pairs = read_pairs(options.pairs, images=options.images)
     encoder = _initial_encoder(options, config.seed)
     out = Path(options.out)
@@ -112,6 +113,7 @@ def _train_language_model(options: Options) -> TrainingResult:
 
     config = _configure(language_model.LanguageModelTrainingConfig(), options)
     out = Path(options.out)
+    _check_content(options.texts)
     texts = language_model.read_texts(options.texts)
     language_model.train_language_model(texts, out, config, report=_print_figures)
     message = f'The language model and its tokenizer are in "{out}", next to the log.'
@@ -128,8 +130,11 @@ def _train_generator(options: Options) -> TrainingResult:
         raise UsageError(
             "Pass --language (alone or with --vision), or --generator, or none of them."
         )
+    _check_content(options.pairs)
     pairs = read_pairs(options.pairs, images=options.images)
     train_pairs, held_out = split_pairs(pairs, options.held_out)
+    if not train_pairs:
+        raise _no_pairs(options.pairs, pairs.quarantine)
     config = _configure(STARTER_GENERATOR_TRAINING, options)
     self_critical = None
     if epochs := options.self_critical_epochs:
@@ -180,9 +185,13 @@ def _train_retriever(options: Options) -> TrainingResult:
 
     config = _configure(training.RetrieverTrainingConfig(), options)
     generator, out = CaptionerGenerator.load(options.generator), Path(options.out)
+    _check_content(options.pairs)
     pairs = read_pairs(options.pairs, images=options.images)
+    train_pairs = list(pairs)
+    if not train_pairs:
+        raise _no_pairs(options.pairs, pairs.quarantine)
     with KnowledgeBase.open(options.kb) as kb:
-        training.train_retriever(generator, list(pairs), kb, out, config, _print_figures)
+        training.train_retriever(generator, train_pairs, kb, out, config, _print_figures)
     return TrainingResult(
         f'The generator with its trained query is in "{out}". '
         f"Use it: ravlm caption KB IMAGE --generator {out}",
@@ -190,6 +199,21 @@ def _train_retriever(options: Options) -> TrainingResult:
         {"generator": str(out)},
         pairs.quarantine,
     )
+
+
+def _check_content(source: str) -> None:
+    """Raise BrokenData if the source is an empty file or folder."""
+    path = Path(source)
+    if path.is_file() and path.stat().st_size == 0:
+        raise BrokenData(f'The file "{source}" is empty; there is nothing to train on.')
+    if path.is_dir() and not any(path.iterdir()):
+        raise BrokenData(f'The folder "{source}" is empty; there is nothing to train on.')
+
+
+def _no_pairs(source: str, quarantine: Sequence[Quarantined]) -> BrokenData:
+    refused = [row for row in quarantine if not row.is_note]
+    reason = f" The first of {len(refused)} refused: {refused[0]}" if refused else ""
+    return BrokenData(f'"{source}" has no pair of an image and a text to train on.{reason}')
 
 
 def _configure(config: C, options: Options) -> C:

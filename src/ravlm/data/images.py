@@ -1,4 +1,4 @@
-"""Load images: paths, bytes, PIL images and http(s) addresses become upright RGB.
+"""Load images: paths, bytes, PIL images, arrays and http(s) addresses become upright RGB.
 
 This is the only module that opens images. Sizes are checked in the header, before anything is
 decoded. Colors of an embedded profile are converted to sRGB, so that encoders see what people see.
@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from ravlm.data.image_arrays import image_from_array, is_array
 from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
 from ravlm.records import ImageSource
 
@@ -104,6 +105,8 @@ def load_image(
         raise InvalidInput(
             f"edge is {edge}; it must be at least 1 pixel, or None for the full size."
         )
+    if is_array(source):
+        source = image_from_array(source)
     if isinstance(source, Image.Image):
         return _decode(source, "the PIL image", limits, mode)
     name = _display_name(source)
@@ -146,11 +149,11 @@ def register_heif() -> bool:
 
 
 def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """Return the encoded image of a file or address; a PIL image is encoded as RGB PNG.
+    """Return the encoded image of a file or address; a PIL image or an array becomes an RGB PNG.
 
     The content is not checked. Raises NotFound, or BrokenData if it is empty or too large.
     """
-    if isinstance(source, Image.Image):
+    if isinstance(source, Image.Image) or is_array(source):
         buffer = io.BytesIO()
         load_image(source, limits=limits).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
@@ -162,7 +165,7 @@ def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> by
         data = _read(Path(source), limits)
     else:
         raise InvalidInput(
-            "An image must be a path, an http(s) address, bytes or a PIL image, "
+            "An image must be a path, an http(s) address, bytes, a PIL image or an array, "
             f"not {type(source).__name__}."
         )
     if not data:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,8 +49,12 @@ def run_demo(
     Raises InvalidInput if `folder` has other content, BrokenData if `data` has no readable image,
     and the errors of the library."""
     folder = Path(folder).resolve()
-    _prepare_folder(folder)
-    base, kb = _build(folder, data, encoder)
+    if data is not None:
+        _check_source(data)
+    with ExitStack() as on_error:
+        _prepare_folder(folder, on_error)
+        base, kb = _build(folder, data, encoder)
+        on_error.pop_all()
     with kb:
         on_base(base)
         plan = bundled_plan(base.entries) if data is None else folder_plan(base.entries)
@@ -61,8 +66,15 @@ def run_demo(
     return write_page(folder / "index.html", base, results, bundled=data is None)
 
 
-def _prepare_folder(folder: Path) -> None:
-    """Create the folder and remove the base of an earlier demo.
+def _check_source(data: str | Path) -> None:
+    """Raise the library's error for a source without entries, before anything is written."""
+    from ravlm import read_entries
+
+    next(iter(read_entries(data)), None)
+
+
+def _prepare_folder(folder: Path, on_error: ExitStack) -> None:
+    """Create the folder and remove the base of an earlier demo; `on_error` removes what is new.
 
     Raises InvalidInput if the folder has content of another origin."""
     is_earlier_demo = (folder / MARKER).is_file()
@@ -72,9 +84,20 @@ def _prepare_folder(folder: Path) -> None:
             f'"{folder}" exists and was not made by the demo; '
             "choose another folder: ravlm demo --out NEW"
         )
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+    if new_folders:
+        on_error.callback(shutil.rmtree, new_folders[-1], ignore_errors=True)
+    elif is_empty:
+        on_error.callback(_clear, folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
     shutil.rmtree(folder / "kb", ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder / "kb", ignore_errors=True)
+    for path in folder.iterdir():
+        path.unlink()
 
 
 def _build(

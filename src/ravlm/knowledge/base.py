@@ -25,7 +25,7 @@ from ravlm.knowledge.dedup import Deduplicate
 from ravlm.knowledge.encoder_guard import EncoderGuard
 from ravlm.knowledge.filter_keys import checked_filter
 from ravlm.knowledge.index.tuning import RECALL, Requirements
-from ravlm.knowledge.ingest import Ingestion, validate_vectors
+from ravlm.knowledge.ingest import Ingestion, as_entries, validate_vectors
 from ravlm.knowledge.queries import AnyModality, QueryBatch, check_search, encode_queries
 from ravlm.knowledge.records import Identity
 from ravlm.knowledge.registry import backend_for
@@ -57,10 +57,18 @@ class KnowledgeBase:
         hits = kb.search(text="a fluffy orange cat", k=5)
     """
 
-    def __init__(self, backend: Backend, encoder: Encoder | None) -> None:
-        """For `build` and `open`."""
+    def __init__(
+        self, backend: Backend | str | os.PathLike[str], encoder: Encoder | None = None
+    ) -> None:
+        """Open the base at a path, as `open` does; `build` passes a backend."""
+        if not isinstance(backend, Backend):
+            backend = backend_for(backend).open(backend)
         self._backend = backend
-        self._guard = EncoderGuard(backend, encoder)
+        try:
+            self._guard = EncoderGuard(backend, encoder)
+        except BaseException:
+            backend.close()
+            raise
         self.report = AddReport()
         """Result of the last `build` or `add` of this handle."""
 
@@ -68,7 +76,7 @@ class KnowledgeBase:
     def build(
         cls,
         path: str | os.PathLike[str],
-        entries: Iterable[Entry],
+        entries: Iterable[Entry] | Entry,
         encoder: Encoder | str | Path | None = None,
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
@@ -77,10 +85,10 @@ class KnowledgeBase:
 
         Entries whose id is stored stay as they are. `encoder` is an encoder or a name for
         `DualEncoder.load`; by default that of the existing base, or "starter". `progress` is called
-        after each batch; `deduplicate` as in `add`. `.report` and `.quarantine` tell what was
-        stored and rejected. If building a new base fails before anything is stored, it is removed.
+        after each batch; `deduplicate` as in `add`. `.report` and `.quarantine` list what was
+        stored and rejected. A new base that could not store anything is removed again.
         """
-        backend_class = backend_for(path)
+        backend_class, entries = backend_for(path), as_entries(entries)
         if isinstance(encoder, str | Path):
             encoder = DualEncoder.load(encoder)
         with ExitStack() as on_error:
@@ -118,12 +126,7 @@ class KnowledgeBase:
         Its encoder is loaded when something must be encoded. Raises NotFound if there is no base,
         Mismatch if `encoder` is not the one it was built with.
         """
-        backend = backend_for(path).open(path)
-        try:
-            return cls(backend, encoder)
-        except BaseException:
-            backend.close()
-            raise
+        return cls(path, encoder)
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
@@ -182,12 +185,12 @@ class KnowledgeBase:
 
     def add(
         self,
-        entries: Iterable[Entry],
+        entries: Iterable[Entry] | Entry,
         vectors: Mapping[str, Any] | None = None,
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
     ) -> AddReport:
-        """Add entries batch by batch; an existing id is replaced, or skipped if nothing differs.
+        """Add entries in batches; an existing id is replaced, or skipped if nothing differs.
 
         `vectors={"image": (n, dim), "text": (n, dim)}` are precomputed for a list of n entries, one
         row per entry; a text vector stands for all of the entry's texts. Everything else is
@@ -197,6 +200,7 @@ class KnowledgeBase:
         as another before anything is encoded; `"near"` also one whose image looks the same. The
         report lists them.
         """
+        entries = as_entries(entries)
         precomputed = validate_vectors(vectors, entries, self._backend.identity.dim)
         return self._ingest(entries, precomputed, progress, deduplicate, keep_existing=False)
 
@@ -352,11 +356,10 @@ class KnowledgeBase:
     ) -> ExportReport:
         """Write all entries, images and vectors into the new folder `path`.
 
-        The form is JSON lines with image files, or with `form="webdataset"` tar files of
-        `shard_size` entries each.
+        The form is JSON lines with image files, or with `form="webdataset"` tar files, one for each
+        `shard_size` entries.
         """
-        backend = self._backend
-        target = Path(path).absolute()
+        backend, target = self._backend, Path(path).absolute()
         return export.export(backend.store, backend.identity, target, form, shard_size)
 
     def import_from(self, path: str | os.PathLike[str]) -> AddReport:
@@ -365,8 +368,7 @@ class KnowledgeBase:
         An export of another encoder is encoded again. Raises InvalidInput for other sources; use
         `add` for them.
         """
-        source = import_.ExportFolder(Path(path).absolute())
-        identity = self._backend.identity
+        source, identity = import_.ExportFolder(Path(path).absolute()), self._backend.identity
         if source.fingerprint == identity.fingerprint:
             added, updated = import_.import_rows(self._backend.store, identity, source)
             self.report = AddReport(added, updated)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -256,6 +257,20 @@ def _digest(item: IngestItem) -> str:
     for name, vectors in item.vectors.items():
         content += f"\n{name} {zlib.crc32(vectors[item.row].data)}"
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def as_entries(entries: Iterable[Entry] | Entry) -> Iterable[Entry]:
+    """Return the entries to add; a single one becomes a list.
+
+    Raises InvalidInput for a path or a mapping, which would be taken apart.
+    """
+    if isinstance(entries, Entry):
+        return [entries]
+    if isinstance(entries, str | os.PathLike):
+        raise InvalidInput(f'"{entries}" is a path; add what read_entries("{entries}") returns.')
+    if isinstance(entries, Mapping):
+        raise InvalidInput("A mapping is no entry; add Entry(id, image, texts, metadata).")
+    return entries
 
 
 def validate_vectors(

@@ -187,9 +187,9 @@ class _Tools:
             return {"id": entry.id, "replaced": bool(report.updated)}
 
     def remove_entries(self, ids: list[str]) -> dict[str, Any]:
-        """Remove entries by their ids."""
+        """Remove entries by their ids; `missing` lists the ids that have none."""
         with self._session() as session:
-            return {"removed": session.kb.remove(ids)}
+            return session.remove(ids)
 
     @contextmanager
     def _session(self) -> Iterator[Session]:

@@ -49,6 +49,7 @@ class TimedEncoder(Encoder):
         self.languages = encoder.languages
         self.glosses = encoder.glosses
         self.image_size = encoder.image_size
+        self.matryoshka_dims = encoder.matryoshka_dims
 
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
         with self._metrics.stage("encode"):
@@ -113,6 +114,12 @@ class Session:
     kb: TimedKnowledgeBase
     encoder: TimedEncoder
     model: RetrievalAugmentedVLM
+
+    def remove(self, ids: Sequence[str]) -> dict[str, Any]:
+        """Remove entries; return how many, and the ids that had none."""
+        stored = {entry.id for entry in self.kb.get(ids)}
+        missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in stored]
+        return {"removed": self.kb.remove(ids), "missing": missing}
 
 
 class ServedModel:

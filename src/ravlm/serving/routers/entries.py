@@ -103,8 +103,7 @@ class _EntryEndpoints:
 
     async def remove_entries(self, body: schemas.IdsBody) -> Response:
         """Remove up to 1,000 entries by id."""
-        num_removed = await self._engine.change(lambda session: session.kb.remove(body.ids))
-        return JsonResponse({"removed": num_removed})
+        return JsonResponse(await self._engine.change(lambda session: session.remove(body.ids)))
 
     async def get_entry(self, id: str, request: Request) -> Response:
         """Return an entry."""
