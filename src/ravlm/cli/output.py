@@ -22,6 +22,7 @@ _UNBREAKABLE = re.compile(
 """Text that stays on one line: a word, or a Chinese character with the punctuation and the citation
 mark [1] after it."""
 _PREVIEW_COLUMNS = 60
+_BAR_LENGTH = 5
 MAX_NOTES = 10
 """Rejected items listed on the terminal; `--json` lists all."""
 
@@ -37,12 +38,18 @@ def note(message: str) -> None:
 
 
 def print_hits(hits: Iterable[Hit]) -> None:
-    """Print one line per hit: rank, score, modality, id, and the beginning of the text."""
-    rows = [(f"{rank:>3}  {hit.score:6.3f}", hit) for rank, hit in enumerate(hits, 1)]
+    """Print one line per hit: rank, relevance, modality, id, and the beginning of the text."""
+    rows = [(f"{rank:>3}  {relevance_bar(hit)}", hit) for rank, hit in enumerate(hits, 1)]
     if not rows:
         note("Nothing found.")
     for prefix, hit in rows:
         print(_hit_line(prefix, hit))
+
+
+def relevance_bar(hit: Hit) -> str:
+    """Return the relevance of a hit as five signs; the raw scores of searches differ in scale."""
+    filled = round(_BAR_LENGTH * (hit.relevance or 0.0))
+    return "▰" * filled + "▱" * (_BAR_LENGTH - filled)
 
 
 def print_evidence(answer: Answer) -> None:
@@ -51,13 +58,14 @@ def print_evidence(answer: Answer) -> None:
         print(f"\n  evidence (* cited), confidence {answer.confidence:.2f}")
     for rank, hit in enumerate(answer.evidence, 1):
         mark = "*" if hit.entry.id in answer.citations else " "
-        print(_hit_line(f"  {mark}{rank:>2}  {hit.score:6.3f}", hit))
+        print(_hit_line(f"  {mark}{rank:>2}", hit))
 
 
 def print_rejected(report: AddReport) -> None:
     """Print notes on the source, the duplicates and the quarantined items to stderr."""
     duplicates = [
-        f'duplicate: "{entry_id}" has the same content as "{other_id}"'
+        f'duplicate: "{entry_id}" has the same content as "{other_id}" '
+        f"({report.duplicate_reasons.get(entry_id, 'skipped')})"
         for entry_id, other_id in report.duplicates
     ]
     notes = [f"note: {item}" for item in report.quarantined if item.is_note]

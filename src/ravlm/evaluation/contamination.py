@@ -7,13 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from ravlm.data.images import image_bytes, load_image
 from ravlm.data.parallel import batched
 from ravlm.errors import RavlmError
 from ravlm.evaluation.records import Contamination
-from ravlm.knowledge.dedup import MAX_COLOR_DISTANCE, MAX_HASH_DISTANCE, perceptual_hash
+from ravlm.knowledge.dedup import DETAIL_EDGE, looks_same
 from ravlm.records import Example, Hit, ImageSource
 from ravlm.retrieval.leakage import NEAR_DUPLICATE
 
@@ -26,8 +24,6 @@ _NUM_NEIGHBORS = 10
 _MIN_COSINE = 0.9
 """Images of entries below this cosine are not opened: resized copies are closer."""
 _BATCH = 32
-_HASH_EDGE = 64
-"""Images are loaded at this size, in pixels, for the perceptual hash."""
 
 
 def check_contamination(examples: Sequence[Example], kb: KnowledgeBase) -> Contamination:
@@ -76,8 +72,8 @@ def _closest_match(image: ImageSource, hits: Sequence[Hit]) -> Match | None:
         content = image_bytes(image)
         if any(image_bytes(candidate) == content for candidate in candidates):
             return "exact"
-        image_hash = _perceptual_hash(image)
-        if any(_looks_same(image_hash, _perceptual_hash(c)) for c in candidates):
+        pixels = load_image(image, edge=DETAIL_EDGE)
+        if any(looks_same(pixels, load_image(c, edge=DETAIL_EDGE)) for c in candidates):
             return "perceptual"
     except RavlmError:
         pass  # an image of the base is gone: only its vector can be compared
@@ -88,17 +84,6 @@ def _text_is_known(text: str, kb: KnowledgeBase) -> bool:
     """Return whether an entry has this text, ignoring case."""
     hits = kb.search(text=text, k=_NUM_NEIGHBORS, modality="text")
     return any(text.casefold() in map(str.casefold, hit.entry.texts) for hit in hits)
-
-
-def _perceptual_hash(image: ImageSource) -> np.ndarray:
-    return np.frombuffer(perceptual_hash(load_image(image, edge=_HASH_EDGE)), np.uint8)  # (11,)
-
-
-def _looks_same(first: np.ndarray, second: np.ndarray) -> bool:
-    """Compare 64 bits of gradients and three mean colors."""
-    different_bits = np.bitwise_count(first[:8] ^ second[:8]).sum()
-    color_distance = np.abs(first[8:].astype(int) - second[8:]).max()
-    return bool(different_bits <= MAX_HASH_DISTANCE and color_distance <= MAX_COLOR_DISTANCE)
 
 
 def _key(image: ImageSource | None) -> str | int:

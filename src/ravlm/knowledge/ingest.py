@@ -21,15 +21,11 @@ from ravlm.data.images import image_bytes, is_address
 from ravlm.data.parallel import batched, parallel_map
 from ravlm.data.rows import Quarantined, entry_id
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, did_you_mean
-from ravlm.knowledge.dedup import (
-    Deduplicate,
-    DuplicateFinder,
-    check_deduplicate,
-    perceptual_hash,
-)
+from ravlm.knowledge.dedup import Deduplicate, check_deduplicate, perceptual_hash
 from ravlm.knowledge.embed import IngestItem, encode_items
 from ravlm.knowledge.entry_store import EntryStore
 from ravlm.knowledge.images import locate_image, open_image
+from ravlm.knowledge.near_duplicates import DuplicateCheck
 from ravlm.knowledge.records import Identity
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import MODALITIES, Entry, Modality
@@ -67,7 +63,7 @@ class Ingestion:
         self.encoder = encoder
         self.keep_existing = keep_existing
         self.deduplicate = deduplicate
-        self.duplicate_finder: DuplicateFinder | None = None
+        self.duplicate_check: DuplicateCheck | None = None
         self.duplicates: list[tuple[str, str]] = []
         self.source: Iterable[Entry] = ()
         self._own_quarantine: list[Quarantined] = []
@@ -87,7 +83,7 @@ class Ingestion:
         """
         self.source = entries
         if self.deduplicate is not None:
-            self.duplicate_finder = DuplicateFinder(self.deduplicate, self.store.contents())
+            self.duplicate_check = DuplicateCheck(self.deduplicate, self.store, self.encoder)
         batch_size = PRECOMPUTED_BATCH_SIZE if vectors else BATCH_SIZE
         for batch in batched(self._prepared_items(entries, vectors, batch_size), batch_size):
             self._store_batch(batch)
@@ -107,6 +103,7 @@ class Ingestion:
             **self.counts,
             quarantined=tuple(self.quarantine),
             duplicates=tuple(self.duplicates),
+            duplicate_reasons={} if self.duplicate_check is None else self.duplicate_check.reasons,
             seconds={**self.seconds, "total": time.perf_counter() - self.start},
         )
 
@@ -196,14 +193,14 @@ class Ingestion:
 
     def _without_duplicates(self, items: list[IngestItem]) -> list[IngestItem]:
         """Drop duplicates; an entry whose id is stored replaces it and is never dropped."""
-        if self.duplicate_finder is None:
+        check = self.duplicate_check
+        if check is None:
             return items
+        check.start_batch()
         for item in items:
             if item.stored_digest is not None:
                 continue
-            duplicate_of = self.duplicate_finder.find_or_add(
-                item.entry.id, item.image_hash, item.texts, item.perceptual_hash
-            )
+            duplicate_of = check.duplicate_of(item)
             if duplicate_of is not None:
                 item.duplicate_of = duplicate_of
                 item.pixels = None

@@ -25,6 +25,8 @@ class AddReport:
     notes (`is_note`) on how it read the source."""
     duplicates: tuple[tuple[str, str], ...] = ()
     """With `deduplicate`: (skipped id, id of the entry with the same content)."""
+    duplicate_reasons: Mapping[str, str] = field(default_factory=dict)
+    """Skipped id -> what both have in common: "the same image" ..."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """`decode` (summed over threads), `encode`, `store`, and `total` (wall-clock)."""
 

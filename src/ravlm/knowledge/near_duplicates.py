@@ -1,0 +1,97 @@
+"""Decide whether a new entry is a duplicate, and say why.
+
+The hash of an image only finds candidates. Each is confirmed twice: by a comparison of both images
+in detail, and by the cosine of their vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ravlm.data.images import load_image
+from ravlm.errors import RavlmError
+from ravlm.knowledge.dedup import (
+    DETAIL_EDGE,
+    Deduplicate,
+    DuplicateFinder,
+    has_structure,
+    looks_same,
+)
+from ravlm.knowledge.embed import IngestItem
+from ravlm.knowledge.entry_store import EntryStore
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ravlm.encoders.base import Encoder
+
+MIN_COSINE = 0.9
+"""Copies of an image in another size or format are closer than this."""
+
+
+class DuplicateCheck:
+    """Finds the duplicates among new entries: of stored ones, and of each other."""
+
+    def __init__(
+        self, method: Deduplicate, store: EntryStore, encoder: Callable[[], Encoder]
+    ) -> None:
+        self._finder = DuplicateFinder(method, store.contents())
+        self._store = store
+        self._encoder = encoder
+        self._unstored: dict[str, IngestItem] = {}
+        self.reasons: dict[str, str] = {}
+        """Why an entry is a duplicate, by its id."""
+
+    def start_batch(self) -> None:
+        """Forget the entries of the last batch, which are stored by now."""
+        self._unstored.clear()
+
+    def duplicate_of(self, item: IngestItem) -> str | None:
+        """Return the id of the entry that `item` duplicates; None if it is new, and remember it."""
+        id_ = item.entry.id
+        other_id = self._finder.same_content(item.image_hash, item.texts)
+        if other_id is not None:
+            self.reasons[id_] = "the same texts" if item.image_hash is None else "the same image"
+            return other_id
+        for candidate in self._finder.candidates(item.perceptual_hash):
+            cosine = self._confirmed_cosine(item, candidate)
+            if cosine is not None:
+                self.reasons[id_] = f"the images look the same, cosine {cosine:.3f}"
+                return candidate
+        self._finder.add(id_, item.image_hash, item.texts, item.perceptual_hash)
+        self._unstored[id_] = item
+        return None
+
+    def _confirmed_cosine(self, item: IngestItem, other_id: str) -> float | None:
+        """Return the cosine of two images that are the same; None if they are not, or gone."""
+        try:
+            first, second = self._image(item, item.entry.id), self._image(None, other_id)
+        except RavlmError:
+            return None
+        if first is None or second is None:
+            return None
+        if not (has_structure(first) and looks_same(first, second)):
+            return None
+        vectors = self._vector(item), self._vector(self._unstored.get(other_id, other_id))
+        if vectors[0] is None or vectors[1] is None:
+            return None
+        cosine = float(vectors[0] @ vectors[1])
+        return cosine if cosine >= MIN_COSINE else None
+
+    def _image(self, item: IngestItem | None, id_: str) -> Image.Image | None:
+        item = item or self._unstored.get(id_)
+        entry = item.entry if item is not None else self._store.entries([id_]).get(id_)
+        if entry is None or entry.image is None:
+            return None
+        return load_image(entry.image, edge=DETAIL_EDGE)
+
+    def _vector(self, source: IngestItem | str) -> np.ndarray | None:
+        """Return the unit vector (dim,) of the image of a new or a stored entry."""
+        if isinstance(source, str):
+            return self._store.image_vectors([source]).get(source)
+        if source.pixels is None:
+            return None
+        return self._encoder().encode_images([source.pixels])[0]
