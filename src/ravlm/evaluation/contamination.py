@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from ravlm.data.images import image_bytes, load_image
 from ravlm.data.parallel import batched
 from ravlm.errors import RavlmError
 from ravlm.evaluation.records import Contamination
-from ravlm.knowledge.dedup import DETAIL_EDGE, looks_same
+from ravlm.knowledge.dedup import DETAIL_EDGE, hash_distances, looks_same, perceptual_hash
+from ravlm.knowledge.near_duplicates import MIN_COSINE
 from ravlm.records import Example, Hit, ImageSource
 from ravlm.retrieval.leakage import NEAR_DUPLICATE
 
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 Match = Literal["exact", "perceptual", "embedding"]
 
 _NUM_NEIGHBORS = 10
-_MIN_COSINE = 0.9
-"""Images of entries below this cosine are not opened: resized copies are closer."""
+_HASH_EDGE = 64
+"""Images are loaded at this size, in pixels, for the perceptual hash."""
 _BATCH = 32
 
 
@@ -64,7 +67,7 @@ def _image_matches(examples: Sequence[Example], kb: KnowledgeBase) -> Iterator[t
 
 def _closest_match(image: ImageSource, hits: Sequence[Hit]) -> Match | None:
     candidates = [
-        hit.entry.image for hit in hits if hit.entry.image is not None and hit.score >= _MIN_COSINE
+        hit.entry.image for hit in hits if hit.entry.image is not None and hit.score >= MIN_COSINE
     ]
     if not candidates:
         return None
@@ -72,8 +75,7 @@ def _closest_match(image: ImageSource, hits: Sequence[Hit]) -> Match | None:
         content = image_bytes(image)
         if any(image_bytes(candidate) == content for candidate in candidates):
             return "exact"
-        pixels = load_image(image, edge=DETAIL_EDGE)
-        if any(looks_same(pixels, load_image(c, edge=DETAIL_EDGE)) for c in candidates):
+        if any(_looks_same(image, candidate) for candidate in candidates):
             return "perceptual"
     except RavlmError:
         pass  # an image of the base is gone: only its vector can be compared
@@ -84,6 +86,16 @@ def _text_is_known(text: str, kb: KnowledgeBase) -> bool:
     """Return whether an entry has this text, ignoring case."""
     hits = kb.search(text=text, k=_NUM_NEIGHBORS, modality="text")
     return any(text.casefold() in map(str.casefold, hit.entry.texts) for hit in hits)
+
+
+def _looks_same(image: ImageSource, candidate: ImageSource) -> bool:
+    """Compare two images by their hashes, which is fast, and then in detail."""
+    sources = (image, candidate)
+    thumbnails = [load_image(source, edge=_HASH_EDGE) for source in sources]
+    hashes = [np.frombuffer(perceptual_hash(thumbnail), np.uint8) for thumbnail in thumbnails]
+    if not np.isfinite(hash_distances(hashes[0][None], hashes[1])).all():
+        return False
+    return looks_same(*(load_image(source, edge=DETAIL_EDGE) for source in sources))
 
 
 def _key(image: ImageSource | None) -> str | int:

@@ -71,6 +71,17 @@ def perceptual_hash(image: Image.Image) -> bytes:
     return np.packbits(gray[:, :-1] > gray[:, 1:]).tobytes() + mean_color
 
 
+def hash_distances(hashes: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the distances of perceptual hashes, uint8 (n, 11), from `target` (11,).
+
+    A distance is infinite if the images can't be the same.
+    """
+    bits = np.bitwise_count(hashes[:, :8] ^ target[:8]).sum(axis=1)  # (n,)
+    colors = np.abs(hashes[:, 8:].astype(np.int16) - target[8:]).max(axis=1, initial=0)
+    may_match = (bits <= MAX_HASH_DISTANCE) & (colors <= MAX_COLOR_DISTANCE)
+    return np.where(may_match, bits + colors / 256, np.inf)
+
+
 def looks_same(first: Image.Image, second: Image.Image) -> bool:
     """Return whether two images show the same, as copies in another size or format do.
 
@@ -140,10 +151,9 @@ class DuplicateFinder:
             return []
         target = np.frombuffer(hash_bytes, np.uint8)
         hashes = self._hashes[: len(self._hash_ids)]  # (n, 11)
-        bits = np.bitwise_count(hashes[:, :8] ^ target[:8]).sum(axis=1)
-        colors = np.abs(hashes[:, 8:].astype(np.int16) - target[8:]).max(axis=1, initial=0)
-        similar = np.flatnonzero((bits <= MAX_HASH_DISTANCE) & (colors <= MAX_COLOR_DISTANCE))
-        order = np.lexsort((colors[similar], bits[similar]))[:MAX_CANDIDATES]
+        distances = hash_distances(hashes, target)
+        similar = np.flatnonzero(np.isfinite(distances))
+        order = np.argsort(distances[similar], kind="stable")[:MAX_CANDIDATES]
         return [self._hash_ids[index] for index in similar[order]]
 
     def add(self, id_: str, image_hash: str | None, texts: str, hash_bytes: bytes | None) -> None:

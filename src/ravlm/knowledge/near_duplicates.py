@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from ravlm.encoders.base import Encoder
 
-MIN_COSINE = 0.9
-"""Copies of an image in another size or format are closer than this."""
+MIN_COSINE = 0.7
+"""Of 46 photos and their copies (150 pixels wide, JPEG, quality 60), the starter's vectors have a
+cosine of 0.91 (median) and at least 0.76."""
 
 
 class DuplicateCheck:

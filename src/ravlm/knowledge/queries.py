@@ -97,7 +97,7 @@ def encode_queries(
         if options.method != "dense" or not _is_bare_vector(query):
             _check_query(query, options, modalities)
     vectors: list[dict[str, np.ndarray]] = [{} for _ in queries]
-    if options.method != "keyword":
+    if options.method != "keyword" or options.relevance:
         _add_vectors(vectors, queries, dim)
         _add_texts(vectors, queries, encoder)
         _add_images(vectors, queries, encoder)

@@ -6,6 +6,7 @@ Each search sees one state of the base.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -31,6 +32,7 @@ from ravlm.search.score_calibration import (
     combine_queries,
     cosine_stats,
     interleave,
+    relevance,
     rescale,
 )
 
@@ -72,7 +74,11 @@ class SearchPipeline:
             n *= WIDENING
         if self.options.offset:
             rankings = [ranking.take(slice(self.options.offset, None)) for ranking in rankings]
-        return self._read_hits(rankings)
+        hits = self._read_hits(rankings)
+        if not self.options.relevance:
+            return hits
+        pairs = zip(queries, rankings, hits, strict=True)
+        return [self._with_relevance(*of_query) for of_query in pairs]
 
     def _is_final(self, candidates: Candidates, k: int) -> bool:
         """Return whether more candidates could not give more hits."""
@@ -278,7 +284,7 @@ class SearchPipeline:
     def _rerank(self, query: EncodedQuery, ranking: Ranking, rerank: Rerank) -> Ranking:
         """Return the candidates with new scores; ties keep their order."""
         if rerank == "exact":
-            if not query.vectors:
+            if not query.vectors or self.options.method == "keyword":
                 return ranking
             scores = self._exact_scores(query, ranking)
         else:
@@ -295,6 +301,18 @@ class SearchPipeline:
             vector @ targets[modality] for vector, modality in zip(vectors, modalities, strict=True)
         ]
         return np.array(cosines, np.float32)
+
+    def _with_relevance(
+        self, query: EncodedQuery, ranking: Ranking, hits: Sequence[Hit]
+    ) -> list[Hit]:
+        """Return the hits with their relevance: their cosine against those of random parts."""
+        modalities, _ = self.searcher.vectors(ranking.parts)
+        stats = {m: self._cosine_stats(query, m) for m in dict.fromkeys(modalities)}
+        cosines = self._exact_scores(query, ranking)
+        return [
+            replace(hit, relevance=float(relevance(cosine, stats[modality])))
+            for hit, cosine, modality in zip(hits, cosines, modalities, strict=True)
+        ]
 
     def _read_hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         """Read the entries of all rankings at once."""
