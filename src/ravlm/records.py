@@ -145,15 +145,22 @@ class Hit:
     """Higher is better: a cosine after dense search, else the score of the last stage."""
     part: Part
     """The part of the entry that matched."""
+    relevance: float | None = None
+    """How far the entry is above random entries of the base, 0 to 1; the same for every method and
+    modality of search. None unless `SearchOptions(relevance=True)` asks for it."""
 
     def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
         """Return the JSON form: `id`, `score` and `part`, then the other keys of the entry.
 
-        The score is rounded to 6 decimal places. `image_url` as in `Entry.to_dict`.
+        The score is rounded to 6 decimal places. `relevance` is left out if it is None. `image_url`
+        as in `Entry.to_dict`.
         """
         entry = self.entry.to_dict(image_url)
         score = round(float(self.score), _DIGITS)
-        return {"id": self.entry.id, "score": score, "part": self.part.to_dict()} | entry
+        values: dict[str, Any] = {"id": self.entry.id, "score": score, "part": self.part.to_dict()}
+        if self.relevance is not None:
+            values["relevance"] = round(self.relevance, _DIGITS)
+        return values | entry
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from ravlm.cli.output import shorten, wrap
+import pytest
+
+from ravlm.cli.output import print_evidence, print_hits, shorten, wrap
+from ravlm.records import Answer, Entry, Hit, Part
+
+
+def test_people_see_a_bar_and_no_raw_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    """Cosines, BM25 and sums of reciprocal ranks stood in one column: 0.088, 14.710, 0.033."""
+    entry = Entry("cat", text="a cat")
+    hits = [Hit(entry, 14.71, Part("text", 0, "a cat"), value) for value in (1.0, 0.5, 0.04)]
+    print_hits(hits)
+    print_evidence(Answer("A cat.", tuple(hits[:1]), ("cat",), 0.8))
+    out = capsys.readouterr().out
+    assert [line.split()[1] for line in out.splitlines()[:3]] == ["▰▰▰▰▰", "▰▰▱▱▱", "▱▱▱▱▱"]
+    assert "14.7" not in out
+    assert "  * 1  text   cat  a cat" in out.splitlines()
 
 
 def test_lines_are_measured_in_terminal_columns() -> None:

@@ -222,6 +222,31 @@ class SearchConformance(ConformanceFixtures):
         assert len(hits) == 6
         assert hits[0].score == pytest.approx(2 / 61, rel=1e-3)
 
+    def test_relevance_is_one_number_for_all_searches(
+        self, build: Build, has_keywords: bool
+    ) -> None:
+        """A picture had the score 0.248 or 0.088, depending on `modality`, and a text 14.71 by
+        its words next to cosines."""
+        base = half_pictures_half_texts(build)
+        shown: dict[str, set[float]] = {}
+        for modality in ("any", "image", "text"):
+            for method in ("dense", "keyword", "hybrid"):
+                if method != "dense" and (modality == "image" or not has_keywords):
+                    continue
+                options = SearchOptions(method=method, relevance=True)
+                for hit in base.search(text="text 2", k=50, modality=modality, options=options):
+                    assert hit.relevance is not None
+                    shown.setdefault(hit.entry.id, set()).add(round(hit.relevance, 4))
+        assert len(shown) == 80
+        assert all(len(values) == 1 for values in shown.values())
+        values = {id_: value for id_, (value,) in shown.items()}
+        related = ("t0", "t1", "t2", "p0", "p1", "p2")
+        assert min(values[id_] for id_ in related) > max(
+            value for id_, value in values.items() if id_ not in related
+        )
+        assert base.search(text="text 2")[0].relevance is None
+        assert "relevance" not in base.search(text="text 2")[0].to_dict()
+
     def test_diversity_drops_a_copy(self, build: Build, pictures: Path) -> None:
         texts = ("a red wall", "a red wall", "a wall")
         base = build(Entry(f"{at}", None, (text,)) for at, text in enumerate(texts, 1))

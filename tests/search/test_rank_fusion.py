@@ -15,6 +15,7 @@ from ravlm.search.score_calibration import (
     combine_queries,
     cosine_stats,
     interleave,
+    relevance,
     rescale,
 )
 
@@ -42,6 +43,12 @@ def test_fixed_items_keep_their_place() -> None:
     plain = fuse_ranks([["a", "b", "c"], ["c", "a"]])
     assert fuse_ranks_in_place(["a", "b", "c"], ["c", "a"], ()) == plain
     assert fuse_ranks_in_place([], ["x"], {"x"}) == fuse_ranks([["x"]])
+
+
+def test_relevance_on_paper() -> None:
+    stats = CosineStats(0.1, 0.08)
+    cosines = [-0.5, 0.1, 0.26, 0.5, 0.9]
+    assert [relevance(c, stats) for c in cosines] == pytest.approx([0, 0, 0.4, 1, 1])
 
 
 def test_diversity_on_paper() -> None:

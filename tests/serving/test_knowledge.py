@@ -45,6 +45,18 @@ def test_search_equals_the_library(server: Running, built: Path) -> None:
                 assert hit["metadata"] == dict(expected.entry.metadata)
 
 
+def test_relevance_on_request(server: Running) -> None:
+    """The page showed cosines, BM25 and rank sums as one "score"."""
+    by_modality = {}
+    for modality in ("any", "image"):
+        body = {"text": "red", "k": 5, "modality": modality, "relevance": True}
+        hits = server.post("/v1/search", **body).json()["hits"]
+        assert all(0 <= hit["relevance"] <= 1 for hit in hits)
+        of_images = [hit for hit in hits if hit["part"]["modality"] == "image"]
+        by_modality[modality] = {hit["id"]: hit["relevance"] for hit in of_images}
+    assert by_modality["any"].items() <= by_modality["image"].items()
+
+
 def test_image_url_of_a_hit(server: Running) -> None:
     hits = server.post("/v1/search", text="red", k=5).json()["hits"]
     hit = next(hit for hit in hits if hit["id"] == "red")

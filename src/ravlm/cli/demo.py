@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ravlm.cli.command import Command, Options, argument
-from ravlm.cli.output import note, print_json, shorten, wrap
+from ravlm.cli.output import note, print_json, relevance_bar, shorten, wrap
 
 if TYPE_CHECKING:
     from ravlm.demo.records import DemoBase, Section, StepResult
@@ -107,7 +107,7 @@ def _program() -> str:
 
 def _hit_summary(hit: Hit) -> str:
     name = hit.entry.id if hit.part.modality == "image" else f'"{shorten(hit.part.text, 28)}"'
-    return f"{hit.score:.2f} {name}"
+    return f"{relevance_bar(hit)} {name}"
 
 
 def _record(result: StepResult) -> dict[str, object]:

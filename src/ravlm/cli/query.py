@@ -28,15 +28,21 @@ _CHAT_HELP = (
 
 def search(options: Options) -> int:
     """Run `ravlm search`."""
-    from ravlm import KnowledgeBase
+    from ravlm import KnowledgeBase, SearchOptions
 
     if options.text is None and options.image is None:
         raise UsageError("No query given: use --text, --image or both; see ravlm search --help.")
     image = _image(options.image, options.text)
+    search_options = SearchOptions(relevance=not options.json)
     with KnowledgeBase.open(options.kb) as kb:
         for text in _lines(options.text):
             hits = kb.search(
-                text=text, image=image, k=options.k, modality=options.modality, where=options.where
+                text=text,
+                image=image,
+                k=options.k,
+                modality=options.modality,
+                where=options.where,
+                options=search_options,
             )
             if options.json:
                 query = {"query": text} if options.text == "-" else {}

@@ -74,11 +74,9 @@ def _citation_parts(text: str) -> list[str]:
     return re.split(r" ?\[([\d, ]+)\]", text)
 
 
-def _bar_share(hit: Hit, hits: Sequence[Hit]) -> str:
-    """Return the score of a hit relative to the best one, in percent."""
-    best = max(hit.score for hit in hits)
-    share = hit.score / best if best > 0 else 0.0
-    return f"{max(0.0, min(1.0, share)):.0%}"
+def _bar_share(hit: Hit) -> str:
+    """Return the relevance of a hit in percent, the length of its bar."""
+    return f"{hit.relevance or 0.0:.0%}"
 
 
 def _shows_subject(step: DemoStep, hit: Hit) -> bool:

@@ -134,7 +134,7 @@ def _build(
 
 
 def _run_steps(steps: Sequence[DemoStep], kb: KnowledgeBase) -> Iterator[StepResult]:
-    from ravlm import RetrievalAugmentedVLM
+    from ravlm import RetrievalAugmentedVLM, SearchOptions
 
     model = RetrievalAugmentedVLM(kb, generator="extractive")
     conversation: list[dict[str, str]] = []
@@ -143,7 +143,13 @@ def _run_steps(steps: Sequence[DemoStep], kb: KnowledgeBase) -> Iterator[StepRes
         answer = None
         hits: Sequence[Hit]
         if step.verb == "search":
-            hits = kb.search(text=step.text or None, image=step.image, k=4, modality=step.modality)
+            hits = kb.search(
+                text=step.text or None,
+                image=step.image,
+                k=4,
+                modality=step.modality,
+                options=SearchOptions(relevance=True),
+            )
         else:
             answer = _answer(step, model, conversation)
             hits = answer.evidence

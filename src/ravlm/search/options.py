@@ -44,6 +44,9 @@ class SearchOptions:
     rerank: Rerank | None = None
     """`"exact"`, a function or a cross-encoder that scores the candidates again; see `rerank`."""
 
+    relevance: bool = False
+    """Give hits a `relevance`, one number for people that all methods and modalities share."""
+
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
             allowed = ", ".join(get_args(Method))

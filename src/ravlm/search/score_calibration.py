@@ -20,6 +20,10 @@ PRIOR_STD = 0.1
 MAX_CROSS_MODAL_SCORE = 0.99
 """Only a part of the query's own modality can be identical to the query."""
 
+FULL_RELEVANCE = 5.0
+"""Standard deviations above random parts that are a full bar: about where a changed copy of an
+image is found, or a text by its own words."""
+
 
 @dataclass(frozen=True)
 class CosineStats:
@@ -46,6 +50,14 @@ def rescale(scores: np.ndarray, source: CosineStats, target: CosineStats) -> np.
     """
     mapped = target.mean + (scores - source.mean) * (target.std / source.std)
     return np.minimum(MAX_CROSS_MODAL_SCORE, mapped)
+
+
+def relevance(cosine: float, stats: CosineStats) -> float:
+    """Return how far a cosine is above those of random parts, 0 to 1.
+
+    0 is no nearer than a random part, and 1 is `FULL_RELEVANCE` standard deviations or more above.
+    """
+    return min(1.0, max(0.0, (cosine - stats.mean) / (stats.std * FULL_RELEVANCE)))
 
 
 def interleave(rankings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

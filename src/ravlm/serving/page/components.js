@@ -132,8 +132,7 @@ export class EvidencePanel {
       entryImage(hit, 160, ""),
       h("span", { class: "words" },
         h("b", { lang: langOf(nameOf(hit)) }, number ? h("span", { class: "number" }, String(number)) : null, nameOf(hit)),
-        h("span", { class: "snippet", lang: langOf(text) }, shorten(text)),
-        h("span", { class: "soft small" }, `${t("score")} ${hit.score.toFixed(2)}`)));
+        h("span", { class: "snippet", lang: langOf(text) }, shorten(text))));
     this.cards.set(hit.id, card);
     return card;
   }
@@ -209,6 +208,13 @@ export async function openEntry(id) {
   if (!dialog.open) dialog.showModal();
 }
 
+/** Show how far a hit is above random entries of the base: five signs, or nothing if it is not known. */
+function relevanceBar(hit) {
+  if (hit.relevance === undefined || hit.relevance === null) return null;
+  const filled = Math.round(5 * hit.relevance);
+  return h("span", { role: "img", "aria-label": `${t("relevance")}: ${filled}/5` }, "▰".repeat(filled) + "▱".repeat(5 - filled) + " ");
+}
+
 /** Create a gallery card of an entry or a hit. An entry whose only name is its id is titled by its text. */
 export function galleryCard(entry) {
   const matched = entry.part && (entry.part.modality === "image" ? t("matchedImage") : t("matchedText"));
@@ -217,5 +223,5 @@ export function galleryCard(entry) {
   return h("li", {}, h("button", { type: "button", class: "tile", onclick: () => openEntry(entry.id) },
     entry.image_url ? entryImage(entry, 480, "") : h("span", { class: "quote", lang: langOf(text) }, shorten(text, 110)),
     h("span", { class: "tile-name", lang: langOf(name) }, name),
-    entry.part ? h("span", { class: "soft small" }, `${entry.score.toFixed(2)} · ${matched}`) : null));
+    entry.part ? h("span", { class: "soft small" }, relevanceBar(entry), matched) : null));
 }

@@ -54,7 +54,7 @@ export function searchView() {
     if (imageInput.value) body.image = imageInput.value;
     required(body.text || body.image, t("needTextOrImage"));
     if (where.value.trim()) body.where = where.value.trim();
-    const { hits } = await send("POST", "/v1/search", body);
+    const { hits } = await send("POST", "/v1/search", { ...body, relevance: true });
     gallery.replaceChildren(...hits.map(galleryCard));
     summary.textContent = hits.length ? t("found", hits.length) : t("nothing");
     announce(summary.textContent);
