@@ -90,3 +90,13 @@ def test_the_graph_equals_the_torch_network(tmp_path: Path) -> None:
 
 def test_a_passage_without_tokens_has_no_span() -> None:
     assert list(split_windows(tokens_of(3), tokens_of(0))) == []
+
+
+def test_a_span_stays_within_a_line() -> None:
+    """A card's answer once ran on into the next fact: "doctor\\nCity: Lisbon"."""
+    scores = np.zeros((9, 2))
+    scores[2, 0] = scores[6, 1] = 5.0  # best start and end, on two lines
+    scores[3, 1] = 4.0
+    window = Window(0, 0, 2, 6, [0] * 9, [""] * 9)
+    spans = best_spans(window, scores, tokens_of(6), "aaa\naa", num_spans=1)
+    assert [(span.start, span.end) for span in spans] == [(0, 2)]

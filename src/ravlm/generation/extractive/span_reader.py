@@ -179,11 +179,16 @@ def make_window(
 def best_spans(
     window: Window, scores: np.ndarray, tokens: AlignedTokens, passage: str, num_spans: int
 ) -> list[Span]:
-    """Return the spans of a window with the highest scores. `scores`: (tokens, 2)."""
+    """Return the spans of a window with the highest scores. `scores`: (tokens, 2).
+
+    A span stays within a line: the next line of a card is another fact.
+    """
     body = scores[window.offset : window.offset + window.length]
     totals = np.add.outer(body[:, 0], body[:, 1])  # (start, end)
     length = np.subtract.outer(np.arange(window.length), np.arange(window.length))
-    allowed = (length <= 0) & (length > -MAX_ANSWER_TOKENS)
+    lines = _line_numbers(passage, tokens.starts[window.first : window.first + window.length])
+    same_line = np.equal.outer(lines, lines)
+    allowed = (length <= 0) & (length > -MAX_ANSWER_TOKENS) & same_line
     totals = np.where(allowed, totals, _NOT_ALLOWED) - scores[0].sum()
     num_candidates = min(totals.size, 20 * num_spans)
     candidates = np.argpartition(-totals, num_candidates - 1, axis=None)[:num_candidates]
@@ -195,6 +200,12 @@ def best_spans(
         if allowed[first, last] and passage[start:end].strip():
             spans.append(Span(passage[start:end], start, end, float(totals[first, last])))
     return _without_overlap(spans)[:num_spans]
+
+
+def _line_numbers(text: str, positions: Sequence[int]) -> np.ndarray:
+    """Return the number of the line of each character position, (n,)."""
+    breaks = [position for position, character in enumerate(text) if character == "\n"]
+    return np.searchsorted(breaks, positions)
 
 
 def _without_overlap(spans: Sequence[Span]) -> list[Span]:
