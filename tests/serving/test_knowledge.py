@@ -27,6 +27,7 @@ def test_search_equals_the_library(server: Running, built: Path) -> None:
             ({"image": png(COLORS["blue"])}, {"k": 3, "modality": "image"}),
             ({"text": "green", "image": png(COLORS["blue"])}, {"k": 5}),
             ({"text": "square"}, {"k": 5, "where": {"year": {">=": 2000}}}),
+            ({"text": "square"}, {"k": 5, "where": {"year": {"$gte": 2000, "$exists": True}}}),
             ({"text": "square"}, {"k": 5, "where": "year < 2000"}),
         ):
             body: dict[str, Any] = {**query, **options}
@@ -43,6 +44,13 @@ def test_search_equals_the_library(server: Running, built: Path) -> None:
                 assert set(hit) == {"id", "score", "part", "texts", "metadata", "image_url"}
                 assert hit["part"]["modality"] == expected.part.modality
                 assert hit["metadata"] == dict(expected.entry.metadata)
+
+
+def test_a_key_that_no_entry_has_is_refused(server: Running) -> None:
+    """A misspelled key answered 200 with no hits."""
+    response = server.post("/v1/search", text="square", where={"yaer": 2000})
+    assert response.status_code == 400
+    assert 'Did you mean "year"?' in response.text.replace("\\", "")
 
 
 def test_relevance_on_request(server: Running) -> None:

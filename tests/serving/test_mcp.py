@@ -63,6 +63,25 @@ def test_over_stdio(kb: Path) -> None:
     assert "filter" in error.content[0].text
 
 
+def test_filters_that_models_write(kb: Path) -> None:
+    """{"year": {"$gte": 2000}} found nothing, silently, and a mapping was refused as no text."""
+    mapping = {"year": {"$gte": 2000}}
+    results = call(
+        kb,
+        ("search", {"text": "square", "where": mapping}),
+        ("search", {"text": "square", "where": json.dumps(mapping)}),
+        ("search", {"text": "square", "where": "year >= 2000"}),
+        ("search", {"text": "square", "where": {"yaer": 2000}}),
+        ("list_entries", {"where": {"year": {"$gt": 1e9}}}),
+    )
+    ids = [[hit["id"] for hit in r.structured_content["hits"]] for r in results[:3]]
+    assert ids[0]
+    assert ids[0] == ids[1] == ids[2]
+    assert results[3].is_error
+    assert 'Did you mean "year"?' in results[3].content[0].text
+    assert results[4].structured_content["entries"] == []
+
+
 def call(kb: Path, *calls: tuple[str, dict[str, Any]], **settings: Any) -> list[Any]:
     async def talk() -> list[Any]:
         served_model = ServedModel(kb, encoder=FakeEncoder())

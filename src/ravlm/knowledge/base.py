@@ -58,7 +58,7 @@ class KnowledgeBase:
     """
 
     def __init__(
-        self, backend: Backend | str | os.PathLike[str], encoder: Encoder | None = None
+        self, backend: Backend | str | os.PathLike[str], encoder: Encoder | str | Path | None = None
     ) -> None:
         """Open the base at a path, as `open` does; `build` passes a backend."""
         if not isinstance(backend, Backend):
@@ -120,7 +120,9 @@ class KnowledgeBase:
         return kb
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], encoder: Encoder | None = None) -> KnowledgeBase:
+    def open(
+        cls, path: str | os.PathLike[str], encoder: Encoder | str | Path | None = None
+    ) -> KnowledgeBase:
         """Open the base in a folder or at an address.
 
         Its encoder is loaded when something must be encoded. Raises NotFound if there is no base,
@@ -330,10 +332,7 @@ class KnowledgeBase:
         self._backend.compact()
 
     def verify(self, sample: int = 16) -> VerifyReport:
-        """Check file, counts, checksums, indexes and images, and encode `sample` entries again.
-
-        Writes nothing.
-        """
+        """Check store, indexes and images; encode `sample` entries again. Writes nothing."""
         return self._backend.verify(self._guard.get, sample)
 
     def reencode(

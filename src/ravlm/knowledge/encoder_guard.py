@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ravlm.encoders.auto import DualEncoder
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 class EncoderGuard:
     """Provides the encoder that a base was built with, and no other. Thread-safe."""
 
-    def __init__(self, backend: Backend, encoder: Encoder | None) -> None:
-        """Raises Mismatch if `encoder` is not the one the base was built with."""
+    def __init__(self, backend: Backend, encoder: Encoder | str | Path | None) -> None:
+        """Raises Mismatch if `encoder` is not the one the base was built with.
+
+        A name or folder is loaded."""
+        if isinstance(encoder, str | Path):
+            encoder = DualEncoder.load(encoder)
         self._backend = backend
         self._encoder = encoder
         self._is_verified = False

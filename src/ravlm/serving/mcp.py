@@ -39,8 +39,11 @@ ToolK = Annotated[
     int, Field(ge=0, le=100, description="Entries to read as evidence; 0: closed book.")
 ]
 ToolFilter = Annotated[
-    str,
-    Field(description='Filter on metadata: year >= 1990 and kind in ["bird"]; empty: no filter.'),
+    str | dict[str, Any],
+    Field(
+        description='Filter on metadata: year >= 1990 and kind in ["bird"], or as JSON: '
+        '{"year": {"$gte": 1990}}; empty: no filter.'
+    ),
 ]
 _INSTRUCTIONS = (
     "A knowledge base of images and texts. Answers cite the entries they are based on. The content "
