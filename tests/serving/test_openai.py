@@ -164,9 +164,24 @@ def unpacked(value: Any) -> Any:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "assistant", "content": "hello"}]}, "user"),
         ({"messages": [{"role": "user", "content": " "}]}, "no text"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "must be a user's"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "role"),
         ({"n": 2}, "n:"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools: This server does not support it"),
+        ({"functions": [{"name": "f"}]}, "functions: This server does not support it"),
+        ({"function_call": {"name": "f"}}, "function_call"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"stop": [","]}, "stop: This server does not support it"),
+        ({"stop": "\n"}, "stop: This server does not support it"),
+        ({"logprobs": True}, "logprobs: This server does not support it"),
+        ({"top_logprobs": 3}, "top_logprobs: This server does not support it"),
+        ({"logit_bias": {"50256": -100}}, "logit_bias: This server does not support it"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"audio": {"voice": "a", "format": "wav"}}, "audio: This server does not support it"),
+        ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -2}, "max_tokens"),
+        ({"messages": [about("What are these?", "red", "blue")]}, "has 2 pictures"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"k": -1}, "k:"),
         ({"where": "year >"}, "filter"),
@@ -220,10 +235,15 @@ def test_invalid_chats(
         ({"input": []}, "input"),
         ({"input": ""}, "input"),
         ({"input": [" "]}, "input"),
-        ({"input": [[1, 2, 3]]}, "input"),
-        ({"input": ["x"] * 65}, "64"),
+        ({"input": [[1, 2, 3]]}, "check_embedding_ctx_length=False"),
+        ({"input": [1, 2, 3]}, "check_embedding_ctx_length=False"),
+        ({"input": ["x"] * 2049}, "2048"),
+        ({"input": ["data:image/png;base64,AAAA"]}, "formats"),
+        ({"input": ["words"], "modality": "image"}, "data URL"),
+        ({"input": [url_of(b"x" * 20_001)], "modality": "text"}, "20,000"),
+        ({"modality": "sound"}, "modality"),
         ({"input": "x" * 20_001}, "20000"),
-        ({"dimensions": 7}, "64"),
+        ({"dimensions": 7}, "was not trained for shorter vectors (Matryoshka); allowed: 64"),
         ({"encoding_format": "int8"}, "encoding_format"),
         (
             {"input": [{"type": "image_url", "image_url": {"url": url_of(b"no picture")}}]},
@@ -235,6 +255,115 @@ def test_invalid_embeddings(client: openai.OpenAI, change: dict[str, Any], words
     with pytest.raises(openai.BadRequestError) as error:
         client.embeddings.create(model="ravlm", input="red", extra_body=change)
     assert words in error.value.message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stop": None, "logprobs": False, "top_logprobs": 0, "modalities": ["text"]},
+        {"stop": [], "functions": [], "tools": [], "tool_choice": "none", "logit_bias": {}},
+        {"max_tokens": -1, "max_completion_tokens": -1, "n": None, "audio": None},
+    ],
+)
+def test_options_that_ask_for_nothing_are_accepted(
+    client: openai.OpenAI, change: dict[str, Any]
+) -> None:
+    """max_tokens -1 is what clients of llama.cpp and LM Studio send for "no limit"."""
+    completion = client.chat.completions.create(
+        model="ravlm", messages=[about("What size is it?", "red")], extra_body=change
+    )
+    assert completion.choices[0].message.content == "12 cm"
+
+
+def in_lines(url: str) -> str:
+    head, _, data = url.partition(",")
+    return f"{head}," + "\r\n".join(data[i : i + 76] for i in range(0, len(data), 76))
+
+
+def url_safe(url: str) -> str:
+    head, _, data = url.partition(",")
+    return f"{head}," + data.replace("+", "-").replace("/", "_").rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "write", [str, in_lines, url_safe, lambda url: url.replace("data:image", "DATA:image")]
+)
+def test_images_as_clients_write_them(client: openai.OpenAI, write: Any) -> None:
+    """Base64 with line ends, without padding or URL-safe was refused, and so was image_url as a
+    string."""
+    for color, size in (("red", "12 cm"), ("blue", "20 cm")):
+        url = write(url_of(color))
+        for value in (url, {"url": url, "detail": "low"}):
+            part = {"type": "image_url", "image_url": value}
+            content: Any = [{"type": "text", "text": "What size is it?"}, part]
+            completion = client.chat.completions.create(
+                model="ravlm", messages=[{"role": "user", "content": content}]
+            )
+            assert completion.choices[0].message.content == size
+
+
+def test_results_of_tools_in_the_history(client: openai.OpenAI) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    talk: Any = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "blue square"},
+        {"role": "user", "content": "What is the size of the green square?"},
+    ]
+    completion = client.chat.completions.create(model="ravlm", messages=talk)
+    assert completion.choices[0].message.content == "15 cm"
+
+
+def test_images_are_embedded_in_every_form(client: openai.OpenAI) -> None:
+    """A data URL as a string was embedded as words, with status 200."""
+    red, blue = url_of("red"), in_lines(url_of("blue"))
+    parts: Any = [{"type": "image_url", "image_url": {"url": url}} for url in (red, blue)]
+    expected = np.array(
+        [d.embedding for d in client.embeddings.create(model="ravlm", input=parts).data]
+    )
+    for value, rows in (([red, blue], [0, 1]), (red, [0]), ([blue, "red"], [1])):
+        for modality in (None, "image"):
+            if modality and "red" in value:
+                continue
+            response = client.embeddings.create(
+                model="ravlm", input=value, extra_body={"modality": modality}
+            )
+            vectors = np.array([item.embedding for item in response.data])
+            assert np.allclose(vectors[: len(rows)], expected[rows], atol=1e-6)
+    words = client.embeddings.create(model="ravlm", input=red, extra_body={"modality": "text"})
+    assert abs(np.dot(words.data[0].embedding, expected[0])) < 0.9
+    oil = client.embeddings.create(model="ravlm", input="data: the new oil")
+    assert oil.usage.prompt_tokens == 4
+
+
+def test_many_inputs_are_embedded_in_order(client: openai.OpenAI) -> None:
+    """LangChain sends 1,000 texts in a request, and OpenAI allows 2,048; 65 were refused."""
+    texts = [f"number {n}" for n in range(2047)]
+    inputs: Any = [*texts[:1000], url_of("green"), *texts[1000:]]
+    response = client.embeddings.create(model="ravlm", input=inputs, encoding_format="base64")
+    rows = np.array([unpacked(item.embedding) for item in response.data], np.float32)
+    encoder = FakeEncoder()
+    assert np.allclose(np.delete(rows, 1000, axis=0), encoder.encode_texts(texts), atol=1e-6)
+    assert np.allclose(rows[1000], encoder.encode_images([png(COLORS["green"])])[0], atol=1e-3)
+
+
+def test_shorter_vectors_of_a_matryoshka_encoder(
+    client: openai.OpenAI, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = server.engine.served_model.session.encoder
+    monkeypatch.setattr(encoder, "matryoshka_dims", (16, 32))
+    inputs = ["a red boat", "a blue boat"]
+    full = np.array(
+        [d.embedding for d in client.embeddings.create(model="ravlm", input=inputs).data]
+    )
+    for dim in (16, 64):
+        response = client.embeddings.create(model="ravlm", input=inputs, dimensions=dim)
+        vectors = np.array([item.embedding for item in response.data])
+        cut = full[:, :dim] / np.linalg.norm(full[:, :dim], axis=1, keepdims=True)
+        assert np.allclose(vectors, cut, atol=1e-6)
+    with pytest.raises(openai.BadRequestError, match="has other lengths; allowed: 16, 32, 64"):
+        client.embeddings.create(model="ravlm", input=inputs, dimensions=48)
 
 
 def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:

@@ -38,6 +38,9 @@ class Encoder(ABC):
     image_size: int
     """Edge in pixels that the image tower needs: a decoder may shrink an image to this size."""
 
+    matryoshka_dims: tuple[int, ...] = ()
+    """Lengths to which a vector may be cut because the model was trained for them (Matryoshka)."""
+
     @abstractmethod
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
         """Return float32 unit vectors (n, dim) of the images.

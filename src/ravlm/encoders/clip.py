@@ -17,6 +17,7 @@ from ravlm.encoders.torch_encoder import TorchEncoder, Towers, unit
 from ravlm.encoders.transformers_io import (
     check_weights,
     has_towers,
+    matryoshka_dims,
     max_text_length,
     model_class,
     needs_full_padding,
@@ -39,6 +40,7 @@ class ClipEncoder(TorchEncoder):
         self._folder = folder
         self._config = read_config(folder, name)
         _check_has_both_towers(self._config, name)
+        self.matryoshka_dims = matryoshka_dims(self._config)
         super().__init__(
             name=name,
             files=small_files(folder),

@@ -27,6 +27,7 @@ from ravlm.encoders.tokenization import TextTokenizer
 from ravlm.encoders.transformers_io import (
     check_weights,
     has_towers,
+    matryoshka_dims,
     max_text_length,
     read_config,
 )
@@ -53,6 +54,7 @@ class SentenceTransformerEncoder(Encoder):
         self._model.max_seq_length = max_length
         self.image_size = _DECODE_EDGE
         self.languages = self._tokenizer.languages
+        self.matryoshka_dims = matryoshka_dims(network.config)
         self.dim = self.encode_texts(["a"]).shape[1]
 
     @classmethod

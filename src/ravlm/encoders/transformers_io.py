@@ -136,6 +136,18 @@ def has_towers(config: Any) -> dict[str, bool]:
     }
 
 
+def matryoshka_dims(config: Any) -> tuple[int, ...]:
+    """Return the lengths to which vectors may be cut, as a configuration declares them.
+
+    Jina and Nomic models list them; so vLLM reads them, too.
+    """
+    for key in ("matryoshka_dimensions", "matryoshka_dims"):
+        dims = getattr(config, key, None)
+        if isinstance(dims, list | tuple):
+            return tuple(sorted(dim for dim in dims if isinstance(dim, int) and dim > 0))
+    return ()
+
+
 def state_without_duplicates(module: nn.Module) -> dict[str, Tensor]:
     """Return the weights by name; a tensor shared by several names appears once."""
     state: dict[str, Tensor] = {}

@@ -48,13 +48,12 @@ class ChatCompletion:
         self._created = int(time.time())
         self._num_prompt_tokens = sum(map(count_tokens, prompt))
         self._num_tokens = 0
+        self._num_characters = 0
         self._role_sent = False
 
     def complete(self, answer: Answer) -> dict[str, Any]:
         """Return the whole completion."""
-        tokens = split_pieces(answer.text)
-        text = "".join(tokens[: self._max_tokens])
-        self._num_tokens = min(len(tokens), self._max_tokens)
+        text = self._limited(answer.text)
         message = {
             "role": "assistant",
             "content": text,
@@ -63,18 +62,16 @@ class ChatCompletion:
         choice = {
             "index": 0,
             "message": message,
-            "finish_reason": self._finish_reason(len(tokens)),
+            "finish_reason": self._finish_reason(answer),
             "logprobs": None,
         }
+        self._num_tokens = min(self._num_tokens, self._max_tokens)
         completion = self._envelope("chat.completion", [choice])
         return completion | self._extensions(answer) | {"usage": self._usage()}
 
     def on_piece(self, piece: str) -> Iterable[dict[str, Any]]:
         """Yield the chunk of a piece; before the first one, the role."""
-        tokens = split_pieces(piece)
-        remaining = max(0, self._max_tokens - self._num_tokens)
-        text = "".join(islice(tokens, remaining))
-        self._num_tokens += len(tokens)
+        text = self._limited(piece)
         yield from self._role_chunk()
         if text:
             yield self._chunk({"content": text})
@@ -82,20 +79,32 @@ class ChatCompletion:
     def on_answer(self, answer: Answer) -> Iterable[dict[str, Any]]:
         """Yield the last chunks: citations and evidence, then `usage` if the client wants it."""
         yield from self._role_chunk()
-        delta = {"annotations": self._annotations(answer, len(answer.text))}
-        finish_reason = self._finish_reason(self._num_tokens)
-        yield self._chunk(delta, finish_reason) | self._extensions(answer)
+        delta = {"annotations": self._annotations(answer, self._num_characters)}
+        yield self._chunk(delta, self._finish_reason(answer)) | self._extensions(answer)
         self._num_tokens = min(self._num_tokens, self._max_tokens)
         if self._include_usage:
             yield self._envelope("chat.completion.chunk", []) | {"usage": self._usage()}
+
+    def _limited(self, text: str) -> str:
+        """Return the beginning of a text that the limit of tokens still allows, and count it."""
+        tokens = split_pieces(text)
+        remaining = max(0, self._max_tokens - self._num_tokens)
+        limited_text = "".join(islice(tokens, remaining))
+        self._num_tokens += len(tokens)
+        self._num_characters += len(limited_text)
+        return limited_text
 
     def _role_chunk(self) -> Iterable[dict[str, Any]]:
         if not self._role_sent:
             self._role_sent = True
             yield self._chunk({"role": "assistant", "content": ""})
 
-    def _finish_reason(self, num_tokens: int) -> str:
-        return "length" if num_tokens > self._max_tokens else "stop"
+    def _finish_reason(self, answer: Answer) -> str:
+        """Return why the text ended: here, or already where it was generated."""
+        if self._num_tokens > self._max_tokens:
+            return "length"
+        reason = answer.trace.get("finish_reason")
+        return reason if reason in ("length", "content_filter") else "stop"
 
     def _annotations(self, answer: Answer, length: int) -> list[dict[str, Any]]:
         """Return the annotations that lie within the first `length` characters."""
@@ -110,6 +119,7 @@ class ChatCompletion:
             "evidence": fields["evidence"],
             "abstained": fields["abstained"],
             "confidence": fields["confidence"],
+            "closed_book": bool(answer.trace.get("closed_book")),
         }
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:

@@ -15,10 +15,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
+from ravlm.data.parallel import batched
 from ravlm.errors import RavlmError
 from ravlm.generation.base import VerbName
 from ravlm.records import Answer, AnswerStream, Edit, Hit
 from ravlm.runtime import cpu_count
+from ravlm.search.options import DEFAULT_OPTIONS, SearchOptions
 from ravlm.serving.batching import DynamicBatcher
 from ravlm.serving.images import ImageReader
 from ravlm.serving.safe_fetch import ImageFetcher
@@ -28,6 +30,8 @@ from ravlm.serving.streaming import StreamRunner, timeout_error
 
 T = TypeVar("T")
 _EMBED_KINDS = ("text", "image")
+_EMBED_BATCH = 64
+"""Inputs that are encoded at a time."""
 
 
 class SearchKey(NamedTuple):
@@ -36,6 +40,7 @@ class SearchKey(NamedTuple):
     k: int
     modality: Any
     where: str
+    options: SearchOptions
 
 
 class AnswerKey(NamedTuple):
@@ -44,6 +49,7 @@ class AnswerKey(NamedTuple):
     verb: VerbName
     k: int | None
     where: str
+    base_only: bool
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class AnswerRequest:
     image: Image.Image | None = None
     k: int | None = None
     where: Any = None
+    base_only: bool = True
 
     @property
     def query_text(self) -> str:
@@ -70,7 +77,7 @@ class AnswerRequest:
     @property
     def key(self) -> AnswerKey:
         """The key of its batch."""
-        return AnswerKey(self.verb, self.k, json.dumps(self.where))
+        return AnswerKey(self.verb, self.k, json.dumps(self.where), self.base_only)
 
 
 class Engine:
@@ -156,16 +163,36 @@ class Engine:
     # verbs
 
     async def search(
-        self, text: str | None, image: str | None, k: int, modality: Any = "any", where: Any = None
+        self,
+        text: str | None,
+        image: str | None,
+        k: int,
+        modality: Any = "any",
+        where: Any = None,
+        options: SearchOptions = DEFAULT_OPTIONS,
     ) -> list[Hit]:
         """Return the k best entries for a text, the URL of an image, or both."""
         pixels = None if image is None else await self._load_for_encoder(image)
-        key = SearchKey(k, modality, json.dumps(where))
+        key = SearchKey(k, modality, json.dumps(where), options)
         query = {"text": text, "image": pixels}
         return await self._with_timeout(self._encode_batcher.run(key, query))
 
-    async def embed(self, inputs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Return unit vectors (n, dim) of inputs ("text", text) or ("image", URL), in order."""
+    async def embed(self, inputs: Sequence[tuple[str, str]], dim: int) -> np.ndarray:
+        """Return unit vectors (n, dim) of inputs ("text", text) or ("image", URL), in order.
+
+        Many inputs are encoded part by part, so that other requests get their turn."""
+        parts = list(batched(inputs, _EMBED_BATCH))
+
+        async def embed_all() -> list[np.ndarray]:
+            return [await self._embed_part(part) for part in parts]
+
+        vectors = np.concatenate(await self._with_timeout(embed_all()))[:, :dim]
+        if dim < self.served_model.session.encoder.dim:
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+        return vectors
+
+    async def _embed_part(self, inputs: Sequence[tuple[str, str]]) -> np.ndarray:
         vectors: dict[int, np.ndarray] = {}
         for kind in _EMBED_KINDS:
             indices = [i for i, (input_kind, _) in enumerate(inputs) if input_kind == kind]
@@ -173,7 +200,7 @@ class Engine:
             if kind == "image":
                 values = list(await asyncio.gather(*map(self._load_for_encoder, values)))
             if values:
-                rows = await self._with_timeout(self._encode_batcher.run(kind, values))
+                rows = await self._encode_batcher.run(kind, values)
                 vectors |= dict(zip(indices, rows, strict=True))
         return np.stack([vectors[i] for i in range(len(inputs))])
 
@@ -242,7 +269,9 @@ class Engine:
         if isinstance(key, SearchKey):
             where = json.loads(key.where)
             return self.served_model.run(
-                lambda session: session.kb.search_many(items, key.k, key.modality, where)
+                lambda session: session.kb.search_many(
+                    items, key.k, key.modality, where, key.options
+                )
             )
         encoder = self.served_model.session.encoder
         values = [value for item in items for value in item]
@@ -259,7 +288,9 @@ class Engine:
                 queries = [request.query_text for request in requests if request.query_text]
                 session.encoder.precompute(queries)
             where = json.loads(key.where)
-            answers: list[Answer] = session.model.answer(key.verb, texts, images, key.k, where)
+            answers: list[Answer] = session.model.answer(
+                key.verb, texts, images, key.k, where, base_only=key.base_only
+            )
             return answers
 
         with self.metrics.stage("generate"):
@@ -269,7 +300,7 @@ class Engine:
         """Retrieve the evidence now and return the stream, which generates as it is read."""
         r = request
         return self.served_model.run(
-            lambda session: session.model.stream(r.verb, r.text, r.image, r.k, r.where)
+            lambda session: session.model.stream(r.verb, r.text, r.image, r.k, r.where, r.base_only)
         )
 
     def _run_each(self, key: Any, tasks: list[Callable[[Session], Any]]) -> list[Any]:

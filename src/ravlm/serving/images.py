@@ -7,13 +7,13 @@ with its location, comments, trailing data)."""
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from collections.abc import Callable
 from typing import TypeAlias
 
 from PIL import Image, UnidentifiedImageError
 
+from ravlm.data.data_urls import decode_data_url
 from ravlm.data.images import ImageLimits, load_image
 from ravlm.errors import BrokenData, InvalidInput
 from ravlm.serving.settings import RequestLimits
@@ -49,18 +49,12 @@ class ImageReader:
         """Return the encoded image of a data URL or an address.
 
         Raises InvalidInput, BrokenData or NotFound."""
-        if not url.startswith("data:"):
+        url = url.strip()
+        if url[:5].lower() != "data:":
             return self._download(url)
-        header, comma, data = url.partition(",")
-        if not comma or not header.endswith(";base64"):
-            raise InvalidInput(
-                "The data URL of the image is not base64; write data:image/jpeg;base64,..."
-            )
-        self._check_size(len(data) * 3 // 4 - 2)
-        try:
-            return base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise InvalidInput(f"The data URL of the image is not valid base64: {error}.") from None
+        num_characters = len(url) - url.find(",") - url.count("\n") - url.count("\r")
+        self._check_size(num_characters * 3 // 4 - 3)
+        return decode_data_url(url)
 
     def detect_format(self, data: bytes) -> str:
         """Return the format of an encoded image. Raises BrokenData if it must not be decoded."""

@@ -1,21 +1,33 @@
 """Request and response bodies, as they are validated and as the OpenAPI page shows them.
 
-Bodies of ravlm's own routes are strict: no unknown keys, no numbers in quotes. Bodies in the form
-of the OpenAI API accept every key that OpenAI clients send, and reject options that this server
-does not support."""
+Bodies of ravlm's own routes are strict: no unknown keys, no numbers in quotes. Those of the OpenAI
+API are in `openai_schemas`."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from ravlm.data.data_urls import is_data_url
+from ravlm.errors import did_you_mean
+from ravlm.search.options import Method
 
 MAX_TEXT = 20_000
 MAX_K = 100
 MAX_INPUTS = 64
-MAX_MESSAGES = 100
 MAX_PAGE = 200
-MAX_TOKENS = 4096
 MAX_ID = 500
 EXAMPLE_IMAGE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAQAAAAECAIAAAAmkwkpAAAAFElEQVR4nG"
@@ -23,7 +35,20 @@ EXAMPLE_IMAGE = (
 )
 """A tiny orange image."""
 
-NonBlankText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
+_KEY = re.compile(r"[\w.-]{1,40}")
+
+
+def _refuse_data_url(text: str) -> str:
+    if is_data_url(text):
+        raise PydanticCustomError("data_url", "This is an image as a data URL; send it as image")
+    return text
+
+
+NonBlankText = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S"),
+    AfterValidator(_refuse_data_url),
+]
 ImageUrl = Annotated[
     str, Field(min_length=5, description="Data URL of an image: data:image/jpeg;base64,...")
 ]
@@ -44,6 +69,27 @@ class StrictBody(BaseModel):
     """A request body of ravlm's own routes."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown_keys(cls, body: Any) -> Any:
+        unknown = [key for key in body if key not in cls.model_fields] if _is_object(body) else []
+        if unknown:
+            allowed = ", ".join(cls.model_fields)
+            key, hint = "a key", ""
+            if _KEY.fullmatch(unknown[0]):
+                key = f'the key "{unknown[0]}"'
+                hint = did_you_mean(unknown[0], cls.model_fields)
+            raise PydanticCustomError(
+                "unknown_key",
+                "There is {key}, which is not known here.{hint} Allowed: {allowed}",
+                {"key": key, "allowed": allowed, "hint": hint},
+            )
+        return body
+
+
+def _is_object(body: Any) -> bool:
+    return isinstance(body, dict) and all(isinstance(key, str) for key in body)
 
 
 class OpenAIBody(BaseModel):
@@ -70,6 +116,22 @@ class SearchBody(StrictBody):
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
     modality: Literal["any", "image", "text"] = "any"
     where: Filter = None
+    method: Annotated[Method, Field(description="Compare vectors, words (BM25), or fuse both.")] = (
+        "dense"
+    )
+    min_score: Annotated[
+        float | None, Field(allow_inf_nan=False, description="Drop hits below this score.")
+    ] = None
+    rerank: Annotated[
+        Literal["exact"] | None, Field(description="Rank again by the stored vectors.")
+    ] = None
+    group_by: Annotated[
+        str | None,
+        Field(min_length=1, max_length=200, description="Keep one hit per value of this key."),
+    ] = None
+    relevance: Annotated[
+        bool, Field(description="Add to each hit how far it is above random entries, 0 to 1.")
+    ] = False
 
 
 class AnswerBody(StrictBody):
@@ -77,6 +139,10 @@ class AnswerBody(StrictBody):
 
     k: NumEvidence | None = None
     where: Filter = None
+    base_only: Annotated[
+        bool,
+        Field(description="Decline what the base does not support; else a model may go on alone."),
+    ] = True
     stream: bool = False
 
 
@@ -150,6 +216,18 @@ class EntriesBody(StrictBody):
     entries: Annotated[list[NewEntry], Field(min_length=1, max_length=MAX_INPUTS)]
 
 
+def _entry_form(body: Any) -> str:
+    """Return the tag of a body of entries: a list of them, or a single one."""
+    is_list = isinstance(body, EntriesBody) or (isinstance(body, dict) and "entries" in body)
+    return "EntriesBody" if is_list else "NewEntry"
+
+
+NewEntries = Annotated[
+    Annotated[EntriesBody, Tag("EntriesBody")] | Annotated[NewEntry, Tag("NewEntry")],
+    Discriminator(_entry_form),
+]
+
+
 class EntryPatch(StrictBody):
     """The fields of an entry to change; omitted fields stay as they are."""
 
@@ -171,108 +249,6 @@ class VerifyBody(StrictBody):
 
     model_config = with_examples({"sample": 16})
     sample: Annotated[int, Field(ge=1, le=1000)] = 16
-
-
-# OpenAI API
-
-
-class ImageAddress(OpenAIBody):
-    """The URL of an image."""
-
-    url: ImageUrl
-
-
-class TextContent(OpenAIBody):
-    """Text in a message or an input."""
-
-    type: Literal["text"]
-    text: Annotated[str, Field(max_length=MAX_TEXT)]
-
-
-class ImageContent(OpenAIBody):
-    """An image in a message or an input."""
-
-    type: Literal["image_url"]
-    image_url: ImageAddress
-
-
-Content = Annotated[TextContent | ImageContent, Field(discriminator="type")]
-
-
-class ChatMessage(OpenAIBody):
-    """One turn of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: (
-        Annotated[str, Field(max_length=MAX_TEXT)]
-        | Annotated[list[Content], Field(max_length=32)]
-        | None
-    ) = None
-
-
-class StreamOptions(OpenAIBody):
-    """What is streamed in addition to the text."""
-
-    include_usage: bool = False
-
-
-class ResponseFormat(OpenAIBody):
-    """The output format; only text is supported."""
-
-    type: Literal["text"] = "text"
-
-
-class ChatBody(OpenAIBody):
-    """A conversation. `k` and `where` are extensions of ravlm."""
-
-    model_config = with_examples(
-        {
-            "model": "ravlm",
-            "messages": [
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "text", "text": "What is the animal in the picture?"},
-                        {"type": "image_url", "image_url": {"url": EXAMPLE_IMAGE}},
-                    ],
-                }
-            ],
-        },
-        strict=False,
-    )
-    model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    n: Annotated[int, Field(ge=1, le=1)] | None = 1
-    tools: (
-        Annotated[list[Any], Field(max_length=0, description="Tools are not supported.")] | None
-    ) = None
-    response_format: ResponseFormat | None = None
-    k: NumEvidence | None = None
-    where: Filter = None
-
-
-class EmbeddingsBody(OpenAIBody):
-    """Texts and images to embed in one vector space."""
-
-    model_config = with_examples(
-        {"model": "ravlm", "input": ["a red boat", "a fluffy orange cat"]},
-        {
-            "model": "ravlm",
-            "input": [{"type": "image_url", "image_url": {"url": EXAMPLE_IMAGE}}],
-        },
-        strict=False,
-    )
-    model: str
-    input: (
-        NonBlankText
-        | Annotated[list[NonBlankText | Content], Field(min_length=1, max_length=MAX_INPUTS)]
-    )
-    encoding_format: Literal["float", "base64"] | None = "float"
-    dimensions: int | None = None
 
 
 # responses
@@ -306,6 +282,7 @@ class HitResponse(EntryResponse):
 
     score: float
     part: PartResponse
+    relevance: float | None = None
 
 
 class SearchResponse(BaseModel):
@@ -382,9 +359,10 @@ class EntryPageResponse(BaseModel):
 
 
 class RemoveResponse(BaseModel):
-    """The number of entries that were removed."""
+    """The number of entries that were removed, and the ids that have none."""
 
     removed: int
+    missing: list[str] = []
 
 
 class ErrorDetail(BaseModel):

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from ravlm.errors import InvalidInput
 from ravlm.generation.base import VerbName
 from ravlm.records import Edit
+from ravlm.search.options import SearchOptions
 from ravlm.serving import schemas
 from ravlm.serving.engine import AnswerRequest, Engine
 from ravlm.serving.errors import JsonResponse
@@ -42,7 +43,16 @@ class _KnowledgeEndpoints:
         """Find entries by text, by image, or by both."""
         if body.text is None and body.image is None:
             raise InvalidInput("The search has no query; give text, image or both.")
-        hits = await self._engine.search(body.text, body.image, body.k, body.modality, body.where)
+        options = SearchOptions(
+            method=body.method,
+            min_score=body.min_score,
+            rerank=body.rerank,
+            group_by=body.group_by,
+            relevance=body.relevance,
+        )
+        hits = await self._engine.search(
+            body.text, body.image, body.k, body.modality, body.where, options
+        )
         image_url = image_urls(request)
         return JsonResponse({"hits": [hit.to_dict(image_url) for hit in hits]})
 
@@ -82,7 +92,7 @@ class _KnowledgeEndpoints:
         request: Request,
     ) -> Response:
         pixels = await self._engine.load_image(image)
-        answer_request = AnswerRequest(verb, text, pixels, body.k, body.where)
+        answer_request = AnswerRequest(verb, text, pixels, body.k, body.where, body.base_only)
         image_url = image_urls(request)
         if body.stream:
             return await event_stream(

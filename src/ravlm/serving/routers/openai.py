@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ravlm.data.data_urls import is_data_url
+from ravlm.data.text import is_chinese
 from ravlm.errors import InvalidInput
-from ravlm.serving import schemas
+from ravlm.generation.multi_image import too_many_images
+from ravlm.serving import openai_schemas, schemas
 from ravlm.serving.completions import MODEL, ChatCompletion, count_tokens
 from ravlm.serving.engine import AnswerRequest, Engine
 from ravlm.serving.errors import JsonResponse, NotFoundError
@@ -55,13 +57,13 @@ class _OpenAIEndpoints:
         _check_model(id)
         return JsonResponse(self._model)
 
-    async def chat(self, body: schemas.ChatBody, request: Request) -> Response:
+    async def chat(self, body: openai_schemas.ChatBody, request: Request) -> Response:
         """Answer the last message of a conversation from the base. The topic carries over from turn
         to turn: the latest image, else what was named last."""
         _check_model(body.model)
-        _check_images(body.messages)
+        self._check_images(body.messages)
         messages = [await self._message(message) for message in body.messages]
-        answer_request = AnswerRequest("chat", messages, None, body.k, body.where)
+        answer_request = AnswerRequest("chat", messages, None, body.k, body.where, body.base_only)
         completion = _completion(body, request)
         if body.stream:
             items = self._engine.stream(answer_request)
@@ -69,18 +71,14 @@ class _OpenAIEndpoints:
         answer = await self._engine.answer(answer_request)
         return JsonResponse(completion.complete(answer))
 
-    async def embeddings(self, body: schemas.EmbeddingsBody) -> Response:
+    async def embeddings(self, body: openai_schemas.EmbeddingsBody) -> Response:
         """Return unit vectors of texts and images in one space; their dot product is the cosine
         similarity."""
         _check_model(body.model)
-        dim = self._engine.served_model.session.encoder.dim
-        if body.dimensions not in (None, dim):
-            raise InvalidInput(
-                f"dimensions is {body.dimensions}; this encoder only supports {dim}."
-            )
-        values = [body.input] if isinstance(body.input, str) else body.input
-        inputs = [_embed_input(value) for value in values]
-        vectors = await self._engine.embed(inputs)  # (n, dim)
+        dim = self._dimensions(body.dimensions)
+        values = body.input if isinstance(body.input, list) else [body.input]
+        inputs = [_embed_input(value, body.modality) for value in values]
+        vectors = await self._engine.embed(inputs, dim)  # (n, dim)
         is_base64 = body.encoding_format == "base64"
         data = [
             {
@@ -94,29 +92,55 @@ class _OpenAIEndpoints:
         usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
         return JsonResponse({"object": "list", "data": data, "model": MODEL, "usage": usage})
 
-    async def _message(self, message: schemas.ChatMessage) -> dict[str, Any]:
+    def _dimensions(self, dimensions: int | None) -> int:
+        """Return the length of the vectors. Raises InvalidInput if the encoder does not have it."""
+        encoder = self._engine.served_model.session.encoder
+        if dimensions is None or dimensions in (encoder.dim, *encoder.matryoshka_dims):
+            return dimensions or encoder.dim
+        allowed = ", ".join(map(str, sorted({*encoder.matryoshka_dims, encoder.dim})))
+        reason = (
+            "" if encoder.matryoshka_dims else "was not trained for shorter vectors (Matryoshka)"
+        )
+        raise InvalidInput(
+            f'dimensions is {dimensions}, but the encoder "{encoder.name}" '
+            f"{reason or 'has other lengths'}; allowed: {allowed}."
+        )
+
+    def _check_images(self, messages: Sequence[openai_schemas.ChatMessage]) -> None:
+        """Raise InvalidInput for more images than a conversation, or the generator, may have."""
+        counts = [_num_images(message) for message in messages]
+        if sum(counts) > _MAX_IMAGES:
+            raise InvalidInput(
+                f"The conversation has {sum(counts)} images; at most {_MAX_IMAGES} are allowed. "
+                "Leave out early ones."
+            )
+        generator = self._engine.served_model.session.model.generator
+        latest = next((count for count in reversed(counts) if count), 0)
+        if latest > 1 and not generator.reads_several_images:
+            text = "\n".join(_texts(messages[-1]))
+            raise InvalidInput(too_many_images(generator, latest, is_chinese(text)))
+
+    async def _message(self, message: openai_schemas.ChatMessage) -> dict[str, Any]:
         """Return a message in the form that the model reads, with its images decoded."""
-        role = "system" if message.role == "developer" else message.role
         if not isinstance(message.content, list):
-            return {"role": role, "content": message.content or ""}
+            return {"role": message.role, "content": message.content or ""}
         content: list[dict[str, Any]] = []
         for part in message.content:
-            if isinstance(part, schemas.TextContent):
+            if isinstance(part, openai_schemas.TextContent):
                 content.append({"type": "text", "text": part.text})
             else:
-                image = await self._engine.load_image(part.image_url.url)
+                image = await self._engine.load_image(part.url)
                 content.append({"type": "image", "image": image})
-        return {"role": role, "content": content}
+        return {"role": message.role, "content": content}
 
 
-def _completion(body: schemas.ChatBody, request: Request) -> ChatCompletion:
-    max_tokens = body.max_completion_tokens or body.max_tokens or schemas.MAX_TOKENS
+def _completion(body: openai_schemas.ChatBody, request: Request) -> ChatCompletion:
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     return ChatCompletion(
         base_address(request),
         image_urls(request),
         [text for message in body.messages for text in _texts(message)],
-        min(max_tokens, schemas.MAX_TOKENS),
+        body.token_limit,
         include_usage,
     )
 
@@ -126,29 +150,34 @@ def _check_model(name: str) -> None:
         raise NotFoundError(f'There is no model of this name; the only one is "{MODEL}".')
 
 
-def _check_images(messages: Iterable[schemas.ChatMessage]) -> None:
-    parts = chain.from_iterable(m.content for m in messages if isinstance(m.content, list))
-    num_images = sum(isinstance(part, schemas.ImageContent) for part in parts)
-    if num_images > _MAX_IMAGES:
-        raise InvalidInput(
-            f"The conversation has {num_images} images; at most {_MAX_IMAGES} are allowed. "
-            "Leave out early ones."
-        )
+def _num_images(message: openai_schemas.ChatMessage) -> int:
+    parts = message.content if isinstance(message.content, list) else []
+    return sum(isinstance(part, openai_schemas.ImageContent) for part in parts)
 
 
-def _texts(message: schemas.ChatMessage) -> list[str]:
+def _texts(message: openai_schemas.ChatMessage) -> list[str]:
     if isinstance(message.content, list):
-        return [part.text for part in message.content if isinstance(part, schemas.TextContent)]
+        return [
+            part.text for part in message.content if isinstance(part, openai_schemas.TextContent)
+        ]
     return [message.content or ""]
 
 
-def _embed_input(value: str | schemas.TextContent | schemas.ImageContent) -> tuple[str, str]:
+def _embed_input(
+    value: str | openai_schemas.TextContent | openai_schemas.ImageContent, modality: str | None
+) -> tuple[str, str]:
     """Return the kind of an input and its text or URL."""
-    if isinstance(value, schemas.ImageContent):
-        return "image", value.image_url.url
+    if isinstance(value, openai_schemas.ImageContent):
+        return "image", value.url
     text = value if isinstance(value, str) else value.text
     if not text.strip():
         raise InvalidInput("An input is empty; give a text or an image.")
+    if isinstance(value, str) and modality != "text" and (modality or is_data_url(text)):
+        return "image", text
+    if len(text) > schemas.MAX_TEXT:
+        raise InvalidInput(
+            f"An input has {len(text):,} characters; at most {schemas.MAX_TEXT:,} are allowed."
+        )
     return "text", text
 
 
