@@ -181,8 +181,10 @@ def id_text(value: Any) -> str:
 
     A whole number is written without a point: pandas makes 1.0 of 1 in a column with gaps.
     """
-    if isinstance(value, numbers.Real) and float(value).is_integer():
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return str(int(value))
+    if isinstance(value, numbers.Real) and float(value).is_integer():
+        return str(int(float(value)))
     return str(value)
 
 
