@@ -10,7 +10,7 @@ from PIL import Image
 
 from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.base import Encoder
-from ravlm.errors import BrokenData, NotFound
+from ravlm.errors import BrokenData, InvalidInput, NotFound
 
 TEXTS = (
     "a cat",
@@ -128,6 +128,11 @@ class Conformance:
                 assert encoder.passages(passage) == [passage]
         assert encoder.passages("a cat") == ["a cat"]
         assert encoder.passages("") == [""]
+
+    def test_half_a_surrogate_pair_is_a_sentence(self, encoder: Encoder) -> None:
+        """Text that was not UTF-8 was a TypeError of the tokenizer."""
+        with pytest.raises(InvalidInput, match="character 6 is half of a surrogate pair"):
+            encoder.encode_texts(["a red boat", "a caf\udce9"])
 
     def test_long_texts_are_truncated(self, encoder: Encoder) -> None:
         """A tower raises IndexError for one token more than it has positions."""

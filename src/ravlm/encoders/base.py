@@ -51,7 +51,7 @@ class Encoder(ABC):
     @abstractmethod
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
         """Return float32 unit vectors (n, dim) of the texts. Longer texts are truncated (see
-        `passages`)."""
+        `passages`). Raises InvalidInput for a text that is not valid Unicode."""
 
     @abstractmethod
     def passages(self, text: str) -> list[str]:

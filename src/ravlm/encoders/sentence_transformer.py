@@ -20,6 +20,7 @@ from PIL import Image
 from ravlm import runtime
 from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
+from ravlm.data.text import check_unicode
 from ravlm.encoders.base import Encoder
 from ravlm.encoders.clip import ClipEncoder
 from ravlm.encoders.hub_files import hash_weights, quiet, small_files
@@ -84,6 +85,8 @@ class SentenceTransformerEncoder(Encoder):
         return self._encode(batched(decoded, batch_size), batch_size)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        for text in texts:
+            check_unicode(text)
         return self._encode([list(texts)] if len(texts) else [], batch_size)
 
     def passages(self, text: str) -> list[str]:

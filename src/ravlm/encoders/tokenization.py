@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ravlm.data.text import check_unicode
 from ravlm.encoders.chunking import split_passages
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class TextTokenizer:
         self, texts: Sequence[str], size: int, device: torch.device
     ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
         """Yield row numbers of `texts` (n,) and the tower's inputs for them: `input_ids` and
-        usually `attention_mask`, (n, tokens)."""
+        usually `attention_mask`, (n, tokens). Raises InvalidInput for a text that is not valid
+        Unicode."""
+        for text in texts:
+            check_unicode(text)
         with self._lock:
             encodings = self.tokenizer(
                 list(texts), truncation=True, max_length=self.max_length, verbose=False

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ravlm import runtime
+from ravlm.data.text import check_unicode
 from ravlm.encoders.chunking import split_passages
 from ravlm.encoders.starter import minilm
 from ravlm.errors import MissingExtra
@@ -106,7 +107,9 @@ class TextBackbone:
         self, texts: Sequence[str], outputs: Sequence[str], batch_size: int = 64
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Yield batches of texts of similar length: row numbers of `texts` (n,), and the network's
-        `outputs` for them."""
+        `outputs` for them. Raises InvalidInput for a text that is not valid Unicode."""
+        for text in texts:
+            check_unicode(text)
         token_ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         lengths = np.array([len(ids) for ids in token_ids], np.int64)
         for rows in batches_by_length(lengths, batch_size):
