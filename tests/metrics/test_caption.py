@@ -132,11 +132,22 @@ def test_rouge_of_other_scripts_on_paper() -> None:
     assert rouge([decomposed], [["чёрный кот"]]).value == 1
 
 
+def test_chinese_as_english_words_is_said() -> None:
+    """BLEU-4 of a Chinese text with itself was 0 by the default tokenization, silently."""
+    text = "两只猫在屋顶上睡觉"
+    with pytest.warns(UserWarning, match='1 of 1 items are Chinese.*pass tokenize="zh"'):
+        assert bleu([text], [[text]]).value < 0.001
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bleu([text], [[text]], tokenize="zh").value == pytest.approx(1)
+        bleu(["a dog"] * 3, [["a dog"], ["a cat"], [text]])  # a few are no reason to warn
+
+
 @pytest.mark.parametrize("copies", [1, 3])
 def test_cider_without_weights_says_so(copies: int) -> None:
     """One item, or the same references for all: CIDEr was 0 for a perfect caption, silently."""
     candidates, references = ["two cats sleep"] * copies, [["two cats sleep"]] * copies
-    with pytest.warns(UserWarning, match=f"in all {copies} items.*cider_frequencies"):
+    with pytest.warns(UserWarning, match=rf"in every item \({copies}\).*cider_frequencies"):
         assert cider(candidates, references).value == 0
     frequencies = cider_frequencies([*references, ["a red car"]])
     with warnings.catch_warnings():

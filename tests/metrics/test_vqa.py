@@ -46,6 +46,8 @@ RULES = {
     "?!": "?!",
     " ": "",
     "“天空”。": "天空",  # beyond the published rules: Chinese marks
+    "東方明珠，４６８米！": "东方明珠 468米",  # and one form for scripts and widths
+    "It’s a “cafe\u0301”": "it's café",
 }
 
 

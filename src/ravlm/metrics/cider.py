@@ -87,8 +87,8 @@ def corpus_cider(corpus: TokenizedCorpus, frequencies: CiderFrequencies | None =
         )
     if all(count == frequencies.items for count in frequencies.counts.values()):
         warnings.warn(
-            "CIDEr is 0 for any caption here: each n-gram of the references occurs in all "
-            f"{frequencies.items} items, so it has no weight. Score more items together, or pass "
+            "CIDEr is 0 for any caption here: each n-gram of the references occurs in every item "
+            f"({frequencies.items}), so it has no weight. Score more items together, or pass "
             "frequencies=cider_frequencies(references of the whole set).",
             stacklevel=3,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, TypeAlias, get_args
 
-from ravlm.data.text import ChineseDictionary, split_words
+from ravlm.data.text import ChineseDictionary, is_chinese, split_words
 from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.metrics.ptb_tokenizer import PtbTokenizer
 
@@ -38,6 +39,8 @@ class TokenizedCorpus:
         candidate_texts = require_texts("candidates", candidates)
         reference_texts = require_references(references, len(candidate_texts))
         line = tokenizer(tokenize)
+        if tokenize == "ptb":
+            _warn_of_chinese(reference_texts)
         self.tokenize = tokenize
         self.candidate_lines = [line(text) for text in candidate_texts]
         self.reference_lines = [[line(text) for text in texts] for texts in reference_texts]
@@ -60,6 +63,17 @@ class TokenizedCorpus:
     def signature(self, metric: str, *details: str) -> str:
         """Return the signature of a score of these texts, with the tokenization."""
         return signature(metric, *details, f"tokenize:{self.tokenize}")
+
+
+def _warn_of_chinese(references: Sequence[Sequence[str]]) -> None:
+    """Warn if most items are Chinese: without blanks, a sentence would be one English token."""
+    num_chinese = sum(is_chinese(texts[0]) for texts in references)
+    if num_chinese > len(references) / 2:
+        warnings.warn(
+            f'{num_chinese} of {len(references)} items are Chinese, but tokenize is "ptb", which '
+            'takes a run of Chinese characters for one word; pass tokenize="zh".',
+            stacklevel=4,
+        )
 
 
 def signature(metric: str, *details: str) -> str:

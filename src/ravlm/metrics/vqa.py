@@ -4,7 +4,7 @@ All of them first normalize answers by the published rules of the VQA evaluation
 Goyal et al. 2017): punctuation, number words, articles and contractions. Two things stay that these
 rules delete, because they are the answer: an "a" that no word follows (the grade A, hepatitis A),
 and signs (-5, A+, or a + alone). Chinese answers lose their punctuation and are
-compared character by character.
+compared character by character; traditional and simplified, full and half width are equal.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from ravlm.data.chinese import HAN
+from ravlm.data.text import normalize_text
 from ravlm.metrics.tokenization import (
     TokenizedCorpus,
     TokenizerName,
@@ -73,7 +74,7 @@ def normalize_answer(text: str) -> str:
         normalize_answer("The two dogs.")    # "2 dogs"
         normalize_answer("Vitamin A")        # "vitamin a"
     """
-    text = text.replace("\n", " ").replace("\t", " ").strip()
+    text = normalize_text(text).replace("\n", " ").replace("\t", " ").strip()
     has_thousands = _THOUSANDS_SEPARATOR.search(text) is not None
     result = _SIGN.sub(lambda match: match[0].translate(_PROTECTED), text)
     for mark in _PUNCTUATION:
