@@ -161,6 +161,15 @@ def test_misnamed_keys_are_named_once(pictures: Path) -> None:
         ({"image": "a", "texts": [], "caption": "b"}, {}),
         ({"image": "a", "sentences": ["b"]}, {"sentences": "texts"}),
         ({"image": "a", "label": 7, "caption": None}, {}),
+        (
+            {"image": "a", "caption_en": "b", "alt_text": "c"},
+            {"caption_en": "text", "alt_text": "text"},
+        ),
+        (
+            {"text": "a", "photoPath": "b", "image_file_name": "c"},
+            {"photoPath": "image", "image_file_name": "image"},
+        ),
+        ({"text": "a", "caption_en": "b", "image_width": "c", "file": "d"}, {"file": "image"}),
     ],
 )
 def test_near_misses(row: dict[str, Any], names: dict[str, str]) -> None:

@@ -38,6 +38,10 @@ _SYNONYMS = {
     "text": frozenset({"caption", "description", "sentence", "title", "label", "alt"}),
     "texts": frozenset({"captions", "descriptions", "sentences"}),
 }  # fmt: skip
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_TEXT_WORDS = frozenset({"text", "caption", "description", "sentence"})
+_IMAGE_WORDS = frozenset({"image", "img", "photo", "picture"})
+_PATH_WORDS = frozenset({"path", "file", "filename", "filepath", "name", "url"})
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,11 @@ def near_misses(values: Mapping[str, Any]) -> dict[str, str]:
         lower = key.lower()
         names = [name for name in missing if lower == name or lower in _SYNONYMS[name]]
         names += get_close_matches(lower, missing, n=1, cutoff=_MIN_SIMILARITY)
+        words = {word.lower() for word in _WORD.findall(key)}
+        if words & _IMAGE_WORDS and words & _PATH_WORDS:
+            names += [name for name in missing if name == "image"]
+        elif words & _TEXT_WORDS:
+            names += [name for name in missing if name == "text"]
         if names:
             renamed[key] = names[0]
     return renamed
