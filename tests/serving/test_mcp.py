@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import numpy as np
 import pytest
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from PIL import Image
 
+from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.records import Edit
+from ravlm.records import Edit, Entry
 from ravlm.serving.mcp import create_mcp_server
 from ravlm.serving.state import ServedModel
-from tests.helpers.fakes import FakeEncoder
+from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import url_of
 from tests.serving.test_server import MAIN_WITH_FAKE_ENCODER
 
@@ -127,6 +132,91 @@ def test_each_tool(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "evidence": [],
     }
     assert results[7].content[1].mime_type == "image/png"
+
+
+def pictures_of(result: Any) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return the reference before each image, and its mean color, in tens."""
+    pairs = []
+    for before, part in zip(result.content, result.content[1:], strict=False):
+        if part.type == "image":
+            assert part.mime_type == "image/jpeg"
+            with Image.open(io.BytesIO(base64.b64decode(part.data))) as image:
+                pixel = image.convert("RGB").resize((1, 1)).getpixel((0, 0))
+            pairs.append((before.text, tuple(round(channel, -1) for channel in pixel)))
+    return pairs
+
+
+def test_results_show_their_images(kb: Path) -> None:
+    """A model that reads images got references only."""
+    with KnowledgeBase.open(kb, FakeEncoder()) as base:
+        base.add([Entry("web", "http://127.0.0.1:9/never-fetched.png", ("red web",))])
+    results, entry, note = call(
+        kb,
+        ("search", {"image": url_of("red"), "k": 3}),
+        ("get_entry", {"id": "blue"}),
+        ("get_entry", {"id": "note"}),
+    )
+    ids = [hit["id"] for hit in results.structured_content["hits"]]
+    colors = {name: tuple(round(c, -1) for c in COLORS[name]) for name in ("red", "green", "blue")}
+    assert ids[0] == "red"
+    assert pictures_of(results) == [
+        (f"The image entry:{name}:", colors[name]) for name in ids if name in colors
+    ]
+    assert json.loads(results.content[0].text) == results.structured_content
+    assert pictures_of(entry) == [("The image entry:blue:", colors["blue"])]
+    assert entry.structured_content["texts"][0].startswith("Name: blue square")
+    assert pictures_of(note) == []
+
+
+def test_images_are_resources(kb: Path) -> None:
+    odd = "下载/a b"
+    with KnowledgeBase.open(kb, FakeEncoder()) as base:
+        base.add([Entry(odd, base.get("green")[0].image, ("odd",))])
+
+    async def talk() -> list[Any]:
+        served_model = ServedModel(kb, encoder=FakeEncoder())
+        async with Client(create_mcp_server(served_model)) as client:
+            (template,) = (await client.list_resource_templates()).resource_templates
+            assert (template.uri_template, template.mime_type) == ("entry:{+id}", "image/jpeg")
+            names = ("red", odd, quote(odd, safe=""))
+            contents = [(await client.read_resource(f"entry:{n}")).contents[0] for n in names]
+            with pytest.raises(MCPError, match="has no image"):
+                await client.read_resource("entry:note")
+        served_model.close()
+        return contents
+
+    contents = asyncio.run(talk())
+    for content, color in zip(contents, ("red", "green", "green"), strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(content.blob))) as image:
+            pixel = image.resize((1, 1)).getpixel((0, 0))
+        assert np.allclose(pixel, COLORS[color], atol=4)
+
+
+def test_search_options(kb: Path) -> None:
+    results = call(
+        kb,
+        ("search", {"text": "fluffy orange cat", "method": "keyword"}),
+        ("search", {"image": url_of("blue"), "min_score": 0.95}),
+        ("search", {"image": url_of("blue"), "group_by": "kind", "rerank": "exact"}),
+        ("search", {"text": "red", "method": "semantic"}),
+    )
+    ids = [[hit["id"] for hit in one.structured_content["hits"]] for one in results[:3]]
+    assert ids[0] == ["note"]
+    assert ids[1] == ["blue"]
+    assert ids[2][0] == "blue"
+    assert results[3].is_error
+
+
+def test_a_text_is_added(kb: Path) -> None:
+    """add_entry(text=...), the key that HTTP and files take, was an error."""
+    added, got = call(
+        kb,
+        ("add_entry", {"id": "gull", "text": "Name: gull", "texts": ["It eats fish."]}),
+        ("get_entry", {"id": "gull"}),
+        allow_changes=True,
+    )
+    assert added.structured_content == {"id": "gull", "replaced": False}
+    assert got.structured_content["texts"] == ["Name: gull", "It eats fish."]
 
 
 def test_changes_only_if_allowed(kb: Path) -> None:
