@@ -10,7 +10,6 @@ import json
 import numbers
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -29,7 +28,8 @@ CONTENT_KEYS = RESERVED_KEYS[1:]
 _MIN_SIMILARITY = 0.8
 """Of a key to a content key, to be suggested as a misspelling: "imge", but not "image_id"."""
 _LINE_END = re.compile(r"\r\n|\n")
-_LINE_SEPARATORS = "\u2028\u2029"
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_DOT_SEGMENT = re.compile(r"(?:^|/)\.\.?(?:/|$)")
 _SYNONYMS = {
     "image": frozenset({
         "picture", "photo", "img", "file", "file_name", "filename", "filepath", "path",
@@ -205,13 +205,12 @@ def id_texts(ids: str | Iterable[str]) -> list[str]:
 def _checked_id(id_: str) -> str:
     if id_ and not id_.strip():
         raise BrokenData(f"The id {id_!r} is blank; give it a name, or leave it out.")
-    for character in id_:
-        if unicodedata.category(character) == "Cc" or character in _LINE_SEPARATORS:
-            raise BrokenData(
-                f"The id {_quote(repr(id_))} has the control character "
-                f"U+{ord(character):04X}; remove it."
-            )
-    if any(segment in (".", "..") for segment in id_.split("/")):
+    if control := _CONTROL_CHARACTER.search(id_):
+        raise BrokenData(
+            f"The id {_quote(repr(id_))} has the control character "
+            f"U+{ord(control[0]):04X}; remove it."
+        )
+    if _DOT_SEGMENT.search(id_):
         raise BrokenData(
             f'The id "{id_}" has the path segment "." or "..", which addresses can\'t name; '
             "choose another id."
