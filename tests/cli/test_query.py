@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.commands import assert_fails
+from tests.helpers.endpoints import Server, message
 
 
 def test_search_by_text_image_and_filter(ravlm: Any, kb: Path, pictures: Path) -> None:
@@ -21,6 +22,41 @@ def test_search_by_text_image_and_filter(ravlm: Any, kb: Path, pictures: Path) -
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["blue"]
     assert json.loads(out)["metadata"] == {"year": 2020}
     assert json.loads(out)["image_url"] == str(pictures / "blue.png")
+
+
+def test_search_options(ravlm: Any, kb: Path, pictures: Path) -> None:
+    """Method, threshold, reranking and grouping were options of the library only."""
+
+    def ids(*arguments: Any) -> list[str]:
+        code, out, _ = ravlm("search", kb, *arguments, "--json")
+        assert code == 0
+        return [json.loads(line)["id"] for line in out.splitlines()]
+
+    assert ids("--text", "fluffy", "--method", "keyword") == ["note"]
+    assert ids("--image", pictures / "blue.png", "--min-score", 0.95) == ["blue"]
+    assert ids("--image", pictures / "blue.png", "--rerank", "exact", "-k", 1) == ["blue"]
+    grouped = ids("--image", pictures / "blue.png", "--group-by", "year", "--modality", "image")
+    assert grouped[0] == "blue"
+    assert len(grouped) == len(set(grouped))
+    assert ravlm("search", kb, "--text", "red", "--method", "semantic")[0] == 2
+    assert_fails(ravlm("ask", kb, "What?", "--max-tokens", 9), "max_tokens is 9", "extractive")
+
+
+def test_an_answer_without_evidence_says_so(ravlm: Any, kb: Path) -> None:
+    """With base_only=False a model goes on by itself; people must see that."""
+    with Server([message("It is the Moon.")]) as server:
+        generator = f"{server.address}#tiny"
+        ask = ("ask", kb, "What is the mass of Qzx 7?", "--generator", generator)
+        assert "not in the knowledge base" in ravlm(*ask)[1]
+        code, out, _ = ravlm(*ask, "--no-base-only")
+        assert code == 0
+        assert out.startswith("It is the Moon.")
+        assert "without evidence" in out
+        answer = json.loads(ravlm(*ask, "--no-base-only", "--json")[1])
+        assert (answer["abstained"], answer["citations"]) == (False, [])
+        assert answer["trace"]["closed_book"] is True
+        ravlm(*ask, "--no-base-only", "--max-tokens", 9)
+        assert server.requests[-1][2]["max_tokens"] == 9
 
 
 def test_searches_from_stdin(ravlm: Any, kb: Path, pictures: Path) -> None:

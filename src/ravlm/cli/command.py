@@ -74,4 +74,17 @@ GENERATOR = argument(
     help="extractive (default), starter, small, medium, large, a folder, a Hugging Face model, "
     "or an endpoint: http://host:port/v1#model",
 )
+MAX_TOKENS = argument(
+    "--max-tokens",
+    type=int,
+    metavar="N",
+    help="limit of a chat model's reply, with its thoughts (default: depends on the command)",
+)
+BASE_ONLY = argument(
+    "--base-only",
+    action=argparse.BooleanOptionalAction,
+    default=True,
+    help="decline what the base does not support (default); with --no-base-only a chat model may "
+    "go on without evidence",
+)
 JSON = argument("--json", action="store_true", help="print JSON Lines")

@@ -52,8 +52,17 @@ def relevance_bar(hit: Hit) -> str:
     return "▰" * filled + "▱" * (_BAR_LENGTH - filled)
 
 
+def print_remarks(answer: Answer) -> None:
+    """Tell if the model went on without evidence, and if its answer was cut off."""
+    if answer.trace.get("closed_book"):
+        print("\n  without evidence: the model answered by itself")
+    if answer.trace.get("finish_reason") == "length":
+        note("The answer was cut off at the token limit; allow more with --max-tokens.")
+
+
 def print_evidence(answer: Answer) -> None:
     """Print the evidence of an answer; cited entries are marked with an asterisk."""
+    print_remarks(answer)
     if answer.evidence:
         print(f"\n  evidence (* cited), confidence {answer.confidence:.2f}")
     for rank, hit in enumerate(answer.evidence, 1):

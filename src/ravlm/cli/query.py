@@ -8,11 +8,29 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ravlm.cli import stdin
-from ravlm.cli.command import GENERATOR, KB, WHERE, Command, K, Options, UsageError, argument
-from ravlm.cli.output import note, print_evidence, print_hits, print_json
+from ravlm.cli.command import (
+    BASE_ONLY,
+    GENERATOR,
+    KB,
+    MAX_TOKENS,
+    WHERE,
+    Command,
+    K,
+    Options,
+    UsageError,
+    argument,
+)
+from ravlm.cli.output import (
+    note,
+    print_evidence,
+    print_hits,
+    print_json,
+    print_remarks,
+)
+from ravlm.generation.base import VerbName
 from ravlm.records import Answer, AnswerStream, ImageSource
 
 if TYPE_CHECKING:
@@ -33,7 +51,13 @@ def search(options: Options) -> int:
     if options.text is None and options.image is None:
         raise UsageError("No query given: use --text, --image or both; see ravlm search --help.")
     image = _image(options.image, options.text)
-    search_options = SearchOptions(relevance=not options.json)
+    search_options = SearchOptions(
+        method=options.method,
+        min_score=options.min_score,
+        rerank=options.rerank,
+        group_by=options.group_by,
+        relevance=not options.json,
+    )
     with KnowledgeBase.open(options.kb) as kb:
         for text in _lines(options.text):
             hits = kb.search(
@@ -58,7 +82,7 @@ def ask(options: Options) -> int:
     image = _image(options.image, options.question)
     with _model(options) as model:
         for question in _lines(options.question):
-            stream = model.stream("ask", question, image, options.k, options.where)
+            stream = _stream(model, options, "ask", question, image)
             _print_answer(stream, options.json)
     return 0
 
@@ -68,13 +92,14 @@ def caption(options: Options) -> int:
     with _model(options) as model:
         for name in options.images:
             image = sys.stdin.buffer.read() if name == "-" else name
-            stream = model.stream("caption", None, image, options.k, options.where)
+            stream = _stream(model, options, "caption", None, image)
             if options.json:
                 print_json({"image": name} | _consume(stream, _discard).to_dict())
             else:
                 print(f"{name}: " if len(options.images) > 1 else "", end="")
-                _consume(stream, _print_piece)
+                answer = _consume(stream, _print_piece)
                 print(flush=True)
+                print_remarks(answer)
     return 0
 
 
@@ -85,7 +110,7 @@ def tell(options: Options) -> int:
     image = _image(options.image, options.prompt)
     with _model(options) as model:
         for prompt in _lines(options.prompt):
-            stream = model.stream("tell", prompt, image, options.k, options.where)
+            stream = _stream(model, options, "tell", prompt, image)
             _print_answer(stream, options.json)
     return 0
 
@@ -99,10 +124,16 @@ def chat(options: Options) -> int:
             note("Type one line per turn; exit, an empty line or Ctrl-D ends the chat. Try /help.")
         for line in _turns():
             messages.append({"role": "user", "content": line})
-            stream = model.stream("chat", messages, image, options.k, options.where)
+            stream = _stream(model, options, "chat", messages, image)
             answer = _print_answer(stream, options.json)
             messages.append({"role": "assistant", "content": answer.text})
     return 0
+
+
+def _stream(
+    model: RetrievalAugmentedVLM, options: Options, verb: VerbName, text: Any, image: Any
+) -> AnswerStream:
+    return model.stream(verb, text, image, options.k, options.where, options.base_only)
 
 
 def _print_answer(stream: AnswerStream, as_json: bool) -> Answer:
@@ -139,7 +170,7 @@ def _model(options: Options) -> Iterator[RetrievalAugmentedVLM]:
     from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 
     with KnowledgeBase.open(options.kb) as kb:
-        yield RetrievalAugmentedVLM(kb, generator=options.generator)
+        yield RetrievalAugmentedVLM(kb, options.generator, max_tokens=options.max_tokens)
 
 
 def _image(name: str | None, text: str | None = None) -> ImageSource | None:
@@ -185,6 +216,7 @@ _QUESTION = argument(
 _ABOUT_IMAGE = argument(
     "--image", metavar="IMAGE", help="image to ask about; - reads it from stdin"
 )
+_ANSWER_OPTIONS = (K, GENERATOR, WHERE, BASE_ONLY, MAX_TOKENS)
 COMMANDS = {
     "search": Command(
         "find entries by text, by image, or by both",
@@ -205,6 +237,15 @@ COMMANDS = {
                 help="parts to match (default: any)",
             ),
             WHERE,
+            argument(
+                "--method",
+                choices=("dense", "keyword", "hybrid"),
+                default="dense",
+                help="compare meaning, words (BM25), or fuse both (default: dense)",
+            ),
+            argument("--min-score", type=float, metavar="X", help="drop hits below this score"),
+            argument("--rerank", choices=("exact",), help="rank again by the stored vectors"),
+            argument("--group-by", metavar="KEY", help="keep one hit per value of a metadata key"),
         ),
         """
         ravlm search kb --text "a fluffy orange cat"
@@ -215,7 +256,7 @@ COMMANDS = {
     "ask": Command(
         "answer a question and cite the entries it is based on",
         ask,
-        (KB, _QUESTION, _ABOUT_IMAGE, K, GENERATOR, WHERE),
+        (KB, _QUESTION, _ABOUT_IMAGE, *_ANSWER_OPTIONS),
         """
         ravlm ask kb "What is the animal in the picture?" --image cat.jpg
         ravlm ask kb 图片中的动物是什么？ --image cat.jpg
@@ -228,9 +269,7 @@ COMMANDS = {
         (
             KB,
             argument("images", metavar="IMAGE", nargs="+", help="- reads one image from stdin"),
-            K,
-            GENERATOR,
-            WHERE,
+            *_ANSWER_OPTIONS,
         ),
         "ravlm caption kb cat.jpg harbor.jpg",
     ),
@@ -250,9 +289,7 @@ COMMANDS = {
                 metavar="TEXT",
                 help="what to write about; - reads one prompt per line from stdin",
             ),
-            K,
-            GENERATOR,
-            WHERE,
+            *_ANSWER_OPTIONS,
         ),
         """
         ravlm tell kb cat.jpg
@@ -265,9 +302,7 @@ COMMANDS = {
         (
             KB,
             argument("image", metavar="IMAGE", nargs="?", help="image to talk about"),
-            K,
-            GENERATOR,
-            WHERE,
+            *_ANSWER_OPTIONS,
         ),
         "ravlm chat kb cat.jpg",
     ),

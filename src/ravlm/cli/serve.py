@@ -6,7 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from ravlm.cli.command import GENERATOR, KB, Command, K, Options, argument
+from ravlm.cli.command import GENERATOR, KB, MAX_TOKENS, Command, K, Options, argument
 from ravlm.cli.output import note, print_json
 from ravlm.errors import MissingExtra, NotFound
 
@@ -39,7 +39,9 @@ def serve(options: Options) -> int:
             print("Ctrl-C stops the server.", flush=True)
 
     note("Loading the knowledge base and the models ...")
-    served_model = ServedModel(options.kb, options.generator, options.k)
+    served_model = ServedModel(
+        options.kb, options.generator, options.k, max_tokens=options.max_tokens
+    )
     serve_until_stopped(served_model, settings, on_started)
     return 0
 
@@ -55,7 +57,9 @@ def mcp(options: Options) -> int:
     image_folder = None if options.images is None else Path(options.images)
     if image_folder is not None and not image_folder.is_dir():
         raise NotFound(f'There is no folder "{image_folder}"; name an existing one for --images.')
-    served_model = ServedModel(options.kb, options.generator, options.k)
+    served_model = ServedModel(
+        options.kb, options.generator, options.k, max_tokens=options.max_tokens
+    )
     create_mcp_server(served_model, image_folder, options.allow_changes).run("stdio")
     served_model.close()
     return 0
@@ -74,6 +78,7 @@ COMMANDS = {
             KB,
             GENERATOR,
             K,
+            MAX_TOKENS,
             argument(
                 "--host",
                 default="127.0.0.1",
@@ -117,6 +122,7 @@ COMMANDS = {
             KB,
             GENERATOR,
             K,
+            MAX_TOKENS,
             argument(
                 "--images",
                 metavar="FOLDER",

@@ -126,7 +126,8 @@ class ServedModel:
     """A knowledge base and the model over it, kept open and reopened after a re-encoding.
 
     `encoder` replaces the one that the base names. `k` is the number of entries that a generator
-    reads. Raises what `KnowledgeBase.open` and `RetrievalAugmentedVLM` raise.
+    reads, `max_tokens` limits the replies of a chat model. Raises what `KnowledgeBase.open` and
+    `RetrievalAugmentedVLM` raise.
 
     >>> served_model = ServedModel("kb", generator="starter")  # doctest: +SKIP
     >>> app = ravlm.serving.app.create_app(served_model)  # doctest: +SKIP
@@ -139,11 +140,13 @@ class ServedModel:
         k: int = 4,
         encoder: Encoder | None = None,
         metrics: Metrics | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         self.path = path
         self.metrics = metrics or Metrics()
         self._generator = generator
         self._k = k
+        self._max_tokens = max_tokens
         self._lock = threading.Lock()
         self._retired: list[Session] = []
         self._session = self._open(encoder)
@@ -192,7 +195,7 @@ class ServedModel:
         assert isinstance(kb, TimedKnowledgeBase)  # `open` returns the class it is called on
         kb.metrics = self.metrics
         try:
-            model = RetrievalAugmentedVLM(kb, self._generator, self._k)
+            model = RetrievalAugmentedVLM(kb, self._generator, self._k, max_tokens=self._max_tokens)
         except BaseException:
             kb.close()
             raise
