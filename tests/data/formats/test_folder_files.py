@@ -131,6 +131,23 @@ def test_metadata_of_a_hugging_face_folder(kind: str, tmp_path: Path) -> None:
     assert "3 rows were read as the texts and metadata of images" in notes(stream)[0]
 
 
+def test_metadata_in_our_own_keys(tmp_path: Path) -> None:
+    """A folder with images/ and metadata.jsonl: the rows are those of a JSON Lines source."""
+    picture(tmp_path / "images" / "a.png")
+    picture(tmp_path / "images" / "b.png", "blue")
+    rows = [
+        {"id": "first", "image": "images/a.png", "texts": ["one", "eins"], "split": "test"},
+        {"id": "text only", "text": "no image"},
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    stream = read_entries(tmp_path)
+    assert [(entry.id, entry.texts, dict(entry.metadata)) for entry in stream] == [
+        ("first", ("one", "eins"), {"split": "test"}),
+        ("images/b.png", (), {}),
+    ]
+    assert [reason[:24] for reason in rejected(stream).values()] == ["The row names no image; "]
+
+
 def test_json_of_an_image(tmp_path: Path) -> None:
     """img2dataset writes captions next to images; annotations without texts stay unread."""
     picture(tmp_path / "1.png")

@@ -1,7 +1,8 @@
 """Texts and metadata of the images of a folder, in files next to them.
 
 Hugging Face's ImageFolder: metadata.jsonl, metadata.csv or metadata.parquet, one row per image with
-its path in `file_name`, relative to the file's own folder. img2dataset: 0001.jpg, 0001.json.
+its path in `file_name` (or `image`, our own key), relative to the file's own folder. img2dataset:
+0001.jpg, 0001.json.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ class FolderMetadata:
                 if isinstance(row, Quarantined):
                     yield row
                     continue
-                file_name = row.values.get("file_name")
-                if not isinstance(file_name, str):
-                    yield Quarantined(row.location, 'The row names no image; it needs "file_name".')
+                file_name = _image_name(row)
+                if not file_name:
+                    reason = 'The row names no image; it needs "file_name" or "image".'
+                    yield Quarantined(row.location, reason)
                     continue
                 rows += 1
                 self._rows[_key(folder / file_name)] = row
@@ -59,8 +61,8 @@ class FolderMetadata:
     def unused(self) -> Iterator[Quarantined]:
         """Yield the rows whose image does not exist."""
         for row in self._rows.values():
-            name = row.values["file_name"]
-            yield Quarantined(row.location, f'There is no image "{name}" in the folder.')
+            reason = f'There is no image "{_image_name(row)}" in the folder.'
+            yield Quarantined(row.location, reason)
 
 
 def sidecars(folder: Path, names: list[str], images: list[str]) -> dict[str, list[Path]]:
@@ -91,6 +93,11 @@ def read_json_file(path: Path) -> dict[str, Any]:
         return {}
     values.pop("image", None)
     return {key: value for key, value in convert_captions(values).items() if value is not None}
+
+
+def _image_name(row: Row) -> str:
+    names = (row.values.get(key) for key in ("file_name", "image"))
+    return next((name for name in names if isinstance(name, str)), "")
 
 
 def _key(path: Path) -> str:
