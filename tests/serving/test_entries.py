@@ -246,3 +246,25 @@ def test_ids_that_no_address_can_name_are_refused(own_server: Running, name: str
     own_server.client.put(f"/v1/entries/{quote(name, safe='')}", json={"text": "x"})
     own_server.client.put(f"/v1/images/{quote(name, safe='')}", content=png("red"))
     assert own_server.client.get("/v1/entries").json()["total"] == total
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"id": 5, "text": "a"}, "id: Input should be a valid string"),
+        ({"id": "a", "text": ["a", "b"]}, "text: Input should be a valid string"),
+        ({"id": "a", "txt": "b"}, 'Did you mean "text"'),
+        ({"id": "x" * 501, "text": "a"}, "id: String should have at most 500 characters"),
+        ({"entries": [{"id": "a", "metadata": 7}]}, "entries.0.metadata: Input should be"),
+        ({"entries": [{"id": "a", "caption": "b"}]}, 'the key "caption", which is not known'),
+        ({"entries": {"id": "a"}}, "entries: Input should be a valid list"),
+        ({"entries": []}, "entries: List should have at least 1 item"),
+        ({"id": "a", "texts": "b"}, "texts: Input should be a valid list"),
+        ([{"id": "a", "text": "b"}], "The body: Input should be"),
+    ],
+)
+def test_an_error_is_about_the_form_that_was_sent(server: Running, body: Any, message: str) -> None:
+    """A single entry with a mistake was told: "entries: Field required"."""
+    response = server.client.post("/v1/entries", json=body)
+    assert response.status_code == 400
+    assert message in response.json()["error"]["message"]

@@ -16,6 +16,8 @@ from PIL import Image
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Edit
+from ravlm.search.options import SearchOptions
+from tests.helpers.endpoints import Server, message
 from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import Running, png, running, url_of
 
@@ -44,6 +46,84 @@ def test_search_equals_the_library(server: Running, built: Path) -> None:
                 assert set(hit) == {"id", "score", "part", "texts", "metadata", "image_url"}
                 assert hit["part"]["modality"] == expected.part.modality
                 assert hit["metadata"] == dict(expected.entry.metadata)
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ({"text": "a fluffy cat"}, {"method": "keyword"}),
+        ({"text": "red square"}, {"method": "hybrid", "rerank": "exact"}),
+        ({"image": png(COLORS["blue"])}, {"min_score": 0.95}),
+        ({"image": png(COLORS["blue"])}, {"group_by": "year"}),
+    ],
+)
+def test_search_options_equal_the_librarys(
+    server: Running, built: Path, query: dict[str, Any], options: dict[str, Any]
+) -> None:
+    body = {**query, **options}
+    if "image" in body:
+        body["image"] = url_of(body["image"])
+    hits = server.post("/v1/search", **body).json()["hits"]
+    with KnowledgeBase.open(built, FakeEncoder()) as kb:
+        expected = kb.search(**query, options=SearchOptions(**options))
+        plain = kb.search(**query)
+    assert [hit["id"] for hit in hits] == [hit.entry.id for hit in expected]
+    assert [hit["score"] for hit in hits] == pytest.approx([h.score for h in expected], abs=1e-3)
+    assert hits
+    assert [hit.score for hit in plain] != [hit.score for hit in expected] or "group_by" in options
+
+
+def test_a_question_without_evidence_over_http(built: Path) -> None:
+    """base_only=False, whole, streamed and as a chat: answered by the model, and marked."""
+    ask = {"question": "What is the mass of Qzx 7?"}
+    with (
+        Server([message("It is the Moon.")]) as endpoint,
+        running(built, generator=f"{endpoint.address}#tiny") as server,
+    ):
+        strict = server.post("/v1/ask", **ask).json()
+        assert strict["abstained"]
+        answer = server.post("/v1/ask", **ask, base_only=False).json()
+        assert (answer["text"], answer["abstained"]) == ("It is the Moon.", False)
+        assert (answer["citations"], answer["trace"]["closed_book"]) == ([], True)
+        streamed = server.post("/v1/ask", **ask, base_only=False, stream=True).text
+        assert '"closed_book":true' in streamed
+        chat = {"role": "user", "content": ask["question"]}
+        for base_only in (True, False):
+            completion = server.post(
+                "/v1/chat/completions", model="ravlm", messages=[chat], base_only=base_only
+            ).json()
+            assert completion["closed_book"] is not base_only
+            assert completion["abstained"] is base_only
+
+
+def test_a_chat_about_several_images_reaches_a_model_that_reads_them(built: Path) -> None:
+    parts = [{"type": "image_url", "image_url": url_of(color)} for color in ("red", "blue")]
+    content = [*parts, {"type": "text", "text": "What do both show?"}]
+    with Server([message("Squares [1][2]")]) as endpoint:
+        with running(built, generator=f"{endpoint.address}#tiny") as server:
+            completion = server.post(
+                "/v1/chat/completions",
+                model="ravlm",
+                messages=[{"role": "user", "content": content}],
+            ).json()
+        sent = endpoint.requests[-1][2]["messages"][-1]["content"]
+    assert sorted(hit["id"] for hit in completion["evidence"])[:2] == ["blue", "green"]
+    assert {hit["id"] for hit in completion["evidence"]} >= {"red", "blue"}
+    question = [part for part in sent if "Picture" in part.get("text", "")]
+    assert len(question) == 2
+
+
+def test_a_text_that_is_a_data_url_is_refused(server: Running) -> None:
+    """It was searched for, asked or stored as words."""
+    url = url_of("red")
+    for path, body in (
+        ("/v1/search", {"text": url}),
+        ("/v1/ask", {"question": url}),
+        ("/v1/entries", {"id": "a", "text": url}),
+    ):
+        response = server.post(path, **body)
+        assert response.status_code == 400
+        assert "send it as image" in response.json()["error"]["message"]
 
 
 def test_a_key_that_no_entry_has_is_refused(server: Running) -> None:
