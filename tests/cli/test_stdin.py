@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM
+from ravlm.cli.output import print_json
 from ravlm.errors import InvalidInput
 from ravlm.records import Entry
 from tests.helpers.fakes import FakeEncoder
@@ -63,6 +65,19 @@ def test_chinese_argument_in_a_c_locale(encoding: dict[str, str]) -> None:
     command = [sys.executable, "-c", code, "灯塔".encode()]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ascii("灯塔")
+
+
+def test_json_is_valid_in_any_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an ASCII terminal, `é` was printed as \\xe9, which is no JSON."""
+    values = {"text": "café 灯塔 🏮"}
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        buffer = io.BytesIO()
+        stdout = io.TextIOWrapper(buffer, encoding=encoding, errors="backslashreplace")
+        monkeypatch.setattr(sys, "stdout", stdout)
+        print_json(values)
+        monkeypatch.undo()
+        assert json.loads(buffer.getvalue().decode(encoding)) == values
+        assert ("é".encode() in buffer.getvalue()) == (encoding == "utf-8")
 
 
 def test_library_refuses_half_a_surrogate_pair(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ MAX_NOTES = 10
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on one line."""
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    """Print one JSON object on one line, in ASCII if stdout has another encoding than UTF-8."""
+    ascii_only = "utf" not in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    print(json.dumps(value, ensure_ascii=ascii_only, default=str), flush=True)
 
 
 def note(message: str) -> None:

@@ -76,6 +76,16 @@ def test_ids_as_text_or_numbers(first: Any, second: Any, coco_set: Path) -> None
     assert stream.quarantine == []
 
 
+def test_annotations_without_captions_are_noted(coco_set: Path) -> None:
+    """instances_val2017.json gave images without texts, and nothing said why."""
+    boxes = [{"image_id": id_, "bbox": [0, 0, 4, 4], "category_id": 1} for id_ in (11, 11, 12)]
+    stream = read_entries(write(coco_set, {"images": images("", 11, 12), "annotations": boxes}))
+    assert [entry.texts for entry in stream] == [(), ()]
+    (note,) = stream.quarantine
+    assert note.is_note
+    assert note.reason == "None of the 3 annotations has a caption; boxes are not read."
+
+
 def test_folder_of_images_on_the_command_line(
     coco_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

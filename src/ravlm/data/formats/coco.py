@@ -63,6 +63,7 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
     Raises BrokenData for a file that is truncated or not JSON.
     """
     captions: dict[str, list[str]] = {}
+    num_others = 0  # boxes and outlines
     for location, item in _items(path, "annotations"):
         image_id = _id_text(item.get("image_id")) if isinstance(item, dict) else ""
         if not image_id:
@@ -70,8 +71,13 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
             yield Quarantined(location, reason)
         elif isinstance(item.get("caption"), str):
             captions.setdefault(image_id, []).append(item["caption"])
-        elif "caption" in item:  # without one, it is a box or an outline
+        elif "caption" in item:
             yield Quarantined(location, "The caption is not a string.")
+        else:
+            num_others += 1
+    if num_others and not captions:
+        reason = f"None of the {num_others:,} annotations has a caption; boxes are not read."
+        yield Quarantined(f"{path}, annotations", reason, is_note=True)
     folder = find_image_folder(path, _file_names(path))
     for location, item in _items(path, "images"):
         yield _row(location, item, captions, folder)
