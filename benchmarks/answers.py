@@ -65,7 +65,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: shares with their n and 95 % interval (Wilson)."""
+    """A line of the table: shares with their n and 95 % interval (Wilson, by photo)."""
 
     name: str
     n: int
@@ -205,13 +205,31 @@ def is_right(answer: str, references: Sequence[str]) -> bool:
     )
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
+def wilson(hits: float, n: float) -> tuple[float, float]:
     """Return the 95 % Wilson interval of a share."""
     if n == 0:
         return 0.0, 1.0
     z, p = 1.96, hits / n
     middle, margin = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (middle - margin) / (1 + z * z / n), (middle + margin) / (1 + z * z / n)
+
+
+def wilson_by_photo(right: Sequence[bool], items: Sequence[Item]) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share whose items come in photos.
+
+    Questions about one photo are not independent: n is divided by the design effect, the variance
+    of the share over photos divided by that of as many independent questions.
+    """
+    n, share = len(right), sum(right) / max(len(right), 1)
+    deviations: Counter[str] = Counter()
+    for is_right_answer, item in zip(right, items, strict=True):
+        photo = str(item.image) if isinstance(item.image, str | Path) else item.entity
+        deviations[photo] += is_right_answer - share  # type: ignore[assignment]
+    if not 0 < share < 1:
+        return wilson(share * len(deviations), len(deviations))
+    variance = sum(deviation**2 for deviation in deviations.values()) / n**2
+    effective_n = n / max(1.0, variance / (share * (1 - share) / n))
+    return wilson(share * effective_n, effective_n)
 
 
 def most_frequent(queries: Sequence[Item], train_items: Sequence[Item]) -> float:
@@ -239,7 +257,7 @@ def row_of(
     without = sum(is_right(a.text, i.answers) for i, a in zip(queries, closed, strict=True)) / len(
         queries
     )
-    low, high = wilson(sum(right), len(queries))
+    low, high = wilson_by_photo(right, queries)
     if not name.startswith(" "):
         group = name.split(", " if name.startswith("paraphrases") else ":")[0]
         ANSWERED_GROUPS.setdefault(group, []).extend(
