@@ -168,6 +168,9 @@ def test_filter_and_limit_are_deterministic(pictures: Path) -> None:
         VQA(path, limit=0)
     with pytest.raises(InvalidInput, match="no examples that pass the filter"):
         VQA(path, where={"split": "test"}).examples()
+    with pytest.raises(InvalidInput, match=r'key "spilt", which .* Did you mean "split"'):
+        VQA(path, where={"spilt": {"$ne": "dev"}}).examples()
+    assert len(VQA(path, where={"level": {"$exists": False}}).examples()) == 40
 
 
 BAD_ROWS = {

@@ -19,10 +19,10 @@ import numpy as np
 
 from ravlm.data.formats import jsonl
 from ravlm.data.rows import RESERVED_KEYS, Quarantined, Row, to_entry
-from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.errors import BrokenData, InvalidInput, NotFound, did_you_mean
 from ravlm.records import Answer, Evidence, Example, Score
 from ravlm.search.filter_parser import Where, read_filter
-from ravlm.search.filters import matches
+from ravlm.search.filters import compared_keys, facets, matches
 
 if TYPE_CHECKING:
     from ravlm.model import RetrievalAugmentedVLM
@@ -209,11 +209,20 @@ class Task(ABC):
         if not self.source.is_file():
             raise NotFound(f'The task file "{self.source}" does not exist; check the path.')
         tree = read_filter(self.where)
+        keys: set[str] = set()
         for row in jsonl.read_rows(self.source):
             if isinstance(row, Quarantined):
                 raise BrokenData(f"{row}")
+            if tree is not None:
+                keys.update(path for path, _, _ in facets(row.values))
             if tree is None or matches(tree, row.values):
                 yield row
+        for key in () if tree is None else compared_keys(tree):
+            if key not in keys:
+                raise InvalidInput(
+                    f'No row of "{self.source}" has a value for the key "{key}", which the filter '
+                    f"compares.{did_you_mean(key, keys)}"
+                )
 
     def _row_examples(self, row: Row) -> list[Example]:
         """Return the examples of a row; errors name its place in the file."""
