@@ -27,7 +27,7 @@ _HEAD_BYTES = 65536
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,2})?")
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of invalid UTF-8
 _WHOLE_FLOAT = re.compile(r"(?:0|[1-9]\d*)\.0")
-_MAX_NULS = 0.1
+_MAX_NULS = 0.3
 """Share of NUL bytes above which a file is not text; a row with one is rejected by itself."""
 _BOOLEANS = {"true": True, "false": False}
 
