@@ -130,5 +130,5 @@ def test_nothing_private_is_logged(server: Running, caplog: pytest.LogCaptureFix
         "/v1/entries/{id:path}",
         "none",
     ]
-    assert [line["status"] for line in records] == [200, 200, 404, 404]
+    assert [line["status"] for line in records] == [400, 200, 404, 404]
     assert records[1]["body"] > 100

@@ -19,7 +19,7 @@ from mcp.server.mcpserver import Image as McpImage
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from mcp.server.mcpserver.resources import ResourceSecurity
-from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
+from mcp_types import CallToolResult, ContentBlock, TextContent, ToolAnnotations
 from PIL import Image
 from pydantic import Field
 
@@ -262,7 +262,7 @@ class _Tools:
 
     def _with_thumbnails(self, result: dict[str, Any], entries: Sequence[Entry]) -> CallToolResult:
         """Return a result with small images of its entries, each after its reference."""
-        content: list[TextContent | ImageContent] = [_text(json.dumps(result, ensure_ascii=False))]
+        content: list[ContentBlock] = [_text(json.dumps(result, ensure_ascii=False))]
         stored = [entry for entry in entries if entry.image and not is_address(entry.image)]
         for entry in stored[:_MAX_THUMBNAILS]:
             try:
