@@ -228,8 +228,8 @@ def test_ids_are_the_same_on_every_way_in_and_out(own_server: Running, kb: Path)
     new = client.get("/v1/entries/mole%20").json()
     assert (new["id"], new["texts"]) == ("mole ", [])
     assert client.get(new["image_url"]).headers["content-type"] == "image/jpeg"
-    (told,) = own_server.post("/v1/entries", id=" pier ", text="a pier").json()["ids"]
-    for name in (told, "a//b", "tail/", "/root.png", "50 %?#&+", "é\\x", "remove"):
+    (new_id,) = own_server.post("/v1/entries", id=" pier ", text="a pier").json()["ids"]
+    for name in (new_id, "a//b", "tail/", "/root.png", "50 %?#&+", "é\\x", "remove"):
         put = client.put(f"/v1/entries/{quote(name, safe='')}", json={"text": f"of {name}"})
         assert (put.status_code, put.json()["ids"]) == (200, [name])
         assert client.get(f"/v1/entries/{quote(name, safe='')}").json()["id"] == name

@@ -15,7 +15,7 @@ from tests.serving.test_mcp import call
 
 
 def test_ids_over_mcp(kb: Path) -> None:
-    """A tool stored " quay " as "quay" and told the model an id that did not exist."""
+    """A tool stored " quay " as "quay", and the id in its result did not exist."""
     added, got, refused, removed, left = call(
         kb,
         ("add_entry", {"id": " quay ", "texts": ["Name: quay"]}),
