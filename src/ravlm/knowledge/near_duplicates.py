@@ -57,37 +57,44 @@ class DuplicateCheck:
         if other_id is not None:
             self.reasons[id_] = "the same texts" if item.image_hash is None else "the same image"
             return other_id
-        for candidate in self._finder.candidates(item.perceptual_hash):
-            cosine = self._confirmed_cosine(item, candidate)
-            if cosine is not None:
-                self.reasons[id_] = f"the images look the same, cosine {cosine:.3f}"
-                return candidate
+        candidates = self._finder.candidates(item.perceptual_hash)
+        image = self._image(item) if candidates else None
+        if image is not None and has_structure(image):
+            for candidate in candidates:
+                cosine = self._confirmed_cosine(item, image, candidate)
+                if cosine is not None:
+                    self.reasons[id_] = f"the images look the same, cosine {cosine:.3f}"
+                    return candidate
         self._finder.add(id_, item.image_hash, item.texts, item.perceptual_hash)
         self._unstored[id_] = item
         return None
 
-    def _confirmed_cosine(self, item: IngestItem, other_id: str) -> float | None:
+    def _confirmed_cosine(
+        self, item: IngestItem, image: Image.Image, other_id: str
+    ) -> float | None:
         """Return the cosine of two images that are the same; None if they are not, or gone."""
-        try:
-            first, second = self._image(item, item.entry.id), self._image(None, other_id)
-        except RavlmError:
+        other = self._unstored.get(other_id, other_id)
+        other_image = self._image(other)
+        if other_image is None or not looks_same(image, other_image):
             return None
-        if first is None or second is None:
-            return None
-        if not (has_structure(first) and looks_same(first, second)):
-            return None
-        vectors = self._vector(item), self._vector(self._unstored.get(other_id, other_id))
+        vectors = self._vector(item), self._vector(other)
         if vectors[0] is None or vectors[1] is None:
             return None
         cosine = float(vectors[0] @ vectors[1])
         return cosine if cosine >= MIN_COSINE else None
 
-    def _image(self, item: IngestItem | None, id_: str) -> Image.Image | None:
-        item = item or self._unstored.get(id_)
-        entry = item.entry if item is not None else self._store.entries([id_]).get(id_)
+    def _image(self, source: IngestItem | str) -> Image.Image | None:
+        """Return the image of a new or a stored entry, None if it can't be read any more."""
+        if isinstance(source, str):
+            entry = self._store.entries([source]).get(source)
+        else:
+            entry = source.entry
         if entry is None or entry.image is None:
             return None
-        return load_image(entry.image, edge=DETAIL_EDGE)
+        try:
+            return load_image(entry.image, edge=DETAIL_EDGE)
+        except RavlmError:
+            return None
 
     def _vector(self, source: IngestItem | str) -> np.ndarray | None:
         """Return the unit vector (dim,) of the image of a new or a stored entry."""
