@@ -182,6 +182,7 @@ def unpacked(value: Any) -> Any:
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": -2}, "max_tokens"),
         ({"messages": [about("What are these?", "red", "blue")]}, "has 2 pictures"),
+        ({"messages": [{"role": "user", "content": url_of("red")}]}, "type image_url"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"k": -1}, "k:"),
         ({"where": "year >"}, "filter"),

@@ -51,6 +51,17 @@ _Without = Literal["none", "auto"]
 _TokenLimit = Annotated[int, Field(ge=1)] | Annotated[Literal[-1], Field(description="No limit.")]
 
 
+def _refuse_image_as_text(text: str) -> str:
+    if is_data_url(text):
+        raise PydanticCustomError(
+            "data_url", "This is an image as a data URL; send it as a part of the type image_url"
+        )
+    return text
+
+
+_MessageText = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_refuse_image_as_text)]
+
+
 class ImageAddress(OpenAIBody):
     """The URL of an image."""
 
@@ -61,7 +72,7 @@ class TextContent(OpenAIBody):
     """Text in a message or an input."""
 
     type: Literal["text"]
-    text: Annotated[str, Field(max_length=MAX_TEXT)]
+    text: _MessageText
 
 
 class ImageContent(OpenAIBody):
@@ -83,11 +94,7 @@ class ChatMessage(OpenAIBody):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: (
-        Annotated[str, Field(max_length=MAX_TEXT)]
-        | Annotated[list[Content], Field(max_length=32)]
-        | None
-    ) = None
+    content: _MessageText | Annotated[list[Content], Field(max_length=32)] | None = None
 
 
 class StreamOptions(OpenAIBody):

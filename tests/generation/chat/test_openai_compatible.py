@@ -314,7 +314,9 @@ def test_a_model_without_vision_and_evidence_is_not_asked(serve: Any) -> None:
 # What goes wrong
 
 
-def test_a_dead_endpoint_is_noticed_when_the_model_is_loaded(serve: Any) -> None:
+def test_a_dead_endpoint_is_noticed_when_the_model_is_loaded(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was noticed at the first question, after everything else was loaded."""
     with Server([silence]) as server:
         address = server.address
@@ -322,6 +324,14 @@ def test_a_dead_endpoint_is_noticed_when_the_model_is_loaded(serve: Any) -> None
         RetrievalAugmentedVLM(None, f"{address}#tiny")
     with pytest.raises(InvalidInput, match="serves 2 models"):
         RetrievalAugmentedVLM(None, serve(message("Yes"), models=["a", "b"]).address)
+    behind_gateway = serve(message("Yes"))
+    monkeypatch.setattr(endpoints.Handler, "do_GET", error_reply(502, "Bad Gateway"))
+    with pytest.raises(Busy, match="502: Bad Gateway"):
+        RetrievalAugmentedVLM(None, f"{behind_gateway.address}#tiny")
+    for status in (404, 501, 503):  # no list of models, or the model is being loaded
+        monkeypatch.setattr(endpoints.Handler, "do_GET", error_reply(status, "no"))
+        RetrievalAugmentedVLM(None, f"{behind_gateway.address}#tiny")
+    monkeypatch.undo()
     alive = serve(message("Yes"))
     assert (
         RetrievalAugmentedVLM(None, f"{alive.address}#tiny")

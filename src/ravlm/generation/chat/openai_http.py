@@ -26,6 +26,8 @@ _OTHER_NAMES = {"max_tokens": "max_completion_tokens"}
 """Settings that newer models expect under another name."""
 _OPTIONAL_SETTINGS = ("temperature", "seed")
 """Settings that some models reject; they are left out for these."""
+_DEAD_STATUSES = (401, 502, 504)
+"""Statuses that no request will survive: a wrong key, or a gateway without a server behind it."""
 _MAX_ERROR_BYTES = 1 << 16
 
 
@@ -75,7 +77,7 @@ class HttpClient:
         if isinstance(reply, RavlmError):
             raise reply
         with closing(reply):
-            if reply.status_code == 401:
+            if reply.status_code in _DEAD_STATUSES:
                 raise self.errors.rejected(reply, _read_start(reply))
 
     def deadline(self) -> float:
