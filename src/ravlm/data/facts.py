@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ravlm.data.text import split_sentences
+from ravlm.data.text import normalize_text, split_sentences
 from ravlm.records import Entry
 
 _KEY_VALUE_LINE = re.compile(r"([^:：]{1,60})[:：](?!//)\s*(.*)")
@@ -79,7 +79,7 @@ def entity_name(entry: Entry) -> str:
     """
     for text in entry.texts:
         for fact in parse_facts(text):
-            if _NAME_KEY.fullmatch(fact.key):
+            if is_name_key(fact.key):
                 return fact.value
     for values in (entry.metadata, entry.metadata.get("facts")):
         if isinstance(values, Mapping):
@@ -94,13 +94,13 @@ def entity_key(entry: Entry) -> str:
 
     It is the name, else the metadata `group`, else the entry's own id.
     """
-    name = entity_name(entry).casefold()
+    name = normalize_text(entity_name(entry)).casefold()
     return name or str(entry.metadata.get("group") or entry.id)
 
 
 def is_name_key(key: str) -> bool:
     """Return whether the value of `key` is the name of the entity."""
-    return _NAME_KEY.fullmatch(key) is not None
+    return _NAME_KEY.fullmatch(normalize_text(key)) is not None
 
 
 def split_list(value: str) -> list[str]:

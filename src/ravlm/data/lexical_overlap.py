@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from ravlm.data.text import split_words
+from ravlm.data.text import normalize_text, split_words, strip_accents
 
 _FUNCTION_WORDS = frozenset({
     "'s", "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "being", "by",
@@ -23,8 +23,13 @@ _COGNATE_WEIGHT = 2 / 3
 
 
 def content_words(text: str) -> frozenset[str]:
-    """Return the stems of the words of `text` that carry meaning."""
-    return frozenset(_stem(word) for word in split_words(text) if word not in _FUNCTION_WORDS)
+    """Return the stems of the words of `text` that carry meaning, in any script, width or accent.
+
+    >>> content_words("How tall is the Café Central?") == content_words("tall cafe central")
+    True
+    """
+    words = split_words(strip_accents(normalize_text(text)))
+    return frozenset(_stem(word) for word in words if word not in _FUNCTION_WORDS)
 
 
 def overlap(query: Set[str], text: Set[str]) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ravlm.data.facts import entity_key, is_name_key, read_facts
 from ravlm.data.lexical_overlap import content_words
-from ravlm.data.text import is_chinese
+from ravlm.data.text import is_chinese, normalize_text
 from ravlm.records import Entry, Hit
 
 _NAME_COVERAGE = 0.65
@@ -98,9 +98,10 @@ def _match_name(hit: Hit, question: str, words: frozenset[str]) -> _NameMatch:
     Of equally complete names, longer ones score a little higher.
     """
     best = (0.0, "")
+    question = normalize_text(question)
     for name in entity_names(hit.entry):
         if is_chinese(name):
-            coverage = 1.0 if name in question else 0.0
+            coverage = 1.0 if normalize_text(name) in question else 0.0
             size = len(name)
         else:
             name_words = content_words(name)

@@ -32,7 +32,7 @@ CacheKey: TypeAlias = "tuple[str, str, int]"
 """Text, filter, and the last change of the base."""
 
 
-class _Candidates(NamedTuple):
+class _RankedHits(NamedTuple):
     """Hits in the order of the rankings, and the score of each entry in their fusion."""
 
     hits: list[Hit]
@@ -129,7 +129,7 @@ class TextRetriever:
 
     def _candidates(
         self, texts: Sequence[str], glosses: Sequence[str], where: Where
-    ) -> list[_Candidates]:
+    ) -> list[_RankedHits]:
         """Search each text and its gloss by keyword and by vector; each entry counts once."""
         queries: list[dict[str, str]] = []
         options: list[SearchOptions] = []
@@ -148,7 +148,7 @@ class TextRetriever:
             for hit in hits:
                 candidates[owner].setdefault(hit.entry.id, hit)
         return [
-            _Candidates(list(hits.values()), dict(fuse_ranks(ids)))
+            _RankedHits(list(hits.values()), dict(fuse_ranks(ids)))
             for hits, ids in zip(candidates, entry_ids, strict=True)
         ]
 
@@ -170,7 +170,7 @@ def _linked_evidence(entities: LinkedEntities) -> Evidence:
     )
 
 
-def _passages(entities: LinkedEntities, candidates: _Candidates) -> Evidence:
+def _passages(entities: LinkedEntities, candidates: _RankedHits) -> Evidence:
     """Return the candidates as passages, best first, weighted by their scores in the fusion."""
     hits = sorted(candidates.hits, key=lambda hit: -candidates.fused[hit.entry.id])
     scores = [candidates.fused[hit.entry.id] for hit in hits]

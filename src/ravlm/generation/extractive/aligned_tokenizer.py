@@ -6,17 +6,19 @@ Chinese word it stands for, so a span of tokens is a span of the original text.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ravlm.data.text import is_chinese
+from ravlm.data.text import HAN, is_chinese, normalize_text
 from ravlm.encoders.starter import minilm
 from ravlm.encoders.starter.gloss import Glosser, starter_glosser
 
 NO_GLOSS = 5
 """Token id ([unused4]) of a Chinese word without an English gloss, such as a particle."""
 _MAX_GLOSS_PIECES = 6
+_OTHER_FORMS = re.compile(rf"[{HAN}\uff10-\uff5a]")
 _PUNCTUATION = dict(
     zip("，。！？；：、（）“”‘’《》「」『』【】—…", ',.!?;:,()""\'\'""""""[]-.', strict=True)
 )
@@ -50,6 +52,7 @@ class AlignedTokenizer:
 
     def encode(self, text: str) -> AlignedTokens:
         """Tokenize `text`. Raises MissingExtra for Chinese without the dictionary's package."""
+        text = _normalize_characters(text)
         if is_chinese(text):
             return self._encode_glosses(text)
         ids, offsets = self._pieces(text)
@@ -86,9 +89,18 @@ class AlignedTokenizer:
         return tokens
 
 
+def _normalize_characters(text: str) -> str:
+    """Replace full-width and traditional characters by their normal form, one for one."""
+    return _OTHER_FORMS.sub(lambda match: _normal_form(match[0]), text)
+
+
+def _normal_form(character: str) -> str:
+    normal = normalize_text(character)
+    return normal if len(normal) == 1 else character
+
+
 def _find_word(text: str, surface: str, position: int) -> int:
-    """Return where the next word starts. A traditional word is segmented in its simplified form,
-    which has the same length but is not found."""
+    """Return where the next word starts: the next character that is no space if not found."""
     while position < len(text) and text[position].isspace():
         position += 1
     start = text.find(surface, position)
