@@ -182,9 +182,12 @@ def _draft(
 
 
 def _labels(request: Request) -> tuple[str, ...]:
-    """Return the number of each entry, and how likely it is the right one if that is known."""
+    """Return the number of each entry, and how likely it is the right one if that is known.
+
+    With several images each has an entry of its own.
+    """
     hits, weights = request.evidence.hits, request.evidence.weights
-    if not weights:
+    if not weights or request.more_images:
         return tuple(f"[{n}]" for n, _ in enumerate(hits, 1))
     return tuple(
         f"[{n}] ({weight:.0%} likely)"
