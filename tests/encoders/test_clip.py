@@ -446,3 +446,13 @@ def test_safetensors_from_the_converters_pull_request(
     assert hub_files.find_folder("owner/pickled") == folders["clip"]
     requests.pop()
     assert hub_files.find_folder("owner/pickled") == tmp_path
+
+
+def test_lengths_that_a_checkpoint_declares(tmp_path: Path) -> None:
+    """A server shortens vectors only for models that were trained for it (Matryoshka)."""
+    folder = encoder_checkpoints.clip(tmp_path / "clip")
+    assert ClipEncoder.from_folder(folder, "plain").matryoshka_dims == ()
+    config = json.loads((folder / "config.json").read_text())
+    for key in ("matryoshka_dimensions", "matryoshka_dims"):
+        (folder / "config.json").write_text(json.dumps(config | {key: [8, 4, "x", -1]}))
+        assert ClipEncoder.from_folder(folder, "declared").matryoshka_dims == (4, 8)
