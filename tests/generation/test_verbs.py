@@ -123,6 +123,21 @@ def test_a_question_that_the_base_cannot_answer_goes_on(
     assert "".join(stream) == generator.own_answer
 
 
+def read_to_end(stream: AnswerStream) -> Answer:
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            return end.value
+
+
+def test_the_closed_book_is_marked(birds: KnowledgeBase) -> None:
+    model = RetrievalAugmentedVLM(birds, Knowledgeable())
+    assert model.ask("What is it?", k=0).trace["closed_book"] is True
+    assert read_to_end(model.stream_ask("What is it?", k=0)).trace["closed_book"] is True
+    assert "closed_book" not in RetrievalAugmentedVLM(birds).ask("What is it?", k=0).trace
+
+
 def test_what_nobody_knows_is_declined_once(birds: KnowledgeBase) -> None:
     model = RetrievalAugmentedVLM(birds, base_only=False)
     answer = model.ask("What is its price?", image=strange_image())

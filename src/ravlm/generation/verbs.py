@@ -143,16 +143,20 @@ def generate_answers(generator: Generator, requests: Sequence[Request]) -> list[
     early = [_decline(generator, request) for request in requests]
     pairs = list(zip(requests, early, strict=True))
     generated = iter(generator.generate([request for request, answer in pairs if answer is None]))
-    answers = [next(generated) if answer is None else answer for answer in early]
+    answers = [
+        _mark_closed_book(request, next(generated)) if answer is None else answer
+        for request, answer in pairs
+    ]
     declined = [
         row
         for row, request in enumerate(requests)
         if answers[row].abstained and _may_go_on(request)
     ]
     if declined:
-        attempts = generator.generate([_without_evidence(requests[row]) for row in declined])
-        for row, answer in zip(declined, attempts, strict=True):
-            answers[row] = answers[row] if answer.abstained else _mark_closed_book(answer)
+        again = [_without_evidence(requests[row]) for row in declined]
+        for row, request, answer in zip(declined, again, generator.generate(again), strict=True):
+            if not answer.abstained:
+                answers[row] = _mark_closed_book(request, answer)
     return answers
 
 
@@ -160,7 +164,7 @@ def stream_answer(generator: Generator, request: Request) -> Stream[str, None, A
     """Yield the text of a request's answer in pieces, and return the answer."""
     answer = _decline(generator, request)
     if answer is None and not _may_go_on(request):
-        return (yield from generator.stream(request))
+        return _mark_closed_book(request, (yield from generator.stream(request)))
     if answer is None:
         is_shown, answer = yield from _stream_unless_abstained(generator, request)
         if is_shown:
@@ -169,7 +173,7 @@ def stream_answer(generator: Generator, request: Request) -> Stream[str, None, A
         closed_book = _without_evidence(request)
         is_shown, attempt = yield from _stream_unless_abstained(generator, closed_book)
         if is_shown:
-            return _mark_closed_book(attempt)
+            return _mark_closed_book(closed_book, attempt)
     yield answer.text
     return answer
 
@@ -207,11 +211,13 @@ def _may_go_on(request: Request) -> bool:
 
 def _without_evidence(request: Request) -> Request:
     """Return the request as the closed book gets it."""
-    trace = {**request.evidence.trace, "closed_book": True}
-    return replace(request, evidence=replace(CLOSED_BOOK, trace=trace))
+    return replace(request, evidence=replace(CLOSED_BOOK, trace=request.evidence.trace))
 
 
-def _mark_closed_book(answer: Answer) -> Answer:
+def _mark_closed_book(request: Request, answer: Answer) -> Answer:
+    """Return the answer with a mark in its trace if the generator wrote it without the base."""
+    if request.evidence.searched or answer.abstained:
+        return answer
     return replace(answer, citations=(), sources=(), trace={**answer.trace, "closed_book": True})
 
 

@@ -18,6 +18,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from tests.generation.conftest import bird
 from tests.helpers import encoder_checkpoints as parts
+from tests.helpers.endpoints import Server, message
 from tests.helpers.language_checkpoints import gpt2, llama
 
 RED, GREEN = bird((200, 30, 30), 1), bird((30, 180, 40), 2)
@@ -171,5 +172,7 @@ def test_backbones_that_do_not_fit_are_errors(folders: dict[str, Path], tmp_path
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(Mismatch, match=r"missing: transformer\.h\.1\.mlp"):
         RetrievalAugmentedVLM.from_backbones(broken, folders["vit"])
-    with pytest.raises(InvalidInput, match="no weights to save"):
-        RetrievalAugmentedVLM(None, generator="http://localhost:1/v1#m").save(tmp_path / "x")
+    with Server([message("Yes")]) as server:
+        remote = RetrievalAugmentedVLM(None, generator=f"{server.address}#m")
+        with pytest.raises(InvalidInput, match="no weights to save"):
+            remote.save(tmp_path / "x")
