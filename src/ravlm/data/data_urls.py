@@ -11,23 +11,25 @@ from urllib.parse import unquote
 
 from ravlm.errors import InvalidInput
 
-_DATA_URL = re.compile(r"data:[^,\s]{0,200};base64\s*,", re.IGNORECASE)
+_BASE64_URL = re.compile(r"data:[^,\s]{0,200};base64\s*,", re.IGNORECASE)
+_IMAGE_URL = re.compile(r"data:image/[\w.+-]+[;,]", re.IGNORECASE)
 _URL_ALPHABET = str.maketrans("-_", "+/")
 
 
 def is_data_url(text: str) -> bool:
-    """Return whether a text is a data URL in base64 rather than words.
+    """Return whether a text is a data URL, in base64 or of an image, rather than words.
 
     >>> is_data_url("data:image/png;base64,iVBORw0K"), is_data_url("data: the new oil")
     (True, False)
     """
-    return _DATA_URL.match(text.lstrip()) is not None
+    start = text.lstrip()[:300]
+    return any(pattern.match(start) for pattern in (_BASE64_URL, _IMAGE_URL))
 
 
 def decode_data_url(url: str) -> bytes:
     """Return the content of a data URL. Raises InvalidInput if it is not base64, or damaged."""
     url = url.strip()
-    header = _DATA_URL.match(url)
+    header = _BASE64_URL.match(url)
     if header is None:
         raise InvalidInput(
             "The data URL of the image is not base64; write data:image/jpeg;base64,..."
