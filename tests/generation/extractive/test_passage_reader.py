@@ -92,3 +92,24 @@ def test_passages_in_the_language_of_the_question_go_first() -> None:
     chinese = passages_of(Request("ask", "什么？", evidence=evidence, chinese=True))
     assert [p.part.text for p in english] == ["x"]
     assert [p.part.text for p in chinese] == ["灯塔"]
+
+
+def test_a_card_of_another_entity_is_not_read() -> None:
+    """A bird that is not in the base was once answered with the country of another bird."""
+    card = "Name: Ruby Finch\nCountry: *Peru*!!"
+    assert answer("What is the country of the Marsh Tit?", card) is None
+    result = answer("What is the country of the finch?", card)
+    assert result is not None
+    assert result.text == "Peru"
+
+
+def test_a_key_is_no_answer() -> None:
+    """Where a fridge comes from was once answered with the key of the line: "Origin"."""
+    assert answer("Where does it come from?", "*Origin*: Italy!!") is None
+    assert answer("海尔冰箱产自哪里？", "*产地*：广东!!") is None
+
+
+def test_items_of_a_list_are_counted() -> None:
+    result = answer("How many countries border it?", "Borders: *Congo, Zambia, Namibia*!!")
+    assert result is not None
+    assert result.text == "3"

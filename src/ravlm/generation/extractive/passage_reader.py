@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ravlm.data.facts import is_name_key, parse_facts, split_list
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
@@ -59,17 +60,24 @@ def read_candidates(
         SpanCandidate(span, passage, span.score + _WEIGHT_FACTOR * _log(passage.weight))
         for passage, best in zip(passages, spans, strict=True)
         for span in best
+        if not _is_key(passage.part.text, span)
     ]
     return sorted(candidates, key=lambda candidate: -candidate.total)
 
 
 def passages_of(request: Request) -> list[Passage]:
-    """Return the texts of the evidence, in the question's language where there are such."""
+    """Return the texts of the evidence, in the question's language where there are such.
+
+    Evidence that is not linked may be cards of other entities, whose keys fit the question. A card
+    is left out if the question has no word of its name.
+    """
     evidence = request.evidence
+    words = content_words(request.text)
     passages = [
         Passage(part, hit, weight)
         for hit, weight in zip(evidence.hits, evidence.weights, strict=True)
         for part in _parts(hit)
+        if evidence.linked or not _is_other_card(part.text, words)
     ]
     same = [p for p in passages if is_chinese(p.part.text) == request.chinese]
     return same or passages
@@ -77,7 +85,12 @@ def passages_of(request: Request) -> list[Passage]:
 
 def answer_from_passages(reader: SpanReader, request: Request, question: Question) -> Answer | None:
     """Return the answer, or None if no span is likely enough to be right."""
-    candidates = read_candidates(reader, request.text, passages_of(request))
+    subject = request.evidence.subject.casefold()
+    candidates = [
+        candidate
+        for candidate in read_candidates(reader, request.text, passages_of(request))
+        if candidate.span.text.strip().casefold() != subject
+    ]
     if not candidates:
         return None
     best = candidates[0]
@@ -129,8 +142,24 @@ def _parts(hit: Hit) -> Iterator[Part]:
             yield hit.part
 
 
+def _is_key(text: str, span: Span) -> bool:
+    """Return whether a span is the key of a `key: value` line."""
+    line_start = text.rfind("\n", 0, span.start) + 1
+    is_first = not text[line_start : span.start].strip()
+    return is_first and text[span.end :].lstrip(" ").startswith((":", "："))
+
+
+def _is_other_card(text: str, question_words: frozenset[str]) -> bool:
+    """Return whether a text names its entity in a line, and the question no word of the name."""
+    names = [fact.value for fact in parse_facts(text) if is_name_key(fact.key)]
+    return bool(names) and not any(content_words(name) & question_words for name in names)
+
+
 def _phrase(question: Question, span: str) -> str:
     """Return the span, or a yes or no with it."""
+    if question.counts and not any(character.isdigit() for character in span):
+        items = split_list(span)
+        return str(len(items)) if len(items) > 1 else span
     if question.form != "yes/no":
         return span
     truth = YES_NO.get(span.strip(" .。").lower())
