@@ -85,9 +85,7 @@ def visit(browser: Any, served: Running) -> Iterator[Callable[..., Any]]:
 
 
 def files(*colors: str) -> list[dict[str, Any]]:
-    return [
-        {"name": f"{c}.png", "mimeType": "image/png", "buffer": png(COLORS[c])} for c in colors
-    ]
+    return [{"name": f"{c}.png", "mimeType": "image/png", "buffer": png(COLORS[c])} for c in colors]
 
 
 def count_is(page: Any, selector: str, n: int) -> None:

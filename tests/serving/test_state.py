@@ -47,9 +47,7 @@ def test_changes_by_another_process_are_served(kb: Path) -> None:
     new_encoder = FakeEncoder("other", seed=7)
     with running(kb) as server:
         with KnowledgeBase.open(kb, FakeEncoder()) as writer:
-            writer.add(
-                [Entry("white", png(COLORS["white"])), Entry("black", png(COLORS["black"]))]
-            )
+            writer.add([Entry("white", png(COLORS["white"])), Entry("black", png(COLORS["black"]))])
         assert (
             server.post("/v1/search", image=url_of("white"), k=1).json()["hits"][0]["id"] == "white"
         )

@@ -39,9 +39,7 @@ def _nearest_text(request: Request) -> Answer:
     evidence = request.evidence
     for hit in evidence.hits:
         if text := _text(hit):
-            return Answer(
-                text, evidence.hits, (hit.entry.id,), confidence=evidence.support
-            )
+            return Answer(text, evidence.hits, (hit.entry.id,), confidence=evidence.support)
     return abstain(request, "the evidence has no text")
 
 

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from ravlm.generation.base import Request
-from ravlm.generation.extractive.passage_reader import answer_from_passages, passages_of
+from ravlm.generation.extractive.passage_reader import (
+    Passage,
+    answer_from_passages,
+    passages_of,
+    read_candidates,
+)
 from ravlm.generation.extractive.questions import parse_question
 from ravlm.generation.extractive.span_reader import Span
 from ravlm.generation.extractive.units import Units
@@ -103,10 +108,21 @@ def test_a_card_of_another_entity_is_not_read() -> None:
     assert result.text == "Peru"
 
 
-def test_a_key_is_no_answer() -> None:
+class FirstWordReader:
+    """Reads the first two characters, then everything after the first colon."""
+
+    def read(self, question: str, passages: Sequence[str]) -> list[list[Span]]:
+        return [[Span(p[:2], 0, 2, 9.0), Span(p[3:], 3, len(p), 5.0)] for p in passages]
+
+
+@pytest.mark.parametrize("text", ["产地：广东", "No: 12"])
+def test_a_key_is_no_answer(text: str) -> None:
     """Where a fridge comes from was once answered with the key of the line: "Origin"."""
-    assert answer("Where does it come from?", "*Origin*: Italy!!") is None
-    assert answer("海尔冰箱产自哪里？", "*产地*：广东!!") is None
+    hit = Hit(Entry("e", texts=(text,)), 1.0, Part("text", 0, text))
+    passage = Passage(hit.part, hit, 1.0)
+    reader = FirstWordReader()
+    candidates = read_candidates(reader, "产自哪里？", [passage])  # type: ignore[arg-type]
+    assert [candidate.span.text.strip() for candidate in candidates] == [text[3:].strip()]
 
 
 def test_items_of_a_list_are_counted() -> None:
