@@ -79,8 +79,8 @@ def passages_of(request: Request) -> list[Passage]:
         for part in _parts(hit)
         if evidence.linked or not _is_other_card(part.text, words)
     ]
-    same = [p for p in passages if is_chinese(p.part.text) == request.chinese]
-    return same or passages
+    same_language = [p for p in passages if is_chinese(p.part.text) == request.chinese]
+    return same_language or passages
 
 
 def answer_from_passages(reader: SpanReader, request: Request, question: Question) -> Answer | None:
@@ -124,7 +124,7 @@ def answer_probability(candidates: Sequence[SpanCandidate]) -> float:
 def confidence_features(candidates: Sequence[SpanCandidate]) -> list[float]:
     """Return span score, log weight of the passage, and lead over the next other answer."""
     best = candidates[0]
-    rivals = [c.total for c in candidates[1:] if not _same(c.span.text, best.span.text)]
+    rivals = [c.total for c in candidates[1:] if not _same_answer(c.span.text, best.span.text)]
     lead = best.total - max(rivals, default=best.total - _MAX_SCORE)
     return [
         min(max(best.span.score, -_MAX_SCORE), _MAX_SCORE),
@@ -176,7 +176,7 @@ def _phrase(question: Question, span: str) -> str:
     return "Yes." if truth else "No."
 
 
-def _same(answer: str, second: str) -> bool:
+def _same_answer(answer: str, second: str) -> bool:
     first_words, second_words = answer.casefold().split(), second.casefold().split()
     return first_words == second_words or answer in second or second in answer
 

@@ -210,11 +210,11 @@ def _line_numbers(text: str, positions: Sequence[int]) -> np.ndarray:
 
 def _without_overlap(spans: Sequence[Span]) -> list[Span]:
     """Return the spans by score, without those that overlap a better one."""
-    kept: list[Span] = []
+    selected: list[Span] = []
     for span in sorted(spans, key=lambda span: -span.score):
-        if all(span.end <= other.start or span.start >= other.end for other in kept):
-            kept.append(span)
-    return kept
+        if all(span.end <= better.start or span.start >= better.end for better in selected):
+            selected.append(span)
+    return selected
 
 
 def onnx_bytes(weights: Mapping[str, np.ndarray]) -> bytes:
