@@ -22,11 +22,11 @@ from ravlm.records import Answer, Hit, Part, Source
 MAX_PASSAGE_CHARACTERS = 4000
 """A longer text is read only where it matched."""
 _WEIGHT_FACTOR = 0.6
-_CONFIDENCE_WEIGHTS = (0.35, 0.5, 0.15, -1.0)
-"""Weights of `confidence_features` and the bias: fitted by `benchmarks/reading.py` on one half of
-the dev questions."""
-MIN_CONFIDENCE = 0.3
-"""Abstain below. Declines one in ten of the answerable questions of that half."""
+_CONFIDENCE_WEIGHTS = {False: (0.288, 0.26, 0.122, -1.553), True: (0.206, 0.519, 0.143, -1.841)}
+"""Weights of `confidence_features` and the bias, for English and (True) Chinese passages: fitted by
+`benchmarks/reading.py --fit` on one half of the dev questions."""
+MIN_CONFIDENCE = 0.1
+"""Abstain below: it declines about one in ten of the answerable questions of that half."""
 _MAX_SCORE = 15.0
 _BE = ("is ", "are ", "was ", "were ")
 
@@ -116,8 +116,9 @@ def answer_from_passages(reader: SpanReader, request: Request, question: Questio
 
 def answer_probability(candidates: Sequence[SpanCandidate]) -> float:
     """Return the probability that the first candidate is right."""
+    weights = _CONFIDENCE_WEIGHTS[is_chinese(candidates[0].passage.part.text)]
     features = (*confidence_features(candidates), 1.0)
-    logit = sum(w * x for w, x in zip(_CONFIDENCE_WEIGHTS, features, strict=True))
+    logit = sum(w * x for w, x in zip(weights, features, strict=True))
     return 1 / (1 + math.exp(-logit))
 
 
