@@ -79,7 +79,7 @@ def test_a_conversation_searches_once_per_turn(
         messages.append({"role": "user", "content": turn})
         answers.append(model.chat(messages).text)
         messages.append({"role": "assistant", "content": "Ask me about the Coal Crow instead."})
-    assert answers == ["Canada", "60 cm", "yes"]
+    assert answers == ["Canada", "60 cm", "Yes."]
     assert len(searches) == 3
     assert not any("Coal Crow" in query["text"] for queries in searches for query in queries)
 

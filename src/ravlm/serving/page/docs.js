@@ -9,7 +9,7 @@ function exampleOf(schema) {
   const resolved = resolve(schema);
   if (!resolved) return null;
   if (resolved.examples) return resolved.examples[0];
-  return (resolved.anyOf ?? []).map(exampleOf).find(Boolean) ?? null;
+  return (resolved.anyOf ?? resolved.oneOf ?? []).map(exampleOf).find(Boolean) ?? null;
 }
 
 const shortenImages = (key, value) => (typeof value === "string" && value.startsWith("data:") ? `${value.slice(0, 40)}...` : value);
