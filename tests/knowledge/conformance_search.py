@@ -84,8 +84,13 @@ class SearchConformance(ConformanceFixtures):
         ]
         assert base.search_many([]) == []
 
-    def test_a_batch_may_have_one_option_set_per_query(self, base: KnowledgeBase) -> None:
-        keyword, dense = SearchOptions("keyword"), SearchOptions("dense")
+    def test_a_batch_may_have_one_option_set_per_query(
+        self, base: KnowledgeBase, has_keywords: bool
+    ) -> None:
+        dense = SearchOptions("dense")
+        keyword = (
+            SearchOptions("keyword") if has_keywords else SearchOptions("dense", min_score=0.3)
+        )
         queries = [{"text": "red"}, {"text": "sea"}, {"text": "red"}]
         together = base.search_many(queries, 3, "text", options=[keyword, dense, dense])
         alone = [
