@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ravlm.records import Entry, Example
 
 MIN_GROUPS = 20
-"""With fewer independent examples, no difference is told."""
+"""Below this number of independent examples, no difference is reported."""
 CaseKind = Literal["win", "loss", "failure"]
 
 

@@ -144,7 +144,8 @@ class ExtractiveGenerator(Generator):
         candidates = self._candidates(request, question, types)
         if not candidates:
             traced = replace(request, evidence=replace(evidence, trace=trace))
-            answer = self._read_passages(request, question)
+            # Without an image, the span reader has read the evidence before.
+            answer = self._read_passages(request, question) if request.image is not None else None
             return answer or abstain(traced, "no line answers the question")
 
         agreement = self._agreement(candidates)  # (n, n)
@@ -153,10 +154,6 @@ class ExtractiveGenerator(Generator):
         index = int((agreement @ weights + 1e-6 * weights).argmax())
         agreeing = sorted(np.flatnonzero(agreement[index]).tolist(), key=lambda i: -weights[i])
         supporting = [candidates[i] for i in [index, *(i for i in agreeing if i != index)]]
-        if request.image is None and not supporting[0].fact.key:  # prose
-            answer = self._read_passages(request, question)
-            if answer is not None:
-                return answer
         citations = list(dict.fromkeys(c.hit.entry.id for c in supporting))[:_MAX_CITATIONS]
 
         total = float(weights.sum())

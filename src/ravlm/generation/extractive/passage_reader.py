@@ -95,14 +95,14 @@ def answer_from_passages(reader: SpanReader, request: Request, question: Questio
         return None
     best = candidates[0]
     confidence = answer_probability(candidates)
+    if confidence < MIN_CONFIDENCE:
+        return None
     trace = {
         **request.evidence.trace,
         "read by": "span reader",
         "span score": round(best.span.score, 4),
         "passage weight": round(best.passage.weight, 4),
     }
-    if confidence < MIN_CONFIDENCE:
-        return None
     source = Source(best.passage.hit.entry.id, best.passage.part, best.span.start, best.span.end)
     return Answer(
         text=_phrase(question, best.span.text.strip()),
