@@ -43,6 +43,14 @@ class Busy(RavlmError):
     """Another process holds the resource and did not release it in time."""
 
 
+class DiskError(RavlmError, OSError):
+    """A disk is full, fails, or has a file system without locks."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.strerror = message
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """Return ` Did you mean "k"?` for the allowed names closest to `value`, or an empty string."""
     matches = get_close_matches(value, list(allowed), n=2, cutoff=0.5)

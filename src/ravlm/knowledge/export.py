@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 import tarfile
 import zlib
 from abc import ABC, abstractmethod
@@ -115,12 +114,13 @@ class _FileWriter(_EntryWriter):
         if image is not None and not is_address(image):
             name = row.image_hash or hashlib.sha256(image.encode()).hexdigest()
             target = self.folder / FOLDER / f"{name}{Path(image).suffix.lower()}"
-            try:
-                if not target.exists():
-                    shutil.copyfile(image, target)
+            if not target.exists():
+                data = _read_file(image)
+                is_copied = data is not None
+                if data is not None:
+                    target.write_bytes(data)  # a full disk is no missing image
+            if is_copied:
                 image = f"{FOLDER}/{target.name}"
-            except OSError:
-                is_copied = False
         self.lines.write(json.dumps(_source_row(row, image), ensure_ascii=False) + "\n")
         return is_copied
 

@@ -16,7 +16,6 @@ from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.base import Encoder
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound, RavlmError
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.local import connection
 from ravlm.records import Entry, ImageSource
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -72,7 +71,7 @@ def test_a_moved_base_finds_its_images(closed: Path, pictures: Path) -> None:
 
 def test_a_read_only_base_can_be_searched(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a write-ahead log SQLite creates files even to read, and fails if it may not."""
-    monkeypatch.setattr(connection.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     before = sorted(closed.rglob("*"))
     with KnowledgeBase.open(closed, FakeEncoder()) as base:
         assert ids(base.search(text="red", modality="image", k=1)) == ["red"]

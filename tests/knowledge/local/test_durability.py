@@ -14,7 +14,7 @@ import pytest
 
 from ravlm.errors import BrokenData, Busy
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.local import connection
+from ravlm.knowledge.local import readers
 from ravlm.records import Entry
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -68,7 +68,7 @@ for batch in range(15):
 def test_a_writer_gives_up_waiting_for_the_lock(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(readers, "WAIT_SECONDS", 0.05)
     writer = sqlite3.connect(folder / "store.sqlite", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     with KnowledgeBase.open(folder) as base:

@@ -20,6 +20,8 @@ CHUNK_ROWS = 65_536
 """Rows handed to Faiss at a time."""
 MAX_TRAINING_ROWS = 131_072
 """Rows from which the value range of each dimension, and the codes, are learned."""
+WRITE_BYTES = 2**22
+"""Bytes of an index written at a time."""
 
 SearchResult = tuple[np.ndarray, np.ndarray]
 """Scores float32 (q, n) and row numbers int64 (q, n), best first; row -1 where fewer were found."""
@@ -218,7 +220,9 @@ def write_index(index: Any, folder: Path, name: str, suffix: str) -> None:
     """Write a Faiss index to `<name>-<suffix>.faiss`."""
     faiss = import_faiss()
 
-    faiss.write_index(index, str(folder / f"{name}-{suffix}.faiss"))
+    # Faiss's own files lose the error if the last bytes don't fit on the disk
+    with open(folder / f"{name}-{suffix}.faiss", "wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, WRITE_BYTES))
 
 
 def read_index(folder: Path, name: str, suffix: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ravlm.errors import Mismatch
+from ravlm.files import disk_errors
 from ravlm.knowledge.index import snapshot_builder, snapshots
 from ravlm.knowledge.index.bm25 import KeywordIndex
 from ravlm.knowledge.index.facets import FacetIndex
@@ -97,15 +98,17 @@ class IndexCache:
 
     def save(self) -> None:
         """Write a snapshot of the current state and search it from now on."""
-        snapshot_builder.write(self.store, self.derived, self.identity)
+        with disk_errors(self.derived):
+            snapshot_builder.write(self.store, self.derived, self.identity)
         self.forget()
         self.vectors()
 
     def tune(self, requirements: Requirements, progress: Callable[[Trial], None]) -> TuneReport:
         """Write a snapshot with the best index for `requirements`, and remember its kind."""
-        report, kind = snapshot_builder.tune(
-            self.store, self.derived, self.identity, requirements, progress
-        )
+        with disk_errors(self.derived):
+            report, kind = snapshot_builder.tune(
+                self.store, self.derived, self.identity, requirements, progress
+            )
         self.store.choose_index(kind, requirements.recall)
         self.forget()
         self.vectors()

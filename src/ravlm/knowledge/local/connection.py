@@ -1,22 +1,22 @@
 """Connections to the SQLite file of a base (write-ahead log), and its transactions.
 
 One connection reads and another writes, so a search never waits for a batch that is being stored.
-`synchronous` is FULL: an acknowledged batch is on disk and survives a power loss.
+`synchronous` is FULL: an acknowledged batch is on disk and survives a power loss. For a process
+that may not write to the folder see `readers`.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
 from ravlm.errors import InvalidInput, NotFound
+from ravlm.knowledge.local.readers import connect, is_writable, open_reader
 from ravlm.knowledge.local.schema import PAGE_SIZE, TABLES
 from ravlm.knowledge.local.sql import num_tables, write_identity
 from ravlm.knowledge.local.sqlite_errors import (
@@ -27,13 +27,6 @@ from ravlm.knowledge.local.sqlite_errors import (
 )
 from ravlm.knowledge.records import Identity
 from ravlm.records import Modality
-
-MMAP_BYTES = 2**40
-"""Bytes read through the memory map, as hits are spread over the file; SQLite stops at 2 GB."""
-CHECKPOINT_PAGES = 4000
-"""Pages of the log (32 MB) that are copied into the file at a time.
-
-Pages that change often are then copied only once."""
 
 
 class SqliteConnection:
@@ -48,12 +41,12 @@ class SqliteConnection:
                 f'There is no knowledge base in "{folder}"; create one with: '
                 f"ravlm build {folder} SOURCE"
             )
-        self.writable = os.access(folder, os.W_OK) and os.access(self.file, os.W_OK)
+        self.writable = is_writable(folder)
         self._read_lock = threading.RLock()
         self._write_lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         with readable_errors(self.file):
-            self._reader = self._connect()
+            self._transactions = open_reader(folder)
             check_format(self._reader, self.folder, self.writable)
 
     @staticmethod
@@ -83,10 +76,10 @@ class SqliteConnection:
         file = folder / FILE
         if not file.is_file():
             return False
-        address = f"file:{quote(str(file))}?mode=ro"
         with (
             readable_errors(file),
-            closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS)) as db,
+            closing(open_reader(folder)) as reader,
+            reader.transaction() as db,
         ):
             return bool(num_tables(db))
 
@@ -97,7 +90,12 @@ class SqliteConnection:
                 self._writer.close()
                 self._writer = None
         with self._read_lock:
-            self._reader.close()
+            self._transactions.close()
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        """The connection that reads."""
+        return self._transactions.db
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -106,11 +104,8 @@ class SqliteConnection:
             if self._reader.in_transaction:
                 yield self._reader
                 return
-            self._reader.execute("BEGIN")
-            try:
-                yield self._reader
-            finally:
-                self._reader.execute("ROLLBACK")
+            with self._transactions.transaction() as db:
+                yield db
 
     @contextmanager
     def writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
@@ -132,13 +127,18 @@ class SqliteConnection:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
 
-    def vacuum(self) -> None:
-        """Rewrite the file without removed rows."""
+    def vacuum(self) -> bool:
+        """Rewrite the file without removed rows.
+
+        Return False if the old content is still there: a process that was reading it when the
+        rewriting ended has not finished within `WAIT_SECONDS`.
+        """
         self.check_writable()
         with self._write_lock, readable_errors(self.file):
             db = self._open_writer()
             db.execute("VACUUM")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            is_busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not is_busy
 
     def check_writable(self) -> None:
         """Raise InvalidInput if the base can only be read."""
@@ -150,22 +150,5 @@ class SqliteConnection:
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._writer is None:
-            self._writer = self._connect()
+            self._writer = connect(self.file)
         return self._writer
-
-    def _connect(self) -> sqlite3.Connection:
-        address = f"file:{quote(str(self.file))}"
-        if not self.writable:
-            # Without a log next to it the file is complete, and SQLite must not look for one that
-            # it cannot create.
-            has_log = self.file.with_name(FILE + "-wal").exists()
-            address += "?mode=ro" if has_log else "?immutable=1"
-        db = sqlite3.connect(
-            address, uri=True, isolation_level=None, check_same_thread=False, timeout=WAIT_SECONDS
-        )
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA secure_delete = OFF")  # `compact` rewrites the file
-        db.execute("PRAGMA cache_size = -65536")
-        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        db.execute(f"PRAGMA mmap_size = {MMAP_BYTES}")
-        return db

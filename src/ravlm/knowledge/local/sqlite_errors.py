@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from ravlm.errors import BrokenData, Busy, Mismatch, NotFound, RavlmError
+from ravlm.errors import BrokenData, Busy, DiskError, InvalidInput, Mismatch, NotFound, RavlmError
+from ravlm.files import free_bytes, full_disk_error
 from ravlm.knowledge.local.schema import APPLICATION_ID, FORMAT, UPGRADES
 
 FILE = "store.sqlite"
 WAIT_SECONDS = 60.0
 """How long a writer waits for another one."""
+PROBE_BYTES = 2**16
+"""Bytes written to a folder to learn why SQLite could not write there."""
+DAMAGE = frozenset({
+    "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT", "SQLITE_IOERR_SHORT_READ",
+    "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_DATA",
+})  # fmt: skip
+LOCK_ERRORS = frozenset({
+    "SQLITE_IOERR_LOCK", "SQLITE_IOERR_UNLOCK", "SQLITE_IOERR_RDLOCK", "SQLITE_IOERR_SHMLOCK",
+    "SQLITE_IOERR_CHECKRESERVEDLOCK", "SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_SHMOPEN",
+    "SQLITE_PROTOCOL", "SQLITE_NOLFS",
+})  # fmt: skip
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+"""Errors of a file system without locks."""
 
 
 def check_format(db: sqlite3.Connection, folder: Path, writable: bool) -> None:
@@ -68,27 +86,81 @@ def readable_errors(file: Path) -> Iterator[None]:
         raise RavlmError(
             f'The knowledge base "{file.parent}" was closed; open it again.'
         ) from error
+    except sqlite3.DataError as error:
+        raise InvalidInput(f"A text or its metadata is too long for SQLite ({error}).") from error
     except sqlite3.Error as error:
-        raise _translate(file, str(error)) from error
+        raise _translate(file, error) from error
 
 
-def _translate(file: Path, message: str) -> RavlmError:
-    if "locked" in message or "busy" in message:
+def _translate(file: Path, error: sqlite3.Error) -> RavlmError:
+    """Return the error for the code of an SQLite error; https://sqlite.org/rescode.html."""
+    folder = file.parent
+    # Python's own errors, such as that for a text that is not UTF-8, have no code
+    name = str(getattr(error, "sqlite_errorname", "SQLITE_CORRUPT"))
+    kind = "_".join(name.split("_")[:2])  # SQLITE_IOERR_FSYNC -> SQLITE_IOERR
+    if kind in DAMAGE or name in DAMAGE or "no such" in str(error):
+        return BrokenData(
+            f'The store "{file}" is damaged or not a knowledge base ({error}); '
+            "restore it from a copy or build it again."
+        )
+    failure = _probe(folder)
+    reason = f"{error}, {name}" if failure is None else str(failure.strerror)
+    if kind == "SQLITE_FULL":
+        return full_disk_error(_fuller_folder(folder))
+    if failure is not None and failure.errno in (errno.ENOSPC, errno.EDQUOT):
+        return full_disk_error(folder)
+    if name in LOCK_ERRORS or (failure is not None and failure.errno in NO_LOCKS):
+        return DiskError(
+            f'The file system of the knowledge base "{folder}" does not lock files ({reason}), as '
+            "some network drives. Move the base to a local disk."
+        )
+    if kind in ("SQLITE_BUSY", "SQLITE_LOCKED"):
         return Busy(
-            f'Another process has been writing to the knowledge base "{file.parent}" for '
+            f'Another process has been writing to the knowledge base "{folder}" for '
             f"{WAIT_SECONDS:.0f} s; try again."
         )
-    if "full" in message:
+    if kind in ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH"):
         return RavlmError(
-            f'The disk of the knowledge base "{file.parent}" is full; nothing of this batch was '
-            "stored, everything before it was. Free some space and repeat the command."
-        )
-    if "readonly" in message or "unable to open" in message:
-        return RavlmError(
-            f'The knowledge base "{file.parent}" cannot be opened or written here ({message}); '
+            f'The knowledge base "{folder}" cannot be opened or written here ({reason}); '
             "copy it to a folder that you can write to."
         )
-    return BrokenData(
-        f'The store "{file}" is damaged or not a knowledge base ({message}); '
-        "restore it from a copy or build it again."
-    )
+    if kind == "SQLITE_IOERR":
+        return DiskError(
+            f'The disk of the knowledge base "{folder}" fails ({reason}). What was stored before '
+            "is kept. Check the disk and the system's log, then repeat the command."
+        )
+    if kind == "SQLITE_NOMEM":
+        return RavlmError(f'There is too little memory for the knowledge base "{folder}".')
+    return RavlmError(f'The knowledge base "{folder}" refuses this ({reason}).')
+
+
+def _probe(folder: Path) -> OSError | None:
+    """Return the error of the system for a file that is written and locked in a folder, if any.
+
+    SQLite reports a quota that is used up as an error of the disk, and missing locks as busy.
+    """
+    # never the store's own file: closing it would release the locks that SQLite holds
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+            _lock(file)
+    except OSError as error:
+        return error
+    return None
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a new file in the way that SQLite locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _fuller_folder(folder: Path) -> Path:
+    """Return the folder of the base, or that of SQLite's temporary files if it has less space."""
+    temporary = Path(os.environ.get("SQLITE_TMPDIR") or tempfile.gettempdir())
+    return min(folder, temporary, key=free_bytes)
