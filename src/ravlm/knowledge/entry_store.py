@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +22,9 @@ class EntryStore(ABC):
     Five methods are abstract. The others are defined by `rows`; a backend that can do better
     overrides them.
     """
+
+    files: Path | None = None
+    """Folder of the images that came as bytes; None if the backend stores them elsewhere."""
 
     @abstractmethod
     def state(self) -> StoreState:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from PIL import Image
 
 from ravlm.data.images import image_bytes, is_address, load_image
 from ravlm.encoders.base import Encoder
-from ravlm.files import atomic_write
+from ravlm.files import atomic_write, remove_leftovers
 from ravlm.knowledge.records import EntryRow
 from ravlm.records import ImageSource
 
@@ -24,6 +26,8 @@ _SUFFIXES = {
     b"RIFF": ".webp",
     b"BM": ".bmp",
 }
+_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)?")
+"""File name of an image in the base."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,40 @@ def open_image(source: ImageSource, encoder: Encoder) -> Image.Image:
     return encoder.prepare(load_image(source, edge=encoder.image_size))
 
 
-def locate_image(source: ImageSource) -> LocatedImage:
-    """Read an image and return where the store finds it. Raises NotFound or BrokenData."""
+def locate_image(source: ImageSource, folder: Path | None = None) -> LocatedImage:
+    """Read an image and return where the store finds it. Raises NotFound or BrokenData.
+
+    A file among the images of the base in `folder` is referred to as one that came as bytes: by a
+    path within the base, which stays right when the base is moved.
+    """
     data = image_bytes(source)
     sha256 = hashlib.sha256(data).hexdigest()
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike) and not _is_inside(source, folder):
         reference = str(source) if is_address(source) else os.path.abspath(source)
         return LocatedImage(reference, sha256, data, embedded=False)
     suffix = next((suffix for magic, suffix in _SUFFIXES.items() if data.startswith(magic)), "")
     return LocatedImage(f"{FOLDER}/{sha256[:2]}/{sha256}{suffix}", sha256, data, embedded=True)
+
+
+def _is_inside(source: str | os.PathLike[str], folder: Path | None) -> bool:
+    """Return whether a path leads to the images of the base in `folder`, links resolved."""
+    if folder is None or is_address(source):
+        return False
+    own = os.path.join(os.path.realpath(folder / FOLDER), "")
+    return os.path.realpath(source).startswith(own)
+
+
+def own_reference(image: str, folder: Path) -> str | None:
+    """Return the path within the base for an image that it holds; None for any other image.
+
+    `image` may be an absolute path from before the base was moved to `folder`: an image of a base
+    is recognized by its name, the hash of its content.
+    """
+    *_, name = path = re.split(r"[/\\]", image)[-3:]
+    if path != [FOLDER, name[:2], name] or not _NAME.fullmatch(name):
+        return None
+    reference = "/".join(path)
+    return reference if (folder / reference).is_file() else None
 
 
 def save_image(row: EntryRow, folder: Path) -> None:
@@ -73,3 +102,17 @@ def resolve_image(image: str | None, folder: Path) -> str | None:
     if image is None or is_address(image) or os.path.isabs(image):
         return image
     return str(folder / image)
+
+
+def remove_unreferenced(folder: Path, references: Iterable[str]) -> None:
+    """Delete the base's own images that no reference names, and leftovers of killed writers.
+
+    References are compared by file name, the hash of the content: the same file may be referred to
+    by the path of a base that has been moved since, or through a link.
+    """
+    names = {re.split(r"[/\\]", reference)[-1] for reference in references}
+    for subfolder in (folder / FOLDER).glob("[0-9a-f]" * 2):
+        remove_leftovers(subfolder)
+        for path in subfolder.iterdir():
+            if _NAME.fullmatch(path.name) and path.name not in names:
+                path.unlink(missing_ok=True)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from ravlm.data.parallel import batched
 from ravlm.errors import InvalidInput
+from ravlm.files import temporary_folder
 from ravlm.knowledge.index import snapshots, tuning
 from ravlm.knowledge.index.auto import MIN_ROWS, tuned_kinds
 from ravlm.knowledge.index.bm25 import KeywordIndex
@@ -96,11 +96,11 @@ def _gathered(
     source: IndexSource, derived: Path, identity: Identity
 ) -> Iterator[tuple[IndexSource, GatheredVectors]]:
     """Yield the store in a fixed state, and its vectors in scratch files."""
-    derived.mkdir(parents=True, exist_ok=True)
     store = source.reopen()
     try:
-        with TemporaryDirectory(prefix=".aside-", dir=derived) as scratch, store.reading():
-            yield store, _gather(store, Path(scratch), identity.dim)
+        # the state is read until the scratch files are gone: `compact` waits for its readers
+        with store.reading(), temporary_folder(derived) as scratch:
+            yield store, _gather(store, scratch, identity.dim)
     finally:
         store.close()
 

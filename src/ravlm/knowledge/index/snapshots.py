@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ravlm.files import atomic_write
+from ravlm.files import atomic_write, remove_leftovers
 from ravlm.knowledge.index.auto import load_index, save_index
 from ravlm.knowledge.index.bm25 import KeywordIndex, KeywordSegment, Postings
 from ravlm.knowledge.index.facets import FacetColumn, FacetIndex, FacetSegment
@@ -40,8 +39,6 @@ ANALYZER = 2
 """Version of the terms in `words-*`; terms of another version are read from the store again."""
 MAX_CHECKED_BYTES = 256 * 2**20
 """Files up to this size are checked by checksum when opened; larger ones by `verify` only."""
-STALE_SECONDS = 86400.0
-"""Age at which a folder with a temporary name must belong to a process that was killed."""
 _MANIFEST = "manifest.json"
 _FACETS = "facets.json"
 
@@ -100,11 +97,10 @@ def clear(derived: Path, keep: Path | None = None) -> bool:
     for folder in outdated:  # renamed first, so that a kill leaves no half-removed snapshot
         with suppress(FileNotFoundError):  # another process was faster
             os.replace(folder, folder.with_name(f".old-{folder.name}"))
-    for leftover in [*derived.glob(".old-*"), *derived.glob(".aside-*")]:
-        with suppress(FileNotFoundError):
-            is_old = leftover.name.startswith(".old-")
-            if is_old or time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in derived.glob(".old-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if derived.is_dir():
+        remove_leftovers(derived)
     return bool(outdated)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ravlm.errors import InvalidInput, NotFound
+from ravlm.errors import Busy, InvalidInput, NotFound
 from ravlm.knowledge.backend import Backend, NewIdentity, SampledParts
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.index_cache import IndexCache
@@ -19,6 +20,7 @@ from ravlm.knowledge.index.tuning import Requirements
 from ravlm.knowledge.local import maintenance
 from ravlm.knowledge.local.schema import FORMAT
 from ravlm.knowledge.local.search import LocalSearcher
+from ravlm.knowledge.local.sqlite_errors import WAIT_SECONDS
 from ravlm.knowledge.local.store import SqliteStore
 from ravlm.knowledge.local.verify import LocalVerifier
 from ravlm.knowledge.reencode import ReencodeProgress
@@ -100,6 +102,16 @@ class LocalBackend(Backend):
         """A folder in it for files that can be computed from the store again."""
         return self.store.folder / "derived"
 
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Open the latest state. What the indexes took from an interrupted one is dropped."""
+        try:
+            with self.store.reading() as db:
+                yield db
+        except Busy:
+            self.indexes.forget()
+            raise
+
     def check_current(self) -> None:
         """Raise Mismatch if the base was re-encoded since it was opened."""
         with self.store.reading():
@@ -108,12 +120,12 @@ class LocalBackend(Backend):
     @contextmanager
     def searcher(self) -> Iterator[LocalSearcher]:
         """Open the latest state, with the indexes updated to it."""
-        with self.store.reading() as db:
+        with self._reading() as db:
             yield LocalSearcher(self.store, self.indexes, db)
 
     def info(self) -> Info:
         """Return size, encoder and state."""
-        with self.store.reading():
+        with self._reading():
             vectors = self.indexes.vectors()
             files = [file for file in self.path.rglob("*") if file.is_file()]
             return Info(
@@ -131,7 +143,7 @@ class LocalBackend(Backend):
 
     def sample_parts(self, n: int, modality: Modality, seed: int) -> SampledParts:
         """Return up to n random parts of a modality."""
-        with self.store.reading():
+        with self._reading():
             parts = self.indexes.vectors().by_modality[modality].parts()
             sample = np.random.default_rng(seed).permutation(parts)[:n].tolist()
             stored = self.store.parts(sample)
@@ -150,14 +162,21 @@ class LocalBackend(Backend):
 
     def compact(self) -> None:
         """Rewrite the file and the indexes without removed entries."""
-        maintenance.compact(self.store)
+        is_cleared = maintenance.compact(self.store, self.derived_folder)
         self.indexes.forget()
         if snapshots.clear(self.derived_folder):
             self.indexes.save()
+        if not is_cleared:
+            raise Busy(
+                f'What was removed from the knowledge base "{self.path}" is still on disk: another '
+                f"process has been reading it for {WAIT_SECONDS:.0f} s. "
+                f"When it is done, run again: ravlm compact {self.path}"
+            )
 
     def verify(self, encoder: Callable[[], Encoder], sample_size: int) -> VerifyReport:
         """Check file, counts, checksums, indexes and images, and encode a sample again."""
-        return LocalVerifier(self.store, self.indexes, encoder, sample_size).run()
+        with self._reading():
+            return LocalVerifier(self.store, self.indexes, encoder, sample_size).run()
 
     def reencode(
         self,
@@ -167,7 +186,9 @@ class LocalBackend(Backend):
     ) -> None:
         """Replace all vectors in one transaction, and write a new snapshot if there was one."""
         identity = self.identity.with_encoder(encoder)
-        maintenance.reencode(self.store, encoder, identity, canaries, progress)
+        maintenance.reencode(
+            self.store, self.derived_folder, encoder, identity, canaries, progress
+        )
         had_snapshot = snapshots.clear(self.derived_folder)
         self.identity = identity
         self.indexes = IndexCache(self.store, identity, self.derived_folder)

@@ -39,6 +39,10 @@ class SqliteStore(SqliteIndexSource, EntryStore):
     Each method is one transaction, or part of the caller's `reading()` or `writing()`.
     """
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.files = folder
+
     @classmethod
     def create(
         cls, folder: Path, identity: Identity, canaries: Mapping[Modality, np.ndarray]
