@@ -16,7 +16,7 @@ from tests.data.test_images import encoded, is_red, photo
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A local server: /red.png, /moved, /slow, /endless, /elsewhere (redirects to a file)."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -38,6 +38,7 @@ def address() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
+    monkeypatch.setenv("RAVLM_PRIVATE_ADDRESSES", "1")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"

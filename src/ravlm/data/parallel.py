@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
 
@@ -18,17 +19,20 @@ def parallel_map(
     """Yield `function(item)` for each item, in order, computed in `workers` threads.
 
     At most `lookahead` results are computed ahead of the consumer. An exception of `function` is
-    raised where its result would have been yielded.
+    raised where its result would have been yielded. The threads see the context variables of the
+    consumer.
     """
+
+    def submit(item: T) -> Future[R]:
+        return pool.submit(copy_context().run, function, item)
+
     source = iter(items)
     with ThreadPoolExecutor(workers) as pool:
-        pending: deque[Future[R]] = deque(
-            pool.submit(function, item) for item in islice(source, lookahead)
-        )
+        pending: deque[Future[R]] = deque(map(submit, islice(source, lookahead)))
         try:
             while pending:
                 result = pending.popleft().result()
-                pending.extend(pool.submit(function, item) for item in islice(source, 1))
+                pending.extend(map(submit, islice(source, 1)))
                 yield result
         finally:
             for future in pending:

@@ -22,7 +22,7 @@ from ravlm.data.images import load_image
 from ravlm.editing.base import Editor, EditRequest, unchanged
 from ravlm.editing.resize import downscale
 from ravlm.encoders.hub_files import find_folder
-from ravlm.errors import InvalidInput, Mismatch, MissingExtra
+from ravlm.errors import BrokenData, InvalidInput, Mismatch, MissingExtra, NotFound
 from ravlm.records import Edit, Hit
 
 MULTI_IMAGE_ARGUMENTS: dict[str, str] = {
@@ -166,7 +166,7 @@ class DiffusionEditor(Editor):
         small = _fit(image, self.options.max_side)
         images: Any = small
         if self._multi_image_argument:
-            examples = [load_image(hit.entry.image) for hit in references if hit.entry.image]
+            examples = filter(None, map(_example_image, references))
             images = [small, *(_fit(example, self.options.max_side) for example in examples)]
         arguments = self._arguments(small, request.seed)
         arguments[self._multi_image_argument or "image"] = images
@@ -221,6 +221,16 @@ def _edits_by_prompt(pipeline: Any) -> bool:
     parameters = _parameters(pipeline)
     takes_image = bool({"image", "input_images"} & parameters)
     return "prompt" in parameters and "mask_image" not in parameters and takes_image
+
+
+def _example_image(hit: Hit) -> Image.Image | None:
+    """Return the image of a hit, None if it has none that can be read."""
+    if hit.entry.image is None:
+        return None
+    try:
+        return load_image(hit.entry.image)
+    except (BrokenData, NotFound):
+        return None
 
 
 def _fit(image: Image.Image, max_side: int) -> Image.Image:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ravlm.data.addresses import address_policy
+from ravlm.data.images import is_address
 from ravlm.errors import Mismatch, RavlmError
 from ravlm.knowledge import canaries
 from ravlm.knowledge.embed import IngestItem, encode_items
@@ -42,7 +44,7 @@ def find_wrong_embeddings(
     for row in rows:
         item = IngestItem(to_entry(row))
         try:
-            if row.image is not None:
+            if row.image is not None and not _is_unfetched(row.image):
                 item.pixels = open_image(row.image, loaded)
         except RavlmError as error:
             findings.append(f'The image of "{row.id}" cannot be read: {error}')
@@ -51,6 +53,11 @@ def find_wrong_embeddings(
     for row, item in zip(rows, items, strict=True):
         findings += _differences(row, item)
     return findings
+
+
+def _is_unfetched(image: str) -> bool:
+    """Return whether an image is at a web address that is not fetched here."""
+    return is_address(image) and address_policy() == "none"
 
 
 def _differences(row: EntryRow, item: IngestItem) -> list[str]:

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from ravlm.data.addresses import AddressPolicy, allow_addresses
 from ravlm.encoders.base import Encoder
 from ravlm.errors import Mismatch
 from ravlm.generation.auto import GeneratorName
 from ravlm.knowledge.base import DEFAULT_OPTIONS, AnyModality, KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.records import Entry, Hit, ImageSource
+from ravlm.records import AnswerStream, Entry, Hit, ImageSource
 from ravlm.search.filter_parser import Where
 from ravlm.search.options import SearchOptions
 from ravlm.serving.metrics import Metrics
@@ -144,6 +145,9 @@ class ServedModel:
     ) -> None:
         self.path = path
         self.metrics = metrics or Metrics()
+        self.addresses: AddressPolicy = "none"
+        """Which web addresses of stored images are fetched; an engine sets it from its
+        settings."""
         self._generator = generator
         self._k = k
         self._max_tokens = max_tokens
@@ -159,12 +163,18 @@ class ServedModel:
     def run(self, task: Callable[[Session], T]) -> T:
         """Run `task` on the open session; reopen the base and run again if it was re-encoded."""
         session = self._session
-        try:
-            return task(session)
-        except Mismatch:
-            if not self._reopen(session):
-                raise
-            return task(self._session)
+        with allow_addresses(self.addresses):
+            try:
+                return task(session)
+            except Mismatch:
+                if not self._reopen(session):
+                    raise
+                return task(self._session)
+
+    def stream(self, task: Callable[[Session], AnswerStream]) -> AnswerStream:
+        """Run a task that returns a stream, and yield its pieces. One thread must read it all."""
+        with allow_addresses(self.addresses):
+            return (yield from self.run(task))
 
     def verified_session(self) -> Session:
         """Return a session whose encoder matches the base now, for several calls in a row."""

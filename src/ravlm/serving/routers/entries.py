@@ -147,6 +147,11 @@ class _EntryEndpoints:
         if source is None:
             raise NotFoundError("This entry has no image.")
         reader = self._engine.images
+        if is_address(source) and not self._engine.settings.fetch_images:
+            raise NotFoundError(
+                "The image of this entry is at a web address, and this server fetches none; to "
+                "allow it, start the server with --fetch-images."
+            )
 
         def task() -> bytes:
             data = reader.read_bytes(str(source)) if is_address(source) else image_bytes(source)
