@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
+from ravlm.data.fetch import ImageFetcher
 from ravlm.data.parallel import batched
 from ravlm.errors import RavlmError
 from ravlm.generation.base import VerbName
@@ -23,7 +24,6 @@ from ravlm.runtime import cpu_count
 from ravlm.search.options import DEFAULT_OPTIONS, SearchOptions
 from ravlm.serving.batching import DynamicBatcher
 from ravlm.serving.images import ImageReader
-from ravlm.serving.safe_fetch import ImageFetcher
 from ravlm.serving.settings import Settings
 from ravlm.serving.state import ServedModel, Session
 from ravlm.serving.streaming import StreamRunner, timeout_error
@@ -90,6 +90,7 @@ class Engine:
         self.settings = settings
         self.metrics = served_model.metrics
         self.limits = settings.limits
+        served_model.addresses = "public" if settings.fetch_images else "none"
         fetch = ImageFetcher(self.limits.image_bytes) if settings.fetch_images else None
         self.images = ImageReader(self.limits, fetch)
         self._encode_batcher = self._batcher("encode", self._encode, self.limits.batch)
@@ -297,9 +298,9 @@ class Engine:
             return self.served_model.run(task)
 
     def _start_stream(self, request: AnswerRequest) -> AnswerStream:
-        """Retrieve the evidence now and return the stream, which generates as it is read."""
+        """Return the stream, which retrieves and generates as it is read."""
         r = request
-        return self.served_model.run(
+        return self.served_model.stream(
             lambda session: session.model.stream(r.verb, r.text, r.image, r.k, r.where, r.base_only)
         )
 
