@@ -12,7 +12,6 @@ import os
 import re
 import stat
 import struct
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from ravlm.data.addresses import show_address
 from ravlm.data.image_arrays import image_from_array, is_array
 from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
 from ravlm.records import ImageSource
@@ -308,6 +308,8 @@ def _rgb_from_lab(image: Image.Image) -> Image.Image:
 def _display_name(source: object) -> str:
     if isinstance(source, bytes | bytearray | memoryview):
         return "The image given as bytes"
+    if is_address(source):
+        return show_address(str(source))
     text = str(source)
     return f'"{text if len(text) <= 300 else text[:300] + "..."}"'
 
@@ -333,41 +335,10 @@ def _fetch(address: str, limits: ImageLimits) -> bytes:
     match = _SCHEME.match(address)
     assert match is not None
     scheme = (match[1] or match[2]).lower()
-    name = _display_name(address)
     if scheme not in ("http", "https"):
-        raise InvalidInput(f'{name} has the scheme "{scheme}"; allowed: http, https, or a path.')
-    import http.client
-    import urllib.error
+        raise InvalidInput(
+            f'{show_address(address)} has the scheme "{scheme}"; allowed: http, https, or a path.'
+        )
+    from ravlm.data.fetch import fetch_image
 
-    try:
-        return _download(address, limits)
-    except urllib.error.HTTPError as error:
-        raise NotFound(f"{name} answered {error.code} {error.reason}; check the address.") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise NotFound(
-            f"{name} can't be fetched: {reason}; check the address and the network."
-        ) from error
-
-
-def _download(address: str, limits: ImageLimits) -> bytes:
-    import urllib.request as net
-
-    name = _display_name(address)
-    opener = net.OpenerDirector()  # build_opener would follow a redirect to ftp: or file:
-    for handler in (
-        net.ProxyHandler(), net.UnknownHandler(), net.HTTPHandler(), net.HTTPSHandler(),
-        net.HTTPDefaultErrorHandler(), net.HTTPRedirectHandler(), net.HTTPErrorProcessor(),
-    ):  # fmt: skip
-        opener.add_handler(handler)
-    deadline = time.monotonic() + limits.seconds
-    data = bytearray()
-    request = net.Request(address, headers={"User-Agent": "ravlm"})  # noqa: S310 - scheme checked
-    with opener.open(request, timeout=limits.seconds) as response:
-        while chunk := response.read1(65536):
-            data += chunk
-            if len(data) > limits.max_bytes:
-                raise BrokenData(f"{name} sends more than the {limits.max_bytes:,} bytes allowed.")
-            if time.monotonic() > deadline:
-                raise BrokenData(f"{name} was not received within {limits.seconds:g} seconds.")
-    return bytes(data)
+    return fetch_image(address, limits.max_bytes, limits.seconds)
