@@ -13,6 +13,7 @@ import re
 import stat
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from ravlm.data.addresses import show_address
+from ravlm.data.decompression_bombs import find_bomb, find_slow_decoder
 from ravlm.data.image_arrays import image_from_array, is_array
 from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
 from ravlm.records import ImageSource
@@ -62,6 +64,8 @@ class ImageLimits:
 
     max_pixels: int = 89_000_000
     """Width x height, as given in the header."""
+    max_slow_pixels: int = 16_000_000
+    """The same for formats that Pillow decodes in Python (BMP with run lengths, QOI, plain PPM)."""
     max_bytes: int = 100_000_000
     """Size of the file, or of the response from an address."""
     seconds: float = 20.0
@@ -110,10 +114,30 @@ def load_image(
     if isinstance(source, Image.Image):
         return _decode(source, "the PIL image", limits, mode)
     name = _display_name(source)
-    data = image_bytes(source, limits)
+    with open_image(image_bytes(source, limits), name=name, limits=limits) as image:
+        return _decode(image, name, limits, mode, draft_edge=edge)
+
+
+def open_image(
+    data: bytes,
+    formats: Sequence[str] | None = None,
+    *,
+    name: str = "The image",
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> Image.Image:
+    """Open an encoded image without decoding it: format, size and metadata are known.
+
+    `formats` are the formats of Pillow that are allowed; None allows all. `name` names the image in
+    errors. Raises BrokenData, with the reason, if it is no image or a decompression bomb, and
+    MissingExtra for HEIC without pillow-heif.
+    """
+    if reason := find_bomb(data):
+        raise BrokenData(
+            f"{name} is not safe to decode: {reason}. Save it again in another format."
+        )
     has_decoder = not is_heif(data) or register_heif()
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = str(error).rstrip(".")
         raise BrokenData(
@@ -124,11 +148,16 @@ def load_image(
             purpose = f"Reading {name}, a HEIC image,"
             raise MissingExtra("pillow-heif", "formats", purpose) from None
         raise BrokenData(
-            f"{name} is not an image: it has none of the formats that Pillow reads "
+            f"{name} is not an image: it has none of the formats that "
+            f"{'Pillow reads' if formats is None else 'are allowed: ' + ', '.join(formats)} "
             f"(it begins with {bytes(data[:12])!r})."
         ) from None
-    with image:
-        return _decode(image, name, limits, mode, draft_edge=edge)
+    if image.width * image.height > limits.max_pixels:
+        size = f"{name} has {image.width:,} x {image.height:,} pixels"
+        raise BrokenData(f"{size}; at most {limits.max_pixels:,} are decoded. Make it smaller.")
+    if reason := find_slow_decoder(image, data, limits.max_slow_pixels):
+        raise BrokenData(f"{name} is not decoded: {reason}. Save it as PNG or JPEG.")
+    return image
 
 
 def is_heif(head: bytes) -> bool:
@@ -257,7 +286,8 @@ def _to_rgb(image: Image.Image, keep_alpha: bool) -> Image.Image:
         values = np.asarray(image).astype(np.float32)
         return _rgb_from_gray(values, 0, _white_of_bits(float(values.max())))
     if image.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
+        values = np.asarray(image).astype(np.float32)
+        np.nan_to_num(values, copy=False, posinf=0, neginf=0)
         return _rgb_from_gray(values, *_value_range(values, image.mode))
     if image.mode == "LAB":
         return _rgb_from_lab(image)
@@ -267,8 +297,8 @@ def _to_rgb(image: Image.Image, keep_alpha: bool) -> Image.Image:
         image = image.convert("RGBA")
         if keep_alpha:
             return image
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        composite = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return composite.convert("RGB")
     return image.convert("RGB")
 
 
@@ -292,8 +322,11 @@ def _white_of_bits(high: float) -> float:
 
 
 def _rgb_from_gray(values: np.ndarray, black: float, white: float) -> Image.Image:
-    scaled = (values - black) * (255 / max(white - black, 1e-12))
-    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8)).convert("RGB")
+    """Scale `values`, which are overwritten, so that black is 0 and white 255."""
+    values -= black  # in place: an image of 40 million pixels has 160 MB as floats
+    values *= 255 / max(white - black, 1e-12)
+    np.clip(np.rint(values, out=values), 0, 255, out=values)
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 
 
 def _rgb_from_lab(image: Image.Image) -> Image.Image:
