@@ -73,6 +73,8 @@ def encode_entries(entries: Sequence[Entry], encoder: Encoder) -> list[IngestIte
             raise Mismatch(
                 f'"{item.entry.id}" cannot be re-encoded: {item.error} The base is unchanged.'
             )
+        if not item.parts:  # it would be encoded again for ever
+            raise no_content_error(item.entry.id)
     return items
 
 

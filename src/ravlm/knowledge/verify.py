@@ -5,7 +5,9 @@ Reads only.
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -61,8 +63,32 @@ class RowVerifier:
     def _check_row(self, row: EntryRow) -> None:
         if not row.parts:
             self.findings.append(f'The entry "{row.id}" has no part.')
+        parts = Counter((part.modality, part.position, part.passage) for part in row.parts)
+        for (_, position, passage), count in parts.items():
+            if count > 1 and count > max_parts(row.texts, position, passage):
+                self.findings.append(stored_repeatedly(row.id, count))
         if row.image is not None and not is_address(row.image) and not os.path.isfile(row.image):
             self.findings.append(missing_image(row.id, row.image))
+
+
+def max_parts(texts: str, position: int, passage: str | None) -> int:
+    """Return how many parts may have this passage of a text; `texts` is a JSON list.
+
+    The passages of a text are consecutive. One that it repeats is a part each time.
+    """
+    all_texts = json.loads(texts)
+    if passage is None or position >= len(all_texts):
+        return 1
+    text, passage = ("".join(words.split()) for words in (all_texts[position], passage))
+    return max(1, text.count(passage))
+
+
+def stored_repeatedly(id_: str, count: int) -> str:
+    """Return the finding for a part that is stored several times."""
+    return (
+        f'A part of "{id_}" is stored {count} times. '
+        "Remove the entry and add it again, or re-encode the base."
+    )
 
 
 def missing_image(id_: str, path: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.knowledge.index import auto, faiss_index, snapshots
+from ravlm.knowledge.local.verify import LocalVerifier
+from ravlm.records import Entry
 from tests.knowledge.conformance import ids
 
 
@@ -48,6 +52,11 @@ FAULTS: dict[str, tuple[str, str]] = {
         "INSERT INTO removed VALUES (1, 3)",
         "removed parts that still exist",
     ),
+    "a part that is stored twice": (
+        "INSERT INTO part SELECT 99, entry, modality, position, passage, given, checksum, change, "
+        "vector, words FROM part WHERE number = 4",
+        "is stored 2 times",
+    ),
     "a changed canary": ("UPDATE canary SET vector = zeroblob(256) WHERE modality = 0", "canary"),
     "texts of another entry": (
         "UPDATE entry SET texts = '[\"black night\"]' WHERE id = '橘猫'",
@@ -63,6 +72,18 @@ def test_verify_finds(base: KnowledgeBase, fault: str) -> None:
     report = base.verify()
     assert not report.sound
     assert any(message in finding for finding in report.findings), str(report)
+
+
+def test_a_text_may_repeat_a_passage(base: KnowledgeBase) -> None:
+    """Each is a part; a third one is none of the text."""
+    base.add([Entry("refrain", None, ("la la " * 40,))])  # two passages of 40 words
+    assert base.verify().sound
+    plant(
+        base,
+        "INSERT INTO part SELECT 99, entry, modality, position, passage, given, checksum, change, "
+        "vector, words FROM part ORDER BY number DESC LIMIT 1",
+    )
+    assert any('"refrain" is stored 3 times' in finding for finding in base.verify().findings)
 
 
 def test_verify_finds_exchanged_vectors(base: KnowledgeBase) -> None:
@@ -100,3 +121,79 @@ def test_many_faults_of_a_kind_are_counted(base: KnowledgeBase) -> None:
     findings = base.verify().findings
     assert len(findings) == 6
     assert "6 more of this kind" in findings[-1]
+
+
+# while other processes write
+
+
+def test_a_snapshot_that_is_replaced_meanwhile_is_not_damaged(
+    base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """13 of 1,079 verifications next to a process that optimized found damaged index files: those
+    of the snapshot that it had just replaced."""
+    base.optimize()
+    measure, replaced = snapshots._size_and_checksum, []
+
+    def measure_late(path: Path) -> list[int]:
+        if not replaced:
+            replaced.append(path)
+            with KnowledgeBase.open(base.path) as other:
+                other.optimize()
+            assert not path.exists()
+        return measure(path)
+
+    with base._backend.store.reading():
+        monkeypatch.setattr(snapshots, "_size_and_checksum", measure_late)
+        assert snapshots.find_damage(base.derived_folder) == []
+    assert replaced
+    (file,) = base.derived_folder.glob("vectors-*/facets.json")
+    file.write_text("{}")
+    assert [finding for finding in base.verify().findings if "facets.json" in finding]
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_an_image_that_is_removed_meanwhile_is_not_missing(
+    base: KnowledgeBase, pictures: Path, monkeypatch: pytest.MonkeyPatch, is_removed: bool
+) -> None:
+    """Its entry was still in the state that was verified, but not in the base."""
+    base.add([Entry("own", (pictures / "red.png").read_bytes(), ("own",))])
+    check = LocalVerifier._check_vectors
+
+    def check_late(verifier: LocalVerifier) -> None:
+        check(verifier)
+        with KnowledgeBase.open(base.path) as other:
+            (entry,) = other.get("own")
+            if is_removed:
+                other.remove("own")
+        Path(str(entry.image)).unlink()  # as `compact` does
+
+    monkeypatch.setattr(LocalVerifier, "_check_vectors", check_late)
+    findings = base.verify(sample=100).findings
+    assert len([f for f in findings if '"own"' in f]) == (0 if is_removed else 2), findings
+
+
+def test_values_beyond_the_range_of_a_byte_index_are_no_fault(
+    base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The range of each dimension is learned from a sample of 131,072 vectors. In a base of 600,000
+    some of the others were clipped to it, and `verify` called them other vectors."""
+    monkeypatch.setattr(auto, "MIN_ROWS", 5)
+    monkeypatch.setattr(faiss_index, "MAX_TRAINING_ROWS", 10)
+    rows = np.random.default_rng(0).standard_normal((40, 64))
+    rows[::3] = np.eye(64)[:14]  # a single component of 1
+    entries = [Entry(f"v{i}", None, (f"vector {i}",)) for i in range(len(rows))]
+    base.add(entries, vectors={"text": rows})
+    base._backend.store.choose_index("bytes", 0.9)
+    base.optimize()
+    index = base._backend.indexes.vectors().by_modality["text"]
+    assert index.segments[0].index.kind == "bytes"
+    numbers = index.parts()
+    exact = np.array([base._backend.store.vectors([n])[n][1] for n in numbers.tolist()])
+    assert np.abs(index.vectors(numbers) - exact).max() > 0.3
+    assert base.verify().sound
+    with base._backend.store.writing() as (db, _):
+        db.execute(
+            "UPDATE part SET vector = zeroblob(128), checksum = ? WHERE number = ?",
+            (zlib.crc32(bytes(128)), int(numbers[-1])),
+        )
+    assert any("another vector" in finding for finding in base.verify().findings)
