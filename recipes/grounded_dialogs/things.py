@@ -1,0 +1,306 @@
+"""Invented things with facts: what the evidence of a training example is made of."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recipes.fact_cards import CardMaker
+from recipes.grounded_dialogs.words import FOLDER, Inventor, with_article
+
+_TYPES = "brfatcweonvppp"
+_NAME_LINES = {
+    "en": ("Name", "Name", "Name", "Title", "Entity", "Object", "Full name", "name"),
+    "zh": ("名称", "名称", "名字", "标题"),
+}
+_FEMALE_CHINESE = ("芳", "娜", "敏", "静", "艳", "娟", "秀英", "子涵", "欣怡", "雨桐", "佳琪")
+_PRONOUNS = {
+    ("en", "it"): ("it", "its", "it"),
+    ("en", "she"): ("she", "her", "her"),
+    ("en", "he"): ("he", "his", "him"),
+    ("zh", "it"): ("它", "它的", "它"),
+    ("zh", "she"): ("她", "她的", "她"),
+    ("zh", "he"): ("他", "他的", "他"),
+}
+_CHINESE_STORAGE = (
+    "冷藏",
+    "密封保存",
+    "放在阴凉干燥处",
+    "常温避光保存",
+    "冷冻保存",
+    "避免阳光直射",
+)
+
+
+@dataclass(frozen=True)
+class FactKind:
+    """A kind of fact: for which things, its keys, its values, and sentences that tell it."""
+
+    types: str
+    keys: tuple[str, ...]
+    kind: str
+    verbs: tuple[str, ...]
+    clauses: tuple[str, ...]
+    openings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A key and its value."""
+
+    kind: FactKind
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An invented thing or person."""
+
+    language: str
+    type: str
+    name: str
+    noun: str
+    gender: str
+    facts: tuple[Fact, ...]
+
+    @property
+    def pronouns(self) -> tuple[str, str, str]:
+        """Subject, possessive and object pronoun."""
+        return _PRONOUNS[self.language, self.gender]
+
+    @property
+    def noun_is_known(self) -> bool:
+        """Whether the name or a fact has the noun."""
+        has_fact = any(fact.kind.kind in ("thing", "profession") for fact in self.facts)
+        return self.noun.lower() in self.name.lower() or has_fact
+
+
+class World:
+    """Makes things in one language ("en" or "zh"); all randomness is `rng`'s."""
+
+    def __init__(self, language: str, rng: random.Random) -> None:
+        self.language = language
+        self.chinese = language == "zh"
+        self.rng = rng
+        self.inventor = Inventor(language, rng)
+        self.words = self.inventor.words
+        self.cards = CardMaker(language, rng)
+        self.kinds = _read_kinds(language)
+        self._generic = _fact_kind("*", (), "invented", self.words["generic"])
+        self._values = self._own_values()
+
+    def thing(self, num_facts: int, type: str = "", noun: str = "") -> Thing:
+        """Return a thing with facts of different kinds, about one in five with an invented key."""
+        type = type or self.rng.choice(_TYPES)
+        noun = noun or self.rng.choice(self.words["things"].get(type, [""]))
+        name, gender = self._name(type, noun)
+        fitting = [k for k in self.kinds if type in k.types or (k.types == "*" and type != "p")]
+        facts: list[Fact] = []
+        kinds = self.rng.sample(fitting, min(num_facts, len(fitting)))
+        for kind in kinds:
+            if self.rng.random() < 0.2:
+                kind = replace(self._generic, keys=(self.inventor.key(),))
+            key = self.rng.choice(kind.keys)
+            clashes = any(f.key == key or (f.kind is kind) for f in facts)
+            species = kind.kind == "animal" and any(f.kind.kind == "thing" for f in facts)
+            if not clashes and not species:
+                facts.append(Fact(kind, key, self.value(kind.kind, noun, key)))
+        return Thing(self.language, type, name, noun, gender, tuple(facts))
+
+    def twin(self, thing: Thing) -> Thing:
+        """Return a thing with another name, the same keys and other values."""
+        name, gender = self._name(thing.type, thing.noun)
+        facts = tuple(replace(f, value=self._other_value(f, thing.noun)) for f in thing.facts)
+        return replace(thing, name=name, gender=gender, facts=facts)
+
+    def _other_value(self, fact: Fact, noun: str) -> str:
+        for _ in range(4):
+            value = self.value(fact.kind.kind, noun, fact.key)
+            if value != fact.value:
+                break
+        return value
+
+    def value(self, kind: str, noun: str = "", key: str = "") -> str:
+        """Return a value of a kind."""
+        if kind == "thing":
+            return noun
+        if kind == "invented":
+            return self._free(key)
+        maker = self._values.get(kind)
+        return maker() if maker else self.cards.value(kind)
+
+    def card_text(self, thing: Thing, facts: Sequence[Fact], metadata: float = 0.35) -> str:
+        """Return a `key: value` text of facts, with lines of metadata now and then."""
+        rng = self.rng
+        separator = rng.choice(("：", "：", ": ")) if self.chinese else ": "
+        lower = rng.random() < 0.15
+        lines = [
+            f"{f.key.lower() if lower else f.key}{separator}{f.value}"
+            for f in rng.sample(facts, len(facts))
+        ]
+        while rng.random() < metadata:
+            key, value = self.metadata()
+            lines.insert(rng.randint(0, len(lines)), f"{key}{separator}{value}")
+        name_line = f"{rng.choice(_NAME_LINES[self.language])}{separator}{thing.name}"
+        plain = rng.random() < 0.15
+        lines.insert(0 if rng.random() < 0.9 else len(lines) // 2, thing.name if plain else "")
+        lines = [line or name_line for line in lines]
+        between = "\n" if rng.random() < 0.85 else ("；" if self.chinese else "; ")
+        return between.join(lines)
+
+    def metadata(self) -> tuple[str, str]:
+        """Return the key and the value of a line that no story tells."""
+        rng = self.rng
+        key, value = rng.choice(self.words["metadata"])
+        word = self.inventor.name()
+        low = word.lower() if not self.chinese else self.inventor.word()
+        number, year, day = rng.randint(100, 99_999), rng.randint(1990, 2025), rng.randint(10, 28)
+        values: dict[str, Any] = {
+            "word": word,
+            "low": low,
+            "number": number,
+            "year": year,
+            "day": day,
+            "code": self.cards.value("code"),
+            "person": self.cards.value("person"),
+        }
+        return key, value.format(**values)
+
+    def _name(self, type: str, noun: str) -> tuple[str, str]:
+        choice, invent = self.rng.choice, self.inventor.name
+        if type == "p":
+            return self._person()
+        if type == "w":
+            return self.inventor.title(), "it"
+        if self.chinese:
+            styles = (f"{invent()}{noun}", f"{invent()}{noun}", invent())
+            return choice(styles), "it"
+        title, adjective = noun.title(), choice(self.words["adjectives"])
+        if type in "at":
+            return choice((f"{invent()} {noun}", f"{invent()} {noun}", invent())), "it"
+        english_styles = (
+            f"{invent()} {title}",
+            f"{invent()} {title}",
+            f"{adjective} {invent()} {title}" if type in "benov" else f"{adjective} {title}",
+            invent(),
+            f"{invent()} {self.cards.value('code')}" if type in "rv" else f"{invent()} {invent()}",
+        )
+        return choice(english_styles), "it"
+
+    def _person(self) -> tuple[str, str]:
+        choice, words = self.rng.choice, self.cards.words
+        if self.chinese:
+            given = choice(words["given_names"])
+            gender = "she" if given in _FEMALE_CHINESE else "he"
+            return f"{choice(words['family_names'])}{given}", gender
+        gender = choice(("she", "he"))
+        given = choice(self.words["female" if gender == "she" else "male"])
+        family = self.inventor.name() if self.rng.random() < 0.6 else choice(words["family_names"])
+        return f"{given} {family}", gender
+
+    def _listed(self, kind: str, source: str) -> str:
+        items = self.rng.sample(self.cards.words[source], self.rng.randint(2, 4))
+        if self.chinese:
+            return "、".join(items)
+        if self.rng.random() < 0.5:
+            return f"{', '.join(items[:-1])} and {items[-1]}"
+        return ", ".join(items)
+
+    def _length(self, units: str) -> str:
+        number = self.rng.randint(2, 900)
+        fraction = f".{self.rng.randint(1, 9)}" if self.rng.random() < 0.3 else ""
+        return f"{number}{fraction}{self.rng.choice(units.split('|'))}"
+
+    def _free(self, key: str) -> str:
+        """Return a value for a rare or an invented key."""
+        rng, cards = self.rng, self.cards
+        unit = self.words["plain_keys"].get(key)
+        if unit is None:
+            unit = rng.choice(("", "", "", "%", "#", "@"))
+        if unit == "#":
+            return cards.value("code")
+        if unit == "@":
+            return self.inventor.name()
+        whole = unit == "" and key in self.words["plain_keys"]
+        if whole or rng.random() < 0.6:
+            return f"{rng.randint(2, rng.choice((12, 99, 950, 9999)))}{unit}"
+        return f"{rng.uniform(0, 99):.1f}{unit}"
+
+    def _own_values(self) -> dict[str, Callable[[], str]]:
+        rng, cards = self.rng, self.cards
+
+        def until(kind: str, rejected: Callable[[str], bool]) -> Callable[[], str]:
+            def make() -> str:
+                value = cards.value(kind)
+                while rejected(value):
+                    value = cards.value(kind)
+                return value
+
+            return make
+
+        own: dict[str, Callable[[], str]] = {
+            "name": self.inventor.name,
+            "award": lambda: rng.choice(self.words["award"]),
+            "instrument": lambda: rng.choice(self.words["instrument"]),
+            "boolean": lambda: rng.choice(("是", "否") if self.chinese else ("yes", "no", "true")),
+            "ingredients": lambda: self._listed("ingredients", "ingredient"),
+            "languages": lambda: self._listed("languages", "language"),
+            "countries": lambda: self._listed("countries", "country"),
+        }
+        if self.chinese:
+            city = lambda: cards.value("city") if rng.random() < 0.5 else self.inventor.name()  # noqa: E731
+            return own | {
+                "city": city,
+                "year": lambda: f"{rng.randint(900, 2024)}年",
+                "population": lambda: f"{rng.randint(20, 99_999)}人",
+                "number": lambda: str(rng.randint(2, 900)),
+                "storage": lambda: rng.choice(_CHINESE_STORAGE),
+                "age": lambda: f"{rng.randint(3, 99)}岁",
+                "length": lambda: self._length("米|米|厘米|公里|毫米"),
+            }
+        city = lambda: cards.value("city") if rng.random() < 0.5 else self.inventor.name()  # noqa: E731
+        return own | {
+            "city": city,
+            "money": until("money", lambda v: v == "free"),
+            "area": until("area", lambda v: v[-1].isdigit() and not v.endswith("m2")),
+            "percent": until("percent", lambda v: "per" in v),
+            "kcal": until("kcal", lambda v: "kcal" not in v),
+            "date": until("date", lambda v: v[-4:].isdigit() and v.count(" ") == 1),
+            "age": lambda: f"{rng.randint(2, 99)} years",
+            "count": lambda: str(rng.randint(2, rng.choice((12, 99, 900, 60_000)))),
+            "length": lambda: self._length(" m| m| cm| km| mm| feet| metres"),
+        }
+
+
+def _read_kinds(language: str) -> list[FactKind]:
+    kinds = []
+    for line in (FOLDER / f"facts.{language}.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            types, keys, kind, patterns = (column.strip() for column in line.split(" | "))
+            kinds.append(_fact_kind(types, _items(keys), kind, _items(patterns)))
+    return kinds
+
+
+def _fact_kind(types: str, keys: tuple[str, ...], kind: str, patterns: Sequence[str]) -> FactKind:
+    verbs = tuple(p for p in patterns if p[0] not in "=~")
+    clauses = tuple(p[1:] for p in patterns if p[0] == "=")
+    openings = tuple(p[1:] for p in patterns if p[0] == "~")
+    return FactKind(types, keys, kind, verbs, clauses, openings)
+
+
+def _items(column: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in column.split(";"))
+
+
+def classified(noun: str, type: str, words: dict[str, Any]) -> str:
+    """Return a Chinese noun with its measure word: "一座桥"."""
+    classifiers = words["classifiers"]
+    return f"{classifiers.get(noun) or classifiers.get(type, '一种')}{noun}"
+
+
+def indefinite(value: str) -> str:
+    """Return an English value with its article."""
+    return value if value.startswith(("the ", "a ", "an ")) else with_article(value)
