@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ravlm.data.text import is_chinese
 from ravlm.errors import InvalidInput
 from ravlm.generation.base import Generator, Request, VerbName, abstain
+from ravlm.generation.citation_marks import restore_entries, without_marks
 from ravlm.generation.inputs import broadcast, check_text, is_batch
 from ravlm.generation.messages import (
     earlier_user_texts,
@@ -139,7 +140,14 @@ def generate_answers(generator: Generator, requests: Sequence[Request]) -> list[
     """Return the answer of each request; the generator gets those that are not declined before.
 
     A request that is not `base_only` and was declined goes to the generator without evidence.
+    Generators read entries without citation marks; the answers have them as they are stored.
     """
+    readable = list(map(without_marks, requests))
+    answers = _generate_answers(generator, readable)
+    return list(map(restore_entries, answers, readable, requests))
+
+
+def _generate_answers(generator: Generator, requests: Sequence[Request]) -> list[Answer]:
     early = [_decline(generator, request) for request in requests]
     pairs = list(zip(requests, early, strict=True))
     generated = iter(generator.generate([request for request, answer in pairs if answer is None]))
@@ -162,6 +170,12 @@ def generate_answers(generator: Generator, requests: Sequence[Request]) -> list[
 
 def stream_answer(generator: Generator, request: Request) -> Stream[str, None, Answer]:
     """Yield the text of a request's answer in pieces, and return the answer."""
+    readable = without_marks(request)
+    answer = yield from _stream_answer(generator, readable)
+    return restore_entries(answer, readable, request)
+
+
+def _stream_answer(generator: Generator, request: Request) -> Stream[str, None, Answer]:
     answer = _decline(generator, request)
     if answer is None and not _may_go_on(request):
         return _mark_closed_book(request, (yield from generator.stream(request)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from ravlm.encoders.transformers_io import read_part
 from ravlm.errors import Mismatch
+from ravlm.generation.chat.special_tokens import SpecialTokens
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 """Files that may name the processor's class."""
@@ -87,18 +87,21 @@ def read_chat_template(processor: Any, tokenizer: Any, name: str) -> str:
     return template
 
 
-def control_token_pattern(tokenizer: Any, processor: Any) -> re.Pattern[str]:
-    """Return a pattern of the tokens that no text may contain.
+def special_tokens(tokenizer: Any, processor: Any) -> SpecialTokens:
+    """Return the tokens that no text may contain.
 
     They would end a turn, start another, or stand for an image."""
-    tokens = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    added = tokenizer.added_tokens_decoder.values()
+    tokens = {str(token) for token in added if token.special or _is_markup(str(token))}
     tokens |= set(tokenizer.all_special_tokens)
     for attribute in ("image_token", "video_token", "boi_token"):
         tokens.add(getattr(processor, attribute, None) or "")
-    longest_first = sorted(
-        (token for token in tokens if len(token) > 1 and token.strip()), key=len, reverse=True
-    )
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+    return SpecialTokens(tokens)
+
+
+def _is_markup(token: str) -> bool:
+    """Return whether an added token is written like a special one: <tool_call>, [/THINK]."""
+    return len(token) > 2 and (token[0] + token[-1]) in ("<>", "[]")
 
 
 def _read_class_name(path: Path) -> str | None:

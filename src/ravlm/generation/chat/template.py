@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from ravlm.errors import Mismatch
-from ravlm.generation.chat.checkpoint import control_token_pattern, read_chat_template
+from ravlm.generation.chat.checkpoint import read_chat_template, special_tokens
 from ravlm.generation.chat.prompts import ChatTurn
 from ravlm.generation.chat.reply import opens_thought
 
@@ -22,7 +22,7 @@ _PROBE = [
 
 
 class ChatTemplate:
-    """Renders turns. No text can pass for a control token or an image.
+    """Renders turns. No text can pass for a special token or an image.
 
     `processor` is None for a model of text alone. Raises Mismatch for a template that is missing,
     fails, or drops messages."""
@@ -31,7 +31,7 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._name = name
         self._template = read_chat_template(processor, tokenizer, name)
-        self._control_tokens = control_token_pattern(tokenizer, processor)
+        self._special_tokens = special_tokens(tokenizer, processor)
         self._takes_system = True
         """Whether the template takes a system message; else its text goes before the user's."""
         self._takes_parts = processor is not None
@@ -62,17 +62,13 @@ class ChatTemplate:
 
     def _content(self, turn: ChatTurn) -> str | list[dict[str, str]]:
         if not self._takes_parts and not turn.images:
-            return self._escape(turn.text)
+            return self._special_tokens.separate(turn.text)
         return [
-            {"type": "text", "text": self._escape(part)}
+            {"type": "text", "text": self._special_tokens.separate(part)}
             if isinstance(part, str)
             else {"type": "image"}
             for part in turn.parts
         ]
-
-    def _escape(self, text: str) -> str:
-        """Break control tokens: a space separates their first character from the rest."""
-        return self._control_tokens.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)
 
     def _find_format(self) -> None:
         """Find out whether the template takes a system message and lists of parts."""
