@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ravlm.errors import DiskError
@@ -146,8 +146,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
 def full_disk_error(folder: Path) -> DiskError:
     """Return the error for a folder on a full disk."""
     return DiskError(
-        f'The disk of "{folder}" is full ({free_bytes(folder):,} bytes free), or a quota is used up. '
-        "What was stored before is kept. Free some space and repeat the command."
+        f'The disk of "{folder}" is full ({free_bytes(folder):,} bytes free), or a quota is used '
+        "up. What was stored before is kept. Free some space and repeat the command."
     )
 
 
@@ -159,6 +159,21 @@ def free_bytes(folder: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError:
         return 0
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files in a folder; those that vanish meanwhile do not count."""
+    total = 0
+    folders = [str(folder)]
+    while folders:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as items:
+            for item in items:
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(item.path)
+                    continue
+                with suppress(FileNotFoundError):
+                    total += item.stat(follow_symlinks=False).st_size
+    return total
 
 
 def _fsync(path: Path) -> None:

@@ -84,7 +84,7 @@ def info(options: Options) -> int:
     from ravlm import KnowledgeBase
 
     with KnowledgeBase.open(options.kb) as kb:
-        fields = asdict(kb.info())
+        fields = kb.info().to_dict()
     if options.json:
         print_json(fields)
         return 0

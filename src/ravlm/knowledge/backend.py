@@ -146,7 +146,6 @@ class Backend(ABC):
             format=self.format,
             change=state.change,
             indexed_change=state.change,
-            bytes=None,
         )
 
     def sample_parts(self, n: int, modality: Modality, seed: int) -> SampledParts:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ravlm.files import folder_bytes
 from ravlm.records import Entry
 
 if TYPE_CHECKING:
@@ -65,8 +67,19 @@ class Info:
     """Number of the last committed change."""
     indexed_change: int
     """Last change covered by the index on disk; newer rows are searched exactly. 0 for no index."""
-    bytes: int | None
-    """Size of the folder; None if the backend cannot tell."""
+    folder: Path | None = None
+    """Folder with all files of the base; None if the backend cannot tell."""
+
+    @property
+    def bytes(self) -> int | None:
+        """Size of the folder, measured now; None if the backend cannot tell."""
+        return None if self.folder is None else folder_bytes(self.folder)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON values, with the size of the folder."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["folder"]
+        return values | {"parts": dict(self.parts), "bytes": self.bytes}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +303,27 @@ def test_info(closed: Path) -> None:
         assert info.bytes >= (closed / "store.sqlite").stat().st_size
         assert base.path == closed
         assert base.derived_folder.parent == closed
+
+
+def test_info_survives_files_that_vanish(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It listed the whole folder and then asked for each size: a question that needs the number of
+    parts failed whenever another process replaced a snapshot meanwhile."""
+    (closed / "derived" / "vectors-1").mkdir(parents=True)
+    (closed / "derived" / "vectors-1" / "words.npy").write_bytes(bytes(1000))
+    scandir = os.scandir
+
+    def scan_late(path: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+        with scandir(path) as items:
+            listed = list(items)
+        if (closed / "derived").exists():
+            (closed / "derived").rename(closed.parent / "derived")
+        return nullcontext(iter(listed))
+
+    with KnowledgeBase.open(closed) as base:
+        info = base.info()
+        monkeypatch.setattr(os, "scandir", scan_late)
+        sizes = [file.stat().st_size for file in closed.glob("store.*")]
+        pictures = sum(file.stat().st_size for file in closed.glob("pictures/*/*"))
+        assert info.bytes == sum(sizes) + pictures
+        assert info.to_dict()["bytes"] == info.bytes
+        assert info.parts == {"image": 4, "text": 6}

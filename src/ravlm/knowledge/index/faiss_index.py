@@ -117,6 +117,14 @@ class FaissIndex(ABC):
         """Return the stored vectors of row numbers (m,), float32 (m, dim)."""
         return self.rows.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
 
+    def quantized(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors (m, dim) as this index would store them, float32.
+
+        Components beyond the value range that was learned from a sample are clipped to it.
+        """
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        return self.rows.sa_decode(self.rows.sa_encode(vectors))
+
     def save(self, folder: Path, name: str) -> None:
         """Write `rows` to `<name>-rows.faiss` in `folder`."""
         write_index(self.rows, folder, name, "rows")

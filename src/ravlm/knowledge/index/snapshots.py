@@ -127,17 +127,21 @@ def find_damage(derived: Path) -> list[str]:
     """Return a sentence for each damaged file of a snapshot. Reads every file in full."""
     findings = []
     for folder in sorted(derived.glob("vectors-*")):
-        manifest = _read_manifest(folder)
-        if manifest is None:
-            findings.append(f'The index "{folder}" has no readable {_MANIFEST}.')
-            continue
-        for name, expected in manifest["files"].items():
-            if _size_and_checksum(folder / name) != expected:
-                findings.append(
-                    f'The index file "{folder / name}" is damaged. '
-                    "Run `ravlm optimize` to rewrite it."
-                )
+        damage = _find_damage(folder)
+        if folder.is_dir():  # else another process has just replaced this snapshot
+            findings += damage
     return findings
+
+
+def _find_damage(folder: Path) -> list[str]:
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        return [f'The index "{folder}" has no readable {_MANIFEST}.']
+    return [
+        f'The index file "{folder / name}" is damaged. Run `ravlm optimize` to rewrite it.'
+        for name, expected in manifest["files"].items()
+        if _size_and_checksum(folder / name) != expected
+    ]
 
 
 def covered_change(derived: Path) -> int:

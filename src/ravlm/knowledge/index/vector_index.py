@@ -191,6 +191,13 @@ class VectorIndex:
             vectors[mask] = segment.index.vectors(rows)
         return vectors
 
+    def quantized(self, parts: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Return float32 `vectors` (n, dim) of `parts` in the precision of their segment."""
+        quantized = vectors.copy()
+        for segment, mask, _ in self._locate(parts):
+            quantized[mask] = segment.index.quantized(vectors[mask])
+        return quantized
+
     def entries(self, parts: np.ndarray) -> np.ndarray:
         """Return the entry number of each part, int64 (n,); 0 if unknown."""
         entries = np.zeros(len(parts), np.int64)

@@ -127,7 +127,6 @@ class LocalBackend(Backend):
         """Return size, encoder and state."""
         with self._reading():
             vectors = self.indexes.vectors()
-            files = [file for file in self.path.rglob("*") if file.is_file()]
             return Info(
                 path=self.name,
                 entries=self.store.count(),
@@ -138,7 +137,7 @@ class LocalBackend(Backend):
                 format=FORMAT,
                 change=vectors.change,
                 indexed_change=snapshots.covered_change(self.derived_folder),
-                bytes=sum(file.stat().st_size for file in files),
+                folder=self.path,
             )
 
     def sample_parts(self, n: int, modality: Modality, seed: int) -> SampledParts:
@@ -186,9 +185,7 @@ class LocalBackend(Backend):
     ) -> None:
         """Replace all vectors in one transaction, and write a new snapshot if there was one."""
         identity = self.identity.with_encoder(encoder)
-        maintenance.reencode(
-            self.store, self.derived_folder, encoder, identity, canaries, progress
-        )
+        maintenance.reencode(self.store, self.derived_folder, encoder, identity, canaries, progress)
         had_snapshot = snapshots.clear(self.derived_folder)
         self.identity = identity
         self.indexes = IndexCache(self.store, identity, self.derived_folder)

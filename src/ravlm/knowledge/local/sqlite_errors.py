@@ -29,6 +29,8 @@ LOCK_ERRORS = frozenset({
     "SQLITE_IOERR_CHECKRESERVEDLOCK", "SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_SHMOPEN",
     "SQLITE_PROTOCOL", "SQLITE_NOLFS",
 })  # fmt: skip
+TEMPORARY_FOLDERS = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108
+"""Where SQLite's VACUUM writes, after the folders of two environment variables."""
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 """Errors of a file system without locks."""
 
@@ -162,5 +164,7 @@ def _lock(file: IO[bytes]) -> None:
 
 def _fuller_folder(folder: Path) -> Path:
     """Return the folder of the base, or that of SQLite's temporary files if it has less space."""
-    temporary = Path(os.environ.get("SQLITE_TMPDIR") or tempfile.gettempdir())
+    variables = [os.environ.get(name, "") for name in ("SQLITE_TMPDIR", "TMPDIR")]
+    candidates = [Path(name) for name in (*variables, *TEMPORARY_FOLDERS) if name]
+    temporary = next((path for path in candidates if path.is_dir()), folder)
     return min(folder, temporary, key=free_bytes)

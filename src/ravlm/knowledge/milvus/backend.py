@@ -174,7 +174,6 @@ class MilvusBackend(Backend):
             format=FORMAT,
             change=change,
             indexed_change=change,
-            bytes=None,
         )
 
     def sample_parts(self, n: int, modality: Modality, seed: int) -> SampledParts:
