@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -30,7 +31,13 @@ _SECURITY_HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
     (b"content-security-policy", _CONTENT_SECURITY_POLICY.encode()),
+    (b"cross-origin-resource-policy", b"same-origin"),
 ]
+_HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{0,5})?", re.ASCII)
+"""A Host header: a name or an address, and a port."""
+_OTHER_SITES = ("cross-site", "same-site")
+"""Values of Sec-Fetch-Site for pages of another origin. Another port of this machine is the same
+site."""
 _MAX_LENGTH_DIGITS = 15
 """Digits of a Content-Length header; a longer one is not parsed."""
 
@@ -90,12 +97,13 @@ class Auth:
     """Checks the bearer token and rejects cross-origin requests.
 
     Without a token everyone on this machine has access. Web pages of other sites in a browser on
-    this machine must not: they are recognized by `Origin`, and after DNS rebinding by `Host`."""
+    this machine must not: they are recognized by `Origin`, where they only embed something (an
+    image, say) by `Sec-Fetch-Site`, and after DNS rebinding by `Host`."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._allowed_origins = settings.allowed_origins
-        self._host = settings.host
+        self._host = settings.host.strip("[]").lower()
         self._token = settings.token.encode() if settings.token is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,28 +116,27 @@ class Auth:
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
+        host = _host_name(scope)
         self._check_origin(scope)
         if self._token is None:
-            self._check_host(scope)
+            self._check_host(host)
         elif not _is_public(scope["path"]) and scope["method"] != "OPTIONS":
             self._check_token(scope, self._token)
 
     def _check_origin(self, scope: Scope) -> None:
         origin = header(scope, b"origin")
-        if not origin or origin in self._allowed_origins:
+        if origin in self._allowed_origins:
             return
-        if urlsplit(origin).netloc != header(scope, b"host"):
+        is_embedded = header(scope, b"sec-fetch-site") in _OTHER_SITES and not _opens_page(scope)
+        if is_embedded or (origin and urlsplit(origin).netloc != header(scope, b"host")):
             raise HttpError(
                 403,
                 "Pages of other sites may not call this server; to allow one, start the server "
                 "with --allow-origin.",
             )
 
-    def _check_host(self, scope: Scope) -> None:
-        host = header(scope, b"host")
-        is_well_formed = "]" in host or host.count(":") < 2
-        name = (urlsplit(f"//{host}").hostname or "") if is_well_formed else ""
-        if not (is_loopback(name) or name == self._host):
+    def _check_host(self, host: str) -> None:
+        if not (is_loopback(host) or host == self._host):
             raise HttpError(
                 403, "Without a token this server only answers as localhost or 127.0.0.1."
             )
@@ -142,6 +149,27 @@ class Auth:
             raise HttpError(
                 401, "The token is missing or wrong; send the header Authorization: Bearer TOKEN."
             )
+
+
+def _host_name(scope: Scope) -> str:
+    """Return the host that a request is for; "" if it names none. Raises HttpError (400)."""
+    hosts = [value for key, value in scope["headers"] if key == b"host"]
+    if not hosts or hosts == [b""]:
+        return ""
+    match = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
+    if match is None:
+        raise HttpError(400, "The Host header must be one host name or address, with its port.")
+    return (match["ipv6"] or match["name"]).lower()
+
+
+def _opens_page(scope: Scope) -> bool:
+    """Return whether a link of another site opens a page of this server, which reveals nothing."""
+    return (
+        scope["method"] == "GET"
+        and _is_public(scope["path"])
+        and header(scope, b"sec-fetch-mode") == "navigate"
+        and header(scope, b"sec-fetch-dest") == "document"
+    )
 
 
 def _is_public(path: str) -> bool:
