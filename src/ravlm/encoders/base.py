@@ -12,10 +12,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ravlm.errors import BrokenData
 from ravlm.records import ImageSource
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+def check_finite(vectors: np.ndarray, encoder: str) -> np.ndarray:
+    """Return `vectors` (n, dim) of the encoder with this name.
+
+    Raises BrokenData if they contain NaN or infinite values: every comparison with such a vector is
+    false, or every cosine is the lowest possible number.
+    """
+    num_invalid = int((~np.isfinite(vectors)).any(axis=-1).sum())
+    if num_invalid:
+        raise BrokenData(
+            f'The encoder "{encoder}" returned NaN or infinite values for {num_invalid:,} of '
+            f"{len(vectors):,} inputs: its weights are damaged. Download or train it again."
+        )
+    return vectors
 
 
 class Encoder(ABC):
@@ -45,7 +61,8 @@ class Encoder(ABC):
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
         """Return float32 unit vectors (n, dim) of the images.
 
-        Raises BrokenData for an image that cannot be decoded.
+        Raises BrokenData for an image that cannot be decoded, and for vectors that are not finite
+        (`check_finite`).
         """
 
     @abstractmethod

@@ -21,7 +21,7 @@ from ravlm import runtime
 from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
 from ravlm.data.text import check_unicode
-from ravlm.encoders.base import Encoder
+from ravlm.encoders.base import Encoder, check_finite
 from ravlm.encoders.clip import ClipEncoder
 from ravlm.encoders.hub_files import hash_weights, quiet, small_files
 from ravlm.encoders.tokenization import TextTokenizer
@@ -116,7 +116,8 @@ class SentenceTransformerEncoder(Encoder):
         if not rows:
             return np.zeros((0, self.dim), np.float32)
         vectors = np.concatenate(rows).astype(np.float32)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return check_finite(units, self.name)
 
 
 def _load_model(folder: Path, name: str) -> Any:

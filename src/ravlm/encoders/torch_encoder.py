@@ -26,7 +26,7 @@ from ravlm import runtime
 from ravlm.checkpoint import WEIGHTS
 from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
-from ravlm.encoders.base import Encoder
+from ravlm.encoders.base import Encoder, check_finite
 from ravlm.encoders.hub_files import hash_weights
 from ravlm.encoders.image_processing import ImageInputs, ImageProcessor
 from ravlm.encoders.tokenization import TextTokenizer
@@ -158,7 +158,7 @@ class TorchEncoder(Encoder):
                 for rows, same_shape in _group_by_shape(batch):
                     tensors = self.image_processor.collate(same_shape, self.device, self.dtype)
                     vectors[rows] = towers.image_features(**tensors).cpu().numpy()
-        return vectors
+        return check_finite(vectors, self.name)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
         vectors = np.zeros((len(texts), self.dim), np.float32)
@@ -167,7 +167,7 @@ class TorchEncoder(Encoder):
         with self._inference_mode() as towers:
             for rows, inputs in self.tokenizer.batches(texts, batch_size, self.device):
                 vectors[rows] = towers.text_features(**inputs).cpu().numpy()
-        return vectors
+        return check_finite(vectors, self.name)
 
     def passages(self, text: str) -> list[str]:
         return self.tokenizer.passages(text)

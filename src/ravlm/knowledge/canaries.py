@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from ravlm.encoders.base import Encoder
+from ravlm.encoders.base import Encoder, check_finite
 from ravlm.records import Modality
 
 MIN_COSINE = 0.999
@@ -39,14 +39,18 @@ def images() -> list[Image.Image]:
 
 def encode_canaries(encoder: Encoder) -> dict[Modality, np.ndarray]:
     """Return the vectors of the canaries, float32 (n, dim) per modality."""
-    return {"image": encoder.encode_images(images()), "text": encoder.encode_texts(TEXTS)}
+    vectors = {"image": encoder.encode_images(images()), "text": encoder.encode_texts(TEXTS)}
+    return {modality: check_finite(array, encoder.name) for modality, array in vectors.items()}
 
 
 def min_canary_cosine(encoder: Encoder, stored: Mapping[Modality, np.ndarray]) -> float:
-    """Return the smallest cosine between new and stored canary vectors; -1 if shapes differ."""
+    """Return the smallest cosine between new and stored canary vectors; -1 if shapes differ.
+
+    It is NaN if a stored vector is: test for `not cosine >= MIN_COSINE`.
+    """
     cosines = [1.0]
     for modality, vectors in encode_canaries(encoder).items():
         if vectors.shape != stored[modality].shape:
             return -1.0
         cosines += (vectors * stored[modality]).sum(axis=1).tolist()
-    return min(cosines)
+    return float(np.min(cosines))  # NaN if one is NaN; `min` would skip it

@@ -6,13 +6,15 @@ Images arrive decoded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ravlm.data.parallel import batched
+from ravlm.errors import BrokenData
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.records import MODALITIES, Entry, Modality
@@ -112,7 +114,7 @@ def _encode_images(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) 
     if not items:
         return
     images = [item.pixels for item in items if item.pixels is not None]
-    vectors = encoder().encode_images(images)
+    vectors = _encode_each(encoder().encode_images, images, encoder().dim)
     for item in items:
         item.pixels = None
     _add_parts([PendingPart(item, "image") for item in items], vectors)
@@ -133,8 +135,25 @@ def _encode_texts(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -
                 pending.append(PendingPart(item, "text", position, stored_passage, words=words))
     if pending:
         unique = {text: row for row, text in enumerate(dict.fromkeys(passages))}
-        vectors = encoder().encode_texts(list(unique))  # (unique, dim)
+        vectors = _encode_each(encoder().encode_texts, list(unique), encoder().dim)
         _add_parts(pending, vectors[[unique[text] for text in passages]])
+
+
+def _encode_each(
+    encode: Callable[[Sequence[Any]], np.ndarray], inputs: Sequence[Any], dim: int
+) -> np.ndarray:
+    """Return the vectors (n, dim) of a batch, NaN for an input whose vector is not finite.
+
+    The encoder refuses a batch with such a vector; its other inputs are then encoded one by one.
+    """
+    try:
+        return encode(inputs)
+    except BrokenData:
+        vectors = np.full((len(inputs), dim), np.nan, np.float32)
+        for row, item in enumerate(inputs):
+            with suppress(BrokenData):
+                vectors[row] = encode([item])[0]
+        return vectors
 
 
 def _add_parts(pending: Sequence[PendingPart], vectors: np.ndarray) -> None:

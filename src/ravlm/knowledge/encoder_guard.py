@@ -63,7 +63,7 @@ class EncoderGuard:
 
     def _check_canaries(self, encoder: Encoder) -> None:
         cosine = canaries.min_canary_cosine(encoder, self._backend.store.canaries())
-        if cosine < canaries.MIN_COSINE:
+        if not cosine >= canaries.MIN_COSINE:  # NaN is no match
             name = self._backend.name
             raise Mismatch(
                 f'The encoder "{encoder.name}" produces other vectors here than when "{name}" was '

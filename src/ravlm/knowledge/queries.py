@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from ravlm.data.text import check_unicode
+from ravlm.encoders.base import check_finite
 from ravlm.errors import InvalidInput, Mismatch, did_you_mean
 from ravlm.knowledge.images import open_image
 from ravlm.records import MODALITIES, ImageSource, Modality
@@ -134,7 +135,8 @@ def _add_texts(
     positions = _positions(queries, "text")
     if positions:
         texts = [queries[position]["text"] for position in positions]
-        for position, vector in zip(positions, encoder().encode_texts(texts), strict=True):
+        encoded = check_finite(encoder().encode_texts(texts), encoder().name)
+        for position, vector in zip(positions, encoded, strict=True):
             vectors[position]["text"] = vector
 
 
@@ -146,7 +148,8 @@ def _add_images(
     positions = _positions(queries, "image")
     if positions:
         images = [open_image(queries[position]["image"], encoder()) for position in positions]
-        for position, vector in zip(positions, encoder().encode_images(images), strict=True):
+        encoded = check_finite(encoder().encode_images(images), encoder().name)
+        for position, vector in zip(positions, encoded, strict=True):
             vectors[position]["image"] = vector
 
 

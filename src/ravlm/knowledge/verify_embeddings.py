@@ -9,7 +9,7 @@ import numpy as np
 
 from ravlm.data.addresses import address_policy
 from ravlm.data.images import is_address
-from ravlm.errors import Mismatch, RavlmError
+from ravlm.errors import BrokenData, Mismatch, RavlmError
 from ravlm.knowledge import canaries
 from ravlm.knowledge.embed import IngestItem, encode_items
 from ravlm.knowledge.entry_store import decode_vector, to_entry
@@ -32,11 +32,11 @@ def find_wrong_embeddings(
     """
     try:
         loaded = encoder()
-    except Mismatch as error:
+    except (Mismatch, BrokenData) as error:
         return [str(error)]
     findings = []
     cosine = canaries.min_canary_cosine(loaded, stored_canaries)
-    if cosine < canaries.MIN_COSINE:
+    if not cosine >= canaries.MIN_COSINE:
         findings.append(
             f"The vector of a canary differs from the stored one (cosine {cosine:.4f})."
         )
@@ -61,6 +61,8 @@ def _is_unfetched(image: str) -> bool:
 
 
 def _differences(row: EntryRow, item: IngestItem) -> list[str]:
+    if item.error:
+        return [f'"{row.id}" cannot be encoded again: {item.error}']
     findings = []
     encoded = {(part.modality, part.position, part.passage): part.vector for part in item.parts}
     for part in row.parts:
@@ -74,7 +76,7 @@ def _differences(row: EntryRow, item: IngestItem) -> list[str]:
                 )
             continue
         cosine = float(decode_vector(part.vector) @ decode_vector(vector))
-        if cosine < canaries.MIN_COSINE:
+        if not cosine >= canaries.MIN_COSINE:
             label = "image" if part.modality == "image" else f"text {part.position + 1}"
             findings.append(
                 f'The {label} of "{row.id}" is now encoded to another vector than the stored one '

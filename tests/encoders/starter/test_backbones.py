@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from ravlm.encoders.starter import efficientnet, minilm
-from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone, batches_by_length
+from ravlm.encoders.starter.backbones import (
+    GRAPH_VERSION,
+    ImageBackbone,
+    TextBackbone,
+    batches_by_length,
+    cached_session,
+)
+from ravlm.encoders.starter.onnx_builder import GraphBuilder
 
 TEXTS = [
     "A dog runs.",
@@ -79,12 +90,76 @@ def test_weights_of_another_hash_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         efficientnet.weights_file()
 
 
+def doubling_graph() -> bytes:
+    """Return a graph that multiplies x (n,) by 2."""
+    from onnx import TensorProto, helper
+
+    graph = GraphBuilder()
+    graph("Mul", "x", np.array([2.0], np.float32), name="y")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
+    return graph.serialize("doubling", values[:1], values[1:])
+
+
+def doubled(builds: list[str]) -> float:
+    """Return 2 * 3 by the cached graph, and count how often it is built."""
+
+    def build() -> bytes:
+        builds.append("built")
+        return doubling_graph()
+
+    (result,) = cached_session("doubling", [], build).run(["y"], {"x": np.float32([3])})
+    return float(result[0])
+
+
+def with_nan(graph: bytes) -> bytes:
+    """Return a graph that ONNX Runtime reads, but whose weight is NaN."""
+    weight = np.float32(2).tobytes()
+    assert graph.count(weight) == 1
+    return graph.replace(weight, np.float32(np.nan).tobytes())
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "a weight is NaN": with_nan,
+    "truncated": lambda graph: graph[:40],
+    "empty": lambda graph: b"",
+    "a byte too long": lambda graph: graph + b"\0",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_graph_in_the_cache_is_built_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
 ) -> None:
-    """A graph truncated by a full disk made every later start fail."""
+    """A truncated graph made every start fail; one with NaN answered with scores of -3.4e38."""
     monkeypatch.setenv("RAVLM_CACHE", str(tmp_path))
-    before = TextBackbone().pooled(TEXTS[:2])
-    (graph,) = tmp_path.glob("all-minilm*.onnx")
-    graph.write_bytes(graph.read_bytes()[:1000])
-    assert np.array_equal(TextBackbone().pooled(TEXTS[:2]), before)
+    builds: list[str] = []
+    assert [doubled(builds), doubled(builds)] == [6, 6]
+    assert len(builds) == 1
+    (graph,) = tmp_path.glob("doubling*.onnx")
+    graph.write_bytes(DAMAGE[damage](graph.read_bytes()))
+    assert [doubled(builds), doubled(builds)] == [6, 6]
+    assert len(builds) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [graph.name]
+
+
+def test_an_undamaged_graph_that_cannot_be_read_is_built_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It may be of another version of onnx; its hash is right."""
+    monkeypatch.setenv("RAVLM_CACHE", str(tmp_path))
+    name = f"doubling-{GRAPH_VERSION}.{hashlib.sha256(b'new').hexdigest()[:16]}.onnx"
+    (tmp_path / name).write_bytes(b"new")
+    builds: list[str] = []
+    assert [doubled(builds), doubled(builds)] == [6, 6]
+    assert len(builds) == 1
+    assert not (tmp_path / name).exists()
+
+
+def test_without_a_writable_cache_the_graph_is_built_each_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("where the folder should be")
+    monkeypatch.setenv("RAVLM_CACHE", str(tmp_path / "file"))
+    builds: list[str] = []
+    assert [doubled(builds), doubled(builds)] == [6, 6]
+    assert len(builds) == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ GRAPH_VERSION = "4"
 StageWeights = Mapping[str, np.ndarray]
 """Arrays of a backbone's last stage, trained by ravlm."""
 _MAX_LENGTH_RATIO = 1.25
+_HASH_DIGITS = 16
 
 
 class ImageBackbone:
@@ -147,7 +149,11 @@ def _output_names(stages: Sequence[StageWeights]) -> list[str]:
 
 
 def cached_session(source: str, stages: Sequence[StageWeights], build: Callable[[], bytes]) -> Any:
-    """Open an ONNX Runtime session over the cached graph; build the graph if it is not cached."""
+    """Open an ONNX Runtime session over the cached graph; build the graph if it is not cached.
+
+    The name of a cached graph ends with the hash of its content. A graph that is damaged, or that
+    this ONNX Runtime cannot read, is built again.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -156,20 +162,36 @@ def cached_session(source: str, stages: Sequence[StageWeights], build: Callable[
     options.intra_op_num_threads = runtime.cpu_count()
     options.log_severity_level = 3
 
-    def open_session(path: Path) -> Any:
+    def open_session(graph: str | bytes) -> Any:
         providers = ["CPUExecutionProvider"]
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(graph, options, providers=providers)
 
-    path = runtime.cache_folder() / f"{_graph_name(source, stages)}.onnx"
-    if path.is_file():
-        try:
-            return open_session(path)
-        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf:
-            path.unlink()  # a damaged cache costs only a rebuild
+    folder, name = runtime.cache_folder(), _graph_name(source, stages)
+    cached = list(folder.glob(f"{name}.*.onnx"))
+    for path in cached:
+        if path.name == f"{name}.{_file_hash(path)}.onnx":
+            with suppress(Exception):  # each version of ONNX Runtime has errors of its own
+                return open_session(str(path))
     graph = build()
-    with atomic_write(path) as target:
-        target.write_bytes(graph)
-    return open_session(path)
+    path = folder / f"{name}.{hashlib.sha256(graph).hexdigest()[:_HASH_DIGITS]}.onnx"
+    try:
+        for unusable in cached:
+            if unusable != path:
+                unusable.unlink(missing_ok=True)
+        with atomic_write(path) as target:
+            target.write_bytes(graph)
+    except OSError:  # without a writable cache it is built each time
+        return open_session(graph)
+    return open_session(str(path))
+
+
+def _file_hash(path: Path) -> str:
+    """Return the hash in the name of an undamaged graph; empty if the file cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:_HASH_DIGITS]
+    except OSError:
+        return ""
 
 
 def _graph_name(source: str, stages: Sequence[StageWeights]) -> str:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from ravlm.checkpoint import check_shapes, read_checkpoint_config, read_weights, save_checkpoint
 from ravlm.data.parallel import batched, parallel_map
-from ravlm.encoders.base import Encoder
+from ravlm.encoders.base import Encoder, check_finite
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
 from ravlm.encoders.starter.config import STAGE_PREFIX, StarterConfig
 from ravlm.encoders.starter.gloss import Glosser, starter_glosser
@@ -198,4 +198,4 @@ class StarterEncoder(Encoder):
             np.sqrt(config.raw_share) * raw_text,
             np.sqrt(config.words_share) * words,
         ]
-        return unit(np.concatenate(blocks, axis=1)).astype(np.float32)
+        return check_finite(unit(np.concatenate(blocks, axis=1)).astype(np.float32), self.name)
