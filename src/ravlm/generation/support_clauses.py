@@ -245,7 +245,8 @@ def _is_named(
     if not key:
         return False
     title = statement.title
-    by_word = {p: index for index, ps in matches.items() for p in ps if clause[index].is_content}
+    values = {p for other in statement.lines if other is not line for p in other.value}
+    by_word = {p for ps in matches.values() if not values.intersection(ps) for p in ps}
     if not all(p in by_word for p in key):
         return False
     return not all(any(same_word(statement.tokens[p], t) for t in title) for p in key)

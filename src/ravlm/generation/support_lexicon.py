@@ -15,7 +15,7 @@ NEUTRAL = frozenset(
         does did done in on at of to from by for with into onto per via off out up s named name
         called call known located include includes included including contain contains contained
         consist consists must should shall will would can picture photo image shows show shown
-        told says say entry knowledge base under let lets"""
+        told says say entry knowledge base under let lets about"""
     )
 )
 """Words that may stand in any sentence: they state nothing by themselves."""
