@@ -17,7 +17,7 @@ STALE_SECONDS = 86400.0
 """Age at which a temporary folder without a lock must belong to a process that was killed."""
 _PREFIX = ".aside-"
 """Prefix of the names of temporary folders."""
-_LOCK = ".lock"
+_LOCK = ".aside.lock"
 STARTER = Path(__file__).with_name("starter")
 """Folder with the weights, word lists and model cards of the starter models."""
 
@@ -69,12 +69,15 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 def remove_leftovers(parent: Path) -> None:
     """Delete the temporary folders in `parent` whose process was killed."""
-    with os.scandir(parent) as items:
-        folders = [
-            Path(item.path)
-            for item in items
-            if item.name.startswith(_PREFIX) and item.is_dir(follow_symlinks=False)
-        ]
+    try:
+        with os.scandir(parent) as items:
+            folders = [
+                Path(item.path)
+                for item in items
+                if item.name.startswith(_PREFIX) and item.is_dir(follow_symlinks=False)
+            ]
+    except OSError:  # there is no such folder, or it cannot be listed
+        return
     for folder in folders:
         _remove_if_abandoned(folder)
 

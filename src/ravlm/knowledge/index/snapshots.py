@@ -99,8 +99,7 @@ def clear(derived: Path, keep: Path | None = None) -> bool:
             os.replace(folder, folder.with_name(f".old-{folder.name}"))
     for leftover in derived.glob(".old-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    if derived.is_dir():
-        remove_leftovers(derived)
+    remove_leftovers(derived)
     return bool(outdated)
 
 
