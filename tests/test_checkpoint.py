@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from ravlm.checkpoint import (
     save_checkpoint,
     save_checkpoint_into,
 )
-from ravlm.errors import BrokenData, Mismatch, NotFound
+from ravlm.encoders.auto import DualEncoder
+from ravlm.encoders.hub_files import weight_files
+from ravlm.errors import BrokenData, Mismatch, NotFound, RavlmError
 from ravlm.files import atomic_write
 
 VECTORS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([True, False])}
@@ -87,3 +90,41 @@ def test_names_and_shapes_must_fit() -> None:
         check_shapes(VECTORS, {"a": (2, 3), "c": (1,)}, "model")
     with pytest.raises(Mismatch, match=r'"a" of "model" has the shape \(2, 3\); .*\(3, 2\)'):
         check_shapes(VECTORS, {"a": (3, 2), "b": (2,)}, "model")
+
+
+ODD_CONFIGS = {
+    "a list": "[]",
+    "a number": "5",
+    "half a text": '"',
+    "not UTF-8": "\udcff",
+    "deep": "[" * 100_000,
+    "a list as architecture": '{"architecture": []}',
+    "an object as architecture": '{"architecture": {}}',
+    "an architecture of its own": '{"architecture": "mine"}',
+    "a text as dimension": '{"architecture": "starter", "dim": "x"}',
+    "a huge number": '{"architecture": "starter", "raw_share": 1' + "0" * 400 + "}",
+}
+
+
+@pytest.mark.parametrize("odd", ODD_CONFIGS)
+def test_an_odd_config_is_named(tmp_path: Path, odd: str) -> None:
+    """A list, a deep object or an unhashable architecture was an exception of Python."""
+    (tmp_path / "config.json").write_text(ODD_CONFIGS[odd], errors="surrogateescape")
+    with pytest.raises(RavlmError, match=r"config\.json|architecture"):
+        DualEncoder.load(tmp_path)
+
+
+def test_a_config_without_end_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "config.json", "wb") as file:
+        file.truncate(2**32)
+    with pytest.raises(BrokenData, match="too large"):
+        read_checkpoint_config(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "a/b.safetensors", 5, None])
+def test_shards_are_files_of_their_folder(tmp_path: Path, name: object) -> None:
+    index = {"weight_map": {"w": name}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path.parent / "secret.safetensors").touch()
+    with pytest.raises(BrokenData, match="files next to it"):
+        weight_files(tmp_path)

@@ -19,6 +19,8 @@ from ravlm.errors import BrokenData, Mismatch, NotFound
 from ravlm.files import atomic_write
 
 CONFIG = "config.json"
+MAX_JSON_BYTES = 1 << 24
+"""Size of a configuration; the largest, which list classes and weights, have some megabytes."""
 WEIGHTS = "model.safetensors"
 
 
@@ -64,12 +66,29 @@ def move_checkpoint_into(source: Path, folder: Path) -> None:
 def read_checkpoint_config(folder: str | Path) -> dict[str, Any]:
     """Read the config.json of a checkpoint. Raises NotFound or BrokenData."""
     path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise NotFound(f'"{folder}" is not a checkpoint: it has no {CONFIG}.')
+    return read_json_object(path)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the object in a small JSON file of a checkpoint. Raises BrokenData."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f'"{folder}" is not a checkpoint: it has no {CONFIG}.') from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BrokenData(f'The checkpoint config "{path}" is not valid JSON: {error}.') from error
+        with open(path, "rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+        if len(content) > MAX_JSON_BYTES:
+            raise BrokenData(
+                f'The file "{path}" is too large for a configuration: more than '
+                f"{MAX_JSON_BYTES:,} bytes."
+            )
+        values = json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BrokenData(f'The file "{path}" is not valid JSON: {error}.') from error
+    if not isinstance(values, dict):
+        raise BrokenData(
+            f'The file "{path}" is of type {type(values).__name__}; it must be a JSON object.'
+        )
+    return values
 
 
 def read_weights(folder: str | Path) -> dict[str, np.ndarray]:

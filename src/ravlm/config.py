@@ -102,7 +102,10 @@ def _convert_tuple(value: Any, item_types: tuple[Any, ...], where: str) -> tuple
 def _convert_scalar(value: Any, expected: Any, where: str) -> Any:
     is_bool = isinstance(value, bool)
     if expected is float and isinstance(value, int) and not is_bool:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise InvalidInput(f"{where} is too large for a number with a fraction.") from None
     if not isinstance(value, expected) or (is_bool and expected is not bool):
         raise InvalidInput(f"{where} is {value!r}; it must be of type {expected.__name__}.")
     return value

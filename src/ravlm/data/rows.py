@@ -10,6 +10,7 @@ import json
 import numbers
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,12 +25,14 @@ RESERVED_KEYS = ("id", "image", "text", "texts")
 """Keys of a row that are not metadata."""
 CONTENT_KEYS = RESERVED_KEYS[1:]
 """A row needs at least one of these to become an entry."""
-# Names that other tools use: suggested in messages. layouts.py reads well-known combinations.
+MAX_KEYS = 10_000
+"""Keys of a row, wide tables of attributes included; each becomes a filter of the base."""
 _MIN_SIMILARITY = 0.8
 """Of a key to a content key, to be suggested as a misspelling: "imge", but not "image_id"."""
 _LINE_END = re.compile(r"\r\n|\n")
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DOT_SEGMENT = re.compile(r"(?:^|/)\.\.?(?:/|$)")
+# Names that other tools use: suggested in messages. layouts.py reads well-known combinations.
 _SYNONYMS = {
     "image": frozenset({
         "picture", "photo", "img", "file", "file_name", "filename", "filepath", "path",
@@ -79,6 +82,8 @@ def to_entry(row: Row) -> Entry:
     or NotFound with the reason to reject the row.
     """
     values = row.values
+    if len(values) > MAX_KEYS:
+        raise BrokenData(f"The row has {len(values):,} keys; at most {MAX_KEYS:,} are read.")
     texts = _texts(values)
     image = _image(values.get("image"), row.folder)
     if image is None and not texts:
@@ -90,7 +95,8 @@ def to_entry(row: Row) -> Entry:
         digest = hashlib.sha256(content_json.encode()).hexdigest()
         id_ = entry_id(values.get("id")) or digest[:32]
         id_.encode()
-    except (TypeError, ValueError) as error:  # not JSON, or half of a surrogate pair
+    except (TypeError, ValueError, RecursionError) as error:
+        # not JSON, half of a surrogate pair, or objects in objects without end
         raise BrokenData(f"The row can't be written as JSON in UTF-8: {error}.") from None
     return Entry(id_, image, texts, metadata)
 
@@ -157,8 +163,8 @@ def _is_text_list(value: Any) -> bool:
 
 def check_column_names(names: Sequence[str], path: Path) -> None:
     """Raise InvalidInput if two columns have the same name: one of them would be lost."""
-    for name in names:
-        if name and names.count(name) > 1:
+    for name, count in Counter(filter(None, names)).items():
+        if count > 1:
             raise InvalidInput(f'"{path}" has two columns called "{name}"; rename one of them.')
 
 

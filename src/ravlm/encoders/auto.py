@@ -149,7 +149,7 @@ def _loader(folder: Path) -> EncoderLoader:
         return _load_sentence_transformer
     config = read_checkpoint_config(folder)
     architecture = config.get("architecture")
-    if architecture in ARCHITECTURES:
+    if isinstance(architecture, str) and architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
     if architecture is None and "model_type" in config:
         return _load_clip

@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ravlm.checkpoint import WEIGHTS
+from ravlm.checkpoint import WEIGHTS, read_json_object
 from ravlm.errors import BrokenData, NotFound
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
+_HUB_NAME = re.compile(
+    r"((?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*)(?:@([0-9a-f]{40}))?", re.ASCII
+)
+"""A hub name, and the commit that it is pinned to."""
 _SMALL_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 _DOWNLOAD_PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
 _IGNORE_PATTERNS = ["onnx/*", "openvino/*", "open_clip*", "*.fp16.safetensors", "*.msgpack"]
-_CONVERTER = "SFconvertbot"
-"""Hugging Face's own account. For checkpoints without safetensors it opens a pull request that adds
-them."""
 _CHUNK_BYTES = 1 << 24
 
 TensorDigest = tuple[str, str, Sequence[int], str]
@@ -30,7 +30,9 @@ TensorDigest = tuple[str, str, Sequence[int], str]
 
 
 def is_hub_name(name: str) -> bool:
-    """Return whether `name` has the form of a hub name: owner/model, or model alone."""
+    """Return whether `name` has the form of a hub name: owner/model, or model alone.
+
+    A commit may follow: owner/model@2c5f... (40 digits)."""
     return _HUB_NAME.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 
@@ -42,8 +44,8 @@ def find_folder(name_or_folder: str | Path) -> Path:
     name = str(name_or_folder)
     if not is_hub_name(name):
         raise NotFound(
-            f'There is no folder "{name}", and "{name}" is not a hub name (owner/model). '
-            "Check the spelling."
+            f'There is no folder "{name}", and "{name}" is not a hub name (owner/model, or '
+            "owner/model@COMMIT with all 40 digits). Check the spelling."
         )
     return _download(name)
 
@@ -52,15 +54,17 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
+    match = _HUB_NAME.fullmatch(name)
+    assert match is not None  # checked by the caller
     try:
         folder = Path(
             snapshot_download(
-                name, allow_patterns=_DOWNLOAD_PATTERNS, ignore_patterns=_IGNORE_PATTERNS
+                match[1],
+                revision=match[2],
+                allow_patterns=_DOWNLOAD_PATTERNS,
+                ignore_patterns=_IGNORE_PATTERNS,
             )
         )
-        if any(folder.rglob("*.safetensors")):
-            return folder
-        return _download_converted(name) or folder
     except (OSError, ValueError, HTTPError, EntryNotFoundError) as error:
         message = str(error).strip()
         reason = message.splitlines()[0] if message else type(error).__name__
@@ -69,20 +73,15 @@ def _download(name: str) -> Path:
             f"({reason.rstrip('.')}). Check the name and the network, or download the model "
             "elsewhere and pass its folder."
         ) from None
-
-
-def _download_converted(name: str) -> Path | None:
-    """Download the safetensors that Hugging Face's converter offers in an open pull request."""
-    from huggingface_hub import get_repo_discussions, snapshot_download
-
-    for request in get_repo_discussions(name):
-        is_open = request.is_pull_request and request.status == "open"
-        if is_open and request.author == _CONVERTER:
-            revision = f"refs/pr/{request.num}"
-            return Path(
-                snapshot_download(name, revision=revision, allow_patterns=_DOWNLOAD_PATTERNS)
-            )
-    return None
+    if not any(folder.rglob("*.safetensors")):
+        raise NotFound(
+            f'The model "{name}" has no weights in the safetensors format on the hub. Pickles are '
+            "not read because they can run code, and nobody has reviewed the conversions that pull "
+            f"requests offer. Use another model, name the commit of a conversion ({match[1]}"
+            "@COMMIT), or convert it and pass the folder: "
+            f'transformers.AutoModel.from_pretrained("{match[1]}").save_pretrained(new_folder).'
+        )
+    return folder
 
 
 def small_files(folder: Path) -> dict[str, bytes]:
@@ -116,13 +115,14 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _shard_files(folder: Path, index: Path) -> list[Path]:
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
+    weight_map = read_json_object(index).get("weight_map")
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else [None]
+    if not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise BrokenData(
-            f'"{index}" is not a valid index of weights ({error}). Download it again.'
-        ) from None
-    paths = [folder / name for name in sorted(names)]
+            f'"{index}" is not a valid index of weights: it must name files next to it. '
+            "Download it again."
+        )
+    paths = [folder / name for name in sorted(set(names))]
     for path in paths:
         if not path.is_file():
             raise NotFound(
@@ -155,8 +155,19 @@ def _hash_tensors(tensors: Mapping[str, Tensor]) -> Iterator[TensorDigest]:
 
 def _hash_files(paths: Sequence[Path]) -> Iterator[TensorDigest]:
     """Parse the format directly: a length, a JSON header, the values.
-    https://github.com/huggingface/safetensors"""
+    https://github.com/huggingface/safetensors
+
+    Raises BrokenData for a file whose header is damaged, or declares more values than it has."""
+    from safetensors import SafetensorError, safe_open
+
     for path in paths:
+        try:
+            with safe_open(path, framework="np"):
+                pass  # it checks the header and all offsets
+        except (SafetensorError, OSError) as error:
+            raise BrokenData(
+                f'The weights in "{path}" are damaged ({error}). Download or save them again.'
+            ) from None
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))

@@ -16,6 +16,11 @@ from ravlm.encoders.hub_files import quiet, weight_files
 from ravlm.errors import BrokenData, Mismatch, MissingExtra
 
 T = TypeVar("T")
+ODD_CONFIG_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What Transformers raises for values of a configuration that it does not check."""
 _DEFAULT_MAX_LENGTH = 512
 """For tokenizers without a limit, whose `model_max_length` is a huge number."""
 
@@ -60,7 +65,7 @@ def read_part(read: Callable[..., T], folder: Path, name: str, purpose: str, **o
         if "sentencepiece" in str(error).lower():
             raise MissingExtra("sentencepiece", "hub", f'The tokenizer of "{name}"') from None
         raise Mismatch(f'The checkpoint "{name}" has no usable {purpose}: {error}') from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ODD_CONFIG_ERRORS as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
         raise Mismatch(
@@ -96,7 +101,7 @@ def read_model(
         raise BrokenData(
             f'The weights in "{folder}" are damaged ({error}). Save or download them again.'
         ) from None
-    except (OSError, ValueError, RuntimeError) as error:
+    except ODD_CONFIG_ERRORS as error:
         raise Mismatch(f'The checkpoint "{folder}" can\'t be loaded: {error}') from None
 
 

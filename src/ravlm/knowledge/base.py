@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from ravlm.data.parallel import batched
 from ravlm.data.rows import id_text, id_texts
 from ravlm.encoders.auto import DualEncoder
-from ravlm.errors import InvalidInput, Mismatch
+from ravlm.errors import InvalidInput
 from ravlm.knowledge import export, import_
 from ravlm.knowledge.backend import Backend, SampledParts
 from ravlm.knowledge.canaries import encode_canaries
@@ -328,7 +329,10 @@ class KnowledgeBase:
         return self._backend.tune(requirements, progress or (lambda trial: None))
 
     def compact(self) -> None:
-        """Clear removed entries from disk: rows, keywords, vectors and embedded images."""
+        """Clear removed entries from disk, and what killed processes and `reencode` left there.
+
+        Raises Busy if they are still on disk because another process kept reading them.
+        """
         self._backend.compact()
 
     def verify(self, sample: int = 16) -> VerifyReport:
@@ -341,7 +345,7 @@ class KnowledgeBase:
         """Replace all vectors by those of another encoder, atomically; resumes if interrupted.
 
         `progress` is called with the number of entries done and the total. Other handles must
-        reopen the base.
+        reopen the base. Raises Busy while another process re-encodes it.
         """
         new = DualEncoder.load(encoder) if isinstance(encoder, str | Path) else encoder
         self._backend.reencode(new, encode_canaries(new), progress)
@@ -369,15 +373,12 @@ class KnowledgeBase:
         """
         source, identity = import_.ExportFolder(Path(path).absolute()), self._backend.identity
         if source.fingerprint == identity.fingerprint:
-            added, updated = import_.import_rows(self._backend.store, identity, source)
-            self.report = AddReport(added, updated)
-            return self.report
-        if source.has_precomputed_vectors:
-            raise Mismatch(
-                f'The export "{path}" has precomputed vectors of the encoder "{source.encoder}", '
-                f'but this base uses "{identity.encoder}"; import it into a base of the former.'
-            )
-        return self.add(source.entries())
+            self.report = import_.import_rows(self._backend.store, identity, source)
+        else:
+            source.check_encodable(identity)
+            report = self.add(source.entries())
+            self.report = replace(report, quarantined=(*report.quarantined, *source.notes))
+        return self.report
 
     # closing
 

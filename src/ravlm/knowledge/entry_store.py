@@ -6,10 +6,11 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ravlm.errors import InvalidInput
+from ravlm.errors import BrokenData, InvalidInput
 from ravlm.knowledge.records import EntryRow, Identity, StoreState
 from ravlm.knowledge.reports import Page
 from ravlm.records import Entry, Modality
@@ -58,7 +59,7 @@ class EntryStore(ABC):
 
     def count(self, where: Filter | None = None) -> int:
         """Return the number of entries that pass `where`."""
-        return sum(where is None or matches(where, json.loads(row.metadata)) for row in self.rows())
+        return sum(where is None or matches(where, to_entry(row).metadata) for row in self.rows())
 
     def metadata_keys(self) -> list[str]:
         """Return the metadata keys of the entries, sorted; nested keys are joined by dots."""
@@ -109,17 +110,44 @@ class EntryStore(ABC):
 
 def to_entry(row: EntryRow) -> Entry:
     """Return the entry of a stored row."""
-    return Entry(row.id, row.image, tuple(json.loads(row.texts)), json.loads(row.metadata))
+    (content,) = decode_contents([(row.texts, row.metadata)])
+    return Entry(row.id, row.image, *content)
 
 
 def facets_of(row: EntryRow) -> list[Facet]:
     """Return the facets of a stored row."""
-    return facets(json.loads(row.metadata))
+    return facets(to_entry(row).metadata)
+
+
+def decode_contents(
+    rows: Sequence[tuple[str, str]],
+) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Return texts and metadata of rows that hold them as JSON. Raises BrokenData."""
+    # one call decodes the JSON of all rows, as there may be many
+    try:
+        flat = json.loads(f"[{','.join(f'{texts},{metadata}' for texts, metadata in rows)}]")
+    except (ValueError, RecursionError):
+        raise damaged_row("texts or metadata are not JSON") from None
+    pairs = list(zip(flat[::2], flat[1::2], strict=False))
+    if len(flat) != 2 * len(rows) or not all(
+        type(texts) is list and type(metadata) is dict and all(type(t) is str for t in texts)
+        for texts, metadata in pairs
+    ):
+        raise damaged_row("texts or metadata have the wrong type")
+    return [(tuple(texts), metadata) for texts, metadata in pairs]
 
 
 def decode_vector(vector: bytes) -> np.ndarray:
     """Return a stored vector as float32 (dim,)."""
     return np.frombuffer(vector, "<f2").astype(np.float32)
+
+
+def damaged_row(reason: str) -> BrokenData:
+    """Return the error for a row of a store that nothing of this package has written."""
+    return BrokenData(
+        f"An entry of the knowledge base is damaged: {reason}. Run `ravlm verify`, and restore the "
+        "base from a copy or build it again."
+    )
 
 
 def invalid_page_mark(after: str) -> InvalidInput:

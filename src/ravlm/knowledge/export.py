@@ -29,7 +29,7 @@ from ravlm.data.formats.image_folder import image_suffixes
 from ravlm.data.images import is_address
 from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.files import atomic_write
-from ravlm.knowledge.entry_store import EntryStore
+from ravlm.knowledge.entry_store import EntryStore, to_entry
 from ravlm.knowledge.images import FOLDER
 from ravlm.knowledge.records import EntryRow, Identity
 from ravlm.knowledge.reports import ExportReport
@@ -218,8 +218,9 @@ def _source_row(row: EntryRow, image: str | None) -> dict[str, Any]:
     values: dict[str, Any] = {"id": row.id}
     if image is not None:
         values["image"] = image
-    values["texts"] = json.loads(row.texts)
-    metadata = json.loads(row.metadata)
+    entry = to_entry(row)
+    values["texts"] = list(entry.texts)
+    metadata = dict(entry.metadata)
     if metadata.keys() & set(RESERVED_KEYS):
         return values | {"metadata": metadata}
     return values | metadata

@@ -18,34 +18,44 @@ import numpy as np
 
 from ravlm.data.formats import webdataset
 from ravlm.data.images import image_bytes, is_address
+from ravlm.data.lines import bounded_lines, too_long
 from ravlm.data.parallel import batched
-from ravlm.data.rows import Quarantined
-from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound
+from ravlm.data.rows import Quarantined, entry_id
+from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound, RavlmError
 from ravlm.knowledge.entry_store import EntryStore
 from ravlm.knowledge.export import ENTRIES, FORMAT, MANIFEST, PARTS, RESERVED_KEYS, VECTORS
 from ravlm.knowledge.images import locate_image
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.knowledge.records import EntryRow, Identity, PartRow
-from ravlm.records import Entry
+from ravlm.knowledge.reports import AddReport
+from ravlm.records import MODALITIES, Entry
 from ravlm.search.filters import facets
 
 IMPORT_BATCH = 256
 """Entries stored in one transaction."""
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_LENGTH_ERROR = 0.01
+"""Of a unit vector: half precision is off by a thousandth at most."""
 
 
 class ExportFolder:
-    """A folder that `export` wrote. Raises NotFound or InvalidInput for any other folder."""
+    """A folder that `export` wrote. Raises NotFound or InvalidInput for any other folder.
+
+    It may come from elsewhere: whatever is read is checked, and images are read from inside it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.notes: list[Quarantined] = []
+        """Images that were left out."""
         if not folder.exists():
             raise NotFound(f'There is no folder "{folder}" to import.')
         try:
-            text = (folder / MANIFEST).read_text(encoding="utf-8")
-            manifest: dict[str, Any] = json.loads(text)
+            with open(folder / MANIFEST, "rb") as file:
+                manifest: dict[str, Any] = json.loads(file.read(MAX_MANIFEST_BYTES))
             if manifest["format"] != FORMAT:
                 raise Mismatch(
-                    f'The export "{folder}" has format {manifest["format"]}; '
+                    f'The export "{folder}" has format {str(manifest["format"])[:40]}; '
                     f"this version of ravlm reads format {FORMAT}."
                 )
             self.fingerprint = str(manifest["fingerprint"])
@@ -53,27 +63,36 @@ class ExportFolder:
             self.num_parts = int(manifest["parts"])
             self.dim = int(manifest["dim"])
             self.is_sharded = manifest.get("form") == "webdataset"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             raise InvalidInput(
                 f'"{folder}" was not written by `ravlm export` (no readable {MANIFEST}); '
                 "for any other source use add."
             ) from None
 
-    @property
-    def has_precomputed_vectors(self) -> bool:
-        """Whether some vectors were supplied by the user, so that they cannot be encoded again."""
-        return any(row["given"] for row in self._json_lines(PARTS))
+    def check_encodable(self, identity: Identity) -> None:
+        """Raise Mismatch if a vector was supplied by the user, so that it cannot be encoded again
+        by the encoder of another base."""
+        if any(row.get("given") for row in self._json_lines(PARTS)):
+            raise Mismatch(
+                f'The export "{self.folder}" has precomputed vectors of the encoder '
+                f'"{self.encoder}", but this base uses "{identity.encoder}"; import it into a base '
+                "of the former."
+            )
 
     def entries(self) -> Iterator[Entry]:
         """Yield the entries; images in the export come as bytes."""
-        for row in self._samples() if self.is_sharded else self._json_lines(ENTRIES):
-            image = row.get("image")
-            if isinstance(image, str) and not is_address(image) and not os.path.isabs(image):
-                image = image_bytes(self.folder / image)
-            metadata = row.get("metadata")
-            if not isinstance(metadata, Mapping):
-                metadata = {key: value for key, value in row.items() if key not in RESERVED_KEYS}
-            yield Entry(row["id"], image, tuple(row["texts"]), metadata)
+        self.notes.clear()
+        ids: set[str] = set()
+        rows = self._samples() if self.is_sharded else self._json_lines(ENTRIES)
+        for number, row in enumerate(rows, 1):
+            try:
+                entry = self._entry(row)
+                if entry.id in ids:
+                    raise BrokenData(f'the id "{entry.id}" occurs twice')
+            except (RavlmError, ValueError, RecursionError) as error:
+                raise self._damage(ENTRIES, f"entry {number}: {error}") from error
+            ids.add(entry.id)
+            yield entry
 
     def rows(self) -> Iterator[EntryRow]:
         """Yield the entries with their parts and vectors.
@@ -82,69 +101,139 @@ class ExportFolder:
         """
         vectors = self._load_vectors()  # (parts, dim)
         numbered = enumerate(self._json_lines(PARTS))
-        groups = groupby(numbered, lambda item: item[1]["entry"])
+        groups = groupby(numbered, lambda item: item[1].get("entry"))
+        num_parts = 0
         for entry in self.entries():
             id_, group = next(groups, (None, iter(())))
             if id_ != entry.id:
-                raise BrokenData(
-                    f'"{self.folder / PARTS}" does not match {ENTRIES} at entry "{entry.id}"; '
-                    "export again."
-                )
-            parts = [self._part(entry, values, vectors[row]) for row, values in group]
+                raise self._damage(PARTS, f'it does not match {ENTRIES} at entry "{entry.id}"')
+            parts = []
+            for row, values in group:
+                num_parts += 1
+                if num_parts > self.num_parts:
+                    break
+                parts.append(self._part(entry, values, vectors[row]))
             yield _entry_row(entry, parts)
+        if num_parts != self.num_parts or next(groups, None) is not None:
+            raise self._damage(
+                PARTS, f"it does not have the {self.num_parts:,} parts of {MANIFEST}"
+            )
+
+    def _damage(self, name: str, reason: str) -> BrokenData:
+        return BrokenData(f'"{self.folder / name}" cannot be imported ({reason}); export again.')
+
+    def _entry(self, row: Mapping[str, Any]) -> Entry:
+        """Return an entry of checked types. Raises BrokenData, NotFound or InvalidInput."""
+        id_ = row.get("id")
+        if not isinstance(id_, str) or not entry_id(id_):
+            raise BrokenData(f"its id is {repr(id_)[:100]}, not a text")
+        texts = row.get("texts")
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise BrokenData('its "texts" are not a list of texts')
+        metadata = row.get("metadata")
+        if not isinstance(metadata, Mapping):
+            metadata = {key: value for key, value in row.items() if key not in RESERVED_KEYS}
+        facets(metadata)  # refuses numbers that are not finite
+        "".join([id_, *texts, json.dumps(metadata, ensure_ascii=False)]).encode()
+        return Entry(id_, self._image(id_, row.get("image")), tuple(texts), metadata)
+
+    def _image(self, id_: str, image: Any) -> bytes | str | None:
+        """Return the bytes of an image in the export, or the address of one on the web."""
+        if image is None or isinstance(image, bytes):
+            return image
+        if not isinstance(image, str):
+            raise BrokenData(f'its "image" is {repr(image)[:100]}, not a path')
+        if is_address(image):
+            return image
+        if os.path.isabs(image):  # it did not exist any more when the base was exported
+            reason = f'The image "{image}" is not in the export; the entry has none now.'
+            self.notes.append(Quarantined(f'{self.folder}, "{id_}"', reason, is_note=True))
+            return None
+        path = os.path.realpath(self.folder / image)
+        if not Path(path).is_relative_to(os.path.realpath(self.folder)):
+            raise BrokenData(f'its image "{image}" is outside of the export')
+        return image_bytes(path)
 
     def _load_vectors(self) -> np.ndarray:
         if not self.num_parts:
             return np.zeros((0, self.dim), "<f2")
         path = self.folder / VECTORS
-        vectors: np.ndarray = np.load(path, mmap_mode="r")
+        try:
+            # not np.load, which would open a zip or a pickle
+            vectors = np.lib.format.open_memmap(path, mode="r")
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            OverflowError,
+            SyntaxError,
+            RecursionError,
+        ) as error:
+            raise self._damage(VECTORS, f"it cannot be read: {error}") from error
         if vectors.shape != (self.num_parts, self.dim) or vectors.dtype != np.dtype("<f2"):
-            raise BrokenData(f'"{path}" does not match its {MANIFEST}; export again.')
+            raise self._damage(VECTORS, f"it does not match its {MANIFEST}")
         return vectors
 
     def _part(self, entry: Entry, values: Mapping[str, Any], row: np.ndarray) -> PartRow:
+        """Return a part of checked values, with its vector (dim,)."""
+        modality, position = values.get("modality"), values.get("position")
+        passage, is_given = values.get("passage"), values.get("given")
+        max_position = len(entry.texts) - 1 if modality == "text" and not is_given else 0
+        if (
+            modality not in MODALITIES
+            or type(position) is not int
+            or not 0 <= position <= max_position
+            or not isinstance(passage, str | None)
+            or not isinstance(is_given, bool)
+        ):
+            raise self._damage(PARTS, f'a part of "{entry.id}" is {repr(dict(values))[:200]}')
         vector = row.tobytes()
-        if zlib.crc32(vector) != values["checksum"]:
-            raise BrokenData(
-                f'"{self.folder / VECTORS}" has a damaged vector for "{entry.id}"; export again.'
-            )
-        position, passage, is_given = values["position"], values["passage"], values["given"]
+        if zlib.crc32(vector) != values.get("checksum"):
+            raise self._damage(VECTORS, f'the vector of a part of "{entry.id}" is damaged')
+        length = float(np.linalg.norm(row.astype(np.float32)))
+        if not abs(length - 1) < MAX_LENGTH_ERROR:  # NaN is not
+            raise self._damage(VECTORS, f'a vector of "{entry.id}" has length {length:.3g}, not 1')
         words = None
-        if values["modality"] == "text":
+        if modality == "text":
             text = "\n".join(entry.texts) if is_given else passage or entry.texts[position]
             words = index_words(text)
-        return PartRow(values["modality"], position, passage, vector, is_given, words)
+        return PartRow(modality, position, passage, vector, is_given, words)
 
     def _samples(self) -> Iterator[Mapping[str, Any]]:
-        for row in webdataset.read_rows(self.folder):
+        for row in webdataset.read_samples(self.folder):
             if isinstance(row, Quarantined):
                 raise BrokenData(f"{row.location}: {row.reason} Export again.")
             yield row.values
 
     def _json_lines(self, name: str) -> Iterator[dict[str, Any]]:
         try:
-            with open(self.folder / name, encoding="utf-8") as lines:
-                for line in lines:
-                    yield json.loads(line)
-        except (OSError, ValueError) as error:
-            raise BrokenData(
-                f'"{self.folder / name}" cannot be read ({error}); export again.'
-            ) from error
+            with open(self.folder / name, "rb") as file:
+                for line in bounded_lines(file):
+                    if line is None:
+                        raise ValueError(too_long())
+                    values = json.loads(line)
+                    if not isinstance(values, dict):
+                        raise ValueError(f"a line is of type {type(values).__name__}")
+                    yield values
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._damage(name, f"it cannot be read: {error}") from error
 
 
 def import_rows(
     store: EntryStore, identity: Identity, source: ExportFolder, batch_size: int = IMPORT_BATCH
-) -> tuple[int, int]:
-    """Store the export of a base with the same encoder, including its vectors.
-
-    Returns (number added, number updated).
-    """
+) -> AddReport:
+    """Store the export of a base with the same encoder, including its vectors."""
+    if source.dim != identity.dim:
+        raise Mismatch(
+            f'The export "{source.folder}" has vectors of {source.dim} dimensions, but this base '
+            f"has {identity.dim}; export again."
+        )
     added = updated = 0
     for batch in batched(source.rows(), batch_size):
         replaced = store.upsert(batch, identity)
         added += len(batch) - replaced
         updated += replaced
-    return added, updated
+    return AddReport(added, updated, quarantined=tuple(source.notes))
 
 
 def _entry_row(entry: Entry, parts: list[PartRow]) -> EntryRow:

@@ -155,7 +155,7 @@ class Ingestion:
             item.error = "Its id or a text is not valid Unicode (half of a surrogate pair)."
         except RavlmError as error:
             item.error = str(error)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             item.error = f"Its metadata is not JSON: {error}."
         else:
             if id_ != entry.id or texts != entry.texts:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ravlm.data.formats.csv_records import Dialect, Record, split_records
 from ravlm.data.layouts import CAPTION_KEYS
-from ravlm.data.rows import RESERVED_KEYS, Quarantined, Row, check_column_names
+from ravlm.data.rows import MAX_KEYS, RESERVED_KEYS, Quarantined, Row, check_column_names
 from ravlm.errors import BrokenData
 
 _DELIMITERS = ",;\t|"
@@ -147,6 +147,8 @@ def _record(
 
 
 def _column_names(cells: tuple[str, ...], path: Path) -> list[str]:
+    if len(cells) > MAX_KEYS:
+        raise BrokenData(f'"{path}" has {len(cells):,} columns; at most {MAX_KEYS:,} are read.')
     names = [cell.strip() for cell in cells]
     check_column_names(names, path)
     return names

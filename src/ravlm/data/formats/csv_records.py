@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TextIO
 
-_MAX_RECORD = 1 << 28
+from ravlm.data.lines import bounded_lines, too_long
+
+_MAX_RECORD = 1 << 26
 """Characters of one record: an unclosed quote must not read a large file into memory."""
 _LINE_ENDS = ("\r\n", "\n", "\r")
 
@@ -39,22 +41,26 @@ class Record:
 def split_records(file: TextIO, dialect: Dialect) -> Iterator[Record]:
     """Yield the records of a file that was opened with `newline=""`, without empty lines."""
     lines = _Lines(file)
-    while line := lines.next():
+    while (line := lines.next()) != "":
         number = lines.number
+        if line is None:
+            yield Record(number, error=too_long())
+            continue
         if '"' not in line:
             cells = [_unquoted(cell, dialect) for cell in _body(line).split(dialect.delimiter)]
             if any(cell.strip() for cell in cells):
                 yield Record(number, tuple(cells))
             continue
         parser = _RecordParser(dialect)
-        ahead: list[str] = []
+        ahead: list[str | None] = []
         try:
             parser.append(line)
             while not parser.finished():
                 line = lines.next() if parser.num_characters < _MAX_RECORD else ""
+                if line != "":
+                    ahead.append(line)
                 if not line:
                     raise _QuoteError("it is never closed")
-                ahead.append(line)
                 parser.append(line)
         except _QuoteError as error:
             place = f" on line {lines.number}" if ahead and line else ""
@@ -74,17 +80,17 @@ class _Lines:
     """The lines of a file with their numbers; lines that were read ahead can be put back."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._returned: deque[str] = deque()
+        self._lines = bounded_lines(file)
+        self._returned: deque[str | None] = deque()
         self.number = 0
 
-    def next(self) -> str:
-        """Return the next line with its line end, "" at the end of the file."""
-        line = self._returned.popleft() if self._returned else self._file.readline()
-        self.number += bool(line)
+    def next(self) -> str | None:
+        """Return the next line with its end, "" at the end of the file, None if it is too long."""
+        line = self._returned.popleft() if self._returned else next(self._lines, "")
+        self.number += line != ""
         return line
 
-    def push_back(self, lines: list[str]) -> None:
+    def push_back(self, lines: list[str | None]) -> None:
         self._returned.extendleft(reversed(lines))
         self.number -= len(lines)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ravlm.data.formats.locate_images import find_image_folder
+from ravlm.data.lines import bounded_lines, too_long
 from ravlm.data.rows import Quarantined, Row
 
 _LINE = re.compile(r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)")
@@ -52,8 +53,11 @@ class _Caption(NamedTuple):
 def _lines(path: Path) -> Iterator[_Caption | Quarantined]:
     """Yield the captions of the file in order, and the lines that have none; skip empty lines."""
     with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(bounded_lines(file), 1):
             location = f"{path}, line {number}"
+            if line is None:
+                yield Quarantined(location, too_long())
+                continue
             try:
                 text = line.decode("utf-8-sig").rstrip("\r\n")
             except UnicodeDecodeError as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ravlm.data.formats import csv, jsonl, parquet
 from ravlm.data.layouts import convert_captions
+from ravlm.data.lines import MAX_LINE
 from ravlm.data.rows import Quarantined, Row
 
 _READERS = {"metadata.jsonl": jsonl, "metadata.csv": csv, "metadata.parquet": parquet}
@@ -86,13 +87,22 @@ def sidecars(folder: Path, names: list[str], images: list[str]) -> dict[str, lis
 def read_json_file(path: Path) -> dict[str, Any]:
     """Return the object in a file as the values of a row, {} if it has no text."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = json.loads(read_text(path))
     except (ValueError, RecursionError, OSError):
         return {}
     if not isinstance(values, dict) or not _TEXT_KEYS & values.keys():
         return {}
     values.pop("image", None)
     return {key: value for key, value in convert_captions(values).items() if value is not None}
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a small file. Raises ValueError if it is too large or not UTF-8."""
+    with open(path, encoding="utf-8-sig") as file:
+        text = file.read(MAX_LINE + 1)
+    if len(text) > MAX_LINE:
+        raise ValueError(f"it is longer than {MAX_LINE:,} characters")
+    return text
 
 
 def _image_name(row: Row) -> str:

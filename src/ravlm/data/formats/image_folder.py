@@ -14,7 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ravlm.data.formats.folder_metadata import FolderMetadata, read_json_file, sidecars
+from ravlm.data.formats.folder_metadata import (
+    FolderMetadata,
+    read_json_file,
+    read_text,
+    sidecars,
+)
 from ravlm.data.images import is_heif, register_heif
 from ravlm.data.rows import Quarantined, Row, text_lines
 from ravlm.errors import MissingExtra, NotFound
@@ -152,8 +157,8 @@ def _row(
             if file.suffix.lower() == ".json":
                 values |= read_json_file(file)
             else:
-                lines += text_lines(file.read_text(encoding="utf-8-sig"))
-        except (UnicodeDecodeError, OSError) as error:
+                lines += text_lines(read_text(file))
+        except (ValueError, OSError) as error:
             reason = f"The texts of {image.name} can't be read as UTF-8: {error}."
             return Quarantined(str(file), reason)
     values |= metadata.pop(image)

@@ -6,13 +6,17 @@ UTF-8, with or without a byte order mark. An array is held in memory as a whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
+from ravlm.data.lines import bounded_lines, too_long
 from ravlm.data.rows import Quarantined, Row
 from ravlm.errors import BrokenData
 
+MAX_ARRAY_BYTES = 1 << 28
+"""Size of a file that is one array: its objects take up to twenty times as much memory."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -31,13 +35,16 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
         yield from rows_of_lines(file, str(path), path.parent)
 
 
-def rows_of_lines(lines: Iterable[bytes], name: str, folder: Path) -> Iterator[Row | Quarantined]:
+def rows_of_lines(file: IO[bytes], name: str, folder: Path) -> Iterator[Row | Quarantined]:
     """Yield one row per line of an open file; skip empty lines.
 
     `name` stands for the file in messages. `folder` is where relative images start.
     """
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(bounded_lines(file), 1):
         location = f"{name}, line {number}"
+        if line is None:
+            yield Quarantined(location, too_long())
+            continue
         if number == 1:
             line = line.removeprefix(_BOM)
         if not line.strip():
@@ -55,6 +62,12 @@ def rows_of_lines(lines: Iterable[bytes], name: str, folder: Path) -> Iterator[R
 
 
 def _rows_of_array(path: Path) -> Iterator[Row | Quarantined]:
+    size = path.stat().st_size
+    if size > MAX_ARRAY_BYTES:
+        raise BrokenData(
+            f'"{path}" is a JSON array of {size:,} bytes; at most {MAX_ARRAY_BYTES:,} are read as '
+            "one. Write one object per line."
+        )
     try:
         items = _parse(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -83,8 +96,8 @@ def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object; Python would keep the last of two values of one key."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        duplicate = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        duplicate = next(key for key, count in counts.items() if count > 1)
         raise ValueError(f'the key "{duplicate}" occurs twice')
     return values
 

@@ -2,7 +2,9 @@
 
 The file is read one row group at a time. Dates become ISO strings, decimals floats; an empty value
 is no value. Bytes can't be metadata: any other column that contains them is left out and reported.
-Two columns of one name are refused.
+Two columns of one name are refused. A few bytes can stand for a billion equal rows, or for one long
+value in each of them: what the file declares is compared with its size, and fewer rows are read at
+a time.
 """
 
 from __future__ import annotations
@@ -17,6 +19,16 @@ from typing import Any
 from ravlm.data.rows import Quarantined, Row, check_column_names
 from ravlm.errors import BrokenData, MissingExtra
 
+MAX_ROWS_PER_BYTE = 1000
+"""Rows of a file, per byte; a million rows that are all equal take some kilobytes."""
+MAX_COLUMN_BYTES = 1 << 32
+"""Bytes of a column in a row group, which Arrow decompresses page by page."""
+MAX_EXPANSION = 1000
+"""How many times larger than its compressed bytes a column above `MAX_BATCH_BYTES` may be."""
+MAX_BATCH_BYTES = 1 << 28
+"""Bytes of the rows in memory at a time, if all have the longest value that is possible."""
+_MAX_DICTIONARY_BYTES = 1 << 21
+"""Compressed bytes of a usual dictionary of values; writers stop at 1 MB."""
 _BATCH_SIZE = 64  # rows in memory at a time: they may contain images
 _PANDAS_INDEX = "__index_level_0__"
 
@@ -54,6 +66,11 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
                 columns.remove(field.name)
                 reason = "It holds bytes, which can't be metadata; the column was left out."
                 yield Quarantined(f'{path}, column "{field.name}"', reason)
+        if file.metadata.num_rows > MAX_ROWS_PER_BYTE * path.stat().st_size:
+            raise BrokenData(
+                f'"{path}" declares {file.metadata.num_rows:,} rows, too many for its size; '
+                "write it again."
+            )
         start = 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
@@ -73,7 +90,8 @@ def _rows_of_group(
 ) -> Iterator[Row | Quarantined]:
     """Yield the rows of a row group; `start` is the number of rows before it."""
     number = start
-    for batch in file.iter_batches(_BATCH_SIZE, row_groups=[group], columns=columns):
+    batch_size = _bounded_batch_size(file.metadata.row_group(group))
+    for batch in file.iter_batches(batch_size, row_groups=[group], columns=columns):
         for values in _decode(batch):
             number += 1
             location = f"{path}, row {number}"
@@ -81,6 +99,23 @@ def _rows_of_group(
                 yield Quarantined(location, "Its text is not UTF-8; write the file again.")
             else:
                 yield Row(location, json_row(values), path.parent)
+
+
+def _bounded_batch_size(group: Any) -> int:
+    """Return how many rows of a row group fit in memory. Raises ValueError if one does not."""
+    max_value_bytes = 0
+    for number in range(group.num_columns):
+        column = group.column(number)
+        size, compressed = column.total_uncompressed_size, column.total_compressed_size
+        expands = size > MAX_BATCH_BYTES and size > MAX_EXPANSION * compressed
+        if size > MAX_COLUMN_BYTES or expands:
+            raise ValueError(f'the column "{column.path_in_schema}" expands to {size:,} bytes')
+        dictionary_bytes = 0
+        if column.has_dictionary_page:
+            dictionary_bytes = column.data_page_offset - column.dictionary_page_offset
+        if dictionary_bytes > _MAX_DICTIONARY_BYTES or size > _BATCH_SIZE * compressed:
+            max_value_bytes += size  # each row may have the one long value of the dictionary
+    return max(1, min(_BATCH_SIZE, MAX_BATCH_BYTES // max(1, max_value_bytes)))
 
 
 def _decode(batch: Any) -> list[dict[str, Any] | None]:

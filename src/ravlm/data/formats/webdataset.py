@@ -4,8 +4,9 @@ Consecutive files with the same name up to the first dot form a sample: `0001.jp
 text per line) and `0001.json` (an object with the keys of a JSON Lines row) become the entry
 `0001`. If all have several dots (`scan.01.png`, `scan.02.png`), the last dot separates name and
 type. An entry has one image: `0001.jpg` wins over `0001.depth.jpg`, and every further image is
-rejected by name. A shard is read sequentially, one sample in memory at a time. Files of other types
-are left out and reported.
+rejected by name. Images are files of the shard or web addresses, never paths outside of it. A shard
+is read sequentially, one sample in memory at a time. Files of other types are left out and
+reported.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ravlm.data.formats.image_folder import image_suffixes
-from ravlm.data.images import DEFAULT_LIMITS
+from ravlm.data.formats.tar_stream import READ_ERRORS, TarStream, open_tar
+from ravlm.data.images import DEFAULT_LIMITS, is_address
 from ravlm.data.rows import Quarantined, Row, text_lines
 from ravlm.errors import BrokenData
 
@@ -29,7 +31,10 @@ _TEXT_EXTENSIONS = ("txt", "text", "caption")
 _MAX_FILES = 64
 """Files of one name that are held in memory to find out which dot separates name and type."""
 _MAX_BYTES = {"image": DEFAULT_LIMITS.max_bytes, "text": 10_000_000}
-_READ_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error)
+_MAX_HELD_BYTES = 2 * DEFAULT_LIMITS.max_bytes
+"""Bytes of files that are held for the same purpose."""
+_MAX_EXTENSIONS = 1000
+"""Extensions of files that are left out and reported."""
 
 
 def recognizes(path: Path, head: bytes) -> bool:
@@ -45,7 +50,18 @@ def recognizes(path: Path, head: bytes) -> bool:
 
 
 def read_rows(path: Path) -> Iterator[Row | Quarantined]:
-    """Yield one row per sample.
+    """Yield one row per sample. Raises as `read_samples` does."""
+    for row in read_samples(path):
+        image = row.values.get("image") if isinstance(row, Row) else None
+        if isinstance(image, str) and not is_address(image):
+            reason = f'Its "image" is the path "{image[:200]}"; an image must be in the shard.'
+            yield Quarantined(row.location, reason)
+        else:
+            yield row
+
+
+def read_samples(path: Path) -> Iterator[Row | Quarantined]:
+    """Yield one row per sample, with an image as bytes or as its JSON names it.
 
     A shard that is damaged in the middle gives the samples before the damage. Raises BrokenData for
     a file of which nothing can be read.
@@ -77,11 +93,11 @@ def _rows_of_shard(path: Path) -> Iterator[Row | Quarantined]:
     unknown_extensions: set[str] = set()
     number = 0
     try:
-        with tarfile.open(path, "r|*") as tar:
+        with open_tar(path) as tar:
             for row in _rows_of_tar(tar, path, unknown_extensions):
                 number += 1
                 yield row
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         if number == 0:
             raise BrokenData(
                 f'"{path}" begins like a tar file but can\'t be read: {error}; write it again.'
@@ -128,7 +144,7 @@ class _File:
 
 
 def _rows_of_tar(
-    tar: tarfile.TarFile, path: Path, unknown_extensions: set[str]
+    tar: TarStream, path: Path, unknown_extensions: set[str]
 ) -> Iterator[Row | Quarantined]:
     """Yield the samples of an open tar file. `unknown_extensions` collects what is not read."""
     images = frozenset(suffix.removeprefix(".") for suffix in image_suffixes())
@@ -150,7 +166,7 @@ def _rows_of_tar(
 
 
 def _members(
-    tar: tarfile.TarFile, types: frozenset[str], unknown_extensions: set[str]
+    tar: TarStream, types: frozenset[str], unknown_extensions: set[str]
 ) -> Iterator[tarfile.TarInfo]:
     """Yield the visible files of the known types, without reading them."""
     for member in tar:
@@ -159,20 +175,18 @@ def _members(
             continue
         if extension.rpartition(".")[2] in types:
             yield member
-        else:
+        elif len(unknown_extensions) < _MAX_EXTENSIONS:
             unknown_extensions.add(extension)
 
 
-def _read_file(tar: tarfile.TarFile, member: tarfile.TarInfo, images: frozenset[str]) -> _File:
+def _read_file(tar: TarStream, member: tarfile.TarInfo, images: frozenset[str]) -> _File:
     name = member.name.removeprefix("./")
     is_image = _split_name(name)[1].rpartition(".")[2] in images
     limit = _MAX_BYTES["image" if is_image else "text"]
     if member.size > limit:
         size = f'"{member.name}" has {member.size:,} bytes'
         return _File(name, b"", f"{size}; at most {limit:,} are read.")
-    content = tar.extractfile(member)
-    assert content is not None  # it is a regular file
-    return _File(name, content.read(), "")
+    return _File(name, tar.read(member), "")
 
 
 def _samples(
@@ -185,14 +199,17 @@ def _samples(
     """
     files: list[_File] = []
     rest = iter(group)
-    has_plain = False
+    has_plain = is_cut = False
+    num_bytes = 0
     for file in rest:
         files.append(file)
+        num_bytes += len(file.content)
         has_plain = "." not in file.extension
-        if has_plain or len(files) == _MAX_FILES:
+        is_cut = len(files) == _MAX_FILES or num_bytes > _MAX_HELD_BYTES
+        if has_plain or is_cut:
             break
     is_sample = has_plain
-    if not is_sample and len(files) < _MAX_FILES:
+    if not is_sample and not is_cut:
         stems = {file.long_stem for file in files}
         is_sample = len(stems) > 1 and sum(file.type in images for file in files) < 2
     if is_sample:
@@ -220,6 +237,7 @@ class _TarSample:
         self._unknown_extensions = unknown_extensions
         self._has_plain = has_plain
         self._image: _File | None = None
+        self._text_bytes = 0
 
     def add(self, file: _File) -> None:
         """Add a file. Of several images, the first with a plain extension counts, or the first."""
@@ -259,6 +277,11 @@ class _TarSample:
         self.values["image"] = file.content
 
     def _add_text(self, file: _File) -> None:
+        self._text_bytes += len(file.content)
+        if self._text_bytes > _MAX_BYTES["text"]:
+            self.errors = [f"Its texts have more than {_MAX_BYTES['text']:,} bytes."]
+            self.values.pop("texts", None)
+            return
         try:
             lines = text_lines(file.content.decode("utf-8-sig"))
         except ValueError as error:

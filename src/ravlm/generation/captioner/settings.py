@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ravlm.checkpoint import read_json_object
 from ravlm.config import from_mapping, to_mapping
-from ravlm.errors import BrokenData
 from ravlm.records import Modality
 
 SETTINGS_FILE = "generator.json"
@@ -60,14 +60,10 @@ def read_settings(folder: Path) -> CaptionerSettings:
     Raises BrokenData for a file that is not JSON, InvalidInput for an unknown setting.
     """
     path = folder / SETTINGS_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BrokenData(f'"{path}" is not valid JSON: {error}.') from None
-    if isinstance(values, dict):
-        values = {_OLD_KEYS.get(key, key): value for key, value in values.items()}
-        if "processor" in values:
-            values["processor"] = _OLD_PROCESSORS.get(values["processor"], values["processor"])
+    values = {_OLD_KEYS.get(key, key): value for key, value in read_json_object(path).items()}
+    processor = values.get("processor")
+    if isinstance(processor, str):
+        values["processor"] = _OLD_PROCESSORS.get(processor, processor)
     return from_mapping(CaptionerSettings, values, str(path))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
+from ravlm.checkpoint import read_json_object
 from ravlm.encoders.transformers_io import read_part
-from ravlm.errors import Mismatch
+from ravlm.errors import BrokenData, Mismatch
 from ravlm.generation.chat.special_tokens import SpecialTokens
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
@@ -106,6 +106,7 @@ def _is_markup(token: str) -> bool:
 
 def _read_class_name(path: Path) -> str | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get("processor_class")
-    except (OSError, ValueError, AttributeError):
+        name = read_json_object(path).get("processor_class")
+    except BrokenData:
         return None
+    return name if isinstance(name, str) else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ravlm.errors import Busy, InvalidInput, NotFound
+from ravlm.errors import BrokenData, Busy, InvalidInput, NotFound, RavlmError
 from ravlm.knowledge.backend import Backend, NewIdentity, SampledParts
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.index_cache import IndexCache
@@ -104,13 +104,24 @@ class LocalBackend(Backend):
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Open the latest state. What the indexes took from an interrupted one is dropped."""
+        """Open the latest state. What the indexes took from an interrupted one is dropped.
+
+        Large index files are not checked when they are opened, but if something unexpected happens.
+        """
         try:
             with self.store.reading() as db:
                 yield db
         except Busy:
             self.indexes.forget()
             raise
+        except RavlmError:
+            raise
+        except Exception as error:
+            damage = snapshots.find_damage(self.derived_folder)
+            if not damage:
+                raise
+            self.indexes.forget()
+            raise BrokenData(damage[0]) from error
 
     def check_current(self) -> None:
         """Raise Mismatch if the base was re-encoded since it was opened."""

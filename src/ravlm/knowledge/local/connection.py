@@ -17,6 +17,7 @@ import numpy as np
 
 from ravlm.errors import InvalidInput, NotFound
 from ravlm.knowledge.local.readers import connect, is_writable, open_reader
+from ravlm.knowledge.local.row_checks import damage_explained
 from ravlm.knowledge.local.schema import PAGE_SIZE, TABLES
 from ravlm.knowledge.local.sql import num_tables, write_identity
 from ravlm.knowledge.local.sqlite_errors import (
@@ -104,7 +105,7 @@ class SqliteConnection:
             if self._reader.in_transaction:
                 yield self._reader
                 return
-            with self._transactions.transaction() as db:
+            with self._transactions.transaction() as db, damage_explained(db):
                 yield db
 
     @contextmanager
@@ -121,7 +122,8 @@ class SqliteConnection:
                 row = db.execute(
                     "UPDATE base SET value = value + 1 WHERE key = 'change' RETURNING value"
                 ).fetchone()
-                yield db, int(row[0])
+                with damage_explained(db):
+                    yield db, int(row[0])
                 db.execute("COMMIT")
             finally:
                 if db.in_transaction:

@@ -46,10 +46,10 @@ class SqliteIndexSource(SqliteConnection):
                 modality: [row[0] for row in db.execute(sql, (code,))]
                 for modality, code in MODALITY_CODES.items()
             }
-        return {
-            modality: np.array([np.frombuffer(blob, "<f4") for blob in of_modality], np.float32)
-            for modality, of_modality in blobs.items()
-        }
+            return {
+                modality: np.array([np.frombuffer(blob, "<f4") for blob in of_modality], np.float32)
+                for modality, of_modality in blobs.items()
+            }
 
     def last_entry(self) -> int:
         """Return the highest number ever assigned to an entry."""
@@ -112,7 +112,12 @@ class SqliteIndexSource(SqliteConnection):
         """Return the index kind and recall selected by `tune`; None if it never ran."""
         with self.reading() as db:
             row = db.execute("SELECT value FROM base WHERE key = 'index'").fetchone()
-        return tuple(json.loads(row[0])) if row else (None, None)
+        try:
+            kind, recall = json.loads(row[0]) if row else (None, None)
+        except (TypeError, ValueError):
+            return None, None
+        is_valid = isinstance(kind, str) and isinstance(recall, float | int)
+        return (kind, recall) if is_valid else (None, None)
 
     def choose_index(self, kind: str, recall: float) -> None:
         """Store the index kind and recall selected by `tune`."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ravlm.data.parallel import batched
+from ravlm.errors import BrokenData
 from ravlm.knowledge.records import MODALITY_CODES, EntryRow, Identity, StoreState
 from ravlm.records import Modality
 
@@ -116,7 +117,18 @@ def write_identity(
 
 
 def read_state(db: sqlite3.Connection) -> StoreState:
-    """Return the last change and the identity of the base."""
+    """Return the last change and the identity of the base. Raises BrokenData."""
     values = dict(db.execute("SELECT key, value FROM base").fetchall())
-    identity = Identity(**json.loads(values["identity"]))
-    return StoreState(values["change"], identity, values["purged"])
+    change, purged = values.get("change"), values.get("purged")
+    try:
+        identity = Identity(**json.loads(values["identity"]))
+    except (KeyError, TypeError, ValueError, RecursionError):
+        identity = Identity("", "", "", 0)
+    texts = (identity.base, identity.encoder, identity.fingerprint)
+    is_sound = type(change) is type(purged) is type(identity.dim) is int and identity.dim > 0
+    if not is_sound or not all(type(text) is str and text for text in texts):
+        raise BrokenData(
+            "The state of the knowledge base is damaged: its encoder or its number of changes "
+            "cannot be read. Restore the base from a copy or build it again."
+        )
+    return StoreState(change, identity, purged)

@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from ravlm.knowledge.backend import reencoded_error
-from ravlm.knowledge.entry_store import EntryStore, decode_vector, invalid_page_mark
+from ravlm.knowledge.entry_store import (
+    EntryStore,
+    decode_contents,
+    decode_vector,
+    invalid_page_mark,
+)
 from ravlm.knowledge.images import resolve_image, save_image
 from ravlm.knowledge.local.index_source import SqliteIndexSource
 from ravlm.knowledge.local.sql import delete, insert, read_state, select_in
@@ -117,7 +122,7 @@ class SqliteStore(SqliteIndexSource, EntryStore):
         """Return those of `ids` that exist, by id."""
         sql = "SELECT id, image, texts, metadata FROM entry WHERE id IN ({})"
         with self.reading() as db:
-            return {row[0]: self._entry(*row) for row in select_in(db, sql, ids)}
+            return {row[0]: self._entry(*row) for row in list(select_in(db, sql, ids))}
 
     def page(self, n: int, after: str, where: Filter | None) -> Page:
         """Return the next n entries that pass `where`, in insertion order.
@@ -134,8 +139,8 @@ class SqliteStore(SqliteIndexSource, EntryStore):
         )
         with self.reading() as db:
             rows = db.execute(sql, (int(mark), *parameters, n + 1)).fetchall()
-        next_mark = str(rows[n - 1][0]) if len(rows) > n else ""
-        return Page(tuple(self._entry(*row[1:]) for row in rows[:n]), next_mark)
+            next_mark = str(rows[n - 1][0]) if len(rows) > n else ""
+            return Page(tuple(self._entry(*row[1:]) for row in rows[:n]), next_mark)
 
     def image_vectors(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
         """Return the image vector (dim,) of each of `ids` that has one, by id."""
@@ -156,14 +161,13 @@ class SqliteStore(SqliteIndexSource, EntryStore):
         )
         with self.reading() as db:
             rows = list(select_in(db, sql, map(int, numbers)))
-        # one call decodes the JSON of all rows, as there may be many hits
-        flat_json = ",".join(f"{texts},{metadata}" for *_, texts, metadata in rows)
-        flat = iter(json.loads(f"[{flat_json}]"))
-        parts = {}
-        for number, code, position, passage, id_, image, _, _ in rows:
-            reference = resolve_image(image, self.folder)
-            entry = Entry(id_, reference, tuple(next(flat)), next(flat))
-            parts[number] = entry, hit_part(entry, MODALITY_BY_CODE[code], position, passage)
+            contents = decode_contents([(texts, metadata) for *_, texts, metadata in rows])
+            parts = {}
+            for (number, code, position, passage, id_, image, _, _), content in zip(
+                rows, contents, strict=True
+            ):
+                entry = Entry(id_, resolve_image(image, self.folder), *content)
+                parts[number] = entry, hit_part(entry, MODALITY_BY_CODE[code], position, passage)
         return parts
 
     def vectors(self, numbers: Iterable[int]) -> dict[int, tuple[Modality, np.ndarray]]:
@@ -172,7 +176,7 @@ class SqliteStore(SqliteIndexSource, EntryStore):
         with self.reading() as db:
             return {
                 number: (MODALITY_BY_CODE[code], decode_vector(vector))
-                for number, code, vector in select_in(db, sql, map(int, numbers))
+                for number, code, vector in list(select_in(db, sql, map(int, numbers)))
             }
 
     # reading everything
@@ -220,8 +224,8 @@ class SqliteStore(SqliteIndexSource, EntryStore):
         )
 
     def _entry(self, id_: str, image: str | None, texts: str, metadata: str) -> Entry:
-        reference = resolve_image(image, self.folder)
-        return Entry(id_, reference, tuple(json.loads(texts)), json.loads(metadata))
+        (content,) = decode_contents([(texts, metadata)])
+        return Entry(id_, resolve_image(image, self.folder), *content)
 
 
 def _part_row(

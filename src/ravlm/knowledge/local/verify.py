@@ -20,6 +20,7 @@ from ravlm.knowledge.images import resolve_image
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.index_cache import IndexCache
 from ravlm.knowledge.index.vector_index import ROWS_PER_READ, VectorIndexes
+from ravlm.knowledge.local.row_checks import find_damaged_rows
 from ravlm.knowledge.local.sql import select_in
 from ravlm.knowledge.local.store import SqliteStore
 from ravlm.knowledge.records import MODALITY_BY_CODE, EntryRow
@@ -42,21 +43,6 @@ recall, and vectors at the edge of its cells are those that it loses."""
 MIN_SELF_COSINE = 0.99
 """Minimum cosine of the best hit when searching for a stored vector."""
 SELF_SEARCH_K = 10
-_ORPHANS = {
-    "parts without an entry": (
-        "SELECT COUNT(*) FROM part WHERE entry NOT IN (SELECT number FROM entry)"
-    ),
-    "entries without a part": (
-        "SELECT COUNT(*) FROM entry WHERE number NOT IN (SELECT entry FROM part)"
-    ),
-    "filter values without an entry": (
-        "SELECT COUNT(*) FROM facet WHERE entry NOT IN (SELECT number FROM entry)"
-    ),
-    "texts without keywords": "SELECT COUNT(*) FROM part WHERE modality = 1 AND words IS NULL",
-    "removed parts that still exist": (
-        "SELECT COUNT(*) FROM removed JOIN part ON part.number = removed.part"
-    ),
-}
 _REPEATED = """
 SELECT id, texts, position, passage, count FROM entry JOIN (
     SELECT entry, position, passage, COUNT(*) AS count FROM part
@@ -93,6 +79,7 @@ class LocalVerifier:
             self._check_file(db)
             if not self.findings:  # the other checks would only repeat damage of the file
                 self._check_rows(db)
+            if not self.findings:
                 self._check_vectors()
                 self._check_images(db)
                 self._check_embeddings(db)
@@ -116,10 +103,9 @@ class LocalVerifier:
 
     def _check_rows(self, db: sqlite3.Connection) -> None:
         """Check that rows of all tables belong together."""
-        for label, sql in _ORPHANS.items():
-            count = db.execute(sql).fetchone()[0]
-            if count:
-                self.findings.append(f"There are {count:,} {label}.")
+        self.findings += find_damaged_rows(db)
+        if self.findings:  # the values of other rows cannot be trusted
+            return
         self._add_findings(
             [
                 stored_repeatedly(id_, count)
