@@ -209,6 +209,18 @@ def test_training_the_model_changes_what_is_encoded_and_saved(
     assert cosines(again.encode_texts(TEXTS), after).min() > 0.9999
 
 
+def test_a_tower_with_a_weight_that_is_not_a_number(folders: dict[str, Path]) -> None:
+    """Its vectors were NaN; they passed every comparison with a threshold."""
+    encoder = DualEncoder.load(folders["clip"])
+    assert isinstance(encoder, ClipEncoder)
+    images = [draw_image(40, 30, seed) for seed in (1, 2)]
+    with torch.no_grad():
+        next(encoder.model.network.vision_model.parameters()).fill_(torch.nan)
+    with pytest.raises(BrokenData, match="NaN or infinite values for 2 of 2 inputs"):
+        encoder.encode_images(images)
+    assert encoder.encode_texts(TEXTS).shape == (len(TEXTS), encoder.dim)
+
+
 def test_a_tower_can_be_frozen(folders: dict[str, Path]) -> None:
     for name, folder in folders.items():
         encoder = DualEncoder.load(folder)
@@ -424,28 +436,28 @@ def test_a_hub_name_is_downloaded_once_and_kept_as_name(
     assert encoder.fingerprint == DualEncoder.load(folders["clip"]).fingerprint
 
 
-def test_safetensors_from_the_converters_pull_request(
+def test_only_reviewed_weights_are_downloaded(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some early CLIP checkpoints have a pickle on the main branch, and safetensors only in such a
-    pull request."""
-
-    class Request:
-        def __init__(self, number: int, author: str) -> None:
-            self.num, self.author, self.status, self.is_pull_request = number, author, "open", True
-
+    """Weights from an open pull request of a converter were loaded: whoever could open one, or
+    feed the converter, chose the weights."""
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr(
-        "huggingface_hub.snapshot_download",
-        lambda name, revision=None, **options: str(
-            folders["clip"] if revision == "refs/pr/7" else tmp_path
-        ),
-    )
-    requests = [Request(5, "somebody"), Request(7, "SFconvertbot")]
-    monkeypatch.setattr("huggingface_hub.get_repo_discussions", lambda name: iter(requests))
-    assert hub_files.find_folder("owner/pickled") == folders["clip"]
-    requests.pop()
-    assert hub_files.find_folder("owner/pickled") == tmp_path
+    requested: list[tuple[str, str | None]] = []
+
+    def snapshot(name: str, revision: str | None = None, **options: Any) -> str:
+        requested.append((name, revision))
+        return str(tmp_path if revision is None else folders["clip"])
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(NotFound, match=r"no weights in the safetensors format.*pickled@COMMIT"):
+        hub_files.find_folder("owner/pickled")
+    commit = "0123456789abcdef" * 2 + "01234567"
+    assert hub_files.find_folder(f"owner/pickled@{commit}") == folders["clip"]
+    assert requested == [("owner/pickled", None), ("owner/pickled", commit)]
+    assert DualEncoder.load(f"owner/pickled@{commit}").name == f"owner/pickled@{commit}"
+    for branch in ("main", "refs/pr/7", commit[:12]):
+        with pytest.raises(NotFound, match="40 digits"):
+            hub_files.find_folder(f"owner/pickled@{branch}")
 
 
 def test_lengths_that_a_checkpoint_declares(tmp_path: Path) -> None:

@@ -56,6 +56,17 @@ def test_empty_input_gives_empty_output(starter: StarterEncoder) -> None:
     assert starter.encode_texts([]).shape == (0, starter.dim)
 
 
+def test_features_that_are_not_numbers_are_refused(starter: StarterEncoder) -> None:
+    """A damaged graph in the cache gave them."""
+    width = starter._weights["words.projection"].shape[0]
+    features = np.random.default_rng(3).standard_normal((4, width)).astype(np.float32)
+    stages = [features] * len(starter._stages("text"))
+    assert starter.text_vectors(features, *stages).shape == (4, starter.dim)
+    features[2, 5] = np.inf
+    with pytest.raises(BrokenData, match='"starter" returned NaN or infinite values for 1 of 4'):
+        starter.text_vectors(features, *stages)
+
+
 def test_words_find_their_photos_in_english_and_chinese(starter: StarterEncoder) -> None:
     """The captions that the heads were trained on mention neither rockets nor coffee cups."""
     images = starter.encode_images([photo("chelsea.png"), photo("coffee.png"), photo("rocket.jpg")])
