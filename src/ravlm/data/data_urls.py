@@ -7,13 +7,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from urllib.parse import unquote
 
 from ravlm.errors import InvalidInput
 
 _BASE64_URL = re.compile(r"data:[^,\s]{0,200};base64\s*,", re.IGNORECASE)
 _IMAGE_URL = re.compile(r"data:image/[\w.+-]+[;,]", re.IGNORECASE)
-_URL_ALPHABET = str.maketrans("-_", "+/")
+_URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
+_WHITESPACE = b" \t\r\n\f\v"
+_ESCAPES = {"%2B": "+", "%2F": "/", "%3D": "=", "%20": "", "%0A": "", "%0D": "", "%09": ""}
+"""Percent escapes of the characters of base64 that URLs escape. Others are not decoded: that takes
+seconds for a long URL."""
 
 
 def is_data_url(text: str) -> bool:
@@ -36,11 +39,17 @@ def decode_data_url(url: str) -> bytes:
         )
     data = url[header.end() :]
     if "%" in data:
-        data = unquote(data)
-    data = "".join(data.split()).rstrip("=").translate(_URL_ALPHABET)
+        for escape, character in _ESCAPES.items():
+            data = data.replace(escape, character).replace(escape.lower(), character)
     try:
-        return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+        encoded = data.encode("ascii").translate(_URL_ALPHABET, _WHITESPACE).rstrip(b"=")
+        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidInput(
-            f"The data URL of the image is damaged: no valid base64 ({error})."
+            f"The data URL of the image is damaged: no valid base64 ({_reason(error)})."
         ) from None
+
+
+def _reason(error: ValueError) -> str:
+    is_text = isinstance(error, UnicodeEncodeError)
+    return "it has characters beyond ASCII" if is_text else str(error)

@@ -27,7 +27,8 @@ from ravlm.serving.errors import (
     error_response,
     response_to,
 )
-from ravlm.serving.middleware import AccessLog, Auth, BodyLimit
+from ravlm.serving.middleware import AccessLog, Auth
+from ravlm.serving.request_body import BodyLimit
 from ravlm.serving.routers.entries import entry_routes
 from ravlm.serving.routers.health import PAGE, operation_routes
 from ravlm.serving.routers.knowledge import knowledge_routes

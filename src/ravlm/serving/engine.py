@@ -1,15 +1,16 @@
 """What the server does, independent of HTTP: each verb as a coroutine over batched work.
 
-Images are decoded in threads. Searches and embeddings share one batcher, answers use a second,
-changes of the base a third and edits a fourth; streamed answers have threads of their own."""
+A request takes its place in a queue first; then its images are decoded (`decoding`). Searches and
+embeddings share one batcher, answers use a second, changes of the base a third and edits a fourth;
+streamed answers have threads of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,18 +21,21 @@ from ravlm.data.parallel import batched
 from ravlm.errors import RavlmError
 from ravlm.generation.base import VerbName
 from ravlm.records import Answer, AnswerStream, Edit, Hit
-from ravlm.runtime import cpu_count
 from ravlm.search.options import DEFAULT_OPTIONS, SearchOptions
-from ravlm.serving.batching import DynamicBatcher
-from ravlm.serving.images import ImageReader
+from ravlm.serving.batching import DynamicBatcher, Place
+from ravlm.serving.decoding import ImageDecoder
+from ravlm.serving.images import ImageReader, PixelQuota
 from ravlm.serving.settings import Settings
 from ravlm.serving.state import ServedModel, Session
 from ravlm.serving.streaming import StreamRunner, timeout_error
+from ravlm.serving.threads import WorkerThreads
 
 T = TypeVar("T")
 _EMBED_KINDS = ("text", "image")
 _EMBED_BATCH = 64
 """Inputs that are encoded at a time."""
+_READ_THREADS = 8
+"""Quick reads of the base that run at the same time."""
 
 
 class SearchKey(NamedTuple):
@@ -58,11 +62,49 @@ class AnswerRequest:
 
     verb: VerbName
     text: str | Sequence[dict[str, Any]] | None = None
-    """The question or prompt; for chat the messages in the OpenAI form."""
-    image: Image.Image | None = None
+    """The question or prompt; for chat the messages in the OpenAI form. An image in them is a URL
+    until `with_images`."""
+    image: Image.Image | str | None = None
+    """An image, or the URL of one."""
     k: int | None = None
     where: Any = None
     base_only: bool = True
+
+    @property
+    def image_urls(self) -> list[str]:
+        """The URLs of its images, in order."""
+        urls = [self.image] if isinstance(self.image, str) else []
+        return urls + [
+            part["image"] for part in self._image_parts if isinstance(part["image"], str)
+        ]
+
+    @property
+    def _messages(self) -> Sequence[dict[str, Any]]:
+        return () if self.text is None or isinstance(self.text, str) else self.text
+
+    @property
+    def _image_parts(self) -> list[dict[str, Any]]:
+        contents = (message["content"] for message in self._messages)
+        parts = (part for content in contents if isinstance(content, list) for part in content)
+        return [part for part in parts if part["type"] == "image"]
+
+    def with_images(self, images: Sequence[Image.Image]) -> AnswerRequest:
+        """Return the request with the images of its URLs."""
+        remaining = iter(images)
+        image = next(remaining) if isinstance(self.image, str) else self.image
+        if not self._image_parts:
+            return replace(self, image=image)
+
+        def loaded(content: Any) -> Any:
+            if not isinstance(content, list):
+                return content
+            return [
+                part | {"image": next(remaining)} if part["type"] == "image" else part
+                for part in content
+            ]
+
+        messages = [message | {"content": loaded(message["content"])} for message in self._messages]
+        return replace(self, text=messages, image=image)
 
     @property
     def query_text(self) -> str:
@@ -92,13 +134,13 @@ class Engine:
         self.limits = settings.limits
         served_model.addresses = "public" if settings.fetch_images else "none"
         fetch = ImageFetcher(self.limits.image_bytes) if settings.fetch_images else None
-        self.images = ImageReader(self.limits, fetch)
+        self.images = ImageDecoder(ImageReader(self.limits, fetch), self.limits, self.metrics)
         self._encode_batcher = self._batcher("encode", self._encode, self.limits.batch)
         self._answer_batcher = self._batcher("generate", self._answer, self.limits.batch)
         self._change_batcher = self._batcher("change", self._run_each, 1)
         self._edit_batcher = self._batcher("edit", self._run_each, 1)
         self.streams = StreamRunner(self.limits, self.metrics)
-        self._decode_threads = ThreadPoolExecutor(cpu_count(), thread_name_prefix="ravlm-decode")
+        self._read_threads = WorkerThreads(_READ_THREADS, "read")
         self.warm = False
         self.stopping = False
         self._warmup_error = ""
@@ -133,7 +175,8 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a thread is still at work."""
-        return any(batcher.busy for batcher in self._batchers) or self.streams.num_active > 0
+        num_active = self.streams.num_active + self._read_threads.num_active
+        return num_active > 0 or self.images.busy or any(b.busy for b in self._batchers)
 
     def _is_ready(self) -> float:
         return float(self.ready)
@@ -159,7 +202,8 @@ class Engine:
         for batcher in self._batchers:
             batcher.close()
         self.streams.close()
-        self._decode_threads.shutdown(wait=False, cancel_futures=True)
+        self._read_threads.close()
+        self.images.close()
 
     # verbs
 
@@ -173,10 +217,17 @@ class Engine:
         options: SearchOptions = DEFAULT_OPTIONS,
     ) -> list[Hit]:
         """Return the k best entries for a text, the URL of an image, or both."""
-        pixels = None if image is None else await self._load_for_encoder(image)
         key = SearchKey(k, modality, json.dumps(where), options)
-        query = {"text": text, "image": pixels}
-        return await self._with_timeout(self._encode_batcher.run(key, query))
+        urls = [] if image is None else [image]
+
+        async def task() -> list[Hit]:
+            with self._encode_batcher.place() as place:
+                async with self.images.held(urls, self._for_encoder) as images:
+                    query = {"text": text, "image": next(iter(images), None)}
+                    hits: list[Hit] = await place.run(key, query)
+                    return hits
+
+        return await self._with_timeout(task())
 
     async def embed(self, inputs: Sequence[tuple[str, str]], dim: int) -> np.ndarray:
         """Return unit vectors (n, dim) of inputs ("text", text) or ("image", URL), in order.
@@ -184,8 +235,11 @@ class Engine:
         Many inputs are encoded part by part, so that other requests get their turn."""
         parts = list(batched(inputs, _EMBED_BATCH))
 
+        quota = self.images.quota()
+
         async def embed_all() -> list[np.ndarray]:
-            return [await self._embed_part(part) for part in parts]
+            with self._encode_batcher.place() as place:
+                return [await self._embed_part(part, place, quota) for part in parts]
 
         vectors = np.concatenate(await self._with_timeout(embed_all()))[:, :dim]
         if dim < self.served_model.session.encoder.dim:
@@ -193,69 +247,98 @@ class Engine:
             vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
         return vectors
 
-    async def _embed_part(self, inputs: Sequence[tuple[str, str]]) -> np.ndarray:
+    async def _embed_part(
+        self, inputs: Sequence[tuple[str, str]], place: Place[Any, Any], quota: PixelQuota
+    ) -> np.ndarray:
         vectors: dict[int, np.ndarray] = {}
         for kind in _EMBED_KINDS:
             indices = [i for i, (input_kind, _) in enumerate(inputs) if input_kind == kind]
-            values: list[Any] = [inputs[i][1] for i in indices]
-            if kind == "image":
-                values = list(await asyncio.gather(*map(self._load_for_encoder, values)))
-            if values:
-                rows = await self._encode_batcher.run(kind, values)
-                vectors |= dict(zip(indices, rows, strict=True))
+            values = [inputs[i][1] for i in indices]
+            if not values:
+                continue
+            urls = values if kind == "image" else []
+            async with self.images.held(urls, self._for_encoder, quota) as images:
+                rows = await place.run(kind, images if kind == "image" else values)
+            vectors |= dict(zip(indices, rows, strict=True))
         return np.stack([vectors[i] for i in range(len(inputs))])
 
     async def answer(self, request: AnswerRequest) -> Answer:
         """Return an answer, generated in a batch with others that wait."""
-        return await self._with_timeout(self._answer_batcher.run(request.key, request))
+
+        async def task() -> Answer:
+            with self._answer_batcher.place() as place:
+                async with self._with_images(request) as prepared:
+                    answer: Answer = await place.run(prepared.key, prepared)
+                    return answer
+
+        return await self._with_timeout(task())
 
     def stream(self, request: AnswerRequest) -> AsyncIterator[str | Answer]:
         """Yield the text of an answer in pieces, then the Answer. Raises HttpError before the
         first piece if the request can't be served."""
-        return self.streams.run(lambda: self._start_stream(request))
+        return self.streams.run(lambda: self._with_images(request), self._start_stream)
 
     async def edit(self, image: str, instruction: str, k: int | None, seed: int) -> Edit:
         """Return the image of a URL, changed as the instruction says."""
-        pixels = await self.decode(lambda: self.images.decode(self.images.read_bytes(image)))
 
-        def task(session: Session) -> Edit:
-            with self.metrics.stage("edit"):
-                return session.model.edit(pixels, instruction, k=k, seed=seed)
+        async def edited() -> Edit:
+            with self._edit_batcher.place() as place:
+                data = await self.images.read(image)
 
-        return await self._with_timeout(self._edit_batcher.run("", task))
+                def task(session: Session) -> Edit:
+                    with self.metrics.stage("decode"):
+                        pixels = self.images.reader.decode(data)
+                    with self.metrics.stage("edit"):
+                        return session.model.edit(pixels, instruction, k=k, seed=seed)
+
+                edit: Edit = await place.run("", task)
+                return edit
+
+        return await self._with_timeout(edited())
 
     async def change(self, task: Callable[[Session], T]) -> T:
         """Run a task that changes or checks the base; one such task at a time."""
         return await self._with_timeout(self._change_batcher.run("", task))
 
+    async def store(
+        self,
+        uploads: Sequence[str | bytes | None],
+        task: Callable[[Session, list[bytes | None]], T],
+    ) -> T:
+        """Run a task that stores images, given as URLs or encoded, once they are encoded again."""
+        quota = self.images.quota()
+
+        async def stored() -> T:
+            with self._change_batcher.place() as place:
+                images = [
+                    None if upload is None else await self.images.reencode(upload, quota)
+                    for upload in uploads
+                ]
+                result: T = await place.run("", lambda session: task(session, images))
+                return result
+
+        return await self._with_timeout(stored())
+
     async def read(self, task: Callable[[Session], T]) -> T:
         """Run a quick read of the base at once, in a thread."""
-        return await self._with_timeout(asyncio.to_thread(self.served_model.run, task))
+        return await self._with_timeout(self._read_threads.run(self.served_model.run, task))
 
-    async def decode(self, task: Callable[[], T]) -> T:
-        """Read or decode an image in a thread."""
+    async def thumbnail(self, read: Callable[[], bytes], edge: int) -> bytes:
+        """Return a stored image, which `read` returns encoded, as a JPEG."""
+        return await self._with_timeout(self.images.thumbnail(read, edge))
 
-        def timed() -> T:
-            with self.metrics.stage("decode"):
-                return task()
+    @asynccontextmanager
+    async def _with_images(self, request: AnswerRequest) -> AsyncIterator[AnswerRequest]:
+        """Decode the images of a request, and hold them until the context ends."""
+        decode = self.images.reader.decode_for_model
+        async with self.images.held(request.image_urls, decode) as images:
+            yield request.with_images(images)
 
-        return await asyncio.get_running_loop().run_in_executor(self._decode_threads, timed)
-
-    async def load_image(self, url: str | None) -> Image.Image | None:
-        """Return the image of a URL in the size that a model uses; None without a URL."""
-        if url is None:
-            return None
-        return await self.decode(lambda: self.images.decode_for_model(self.images.read_bytes(url)))
-
-    async def _load_for_encoder(self, url: str) -> Image.Image:
-        """Return the image of a URL, scaled for the encoder."""
+    def _for_encoder(self, data: bytes, quota: PixelQuota) -> Image.Image:
+        """Return an encoded image, scaled for the encoder."""
         encoder = self.served_model.session.encoder
-
-        def task() -> Image.Image:
-            image = self.images.decode(self.images.read_bytes(url), encoder.image_size)
-            return encoder.prepare(image)
-
-        return await self.decode(task)
+        image = self.images.reader.decode_for_encoder(data, encoder.image_size, quota)
+        return encoder.prepare(image)
 
     async def _with_timeout(self, result: Awaitable[T]) -> T:
         try:

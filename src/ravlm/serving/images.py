@@ -1,49 +1,62 @@
-"""Images in requests: decode and check data URLs (or public addresses, if allowed).
+"""Images in requests: read data URLs (or public addresses, if allowed) and decode them.
 
-A client never names a path. Only common formats are decoded, and sizes are checked in the header
-first. Uploads are re-encoded before they are stored, which drops everything but the pixels (EXIF
-with its location, comments, trailing data)."""
+A client never names a path. Only common formats are decoded, in processes with limits of memory and
+time (`worker_pool`). Uploads are re-encoded before they are stored, which drops everything but the
+pixels (EXIF with its location, comments, trailing data)."""
 
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ravlm.data.data_urls import decode_data_url
-from ravlm.data.images import ImageLimits, load_image
+from ravlm.data.images import ImageLimits
 from ravlm.errors import BrokenData, InvalidInput
+from ravlm.runtime import cpu_count
+from ravlm.serving.image_worker import ImageJob, ImageResult, Task, encode_image
 from ravlm.serving.settings import RequestLimits
+from ravlm.serving.worker_pool import WorkerPool
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF")
-_MAX_MODEL_EDGE = 2048
-"""Longer edge in pixels of an image given to a model; no model here uses more."""
-_DECODE_ERRORS = (
-    UnidentifiedImageError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-)
-"""What Pillow raises for damaged files."""
+MODEL_PIXELS = 1_048_576
+"""Width x height of an image given to a model: chat models read 768 pixels of the longer edge,
+encoders less."""
+_MODEL_EDGE = 768
+"""Pixels that the shorter edge keeps while a JPEG is decoded for a model."""
+_ENCODER_PIXELS = 4 * MODEL_PIXELS
+"""The same for the encoder, which shrinks the image by itself as it was trained."""
 FetchImage: TypeAlias = Callable[[str], bytes]
+
+
+class PixelQuota:
+    """The pixels that the images of one request may have together."""
+
+    def __init__(self, pixels: int) -> None:
+        self._limit = self._remaining = pixels
+
+    def spend(self, pixels: int) -> None:
+        """Take the pixels of an image. Raises BrokenData if fewer are left."""
+        self._remaining -= pixels
+        if self._remaining < 0:
+            raise BrokenData(
+                f"The images of this request have more than {self._limit:,} pixels together; send "
+                "fewer in one request."
+            )
 
 
 class ImageReader:
     """Reads the images of requests within `limits`.
 
-    `fetch` downloads an http(s) address; None refuses addresses."""
+    `fetch` downloads an http(s) address; None refuses addresses. All methods block; those that
+    decode raise BrokenData if the image is damaged or exceeds a limit."""
 
     def __init__(self, limits: RequestLimits, fetch: FetchImage | None) -> None:
         self._limits = limits
         self._fetch = fetch
-        self._image_limits = ImageLimits(limits.pixels, limits.image_bytes)
+        self.num_processes = min(cpu_count(), limits.decoders)
+        self.pool = WorkerPool(self.num_processes, limits.decoder_bytes, limits.seconds)
 
     def read_bytes(self, url: str) -> bytes:
         """Return the encoded image of a data URL or an address.
@@ -56,45 +69,52 @@ class ImageReader:
         self._check_size(num_characters * 3 // 4 - 3)
         return decode_data_url(url)
 
-    def detect_format(self, data: bytes) -> str:
-        """Return the format of an encoded image. Raises BrokenData if it must not be decoded."""
-        self._check_size(len(data))
-        try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return str(image.format)
-        except Image.DecompressionBombError:
-            raise BrokenData(
-                f"The image has more than {self._limits.pixels:,} pixels; make it smaller."
-            ) from None
-        except _DECODE_ERRORS:
-            formats = ", ".join(FORMATS)
-            raise BrokenData(f"The image can't be read; allowed formats: {formats}.") from None
+    def decode(self, data: bytes) -> Image.Image:
+        """Return the image upright in RGB, in its full size."""
+        return self._run("pixels", data).to_image()
 
-    def decode(self, data: bytes, edge: int | None = None) -> Image.Image:
-        """Return the image upright in RGB.
+    def decode_for_model(self, data: bytes, quota: PixelQuota | None = None) -> Image.Image:
+        """Return the image, shrunk to the largest size that a model reads."""
+        edge, pixels = _MODEL_EDGE, MODEL_PIXELS
+        return self._run("pixels", data, quota, edge=edge, target_pixels=pixels).to_image()
 
-        `edge` allows downscaling while decoding, as long as the shorter edge keeps that many
-        pixels; None keeps the full size."""
-        self.detect_format(data)
-        return load_image(data, edge=edge, limits=self._image_limits)
+    def decode_for_encoder(
+        self, data: bytes, edge: int, quota: PixelQuota | None = None
+    ) -> Image.Image:
+        """Return the image for an encoder whose `image_size` is `edge`."""
+        pixels = max(_ENCODER_PIXELS, 4 * edge * edge)
+        return self._run("pixels", data, quota, edge=edge, target_pixels=pixels).to_image()
 
-    def decode_for_model(self, data: bytes) -> Image.Image:
-        """Return the image, downscaled to the largest size that a model uses."""
-        image = self.decode(data, _MAX_MODEL_EDGE // 2)
-        image.thumbnail((_MAX_MODEL_EDGE, _MAX_MODEL_EDGE))
-        return image
-
-    def reencode(self, data: bytes) -> bytes:
+    def reencode(self, data: bytes, quota: PixelQuota | None = None) -> bytes:
         """Re-encode an upload (JPEG or PNG), which drops everything but the pixels."""
-        lossy = self.detect_format(data) in _LOSSY_FORMATS
-        image = load_image(data, limits=self._image_limits)
-        return encode_image(image, "JPEG" if lossy else "PNG")
+        return self._run("upload", data, quota).data
 
     def thumbnail(self, data: bytes, edge: int) -> bytes:
         """Return a stored image as a JPEG whose longer edge has at most `edge` pixels."""
-        image = load_image(data, edge=edge, limits=ImageLimits())
-        image.thumbnail((edge, edge))
-        return encode_image(image, "JPEG", quality=88)
+        return self._run("thumbnail", data, edge=edge, longer_edge=edge).data
+
+    def close(self) -> None:
+        """Kill the processes that decode."""
+        self.pool.close()
+
+    def _run(
+        self, task: Task, data: bytes, quota: PixelQuota | None = None, **options: Any
+    ) -> ImageResult:
+        is_stored = task == "thumbnail"  # read from the base, perhaps larger than a request's
+        if not is_stored:
+            self._check_size(len(data))
+        job = ImageJob(
+            task,
+            ImageLimits().max_pixels if is_stored else self._limits.pixels,
+            self._limits.slow_pixels,
+            any_format=is_stored,
+            cpu_seconds=self._limits.decode_seconds,
+            **options,
+        )
+        result = self.pool.run(job, data)
+        if quota is not None:
+            quota.spend(result.source_pixels)
+        return result
 
     def _download(self, url: str) -> bytes:
         if self._fetch is None:
@@ -116,16 +136,6 @@ class ImageReader:
                 f"The image has {num_bytes:,} bytes; at most {limit:,} are allowed. "
                 "Make it smaller."
             )
-
-
-def encode_image(image: Image.Image, image_format: str, quality: int = 95) -> bytes:
-    """Return the image as the bytes of a file, without comments and profiles."""
-    buffer = io.BytesIO()
-    plain_image = image.copy()
-    plain_image.info.clear()
-    options = {"quality": quality} if image_format == "JPEG" else {"compress_level": 6}
-    plain_image.save(buffer, image_format, **options)
-    return buffer.getvalue()
 
 
 def data_url(image: Image.Image) -> str:

@@ -21,7 +21,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from mcp.server.mcpserver.resources import ResourceSecurity
 from mcp_types import CallToolResult, ContentBlock, TextContent, ToolAnnotations
 from PIL import Image
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ravlm.data.addresses import allow_addresses
 from ravlm.data.images import image_bytes, is_address
@@ -29,6 +29,7 @@ from ravlm.errors import BrokenData, InvalidInput, NotFound, RavlmError
 from ravlm.records import Entry
 from ravlm.search.options import Method, SearchOptions
 from ravlm.serving.images import ImageReader
+from ravlm.serving.json_limits import check_filter, check_metadata
 from ravlm.serving.settings import RequestLimits
 from ravlm.serving.state import ServedModel, Session, make_entry
 
@@ -43,11 +44,13 @@ ToolK = Annotated[
 ]
 ToolFilter = Annotated[
     str | dict[str, Any],
+    AfterValidator(check_filter),
     Field(
         description='Filter on metadata: year >= 1990 and kind in ["bird"], or as JSON: '
         '{"year": {"$gte": 1990}}; empty: no filter.'
     ),
 ]
+ToolMetadata = Annotated[dict[str, Any] | None, AfterValidator(check_metadata)]
 BaseOnly = Annotated[
     bool,
     Field(
@@ -243,7 +246,7 @@ class _Tools:
         image: ImageReference = "",
         text: str = "",
         texts: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
+        metadata: ToolMetadata = None,
     ) -> dict[str, Any]:
         """Add an entry with an image, a text (or several texts) or both. An entry with the same id
         is replaced."""

@@ -1,14 +1,12 @@
-"""ASGI middleware that every request passes: access log, authorization, body limit.
+"""ASGI middleware that every request passes: access log and authorization.
 
-The order, outermost first: AccessLog, Auth, BodyLimit."""
+The order, outermost first: AccessLog, Auth, then BodyLimit of `request_body`."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 import time
-from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,7 +36,7 @@ _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{0,
 _OTHER_SITES = ("cross-site", "same-site")
 """Values of Sec-Fetch-Site for pages of another origin. Another port of this machine is the same
 site."""
-_MAX_LENGTH_DIGITS = 15
+MAX_LENGTH_DIGITS = 15
 """Digits of a Content-Length header; a longer one is not parsed."""
 
 
@@ -82,7 +80,7 @@ class AccessLog:
         self.metrics.requests.labels(method, route, str(status)).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
         length = header(scope, b"content-length")
-        is_number = length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS
+        is_number = length.isdecimal() and len(length) <= MAX_LENGTH_DIGITS
         log(
             "request",
             method=method,
@@ -174,67 +172,3 @@ def _opens_page(scope: Scope) -> bool:
 
 def _is_public(path: str) -> bool:
     return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
-
-
-class BodyLimit:
-    """Reads the whole request body before the request is processed, within limits of size and
-    time."""
-
-    def __init__(self, app: ASGIApp, engine: Engine) -> None:
-        self.app = app
-        self.engine = engine
-        self.limits = engine.limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        try:
-            body = await asyncio.wait_for(self._read(scope, receive), self.limits.body_seconds)
-            if not self.engine.ready and scope["path"].startswith("/v1/"):
-                raise HttpError(503, self.engine.unready_reason, retry_after=1)
-        except TimeoutError:
-            seconds = self.limits.body_seconds
-            timeout = HttpError(408, f"The body did not arrive within {seconds:g} seconds.")
-            await response_to(timeout)(scope, receive, send)
-            return
-        except HttpError as error:
-            await response_to(error)(scope, receive, send)
-            return
-        if body is None:
-            return
-        messages: Iterable[Message] = iter(
-            [{"type": "http.request", "body": body, "more_body": False}]
-        )
-
-        async def replay() -> Message:
-            return next(messages, None) or await receive()  # type: ignore[call-overload]
-
-        await self.app(scope, replay, send)
-
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """Return the body, or None if the client disconnected."""
-        length = header(scope, b"content-length")
-        if length.isdecimal() and (
-            len(length) > _MAX_LENGTH_DIGITS or int(length) > self.limits.body
-        ):
-            raise self._too_large()
-        chunks: list[bytes] = []
-        num_bytes = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            chunk = message.get("body", b"")
-            num_bytes += len(chunk)
-            if num_bytes > self.limits.body:
-                raise self._too_large()
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-
-    def _too_large(self) -> HttpError:
-        return HttpError(
-            413,
-            f"The body is larger than {self.limits.body:,} bytes; send fewer or smaller images.",
-        )

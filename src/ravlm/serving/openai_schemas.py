@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ravlm.data.data_urls import is_data_url
@@ -24,6 +24,8 @@ from ravlm.serving.schemas import (
 MAX_EMBEDDINGS = 2048
 """Inputs of one request, as at OpenAI."""
 MAX_MESSAGES = 100
+MAX_CONVERSATION = 1_000_000
+"""Characters of all messages together: more than models read."""
 MAX_TOKENS = 4096
 
 
@@ -96,6 +98,13 @@ class ChatMessage(OpenAIBody):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: _MessageText | Annotated[list[Content], Field(max_length=32)] | None = None
 
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the message, in order."""
+        if isinstance(self.content, list):
+            return [part.text for part in self.content if isinstance(part, TextContent)]
+        return [self.content or ""]
+
 
 class StreamOptions(OpenAIBody):
     """What is streamed in addition to the text."""
@@ -149,6 +158,16 @@ class ChatBody(OpenAIBody):
     k: NumEvidence | None = None
     where: Filter = None
     base_only: bool = True
+
+    @model_validator(mode="after")
+    def _limit_conversation(self) -> ChatBody:
+        if sum(len(text) for message in self.messages for text in message.texts) > MAX_CONVERSATION:
+            raise PydanticCustomError(
+                "conversation_too_long",
+                "A conversation has at most {limit} characters; leave out early messages",
+                {"limit": MAX_CONVERSATION},
+            )
+        return self
 
     @property
     def token_limit(self) -> int:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -23,6 +24,13 @@ from pydantic_core import PydanticCustomError
 from ravlm.data.data_urls import is_data_url
 from ravlm.errors import did_you_mean
 from ravlm.search.options import Method
+from ravlm.serving.json_limits import (
+    MAX_FILTER,
+    MAX_METADATA,
+    MAX_METADATA_KEYS,
+    check_filter,
+    check_metadata,
+)
 
 MAX_TEXT = 20_000
 MAX_K = 100
@@ -58,10 +66,16 @@ NumEvidence = Annotated[
 EntryId = Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=r"\S")]
 Filter = Annotated[
     str | dict[str, JsonValue] | None,
+    BeforeValidator(check_filter),
     Field(
         description='Filter on metadata: {"split": "train"} or "year >= 1990 and '
-        'kind in [\\"bird\\"]".'
+        f'kind in [\\"bird\\"]"; at most {MAX_FILTER:,} characters.'
     ),
+]
+Metadata = Annotated[
+    dict[str, JsonValue],
+    BeforeValidator(check_metadata),
+    Field(description=f"JSON of at most {MAX_METADATA:,} characters and {MAX_METADATA_KEYS} keys."),
 ]
 
 
@@ -190,7 +204,7 @@ class EntryBody(StrictBody):
     image: ImageUrl | None = None
     text: NonBlankText | None = None
     texts: Annotated[list[NonBlankText], Field(max_length=100)] = []
-    metadata: dict[str, JsonValue] = {}
+    metadata: Metadata = {}
 
     @property
     def all_texts(self) -> list[str]:
@@ -234,7 +248,7 @@ class EntryPatch(StrictBody):
     model_config = with_examples({"metadata": {"year": 2012}})
     image: ImageUrl | None = None
     texts: Annotated[list[NonBlankText], Field(max_length=100)] | None = None
-    metadata: dict[str, JsonValue] | None = None
+    metadata: Metadata | None = None
 
 
 class IdsBody(StrictBody):

@@ -1,7 +1,7 @@
 """Run the application with uvicorn: JSON logs, and a shutdown that lets answers finish.
 
 On SIGTERM or Ctrl-C the server accepts no new connection, running answers get the grace period,
-then the process exits with code 0."""
+then the process exits with code 0, whatever still computes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 import prometheus_client
@@ -20,8 +22,9 @@ from fastapi import FastAPI
 from ravlm.errors import Busy
 from ravlm.serving.app import create_app
 from ravlm.serving.engine import Engine
+from ravlm.serving.http_protocol import HttpProtocol
 from ravlm.serving.logs import log, start_logging
-from ravlm.serving.settings import Settings
+from ravlm.serving.settings import RequestLimits, Settings
 from ravlm.serving.state import ServedModel
 
 _KEEP_ALIVE_SECONDS = 30
@@ -39,7 +42,9 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=int(settings.grace) + 2,  # streams end themselves before it
+            http=partial(HttpProtocol, connection_limits(settings.limits)),  # type: ignore[arg-type]
+            ws="none",
+            timeout_graceful_shutdown=int(settings.grace) + 1,  # streams end themselves before it
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             backlog=_BACKLOG,
         )
@@ -55,6 +60,18 @@ class Server(uvicorn.Server):
         """Let answers finish within the grace period."""
         self.engine.stop()
         await super().shutdown(sockets)
+
+
+def connection_limits(limits: RequestLimits) -> RequestLimits:
+    """Return `limits` with at most half as many connections as this process may open files."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return limits
+    max_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if max_files == resource.RLIM_INFINITY:
+        return limits
+    return replace(limits, connections=min(limits.connections, max(1, max_files // 2)))
 
 
 def address_of(settings: Settings, port: int) -> str:

@@ -17,24 +17,56 @@ _MIN_TOKEN_LENGTH = 16
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """Limits of one request. The limits of its fields are in `schemas`."""
+    """What requests may cost: one of them, and all together. The limits of fields are in `schemas`,
+    those of the formats of images in `ravlm.data.decompression_bombs`.
+
+    docs/security.md lists them with their tests."""
 
     body: int = 32_000_000
     """Bytes of the request body; more is answered with 413."""
-    image_bytes: int = 16_000_000
-    """Bytes of one encoded image."""
-    pixels: int = 40_000_000
-    """Width x height of one image."""
-    seconds: float = 120.0
-    """From the last byte of the request to the end of the response; then 504."""
+    bodies: int = 256_000_000
+    """Bytes of all request bodies that are held at the same time; more get 429. Eight of the
+    largest."""
+    json_marks: int = 2_000_000
+    """Quotes, commas, colons and brackets of a JSON body (400): parsing stops all other work, for
+    0.2 s at most with these, for 34 s without a limit."""
+    head_seconds: float = 10.0
+    """Until the request line and headers have arrived; then the connection is closed."""
     body_seconds: float = 30.0
     """Until the request body has arrived; then 408."""
+    seconds: float = 120.0
+    """From the last byte of the request to the end of the response; then 504."""
+    write_seconds: float = 20.0
+    """How long a client may leave a part of the response unread; then the connection is closed."""
+    connections: int = 512
+    """Open connections; for a new one beyond them the longest idle one is closed. Half of the 1,024
+    files that a process may usually open."""
     waiting: int = 128
     """Queue length of each batcher (encoding, generation, ...); more requests get 429."""
     batch: int = 32
     """Largest batch of the encoder and of the generator, in requests."""
     streams: int = 8
     """Answers that are streamed at the same time; more are queued."""
+    stream_characters: int = 1_000_000
+    """Text of a streamed answer that its client has not read yet; then the stream ends."""
+    image_bytes: int = 16_000_000
+    """Bytes of one encoded image."""
+    pixels: int = 40_000_000
+    """Width x height of one image."""
+    request_pixels: int = 400_000_000
+    """The same for all images of a request together: ten of the largest, or 2,000 of 450 x 450."""
+    slow_pixels: int = 1_000_000
+    """The same for run-length-encoded BMP, which Pillow decodes in Python: 0.2 s."""
+    decoders: int = 4
+    """Processes that decode images, at most one per core."""
+    decoder_bytes: int = 768_000_000
+    """Memory that each of them may allocate. Images of 40 million pixels take up to 610 MB, with
+    transparency."""
+    decode_seconds: int = 10
+    """Processor time of one image; then its process is killed. Of 40 million pixels: 2.4 s."""
+    decoded_images: int = 128
+    """Decoded images that wait or are read by a model at the same time, 4 MB each; more wait in
+    encoded form."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +88,9 @@ class Settings:
     """Web sites (https://example.org) whose pages may call this server."""
     k: int = 4
     """Entries read as evidence if a request does not give `k`."""
-    grace: float = 10.0
-    """Seconds that running answers may take after the server was asked to stop."""
+    grace: float = 7.0
+    """Seconds that running answers may take after the server was asked to stop. The process ends
+    within ten seconds: that is when `docker stop` kills it."""
     limits: RequestLimits = RequestLimits()
 
     def __post_init__(self) -> None:

@@ -12,7 +12,9 @@ from starlette.responses import StreamingResponse
 
 from ravlm.errors import RavlmError
 from ravlm.records import Answer, Entry, ImageUrl
+from ravlm.serving.engine import Engine
 from ravlm.serving.errors import error_body, one_line, status_of, to_json
+from ravlm.serving.request_body import json_route
 from ravlm.serving.schemas import ErrorResponse
 
 END_OF_STREAM = "[DONE]"
@@ -35,6 +37,11 @@ _ERROR_DESCRIPTIONS = {
 }
 _COMMON_ERRORS = (400, 401, 403, 413, 429, 503, 504)
 Event: TypeAlias = dict[str, Any]
+
+
+def api_router(tag: str, engine: Engine) -> APIRouter:
+    """Return a router whose JSON bodies are parsed within the engine's limits."""
+    return APIRouter(tags=[tag], route_class=json_route(engine.limits.json_marks))
 
 
 def add_route(

@@ -20,7 +20,7 @@ from ravlm.records import Entry, ImageSource
 from ravlm.serving import schemas
 from ravlm.serving.engine import Engine
 from ravlm.serving.errors import JsonResponse, NotFoundError
-from ravlm.serving.routers.common import add_route, image_urls
+from ravlm.serving.routers.common import add_route, api_router, image_urls
 from ravlm.serving.state import Session, make_entry
 
 ThumbnailEdge = Annotated[
@@ -46,7 +46,7 @@ _IMAGE_REQUEST = {
 
 def entry_routes(engine: Engine) -> APIRouter:
     """Return the router over an engine."""
-    router = APIRouter(tags=["Entries"])
+    router = api_router("Entries", engine)
     do = _EntryEndpoints(engine)
     entries, entry, image = "/v1/entries", "/v1/entries/{id:path}", "/v1/images/{id:path}"
     add = schemas.AddResponse
@@ -74,12 +74,7 @@ class _EntryEndpoints:
         that can't be stored are listed in `quarantined`; the others are stored."""
         bodies = body.entries if isinstance(body, schemas.EntriesBody) else [body]
         _check_content(bodies)
-        images = [await self._reencoded(new.image) for new in bodies]
-        entries = [
-            make_entry(new.id or "", image, new.all_texts, new.metadata)
-            for new, image in zip(bodies, images, strict=True)
-        ]
-        return await self._add(entries)
+        return await self._add(bodies, [new.id or "" for new in bodies])
 
     async def list_entries(
         self,
@@ -114,24 +109,22 @@ class _EntryEndpoints:
         """Add an entry under this id, or replace the existing one."""
         _check_id(id)
         _check_content([body])
-        image = await self._reencoded(body.image)
-        return await self._add([make_entry(id, image, body.all_texts, body.metadata)])
+        return await self._add([body], [id])
 
     async def change_entry(self, id: str, body: schemas.EntryPatch) -> Response:
         """Change the given fields of an entry; the others stay as they are."""
-        image = await self._reencoded(body.image)
 
-        def task(session: Session) -> tuple[AddReport, Entry]:
+        def task(session: Session, images: list[bytes | None]) -> tuple[AddReport, Entry]:
             entries = session.kb.get(id)
             if not entries:
                 raise NotFoundError("There is no entry with this id; PUT adds one.")
             old = entries[0]
             texts = old.texts if body.texts is None else tuple(body.texts)
             metadata = old.metadata if body.metadata is None else body.metadata
-            new = Entry(old.id, image or _portable_image(old, session), texts, metadata)
+            new = Entry(old.id, images[0] or _portable_image(old, session), texts, metadata)
             return session.kb.add([new]), new
 
-        report, new = await self._engine.change(task)
+        report, new = await self._engine.store([body.image], task)
         return JsonResponse(_add_response(report, [new]))
 
     async def remove_entry(self, id: str) -> Response:
@@ -146,18 +139,17 @@ class _EntryEndpoints:
         source = (await self._get(id)).image
         if source is None:
             raise NotFoundError("This entry has no image.")
-        reader = self._engine.images
+        reader = self._engine.images.reader
         if is_address(source) and not self._engine.settings.fetch_images:
             raise NotFoundError(
                 "The image of this entry is at a web address, and this server fetches none; to "
                 "allow it, start the server with --fetch-images."
             )
 
-        def task() -> bytes:
-            data = reader.read_bytes(str(source)) if is_address(source) else image_bytes(source)
-            return reader.thumbnail(data, edge)
+        def read() -> bytes:
+            return reader.read_bytes(str(source)) if is_address(source) else image_bytes(source)
 
-        jpeg = await self._engine.decode(task)
+        jpeg = await self._engine.thumbnail(read, edge)
         headers = {"Cache-Control": "private, max-age=60"}
         return Response(jpeg, media_type="image/jpeg", headers=headers)
 
@@ -166,25 +158,24 @@ class _EntryEndpoints:
         existing one."""
         _check_id(id)
         data = await request.body()
-        image = await self._engine.decode(lambda: self._engine.images.reencode(data))
 
-        def task(session: Session) -> tuple[AddReport, Entry]:
+        def task(session: Session, images: list[bytes | None]) -> tuple[AddReport, Entry]:
             old = next(iter(session.kb.get(id)), Entry(id))
-            new = Entry(id, image, old.texts, old.metadata)
+            new = Entry(id, images[0], old.texts, old.metadata)
             return session.kb.add([new]), new
 
-        report, new = await self._engine.change(task)
+        report, new = await self._engine.store([data], task)
         return JsonResponse(_add_response(report, [new]))
 
-    async def _reencoded(self, url: str | None) -> bytes | None:
-        """Return the image of a URL as it will be stored."""
-        if url is None:
-            return None
-        reader = self._engine.images
-        return await self._engine.decode(lambda: reader.reencode(reader.read_bytes(url)))
+    async def _add(self, bodies: Sequence[schemas.EntryBody], ids: Sequence[str]) -> Response:
+        def task(session: Session, images: list[bytes | None]) -> tuple[AddReport, Sequence[Entry]]:
+            entries = [
+                make_entry(id, image, new.all_texts, new.metadata)
+                for id, image, new in zip(ids, images, bodies, strict=True)
+            ]
+            return session.kb.add(entries), entries
 
-    async def _add(self, entries: Sequence[Entry]) -> Response:
-        report = await self._engine.change(lambda session: session.kb.add(list(entries)))
+        report, entries = await self._engine.store([new.image for new in bodies], task)
         return JsonResponse(_add_response(report, entries))
 
     async def _get(self, entry_id: str) -> Entry:

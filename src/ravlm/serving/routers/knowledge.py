@@ -18,12 +18,12 @@ from ravlm.serving import schemas
 from ravlm.serving.engine import AnswerRequest, Engine
 from ravlm.serving.errors import JsonResponse
 from ravlm.serving.images import data_url
-from ravlm.serving.routers.common import add_route, event_stream, image_urls
+from ravlm.serving.routers.common import add_route, api_router, event_stream, image_urls
 
 
 def knowledge_routes(engine: Engine) -> APIRouter:
     """Return the router over an engine."""
-    router = APIRouter(tags=["Knowledge base"])
+    router = api_router("Knowledge base", engine)
     endpoints = _KnowledgeEndpoints(engine)
     answer = schemas.AnswerResponse
     add_route(router, "POST", "/v1/search", endpoints.search, schemas.SearchResponse)
@@ -74,7 +74,7 @@ class _KnowledgeEndpoints:
     async def edit(self, body: schemas.EditBody, request: Request) -> Response:
         """Change an image as an instruction says."""
         edit = await self._engine.edit(body.image, body.instruction, body.k, body.seed)
-        images = await self._engine.decode(lambda: _edit_images(edit))
+        images = await self._engine.images.run(lambda: _edit_images(edit))
         return JsonResponse(images | edit.to_dict(image_urls(request)))
 
     async def verify(self, body: schemas.VerifyBody | None = None) -> Response:
@@ -91,8 +91,7 @@ class _KnowledgeEndpoints:
         body: schemas.AnswerBody,
         request: Request,
     ) -> Response:
-        pixels = await self._engine.load_image(image)
-        answer_request = AnswerRequest(verb, text, pixels, body.k, body.where, body.base_only)
+        answer_request = AnswerRequest(verb, text, image, body.k, body.where, body.base_only)
         image_url = image_urls(request)
         if body.stream:
             return await event_stream(

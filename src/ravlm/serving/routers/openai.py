@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Sequence
@@ -19,7 +20,13 @@ from ravlm.serving import openai_schemas, schemas
 from ravlm.serving.completions import MODEL, ChatCompletion, count_tokens
 from ravlm.serving.engine import AnswerRequest, Engine
 from ravlm.serving.errors import JsonResponse, NotFoundError
-from ravlm.serving.routers.common import add_route, base_address, event_stream, image_urls
+from ravlm.serving.routers.common import (
+    add_route,
+    api_router,
+    base_address,
+    event_stream,
+    image_urls,
+)
 
 _MAX_IMAGES = 16
 """Images of one conversation."""
@@ -27,7 +34,7 @@ _MAX_IMAGES = 16
 
 def openai_routes(engine: Engine) -> APIRouter:
     """Return the router over an engine."""
-    router = APIRouter(tags=["OpenAI-compatible"])
+    router = api_router("OpenAI-compatible", engine)
     endpoints = _OpenAIEndpoints(engine)
     body = schemas.OpenAIObject
     chat = "/v1/chat/completions"
@@ -62,7 +69,7 @@ class _OpenAIEndpoints:
         to turn: the latest image, else what was named last."""
         _check_model(body.model)
         self._check_images(body.messages)
-        messages = [await self._message(message) for message in body.messages]
+        messages = [_message(message) for message in body.messages]
         answer_request = AnswerRequest("chat", messages, None, body.k, body.where, body.base_only)
         completion = _completion(body, request)
         if body.stream:
@@ -88,7 +95,8 @@ class _OpenAIEndpoints:
             }
             for index, vector in enumerate(vectors)
         ]
-        num_tokens = sum(count_tokens(value) for kind, value in inputs if kind == "text")
+        texts = [value for kind, value in inputs if kind == "text"]
+        num_tokens = await asyncio.to_thread(lambda: sum(map(count_tokens, texts)))
         usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
         return JsonResponse({"object": "list", "data": data, "model": MODEL, "usage": usage})
 
@@ -117,21 +125,21 @@ class _OpenAIEndpoints:
         generator = self._engine.served_model.session.model.generator
         latest = next((count for count in reversed(counts) if count), 0)
         if latest > 1 and not generator.reads_several_images:
-            text = "\n".join(_texts(messages[-1]))
+            text = "\n".join(messages[-1].texts)
             raise InvalidInput(too_many_images(generator, latest, is_chinese(text)))
 
-    async def _message(self, message: openai_schemas.ChatMessage) -> dict[str, Any]:
-        """Return a message in the form that the model reads, with its images decoded."""
-        if not isinstance(message.content, list):
-            return {"role": message.role, "content": message.content or ""}
-        content: list[dict[str, Any]] = []
-        for part in message.content:
-            if isinstance(part, openai_schemas.TextContent):
-                content.append({"type": "text", "text": part.text})
-            else:
-                image = await self._engine.load_image(part.url)
-                content.append({"type": "image", "image": image})
-        return {"role": message.role, "content": content}
+
+def _message(message: openai_schemas.ChatMessage) -> dict[str, Any]:
+    """Return a message in the form of `AnswerRequest`, with the URLs of its images."""
+    if not isinstance(message.content, list):
+        return {"role": message.role, "content": message.content or ""}
+    content = [
+        {"type": "text", "text": part.text}
+        if isinstance(part, openai_schemas.TextContent)
+        else {"type": "image", "image": part.url}
+        for part in message.content
+    ]
+    return {"role": message.role, "content": content}
 
 
 def _completion(body: openai_schemas.ChatBody, request: Request) -> ChatCompletion:
@@ -139,7 +147,7 @@ def _completion(body: openai_schemas.ChatBody, request: Request) -> ChatCompleti
     return ChatCompletion(
         base_address(request),
         image_urls(request),
-        [text for message in body.messages for text in _texts(message)],
+        [text for message in body.messages for text in message.texts],
         body.token_limit,
         include_usage,
     )
@@ -153,14 +161,6 @@ def _check_model(name: str) -> None:
 def _num_images(message: openai_schemas.ChatMessage) -> int:
     parts = message.content if isinstance(message.content, list) else []
     return sum(isinstance(part, openai_schemas.ImageContent) for part in parts)
-
-
-def _texts(message: openai_schemas.ChatMessage) -> list[str]:
-    if isinstance(message.content, list):
-        return [
-            part.text for part in message.content if isinstance(part, openai_schemas.TextContent)
-        ]
-    return [message.content or ""]
 
 
 def _embed_input(
