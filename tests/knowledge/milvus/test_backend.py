@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ravlm.errors import InvalidInput, Mismatch, MissingExtra, NotFound
+from ravlm.errors import Busy, InvalidInput, Mismatch, MissingExtra, NotFound
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.milvus import client, maintenance, search
 from ravlm.knowledge.milvus.address import parse_address
@@ -282,6 +282,27 @@ def test_reencode_resumes(base: KnowledgeBase) -> None:
     base.reencode(failing)
     assert failing.encoded == 4 + 200 - 128
     assert base.verify().sound
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_a_displaced_reencoding_stops(base: KnowledgeBase, seed: int) -> None:
+    """Two at once wrote into the same collections: doubled parts, or vectors of two encoders."""
+    entries = {entry.id: len(entry.texts) for entry in base.page().entries}
+    displacing: list[int] = []
+
+    def displace(num_done: int, total: int) -> None:
+        if not displacing:
+            displacing.append(num_done)
+            base.reencode(FakeEncoder("second", seed=seed))
+
+    with pytest.raises((Busy, Mismatch), match=r"re-encode"):
+        base.reencode(FakeEncoder("other", seed=3), progress=displace)
+    assert base.info().encoder == "second"
+    assert base.info().parts["text"] == sum(entries.values())
+    assert base.verify().sound
+    base.reencode(FakeEncoder("third", seed=7))
+    assert base.verify().sound
+    assert base.info().parts["text"] == sum(entries.values())
 
 
 # limits

@@ -6,16 +6,17 @@ Compaction also removes what killed writers left.
 from __future__ import annotations
 
 import time
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ravlm.data.parallel import batched
 from ravlm.errors import Busy
-from ravlm.knowledge.images import FOLDER
+from ravlm.knowledge.images import remove_unreferenced
 from ravlm.knowledge.milvus import schema
 from ravlm.knowledge.milvus.client import KEY_BATCH, MilvusConnection, key_slices
 from ravlm.knowledge.milvus.descriptor import write_descriptor
@@ -39,6 +40,8 @@ INDEX_TIMEOUT = 3600.0
 MIN_SELF_COSINE = 0.99
 """Minimum cosine of the best hit when searching for a stored vector."""
 SELF_SEARCH_K = 10
+_RUN = "fresh"
+"""Key of the run that owns a re-encoding: fingerprint of the encoder, id, and generation."""
 
 
 def find_leftovers(store: MilvusStore) -> Iterator[tuple[Modality, list[str]]]:
@@ -64,10 +67,7 @@ def compact(store: MilvusStore) -> None:
         for batch in batched(keys, KEY_BATCH):
             store.connection.delete(store.part_collections[modality], one_of("key", batch))
     if store.files is not None and store.files.is_dir():
-        referenced = {row.image for row in store.rows()}
-        for path in (store.files / FOLDER).rglob("*"):
-            if path.is_file() and str(path) not in referenced:
-                path.unlink(missing_ok=True)
+        remove_unreferenced(store.files, (row.image for row in store.rows() if row.image))
     for collection in store.all_collections():
         with store.connection.readable_errors():
             store.connection.client.flush(collection)
@@ -107,22 +107,21 @@ def reencode(
     """Encode all entries into new collections, and switch to them by writing one row.
 
     An interrupted run resumes. Raises InvalidInput if a precomputed vector has no content to
-    encode.
+    encode, Busy if another run has displaced this one.
     """
     check_reencodable(store.rows())
     old = store.descriptor
-    new = replace(old, identity=old.identity.with_encoder(encoder), generation=old.generation + 1)
-    collections = {
-        modality: schema.part_collection(store.name, modality, new.generation)
-        for modality in MODALITIES
-    }
-    _prepare_collections(store, encoder, collections)
-    _encode_missing(store, encoder, collections, progress)
+    run = _start_run(store, encoder)
+    _encode_missing(store, encoder, run, progress)
     # a second round encodes entries that were added during the first
     store.check_identity(old.identity)
-    _encode_missing(store, encoder, collections, progress)
+    _encode_missing(store, encoder, run, progress)
+    store.check_identity(old.identity)
+    run.check_owner(store)
+    identity = old.identity.with_encoder(encoder)
+    new = replace(old, identity=identity, generation=run.generation)
     write_descriptor(store.connection, new, canaries)
-    store.connection.upsert(store.base_collection, [schema.base_row("fresh", "")])
+    store.connection.upsert(store.base_collection, [schema.base_row(_RUN, "")])
     old_collections = store.part_collections
     store.descriptor = new
     for collection in old_collections.values():
@@ -130,28 +129,67 @@ def reencode(
     store.mark_changed()
 
 
-def _prepare_collections(
-    store: MilvusStore, encoder: Encoder, collections: Mapping[Modality, str]
-) -> None:
-    """Create the new collections, unless an interrupted run for this encoder has done so."""
-    if store.value("fresh") != encoder.fingerprint:
-        for modality, collection in collections.items():
+@dataclass(frozen=True)
+class _Run:
+    """One run of a re-encoding, and the generation of the collections that it fills.
+
+    A server has no lock that a killed run releases. So a later run displaces an earlier one, which
+    stops before its next write; for another encoder it fills collections of its own.
+    """
+
+    fingerprint: str
+    id: str
+    generation: int
+
+    def collections(self, store: MilvusStore) -> dict[Modality, str]:
+        """Return the new collections by modality."""
+        return {m: schema.part_collection(store.name, m, self.generation) for m in MODALITIES}
+
+    def to_text(self) -> str:
+        """Return the run as the base names its owner."""
+        return f"{self.fingerprint} {self.id} {self.generation}"
+
+    def check_owner(self, store: MilvusStore) -> None:
+        """Raise Busy if another run has displaced this one."""
+        if store.value(_RUN) != self.to_text():
+            raise Busy(
+                f'Another process re-encodes the knowledge base "{store.connection.address.text}" '
+                "now, or has done so; this re-encoding was stopped. Open the base again to see its "
+                "encoder."
+            )
+
+
+def _start_run(store: MilvusStore, encoder: Encoder) -> _Run:
+    """Take over the collections of an interrupted run for this encoder, or create new ones."""
+    generation = store.descriptor.generation + 1
+    fingerprint, _, last = (store.value(_RUN).split() + [""] * 3)[:3]
+    is_unfinished = bool(fingerprint) and int(last or generation) >= generation
+    previous = _Run(fingerprint, "", int(last or generation))
+    is_displaced = is_unfinished and fingerprint != encoder.fingerprint
+    if is_unfinished:
+        generation = previous.generation + is_displaced
+    run = _Run(encoder.fingerprint, uuid.uuid4().hex, generation)
+    store.connection.upsert(store.base_collection, [schema.base_row(_RUN, run.to_text())])
+    if is_displaced:
+        for collection in previous.collections(store).values():
+            store.connection.drop_collection(collection)
+    for modality, collection in run.collections(store).items():
+        if is_displaced or not is_unfinished or not store.connection.has_collection(collection):
             with_words = store.descriptor.has_keywords and modality == "text"
             fields = schema.part_fields(encoder.dim, with_words)
             store.connection.create_collection(collection, fields)
-        row = schema.base_row("fresh", encoder.fingerprint)
-        store.connection.upsert(store.base_collection, [row])
-    for collection in collections.values():
         store.connection.load_collection(collection)
+    return run
 
 
 def _encode_missing(
     store: MilvusStore,
     encoder: Encoder,
-    collections: Mapping[Modality, str],
+    run: _Run,
     progress: ReencodeProgress | None,
 ) -> None:
     """Encode the entries whose current version has no parts in the new collections."""
+    collections = run.collections(store)
     total = store.count()
     num_done = 0
     fields = ("key", "version", "body")
@@ -174,6 +212,7 @@ def _encode_missing(
                 item.to_row()._replace(facets=facets(item.entry.metadata))
                 for item in encode_entries(entries, encoder)
             ]
+            run.check_owner(store)
             store.write_parts(new_rows, [str(row["version"]) for row in batch], collections)
             num_done += len(batch)
     if progress is not None:
@@ -218,5 +257,5 @@ class MilvusVerifier(RowVerifier):
         )
         for key, rows in zip(keys, results, strict=True):
             is_found = any(row["key"] == key for _, row in rows)
-            if not is_found and (not rows or rows[0][0] < MIN_SELF_COSINE):
+            if not is_found and not (rows and rows[0][0] >= MIN_SELF_COSINE):
                 self.findings.append(f"A search for the {modality} vector {key} misses it.")
