@@ -17,7 +17,7 @@ PINS := pyproject.toml constraints.txt Makefile
 help:
 	@echo 'make demo         install the core, the starter and the server into .venv, then run: ravlm demo'
 	@echo 'make test         install everything into .venv, then run the tests (WORKERS=4: in four processes)'
-	@echo 'make soak         kill 200 processes that write to a knowledge base, and check after each that nothing was lost'
+	@echo 'make soak         kill processes that use a knowledge base, some without a working disk, and check that nothing was lost'
 	@echo 'make milvus       install a Milvus server into an environment of its own, and run its tests of the knowledge base'
 	@echo 'make lint         install everything into .venv, then run ruff (check and format) and mypy'
 	@echo 'make .venv        install everything into .venv: all extras, test and benchmark tools'
@@ -32,6 +32,7 @@ test: $(VENV)
 
 soak: $(VENV)
 	$(VENV)/bin/python -m tests.helpers.kill_writers --kills 200
+	$(VENV)/bin/python -m tests.helpers.soak --lives 100
 
 $(MILVUS):
 	@$(PYTHON) -m venv $(VENV)/milvus && $(VENV)/milvus/bin/python -m pip --disable-pip-version-check install --quiet milvus==2.3.5

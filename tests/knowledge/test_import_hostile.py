@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import tarfile
 import zlib
@@ -184,7 +183,6 @@ def test_an_export_of_another_dimension_is_refused(exported: Path, target: Knowl
 
 def test_an_endless_line_is_refused(exported: Path, target: KnowledgeBase) -> None:
     with open(exported / "entries.jsonl", "ab") as file:
-        file.truncate(2**30)  # zeros, which take no space on the disk
+        file.truncate(2**26)  # zeros, which take no space on the disk
     with target, pytest.raises(BrokenData, match="longer than"):
         target.import_from(exported)
-    assert os.stat(exported / "entries.jsonl").st_size == 2**30

@@ -18,9 +18,9 @@ def bounded_lines(file: IO[AnyStr], max_length: int = MAX_LINE) -> Iterator[AnyS
         if len(line) <= max_length:
             yield line
             continue
+        yield None
         while line and line[-1:] not in ("\n", b"\n"):
             line = file.readline(_SKIPPED)
-        yield None
 
 
 def too_long(max_length: int = MAX_LINE) -> str:
