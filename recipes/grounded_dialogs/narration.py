@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from recipes.grounded_dialogs.things import Fact, Thing, World, classified, indefinite
 from recipes.grounded_dialogs.words import capitalized, lowered
 
-_AUXILIARIES = ("is", "was", "can")
+_AUXILIARIES = ("is", "was", "can", "should")
+_STARTS_ITSELF = ("as for", "for ", "至于", "说到", "the day")
 _NEGATIVE = ("no", "false", "否")
 _TAKES_ALSO = ("有", "含", "可以", "能", "与", "提供")
 _FIRST_KINDS = ("thing", "city", "profession", "country", "animal", "person")
@@ -114,27 +115,28 @@ class Narrator:
             verb = self._fill(self._pick(verbs), fact)
             if self.mentioned and not (start or self.is_plain) and self.rng.random() < 0.1:
                 verb = self._also(verb)
-            is_kind = fact.kind.kind == "thing" and self.mentioned
-            subject = self.thing.pronouns[0] if is_kind else self._subject()
-            sentence = self._join(subject, verb)
+            sentence = self._join(self._subject(fact), verb)
         self.mentioned = True
+        if sentence.startswith(_STARTS_ITSELF):
+            start = ""
         return self._finish(start + sentence)
 
     def _with_opening(self, fact: Fact, opening: str, other: Fact) -> str:
         phrase = self._fill(opening, fact)
         verb = self._fill(self._pick(other.kind.verbs), other)
         if self.world.chinese:
-            subject = self.thing.name if self.rng.random() < 0.5 else self._noun_reference()
-            sentence = self._join(phrase + (subject if self.mentioned else self.thing.name), verb)
+            by_noun = self.mentioned and self.rng.random() < 0.5
+            subject = self._noun_reference(other) if by_noun else ""
+            sentence = self._join(phrase + (subject or self.thing.name), verb)
         else:
-            sentence = f"{phrase}, {self._subject()} {verb}"
+            sentence = f"{phrase}, {self._subject(other)} {verb}"
         self.mentioned = True
         return self._finish(sentence)
 
     def _pair(self, fact: Fact, other: Fact) -> str:
         first = self._fill(self._pick(fact.kind.verbs), fact)
         second = self._fill(self._pick(other.kind.verbs), other)
-        subject = self._subject()
+        subject = self._subject(fact, other)
         pronoun = self.thing.pronouns[0]
         if self.world.chinese:
             sentence = f"{self._join(subject, first)}，{second.lstrip('的，')}"
@@ -148,20 +150,22 @@ class Narrator:
         self.mentioned = True
         return self._finish(sentence)
 
-    def _subject(self) -> str:
+    def _subject(self, *facts: Fact) -> str:
         """Return the name at the first mention; later a pronoun, the noun, or the name."""
         if not self.mentioned:
             return self.thing.name
         draw = self.rng.random()
-        if draw < 0.65:
-            return self.thing.pronouns[0]
-        return self._noun_reference() if draw < 0.85 else self.thing.name
+        if draw < 0.12:
+            return self.thing.name
+        noun = self._noun_reference(*facts) if draw < 0.32 else ""
+        return noun or self.thing.pronouns[0]
 
-    def _noun_reference(self) -> str:
-        """Return "the bridge" if the noun is known from the evidence, else the name."""
+    def _noun_reference(self, *facts: Fact) -> str:
+        """Return "the bridge" if the noun is known from the evidence and not what is told."""
         thing = self.thing
-        if thing.type == "p" or not thing.noun_is_known:
-            return thing.name
+        tells_noun = any(fact.kind.kind in ("thing", "animal") for fact in facts)
+        if thing.type == "p" or tells_noun or not thing.noun_is_known:
+            return ""
         if self.world.chinese:
             return f"这{classified(thing.noun, thing.type, self.world.words)[1:]}"
         return f"the {thing.noun}"
@@ -172,7 +176,8 @@ class Narrator:
         thing = self.thing
         subject, possessive, object_form = thing.pronouns
         if not self.mentioned:
-            possessive = f"{thing.name}的" if self.world.chinese else f"{thing.name}'s"
+            ending = "'" if thing.name.endswith("s") else "'s"
+            possessive = thing.name + ("的" if self.world.chinese else ending)
             subject = object_form = thing.name
         key = lowered(fact.key)
         value = fact.value

@@ -49,11 +49,10 @@ class PassageQuestions:
     def __init__(
         self,
         examples: Sequence[ReadingExample],
-        rng: random.Random,
         max_words: int = 80,
         absent_share: float = 0.25,
     ) -> None:
-        self.rng = rng
+        self.rng = random.Random(0)
         self.max_words = max_words
         self.absent_share = absent_share
         self._answerable = {
@@ -75,9 +74,9 @@ class PassageQuestions:
         """Return whether there are questions in a language."""
         return bool(self._answerable[chinese])
 
-    def example(self, chinese: bool) -> ChatExample:
-        """Return an example in a language."""
-        rng = self.rng
+    def example(self, chinese: bool, rng: random.Random) -> ChatExample:
+        """Return an example in a language; all randomness comes from `rng`."""
+        self.rng = rng
         absent = rng.random() < self.absent_share
         if absent and self._unanswerable[chinese] and rng.random() < 0.5:
             example = rng.choice(self._unanswerable[chinese])

@@ -20,27 +20,51 @@ from recipes.grounded_dialogs.words import lowered
 if TYPE_CHECKING:
     from recipes.reading_data import ReadingExample
 
-_KEY_QUESTIONS = {
-    False: (
-        "What is the {k} of {n}?",
-        "What {k} does {n} have?",
-        "{n}: {k}?",
-        "Tell me the {k} of {n}.",
-        "Do you know the {k} of {n}?",
-        "What is given as the {k} of {n}?",
-        "I need the {k} of {n}.",
-        "Can you tell me the {k} of {n}?",
-    ),
-    True: ("{n}的{k}是什么？", "{n}的{k}是多少？", "请问{n}的{k}是什么？", "告诉我{n}的{k}。"),
-}
+_KEY_QUESTIONS = (
+    "What is the {k} of {n}?",
+    "What {k} does {n} have?",
+    "{n}: {k}?",
+    "Tell me the {k} of {n}.",
+    "Do you know the {k} of {n}?",
+    "What is given as the {k} of {n}?",
+    "I need the {k} of {n}.",
+    "Can you tell me the {k} of {n}?",
+)
+_PERSON_QUESTIONS = (
+    "Who is the {k} of {n}?",
+    "Tell me who the {k} of {n} is.",
+    "Who is given as the {k} of {n}?",
+    "Do you know the {k} of {n}?",
+)
+_COUNT_QUESTIONS = (
+    "How many {k} does {n} have?",
+    "What is the number of {k} of {n}?",
+    "Do you know how many {k} {n} has?",
+    "Tell me how many {k} {n} has.",
+)
+_PLURAL_QUESTIONS = (
+    "What are the {k} of {n}?",
+    "Tell me the {k} of {n}.",
+    "Do you know the {k} of {n}?",
+    "What is given for the {k} of {n}?",
+    "{n}: {k}?",
+)
+_CHINESE_QUESTIONS = (
+    "{n}的{k}是什么？",
+    "请问{n}的{k}是什么？",
+    "告诉我{n}的{k}。",
+    "{n}的{k}呢？",
+)
+_CHINESE_NUMBER_QUESTIONS = ("{n}的{k}是多少？", "请问{n}的{k}是多少？", "告诉我{n}的{k}。")
+_CHINESE_PERSON_QUESTIONS = ("{n}的{k}是谁？", "谁是{n}的{k}？", "请问{n}的{k}是谁？")
 _LABEL_QUESTIONS = (
     'What is given under "{k}" for {n}?',
     'What stands behind "{k}" for {n}?',
     'What does the entry of {n} have for "{k}"?',
 )
 _NO_NOUN = re.compile(
-    r".* (?:by|in|on|of|for|to)|eats|tall|wide|long|lives|open|built|opened|founded|established"
-    r"|since|born|died|costs?|contains|takes|wears|wearing|published|released|inaugurated"
+    r".* (?:by|in|on|of|for|to|from|at)|eats|tall|wide|long|lives|open|built|opened|founded"
+    r"|established|since|born|died|costs?|contains|takes|wears|wearing|published|released|inaugurated"
     r"|completed|keep|how to store|scheduled for|spoken|made|breed",
     re.IGNORECASE,
 )
@@ -53,7 +77,7 @@ _OPENED = Concept(
 )
 _ALIKE = (
     {"city", "country", "region", "continent", "address", "habitat", "place"},
-    {"person", "company"},
+    {"person", "man", "woman", "company"},
     {"year", "date", "age"},
     {"length", "area", "duration", "weight"},
     {"thing", "animal", "style", "latin", "latin1", "name", "profession"},
@@ -68,6 +92,8 @@ _WHICH = {
     True: ("哪{noun}{verb}？", "哪一个{verb}？", "其中哪个{verb}？"),
 }
 _WHO = {False: ("Who {verb}?", "Which person {verb}?"), True: ("谁{verb}？", "哪个人{verb}？")}
+_POSSESSIVES = {"it": "its ", "she": "her ", "he": "his "}
+_OBJECT = re.compile(r"\b(of|in|for|by|about|call|to|visit|with|at|win) (he|she)\b")
 _YES = {False: "Yes, ", True: "是的，"}
 _NO = {False: "No, ", True: "不，"}
 _TRUE = ("yes", "true", "是")
@@ -77,7 +103,7 @@ _MADE_SHARES = {"value": 0.5, "yes_no": 0.17, "absent": 0.2, "which": 0.13}
 def question_examples(
     rng: random.Random,
     count: int,
-    reading: Sequence[ReadingExample] = (),
+    reading: Sequence[ReadingExample] | PassageQuestions = (),
     *,
     reading_share: float = 0.5,
     chinese_share: float = 0.3,
@@ -86,8 +112,10 @@ def question_examples(
     """Make questions: `reading_share` of them about passages, the others about invented cards.
 
     `reading` are questions about passages (`recipes.reading_data.read_examples` of squad and
-    cmrc2018); passages are cut to about `max_words` words."""
-    passages = PassageQuestions(reading, rng, max_words)
+    cmrc2018), or what was made of them before; passages are cut to about `max_words` words."""
+    passages = reading
+    if not isinstance(passages, PassageQuestions):
+        passages = PassageQuestions(passages, max_words)
     makers = {
         chinese: CardQuestions(World("zh" if chinese else "en", rng)) for chinese in (False, True)
     }
@@ -95,7 +123,7 @@ def question_examples(
     for _ in range(count):
         chinese = rng.random() < chinese_share
         if rng.random() < reading_share and passages.has(chinese):
-            examples.append(passages.example(chinese))
+            examples.append(passages.example(chinese, rng))
         else:
             examples.append(makers[chinese].example())
     return examples
@@ -127,25 +155,33 @@ class CardQuestions:
             if example is not None:
                 return example
 
-    def question(self, fact: Fact, reference: str, thing: Thing) -> str:
+    def question(self, fact: Fact, reference: str, thing: Thing, by_key: bool = False) -> str:
         """Return a question that asks for a fact, by its key if others are like it."""
-        rng, chinese = self.world.rng, self.world.chinese
+        rng = self.world.rng
+        if fact.kind.kind == "boolean":
+            pattern = "{n}{k}吗？" if self.world.chinese else "Is {n} {k}?"
+            return self.fill(pattern, reference, fact.key)
         concept = self._concept(fact)
-        by_key: Sequence[str] = _KEY_QUESTIONS[chinese]
-        if not chinese and _NO_NOUN.fullmatch(fact.key):
-            by_key = _LABEL_QUESTIONS
-        patterns = by_key
-        if concept is not None and not _has_alike(thing, fact) and rng.random() < 0.85:
+        patterns = key_questions = _key_questions(fact, self.world.chinese)
+        by_key = by_key or _has_alike(thing, fact) or rng.random() < 0.15
+        if concept is not None and not by_key:
             patterns = [q for q in concept.questions if "{thing}" not in q] or patterns
             if thing.type != "p":
-                patterns = [q for q in patterns if "{p}" not in q] or by_key
+                patterns = [q for q in patterns if "{p}" not in q] or key_questions
+            if reference == thing.name:
+                patterns = [q for q in patterns if "{n}" in q or "{p}" in q] or key_questions
         return self.fill(rng.choice(patterns), reference, fact.key)
 
     def fill(self, pattern: str, reference: str, key: str) -> str:
         """Return a pattern with its reference and key."""
-        text = pattern.replace("{n}", reference).replace("{p}", reference)
+        text = pattern
+        if reference in _POSSESSIVES:
+            text = text.replace("the {k} of {n}", _POSSESSIVES[reference] + "{k}")
+            text = text.replace("{n}: {k}?", "And " + _POSSESSIVES[reference] + "{k}?")
+        text = text.replace("{n}", reference).replace("{p}", reference)
         text = text.replace("{k}", lowered(key))
-        return text.replace("it's ", "its ").replace("she's ", "her ").replace("he's ", "his ")
+        text = re.sub(r"\b(it|she|he)'s ", lambda m: _POSSESSIVES[m[1]], text)
+        return _OBJECT.sub(lambda m: f"{m[1]} {'him' if m[2] == 'he' else 'her'}", text)
 
     def _concept(self, fact: Fact) -> Concept | None:
         key = fact.key.lower()
@@ -153,7 +189,7 @@ class CardQuestions:
             return _OPENED
         return self._concepts.get((key, fact.kind.kind)) or self._by_key.get(key)
 
-    def _evidence(self, things: Sequence[Thing], hidden: Fact | None = None) -> list[str]:
+    def evidence_texts(self, things: Sequence[Thing], hidden: Fact | None = None) -> list[str]:
         """Return a text for each thing, the first without a hidden fact."""
         rng, world = self.world.rng, self.world
         texts = []
@@ -219,7 +255,7 @@ class CardQuestions:
         replies = [fact.value, self.sentence(thing, fact)]
         if self.world.rng.random() < 0.5:
             replies.reverse()
-        return self._finish(question, self._evidence(things), replies)
+        return self._finish(question, self.evidence_texts(things), replies)
 
     def _yes_no(self) -> ChatExample | None:
         rng, chinese = self.world.rng, self.world.chinese
@@ -234,25 +270,27 @@ class CardQuestions:
             return None
         fact = rng.choice(candidates)
         if fact.kind.kind == "boolean":
-            pattern = "{n}{k}吗？" if chinese else "Is {n} {k}?"
             holds = fact.value in _TRUE
-            question = self.fill(pattern, self._reference(things), fact.key)
+            question = self.question(fact, self._reference(things), thing)
         else:
             concept = self._concept(fact)
             assert concept is not None
             holds = rng.random() < 0.45
             claim = fact.value
             while not holds and claim == fact.value:
-                claim = self.world.value(fact.kind.kind, rng.choice("ab"), fact.key)
-                if fact.kind.kind == "thing":
-                    claim = rng.choice(self.world.words["things"][thing.type])
+                claim = self.world.value(fact.kind.kind, self.world.noun(thing.type), fact.key)
             question = self.fill(rng.choice(concept.yes_no), self._reference(things), fact.key)
             if not chinese:
                 question = question.replace("a {v}", indefinite(claim))
             question = question.replace("{v}", claim)
-        start = (_YES if holds else _NO)[chinese]
-        reply = self.sentence(thing, fact, by_pronoun=True)
-        return self._finish(question, self._evidence(things), [start + _lowered(reply, thing)])
+        reply = self.yes_no_reply(thing, fact, holds)
+        return self._finish(question, self.evidence_texts(things), [reply])
+
+    def yes_no_reply(self, thing: Thing, fact: Fact, holds: bool | None = None) -> str:
+        """Return "Yes, it is red." or "No, it is red."; by default what a yes-no value says."""
+        holds = fact.value in _TRUE if holds is None else holds
+        sentence = self.sentence(thing, fact, by_pronoun=True)
+        return (_YES if holds else _NO)[self.world.chinese] + _lowered(sentence, thing)
 
     def _absent(self) -> ChatExample | None:
         rng = self.world.rng
@@ -262,12 +300,12 @@ class CardQuestions:
             fact = rng.choice(thing.facts)
             others = [t for t in things[1:] if t.name != thing.name] or [self.world.twin(thing)]
             question = self.question(fact, thing.name, thing)
-            return self._finish(question, self._evidence(others), (), absent=True)
+            return self._finish(question, self.evidence_texts(others), (), absent=True)
         fact = rng.choice(thing.facts)
         if len(thing.facts) < 2:
             return None
         question = self.question(fact, self._reference(things), thing)
-        return self._finish(question, self._evidence(things, hidden=fact), (), absent=True)
+        return self._finish(question, self.evidence_texts(things, hidden=fact), (), absent=True)
 
     def _which(self) -> ChatExample | None:
         """Return a question for the entry that a fact belongs to."""
@@ -277,7 +315,7 @@ class CardQuestions:
         facts = [
             f
             for i, f in enumerate(thing.facts)
-            if f.kind.kind not in ("boolean", "thing")
+            if f.kind.kind not in ("boolean", "thing", "animal")
             and f.kind.verbs
             and all(other.facts[i].value != f.value for other in things[1:])
         ]
@@ -294,7 +332,22 @@ class CardQuestions:
         question = pattern.replace("{noun}", noun).replace("{verb}", verb)
         sentence = self.sentence(thing, fact, by_pronoun=False)
         replies = [thing.name, sentence] if rng.random() < 0.5 else [sentence, thing.name]
-        return self._finish(question, self._evidence(things), replies)
+        return self._finish(question, self.evidence_texts(things), replies)
+
+
+def _key_questions(fact: Fact, chinese: bool) -> Sequence[str]:
+    """Return questions that name the key of a fact."""
+    is_person = fact.kind.kind in ("person", "man", "woman")
+    if chinese:
+        if is_person:
+            return _CHINESE_PERSON_QUESTIONS
+        has_number = any(character.isdigit() for character in fact.value)
+        return _CHINESE_NUMBER_QUESTIONS if has_number else _CHINESE_QUESTIONS
+    if _NO_NOUN.fullmatch(fact.key):
+        return _LABEL_QUESTIONS
+    if fact.key.endswith("s") and not fact.key.endswith(("ss", "us")):
+        return _COUNT_QUESTIONS if fact.kind.kind == "count" else _PLURAL_QUESTIONS
+    return _PERSON_QUESTIONS if is_person else _KEY_QUESTIONS
 
 
 def _has_alike(thing: Thing, fact: Fact) -> bool:

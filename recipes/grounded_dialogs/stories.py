@@ -51,7 +51,7 @@ def _thing_story(world: World) -> ChatExample:
     narrator = Narrator(world, thing, avoid=used)
     num_sentences = min(rng.randint(_MIN_SENTENCES, _MAX_SENTENCES), sum(map(len, told)))
     story = _tell_parts(narrator, told, positions, num_sentences)
-    text = _request_text(world, thing)
+    text = _request_text(world, thing, alone=len(texts) == len(parts))
     request = Request(
         "tell",
         text,
@@ -152,6 +152,12 @@ def _topic_story(world: World) -> ChatExample:
     return ChatExample(request, (("" if world.chinese else " ").join(sentences),))
 
 
-def _request_text(world: World, thing: Thing) -> str:
+def _request_text(world: World, thing: Thing, alone: bool) -> str:
+    """Return a request by name, or about "this picture" if the evidence has nothing else."""
     requests: list[str] = world.words["requests"]
-    return world.rng.choice(requests).replace("{n}", thing.name)
+    if alone and world.rng.random() < 0.3:
+        requests = world.words["photo_requests"]
+        if thing.type == "p" or not thing.noun_is_known:
+            requests = [text for text in requests if "{noun}" not in text]
+    text = world.rng.choice(requests).replace("{n}", thing.name)
+    return text.replace("{noun}", thing.noun)

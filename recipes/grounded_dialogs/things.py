@@ -33,6 +33,21 @@ _CHINESE_STORAGE = (
     "避免阳光直射",
 )
 
+_COUNTED = ("", " people", " months", " days", " megapixels", "人", "个月", "天")
+"""Units of whole numbers."""
+_SPECS = {
+    "Engine": ("{n} cylinders", "two-stroke", "diesel", "electric"),
+    "Power": ("{n} kW", "{n} W"),
+    "Battery": ("{n}0 mAh", "lithium-ion"),
+    "Range": ("{n} km",),
+    "Screen": ("{n} inches", "{n}.5 inches"),
+    "发动机": ("四缸", "六缸", "柴油", "电动"),
+    "电池": ("{n}0毫安", "锂电池"),
+    "屏幕": ("{n}.1英寸", "{n}英寸"),
+    "功率": ("{n}瓦", "{n}千瓦"),
+}
+_CHINESE_CLOTHES = ("红色外套", "宇航服", "白衬衫和牛仔裤", "蓝裙子", "橙色制服", "黑色西装")
+
 
 @dataclass(frozen=True)
 class FactKind:
@@ -74,7 +89,7 @@ class Thing:
     @property
     def noun_is_known(self) -> bool:
         """Whether the name or a fact has the noun."""
-        has_fact = any(fact.kind.kind in ("thing", "profession") for fact in self.facts)
+        has_fact = any(fact.kind.kind in ("thing", "animal") for fact in self.facts)
         return self.noun.lower() in self.name.lower() or has_fact
 
 
@@ -95,14 +110,14 @@ class World:
     def thing(self, num_facts: int, type: str = "", noun: str = "") -> Thing:
         """Return a thing with facts of different kinds, about one in five with an invented key."""
         type = type or self.rng.choice(_TYPES)
-        noun = noun or self.rng.choice(self.words["things"].get(type, [""]))
+        noun = noun or self.noun(type)
         name, gender = self._name(type, noun)
         fitting = [k for k in self.kinds if type in k.types or (k.types == "*" and type != "p")]
         facts: list[Fact] = []
         kinds = self.rng.sample(fitting, min(num_facts, len(fitting)))
         for kind in kinds:
             if self.rng.random() < 0.2:
-                kind = replace(self._generic, keys=(self.inventor.key(),))
+                kind = replace(self._generic, keys=(self.inventor.key(type),))
             key = self.rng.choice(kind.keys)
             clashes = any(f.key == key or (f.kind is kind) for f in facts)
             species = kind.kind == "animal" and any(f.kind.kind == "thing" for f in facts)
@@ -123,12 +138,19 @@ class World:
                 break
         return value
 
+    def noun(self, type: str) -> str:
+        """Return a noun for a type of things: "bridge"; empty for persons."""
+        nouns: list[str] = self.words["things"].get(type, [""])
+        return self.rng.choice(nouns)
+
     def value(self, kind: str, noun: str = "", key: str = "") -> str:
         """Return a value of a kind."""
-        if kind == "thing":
+        if kind in ("thing", "animal") and noun:
             return noun
         if kind == "invented":
             return self._free(key)
+        if kind == "spec":
+            return self.rng.choice(_SPECS[key]).format(n=self.rng.randint(2, 900))
         maker = self._values.get(kind)
         return maker() if maker else self.cards.value(kind)
 
@@ -190,13 +212,15 @@ class World:
         )
         return choice(english_styles), "it"
 
-    def _person(self) -> tuple[str, str]:
+    def _person(self, gender: str = "") -> tuple[str, str]:
+        """Return the name and the pronoun of a person."""
         choice, words = self.rng.choice, self.cards.words
+        gender = gender or choice(("she", "he"))
         if self.chinese:
-            given = choice(words["given_names"])
-            gender = "she" if given in _FEMALE_CHINESE else "he"
+            is_female = gender == "she"
+            names = [n for n in words["given_names"] if (n in _FEMALE_CHINESE) == is_female]
+            given = choice(names)
             return f"{choice(words['family_names'])}{given}", gender
-        gender = choice(("she", "he"))
         given = choice(self.words["female" if gender == "she" else "male"])
         family = self.inventor.name() if self.rng.random() < 0.6 else choice(words["family_names"])
         return f"{given} {family}", gender
@@ -224,7 +248,7 @@ class World:
             return cards.value("code")
         if unit == "@":
             return self.inventor.name()
-        whole = unit == "" and key in self.words["plain_keys"]
+        whole = unit in _COUNTED and key in self.words["plain_keys"]
         if whole or rng.random() < 0.6:
             return f"{rng.randint(2, rng.choice((12, 99, 950, 9999)))}{unit}"
         return f"{rng.uniform(0, 99):.1f}{unit}"
@@ -243,7 +267,10 @@ class World:
 
         own: dict[str, Callable[[], str]] = {
             "name": self.inventor.name,
+            "woman": lambda: self._person("she")[0],
+            "man": lambda: self._person("he")[0],
             "award": lambda: rng.choice(self.words["award"]),
+            "hobby": lambda: rng.choice(self.words.get("hobby") or cards.words["hobby"]),
             "instrument": lambda: rng.choice(self.words["instrument"]),
             "boolean": lambda: rng.choice(("是", "否") if self.chinese else ("yes", "no", "true")),
             "ingredients": lambda: self._listed("ingredients", "ingredient"),
@@ -257,6 +284,7 @@ class World:
                 "year": lambda: f"{rng.randint(900, 2024)}年",
                 "population": lambda: f"{rng.randint(20, 99_999)}人",
                 "number": lambda: str(rng.randint(2, 900)),
+                "clothes": lambda: rng.choice(_CHINESE_CLOTHES),
                 "storage": lambda: rng.choice(_CHINESE_STORAGE),
                 "age": lambda: f"{rng.randint(3, 99)}岁",
                 "length": lambda: self._length("米|米|厘米|公里|毫米"),

@@ -62,11 +62,12 @@ class Inventor:
         middle = choice(words["codas"]) or choice(words["onsets"])
         return "".join(syllables) + middle + choice(words["endings"])
 
-    def key(self) -> str:
+    def key(self, type: str) -> str:
         """Return a rare key, or one that no record has: "Brindle index"."""
         choice, words = self.rng.choice, self.words
         if self.rng.random() < 0.4:
-            return choice(list(words["plain_keys"]))
+            names = {"p": "person_keys", "e": "event_keys", "w": "event_keys"}
+            return choice(list(words[names.get(type, "plain_keys")]))
         return f"{self.name()}{'' if self.chinese else ' '}{choice(words['measures'])}"
 
     def title(self) -> str:
