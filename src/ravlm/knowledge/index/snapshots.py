@@ -23,7 +23,12 @@ import numpy as np
 from ravlm.files import atomic_write, remove_leftovers
 from ravlm.knowledge.index.auto import load_index, save_index
 from ravlm.knowledge.index.bm25 import KeywordIndex, KeywordSegment, Postings
-from ravlm.knowledge.index.facets import FacetColumn, FacetIndex, FacetSegment
+from ravlm.knowledge.index.facets import (
+    MAX_TEXT_LENGTH,
+    FacetColumn,
+    FacetIndex,
+    FacetSegment,
+)
 from ravlm.knowledge.index.faiss_index import FaissIndex
 from ravlm.knowledge.index.stored_fields import (
     StoredFieldRow,
@@ -193,9 +198,16 @@ def read_facets(folder: Path | None) -> FacetIndex:
         starts = _load_mmap(folder / "facets-starts.npy")
         entries = _load_mmap(folder / "facets-entries.npy")
         columns = _slice_columns(record["columns"], starts, entries)
+        if record.get("max_length") != MAX_TEXT_LENGTH and _has_long_texts(columns):
+            return FacetIndex()  # written before long texts were cut
         return FacetIndex([FacetSegment(1, record["last"], columns)] if record["last"] else [])
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return FacetIndex()
+
+
+def _has_long_texts(columns: dict[tuple[str, int], FacetColumn]) -> bool:
+    values = (value for column in columns.values() for value in column.values)
+    return any(isinstance(value, str) and len(value) > MAX_TEXT_LENGTH for value in values)
 
 
 def _slice_columns(
@@ -248,6 +260,7 @@ def _write_facets(folder: Path, facets: FacetIndex) -> None:
     np.save(folder / "facets-entries.npy", np.concatenate([*entries, nothing]))
     record = {
         "last": facets.last,
+        "max_length": MAX_TEXT_LENGTH,
         "columns": [[key, kind, column.values] for (key, kind), column in columns],
     }
     (folder / _FACETS).write_text(json.dumps(record), encoding="utf-8")
@@ -268,7 +281,8 @@ def _read_vectors(folder: Path, manifest: Manifest, indexes: VectorIndexes) -> V
             if not len(index) == len(segment.parts) == len(segment.entries):
                 return None
             indexes.by_modality[modality].segments.insert(0, segment)
-    except (OSError, RuntimeError, ValueError, KeyError):  # gone, or unreadable for Faiss or numpy
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError):
+        # gone, or unreadable for Faiss or numpy
         return None
     indexes.change = manifest["change"]
     indexes.last_part = manifest["last_part"]
@@ -312,9 +326,22 @@ def _size(path: Path) -> int:
 def _read_manifest(folder: Path) -> Manifest | None:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
+    is_current = isinstance(manifest, dict) and manifest.get("format") == FORMAT
+    return manifest if is_current and _is_complete(manifest) else None
+
+
+def _is_complete(manifest: Manifest) -> bool:
+    """Return whether a manifest has the keys and types that are written."""
+    types = {
+        "base": str, "change": int, "indexes": dict, "last_part": int, "checksums": list,
+        "files": dict,
+    }  # fmt: skip
+    if not all(isinstance(manifest.get(key), kind) for key, kind in types.items()):
+        return False
+    pairs = [*manifest["checksums"], *manifest["files"].values()]
+    return all(isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in pairs)
 
 
 def _size_and_checksum(path: Path) -> list[int]:
