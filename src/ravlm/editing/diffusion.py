@@ -110,6 +110,7 @@ class DiffusionEditor(Editor):
                 str(folder),
                 dtype=runtime.inference_dtype(device),
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ravlm import runtime
+from ravlm.checkpoint import read_json_object
 from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
 from ravlm.data.text import check_unicode
@@ -150,10 +151,10 @@ def _is_dual_encoder(folder: Path, name: str) -> bool:
     path = folder / "sentence_bert_config.json"
     methods = _FEATURE_METHODS
     if path.is_file():
-        options = json.loads(path.read_text(encoding="utf-8"))
-        if "modality_config" in options:
-            modalities = options["modality_config"]
-            methods = {key: value.get("method") for key, value in modalities.items()}
+        modalities = read_json_object(path).get("modality_config")
+        if isinstance(modalities, dict):
+            of_type = {key: value for key, value in modalities.items() if isinstance(value, dict)}
+            methods = {key: value.get("method") for key, value in of_type.items()}
     return methods == _FEATURE_METHODS and all(has_towers(read_config(folder, name)).values())
 
 
@@ -174,6 +175,7 @@ def _check_model(model: Any, folder: Path, name: str) -> None:
                 dtype=network.dtype,
                 output_loading_info=True,
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
             )
             check_weights(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), info, name)

@@ -23,7 +23,7 @@ from ravlm.editing.rule_based.segmentation import Scene, Segmenter
 from ravlm.editing.rule_based.starter_segmenter import sharpen_by_color
 from ravlm.editing.rule_based.stuff import WORDS
 from ravlm.encoders.hub_files import find_folder
-from ravlm.encoders.transformers_io import read_model, read_part
+from ravlm.encoders.transformers_io import read_image_processor, read_model, read_tokenizer
 from ravlm.errors import Mismatch
 
 FindWord: TypeAlias = Callable[[Any, Any, Image.Image, str], "np.ndarray | None"]
@@ -91,11 +91,8 @@ def load_text_segmenter(name: str | os.PathLike[str]) -> TextSegmenter:
     model, report = read_model(folder, torch.float32, getattr(transformers, class_name))
     if report["missing_keys"] or report["mismatched_keys"]:
         raise Mismatch(f'The checkpoint "{name}" lacks weights of its model. Download it again.')
-    load_tokenizer = transformers.AutoTokenizer.from_pretrained
-    tokenizer = read_part(load_tokenizer, folder, str(name), "tokenizer")
-    load_processor = transformers.AutoImageProcessor.from_pretrained
-    processor = read_part(load_processor, folder, str(name), "image processor", backend="pil")
-    return TextSegmenter(model.eval(), (tokenizer, processor), find)
+    processor = read_tokenizer(folder, str(name)), read_image_processor(folder, str(name))
+    return TextSegmenter(model.eval(), processor, find)
 
 
 def _prepare(processor: Any, image: Image.Image, word: str) -> dict[str, Any]:

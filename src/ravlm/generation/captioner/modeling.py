@@ -155,6 +155,8 @@ def load_model(folder: Path, model_class: type[Any] = CaptionerModel) -> Any:
             model, info = model_class.from_pretrained(
                 str(folder),
                 local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
                 output_loading_info=True,
                 key_mapping=OLD_WEIGHTS,
             )

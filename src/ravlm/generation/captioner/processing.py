@@ -20,6 +20,7 @@ from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
 from ravlm.encoders.starter.config import StarterConfig
 from ravlm.encoders.starter.gloss import Glosser, starter_glosser
 from ravlm.encoders.starter.preprocessing import load_pixels
+from ravlm.encoders.transformers_io import read_image_processor, read_tokenizer
 from ravlm.generation.token_budget import fair_share
 from ravlm.records import ImageSource
 
@@ -121,16 +122,10 @@ class TransformersProcessor(CaptionerProcessor):
     @classmethod
     def load(cls, folder: Path, tokenizer: Any) -> TransformersProcessor:
         """Load the processor of a captioner's folder; `tokenizer` is the decoder's."""
-        from transformers import AutoImageProcessor, AutoTokenizer
-
-        image_processor = AutoImageProcessor.from_pretrained(
-            str(folder), local_files_only=True, backend="pil"
-        )
+        image_processor = read_image_processor(folder, str(folder))
         evidence_tokenizer = None
         if (folder / _EVIDENCE_TOKENIZER).is_dir():
-            evidence_tokenizer = AutoTokenizer.from_pretrained(
-                str(folder / _EVIDENCE_TOKENIZER), local_files_only=True
-            )
+            evidence_tokenizer = read_tokenizer(folder / _EVIDENCE_TOKENIZER, str(folder))
         return cls(image_processor, tokenizer, evidence_tokenizer)
 
     def save(self, folder: Path) -> None:
