@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import httpx2
@@ -126,6 +127,76 @@ def test_other_sites_are_rejected(kb: Path) -> None:
             server.client.post("/v1/search", json={"text": "red"}, headers=headers).status_code
             == 403
         )
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example@localhost",
+        "evil.example:80@127.0.0.1:8000",
+        "localhost\\evil.example",
+        "[::1]evil.example",
+        "[::1].evil.example:80",
+        "localhost/evil.example",
+        "localhost#evil.example",
+        "localhost?evil.example",
+        "localhost:80:80",
+        "localhost:x",
+        "local host",
+        "::1",
+    ],
+)
+def test_a_host_is_a_name_and_a_port(server: Running, host: str) -> None:
+    """`name@localhost`, `[::1]name` and `localhost\\name` passed as names of this machine."""
+    assert status_of(server, f"Host: {host}") in (400, 403)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:", "[::1]:80", "[::1]"])
+def test_names_of_this_machine_are_accepted(server: Running, host: str) -> None:
+    assert status_of(server, f"Host: {host}") == 200
+
+
+def test_a_request_has_one_host(server: Running) -> None:
+    assert status_of(server, "Host: localhost", "Host: evil.example") == 400
+
+
+def status_of(server: Running, *headers: str) -> int:
+    """Return the status of a request with just these headers, sent byte by byte as they are."""
+    url = httpx2.URL(server.address)
+    with socket.create_connection((url.host, url.port or 80), timeout=20) as connection:
+        lines = ["GET /v1/models HTTP/1.1", *headers, "Connection: close", "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_sites_cannot_embed_images(server: Running, site: str) -> None:
+    """`<img src="http://localhost:8000/v1/images/red">` on any page told whether the entry exists,
+    and the size of its image. Browsers send no Origin for it."""
+    embedded = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    for path in ("/v1/images/red", "/v1/images/nowhere", "/health", "/page/app.js", "/"):
+        refused = server.client.get(path, headers=embedded)
+        assert (path, refused.status_code) == (path, 403)
+        assert refused.headers["cross-origin-resource-policy"] == "same-origin"
+    opened = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert server.client.get("/", headers=opened).status_code == 200, "a link to the page"
+    assert server.client.get("/v1/images/red", headers=opened).status_code == 403
+    framed = opened | {"Sec-Fetch-Dest": "iframe"}
+    assert server.client.get("/", headers=framed).status_code == 403
+    for own in ("same-origin", "none"):
+        headers = {"Sec-Fetch-Site": own}
+        shown = server.client.get("/v1/images/red", headers=headers)
+        assert shown.status_code == 200
+        assert shown.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_an_allowed_site_calls_across_sites(kb: Path) -> None:
+    settings = Settings(port=0, allowed_origins=("https://good.example",))
+    headers = {"Origin": "https://good.example", "Sec-Fetch-Site": "cross-site"}
+    with running(kb, settings) as server:
+        assert server.client.get("/v1/images/red", headers=headers).status_code == 200
+        headers["Origin"] = "https://evil.example"
+        assert server.client.get("/v1/images/red", headers=headers).status_code == 403
 
 
 def test_security_headers(server: Running) -> None:
