@@ -196,7 +196,7 @@ def _find_verb(bare: Sequence[str]) -> int:
     """Return the position of the first verb or participle behind a noun, or 0."""
     for index in range(1, len(bare)):
         word, before = bare[index], bare[index - 1]
-        is_adjective = before in DETERMINERS or before in _ADJECTIVES or before == "and"
+        is_adjective = before in DETERMINERS or before in _ADJECTIVES or before in ("and", "while")
         if word and not is_adjective and (word in _VERBS or _is_participle(word)):
             return index
     return 0

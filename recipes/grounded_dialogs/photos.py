@@ -36,7 +36,7 @@ _NOUN_SENTENCES = (
     "The {noun} is part of the picture, too.",
 )
 _PLACE = re.compile(
-    r"\b((?:in|on|at|near|along|by|through|across|inside|outside|under|beside) "
+    r"\b((?:in|on|at|near|by|inside|outside|under|beside) "
     r"(?:the|a|an) (?:[a-z-]+ ){0,2}?[a-z-]+)$"
 )
 _CHINESE_OPENINGS = (
