@@ -158,7 +158,7 @@ class LocalBackend(Backend):
             sample = np.random.default_rng(seed).permutation(parts)[:n].tolist()
             stored = self.store.parts(sample)
             vectors = self.store.vectors(sample)
-        return [(*stored[part], vectors[part][1]) for part in sample]
+            return [(*stored[part], vectors[part][1]) for part in sample]
 
     def optimize(self) -> None:
         """Write the indexes to disk."""
