@@ -16,7 +16,7 @@ import pytest
 
 from ravlm import read_entries
 from ravlm.data import lines
-from ravlm.data.formats import jsonl, tar_stream, webdataset
+from ravlm.data.formats import coco, jsonl, tar_stream, webdataset
 from ravlm.data.rows import MAX_KEYS
 from ravlm.encoders.hub_files import hash_weights
 from ravlm.errors import BrokenData, InvalidInput
@@ -275,3 +275,12 @@ def test_sound_weights_have_a_hash(tmp_path: Path) -> None:
 
     save_file({"w": np.arange(2, dtype=np.float32)}, tmp_path / "model.safetensors")
     assert len(hash_weights([tmp_path / "model.safetensors"])) == 64
+
+
+def test_an_endless_item_of_coco_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item was parsed again with each further megabyte, up to 268 of them."""
+    monkeypatch.setattr(coco, "MAX_LINE", 1 << 20)
+    head = '{"annotations": [{"image_id": 1, "caption": "'
+    (tmp_path / "a.json").write_text(head + "a" * (1 << 23) + '"}], "images": []}')
+    with pytest.raises(BrokenData):
+        read(tmp_path / "a.json")

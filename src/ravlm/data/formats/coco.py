@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from ravlm.data.formats.locate_images import find_image_folder
+from ravlm.data.lines import MAX_LINE
 from ravlm.data.rows import CONTENT_KEYS, Quarantined, Row, entry_id
 from ravlm.errors import BrokenData
 
 _LISTS = ("images", "annotations")
 _KEY = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:\s*\[)?')
 _CHUNK = 1 << 20  # characters read at a time
-_MAX_ITEM = 1 << 28  # characters of one item
 _TAIL = 16  # a parse error this close to the end of the buffer means that the item continues
 
 
@@ -228,7 +228,7 @@ class _JsonParser:
         return bool(chunk)
 
     def _require_more(self, reason: str) -> None:
-        if len(self._buffer) - self._position > _MAX_ITEM or not self._read_chunk():
+        if len(self._buffer) - self._position > MAX_LINE or not self._read_chunk():
             self._fail(reason)
 
     def _fail(self, reason: str) -> NoReturn:
