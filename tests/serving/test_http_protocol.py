@@ -47,7 +47,12 @@ def serving(**limits: Any) -> Iterator[SimpleNamespace]:
     app = App()
     protocol = partial(HttpProtocol, RequestLimits(**limits))
     config = uvicorn.Config(
-        app, http=protocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=30
+        app,
+        http=protocol,  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=30,
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as bound_socket:

@@ -45,7 +45,7 @@ class ImageDecoder:
         return PixelQuota(self._limits.request_pixels)
 
     @asynccontextmanager
-    async def held(
+    async def hold_images(
         self, urls: Sequence[str], decode: Decode, quota: PixelQuota | None = None
     ) -> AsyncIterator[list[Image.Image]]:
         """Decode the images of `urls`, and hold them until the context ends."""

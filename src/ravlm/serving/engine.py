@@ -182,11 +182,14 @@ class Engine:
         return float(self.ready)
 
     async def warm_up(self) -> None:
-        """Search and answer once, so that every model is loaded before the first request."""
+        """Search and answer once, for as long as it takes, so that every model is loaded before the
+        first request."""
         gray = Image.new("RGB", (64, 64), "gray")
+        search = SearchKey(1, "any", json.dumps(None), DEFAULT_OPTIONS)
+        question = AnswerRequest("ask", "What is in the image?", gray)
         try:
-            await self.search("ravlm", None, 1)
-            await self.answer(AnswerRequest("ask", "What is in the image?", gray))
+            await self._encode_batcher.run(search, {"text": "ravlm", "image": None})
+            await self._answer_batcher.run(question.key, question)
         except RavlmError as error:
             self._warmup_error = str(error)
         else:
@@ -222,7 +225,7 @@ class Engine:
 
         async def task() -> list[Hit]:
             with self._encode_batcher.place() as place:
-                async with self.images.held(urls, self._for_encoder) as images:
+                async with self.images.hold_images(urls, self._for_encoder) as images:
                     query = {"text": text, "image": next(iter(images), None)}
                     hits: list[Hit] = await place.run(key, query)
                     return hits
@@ -257,7 +260,7 @@ class Engine:
             if not values:
                 continue
             urls = values if kind == "image" else []
-            async with self.images.held(urls, self._for_encoder, quota) as images:
+            async with self.images.hold_images(urls, self._for_encoder, quota) as images:
                 rows = await place.run(kind, images if kind == "image" else values)
             vectors |= dict(zip(indices, rows, strict=True))
         return np.stack([vectors[i] for i in range(len(inputs))])
@@ -331,7 +334,7 @@ class Engine:
     async def _with_images(self, request: AnswerRequest) -> AsyncIterator[AnswerRequest]:
         """Decode the images of a request, and hold them until the context ends."""
         decode = self.images.reader.decode_for_model
-        async with self.images.held(request.image_urls, decode) as images:
+        async with self.images.hold_images(request.image_urls, decode) as images:
             yield request.with_images(images)
 
     def _for_encoder(self, data: bytes, quota: PixelQuota) -> Image.Image:

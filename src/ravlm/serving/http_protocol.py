@@ -83,11 +83,14 @@ class HttpProtocol(H11Protocol):
 
     def _make_room(self) -> bool:
         """Close the connection that has been idle longest; return whether there is one."""
-        others = (c for c in self.connections if isinstance(c, HttpProtocol) and c is not self)
-        idle = [other for other in others if other.idle]
+        idle = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, HttpProtocol) and connection.idle and connection is not self
+        ]
         if not idle:
             return False
-        oldest = min(idle, key=lambda other: other._idle_since)
+        oldest = min(idle, key=lambda connection: connection._idle_since)
         self.connections.discard(oldest)
         oldest.transport.abort()
         return True

@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 from PIL import Image
 
@@ -22,7 +22,7 @@ from ravlm.errors import RavlmError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Formats of images in requests."""
 _LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF")
-Task: TypeAlias = Literal["pixels", "upload", "thumbnail"]
+ImageTask: TypeAlias = Literal["pixels", "upload", "thumbnail"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ImageJob:
     "thumbnail" a JPEG.
     """
 
-    task: Task
+    task: ImageTask
     max_pixels: int
     max_slow_pixels: int
     any_format: bool = False
@@ -95,14 +95,14 @@ def encode_image(image: Image.Image, image_format: str, quality: int = 95) -> by
     return buffer.getvalue()
 
 
-def write_message(stream: BinaryIO, header: dict[str, Any], data: bytes) -> None:
+def write_message(stream: IO[bytes], header: dict[str, Any], data: bytes) -> None:
     """Write a line of JSON and the bytes that belong to it."""
     stream.write(json.dumps(header | {"length": len(data)}).encode() + b"\n")
     stream.write(data)
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     """Read what `write_message` wrote; None at the end of the stream."""
     line = stream.readline()
     if not line.endswith(b"\n"):

@@ -16,7 +16,7 @@ from ravlm.data.data_urls import decode_data_url
 from ravlm.data.images import ImageLimits
 from ravlm.errors import BrokenData, InvalidInput
 from ravlm.runtime import cpu_count
-from ravlm.serving.image_worker import ImageJob, ImageResult, Task, encode_image
+from ravlm.serving.image_worker import ImageJob, ImageResult, ImageTask, encode_image
 from ravlm.serving.settings import RequestLimits
 from ravlm.serving.worker_pool import WorkerPool
 
@@ -98,7 +98,7 @@ class ImageReader:
         self.pool.close()
 
     def _run(
-        self, task: Task, data: bytes, quota: PixelQuota | None = None, **options: Any
+        self, task: ImageTask, data: bytes, quota: PixelQuota | None = None, **options: Any
     ) -> ImageResult:
         is_stored = task == "thumbnail"  # read from the base, perhaps larger than a request's
         if not is_stored:

@@ -72,8 +72,8 @@ class BodyLimit:
             len(length) > MAX_LENGTH_DIGITS or int(length) > self.limits.body
         ):
             raise self._too_large()
-        more = True
-        while more:
+        has_more = True
+        while has_more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 body.is_disconnected = True
@@ -88,7 +88,7 @@ class BodyLimit:
                 raise HttpError(
                     429, "Too many large requests at the same time. Retry in a second.", 1
                 )
-            more = message.get("more_body", False)
+            has_more = message.get("more_body", False)
 
     def _too_large(self) -> HttpError:
         return HttpError(

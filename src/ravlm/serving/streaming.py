@@ -46,7 +46,7 @@ class StreamRunner:
         """End every stream that is still running after `seconds`."""
         self._shutdown_time = time.monotonic() + seconds
         for pieces in self._active:
-            pieces.put("")  # wakes the reader, which then sees the new deadline
+            pieces.add("")  # wakes the reader, which then sees the new deadline
 
     def close(self) -> None:
         """Let the threads end."""
@@ -108,7 +108,7 @@ class StreamRunner:
         finally:
             if not is_started:
                 self._active.discard(pieces)
-            pieces.put(None)
+            pieces.add(None)
 
     def _generate(self, start: Callable[[], AnswerStream], pieces: _PieceQueue) -> Answer:
         """Put the pieces of a stream into their queue and return its answer (runs in a thread)."""
@@ -117,7 +117,7 @@ class StreamRunner:
             try:
                 while not pieces.closed.is_set() and time.monotonic() < pieces.deadline:
                     try:
-                        pieces.put_from_thread(next(stream))
+                        pieces.add_from_thread(next(stream))
                     except StopIteration as end:
                         answer: Answer = end.value
                         return answer
@@ -158,11 +158,11 @@ class _PieceQueue:
         self._max_characters = max_characters
         self._num_characters = 0
 
-    def put(self, piece: str | None) -> None:
+    def add(self, piece: str | None) -> None:
         """Add a piece, or None for the end."""
         self._queue.put_nowait(piece)
 
-    def put_from_thread(self, piece: str) -> None:
+    def add_from_thread(self, piece: str) -> None:
         """Add a piece from another thread. Raises HttpError if too much is unread."""
         if self.closed.is_set():
             return

@@ -2,11 +2,13 @@
 
 Derived from the store. Segments cover consecutive ranges of entry numbers. The facets of an entry
 never change, because a changed entry gets a new number. Those of a removed entry do no harm,
-because none of its parts is alive. `ravlm.search.filters` defines what a comparison means.
+because none of its parts is alive. `ravlm.search.filters` defines what a comparison means. Of a
+long text the index keeps the beginning and a hash.
 """
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +19,21 @@ import numpy as np
 
 from ravlm.search.filters import ORDERS, AllOf, Compare, Filter, Not, typed_value
 
+MAX_TEXT_LENGTH = 256
+"""Characters of a text in the index, as in Elasticsearch (`ignore_above` of dynamic mappings):
+every process that opens the base holds all values."""
 FacetRow: TypeAlias = "tuple[str, int, str | int | float, int]"
 """Key, kind, value and entry number."""
+
+
+def indexed_value(value: Any) -> Any:
+    """Return a stored value as the index holds it: a long text as its beginning and a hash.
+
+    So equality stays exact; long texts with the same beginning are ordered by their hashes.
+    """
+    if not isinstance(value, str) or len(value) <= MAX_TEXT_LENGTH:
+        return value
+    return value[:MAX_TEXT_LENGTH] + hashlib.sha256(value.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,7 @@ class FacetSegment:
         for kind, value in map(typed_value, comparison.values):
             column = self.columns.get((comparison.key, kind))
             if column is not None:
-                mask[column.select(op, value) - self.first] = True
+                mask[column.select(op, indexed_value(value)) - self.first] = True
         if comparison.op != "!=":
             return mask
         return self._has_key(comparison.key) & ~mask  # an entry without the key never matches
@@ -133,7 +148,8 @@ class FacetIndex:
         """Add the facets, in any order, of the entries after `self.last` up to `last`."""
         if last <= self.last:
             return
-        segments = [*self.segments, FacetSegment.build(self.last + 1, last, sorted(rows))]
+        indexed = sorted((key, kind, indexed_value(value), n) for key, kind, value, n in rows)
+        segments = [*self.segments, FacetSegment.build(self.last + 1, last, indexed)]
         while len(segments) > 1 and len(segments[-2]) < 2 * len(segments[-1]):
             one, two = segments[-2:]
             rows = sorted([*one.rows(), *two.rows()])
