@@ -269,7 +269,7 @@ def teach(
 
     from ravlm.generation.chat.model import ChatModel
 
-    model = ChatModel(folder, str(folder))
+    model = ChatModel.load(folder, str(folder))
     network = model.network.float().train()
     end = model.tokenizer.eos_token
     batches = []

@@ -74,7 +74,7 @@ def _captioner(folder: Path, name: str, kb: OptionalBase) -> Generator:
 def _chat(folder: Path, name: str, max_tokens: TokenLimit) -> Generator:
     from ravlm.generation.chat.generator import ChatGenerator
 
-    return ChatGenerator(folder, name=name, describe=describe, max_tokens=max_tokens)
+    return ChatGenerator.load(folder, name, describe=describe, max_tokens=max_tokens)
 
 
 def _remote(address: str, max_tokens: TokenLimit) -> Generator:
@@ -119,7 +119,7 @@ def load_generator(
     folder = find_folder(text)
     model_type = read_checkpoint_config(folder).get("model_type", "")
     name = str(folder) if is_folder else text
-    if model_type not in MODEL_TYPES:
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         return _chat(folder, name, max_tokens)
     _refuse_limit(name, max_tokens)
     return MODEL_TYPES[model_type](folder, name, kb)

@@ -48,6 +48,11 @@ class TrainingStep(ABC):
         """Return the factor of the learning rate for the parameter `name` of the model."""
         return 1.0
 
+    def held_out_figures(self) -> dict[str, float]:
+        """Return figures on held-out data, logged whenever the progress is saved; none by default.
+        The step must leave the model in training mode."""
+        return {}
+
     def evaluate(self) -> dict[str, float]:
         """Return figures on held-out data for the end of the log; none by default."""
         return {}
@@ -193,7 +198,9 @@ class _TrainingRun:
         is_last = num_steps == config.steps
         saves = num_steps % config.save_every == 0 and not is_last
         if saves or is_last or num_steps % config.log_every == 0:
-            self._log({"step": num_steps, "learning_rate": learning_rate(config, index), **losses})
+            figures = self.step.held_out_figures() if saves else {}
+            rate = learning_rate(config, index)
+            self._log({"step": num_steps, "learning_rate": rate, **losses, **figures})
         if saves:
             self._save(num_steps)
 

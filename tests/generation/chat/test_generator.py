@@ -69,7 +69,7 @@ def copied(folder: Path, to: Path) -> Path:
 def test_batches_and_streams_give_the_same_text(name: str, folders: dict[str, Path]) -> None:
     """Rows of other lengths, with more pictures and fewer, of several tasks; each as it is alone,
     and as a stream."""
-    generator = ChatGenerator(folders[name])
+    generator = ChatGenerator.load(folders[name])
     requests = [
         Request("ask", "What is it?", RED, EVIDENCE),
         Request("ask", "And what in the whole wide world may this thing here be?", BLUE, EVIDENCE),
@@ -95,7 +95,7 @@ def test_batches_and_streams_give_the_same_text(name: str, folders: dict[str, Pa
 def test_images_are_read_in_their_positions(name: str, folders: dict[str, Path]) -> None:
     """Swapped evidence pictures, or another picture asked about, give other logits; and as many
     tokens as counted."""
-    model = ChatModel(folders[name], name)
+    model = ChatModel.load(folders[name], name)
     talks = [
         [ChatTurn("user", ("[1] ", one, "\n[2] ", two, "\nWhat is ", three, "?"))]
         for one, two, three in ((RED, BLUE, RED), (BLUE, RED, RED), (RED, BLUE, BLUE))
@@ -112,7 +112,7 @@ def test_images_are_read_in_their_positions(name: str, folders: dict[str, Path])
 def test_text_is_never_a_control_token(name: str, folders: dict[str, Path]) -> None:
     """An entry with <|im_end|> in it ended its turn and began one of the system; one with <image>
     broke the batch."""
-    model = ChatModel(folders[name], name)
+    model = ChatModel.load(folders[name], name)
     special = [str(t) for t in model.tokenizer.added_tokens_decoder.values() if t.special]
     assert len(special) >= 3
 
@@ -130,7 +130,7 @@ def test_text_is_never_a_control_token(name: str, folders: dict[str, Path]) -> N
 
 def test_templates_without_system_messages(folders: dict[str, Path]) -> None:
     """Gemma's raises an error; the system text then goes before the user's."""
-    model = ChatModel(folders["gemma3"], "gemma3")
+    model = ChatModel.load(folders["gemma3"], "gemma3")
     system, user = ChatTurn("system", ("Be brief.",)), ChatTurn("user", ("Hello",))
     turns = [system, user, ChatTurn("assistant", ("Hi",)), ChatTurn("user", ("So?",))]
     text = model.template.render(turns)
@@ -140,30 +140,30 @@ def test_templates_without_system_messages(folders: dict[str, Path]) -> None:
     ids = model.inputs([turns])["input_ids"][0].tolist()
     assert ids.count(model.tokenizer.bos_token_id) == 1
     pirate = (Message("system", "Speak like a pirate."), *TALK)
-    told = ChatGenerator(folders["gemma3"]).build_turns(
+    told = ChatGenerator.load(folders["gemma3"]).build_turns(
         Request("chat", "What is it?", RED, EVIDENCE, pirate)
     )
     assert "pirate" in model.template.render(told)
 
 
 def test_seeds(folders: dict[str, Path]) -> None:
-    generator = ChatGenerator(folders["qwen2"], temperature=1.0)
+    generator = ChatGenerator.load(folders["qwen2"], temperature=1.0)
     requests = [Request("ask", "What is it?", None, EVIDENCE, seed=seed) for seed in (1, 2, 1)]
     before = torch.get_rng_state()
     first, second, third = (found.text for found in generator.generate(requests))
     assert first == third != second
     assert streamed(generator, requests[1])[1].text == second
     assert torch.equal(torch.get_rng_state(), before)
-    assert ChatGenerator(folders["qwen2"]).fingerprint != generator.fingerprint
+    assert ChatGenerator.load(folders["qwen2"]).fingerprint != generator.fingerprint
     with pytest.raises(InvalidInput, match="temperature is -1"):
-        ChatGenerator(folders["qwen2"], temperature=-1)
+        ChatGenerator.load(folders["qwen2"], temperature=-1)
 
 
 def test_closing_a_stream_stops_generation(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(MAX_NEW_TOKENS, "tell", 5000)
-    generator = ChatGenerator(folders["qwen2"])
+    generator = ChatGenerator.load(folders["qwen2"])
     words = generator.stream(Request("tell", "A story", None, EVIDENCE))
     next(words)
     words.close()
@@ -171,7 +171,7 @@ def test_closing_a_stream_stops_generation(
 
 
 def test_a_model_that_reads_no_images(folders: dict[str, Path]) -> None:
-    generator = ChatGenerator(folders["qwen2"], describe=lambda request: "A red bird")
+    generator = ChatGenerator.load(folders["qwen2"], describe=lambda request: "A red bird")
     told = generator.build_turns(Request("ask", "What is it?", RED, EVIDENCE))
     assert "described as: A red bird" in told[-1].text
     for request in (
@@ -191,7 +191,7 @@ def test_evidence_longer_than_the_context(folders: dict[str, Path], tmp_path: Pa
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["max_position_embeddings"] = 1500
     (folder / "config.json").write_text(json.dumps(config))
-    generator = ChatGenerator(folder)
+    generator = ChatGenerator.load(folder)
     long = Hit(Entry("long", RED, ("The finch sings at dawn. " * 500,)), 0.5, Part("text"))
     request = Request("ask", "What is it?", BLUE, Evidence((long, HITS[0])))
     turns = generator.build_turns(request)
@@ -211,40 +211,40 @@ def test_templates_that_open_a_thought(folders: dict[str, Path], tmp_path: Path)
     """The reasoning became the answer, and 128 tokens were too few for it."""
     request = Request("ask", "What is it?", None, EVIDENCE)
     folder = chat_checkpoints.qwen2(tmp_path / "thinker", template=THINKING)
-    turns = ChatGenerator(folder).build_turns(request)
+    turns = ChatGenerator.load(folder).build_turns(request)
     chat_checkpoints.teach(folder, [(turns, "[2]? No.</think>Finch [1]")], steps=200)
-    generator = ChatGenerator(folder)
+    generator = ChatGenerator.load(folder)
     assert generator.model.template.opens_thought
     assert generator.token_limit("ask") == 12 + THINKING_TOKENS
     (answer,) = generator.generate([request])
     assert (answer.text, answer.citations) == ("Finch", ("finch",))
     pieces, streamed_answer = streamed(generator, request)
     assert "".join(pieces) == streamed_answer.text == "Finch"
-    short = ChatGenerator(folder, max_tokens=6)
+    short = ChatGenerator.load(folder, max_tokens=6)
     for cut in (short.generate([request])[0], streamed(short, request)[1]):
         assert "used up its 6 tokens for thinking" in cut.text
         assert not cut.abstained
     assert short.fingerprint != generator.fingerprint
-    assert not ChatGenerator(folders["qwen2"]).model.template.opens_thought
+    assert not ChatGenerator.load(folders["qwen2"]).model.template.opens_thought
 
 
 def test_a_reply_at_the_token_limit_is_marked(folders: dict[str, Path]) -> None:
     """An untrained model never ends by itself."""
     request = Request("chat", "What is it?", None, EVIDENCE, TALK)
     for limit in (5, 9):
-        generator = ChatGenerator(folders["qwen2"], max_tokens=limit)
+        generator = ChatGenerator.load(folders["qwen2"], max_tokens=limit)
         (answer,) = generator.generate([request])
         assert answer.text.endswith("…")
         assert answer.trace["finish_reason"] == "length"
         assert streamed(generator, request)[1].text == answer.text
     with pytest.raises(InvalidInput, match="max_tokens is 0"):
-        ChatGenerator(folders["qwen2"], max_tokens=0)
+        ChatGenerator.load(folders["qwen2"], max_tokens=0)
 
 
 def test_thought_marks_that_are_special_tokens(tmp_path: Path) -> None:
     """Decoding dropped them, so that nothing told the thoughts from the answer."""
     folder = chat_checkpoints.qwen2(tmp_path / "marked")
-    model = ChatModel(folder, "marked")
+    model = ChatModel.load(folder, "marked")
     model.tokenizer.add_special_tokens({"extra_special_tokens": ["<think>", "</think>"]})
     model._thought_marks = _special_thought_marks(model.tokenizer)
     ids = model.tokenizer("<think>a finch?</think>Finch<|im_end|>")["input_ids"]
@@ -261,10 +261,10 @@ def test_no_chat_template(name: str, folders: dict[str, Path], tmp_path: Path) -
     with pytest.raises(
         Mismatch, match=r"has no chat template, .* instruction-tuned checkpoint .*-Instruct"
     ):
-        ChatGenerator(folder)
+        ChatGenerator.load(folder)
     (folder / "chat_template.jinja").write_text("{{ messages[0].nothing.at_all }}")
     with pytest.raises(Mismatch, match="drops messages"):
-        ChatGenerator(folder)
+        ChatGenerator.load(folder)
 
 
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2"])
@@ -294,26 +294,26 @@ def test_weights_that_do_not_fit(
     change(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(Mismatch, match=told):
-        ChatGenerator(folder)
+        ChatGenerator.load(folder)
 
 
 def test_other_checkpoints(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(Mismatch, match='is a "clip" model, which cannot generate text'):
-        ChatGenerator(encoders.clip(tmp_path / "clip"))
+        ChatGenerator.load(encoders.clip(tmp_path / "clip"))
     with pytest.raises(NotFound, match="no folder"):
-        ChatGenerator(tmp_path / "gone")
+        ChatGenerator.load(tmp_path / "gone")
     eyeless = copied(folders["llava"], tmp_path / "eyeless")
     (eyeless / "processor_config.json").unlink()
     with pytest.raises(Mismatch, match="no usable processor"):
-        ChatGenerator(eyeless)
+        ChatGenerator.load(eyeless)
     wordless = copied(folders["qwen2"], tmp_path / "wordless")
     (wordless / "tokenizer.json").unlink()
     with pytest.raises(Mismatch, match="no usable tokenizer"):
-        ChatGenerator(wordless)
+        ChatGenerator.load(wordless)
 
 
 def test_certainty_is_the_mean_token_probability(folders: dict[str, Path]) -> None:
-    model = ChatModel(folders["qwen2"], "qwen2")
+    model = ChatModel.load(folders["qwen2"], "qwen2")
     talk = [ChatTurn("user", ("What is it?",))]
     (said,) = model.complete([talk], SamplingParams(4))
     inputs = model.inputs([talk])

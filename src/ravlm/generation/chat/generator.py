@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Stream
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ravlm.data.parallel import batched
-from ravlm.encoders.hub_files import find_folder, hash_weights, weight_files
+from ravlm.encoders.hub_files import find_folder
 from ravlm.errors import InvalidInput
 from ravlm.generation.base import Generator, Request, VerbName
 from ravlm.generation.chat.citations import CitationParser
@@ -40,39 +40,44 @@ class _Prompt(NamedTuple):
 
 
 class ChatGenerator(Generator):
-    """A chat checkpoint as a generator.
+    """A chat model as a generator.
 
-    `name_or_folder` is a checkpoint with a chat template, `name` what a folder is called in
-    messages. `describe` returns what a request's image shows, for a model that reads none. With
-    `temperature` 0 the most likely tokens are taken; above it, the request's seed samples them.
-    `max_tokens` limits a reply with its thoughts; the default depends on the task.
+    `describe` returns what a request's image shows, for a model that reads none. With `temperature`
+    0 the most likely tokens are taken; above it, the request's seed samples them. `max_tokens`
+    limits a reply with its thoughts; the default depends on the task.
 
-    Raises NotFound, Mismatch or BrokenData for a checkpoint that cannot be used, InvalidInput for
-    a question that is too long."""
+    Raises InvalidInput for a question that is too long."""
 
     def __init__(
         self,
-        name_or_folder: str | Path,
+        model: ChatModel,
         temperature: float = 0.0,
         describe: Callable[[Request], str] | None = None,
-        name: str = "",
         max_tokens: int | None = None,
     ) -> None:
         if temperature < 0:
             raise InvalidInput(f"The temperature is {temperature}; it must be 0 or more.")
-        self.name = name or str(name_or_folder)
-        self._folder = find_folder(name_or_folder)
-        self.model = ChatModel(self._folder, self.name)
+        self.name = model.name
+        self.model = model
         self.temperature = temperature
         self.max_tokens = checked_max_tokens(max_tokens)
         self.reads_several_images = self.model.reads_images
         self._describe = describe
 
+    @classmethod
+    def load(cls, name_or_folder: str | Path, name: str = "", **options: Any) -> ChatGenerator:
+        """Load a checkpoint with a chat template; `name` is what a folder is called in messages,
+        `options` are those of the class.
+
+        Raises NotFound, Mismatch or BrokenData for a checkpoint that cannot be used."""
+        folder = find_folder(name_or_folder)
+        return cls(ChatModel.load(folder, name or str(name_or_folder)), **options)
+
     @cached_property
     def fingerprint(self) -> str:
         """Identifies the weights and the settings."""
         limit = f" {self.max_tokens}" if self.max_tokens else ""
-        return f"{hash_weights(weight_files(self._folder))} {self.temperature}{limit}"
+        return f"{self.model.fingerprint} {self.temperature}{limit}"
 
     def token_limit(self, task: VerbName) -> int:
         """Return the maximum number of tokens of a reply."""
@@ -151,7 +156,11 @@ class ChatGenerator(Generator):
         """Return the prompt of a request, within the model's context length."""
         context = self.model.context_length
         prompt_tokens = min(_MAX_PROMPT_TOKENS, context - self.token_limit(request.task))
-        budget = PromptBudget(max(prompt_tokens, context // 2), self.model.reads_images)
+        budget = PromptBudget(
+            max(prompt_tokens, context // 2),
+            self.model.reads_images,
+            instructions=self.model.needs_instructions,
+        )
         return build_prompt(
             request,
             budget,

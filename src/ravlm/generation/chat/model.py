@@ -10,6 +10,7 @@ from collections.abc import Generator as Stream
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Lock
@@ -28,6 +29,7 @@ from transformers import (
 from transformers.generation import BaseStreamer
 
 from ravlm import runtime
+from ravlm.encoders.hub_files import hash_weights, weight_files
 from ravlm.encoders.transformers_io import check_weights, read_config, read_model, read_tokenizer
 from ravlm.generation.chat.checkpoint import auto_class, read_processor
 from ravlm.generation.chat.decoding import (
@@ -61,39 +63,60 @@ class Completion:
 
 
 class ChatModel:
-    """A chat model, loaded from `folder`; messages call it `name`.
+    """A network with its tokenizer and, if it reads images, its processor; messages call it `name`.
 
-    Raises Mismatch for a checkpoint of another kind, without a usable chat template, or with
-    weights that do not fit."""
+    Raises Mismatch for a model without a usable chat template.
+    """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    needs_instructions = True
+    """Whether prompts say what to do; a model that was trained on these tasks knows it."""
+
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: Any,
+        processor: Any,
+        name: str,
+        folders: Sequence[Path] = (),
+    ) -> None:
         self.name = name
-        config = read_config(folder, name)
-        model_class = auto_class(config, name)
-        self.reads_images = model_class is AutoModelForImageTextToText
-        self._processor = read_processor(folder, name, config) if self.reads_images else None
-        self.tokenizer = self._read_tokenizer(folder)
-        self._thought_marks = _special_thought_marks(self.tokenizer)
-        self.template = ChatTemplate(self.tokenizer, self._processor, name)
-        device = runtime.device()
-        network, info = read_model(folder, runtime.inference_dtype(device), model_class)
-        check_weights(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), info, name)
-        self.network = network.to(device).eval()
-        self.context_length = _context_length(config.get_text_config())
+        self.folders = folders
+        """Where the weights came from."""
+        self.reads_images = processor is not None
+        self._processor = processor
+        self.tokenizer = tokenizer
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:  # padding is masked, so any token will do
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        self._thought_marks = _special_thought_marks(tokenizer)
+        self.template = ChatTemplate(tokenizer, processor, name)
+        self.network = network.to(runtime.device()).eval()
+        self.context_length = _context_length(network.config.get_text_config())
         """Tokens of prompt and reply together."""
         self._image_tokens: dict[int, int] = {}  # side of the square -> tokens
         self._lock = Lock()
 
-    def _read_tokenizer(self, folder: Path) -> Any:
-        """Return the tokenizer, set to pad on the left."""
-        if self._processor is None:
-            tokenizer = read_tokenizer(folder, self.name)
-        else:
-            tokenizer = self._processor.tokenizer
-        tokenizer.padding_side = "left"
-        if tokenizer.pad_token is None:  # padding is masked, so any token will do
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-        return tokenizer
+    @classmethod
+    def load(cls, folder: Path, name: str) -> ChatModel:
+        """Load a checkpoint folder.
+
+        Raises Mismatch for a checkpoint of another kind, without a usable chat template, or with
+        weights that do not fit."""
+        config = read_config(folder, name)
+        model_class = auto_class(config, name)
+        reads_images = model_class is AutoModelForImageTextToText
+        processor = read_processor(folder, name, config) if reads_images else None
+        tokenizer = processor.tokenizer if reads_images else read_tokenizer(folder, name)
+        ChatTemplate(tokenizer, processor, name)  # refuse it before its weights are read
+        dtype = runtime.inference_dtype(runtime.device())
+        network, info = read_model(folder, dtype, model_class)
+        check_weights(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), info, name)
+        return cls(network, tokenizer, processor, name, [folder])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies the weights."""
+        return " ".join(hash_weights(weight_files(folder)) for folder in self.folders)
 
     # prompts
 

@@ -1,0 +1,69 @@
+"""The starter language model: SmolLM2 with image tokens and an adapter that comes with ravlm."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ravlm import runtime
+from ravlm.encoders.hub_files import quiet
+from ravlm.encoders.transformers_io import read_config, read_tokenizer
+from ravlm.files import STARTER
+from ravlm.generation.chat.adapters import ADAPTER_CONFIG, merge_adapter
+from ravlm.generation.chat.model import ChatModel
+from ravlm.generation.language_model import smollm2
+from ravlm.generation.language_model.modeling import ImageLlama, ImageLlamaConfig
+from ravlm.generation.language_model.processing import (
+    IMAGE_TOKEN,
+    IMAGE_TOKENS,
+    ImageChatProcessor,
+)
+
+BASE = smollm2.PACKAGE
+"""What an adapter names as its base model."""
+ADAPTER = STARTER / "language_model"
+"""The adapter that comes with the package: LoRA weights and the image projection."""
+
+
+class StarterChatModel(ChatModel):
+    """A chat model that was trained on ravlm's tasks: its prompts carry no instructions."""
+
+    needs_instructions = False
+
+
+def is_available(adapter: Path = ADAPTER) -> bool:
+    """Return whether the adapter, the language model and what loads them are installed."""
+    has_adapter = (adapter / ADAPTER_CONFIG).is_file()
+    return has_adapter and find_spec("peft") is not None and smollm2.is_installed()
+
+
+def load_starter(adapter: Path = ADAPTER) -> ChatModel:
+    """Load SmolLM2 with `adapter` merged into its weights.
+
+    Raises what `smollm2.checkpoint_folder` raises, Mismatch for an adapter that does not fit.
+    """
+    network, tokenizer = base_model(runtime.inference_dtype(runtime.device()))
+    network = merge_adapter(network, adapter)
+    folders = [smollm2.checkpoint_folder(), adapter]
+    return StarterChatModel(network, tokenizer, ImageChatProcessor(tokenizer), "starter", folders)
+
+
+def base_model(dtype: torch.dtype) -> tuple[ImageLlama, Any]:
+    """Return SmolLM2 with an image projection that is not trained yet, and its tokenizer."""
+    folder = smollm2.checkpoint_folder()
+    tokenizer = read_tokenizer(folder, "SmolLM2")
+    config = ImageLlamaConfig(**read_config(folder, "SmolLM2").to_dict())
+    config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    config.image_tokens = IMAGE_TOKENS
+    with quiet():
+        network = ImageLlama.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+        )
+    return network, tokenizer

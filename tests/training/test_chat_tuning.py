@@ -1,0 +1,95 @@
+"""Fine-tuning chat models: several replies behind one prompt, and only the adapter is trained."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ravlm.generation.base import Request
+from ravlm.generation.chat.generator import ChatGenerator
+from ravlm.records import Entry, Evidence, Hit, Part
+from ravlm.training.chat_examples import ChatExample, ChatExamples
+from ravlm.training.chat_tuning import ChatTuningStep, LoraConfig, pack_replies
+from ravlm.training.trainer import LoopConfig, fit
+from tests.helpers import chat_checkpoints
+
+pytest.importorskip("peft")
+
+
+def test_packed_replies_have_the_losses_of_separate_ones() -> None:
+    """Each reply must see its prompt and nothing of the other replies."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=60,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    model = LlamaForCausalLM(config).eval()
+    prompts = torch.tensor([[0, 0, 5, 6, 7], [11, 12, 13, 14, 15]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    replies = [[[20, 21, 22], [30, 31]], [[40], [41, 42, 43, 44], [45, 46]]]
+    packed = pack_replies(prompts, mask, replies)
+    with torch.no_grad():
+        logits = model(
+            input_ids=packed.input_ids,
+            attention_mask=packed.mask,
+            position_ids=packed.positions,
+        ).logits
+    is_target = packed.labels != -100
+    packed_losses = F.cross_entropy(
+        logits[is_target], packed.labels[is_target], reduction="none"
+    ).tolist()
+
+    separate = []
+    for prompt, row_mask, row in zip(prompts, mask, replies, strict=True):
+        start = prompt[row_mask.bool()].tolist()
+        for reply in row:
+            ids = torch.tensor([[*start, *reply]])
+            with torch.no_grad():
+                scores = model(input_ids=ids).logits[0, len(start) - 1 : -1]
+            separate += F.cross_entropy(scores, torch.tensor(reply), reduction="none").tolist()
+    assert packed_losses == pytest.approx(separate, abs=1e-4)
+
+
+class ColorExamples(ChatExamples):
+    """Which of two entries has the color? The values change in every example."""
+
+    colors = ("red", "blue", "green", "white")
+
+    def example(self, rng: random.Random) -> ChatExample:
+        color = rng.choice(self.colors)
+        entry = Entry("a", texts=(f"color: {color}",))
+        hits = (Hit(entry, 1.0, Part("text", 0, entry.text)),)
+        request = Request("ask", "What color is it?", evidence=Evidence(hits))
+        return ChatExample(request, (f"{color} [1]",))
+
+    def batch(self, index: int, rng: random.Random) -> list[ChatExample]:
+        return [self.example(rng) for _ in range(4)]
+
+
+def test_only_the_adapter_is_trained_and_saved(tmp_path: Path) -> None:
+    folder = chat_checkpoints.qwen2(tmp_path / "qwen2")
+    generator = ChatGenerator.load(folder)
+    before = {name: p.clone() for name, p in generator.model.network.named_parameters()}
+    held_out = ColorExamples().batch(0, random.Random(1))
+    step = ChatTuningStep(generator, ColorExamples(), LoraConfig(rank=4), held_out)
+    config = LoopConfig(8, learning_rate=1e-2, save_every=4, log_every=2)
+    fit(step, config, tmp_path / "run")
+    after = dict(step.network.base_model.model.named_parameters())
+    for name, weight in before.items():
+        parent, _, kind = name.rpartition(".")
+        same = after.get(name, after.get(f"{parent}.base_layer.{kind}"))
+        assert same is not None
+        assert torch.equal(same, weight)
+    assert all("lora" in name for name, _ in step.model.named_parameters())
+    assert any(float(p.abs().sum()) > 0 for n, p in step.model.named_parameters() if "lora_B" in n)
+    lines = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all(f'"loss, {arm} evidence"' in lines[-1] for arm in ("right", "shuffled", "none"))
