@@ -8,7 +8,8 @@ The base holds the train photos of Flickr8k with their captions; it is built in 
 unless it is there. `foreign_photos.jsonl` lists 300 photos of other sources (`choose_photos` is the
 rule) with nouns for their main thing, written by hand after looking at each photo. An output is
 right if one of them occurs in it as a word, singular or plural; a Chinese output if it contains one
-of the Chinese words. The odd lines are for choosing, the even ones are reported.
+of the Chinese words. The odd lines are for choosing, the even ones are reported. "Invented" counts
+outputs that name a person or an animal where none is, whether they are right or wrong otherwise.
 
 Intervals are 95 % bootstrap intervals by photo. The outputs are written to a text file in `--work`.
 How many photos of Flickr8k's dev split are declined is measured, too."""
@@ -26,7 +27,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.captions import BATCH_SIZE, normalize, photos
+from benchmarks.captions import BATCH_SIZE, normalize
+from benchmarks.captions import photos as flickr_photos
 
 from ravlm import Answer, KnowledgeBase, RetrievalAugmentedVLM, Score
 from ravlm.data.text import is_chinese
@@ -56,7 +58,15 @@ PACKAGE_PHOTOS = {
 """All photos (not drawings, masks or plots) that are in the environment's packages."""
 PROMPTS = {"en": None, "zh": "讲一讲这张照片。"}
 """Language -> the prompt of a story."""
-OUTCOMES = ("right", "declined", "right or declined", "wrong", "marked")
+OUTCOMES = ("right", "declined", "right or declined", "wrong", "invented", "marked")
+LIVING = (
+    "adult", "baby", "bear", "biker", "bird", "boy", "cat", "child", "children", "climber", "cow",
+    "crowd", "cyclist", "dog", "female", "girl", "guy", "horse", "human", "infant", "kid", "kitten",
+    "lady", "male", "man", "monkey", "people", "person", "puppy", "sheep", "skateboarder", "skier",
+    "snowboarder", "someone", "surfer", "swimmer", "teenager", "toddler", "woman",
+)  # fmt: skip
+LIVING_ZH = ("人", "男", "女", "孩", "宝宝", "狗", "猫", "鸟", "马")
+"""Persons and animals that captions invent; most of the photos show none."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,8 @@ class Photo:
     """Path below the data folder, or "package:" and a path below site-packages."""
     accepted: tuple[str, ...]
     accepted_zh: tuple[str, ...]
+    visible: tuple[str, ...] = ()
+    """Words for persons and animals that are visible but not the main thing (a hand: "person")."""
 
     @property
     def source(self) -> str:
@@ -155,6 +167,15 @@ def is_named(text: str, accepted: Sequence[str], accepted_zh: Sequence[str] = ()
     return any(f" {form} " in words for noun in accepted for form in noun_forms(noun))
 
 
+def is_invented(text: str, photo: Photo) -> bool:
+    """Return whether `text` names a person or an animal that is not in the photo."""
+    if is_chinese(text):
+        known = "".join(photo.accepted_zh) + ("人" if photo.visible else "")
+        return any(word in text and word not in known for word in LIVING_ZH)
+    known = {form for noun in (*photo.accepted, *photo.visible) for form in noun_forms(noun)}
+    return is_named(text, [word for word in LIVING if word not in known])
+
+
 def noun_forms(noun: str) -> tuple[str, ...]:
     """Return a noun and its regular plurals; of several words, the last is inflected."""
     forms = [noun, f"{noun}s", f"{noun}es"]
@@ -178,6 +199,7 @@ def outcome_items(photos: Sequence[Photo], outputs: Sequence[Output]) -> dict[st
         items["declined"].append(output.declined)
         items["right or declined"].append(right or output.declined)
         items["wrong"].append(not named and not output.declined)
+        items["invented"].append(not output.declined and is_invented(output.text, photo))
         items["marked"].append(output.marked)
     return items
 
@@ -263,11 +285,11 @@ def outputs_text(photos: Sequence[Photo], outputs: Sequence[Output]) -> str:
 def main() -> None:
     options = parse_options()
     chosen = read_annotation(options.half)
-    dev = photos(options.data, "dev")
+    dev = flickr_photos(options.data, "dev")
     step = len(dev) // NUM_DEV
     dev = dev[step // 2 if options.half == "even" else 0 :: step][: options.dev]
     kb_path = options.work / "flickr"
-    with KnowledgeBase.build(kb_path, photos(options.data, "train")) as kb:
+    with KnowledgeBase.build(kb_path, flickr_photos(options.data, "train")) as kb:
         generator = {} if options.generator is None else {"generator": options.generator}
         model = RetrievalAugmentedVLM(kb, base_only=options.base_only, **generator)
         prompt = PROMPTS[options.language] if options.verb == "tell" else None

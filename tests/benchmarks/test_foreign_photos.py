@@ -10,6 +10,7 @@ from benchmarks.foreign_photos import (
     Photo,
     choose_photos,
     intervals,
+    is_invented,
     is_named,
     measure,
     outcome_items,
@@ -43,6 +44,17 @@ def test_a_chinese_text_is_compared_with_the_chinese_words() -> None:
     assert not is_named("一只猫坐在椅子上。", ["cat"], ["狗"])
 
 
+def test_a_person_who_is_not_in_the_photo_is_invented() -> None:
+    bowl = Photo("a.jpg", ("bowl",), ("碗",))
+    held = Photo("b.jpg", ("milk",), ("牛奶",), ("person",))
+    assert is_invented("A baby is taking a bath in a bowl", bowl)
+    assert is_invented("Two women and a carton of milk", held)
+    assert is_invented("一个男孩和一只碗", bowl)
+    assert not is_invented("A white bowl on a table", bowl)
+    assert not is_invented("A person holds milk", held)
+    assert not is_invented("A cat", Photo("c.jpg", ("cat",), ("猫",)))
+
+
 def test_outcomes_exclude_each_other() -> None:
     photos = [Photo("daquar/a.jpg", ("bed",), ("床",)), Photo("package:p/b.png", ("cup",), ("杯",))]
     outputs = [
@@ -54,6 +66,7 @@ def test_outcomes_exclude_each_other() -> None:
     assert items["declined"] == [0, 1, 0, 0]
     assert items["right or declined"] == [1, 1, 0, 0]
     assert items["wrong"] == [0, 0, 1, 1]
+    assert items["invented"] == [0, 0, 1, 0]
     assert items["marked"] == [0, 0, 1, 0]
     share = intervals(items)["right or declined"]
     assert (share.score, share.low, share.high) == (0.5, 0.0, 1.0)
