@@ -16,6 +16,7 @@ from ravlm import __version__
 from ravlm.cli import compare, demo, edit, knowledge, query, serve, train
 from ravlm.cli.command import JSON, Argument, Command, Options, UsageError, argument
 from ravlm.cli.stdin import utf8_argument
+from ravlm.cli.terminal import visible_output
 from ravlm.errors import RavlmError, did_you_mean
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
@@ -73,6 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     name."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _escape_unencodable_output()
+    with visible_output():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         check_command(arguments, COMMANDS)
         options = build_parser(COMMANDS).parse_args(arguments)

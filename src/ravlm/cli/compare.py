@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ravlm.cli.command import Command, Options, UsageError, argument
 from ravlm.cli.output import Progress, note, print_json
+from ravlm.data.addresses import hide_password
 from ravlm.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def compare(options: Options) -> int:
 def _refuse_duplicates(what: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f'The {what} "{name}" is a duplicate; name each {what} once.')
+            shown = hide_password(name)
+            raise UsageError(f'The {what} "{shown}" is a duplicate; name each {what} once.')
 
 
 def _task(options: Options) -> Task:

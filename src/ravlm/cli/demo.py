@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ravlm.cli.command import Command, Options, argument
 from ravlm.cli.output import note, print_json, relevance_bar, shorten, wrap
+from ravlm.cli.terminal import unfiltered, visible
 
 if TYPE_CHECKING:
     from ravlm.demo.records import DemoBase, Section, StepResult
@@ -53,7 +54,7 @@ class _TerminalView:
 
     def show_base(self, base: DemoBase) -> None:
         """Show what was built and what was refused."""
-        print(
+        self._print(
             f"{self._bold('Knowledge base')}  {len(base.with_image)} entries with an image, "
             f"{len(base.text_only)} with text only: "
             f"{base.num_parts} vectors in {base.build_seconds:.1f} s"
@@ -66,13 +67,15 @@ class _TerminalView:
         step = result.step
         if step.section != self.section:
             self.section = step.section
-            print(f"\n{self._bold(_TITLES[step.section])}")
+            self._print(f"\n{self._bold(_TITLES[step.section])}")
         if result.answer is None:
             self._show_search(result)
         elif step.verb in ("ask", "chat"):
             citations = ", ".join(result.answer.citations)
             cited = f"  [{citations}]" if citations else ""
-            print(f"  {step.text}\n    {self._bold(result.answer.text)}{self._dim(cited)}")
+            self._print(
+                f"  {visible(step.text)}\n    {self._bold(result.answer.text)}{self._dim(cited)}"
+            )
         else:
             print(f"  {step.label}")
             print("\n".join(f"    {line}" for line in wrap(result.answer.text, _WIDTH)))
@@ -81,21 +84,27 @@ class _TerminalView:
         """Show where the page is, and a command to continue with."""
         folder = os.path.relpath(page.parent)
         command = f"search {folder}/kb --image {folder}/photo.jpg --text outdoors"
-        print(f"\n{self._bold('Page')}      {page}   ({seconds:.0f} s in total)")
-        print(f"{self._bold('Try next')}  {_program()} {command}")
+        self._print(
+            f"\n{self._bold('Page')}      {visible(str(page))}   ({seconds:.0f} s in total)"
+        )
+        self._print(f"{self._bold('Try next')}  {visible(f'{_program()} {command}')}")
 
     def _show_search(self, result: StepResult) -> None:
         step = result.step
-        query = f": {step.text}" if step.text else ""
+        query = f": {visible(step.text)}" if step.text else ""
         gloss = self._dim(f"  (encoded as: {result.gloss})") if result.gloss else ""
-        print(f"  {step.label}{query}{gloss}")
-        print(self._dim("    " + shorten("   ".join(map(_hit_summary, result.hits)), _WIDTH)))
+        self._print(f"  {step.label}{query}{gloss}")
+        self._print(self._dim("    " + shorten("   ".join(map(_hit_summary, result.hits)), _WIDTH)))
+
+    def _print(self, line: str) -> None:
+        """Print a line with styles; all else in it is visible."""
+        print(line, file=unfiltered(sys.stdout))
 
     def _bold(self, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self.color else text
+        return f"\x1b[1m{visible(text)}\x1b[0m" if self.color else visible(text)
 
     def _dim(self, text: str) -> str:
-        return f"\x1b[2m{text}\x1b[0m" if self.color else text
+        return f"\x1b[2m{visible(text)}\x1b[0m" if self.color else visible(text)
 
 
 def _program() -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ravlm.cli import stdin
 from ravlm.cli.command import KB, SOURCE, Command, Options, argument
 from ravlm.cli.output import MAX_NOTES, Progress, note, print_json, print_rejected
+from ravlm.data.addresses import hide_password
 from ravlm.errors import BrokenData, InvalidInput, RavlmError
 
 if TYPE_CHECKING:
@@ -243,11 +244,11 @@ def _print_result(options: Options, sentence: str, **values: Any) -> int:
 
 def _print_report(options: Options, report: AddReport, num_entries: int) -> None:
     if options.json:
-        print_json(asdict(report) | {"entries": num_entries, "kb": str(options.kb)})
+        print_json(asdict(report) | {"entries": num_entries, "kb": hide_password(options.kb)})
         return
     print_rejected(report)
     seconds = report.seconds.get("total", 0.0)
-    print(f"{report} ({seconds:.1f} s). {options.kb} has {num_entries:,} entries.")
+    print(f"{report} ({seconds:.1f} s). {hide_password(options.kb)} has {num_entries:,} entries.")
 
 
 _DEDUPLICATE = argument(

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ravlm.cli.terminal import unfiltered, visible_json
 from ravlm.records import Answer, Hit, image_location
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ MAX_NOTES = 10
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on one line, in ASCII if stdout has another encoding than UTF-8."""
     ascii_only = "utf" not in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
-    print(json.dumps(value, ensure_ascii=ascii_only, default=str), flush=True)
+    print(visible_json(json.dumps(value, ensure_ascii=ascii_only, default=str)), flush=True)
 
 
 def note(message: str) -> None:
@@ -125,7 +126,7 @@ class Progress:
         if total >= num_done > 0:
             remaining = f", {_duration((total - num_done) / rate)} left"
         line = f"\r{num_done:,}{of_total} {self.unit}, {rate:.0f} per second{remaining}   "
-        print(line, end="", file=sys.stderr, flush=True)
+        print(line, end="", file=unfiltered(sys.stderr), flush=True)
 
     def __exit__(self, *error: object) -> None:
         if self.last_time > self.start_time:

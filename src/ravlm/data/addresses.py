@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,6 +35,8 @@ _RESERVED = tuple(
 )
 """Networks that are not reached over the public internet, or that lead to others. The list of
 `ipaddress` differs between versions of Python and lacks some of them."""
+_USER = re.compile(r"([A-Za-z][\w+.-]*://).*@", re.ASCII | re.DOTALL)
+"""The name and password of an address. A password may have "/" and "@", even if it should not."""
 _policy: ContextVar[AddressPolicy | None] = ContextVar("address_policy", default=None)
 
 
@@ -88,3 +91,12 @@ def show_address(address: str) -> str:
     authority, slash, path = rest.partition("/")
     shown = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
     return f'"{shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."}"'
+
+
+def hide_password(address: str | os.PathLike[str]) -> str:
+    """Return the address of a base or an endpoint without name and password, for messages.
+
+    >>> hide_password("milvus://root:pass/word@host:19530/photos")
+    'milvus://host:19530/photos'
+    """
+    return _USER.sub(r"\1", str(address), count=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ravlm.data.addresses import hide_password
 from ravlm.data.images import is_address
 from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.knowledge.backend import Backend
@@ -28,8 +29,8 @@ def backend_for(path: str | os.PathLike[str]) -> type[Backend]:
     scheme = str(path).partition(":")[0].lower()
     if scheme not in BACKENDS:
         raise InvalidInput(
-            f'"{path}" has the unknown scheme "{scheme}"; a knowledge base is a folder or an '
-            "address such as milvus://host:19530/name or milvus-lite://file.db/name."
+            f'"{hide_password(path)}" has the unknown scheme "{scheme}"; a knowledge base is a '
+            "folder or an address such as milvus://host:19530/name or milvus-lite://file.db/name."
             f"{did_you_mean(scheme, BACKENDS)}"
         )
     return BACKENDS[scheme]

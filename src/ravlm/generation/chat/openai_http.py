@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from ravlm.data.addresses import hide_password
 from ravlm.errors import InvalidInput, RavlmError
 from ravlm.generation.chat.openai_errors import KEY_VARIABLE, EndpointErrors, is_temporary
 
@@ -197,9 +198,12 @@ def parse_address(address: str) -> tuple[httpx2.URL, str]:
     try:
         url = httpx2.URL(base)
     except httpx2.InvalidURL as error:
-        raise InvalidInput(f'"{base}" is not a valid address ({error}); {form}.') from None
+        reason = "" if "@" in base else f" ({error})"  # it may quote a password
+        raise InvalidInput(
+            f'"{hide_password(base)}" is not a valid address{reason}; {form}.'
+        ) from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise InvalidInput(f'"{base}" is not the address of an endpoint; {form}.')
+        raise InvalidInput(f'"{hide_password(base)}" is not the address of an endpoint; {form}.')
     if url.userinfo:
         raise InvalidInput(
             f"The address of {url.host} contains a password. Set the environment variable "

@@ -9,10 +9,11 @@ milvus-lite:///absolute/path/file.db/name
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ravlm.data.addresses import hide_password
 from ravlm.errors import InvalidInput, did_you_mean
 
 DEFAULT_PORT = 19530
@@ -32,7 +33,7 @@ class MilvusAddress:
     text: str
     """The address for messages, without password."""
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     consistency: str = "Strong"
     files: Path | None = None
     """Folder for images that come as bytes; all readers must see it under this path."""
@@ -65,18 +66,22 @@ def _parse_lite(address: str, location: str) -> MilvusAddress:
 
 
 def _parse_server(address: str, scheme: str) -> MilvusAddress:
-    url = urlsplit(address)
+    shown = hide_password(address)
     try:
+        url = urlsplit(address)
         host = url.hostname
         port = url.port or DEFAULT_PORT
     except ValueError:  # the port is not a number
         host = None
     if not host:
-        raise InvalidInput(f'"{address}" names no server; write milvus://host:{DEFAULT_PORT}/name.')
+        raise InvalidInput(
+            f'"{shown}" names no server; write milvus://host:{DEFAULT_PORT}/name, and a "/", "@", '
+            '"?" or "#" in a password as %2F, %40, %3F or %23.'
+        )
     if ":" in host:  # IPv6
         host = f"[{host}]"
-    options = _parse_options(url.query, address)
-    name = _check_name(url.path.strip("/"), address)
+    options = _parse_options(url.query, shown)
+    name = _check_name(url.path.strip("/"), shown)
     protocol = "https" if scheme.lower() == "milvuss" else "http"
     return MilvusAddress(
         uri=f"{protocol}://{host}:{port}",

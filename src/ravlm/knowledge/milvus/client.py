@@ -73,6 +73,8 @@ class MilvusConnection:
             yield
         except MilvusException as error:
             message = str(getattr(error, "message", error)).strip().rstrip(".")
+            if self.address.password:
+                message = message.replace(self.address.password, "***")
             raise self._translate(error.code, message) from error
 
     def _translate(self, code: int, message: str) -> RavlmError:
