@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ravlm.errors import BrokenData, InvalidInput
+from ravlm.errors import DamagedBase, InvalidInput
 from ravlm.knowledge.records import EntryRow, Identity, StoreState
 from ravlm.knowledge.reports import Page
 from ravlm.records import Entry, Modality
@@ -24,8 +23,10 @@ class EntryStore(ABC):
     overrides them.
     """
 
-    files: Path | None = None
-    """Folder of the images that came as bytes; None if the backend stores them elsewhere."""
+    @property
+    def can_embed_images(self) -> bool:
+        """Whether images that come as bytes can be stored."""
+        return True
 
     @abstractmethod
     def state(self) -> StoreState:
@@ -122,7 +123,7 @@ def facets_of(row: EntryRow) -> list[Facet]:
 def decode_contents(
     rows: Sequence[tuple[str, str]],
 ) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Return texts and metadata of rows that hold them as JSON. Raises BrokenData."""
+    """Return texts and metadata of rows that hold them as JSON. Raises DamagedBase."""
     # one call decodes the JSON of all rows, as there may be many
     try:
         flat = json.loads(f"[{','.join(f'{texts},{metadata}' for texts, metadata in rows)}]")
@@ -142,9 +143,9 @@ def decode_vector(vector: bytes) -> np.ndarray:
     return np.frombuffer(vector, "<f2").astype(np.float32)
 
 
-def damaged_row(reason: str) -> BrokenData:
+def damaged_row(reason: str) -> DamagedBase:
     """Return the error for a row of a store that nothing of this package has written."""
-    return BrokenData(
+    return DamagedBase(
         f"An entry of the knowledge base is damaged: {reason}. Run `ravlm verify`, and restore the "
         "base from a copy or build it again."
     )

@@ -51,40 +51,39 @@ def open_image(source: ImageSource, encoder: Encoder) -> Image.Image:
     return encoder.prepare(load_image(source, edge=encoder.image_size))
 
 
-def locate_image(source: ImageSource, folder: Path | None = None) -> LocatedImage:
+def locate_image(source: ImageSource, can_embed: bool = True) -> LocatedImage:
     """Read an image and return where the store finds it. Raises NotFound or BrokenData.
 
-    A file among the images of the base in `folder` is referred to as one that came as bytes: by a
-    path within the base, which stays right when the base is moved.
+    A file among the embedded images of a base, this one or another, is embedded like bytes: its
+    path would be wrong once that base is moved, or has removed its entry. Without `can_embed` the
+    store keeps paths only.
     """
     data = image_bytes(source)
     sha256 = hashlib.sha256(data).hexdigest()
-    if isinstance(source, str | os.PathLike) and not _is_inside(source, folder):
-        reference = str(source) if is_address(source) else os.path.abspath(source)
-        return LocatedImage(reference, sha256, data, embedded=False)
+    if is_address(source):
+        return LocatedImage(str(source), sha256, data, embedded=False)
+    if isinstance(source, str | os.PathLike):
+        path = os.path.abspath(source)
+        embedded_path = _embedded_path(path)
+        if not can_embed or embedded_path is None or sha256 not in embedded_path:
+            return LocatedImage(path, sha256, data, embedded=False)
     suffix = next((suffix for magic, suffix in _SUFFIXES.items() if data.startswith(magic)), "")
     return LocatedImage(f"{FOLDER}/{sha256[:2]}/{sha256}{suffix}", sha256, data, embedded=True)
 
 
-def _is_inside(source: str | os.PathLike[str], folder: Path | None) -> bool:
-    """Return whether a path leads to the images of the base in `folder`, links resolved."""
-    if folder is None or is_address(source):
-        return False
-    own = os.path.join(os.path.realpath(folder / FOLDER), "")
-    return os.path.realpath(source).startswith(own)
+def _embedded_path(image: str) -> str | None:
+    """Return the end of a path that names an embedded image of some base; None for other paths."""
+    *_, name = path = re.split(r"[/\\]", image)[-3:]
+    return "/".join(path) if path == [FOLDER, name[:2], name] and _NAME.fullmatch(name) else None
 
 
 def own_reference(image: str, folder: Path) -> str | None:
     """Return the path within the base for an image that it holds; None for any other image.
 
-    `image` may be an absolute path from before the base was moved to `folder`: an image of a base
-    is recognized by its name, the hash of its content.
+    `image` may be an absolute path from before the base was moved to `folder`.
     """
-    *_, name = path = re.split(r"[/\\]", image)[-3:]
-    if path != [FOLDER, name[:2], name] or not _NAME.fullmatch(name):
-        return None
-    reference = "/".join(path)
-    return reference if (folder / reference).is_file() else None
+    path = _embedded_path(image)
+    return path if path is not None and (folder / path).is_file() else None
 
 
 def save_image(row: EntryRow, folder: Path) -> None:

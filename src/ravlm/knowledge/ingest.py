@@ -229,7 +229,7 @@ class Ingestion:
         source = entry.image
         data = b""
         if source is not None:
-            located = locate_image(source, self.store.files)
+            located = locate_image(source, self.store.can_embed_images)
             data = located.data
             item.image = located.reference
             item.image_hash = located.hash

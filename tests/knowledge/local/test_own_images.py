@@ -87,6 +87,32 @@ def test_compact_makes_stored_absolute_paths_relative(folder: Path, way: str) ->
         assert Path(str(hit.entry.image)).is_relative_to(base.path)
 
 
+def test_an_entry_of_another_base_brings_its_image(folder: Path) -> None:
+    """The other base referred to the file of the first one, which removed it."""
+    with KnowledgeBase.open(folder, FakeEncoder()) as base:
+        other = KnowledgeBase.build(folder.with_name("kb2"), base.get(COLORS), FakeEncoder())
+        base.remove(list(COLORS))
+        base.remove(["copy"])
+        base.compact()
+        base.close()
+    assert {e.id: Path(str(e.image)).read_bytes() for e in other.get(COLORS)} == {
+        form: encoded(form) for form in COLORS
+    }
+    other.close()
+
+
+def test_a_file_that_is_not_named_by_its_content_is_referred_to(tmp_path: Path) -> None:
+    """An image of the user in a folder of the same form is not copied."""
+    folder = tmp_path / "pictures" / "ab"
+    folder.mkdir(parents=True)
+    path = folder / f"ab{'0' * 62}.tiff"
+    path.write_bytes(encoded("TIFF"))
+    with KnowledgeBase.build(tmp_path / "kb", [Entry("a", path)], FakeEncoder()) as base:
+        assert base.get("a")[0].image == str(path)
+        base.compact()
+    assert path.exists()
+
+
 def test_an_image_is_written_again_if_it_was_removed_meanwhile(folder: Path) -> None:
     """It is read before another process removes its last entry, and stored afterwards."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from ravlm.knowledge.backend import reencoded_error
 from ravlm.knowledge.entry_store import (
     EntryStore,
+    damaged_row,
     decode_contents,
     decode_vector,
     invalid_page_mark,
@@ -43,10 +44,6 @@ class SqliteStore(SqliteIndexSource, EntryStore):
 
     Each method is one transaction, or part of the caller's `reading()` or `writing()`.
     """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.files = folder
 
     @classmethod
     def create(
@@ -211,7 +208,7 @@ class SqliteStore(SqliteIndexSource, EntryStore):
 
     def _entry_row(self, row: tuple[Any, ...], parts: Sequence[PartRow]) -> EntryRow:
         _, id_, image, image_hash, texts, metadata, digest, perceptual_hash = row
-        return EntryRow(
+        entry_row = EntryRow(
             id=id_,
             image=resolve_image(image, self.folder),
             image_hash=image_hash,
@@ -222,10 +219,26 @@ class SqliteStore(SqliteIndexSource, EntryStore):
             parts=tuple(parts),
             perceptual_hash=perceptual_hash,
         )
+        _check_types(entry_row)  # the caller's errors are outside of this reading transaction
+        return entry_row
 
     def _entry(self, id_: str, image: str | None, texts: str, metadata: str) -> Entry:
         (content,) = decode_contents([(texts, metadata)])
         return Entry(id_, resolve_image(image, self.folder), *content)
+
+
+def _check_types(row: EntryRow) -> None:
+    """Raise BrokenData for values that nothing of this package stores."""
+    texts = [row.id, row.texts, row.metadata, row.digest]
+    optional = [row.image, row.image_hash]
+    for part in row.parts:
+        optional += [part.passage, part.words]
+    if (
+        not all(type(value) is str for value in texts)
+        or not all(value is None or type(value) is str for value in optional)
+        or not all(type(part.vector) is bytes for part in row.parts)
+    ):
+        raise damaged_row("a value has the wrong type")
 
 
 def _part_row(

@@ -73,6 +73,11 @@ class MilvusStore(EntryStore):
         """Return the names of all collections of the base."""
         return [self.base_collection, self.entry_collection, *self.part_collections.values()]
 
+    @property
+    def can_embed_images(self) -> bool:
+        """Whether the base has a folder for images that come as bytes."""
+        return self.files is not None
+
     # state
 
     def state(self) -> StoreState:
@@ -238,7 +243,7 @@ class MilvusStore(EntryStore):
 
     def rejection_reason(self, row: EntryRow) -> str:
         """Return why an entry cannot be stored: Milvus has size limits, and keeps no images."""
-        if row.image_bytes is not None and self.files is None:
+        if row.image_bytes is not None and not self.can_embed_images:
             return (
                 "Its image came as bytes, which Milvus does not store; name a folder that all "
                 f"readers see: {self.connection.address.text}?files=/shared/folder"
