@@ -25,6 +25,10 @@ class BrokenData(RavlmError):
     """An image, row or file is damaged or is not in the expected format."""
 
 
+class DamagedBase(BrokenData):
+    """The files of a knowledge base are damaged; no request is to blame."""
+
+
 class Mismatch(RavlmError):
     """Two things do not belong together: an encoder and a base, or weights and a config."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ravlm.data.parallel import batched
-from ravlm.errors import BrokenData
+from ravlm.errors import DamagedBase
 from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, merge_rankings
 from ravlm.knowledge.index.exact import FlatIndex
 from ravlm.knowledge.index.faiss_index import FaissIndex, SearchResult
@@ -262,8 +262,8 @@ class VectorIndexes:
         self.last_part = int(parts[-1])
 
 
-def wrong_vector_length() -> BrokenData:
+def wrong_vector_length() -> DamagedBase:
     """Return the error for a stored vector whose length is not the base's dimension."""
-    return BrokenData(
+    return DamagedBase(
         "A stored vector has a different length than the others. Run `ravlm verify` on the base."
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ravlm.errors import BrokenData, Busy, InvalidInput, NotFound, RavlmError
+from ravlm.errors import Busy, DamagedBase, InvalidInput, NotFound, RavlmError
 from ravlm.knowledge.backend import Backend, NewIdentity, SampledParts
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.index_cache import IndexCache
@@ -121,7 +121,7 @@ class LocalBackend(Backend):
             if not damage:
                 raise
             self.indexes.forget()
-            raise BrokenData(damage[0]) from error
+            raise DamagedBase(damage[0]) from error
 
     def check_current(self) -> None:
         """Raise Mismatch if the base was re-encoded since it was opened."""

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ravlm.errors import BrokenData, RavlmError
+from ravlm.errors import DamagedBase, RavlmError
 
 ROW_CHECKS = {
     "entries with values of the wrong type": """
@@ -72,7 +72,7 @@ def find_damaged_rows(db: sqlite3.Connection) -> list[str]:
 
 @contextmanager
 def damage_explained(db: sqlite3.Connection) -> Iterator[None]:
-    """Raise BrokenData for an unexpected error of a block that reads damaged rows."""
+    """Raise DamagedBase for an unexpected error of a block that reads damaged rows."""
     try:
         yield
     except RavlmError:
@@ -81,7 +81,7 @@ def damage_explained(db: sqlite3.Connection) -> Iterator[None]:
         findings = find_damaged_rows(db)
         if not findings:
             raise
-        raise BrokenData(
+        raise DamagedBase(
             f"The knowledge base is damaged: {' '.join(findings)} Restore it from a copy or build "
             "it again."
         ) from error

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ravlm.data.parallel import batched
-from ravlm.errors import BrokenData
+from ravlm.errors import DamagedBase
 from ravlm.knowledge.records import MODALITY_CODES, EntryRow, Identity, StoreState
 from ravlm.records import Modality
 
@@ -117,7 +117,7 @@ def write_identity(
 
 
 def read_state(db: sqlite3.Connection) -> StoreState:
-    """Return the last change and the identity of the base. Raises BrokenData."""
+    """Return the last change and the identity of the base. Raises DamagedBase."""
     values = dict(db.execute("SELECT key, value FROM base").fetchall())
     change, purged = values.get("change"), values.get("purged")
     try:
@@ -127,7 +127,7 @@ def read_state(db: sqlite3.Connection) -> StoreState:
     texts = (identity.base, identity.encoder, identity.fingerprint)
     is_sound = type(change) is type(purged) is type(identity.dim) is int and identity.dim > 0
     if not is_sound or not all(type(text) is str and text for text in texts):
-        raise BrokenData(
+        raise DamagedBase(
             "The state of the knowledge base is damaged: its encoder or its number of changes "
             "cannot be read. Restore the base from a copy or build it again."
         )

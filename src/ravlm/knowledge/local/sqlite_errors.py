@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ravlm.errors import BrokenData, Busy, DiskError, InvalidInput, Mismatch, NotFound, RavlmError
+from ravlm.errors import Busy, DamagedBase, DiskError, InvalidInput, Mismatch, NotFound, RavlmError
 from ravlm.files import free_bytes, full_disk_error
 from ravlm.knowledge.local.schema import APPLICATION_ID, FORMAT, UPGRADES
 
@@ -101,7 +101,7 @@ def _translate(file: Path, error: sqlite3.Error) -> RavlmError:
     name = str(getattr(error, "sqlite_errorname", "SQLITE_CORRUPT"))
     kind = "_".join(name.split("_")[:2])  # SQLITE_IOERR_FSYNC -> SQLITE_IOERR
     if kind in DAMAGE or name in DAMAGE or "no such" in str(error):
-        return BrokenData(
+        return DamagedBase(
             f'The store "{file}" is damaged or not a knowledge base ({error}); '
             "restore it from a copy or build it again."
         )
