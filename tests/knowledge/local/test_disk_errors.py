@@ -173,7 +173,10 @@ def test_errors_are_told_apart_by_their_code(
     error.sqlite_errorname = name
     with pytest.raises(RavlmError) as raised, readable_errors(folder / "store.sqlite"):
         raise error
-    assert type(raised.value) is kind
+    assert isinstance(raised.value, kind)
+    is_damage = isinstance(raised.value, BrokenData)
+    assert is_damage == (kind is BrokenData)
+    assert isinstance(raised.value, Busy | DiskError) == (kind in (Busy, DiskError))
     assert sentence in str(raised.value)
 
 
