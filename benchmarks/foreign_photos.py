@@ -170,8 +170,8 @@ def is_named(text: str, accepted: Sequence[str], accepted_zh: Sequence[str] = ()
 def is_invented(text: str, photo: Photo) -> bool:
     """Return whether `text` names a person or an animal that is not in the photo."""
     if is_chinese(text):
-        known = "".join(photo.accepted_zh) + ("人" if photo.visible else "")
-        return any(word in text and word not in known for word in LIVING_ZH)
+        known_zh = "".join(photo.accepted_zh) + ("人" if photo.visible else "")
+        return any(word in text and word not in known_zh for word in LIVING_ZH)
     known = {form for noun in (*photo.accepted, *photo.visible) for form in noun_forms(noun)}
     return is_named(text, [word for word in LIVING if word not in known])
 
