@@ -24,6 +24,7 @@ from ravlm.records import Answer, AnswerStream, Edit, Hit
 from ravlm.search.options import DEFAULT_OPTIONS, SearchOptions
 from ravlm.serving.batching import DynamicBatcher, Place
 from ravlm.serving.decoding import ImageDecoder
+from ravlm.serving.errors import DAMAGED_BASE, public_message
 from ravlm.serving.images import ImageReader, PixelQuota
 from ravlm.serving.settings import Settings
 from ravlm.serving.state import ServedModel, Session
@@ -170,7 +171,11 @@ class Engine:
         """Why requests are not served: one sentence."""
         if self.stopping:
             return "The server is stopping."
-        return self._warmup_error or "The server is starting; retry in a second."
+        if self._warmup_error:
+            return self._warmup_error
+        if self.served_model.is_damaged:
+            return DAMAGED_BASE
+        return "The server is starting; retry in a second."
 
     @property
     def busy(self) -> bool:
@@ -178,8 +183,13 @@ class Engine:
         num_active = self.streams.num_active + self._read_threads.num_active
         return num_active > 0 or self.images.busy or any(b.busy for b in self._batchers)
 
+    @property
+    def sound(self) -> bool:
+        """Whether requests are served, and none has found the base damaged."""
+        return self.ready and not self.served_model.is_damaged
+
     def _is_ready(self) -> float:
-        return float(self.ready)
+        return float(self.sound)
 
     async def warm_up(self) -> None:
         """Search and answer once, for as long as it takes, so that every model is loaded before the
@@ -191,7 +201,7 @@ class Engine:
             await self._encode_batcher.run(search, {"text": "ravlm", "image": None})
             await self._answer_batcher.run(question.key, question)
         except RavlmError as error:
-            self._warmup_error = str(error)
+            self._warmup_error = public_message(error)
         else:
             self.warm = True
 

@@ -1,7 +1,7 @@
 """Map errors to HTTP responses: a status and one sentence, in the form that OpenAI clients read.
 
 Errors of ravlm have a status of their own; any other exception is a server fault (500) and is
-reported without details."""
+reported without details. No message shows where files are or what is in them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from starlette.responses import Response
 from ravlm.errors import (
     BrokenData,
     Busy,
+    DamagedBase,
+    DiskError,
     InvalidInput,
     Mismatch,
     MissingExtra,
@@ -41,6 +43,8 @@ class NotFoundError(NotFound):
 _STATUS_BY_ERROR: tuple[tuple[type[RavlmError], int], ...] = (
     (NotFoundError, 404),
     (InvalidInput, 400),
+    (DamagedBase, 503),
+    (DiskError, 503),
     (BrokenData, 400),
     (NotFound, 400),  # something that the body names
     (MissingExtra, 501),
@@ -55,6 +59,16 @@ _ERROR_TYPES = {
     429: "rate_limit_error",
 }
 SERVER_FAULT = "The server failed to process this request. See its log for the reason."
+DAMAGED_BASE = (
+    "The knowledge base is damaged. The server's log says what; `ravlm verify` checks it."
+)
+_DISK_FAULT = "The server's disk is full or fails; its log says which."
+_QUOTED_PATH = re.compile(
+    r"""(["'])(?:/|~/|[A-Za-z]:[\\/]|\\\\)(?:[^"'\n]*[\\/])?([^"'\\/\n]*)\1"""
+)
+"""An absolute path in quotation marks, and its last part."""
+_FIRST_BYTES = re.compile(r"""\s?\(it begins with b(["']).*?\1\)""")
+"""The first bytes of a file, as `load_image` quotes them."""
 
 
 class JsonResponse(Response):
@@ -104,12 +118,27 @@ def response_to(error: RavlmError) -> JsonResponse:
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return error_response(status, one_line(error), None, headers)
+    return error_response(status, public_message(error), None, headers)
 
 
-def one_line(error: Exception) -> str:
-    """Return the message of an error on one line."""
-    return " ".join(str(error).split())
+def public_message(error: RavlmError) -> str:
+    """Return the message of an error for clients: on one line, without what it says of files."""
+    if isinstance(error, DamagedBase):
+        return DAMAGED_BASE
+    if isinstance(error, DiskError):
+        return _DISK_FAULT
+    message = " ".join(str(error).split())
+    is_about_request = isinstance(error, HttpError | InvalidInput | NotFoundError)
+    return message if is_about_request else hide_files(message)
+
+
+def hide_files(message: str) -> str:
+    """Return a message with the names of files in place of their paths, and without their content.
+
+    >>> hide_files('There is no image "/srv/kb/pictures/ab.png"; check the path.')
+    'There is no image "ab.png"; check the path.'
+    """
+    return _FIRST_BYTES.sub("", _QUOTED_PATH.sub(r"\1\2\1", message))
 
 
 def describe_validation_errors(errors: list[dict[str, Any]]) -> tuple[str, str | None]:

@@ -28,9 +28,11 @@ from ravlm.data.images import image_bytes, is_address
 from ravlm.errors import BrokenData, InvalidInput, NotFound, RavlmError
 from ravlm.records import Entry
 from ravlm.search.options import Method, SearchOptions
+from ravlm.serving.errors import public_message
 from ravlm.serving.images import ImageReader
 from ravlm.serving.json_limits import check_filter, check_metadata
 from ravlm.serving.settings import RequestLimits
+from ravlm.serving.shared_folder import SharedFolder
 from ravlm.serving.state import ServedModel, Session, make_entry
 
 ImageReference = Annotated[
@@ -125,7 +127,7 @@ class _Tools:
 
     def __init__(self, served_model: ServedModel, image_folder: Path | None) -> None:
         self._served_model = served_model
-        self._image_folder = None if image_folder is None else image_folder.resolve()
+        self._folder = None if image_folder is None else SharedFolder(image_folder)
         self._reader = ImageReader(RequestLimits(), None)
         self._lock = threading.Lock()
 
@@ -284,7 +286,7 @@ class _Tools:
             try:
                 yield self._served_model.verified_session()
             except RavlmError as error:
-                raise ToolError(str(error)) from None
+                raise ToolError(public_message(error)) from None
 
     def _load_image(self, reference: str, session: Session) -> Image.Image | None:
         if not reference:
@@ -296,15 +298,12 @@ class _Tools:
             return self._reader.read_bytes(reference)
         if reference.startswith("entry:"):
             return _stored_image(_get_entry(session, reference.removeprefix("entry:")))
-        if self._image_folder is None:
+        if self._folder is None:
             raise InvalidInput(
                 "An image must be a data URL or entry:ID. To allow files, start the server with: "
                 "ravlm mcp KB --images FOLDER."
             )
-        file = (self._image_folder / reference).resolve()
-        if not file.is_relative_to(self._image_folder) or not file.is_file():
-            raise NotFound(f'There is no image "{reference}" in the folder "{self._image_folder}".')
-        return file.read_bytes()
+        return self._folder.read(reference, RequestLimits().image_bytes)
 
 
 def _text(text: str) -> TextContent:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,13 +19,14 @@ from PIL import Image
 
 from ravlm.data.addresses import AddressPolicy, allow_addresses
 from ravlm.encoders.base import Encoder
-from ravlm.errors import Mismatch
+from ravlm.errors import DamagedBase, DiskError, Mismatch
 from ravlm.generation.auto import GeneratorName
 from ravlm.knowledge.base import DEFAULT_OPTIONS, AnyModality, KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import AnswerStream, Entry, Hit, ImageSource
 from ravlm.search.filter_parser import Where
 from ravlm.search.options import SearchOptions
+from ravlm.serving.logs import log
 from ravlm.serving.metrics import Metrics
 
 T = TypeVar("T")
@@ -137,7 +139,7 @@ class ServedModel:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        generator: GeneratorName = "extractive",
+        generator: GeneratorName = None,
         k: int = 4,
         encoder: Encoder | None = None,
         metrics: Metrics | None = None,
@@ -148,6 +150,8 @@ class ServedModel:
         self.addresses: AddressPolicy = "none"
         """Which web addresses of stored images are fetched; an engine sets it from its
         settings."""
+        self.is_damaged = False
+        """Whether a request found the files of the base damaged; a sound verification clears it."""
         self._generator = generator
         self._k = k
         self._max_tokens = max_tokens
@@ -163,7 +167,7 @@ class ServedModel:
     def run(self, task: Callable[[Session], T]) -> T:
         """Run `task` on the open session; reopen the base and run again if it was re-encoded."""
         session = self._session
-        with allow_addresses(self.addresses):
+        with allow_addresses(self.addresses), self._logged_faults():
             try:
                 return task(session)
             except Mismatch:
@@ -175,6 +179,16 @@ class ServedModel:
         """Run a task that returns a stream, and yield its pieces. One thread must read it all."""
         with allow_addresses(self.addresses):
             return (yield from self.run(task))
+
+    @contextmanager
+    def _logged_faults(self) -> Iterator[None]:
+        """Log the faults of files, which clients are not told, and remember damage."""
+        try:
+            yield
+        except (DamagedBase, DiskError) as error:
+            self.is_damaged = self.is_damaged or isinstance(error, DamagedBase)
+            log("knowledge base fault", reason=str(error))
+            raise
 
     def verified_session(self) -> Session:
         """Return a session whose encoder matches the base now, for several calls in a row."""

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from ravlm.errors import RavlmError
 from ravlm.records import Answer, Entry, ImageUrl
 from ravlm.serving.engine import Engine
-from ravlm.serving.errors import error_body, one_line, status_of, to_json
+from ravlm.serving.errors import error_body, public_message, status_of, to_json
 from ravlm.serving.request_body import json_route
 from ravlm.serving.schemas import ErrorResponse
 
@@ -116,7 +116,7 @@ async def event_stream(
                 for line in events_of(item):
                     yield line
         except RavlmError as error:
-            yield _event_line(to_json(error_body(status_of(error), one_line(error))))
+            yield _event_line(to_json(error_body(status_of(error), public_message(error))))
         yield _event_line(END_OF_STREAM)
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -14,12 +14,13 @@ from starlette.responses import Response
 
 from ravlm.data import rows
 from ravlm.data.images import image_bytes, is_address
-from ravlm.errors import InvalidInput
+from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import Entry, ImageSource
 from ravlm.serving import schemas
 from ravlm.serving.engine import Engine
-from ravlm.serving.errors import JsonResponse, NotFoundError
+from ravlm.serving.errors import HttpError, JsonResponse, NotFoundError, hide_files
+from ravlm.serving.logs import log
 from ravlm.serving.routers.common import add_route, api_router, image_urls
 from ravlm.serving.state import Session, make_entry
 
@@ -29,6 +30,9 @@ ThumbnailEdge = Annotated[
 PageSize = Annotated[int, Query(ge=1, le=schemas.MAX_PAGE)]
 PageStart = Annotated[str, Query(max_length=64)]
 FilterText = Annotated[str | None, Query(max_length=2000)]
+_DAMAGED_IMAGE = (
+    "The image of this entry is missing or damaged on the server; `ravlm verify` names its file."
+)
 _IMAGE_RESPONSE = {
     "description": "The image",
     "content": {"image/jpeg": {"schema": {"type": "string"}}},
@@ -149,7 +153,11 @@ class _EntryEndpoints:
         def read() -> bytes:
             return reader.read_bytes(str(source)) if is_address(source) else image_bytes(source)
 
-        jpeg = await self._engine.thumbnail(read, edge)
+        try:
+            jpeg = await self._engine.thumbnail(read, edge)
+        except (NotFound, BrokenData) as error:
+            log("image fault", reason=str(error))
+            raise HttpError(500, _DAMAGED_IMAGE) from None
         headers = {"Cache-Control": "private, max-age=60"}
         return Response(jpeg, media_type="image/jpeg", headers=headers)
 
@@ -212,7 +220,7 @@ def _add_response(report: AddReport, entries: Sequence[Entry]) -> dict[str, Any]
     """Return the response to adding `entries`. Raises InvalidInput if none could be stored."""
     reasons = {item.location.partition(", ")[0]: item.reason for item in report.quarantined}
     quarantined = {
-        index: reasons[f"entry {index + 1}"]
+        index: hide_files(reasons[f"entry {index + 1}"])
         for index in range(len(entries))
         if f"entry {index + 1}" in reasons
     }

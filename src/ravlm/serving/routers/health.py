@@ -28,12 +28,12 @@ def operation_routes(engine: Engine) -> APIRouter:
         "/ready",
         responses={
             200: {"model": schemas.OpenAIObject},
-            503: {"description": "Starting or stopping"},
+            503: {"description": "Starting, stopping, or the base is damaged"},
         },
     )
     async def ready() -> Response:
-        """Return 200 while requests are served."""
-        if engine.ready:
+        """Return 200 while requests are served and the base is not damaged."""
+        if engine.sound:
             return JsonResponse({"status": "ready"})
         return error_response(503, engine.unready_reason, headers={"Retry-After": "1"})
 

@@ -16,7 +16,7 @@ from ravlm.records import Edit
 from ravlm.search.options import SearchOptions
 from ravlm.serving import schemas
 from ravlm.serving.engine import AnswerRequest, Engine
-from ravlm.serving.errors import JsonResponse
+from ravlm.serving.errors import JsonResponse, hide_files
 from ravlm.serving.images import data_url
 from ravlm.serving.routers.common import add_route, api_router, event_stream, image_urls
 
@@ -81,7 +81,10 @@ class _KnowledgeEndpoints:
         """Check the base: counts, checksums, images, and a sample of vectors by re-encoding."""
         sample = (body or schemas.VerifyBody()).sample
         report = await self._engine.change(lambda session: session.kb.verify(sample))
-        return JsonResponse({"sound": report.sound} | asdict(report))
+        if report.sound:
+            self._engine.served_model.is_damaged = False
+        findings = [hide_files(finding) for finding in report.findings]
+        return JsonResponse({"sound": report.sound} | asdict(report) | {"findings": findings})
 
     async def _answer(
         self,
