@@ -77,7 +77,8 @@ class _BoundedTarInfo(tarfile.TarInfo):
     """A member whose headers have an end. Sparse files, which may be all holes, are refused."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        tar.members.clear()  # the list of those that were read grows without end
+        # the list of those that were read grows without end
+        tar.members.clear()  # type: ignore[attr-defined]
         if self.type in _HEADERS and not 0 <= self.size <= MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header has the size {self.size:,}")
         return super()._proc_member(tar)  # type: ignore[misc]
