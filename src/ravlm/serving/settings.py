@@ -27,9 +27,9 @@ class RequestLimits:
     bodies: int = 256_000_000
     """Bytes of all request bodies that are held at the same time; more get 429. Eight of the
     largest."""
-    json_marks: int = 2_000_000
-    """Quotes, commas, colons and brackets of a JSON body (400): parsing stops all other work, for
-    0.2 s at most with these, for 34 s without a limit."""
+    json_marks: int = 1_000_000
+    """Quotes, commas, colons and brackets of a JSON body (400). Parsing and checking stop all other
+    work: for 0.4 s at most with these, for 34 s without a limit."""
     head_seconds: float = 10.0
     """Until the request line and headers have arrived; then the connection is closed."""
     body_seconds: float = 30.0
