@@ -39,8 +39,10 @@ def images() -> list[Image.Image]:
 
 def encode_canaries(encoder: Encoder) -> dict[Modality, np.ndarray]:
     """Return the vectors of the canaries, float32 (n, dim) per modality."""
-    vectors = {"image": encoder.encode_images(images()), "text": encoder.encode_texts(TEXTS)}
-    return {modality: check_finite(array, encoder.name) for modality, array in vectors.items()}
+    return {
+        "image": check_finite(encoder.encode_images(images()), encoder.name),
+        "text": check_finite(encoder.encode_texts(TEXTS), encoder.name),
+    }
 
 
 def min_canary_cosine(encoder: Encoder, stored: Mapping[Modality, np.ndarray]) -> float:

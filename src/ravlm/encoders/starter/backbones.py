@@ -158,6 +158,11 @@ def cached_session(source: str, stages: Sequence[StageWeights], build: Callable[
         import onnxruntime
     except ImportError:
         raise MissingExtra("onnxruntime", "starter", 'The encoder "starter"') from None
+    state = onnxruntime.capi.onnxruntime_pybind11_state
+    unreadable = (
+        state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf,
+        state.NoSuchFile, state.NotImplemented, state.RuntimeException,
+    )  # fmt: skip
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = runtime.cpu_count()
     options.log_severity_level = 3
@@ -170,7 +175,7 @@ def cached_session(source: str, stages: Sequence[StageWeights], build: Callable[
     cached = list(folder.glob(f"{name}.*.onnx"))
     for path in cached:
         if path.name == f"{name}.{_file_hash(path)}.onnx":
-            with suppress(Exception):  # each version of ONNX Runtime has errors of its own
+            with suppress(*unreadable):
                 return open_session(str(path))
     graph = build()
     path = folder / f"{name}.{hashlib.sha256(graph).hexdigest()[:_HASH_DIGITS]}.onnx"

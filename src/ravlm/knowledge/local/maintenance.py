@@ -61,9 +61,9 @@ def _refer_to_own_images(db: sqlite3.Connection, folder: Path) -> None:
     """
     rows = db.execute("SELECT number, image FROM entry WHERE image LIKE ?", (f"%{FOLDER}_%",))
     for number, image in rows.fetchall():
-        own = own_reference(image, folder)
-        if own is not None and own != image:
-            db.execute("UPDATE entry SET image = ? WHERE number = ?", (own, number))
+        reference = own_reference(image, folder)
+        if reference is not None and reference != image:
+            db.execute("UPDATE entry SET image = ? WHERE number = ?", (reference, number))
 
 
 def reencode(
