@@ -178,15 +178,21 @@ def test_large_bodies_of_few_values_are_parsed() -> None:
 def test_filters_are_limited() -> None:
     """A filter of 32 MB took 90 s."""
     adapter = TypeAdapter(schemas.Filter)
-    for where in (
+    valid: list[Any] = [
         "a = 1",
         {"split": "train"},
         {"kind": {"$in": ["bird"] * 1000}},
         "x" * MAX_FILTER,
         None,
-    ):
+    ]
+    for where in valid:
         assert adapter.validate_python(where) == where
-    for where in ("x" * 1_000_000, {"a": "x" * 30_000}, {"kind": {"$in": list(range(30_000))}}):
+    large: list[Any] = [
+        "x" * 1_000_000,
+        {"a": "x" * 30_000},
+        {"kind": {"$in": list(range(30_000))}},
+    ]
+    for where in large:
         start = time.process_time()
         with pytest.raises(ValidationError, match="at most 20000 characters"):
             adapter.validate_python(where)
@@ -195,25 +201,27 @@ def test_filters_are_limited() -> None:
 
 def test_metadata_are_limited() -> None:
     """Each key is a column of the facets, which every process reads that opens the base."""
-    few = {f"key{n}": [n, {"a": None}] for n in range(99)}
+    few: Any = {f"key{n}": [n, {"a": None}] for n in range(99)}
     assert schemas.EntryBody(text="a", metadata=few).metadata == few
-    for metadata in (
+    large: list[Any] = [
         {f"key{n}": n for n in range(201)},
         {"nested": {str(n): {"a": n} for n in range(101)}},
         {"long": "x" * 70_000},
         {"many": list(range(40_000))},
         {str(n): 0 for n in range(100_000)},
-    ):
+    ]
+    for metadata in large:
         with pytest.raises(ValidationError, match="at most 200 keys and 64000 characters"):
             schemas.EntryPatch(metadata=metadata)
 
 
 def test_json_size_is_close_to_the_length() -> None:
-    for value in (
+    values: list[Any] = [
         {"kind": "bird", "years": [1990, 2001], "nested": {"a": [True, None, "x"]}},
         [[[]]] * 50,
         "text",
-    ):
+    ]
+    for value in values:
         length = len(json.dumps(value, separators=(",", ":")))
         size, _ = json_size(value, 10_000)
         assert 0.6 * length <= size <= 1.4 * length

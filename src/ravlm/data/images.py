@@ -13,7 +13,6 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,7 +119,7 @@ def load_image(
 
 def open_image(
     data: bytes,
-    formats: Sequence[str] | None = None,
+    formats: tuple[str, ...] | None = None,
     *,
     name: str = "The image",
     limits: ImageLimits = DEFAULT_LIMITS,
