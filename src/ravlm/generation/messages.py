@@ -63,12 +63,6 @@ def last_images(messages: Sequence[Message]) -> tuple[ImageSource, ...]:
     return next((message.images for message in reversed(messages) if message.images), ())
 
 
-def earlier_user_texts(messages: Sequence[Message]) -> tuple[str, ...]:
-    """Return the texts of the user's turns before the last message, oldest first."""
-    turns = (message for message in messages[:-1] if message.role == "user")
-    return tuple(turn.text for turn in turns if turn.text.strip())
-
-
 def _read_message(message: Mapping[str, Any], index: int) -> Message:
     if not isinstance(message, Mapping) or not ("content" in message or _calls_tools(message)):
         raise InvalidInput(

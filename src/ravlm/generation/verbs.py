@@ -14,13 +14,14 @@ from ravlm.data.text import is_chinese
 from ravlm.errors import InvalidInput
 from ravlm.generation.base import Generator, Request, VerbName, abstain
 from ravlm.generation.citation_marks import restore_entries, without_marks
-from ravlm.generation.inputs import broadcast, check_text, is_batch
-from ravlm.generation.messages import (
-    earlier_user_texts,
-    is_conversation_batch,
-    last_images,
-    read_messages,
+from ravlm.generation.conversation import (
+    read_command,
+    small_talk_kind,
+    small_talk_reply,
+    turns_of_subject,
 )
+from ravlm.generation.inputs import broadcast, check_text, is_batch
+from ravlm.generation.messages import is_conversation_batch, last_images, read_messages
 from ravlm.generation.multi_image import decline_images, merge_evidence
 from ravlm.records import CLOSED_BOOK, Answer, Evidence
 from ravlm.retrieval.query import RetrievalQuery
@@ -111,8 +112,13 @@ def _request(name: VerbName, verb: Verb, text: Any, image: Any) -> Request:
 def retrieve_evidence(
     retriever: Retriever, generator: Generator, requests: Sequence[Request], k: int, where: Where
 ) -> list[Evidence]:
-    """Return the evidence of each request, retrieved in one call as the generator needs it."""
-    queries = [_retrieval_queries(request) for request in requests]
+    """Return the evidence of each request, retrieved in one call as the generator needs it.
+
+    Small talk needs none.
+    """
+    queries = [
+        [] if is_small_talk(request) else _retrieval_queries(request) for request in requests
+    ]
     sources = iter(
         retriever.retrieve(
             queries=list(chain.from_iterable(queries)),
@@ -122,15 +128,32 @@ def retrieve_evidence(
             modality=generator.evidence_modality,
         )
     )
-    return [merge_evidence(list(islice(sources, len(each))), k) for each in queries]
+    return [
+        merge_evidence(list(islice(sources, len(each))), k) if each else CLOSED_BOOK
+        for each in queries
+    ]
+
+
+def is_small_talk(request: Request) -> bool:
+    """Return whether a request is a message such as "hello", without an image of its own."""
+    if request.task != "chat" or request.messages[-1].images:
+        return False
+    return small_talk_kind(request.text) is not None
 
 
 def _retrieval_queries(request: Request) -> list[RetrievalQuery]:
     """Return the queries that retrieve the evidence of a request: one for each of its images."""
+    text, history = request.text, None
+    if request.messages:
+        is_separate = request.image is not None and not last_images(request.messages)
+        history = turns_of_subject(request.messages, is_separate)
+        command = read_command(text)
+        if command is not None and (command.topic or request.image is not None):
+            text = command.topic
     query = RetrievalQuery(
-        text=request.text,
+        text=text,
         image=request.image,
-        history=earlier_user_texts(request.messages) if request.messages else None,
+        history=history,
         accept_similar=not VERBS[request.task].must_match,
     )
     return [query, *(replace(query, image=image) for image in request.more_images)]
@@ -235,9 +258,19 @@ def _mark_closed_book(request: Request, answer: Answer) -> Answer:
     return replace(answer, citations=(), sources=(), trace={**answer.trace, "closed_book": True})
 
 
+def _small_talk_answer(request: Request) -> Answer:
+    kind = small_talk_kind(request.text)
+    if kind is None:
+        raise InvalidInput(f'"{request.text}" is no small talk.')
+    reply = small_talk_reply(kind, request.chinese)
+    return Answer(reply, confidence=1.0, trace={"small talk": kind})
+
+
 def _decline(generator: Generator, request: Request) -> Answer | None:
-    """Return an answer without the generator: it can't read the request, or the subject is probably
-    not in the base."""
+    """Return an answer without the generator: to small talk, or because it can't read the request,
+    or the subject is probably not in the base."""
+    if is_small_talk(request):
+        return _small_talk_answer(request)
     declined = decline_images(generator, request)
     if declined is not None:
         return declined

@@ -65,13 +65,21 @@ class Retriever:
             i: choose_evidence(by_text.get(i), by_image.get(i), i in unsettled) for i in numbered
         }
 
-        # A turn that names nothing keeps to what the user named last.
+        # A turn that names nothing keeps to what was named last.
         histories = {
-            i: q.history
-            for i, q in numbered.items()
-            if q.history and q.image is None and not evidence[i].subject
+            i: q.history for i, q in numbered.items() if q.history and not evidence[i].subject
         }
-        evidence |= self._texts.retrieve_last_named(histories, k, where)
+        last_named = {
+            i: source
+            for i, source in self._texts.retrieve_last_named(histories, k, where).items()
+            if not queries[i].names_other_subject(source.hits)
+        }
+        follow_ups = {
+            i: queries[i].follow_up
+            for i in histories.keys() - last_named.keys()
+            if queries[i].image is None and queries[i].follow_up
+        }
+        evidence |= last_named | self._texts.retrieve(follow_ups, k, where)
         empty = {
             i: q.text
             for i, q in numbered.items()

@@ -124,7 +124,7 @@ def test_captions_are_told_as_what_they_agree_on() -> None:
 
 
 def test_an_unsure_story_says_so() -> None:
-    unsure = request((OWL,), (1.0,))
+    unsure = replace(request((OWL,), (1.0,)), image="q.jpg")
     unsure = replace(unsure, evidence=replace(unsure.evidence, support=0.1, min_support=0.4))
     assert "does not know this image for certain" in story(unsure)[0]
 

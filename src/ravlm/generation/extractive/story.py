@@ -6,6 +6,7 @@ and Chinese."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,8 +26,11 @@ _SENTENCES_OF_ONE = 3
 """Sentences of each entity in a story about several."""
 _SAME_ENTITY = 0.5
 """From this weight on the story is about the first entity alone."""
+_LIKE_NO_OTHER = 0.6
+"""From this weight on a photo is told by its own captions if it has none in common with others."""
 _SAME_MEANING = 0.86
 _SURE = 0.75
+_MORE = re.compile(r"\b(?:more|else|another)\b|更多|还有|再", re.IGNORECASE)
 _UNSURE = {
     False: "The knowledge base does not know this image for certain; this is the closest match.",
     True: "知识库不能确定这张图片是什么；下面是最接近的内容。",
@@ -52,9 +56,8 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
     else:
         hits = likely
         sentences = _entity_stories(request, hits)
-    earlier = " ".join(message.text for message in request.messages if message.role == "assistant")
-    new = [s for s in _without_repetition(sentences, vectors) if s.text not in earlier]
-    new = new[:_MAX_SENTENCES]
+    sentences = _without_repetition(sentences, vectors)
+    new = _untold(request, sentences)[:_MAX_SENTENCES]
     if not new:
         return abstain(request, "the evidence has no text that can be told")
 
@@ -63,7 +66,8 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
     chinese = is_chinese(new[0].text)
     space = "" if chinese else " "
     body = [f"{s.text}{space}[{citations.index(s.hit.entry.id) + 1}]" for s in new]
-    opening = [] if evidence.support >= evidence.min_support else [_UNSURE[request.chinese]]
+    is_unsure = request.image is not None and evidence.support < evidence.min_support
+    opening = [_UNSURE[chinese]] if is_unsure else []
     confidence = evidence.support * sum(evidence.weights[: len(hits)])
     return Answer(
         text=space.join([*opening, *body]),
@@ -73,6 +77,15 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
         confidence=round(min(1.0, confidence), 4),
         trace=dict(evidence.trace),
     )
+
+
+def _untold(request: Request, sentences: Sequence[StorySentence]) -> Sequence[StorySentence]:
+    """Return the sentences that the conversation does not have yet; all if it has every one, unless
+    its last message asks for more."""
+    earlier = " ".join(message.text for message in request.messages if message.role == "assistant")
+    new = [sentence for sentence in sentences if sentence.text not in earlier]
+    asks_for_more = bool(request.messages) and _MORE.search(request.messages[-1].text) is not None
+    return new if new or asks_for_more else sentences
 
 
 def _likely(hits: Sequence[Hit], weights: Sequence[float]) -> list[Hit]:
@@ -94,6 +107,9 @@ def _caption_story(request: Request, hits: Sequence[Hit]) -> list[StorySentence]
     pairs = [pair for pair in pairs if is_chinese(pair[0]) == chinese]
     captions = CaptionSet([text for text, _ in pairs], [n for _, n in pairs], weights)
     caption = agreed_caption(captions)
+    if not caption and weights[0] >= _LIKE_NO_OTHER:
+        own = [text for text, n in pairs if n == 0]
+        caption = agreed_caption(CaptionSet(own, [0] * len(own), weights)) if own else ""
     if not caption:
         return []
     first = caption.split(" ")[0]
