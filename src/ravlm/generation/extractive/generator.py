@@ -22,6 +22,7 @@ from ravlm.files import atomic_write
 from ravlm.generation.base import Generator, Request, abstain, cited_parts
 from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.answer_text import phrase_answer, same_answer
+from ravlm.generation.extractive.chat_commands import request_of_command
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
 from ravlm.generation.extractive.passage_reader import answer_from_passages, passages_of
 from ravlm.generation.extractive.question_types import (
@@ -102,6 +103,7 @@ class ExtractiveGenerator(Generator):
         return [self._generate(request) for request in requests]
 
     def _generate(self, request: Request) -> Answer:
+        request = request_of_command(request)
         if not request.evidence.hits:
             return abstain(request, "there is no evidence")
         if request.task == "caption":
@@ -115,7 +117,7 @@ class ExtractiveGenerator(Generator):
             answer = answer or abstain(request, "no passage answers the question")
         else:
             types = self.reader.question_types(question)
-            if self.reader.bank.asks_for_all(types):
+            if question.form == "open" and self.reader.bank.asks_for_all(types):
                 return write_story(request, self._vectors)
             answer = self._answer_linked(request, question, types)
         seconds = {**answer.trace.get("seconds", {}), "read": round(time.perf_counter() - start, 4)}
