@@ -36,6 +36,7 @@ _LEXICAL_NEGATORS = (
     "不同",
 )
 _PASSIVE = frozenset("被由把受")
+_MEASURES = frozenset("长宽高深重厚")
 _MEASURE_ENDINGS = ("度", "量", "高")
 _POLARITY_REACH = 2
 _PASSAGE_CANDIDATES = 12
@@ -156,7 +157,8 @@ def _problems(clause: str, statement: _Statement) -> list[str]:
         word = match[0]
         if word[0].isdigit():
             unit = clause[match.end() : match.end() + 1].strip("，。,; ")
-            if not _has_number(word, unit, statement.text):
+            before = clause[match.start() - 1 : match.start()]
+            if not _has_number(word, unit, statement.text, before):
                 problems.append(word)
         elif _HAN_RUN.fullmatch(word):
             problems += _tile(word, match.start(), statement, tiles)
@@ -210,11 +212,15 @@ def _strip_neutral(run: str) -> str:
     return "".join(c for c in run if c not in CHINESE_NEGATORS)
 
 
-def _has_number(number: str, unit: str, text: str) -> bool:
-    """Return whether a text has a number, before the same character if that is of a unit."""
+def _has_number(number: str, unit: str, text: str, before: str) -> bool:
+    """Return whether a text has a number, before the same character if that is of a unit, and not
+    after another measure than `before`."""
     bare = re.escape(number.replace(",", ""))
     plain = text.replace(",", "")
     for match in re.finditer(rf"(?<![\d.]){bare}(?!\d|\.\d)", plain):
+        measure = plain[match.start() - 1 : match.start()]
+        if before in _MEASURES and measure in _MEASURES and before != measure:
+            continue
         follower = plain[match.end() : match.end() + 1]
         if follower in ("", "\n") or not (follower.isalpha() or follower in "%℃°"):
             follower = plain[match.end() : match.end() + 2].strip(" ")[:1]
@@ -266,8 +272,8 @@ def _key_problems(clause: str, statement: _Statement) -> list[str]:
         truth = YES_NO.get(fact.value.strip("。 "))
         if truth is not None:
             position = clause.find(fact.key.removeprefix("是否"))
-            negated = _is_negated(clause, position) or fact.value in clause.replace(fact.key, "")
-            if negated == truth and fact.value not in clause.replace(fact.key, ""):
+            is_quoted = f'"{fact.value}"' in clause
+            if _is_negated(clause, position) == truth and not is_quoted:
                 problems.append(fact.key)
         elif not _shares_value(clause, fact):
             problems.append(fact.key)

@@ -48,6 +48,7 @@ def clause_problems(
     problems += _number_problems(clause, statement, matches)
     problems += _name_problems(clause, statement, matches)
     problems += _subject_problems(clause, statement, matches)
+    problems += _comparison_problems(clause, statement, matches)
     if statement.lines:
         problems += _line_problems(clause, statement, matches)
     return list(dict.fromkeys(problems))
@@ -168,6 +169,20 @@ def _takes_object(position: int, statement: Statement) -> bool:
     before, after = tokens[:position][-1:], tokens[position + 1 : position + 2]
     is_active = not before or before[0].form not in _BE
     return is_active and bool(after) and (after[0].is_name or after[0].form in _ARTICLES)
+
+
+def _comparison_problems(
+    clause: Sequence[Token], statement: Statement, matches: Matches
+) -> list[str]:
+    """Return a word after "than" that the statement has before it only."""
+    thans = [
+        next((i for i, t in enumerate(ts) if t.form == "than"), -1)
+        for ts in (clause, statement.tokens)
+    ]
+    if min(thans) < 0:
+        return []
+    swapped = (i for i, ps in matches.items() if i > thans[0] and max(ps) < thans[1])
+    return [clause[i].text for i in swapped][:1]
 
 
 def _foreign_title(clause: Sequence[Token], statement: Statement) -> list[str]:

@@ -294,7 +294,7 @@ def _definite(name: str, prose: Sequence[ProseSentence]) -> str:
     """Return a name with "The" if it ends in a common noun; as the prose writes it, if it does."""
     if is_chinese(name) or not name or not name.split()[-1].isalpha():
         return name
-    if not name.split()[-1].islower():
+    if not name.split()[-1].islower() or "," in name:
         return name
     text = " ".join(sentence.text for sentence in prose)
     lowered = name[0].lower() + name[1:]

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from ravlm.data.facts import Fact, split_list
 from ravlm.generation.extractive.key_lexicon import (
     ADJECTIVES,
+    DETERMINERS,
     INTRANSITIVE,
     NOT_PARTICIPLES,
     NOUNS_LIKE_ADJECTIVES,
@@ -121,7 +122,9 @@ def fact_sentence(fact: Fact, subject: StorySubject) -> str:
         return ""
     kind = value_kind(fact.value.strip())
     words = key.split()
-    if kind == "sentence" or words[0].lower() in QUESTION_WORDS:
+    first = words[0].lower()
+    no_noun = first in QUESTION_WORDS or (len(words) == 1 and first in DETERMINERS)
+    if kind == "sentence" or no_noun:
         return _quoted(fact)
     if kind == "yes/no":
         said = value.strip(" .").casefold()
@@ -153,6 +156,8 @@ def _predicate(words: list[str], value: str, kind: ValueKind, subject: StorySubj
         if first in INTRANSITIVE:
             return f"{nominative} {rest} {value}"
         if _is_participle(first):
+            if last == "since":
+                return f"{nominative} {subject.conjugate('has', 'have')} been {rest} {value}"
             is_past = kind == "date" or last == "by" or first in ("born", "built", "founded")
             be = subject.conjugate("was", "were") if is_past else subject.conjugate("is", "are")
             return f"{nominative} {be} {rest} {value}"
@@ -324,6 +329,8 @@ def _head(words: list[str]) -> str:
     for index, word in enumerate(words[1:], 1):
         if word.lower() in PREPOSITIONS:
             return words[index - 1].lower()
+    if len(words) > 1 and _is_participle(words[-1].lower()):  # people evacuated
+        return words[-2].lower()
     return words[-1].lower()
 
 

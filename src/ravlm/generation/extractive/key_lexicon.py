@@ -60,4 +60,5 @@ NOUNS_LIKE_ADJECTIVES = frozenset(
 )
 SINGULAR_S = frozenset(_words("species series lens news gas status bus focus canvas atlas chassis"))
 PLURALS = frozenset(_words("children people men women feet teeth data media"))
+DETERMINERS = frozenset(_words("every each per only all any both some"))
 QUESTION_WORDS = frozenset(_words("when where who what why how which whose"))
