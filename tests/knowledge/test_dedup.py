@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from ravlm.errors import BrokenData
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.dedup import MAX_HASH_DISTANCE, has_structure, looks_same, perceptual_hash
 from ravlm.records import Entry, ImageSource
@@ -136,6 +137,24 @@ def test_encoder_must_agree(tmp_path: Path) -> None:
         assert base.report.duplicates == ()
     with build(tmp_path / "b", [image, image.resize((450, 600))], Constant()) as base:
         assert base.report.duplicates == (("01.png", "00.png"),)
+
+
+class Overflowing(Constant):
+    """An encoder that refuses small images: their vectors would not be numbers."""
+
+    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+        if any(isinstance(image, Image.Image) and image.width == 450 for image in images):
+            raise BrokenData("The encoder returned NaN.")
+        return super().encode_images(images)
+
+
+def test_an_image_without_a_vector_stops_nothing(tmp_path: Path) -> None:
+    """It was encoded to confirm that it is a duplicate, outside of what a bad item may fail in."""
+    images = [page(1), page(1).resize((450, 600)), page(2)]
+    with build(tmp_path / "a", images, Overflowing()) as base:
+        assert base.report.added == 2
+        (rejected,) = base.report.quarantined
+        assert '"01.png"' in rejected.location
 
 
 def test_image_that_is_gone_proves_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ravlm.data.images import load_image
-from ravlm.errors import RavlmError
+from ravlm.errors import BrokenData, RavlmError
 from ravlm.knowledge.dedup import (
     DETAIL_EDGE,
     Deduplicate,
@@ -102,4 +102,7 @@ class DuplicateCheck:
             return self._store.image_vectors([source]).get(source)
         if source.pixels is None:
             return None
-        return self._encoder().encode_images([source.pixels])[0]
+        try:
+            return self._encoder().encode_images([source.pixels])[0]
+        except BrokenData:  # a vector that is not finite; the entry is rejected when it is encoded
+            return None
