@@ -22,7 +22,7 @@ from ravlm.data.images import load_image
 from ravlm.editing.base import Editor, EditRequest, unchanged
 from ravlm.editing.resize import downscale
 from ravlm.encoders.hub_files import find_folder
-from ravlm.errors import BrokenData, InvalidInput, Mismatch, MissingExtra, NotFound
+from ravlm.errors import InvalidInput, Mismatch, MissingExtra, RavlmError
 from ravlm.records import Edit, Hit
 
 MULTI_IMAGE_ARGUMENTS: dict[str, str] = {
@@ -230,7 +230,7 @@ def _example_image(hit: Hit) -> Image.Image | None:
         return None
     try:
         return load_image(hit.entry.image)
-    except (BrokenData, NotFound):
+    except RavlmError:
         return None
 
 

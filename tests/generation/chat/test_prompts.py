@@ -91,6 +91,14 @@ def test_the_marks_around_the_evidence_cannot_be_foreseen() -> None:
         assert user.count(fence[9:]) == 2
 
 
+@pytest.mark.parametrize("image", ["s3://bucket/a.png", "file:///etc/hostname", "http://[", "a\0b"])
+def test_an_image_that_cannot_be_read_leaves_the_text(image: str) -> None:
+    """An imported base may have any reference; one of another scheme ended every request."""
+    user = turns_of(Request("ask", "What?", evidence=Evidence((hit("a", "A finch", image),))))[1]
+    assert "A finch" in user.text
+    assert user.images == []
+
+
 def fence_of(turns: Sequence[ChatTurn]) -> str:
     match = re.search("evidence-[0-9a-f]{8}", turns[-1].text)
     assert match is not None

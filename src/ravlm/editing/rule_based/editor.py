@@ -23,7 +23,7 @@ from ravlm.editing.rule_based.operations import Operation, Palette
 from ravlm.editing.rule_based.segmentation import Scene, Segmenter
 from ravlm.editing.rule_based.starter_segmenter import StarterSegmenter
 from ravlm.editing.rule_based.steps import EditStep, ParsedInstruction
-from ravlm.errors import BrokenData, NotFound
+from ravlm.errors import RavlmError
 from ravlm.records import Edit, Hit
 
 FOREGROUND = ("person", "dog")
@@ -217,7 +217,7 @@ class _Canvas:
             return None
         try:
             image = load_image(hit.entry.image, edge=WORKING_SIDE)
-        except (BrokenData, NotFound):
+        except RavlmError:
             return None  # the other images may be there
         small = downscale(image, WORKING_SIDE)
         region = np.ones((small.height, small.width), bool)

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from PIL import Image
 
 from ravlm.data.images import load_image
-from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.errors import InvalidInput, RavlmError
 from ravlm.generation.base import ABSENT, Request, VerbName, abstain
 from ravlm.generation.chat.special_tokens import SpecialTokens, remove_hidden
 from ravlm.generation.citation_marks import break_marks
@@ -323,7 +323,7 @@ def _entry_image(hit: Hit, size: int) -> Image.Image | None:
         return None
     try:
         return shrink_image(hit.entry.image, size)
-    except (NotFound, BrokenData):  # it was readable when it was stored; the texts still help
+    except RavlmError:  # it was readable when it was stored; the texts still help
         return None
 
 
