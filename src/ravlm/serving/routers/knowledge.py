@@ -15,7 +15,8 @@ from ravlm.generation.base import VerbName
 from ravlm.records import Edit
 from ravlm.search.options import SearchOptions
 from ravlm.serving import schemas
-from ravlm.serving.engine import AnswerRequest, Engine
+from ravlm.serving.answer_request import AnswerRequest
+from ravlm.serving.engine import Engine
 from ravlm.serving.errors import JsonResponse, hide_files
 from ravlm.serving.images import data_url
 from ravlm.serving.routers.common import add_route, api_router, event_stream, image_urls

@@ -17,8 +17,9 @@ from ravlm.data.text import is_chinese
 from ravlm.errors import InvalidInput
 from ravlm.generation.multi_image import too_many_images
 from ravlm.serving import openai_schemas, schemas
+from ravlm.serving.answer_request import AnswerRequest
 from ravlm.serving.completions import MODEL, ChatCompletion, count_tokens
-from ravlm.serving.engine import AnswerRequest, Engine
+from ravlm.serving.engine import Engine
 from ravlm.serving.errors import JsonResponse, NotFoundError
 from ravlm.serving.routers.common import (
     add_route,
