@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ravlm.data.addresses import address_policy
 from ravlm.generation.base import Generator, Request
 from ravlm.generation.chat.prompts import PromptBudget, build_prompt
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Answer, Entry
+from ravlm.records import Answer, AnswerStream, Entry
 from ravlm.serving.settings import Settings
+from ravlm.serving.state import ServedModel, Session
 from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import png, running, url_of
 
@@ -105,3 +107,24 @@ def test_no_verb_fetches_a_stored_private_address(
         if not settings.fetch_images:
             assert report["sound"], report
             assert "--fetch-images" in shown.json()["error"]["message"]
+
+
+def test_a_stream_has_the_policy_of_its_server_and_nothing_else_has() -> None:
+    served_model = ServedModel.__new__(ServedModel)  # without a base
+    served_model.addresses = "none"
+    served_model._session = None  # type: ignore[assignment]
+
+    def task(_: Session) -> AnswerStream:
+        def pieces() -> AnswerStream:
+            yield address_policy()
+            return Answer(address_policy())
+
+        return pieces()
+
+    stream = served_model.stream(task)
+    assert next(stream) == "none"
+    assert address_policy() == "public", "the policy does not leak into the reader"
+    with pytest.raises(StopIteration) as end:
+        next(stream)
+    assert end.value.value.text == "none"
+    assert address_policy() == "public"

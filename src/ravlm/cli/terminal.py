@@ -61,7 +61,7 @@ def unfiltered(stream: Any) -> Any:
 def visible_output() -> Iterator[None]:
     """Escape the control characters of all that is printed within the block."""
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (VisibleStream(stream) for stream in streams)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (VisibleStream(stream) for stream in streams)
     try:
         yield
     finally:

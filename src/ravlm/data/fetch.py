@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies, proxy_bypass
 
 from ravlm.data.addresses import PRIVATE_VARIABLE, address_policy, is_public, show_address
 from ravlm.errors import BrokenData, InvalidInput, NotFound
@@ -181,10 +181,9 @@ def _split_url(url: str) -> tuple[SplitResult, str, int]:
 
 
 def _find_proxy(scheme: str, host: str, port: int) -> _Proxy | None:
-    """Return the proxy that the environment names for a host, if any. Raises InvalidInput."""
-    proxies = getproxies_environment()
-    address = proxies.get(scheme)
-    if not address or proxy_bypass_environment(f"{host}:{port}", proxies):
+    """Return the proxy that is set for a host, if any. Raises InvalidInput."""
+    address = getproxies().get(scheme)
+    if not address or proxy_bypass(f"{host}:{port}"):
         return None
     try:
         parts = urlsplit(address if "://" in address else f"http://{address}")
@@ -244,7 +243,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         super().connect()
         self.sock.settimeout(_remaining(self._deadline))
-        self.sock = _DeadlineSocket(self._secure(self.sock), self._deadline)  # type: ignore[assignment]
+        self.sock = _DeadlineSocket(self._secure(self.sock), self._deadline)
 
     def _connect_to_ip(self, *_: Any) -> socket.socket:
         return socket.create_connection((self._ip, self.port), _remaining(self._deadline))
@@ -277,7 +276,8 @@ class _DeadlineSocket:
         self._socket.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        raw = self._socket.makefile(mode, buffering=0)
+        assert mode == "rb"  # what `http.client` asks for
+        raw = self._socket.makefile("rb", buffering=0)
         return io.BufferedReader(_DeadlineReader(self._socket, raw, self._deadline))
 
     def close(self) -> None:

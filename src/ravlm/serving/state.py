@@ -9,7 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from ravlm.errors import DamagedBase, DiskError, Mismatch
 from ravlm.generation.auto import GeneratorName
 from ravlm.knowledge.base import DEFAULT_OPTIONS, AnyModality, KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.records import AnswerStream, Entry, Hit, ImageSource
+from ravlm.records import Answer, AnswerStream, Entry, Hit, ImageSource
 from ravlm.search.filter_parser import Where
 from ravlm.search.options import SearchOptions
 from ravlm.serving.logs import log
@@ -176,9 +176,16 @@ class ServedModel:
                 return task(self._session)
 
     def stream(self, task: Callable[[Session], AnswerStream]) -> AnswerStream:
-        """Run a task that returns a stream, and yield its pieces. One thread must read it all."""
-        with allow_addresses(self.addresses):
-            return (yield from self.run(task))
+        """Run a task that returns a stream, and yield its pieces."""
+        with closing(self.run(task)) as pieces:
+            while True:
+                with allow_addresses(self.addresses):
+                    try:
+                        piece = next(pieces)
+                    except StopIteration as end:
+                        answer: Answer = end.value
+                        return answer
+                yield piece
 
     @contextmanager
     def _logged_faults(self) -> Iterator[None]:
