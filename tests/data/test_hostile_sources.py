@@ -242,6 +242,12 @@ def test_parquet_that_expands_is_quarantined(
     monkeypatch.setattr(parquet, "MAX_BATCH_BYTES", 2_000_000)
     assert parquet._bounded_batch_size(group) <= 2
     assert len(read(bomb)[0]) == 40
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet, "MIN_EXPANDED_BYTES", 10_500_000)
+        patch.setattr(parquet, "MAX_EXPANSION", 1)
+        entries, reasons = read(bomb)
+        assert len(entries) == 10
+        assert "times as large as the file" in reasons[0]
     monkeypatch.setattr(parquet, "MAX_BATCH_BYTES", 100_000)
     entries, reasons = read(bomb)
     assert entries == []

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ravlm.data.images import is_address
+from ravlm.data.lines import MAX_LINE
 from ravlm.errors import BrokenData, InvalidInput, NotFound, did_you_mean
 from ravlm.records import Entry, Pair
 
@@ -236,6 +237,8 @@ def _texts(values: Mapping[str, Any]) -> tuple[str, ...]:
         if not isinstance(item, str):
             allowed = "a string" if key == "text" else "a list of strings"
             raise BrokenData(f'"{key}" is or contains {_quote(item)}; it must be {allowed}.')
+        if len(item) > MAX_LINE:
+            raise BrokenData(f"A text has {len(item):,} characters; at most {MAX_LINE:,} are read.")
     return tuple(item for _, item in candidates if item.strip())
 
 

@@ -25,6 +25,8 @@ MAX_COLUMN_BYTES = 1 << 32
 """Bytes of a column in a row group, which Arrow decompresses page by page."""
 MAX_EXPANSION = 1000
 """How many times larger than its compressed bytes a column above `MAX_BATCH_BYTES` may be."""
+MIN_EXPANDED_BYTES = 1 << 30
+"""Bytes that the rows of a file of any size may have; more are at most `MAX_EXPANSION` times it."""
 MAX_BATCH_BYTES = 1 << 28
 """Bytes of the rows in memory at a time, if all have the longest value that is possible."""
 _MAX_DICTIONARY_BYTES = 1 << 21
@@ -71,27 +73,44 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
                 f'"{path}" declares {file.metadata.num_rows:,} rows, too many for its size; '
                 "write it again."
             )
+        budget = _ByteBudget(max(MIN_EXPANDED_BYTES, MAX_EXPANSION * path.stat().st_size))
         start = 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
             number = start
             try:
-                for row in _rows_of_group(file, path, group, columns, start):
+                for row in _rows_of_group(file, path, group, columns, start, budget):
                     number += 1
                     yield row
             except read_errors as error:
                 location = f"{path}, rows {number + 1} to {end}"
                 yield Quarantined(location, f"The rows can't be read: {error}.")
             start = end
+            if budget.bytes < 0:
+                return
+
+
+class _ByteBudget:
+    """Bytes that are left for the rows of a file."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.bytes = max_bytes
+
+    def spend(self, num_bytes: int) -> None:
+        """Raise ValueError if they exceed the budget."""
+        self.bytes -= num_bytes
+        if self.bytes < 0:
+            raise ValueError(f"they are more than {MAX_EXPANSION:,} times as large as the file")
 
 
 def _rows_of_group(
-    file: Any, path: Path, group: int, columns: list[str], start: int
+    file: Any, path: Path, group: int, columns: list[str], start: int, budget: _ByteBudget
 ) -> Iterator[Row | Quarantined]:
     """Yield the rows of a row group; `start` is the number of rows before it."""
     number = start
     batch_size = _bounded_batch_size(file.metadata.row_group(group))
     for batch in file.iter_batches(batch_size, row_groups=[group], columns=columns):
+        budget.spend(batch.nbytes)
         for values in _decode(batch):
             number += 1
             location = f"{path}, row {number}"

@@ -18,6 +18,7 @@ from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.index_cache import IndexCache
 from ravlm.knowledge.index.tuning import Requirements
 from ravlm.knowledge.local import maintenance
+from ravlm.knowledge.local.row_checks import UNEXPECTED_ERRORS
 from ravlm.knowledge.local.schema import FORMAT
 from ravlm.knowledge.local.search import LocalSearcher
 from ravlm.knowledge.local.sqlite_errors import WAIT_SECONDS
@@ -116,7 +117,7 @@ class LocalBackend(Backend):
             raise
         except RavlmError:
             raise
-        except Exception as error:
+        except UNEXPECTED_ERRORS as error:
             damage = snapshots.find_damage(self.derived_folder)
             if not damage:
                 raise

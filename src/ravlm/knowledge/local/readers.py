@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from ravlm.errors import Busy
+from ravlm.errors import Busy, RavlmError
+from ravlm.knowledge.local.row_checks import UNEXPECTED_ERRORS
 from ravlm.knowledge.local.sqlite_errors import FILE, WAIT_SECONDS
 
 MMAP_BYTES = 2**40
@@ -103,8 +104,8 @@ class UnprivilegedReader(Reader):
         try:
             with super().transaction():
                 yield self.db
-        except Exception:
-            self._check_unchanged()
+        except (RavlmError, sqlite3.Error, *UNEXPECTED_ERRORS):
+            self._check_unchanged()  # half of the pages may be new
             raise
         self._check_unchanged()
 

@@ -59,9 +59,10 @@ ROW_CHECKS = {
     ),
 }
 """What must not occur -> a query that counts it. Numbers are counted up: none is near 2^40."""
-_UNEXPECTED = (
+UNEXPECTED_ERRORS = (
     ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
+"""What code raises that relies on the types of rows."""
 
 
 def find_damaged_rows(db: sqlite3.Connection) -> list[str]:
@@ -77,7 +78,7 @@ def damage_explained(db: sqlite3.Connection) -> Iterator[None]:
         yield
     except RavlmError:
         raise
-    except _UNEXPECTED as error:
+    except UNEXPECTED_ERRORS as error:
         findings = find_damaged_rows(db)
         if not findings:
             raise
