@@ -157,14 +157,14 @@ def read_command(text: str) -> ChatCommand | None:
         match = pattern.match(plain)
         if match is None or plain[match.end() : match.end() + 1].isalnum():
             continue
-        rest = plain[match.end() :].strip(_END)
-        about = _ABOUT.match(rest)
+        remainder = plain[match.end() :].strip(_END)
+        about = _ABOUT.match(remainder)
         if about:
-            rest = rest[about.end() :]
-        rest = _PLEASE.sub("", rest)
-        if _QUESTION.match(rest) and not _REFERENCE.fullmatch(rest):
+            remainder = remainder[about.end() :]
+        remainder = _PLEASE.sub("", remainder)
+        if _QUESTION.match(remainder) and not _REFERENCE.fullmatch(remainder):
             return None
-        topic = "" if not rest or _REFERENCE.fullmatch(rest) else rest
+        topic = "" if not remainder or _REFERENCE.fullmatch(remainder) else remainder
         return ChatCommand("caption" if task == "caption" else "tell", topic)
     return None
 
@@ -175,10 +175,10 @@ def _read_chinese(text: str) -> ChatCommand | None:
         if match is None:
             continue
         inner = (match.groupdict().get("of") or "").removeprefix("关于").strip()
-        rest = text[match.end() :].strip(_END)
-        if _QUESTION.match(rest):
+        remainder = text[match.end() :].strip(_END)
+        if _QUESTION.match(remainder):
             return None
-        topic = inner if rest == "" or _CHINESE_REFERENCE.fullmatch(rest) else rest
+        topic = inner if remainder == "" or _CHINESE_REFERENCE.fullmatch(remainder) else remainder
         if _CHINESE_REFERENCE.fullmatch(topic):
             topic = ""
         return ChatCommand("caption" if task == "caption" else "tell", topic.removesuffix("吧"))

@@ -108,8 +108,10 @@ class SupportChecker:
         clauses = split_clauses(tokens)
         if len(clauses) > 1:
             texts = self._texts_about(subject_of(clauses[0]))
-            each = [self._problems(_with_subject(clause, subject), texts) for clause in clauses]
-            problems = [word for words in each for word in words]
+            problem_lists = [
+                self._problems(_with_subject(clause, subject), texts) for clause in clauses
+            ]
+            problems = [word for words in problem_lists for word in words]
         return tuple(dict.fromkeys(problems))
 
     def _texts_about(self, subject: Sequence[Token]) -> frozenset[int] | None:

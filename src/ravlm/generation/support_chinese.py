@@ -44,11 +44,11 @@ _MIN_HEAD = 2
 
 
 @dataclass(frozen=True)
-class _Statement:
+class _ChineseStatement:
     """A sentence, or the lines of a card, in normalized form."""
 
     text: str
-    known: str
+    context: str
     """What it is about: the title of its text and the subject before, one a line."""
     lines: tuple[Fact, ...] = ()
     owned: str = ""
@@ -74,7 +74,9 @@ class ChineseEvidence:
     def has_content(self, sentence: str) -> bool:
         """Return whether a sentence has more than neutral words."""
         sentence = normalize_text(sentence)
-        return any(rest for run in _TOKEN.findall(sentence) for rest in [_strip_neutral(run)])
+        return any(
+            remainder for run in _TOKEN.findall(sentence) for remainder in [_strip_neutral(run)]
+        )
 
     def unsupported(self, sentence: str, subject: str = "") -> tuple[str, ...]:
         """Return the characters that lack support, as runs; see `support.unsupported_words`."""
@@ -84,16 +86,16 @@ class ChineseEvidence:
         clauses = [c for c in _CLAUSE_BORDER.split(sentence) if c.strip()]
         if problems and len(clauses) > 1:
             head = subject or _subject(clauses[0])
-            each = [self._best(clauses[0], subject)]
-            each += [self._best(clause, head) for clause in clauses[1:]]
-            problems = [word for words in each for word in words]
+            problem_lists = [self._best(clauses[0], subject)]
+            problem_lists += [self._best(clause, head) for clause in clauses[1:]]
+            problems = [word for words in problem_lists for word in words]
         return tuple(dict.fromkeys(problems))
 
     def _best(self, clause: str, subject: str) -> list[str]:
         best: list[str] | None = None
         for statement in self._candidates(clause):
             problems = _problems(clause, statement)
-            if subject and subject not in statement.text and subject not in statement.known:
+            if subject and subject not in statement.text and subject not in statement.context:
                 problems.append(subject)
             if not problems:
                 return []
@@ -101,7 +103,7 @@ class ChineseEvidence:
                 best = problems
         return _TOKEN.findall(clause) if best is None else best
 
-    def _candidates(self, clause: str) -> list[_Statement]:
+    def _candidates(self, clause: str) -> list[_ChineseStatement]:
         grams = {clause[i : i + 2] for i in range(len(clause) - 1)}
         scored = [
             (sum(gram in s.text for gram in grams), -n) for n, s in enumerate(self._statements)
@@ -110,7 +112,7 @@ class ChineseEvidence:
         return [self._statements[n] for n in order[:_PASSAGE_CANDIDATES]]
 
 
-def _read(text: str) -> Iterator[_Statement]:
+def _read(text: str) -> Iterator[_ChineseStatement]:
     facts = parse_facts(text)
     keyed = tuple(fact for fact in facts if fact.key)
     names = [fact.value for fact in keyed if is_name_key(fact.key)]
@@ -119,7 +121,7 @@ def _read(text: str) -> Iterator[_Statement]:
     title = "\n".join(names)
     if keyed:
         body = "\n".join(f"{fact.section}{fact.key}:{fact.value}" for fact in keyed)
-        yield _Statement(body, title, keyed)
+        yield _ChineseStatement(body, title, keyed)
     subject = ""
     for fact in facts:
         if fact.key:
@@ -128,9 +130,9 @@ def _read(text: str) -> Iterator[_Statement]:
             if not clause.strip():
                 continue
             takes_over = clause.startswith(CHINESE_PRONOUNS) or clause[0].isdigit()
-            known = f"{title}\n{subject if takes_over else ''}"
+            context = f"{title}\n{subject if takes_over else ''}"
             owned = clause[2:4] if clause[1:2] == "的" and takes_over else ""
-            yield _Statement(f"{fact.section}\n{clause}", known, owned=owned)
+            yield _ChineseStatement(f"{fact.section}\n{clause}", context, owned=owned)
             if not takes_over:
                 subject = _subject(clause)
 
@@ -150,7 +152,7 @@ def _subject(clause: str) -> str:
     return "" if head.startswith(CHINESE_PRONOUNS) else head
 
 
-def _problems(clause: str, statement: _Statement) -> list[str]:
+def _problems(clause: str, statement: _ChineseStatement) -> list[str]:
     problems: list[str] = []
     tiles: list[_Tile] = []
     for match in _TOKEN.finditer(clause):
@@ -172,7 +174,7 @@ def _problems(clause: str, statement: _Statement) -> list[str]:
     return problems
 
 
-def _tile(run: str, start: int, statement: _Statement, tiles: list[_Tile]) -> list[str]:
+def _tile(run: str, start: int, statement: _ChineseStatement, tiles: list[_Tile]) -> list[str]:
     """Cover a run by the longest runs that the evidence has; return what is left over."""
     left_over: list[str] = []
     index = 0
@@ -202,8 +204,8 @@ def _tile(run: str, start: int, statement: _Statement, tiles: list[_Tile]) -> li
     return left_over
 
 
-def _has_run(run: str, statement: _Statement) -> bool:
-    return run in statement.text or run in statement.known
+def _has_run(run: str, statement: _ChineseStatement) -> bool:
+    return run in statement.text or run in statement.context
 
 
 def _strip_neutral(run: str) -> str:
@@ -229,8 +231,8 @@ def _has_number(number: str, unit: str, text: str, before: str) -> bool:
     return False
 
 
-def _latin(statement: _Statement) -> set[str]:
-    return {w.casefold() for w in _TOKEN.findall(f"{statement.text} {statement.known}")}
+def _latin(statement: _ChineseStatement) -> set[str]:
+    return {w.casefold() for w in _TOKEN.findall(f"{statement.text} {statement.context}")}
 
 
 def _is_negated(text: str, position: int) -> bool:
@@ -242,7 +244,9 @@ def _is_negated(text: str, position: int) -> bool:
     return any(character in CHINESE_NEGATORS for character in before)
 
 
-def _polarity_problems(clause: str, statement: _Statement, tiles: Sequence[_Tile]) -> list[str]:
+def _polarity_problems(
+    clause: str, statement: _ChineseStatement, tiles: Sequence[_Tile]
+) -> list[str]:
     """Return the runs that are negated in one of clause and statement only."""
     problems = []
     truths = [f.key for f in statement.lines if f.value.strip("。 ") in YES_NO]
@@ -254,7 +258,7 @@ def _polarity_problems(clause: str, statement: _Statement, tiles: Sequence[_Tile
     return problems
 
 
-def _role_problems(clause: str, statement: _Statement, tiles: Sequence[_Tile]) -> list[str]:
+def _role_problems(clause: str, statement: _ChineseStatement, tiles: Sequence[_Tile]) -> list[str]:
     """Return the subject if subject, verb and object stand in the opposite order."""
     places = [tile.position for tile in tiles if len(tile.text) > 1]
     if statement.lines or len(places) != 3 or min(places) < 0:
@@ -264,11 +268,11 @@ def _role_problems(clause: str, statement: _Statement, tiles: Sequence[_Tile]) -
     return [tiles[0].text] if is_reversed and passive[0] == passive[1] else []
 
 
-def _key_problems(clause: str, statement: _Statement) -> list[str]:
+def _key_problems(clause: str, statement: _ChineseStatement) -> list[str]:
     """Return the keys that a clause names without their value, or with that of another key."""
-    named = [fact for fact in statement.lines if _names_key(fact, clause, statement.known)]
+    key_facts = [fact for fact in statement.lines if _names_key(fact, clause, statement.context)]
     problems = []
-    for fact in named:
+    for fact in key_facts:
         truth = YES_NO.get(fact.value.strip("。 "))
         if truth is not None:
             position = clause.find(fact.key.removeprefix("是否"))
@@ -277,16 +281,16 @@ def _key_problems(clause: str, statement: _Statement) -> list[str]:
                 problems.append(fact.key)
         elif not _shares_value(clause, fact):
             problems.append(fact.key)
-    if named:
+    if key_facts:
         numbers = re.findall(r"\d+(?:\.\d+)?", clause)
-        allowed = " ".join(f"{f.key} {f.value}" for f in named) + statement.known
+        allowed = " ".join(f"{f.key} {f.value}" for f in key_facts) + statement.context
         problems += [n for n in numbers if not re.search(rf"(?<![\d.]){n}(?!\d|\.\d)", allowed)]
     return problems
 
 
-def _names_key(fact: Fact, clause: str, known: str) -> bool:
+def _names_key(fact: Fact, clause: str, context: str) -> bool:
     key = fact.key.removeprefix("是否")
-    if key in known or fact.value in known:
+    if key in context or fact.value in context:
         return False
     if key in clause:
         return True
@@ -295,10 +299,10 @@ def _names_key(fact: Fact, clause: str, known: str) -> bool:
 
 
 def _shares_value(clause: str, fact: Fact) -> bool:
-    rest = clause.replace(fact.key, "")
+    remainder = clause.replace(fact.key, "")
     numbers = re.findall(r"\d+(?:\.\d+)?", fact.value)
     if numbers:
-        return any(re.search(rf"(?<![\d.]){n}(?!\d|\.\d)", rest) for n in numbers)
+        return any(re.search(rf"(?<![\d.]){n}(?!\d|\.\d)", remainder) for n in numbers)
     if not _HAN_RUN.search(fact.value) or len(fact.value) == 1:
-        return fact.value.casefold() in rest.casefold()
-    return any(fact.value[i : i + 2] in rest for i in range(len(fact.value) - 1))
+        return fact.value.casefold() in remainder.casefold()
+    return any(fact.value[i : i + 2] in remainder for i in range(len(fact.value) - 1))

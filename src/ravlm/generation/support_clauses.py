@@ -63,8 +63,8 @@ def _same_polarity(token: Token, position: int, statement: Statement) -> bool:
 
 def _is_allowed(token: Token, statement: Statement, request: Sequence[Token]) -> bool:
     """Return whether a word that the statement lacks is its title, its subject or requested."""
-    known = (*statement.title, *statement.carried, *request)
-    return any(same_word(token, other) for other in known)
+    references = (*statement.title, *statement.carried, *request)
+    return any(same_word(token, candidate) for candidate in references)
 
 
 def _measured_keys(token: Token, statement: Statement) -> list[int]:
@@ -82,12 +82,12 @@ def _number_problems(clause: Sequence[Token], statement: Statement, matches: Mat
             continue
         follower = clause[index + 1] if index + 1 < len(clause) else None
         if follower is not None and (follower.is_content or follower.is_unit):
-            kept = [p for p in matches[index] if _counts(p, follower, statement)]
+            counting = [p for p in matches[index] if _counts(p, follower, statement)]
         else:
             before = clause[index - 1] if index else None
-            kept = [p for p in matches[index] if not _has_other_unit(p, before, statement)]
-        if kept:
-            matches[index] = kept
+            counting = [p for p in matches[index] if not _has_other_unit(p, before, statement)]
+        if counting:
+            matches[index] = counting
         else:
             problems.append(token.text)
     return problems
@@ -104,8 +104,8 @@ def _counts(position: int, follower: Token, statement: Statement) -> bool:
         near += [tokens[p] for p in line.key]
         unit = tokens[position + 1] if position + 1 in line.value else None
         if not follower.is_unit and (unit is None or not unit.is_unit):
-            known = [p for keys in (_measured_keys(follower, statement),) for p in keys]
-            if any(p in line.key for p in known):
+            references = [p for keys in (_measured_keys(follower, statement),) for p in keys]
+            if any(p in line.key for p in references):
                 return True
     elsewhere = not statement.find(follower) and not follower.is_unit
     return elsewhere or any(same_word(follower, token) for token in near)
@@ -133,20 +133,20 @@ def _subject_problems(clause: Sequence[Token], statement: Statement, matches: Ma
     subject = subject_of(clause)
     if statement.lines or not subject:
         return _foreign_title(clause, statement)
-    own = statement.subject
-    is_noun = own and statement.tokens[0].form in _ARTICLES
-    holder = (statement.tokens[:_SUBJECT_REACH] if is_noun else own) or statement.carried
+    agent = statement.subject
+    is_noun = agent and statement.tokens[0].form in _ARTICLES
+    holder = (statement.tokens[:_SUBJECT_REACH] if is_noun else agent) or statement.carried
     if all(any(same_word(s, h) for h in holder) for s in subject):
         return _turned_passive(clause, statement, matches)
     if not any(statement.find(token) for token in subject):
         return _foreign_title(clause, statement)
-    if not own and not statement.carried:
+    if not agent and not statement.carried:
         return []
     by_clause, by_statement = (_has(tokens, "by") for tokens in (clause, statement.tokens))
-    if not by_clause and own and _is_passive(clause):
+    if not by_clause and agent and _is_passive(clause):
         return []
-    others = [t for t in own or holder if not any(same_word(t, s) for s in subject)]
-    if not any(same_word(token, other) for token in clause for other in others):
+    rivals = [t for t in agent or holder if not any(same_word(t, s) for s in subject)]
+    if not any(same_word(token, candidate) for token in clause for candidate in rivals):
         return [subject[0].text]
     if by_clause != by_statement:
         return []
@@ -187,12 +187,12 @@ def _comparison_problems(
 
 def _foreign_title(clause: Sequence[Token], statement: Statement) -> list[str]:
     """Return a word of the title if the statement has a subject of its own that is not named."""
-    own = statement.subject
-    if statement.lines or not own or statement.follows_title:
+    agent = statement.subject
+    if statement.lines or not agent or statement.follows_title:
         return []
-    if any(same_word(o, t) for o in own for t in statement.title):
+    if any(same_word(o, t) for o in agent for t in statement.title):
         return []
-    if any(same_word(o, token) for o in own for token in clause):
+    if any(same_word(o, token) for o in agent for token in clause):
         return []
     lent = (
         token
@@ -225,8 +225,8 @@ def _line_problems(clause: Sequence[Token], statement: Statement, matches: Match
     problems = []
     stated = {p for positions in matches.values() for p in positions}
     numbers = [(i, p) for i, ps in matches.items() if clause[i].is_number for p in ps]
-    named = [line for line in statement.lines if _is_named(line, clause, statement, matches)]
-    for line in named:
+    named_lines = [line for line in statement.lines if _is_named(line, clause, statement, matches)]
+    for line in named_lines:
         key = [i for i, ps in matches.items() if any(p in line.key for p in ps)]
         words = [statement.tokens[p] for p in line.value]
         if line.truth is not None:
@@ -240,7 +240,7 @@ def _line_problems(clause: Sequence[Token], statement: Statement, matches: Match
             p in line.value and (not statement.tokens[p].is_unit or len(words) == 1) for p in stated
         ):
             problems.append(clause[key[0]].text)
-    measured = [line for line in named if line.truth is None]
+    measured = [line for line in named_lines if line.truth is None]
     if measured:
         for index in {i for i, _ in numbers}:
             places = [p for i, p in numbers if i == index]
@@ -260,7 +260,7 @@ def _is_named(
     if not key:
         return False
     title = statement.title
-    values = {p for other in statement.lines if other is not line for p in other.value}
+    values = {p for candidate in statement.lines if candidate is not line for p in candidate.value}
     by_word = {p for ps in matches.values() if not values.intersection(ps) for p in ps}
     if not all(p in by_word for p in key):
         return False
@@ -275,15 +275,15 @@ def _cut_values(clause: Sequence[Token], statement: Statement, stated: set[int])
             head = item[-1]
             if any(same_word(statement.tokens[p], t) for p in item for t in statement.title):
                 continue
-            used = [p for p in item[:-1] if p in stated]
-            others = {p for p in stated if p not in item}
+            item_positions = [p for p in item[:-1] if p in stated]
+            elsewhere = {p for p in stated if p not in item}
             cut = [
                 p
-                for p in used
-                if not any(same_word(statement.tokens[p], statement.tokens[o]) for o in others)
+                for p in item_positions
+                if not any(same_word(statement.tokens[p], statement.tokens[o]) for o in elsewhere)
             ]
-            kept = any(same_word(statement.tokens[head], token) for token in clause)
-            if cut and not kept:
+            has_head = any(same_word(statement.tokens[head], token) for token in clause)
+            if cut and not has_head:
                 problems.append(statement.tokens[cut[0]].text)
     return problems
 

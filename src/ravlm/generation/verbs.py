@@ -129,8 +129,8 @@ def retrieve_evidence(
         )
     )
     return [
-        merge_evidence(list(islice(sources, len(each))), k) if each else CLOSED_BOOK
-        for each in queries
+        merge_evidence(list(islice(sources, len(parts))), k) if parts else CLOSED_BOOK
+        for parts in queries
     ]
 
 

@@ -111,9 +111,9 @@ def _agreed_chinese(captions: CaptionSet) -> str:
     """Return the caption most of whose character pairs are agreed on."""
     grams = [{text[i : i + 2] for i in range(len(text) - 1)} for text in captions.captions]
     best, best_share = "", _CHINESE_SHARE
-    for text, own in zip(captions.captions, grams, strict=True):
-        agreed = sum(captions.is_agreed(_owners_of(gram, grams, captions)) for gram in own)
-        share = agreed / max(1, len(own))
+    for text, own_grams in zip(captions.captions, grams, strict=True):
+        agreed = sum(captions.is_agreed(_owners_of(gram, grams, captions)) for gram in own_grams)
+        share = agreed / max(1, len(own_grams))
         if share > best_share:
             best, best_share = text, share
     return best
@@ -121,7 +121,7 @@ def _agreed_chinese(captions: CaptionSet) -> str:
 
 def _owners_of(gram: str, grams: Sequence[set[str]], captions: CaptionSet) -> set[int]:
     pairs = zip(captions.owners, grams, strict=True)
-    return {owner for owner, each in pairs if gram in each}
+    return {owner for owner, members in pairs if gram in members}
 
 
 def _agreed_english(captions: CaptionSet) -> str:
@@ -144,7 +144,7 @@ def _agreed_spans(
     A part starts at an article or at the start of the caption; adjectives may be left out.
     """
     spans: list[tuple[str, int]] = []
-    kept: list[str] = []
+    span: list[str] = []
     size = 0
     is_open = True
     for word in [*words, "."]:
@@ -153,24 +153,24 @@ def _agreed_spans(
         is_function = lower in _FUNCTION_WORDS or token is None or token.is_border
         if is_function or lower in _DETERMINERS:
             if not is_open and lower in _DETERMINERS:
-                kept, size, is_open = [], 0, True
+                span, size, is_open = [], 0, True
             if is_open:
-                kept.append(word)
+                span.append(word)
             continue
         if not is_open:
             continue
         having = {
             owner
-            for owner, each in zip(captions.owners, tokens, strict=True)
-            if any(same_word(token, other) for other in each)
+            for owner, members in zip(captions.owners, tokens, strict=True)
+            if any(same_word(token, candidate) for candidate in members)
         }
         if captions.is_agreed(having):
-            kept.append(word)
+            span.append(word)
             size += 1
         elif lower not in _ADJECTIVES:
-            spans += _closed(kept, size)
-            kept, size, is_open = [], 0, False
-    return spans + _closed(kept, size)
+            spans += _closed(span, size)
+            span, size, is_open = [], 0, False
+    return spans + _closed(span, size)
 
 
 def _closed(words: list[str], size: int) -> list[tuple[str, int]]:

@@ -25,7 +25,7 @@ _ENDS_IN_PREPOSITION = re.compile(r".+[于自]$")
 _MAX_VALUE = 120
 
 
-def chinese_fact_sentence(fact: Fact, subject: StorySubject, named: bool = True) -> str:
+def chinese_fact_sentence(fact: Fact, subject: StorySubject, with_subject: bool = True) -> str:
     """Return a fact as a sentence about its subject, without a full stop; "" if it can't be told.
 
     Without `named` the subject is that of the sentence before.
@@ -36,7 +36,7 @@ def chinese_fact_sentence(fact: Fact, subject: StorySubject, named: bool = True)
     key, value = fact.key.strip(" ？?"), fact.value.strip().rstrip("。.")
     if not key or not value or len(value) > _MAX_VALUE:
         return ""
-    nominative = chinese_subject(subject) if named else ""
+    nominative = chinese_subject(subject) if with_subject else ""
     if value in _HAVE and value.strip() in ("有", "无", "没有") and not key.startswith("有无"):
         return f"{nominative}{'有' if _HAVE[value] else '没有'}{_gap(key)}{key}"
     truth = YES_NO.get(value.casefold())

@@ -73,9 +73,9 @@ def read_entity(hit: Hit, request: Request, previous: EntityText | None = None) 
     facts = same_language if any(not is_name_key(f.key) for f in same_language) else facts
     chinese = any(is_chinese(fact.line) for fact in facts)
     name, heading, facts = _split_name(facts)
-    told = [fact for fact in facts if not is_provenance(fact)]
-    values = [fact.value for fact in told if not fact.key]
-    keyed = [fact for fact in told if fact.key]
+    content_facts = [fact for fact in facts if not is_provenance(fact)]
+    values = [fact.value for fact in content_facts if not fact.key]
+    keyed = [fact for fact in content_facts if fact.key]
     for fact in list(keyed):
         if value_kind(fact.value) == "sentence" and not re.search(r"\b(?:I|we|my)\b", fact.value):
             values.append(fact.value)
@@ -94,7 +94,7 @@ def read_entity(hit: Hit, request: Request, previous: EntityText | None = None) 
         texts,
         chinese,
         heading,
-        bool(told) and bool(told[0].key),
+        bool(content_facts) and bool(content_facts[0].key),
     )
 
 
@@ -145,20 +145,20 @@ def _split_name(facts: Sequence[Fact]) -> tuple[str, str, list[Fact]]:
 
     The name is the value of a name key, or that of the first line if the prose has it.
     """
-    named = [f for f in facts if f.key and (is_name_key(f.key) or _ends_in_name(f.key))]
-    if named:
-        return named[0].value.strip(), "", [f for f in facts if f is not named[0]]
+    name_facts = [f for f in facts if f.key and (is_name_key(f.key) or _ends_in_name(f.key))]
+    if name_facts:
+        return name_facts[0].value.strip(), "", [f for f in facts if f is not name_facts[0]]
     if len(facts) < 2:
         return "", "", list(facts)
-    first, rest = facts[0], list(facts[1:])
+    first, remainder = facts[0], list(facts[1:])
     is_short = len(first.value.split()) <= _MAX_HEADING_WORDS and len(first.value) < 60
     if not first.key and is_short and first.value[-1] not in ".!?。！？,，;；:：":
         heading = first.value.strip("#*= ")
-        prose = " ".join(f.value for f in rest if not f.key)
-        return (heading, "", rest) if heading in prose else ("", heading, rest)
-    prose = " ".join(f.value for f in rest if not f.key)
+        prose = " ".join(f.value for f in remainder if not f.key)
+        return (heading, "", remainder) if heading in prose else ("", heading, remainder)
+    prose = " ".join(f.value for f in remainder if not f.key)
     if first.key and is_short and len(first.value) > 1 and first.value in prose:
-        return first.value, "", rest
+        return first.value, "", remainder
     return "", "", list(facts)
 
 
@@ -214,34 +214,34 @@ def tell_entity(entity: EntityText, request: Request, limit: int) -> list[str]:
     The prose comes first if it opens with the name or follows an opening, else the facts.
     """
     subject = entity.subject
-    chosen = choose_prose(entity.prose, subject.name, request.text, _prose_limit(entity, limit))
-    opening = _opening(entity, request, chosen)
+    selection = choose_prose(entity.prose, subject.name, request.text, _prose_limit(entity, limit))
+    opening = _opening(entity, request, selection)
     sentences = [opening] if opening else []
     if opening:
         subject = replace(subject, is_mentioned=True)
-    names_subject = bool(chosen) and _names(chosen[0].text, subject.name or entity.heading)
-    facts_first = entity.facts_first and bool(chosen) and not names_subject
-    prose = _prose_sentences(chosen, subject)
+    names_subject = bool(selection) and _names(selection[0].text, subject.name or entity.heading)
+    facts_first = entity.facts_first and bool(selection) and not names_subject
+    prose = _prose_sentences(selection, subject)
     if facts_first:
-        known = " ".join(prose)
+        context = " ".join(prose)
         room = max(1, limit - len(prose) - len(sentences))
-        facts = list(_fact_sentences(entity, subject, known))[:room]
+        facts = list(_fact_sentences(entity, subject, context))[:room]
         sentences += [*facts, *prose]
     else:
         # A fact after prose about something else would be taken for one of that.
-        about = not chosen or _is_about(chosen[-1], subject.name)
-        named = subject.is_mentioned or any(_names(text, subject.name) for text in prose)
-        subject = replace(subject, is_mentioned=about and named)
+        about = not selection or _is_about(selection[-1], subject.name)
+        is_named = subject.is_mentioned or any(_names(text, subject.name) for text in prose)
+        subject = replace(subject, is_mentioned=about and is_named)
         sentences += prose
         sentences += _fact_sentences(entity, subject, " ".join(sentences))
     return [_complete(text, entity.chinese) for text in sentences[:limit]]
 
 
-def _prose_sentences(chosen: Sequence[ProseSentence], subject: StorySubject) -> list[str]:
+def _prose_sentences(selection: Sequence[ProseSentence], subject: StorySubject) -> list[str]:
     """Return the sentences with the name for a pronoun whose antecedent is left out."""
     texts = []
     previous = -2
-    for sentence in chosen:
+    for sentence in selection:
         follows = sentence.position == previous + 1
         is_bare = (
             sentence.opens_with_pronoun
@@ -270,10 +270,10 @@ def _is_about(sentence: ProseSentence, name: str) -> bool:
     return sentence.opens_with_pronoun or _names(sentence.text, name)
 
 
-def _opening(entity: EntityText, request: Request, chosen: Sequence[ProseSentence]) -> str:
+def _opening(entity: EntityText, request: Request, selection: Sequence[ProseSentence]) -> str:
     """Return the sentence that names the subject; "" if another does."""
     subject, name = entity.subject, entity.subject.name
-    if entity.heading and not (chosen and _names(chosen[0].text, entity.heading)):
+    if entity.heading and not (selection and _names(selection[0].text, entity.heading)):
         return (
             f"这里写的是“{entity.heading}”。"
             if entity.chinese
@@ -281,13 +281,13 @@ def _opening(entity: EntityText, request: Request, chosen: Sequence[ProseSentenc
         )
     if subject.is_mentioned or not name:
         return ""
-    is_named = bool(chosen) and _names(chosen[0].text, name)
+    is_named = bool(selection) and _names(selection[0].text, name)
     if is_named or (request.image is None and entity.facts):
         return ""
     if entity.chinese:
         return f"图中是{name}。" if request.image is not None else f"这里写的是{name}。"
-    shown = name[0].lower() + name[1:] if name.startswith("The ") else name
-    return f"The picture shows {shown}." if request.image is not None else f"This is about {shown}."
+    label = name[0].lower() + name[1:] if name.startswith("The ") else name
+    return f"The picture shows {label}." if request.image is not None else f"This is about {label}."
 
 
 def _definite(name: str, prose: Sequence[ProseSentence]) -> str:
@@ -301,9 +301,9 @@ def _definite(name: str, prose: Sequence[ProseSentence]) -> str:
     return f"The {lowered if lowered in text else name}"
 
 
-def _fact_sentences(entity: EntityText, subject: StorySubject, known: str) -> Iterator[str]:
+def _fact_sentences(entity: EntityText, subject: StorySubject, context: str) -> Iterator[str]:
     """Yield the facts that are not in `known` yet, two short ones in a sentence."""
-    facts = [f for f in entity.facts if not _is_known(f, known)][:_MAX_FACTS]
+    facts = [f for f in entity.facts if not _is_known(f, context)][:_MAX_FACTS]
     index = 0
     while index < len(facts):
         text = _sentence(facts[index], subject, entity.chinese)
@@ -314,7 +314,7 @@ def _fact_sentences(entity: EntityText, subject: StorySubject, known: str) -> It
         partner = facts[index + 1] if index + 1 < len(facts) else None
         shares = partner and all(_can_share(f, entity.chinese) for f in (facts[index], partner))
         if partner and shares and not (entity.chinese and is_predicate_key(partner.key)):
-            second = _sentence(partner, subject, entity.chinese, named=False)
+            second = _sentence(partner, subject, entity.chinese, with_subject=False)
             if second and not text.startswith(_QUOTED) and not second.startswith(_QUOTED):
                 text = _joined(text, second, entity.chinese)
                 index += 1
@@ -333,10 +333,10 @@ def _joined(first: str, second: str, chinese: bool) -> str:
     return f"{first} and {second[0].lower()}{second[1:]}"
 
 
-def _sentence(fact: Fact, subject: StorySubject, chinese: bool, named: bool = True) -> str:
+def _sentence(fact: Fact, subject: StorySubject, chinese: bool, with_subject: bool = True) -> str:
     if chinese:
-        return chinese_fact_sentence(fact, subject, named)
-    if not named and not subject.pronoun and subject.name:
+        return chinese_fact_sentence(fact, subject, with_subject)
+    if not with_subject and not subject.pronoun and subject.name:
         return ""
     return fact_sentence(fact, subject)
 
@@ -350,11 +350,13 @@ def _can_share(fact: Fact, chinese: bool) -> bool:
     return is_short and kind not in ("yes/no", "sentence") and is_noun_key(fact.key)
 
 
-def _is_known(fact: Fact, known: str) -> bool:
+def _is_known(fact: Fact, context: str) -> bool:
     """Return whether a value of some length stands in what was told already."""
     value = fact.value.strip(" .。").casefold()
     is_long = len(value) >= 4 or (is_chinese(value) and len(value) >= 2)
-    return is_long and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", known.casefold()) is not None
+    return (
+        is_long and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", context.casefold()) is not None
+    )
 
 
 def _complete(text: str, chinese: bool) -> str:

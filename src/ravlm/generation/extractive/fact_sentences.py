@@ -127,8 +127,8 @@ def fact_sentence(fact: Fact, subject: StorySubject) -> str:
     if kind == "sentence" or no_noun:
         return _quoted(fact)
     if kind == "yes/no":
-        said = value.strip(" .").casefold()
-        return _yes_no(words, YES_NO[said], subject, said == "none")
+        answer = value.strip(" .").casefold()
+        return _yes_no(words, YES_NO[answer], subject, answer == "none")
     return _predicate(words, value, kind, subject) or _noun_phrase(words, value, subject, fact)
 
 
@@ -146,7 +146,7 @@ def is_noun_key(key: str) -> bool:
 def _predicate(words: list[str], value: str, kind: ValueKind, subject: StorySubject) -> str:
     """Return the sentence of a key that is a verb, a participle or an adjective; "" otherwise."""
     first, last = words[0].lower(), words[-1].lower()
-    rest = " ".join([first, *words[1:]])
+    remainder = " ".join([first, *words[1:]])
     nominative = subject.nominative
     is_verb_phrase = first in VERBS_WITH_PREPOSITION and last in PREPOSITIONS
     if first in VERBS or is_verb_phrase:
@@ -154,15 +154,15 @@ def _predicate(words: list[str], value: str, kind: ValueKind, subject: StorySubj
         return " ".join([nominative, verb, *words[1:], join_list(value)])
     if last in PREPOSITIONS and len(words) > 1:
         if first in INTRANSITIVE:
-            return f"{nominative} {rest} {value}"
+            return f"{nominative} {remainder} {value}"
         if _is_participle(first):
             if last == "since":
-                return f"{nominative} {subject.conjugate('has', 'have')} been {rest} {value}"
+                return f"{nominative} {subject.conjugate('has', 'have')} been {remainder} {value}"
             is_past = kind == "date" or last == "by" or first in ("born", "built", "founded")
             be = subject.conjugate("was", "were") if is_past else subject.conjugate("is", "are")
-            return f"{nominative} {be} {rest} {value}"
+            return f"{nominative} {be} {remainder} {value}"
         if _is_adjective(first) or first == "part":
-            return f"{nominative} {subject.conjugate('is', 'are')} {rest} {value}"
+            return f"{nominative} {subject.conjugate('is', 'are')} {remainder} {value}"
         return ""
     if kind == "date" and len(words) == 1:
         preposition = date_preposition(value)
@@ -226,7 +226,7 @@ def join_list(value: str) -> str:
 def _yes_no(words: list[str], truth: bool, subject: StorySubject, is_none: bool = False) -> str:
     """Return the sentence of a yes/no fact; "" if it is not known to be an adjective or a verb."""
     first = words[0].lower()
-    rest = " ".join(words[1:])
+    remainder = " ".join(words[1:])
     nominative = subject.nominative
     if is_none:
         have = subject.conjugate("has", "have")
@@ -235,19 +235,22 @@ def _yes_no(words: list[str], truth: bool, subject: StorySubject, is_none: bool 
             if _is_participle(words[-1].lower())
             else f"{nominative} {have} no {_lower_key(words)}"
         )
-    if first in ("is", "are") and rest:
-        return f"{nominative} {first}{'' if truth else ' not'} {rest}"
-    if first in ("has", "have") and rest:
-        return f"{nominative} {subject.conjugate('has', 'have')}{'' if truth else ' no'} {rest}"
-    if first in ("can", "may", "must") and rest:
-        return f"{nominative} {first}{'' if truth else ' not'} {rest}".replace("can not", "cannot")
-    if first in VERBS and rest:
+    if first in ("is", "are") and remainder:
+        return f"{nominative} {first}{'' if truth else ' not'} {remainder}"
+    if first in ("has", "have") and remainder:
+        return (
+            f"{nominative} {subject.conjugate('has', 'have')}{'' if truth else ' no'} {remainder}"
+        )
+    if first in ("can", "may", "must") and remainder:
+        return f"{nominative} {first}{'' if truth else ' not'} {remainder}".replace(
+            "can not", "cannot"
+        )
+    if first in VERBS and remainder:
         if truth:
             verb = subject.conjugate(first, first.removesuffix("s"))
-            return f"{nominative} {verb} {rest}"
-        return (
-            f"{nominative} {subject.conjugate('does', 'do')} not {first.removesuffix('s')} {rest}"
-        )
+            return f"{nominative} {verb} {remainder}"
+        does = subject.conjugate("does", "do")
+        return f"{nominative} {does} not {first.removesuffix('s')} {remainder}"
     is_phrase = len(words) > 1 and words[1].lower() in PREPOSITIONS
     describes = _is_participle(first) or ((len(words) == 1 or is_phrase) and _describes(first))
     if first in PREPOSITIONS or describes:

@@ -77,27 +77,27 @@ def choose_prose(
     The best are about the subject, have words that occur often, and words of the prompt.
     """
     words = [content_words(sentence.text) for sentence in sentences]
-    frequency = Counter(word for each in words for word in each)
+    frequency = Counter(word for stems in words for word in stems)
     prompt_words = content_words(prompt) - content_words(name)
     name_words = content_words(name)
     scores = {}
-    for sentence, each in zip(sentences, words, strict=True):
-        centrality = sum(frequency[w] - 1 for w in each) / (len(each) + 4)
-        about = bool(name_words) and name_words <= each
-        asked = len(prompt_words & each) / max(1, len(prompt_words))
+    for sentence, stems in zip(sentences, words, strict=True):
+        centrality = sum(frequency[w] - 1 for w in stems) / (len(stems) + 4)
+        about = bool(name_words) and name_words <= stems
+        relevance = len(prompt_words & stems) / max(1, len(prompt_words))
         digits = any(c.isdigit() for c in sentence.text)
         scores[sentence.position] = (
-            centrality + about + 0.3 * digits + 3 * asked - 0.02 * sentence.position
+            centrality + about + 0.3 * digits + 3 * relevance - 0.02 * sentence.position
         )
     by_position = {sentence.position: sentence for sentence in sentences}
-    chosen: set[int] = set()
+    selection: set[int] = set()
     if sentences and not sentences[0].needs_previous:
-        chosen.add(sentences[0].position)
+        selection.add(sentences[0].position)
     for sentence in sorted(sentences, key=lambda s: -scores[s.position]):
         group = _with_antecedents(sentence, by_position)
-        if group and len(chosen | group) <= limit:
-            chosen |= group
-    return [by_position[position] for position in sorted(chosen)]
+        if group and len(selection | group) <= limit:
+            selection |= group
+    return [by_position[position] for position in sorted(selection)]
 
 
 def _with_antecedents(sentence: ProseSentence, by_position: dict[int, ProseSentence]) -> set[int]:

@@ -61,5 +61,5 @@ def is_provenance(fact: Fact) -> bool:
     if _CHINESE_PROVENANCE.fullmatch(key):
         return True
     words = re.findall(r"[a-z0-9]+", key.lower())
-    rest = [word for word in words if word not in _QUALIFIERS]
-    return bool(words) and bool(rest) and all(word in _PROVENANCE for word in rest)
+    remainder = [word for word in words if word not in _QUALIFIERS]
+    return bool(words) and bool(remainder) and all(word in _PROVENANCE for word in remainder)

@@ -30,7 +30,7 @@ _LIKE_NO_OTHER = 0.6
 """From this weight on a photo is told by its own captions if it has none in common with others."""
 _SAME_MEANING = 0.86
 _SURE = 0.75
-_MORE = re.compile(r"\b(?:more|else|another)\b|更多|还有|再", re.IGNORECASE)
+_MORE_WANTED = re.compile(r"\b(?:more|else|another)\b|更多|还有|再", re.IGNORECASE)
 _UNSURE = {
     False: "The knowledge base does not know this image for certain; this is the closest match.",
     True: "知识库不能确定这张图片是什么；下面是最接近的内容。",
@@ -84,7 +84,9 @@ def _untold(request: Request, sentences: Sequence[StorySentence]) -> Sequence[St
     its last message asks for more."""
     earlier = " ".join(message.text for message in request.messages if message.role == "assistant")
     new = [sentence for sentence in sentences if sentence.text not in earlier]
-    asks_for_more = bool(request.messages) and _MORE.search(request.messages[-1].text) is not None
+    asks_for_more = (
+        bool(request.messages) and _MORE_WANTED.search(request.messages[-1].text) is not None
+    )
     return new if new or asks_for_more else sentences
 
 
@@ -108,8 +110,12 @@ def _caption_story(request: Request, hits: Sequence[Hit]) -> list[StorySentence]
     captions = CaptionSet([text for text, _ in pairs], [n for _, n in pairs], weights)
     caption = agreed_caption(captions)
     if not caption and weights[0] >= _LIKE_NO_OTHER:
-        own = [text for text, n in pairs if n == 0]
-        caption = agreed_caption(CaptionSet(own, [0] * len(own), weights)) if own else ""
+        own_captions = [text for text, n in pairs if n == 0]
+        caption = (
+            agreed_caption(CaptionSet(own_captions, [0] * len(own_captions), weights))
+            if own_captions
+            else ""
+        )
     if not caption:
         return []
     first = caption.split(" ")[0]
@@ -134,13 +140,13 @@ def _entity_stories(request: Request, hits: Sequence[Hit]) -> list[StorySentence
         for hit in group:
             entity = read_entity(hit, request, entity)
             checker = SupportChecker(entity.texts, request.text)
-            told = [
+            supported = [
                 StorySentence(text, hit)
                 for text in tell_entity(entity, request, limit)
                 if checker.is_supported(text)
             ]
-            known = {sentence.text for sentence in sentences}
-            new = [s for s in told if s.text not in known][: limit - count]
+            earlier_texts = {sentence.text for sentence in sentences}
+            new = [s for s in supported if s.text not in earlier_texts][: limit - count]
             sentences += new
             count += len(new)
             if count >= limit:
