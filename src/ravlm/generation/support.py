@@ -17,7 +17,7 @@ from ravlm.generation.support_chinese import ChineseEvidence
 from ravlm.generation.support_clauses import clause_problems
 from ravlm.generation.support_lexicon import PRONOUNS
 from ravlm.generation.support_statements import Statement, read_statements, subject_of
-from ravlm.generation.support_tokens import Token, tokenize
+from ravlm.generation.support_tokens import SupportToken, tokenize
 
 _MAX_CANDIDATES = 12
 """Statements that a clause is compared with: those that share most words with it."""
@@ -114,14 +114,16 @@ class SupportChecker:
             problems = [word for words in problem_lists for word in words]
         return tuple(dict.fromkeys(problems))
 
-    def _texts_about(self, subject: Sequence[Token]) -> frozenset[int] | None:
+    def _texts_about(self, subject: Sequence[SupportToken]) -> frozenset[int] | None:
         """Return the texts that have all words of a subject; None if there is none."""
         if not subject:
             return None
         numbers = [set(self._texts_of.get(token.stem, ())) for token in subject]
         return frozenset(set.intersection(*numbers))
 
-    def _problems(self, clause: Sequence[Token], texts: frozenset[int] | None = None) -> list[str]:
+    def _problems(
+        self, clause: Sequence[SupportToken], texts: frozenset[int] | None = None
+    ) -> list[str]:
         """Return the problems of a clause with the statement that supports it best.
 
         A clause that opens with a pronoun is compared with the given `texts` only.
@@ -146,18 +148,18 @@ class SupportChecker:
         return best
 
 
-def split_clauses(tokens: Sequence[Token]) -> list[list[Token]]:
+def split_clauses(tokens: Sequence[SupportToken]) -> list[list[SupportToken]]:
     """Split a sentence at commas and conjunctions; a later clause is about the first one's subject.
 
     A clause of less than two content words stays with the one before.
     """
-    pieces: list[list[Token]] = [[]]
+    pieces: list[list[SupportToken]] = [[]]
     for token in tokens:
         if token.form in _CLAUSE_BORDERS and pieces[-1]:
             pieces.append([])
         if token.form not in _CLAUSE_BORDERS:
             pieces[-1].append(token)
-    clauses: list[list[Token]] = []
+    clauses: list[list[SupportToken]] = []
     for piece in pieces:
         if clauses and sum(t.is_content for t in piece) < _MIN_CLAUSE_WORDS:
             clauses[-1] += piece
@@ -172,7 +174,9 @@ def split_clauses(tokens: Sequence[Token]) -> list[list[Token]]:
     return [clause for clause in clauses if any(token.is_content for token in clause)]
 
 
-def _with_subject(clause: Sequence[Token], subject: Sequence[Token]) -> list[Token]:
+def _with_subject(
+    clause: Sequence[SupportToken], subject: Sequence[SupportToken]
+) -> list[SupportToken]:
     """Return a clause with the subject in the place of its first pronoun."""
     if subject:
         for index, token in enumerate(clause):
@@ -181,5 +185,5 @@ def _with_subject(clause: Sequence[Token], subject: Sequence[Token]) -> list[Tok
     return list(clause)
 
 
-def _is_proper(token: Token) -> bool:
+def _is_proper(token: SupportToken) -> bool:
     return token.is_name or token.is_number

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from ravlm.generation.support_lexicon import IRREGULAR, MEASURES, NEGATORS, NEUTRAL
 from ravlm.generation.support_statements import CardLine, Statement, subject_of
-from ravlm.generation.support_tokens import Token, same_word, stem_word
+from ravlm.generation.support_tokens import SupportToken, same_word, stem_word
 
 _BE = frozenset(["is", "was", "are", "were", "be", "been"])
 _ARTICLES = frozenset(("the", "a", "an"))
@@ -22,7 +22,7 @@ Matches = dict[int, list[int]]
 
 
 def clause_problems(
-    clause: Sequence[Token], statement: Statement, request: Sequence[Token]
+    clause: Sequence[SupportToken], statement: Statement, request: Sequence[SupportToken]
 ) -> list[str]:
     """Return the words of a clause that a statement does not support.
 
@@ -54,27 +54,29 @@ def clause_problems(
     return list(dict.fromkeys(problems))
 
 
-def _same_polarity(token: Token, position: int, statement: Statement) -> bool:
+def _same_polarity(token: SupportToken, position: int, statement: Statement) -> bool:
     if statement.tokens[position].negated == token.negated:
         return True
     line = statement.line_of(position) if statement.lines else None
     return line is not None and line.truth is not None
 
 
-def _is_allowed(token: Token, statement: Statement, request: Sequence[Token]) -> bool:
+def _is_allowed(token: SupportToken, statement: Statement, request: Sequence[SupportToken]) -> bool:
     """Return whether a word that the statement lacks is its title, its subject or requested."""
     references = (*statement.title, *statement.carried, *request)
     return any(same_word(token, candidate) for candidate in references)
 
 
-def _measured_keys(token: Token, statement: Statement) -> list[int]:
+def _measured_keys(token: SupportToken, statement: Statement) -> list[int]:
     """Return the positions of the keys whose value a predicate ("long") states."""
     keys = MEASURES.get(token.form) or MEASURES.get(token.stem) or ()
     places = [p for key in keys for p in statement.positions.get(stem_word(key), ())]
     return [p for p in places if any(p in line.key for line in statement.lines)]
 
 
-def _number_problems(clause: Sequence[Token], statement: Statement, matches: Matches) -> list[str]:
+def _number_problems(
+    clause: Sequence[SupportToken], statement: Statement, matches: Matches
+) -> list[str]:
     """Return the numbers that count something else in the statement, or lost their unit."""
     problems = []
     for index, token in enumerate(clause):
@@ -93,7 +95,7 @@ def _number_problems(clause: Sequence[Token], statement: Statement, matches: Mat
     return problems
 
 
-def _counts(position: int, follower: Token, statement: Statement) -> bool:
+def _counts(position: int, follower: SupportToken, statement: Statement) -> bool:
     """Return whether the number at a position is one of what `follower` names."""
     tokens = statement.tokens
     near = [*tokens[position + 1 : position + 1 + _NUMBER_REACH]]
@@ -111,13 +113,15 @@ def _counts(position: int, follower: Token, statement: Statement) -> bool:
     return elsewhere or any(same_word(follower, token) for token in near)
 
 
-def _has_other_unit(position: int, before: Token | None, statement: Statement) -> bool:
+def _has_other_unit(position: int, before: SupportToken | None, statement: Statement) -> bool:
     """Return whether the number at a position has a unit that the clause does not give."""
     following = statement.tokens[position + 1 : position + 2]
     return bool(following) and following[0].is_unit and not (before and before.is_unit)
 
 
-def _name_problems(clause: Sequence[Token], statement: Statement, matches: Matches) -> list[str]:
+def _name_problems(
+    clause: Sequence[SupportToken], statement: Statement, matches: Matches
+) -> list[str]:
     """Return a name whose parts do not stand together in the evidence."""
     sequences = (statement.tokens, statement.title, statement.carried)
     pairs = {(left.form, right.form) for tokens in sequences for left, right in pairwise(tokens)}
@@ -128,7 +132,9 @@ def _name_problems(clause: Sequence[Token], statement: Statement, matches: Match
     return []
 
 
-def _subject_problems(clause: Sequence[Token], statement: Statement, matches: Matches) -> list[str]:
+def _subject_problems(
+    clause: Sequence[SupportToken], statement: Statement, matches: Matches
+) -> list[str]:
     """Return the subject of a clause if the statement says it of another."""
     subject = subject_of(clause)
     if statement.lines or not subject:
@@ -154,7 +160,9 @@ def _subject_problems(clause: Sequence[Token], statement: Statement, matches: Ma
     return [] if copular else [subject[0].text]
 
 
-def _turned_passive(clause: Sequence[Token], statement: Statement, matches: Matches) -> list[str]:
+def _turned_passive(
+    clause: Sequence[SupportToken], statement: Statement, matches: Matches
+) -> list[str]:
     """Return the verb that a clause has in the passive and the statement with an object."""
     for index, (left, right) in enumerate(pairwise(clause), 1):
         if left.form not in _BE or index not in matches or not _is_participle(right):
@@ -172,7 +180,7 @@ def _takes_object(position: int, statement: Statement) -> bool:
 
 
 def _comparison_problems(
-    clause: Sequence[Token], statement: Statement, matches: Matches
+    clause: Sequence[SupportToken], statement: Statement, matches: Matches
 ) -> list[str]:
     """Return a word after "than" that the statement has before it only."""
     thans = [
@@ -185,7 +193,7 @@ def _comparison_problems(
     return [clause[i].text for i in swapped][:1]
 
 
-def _foreign_title(clause: Sequence[Token], statement: Statement) -> list[str]:
+def _foreign_title(clause: Sequence[SupportToken], statement: Statement) -> list[str]:
     """Return a word of the title if the statement has a subject of its own that is not named."""
     agent = statement.subject
     if statement.lines or not agent or statement.follows_title:
@@ -204,23 +212,25 @@ def _foreign_title(clause: Sequence[Token], statement: Statement) -> list[str]:
     return [token.text for token in lent][:1]
 
 
-def _is_passive(clause: Sequence[Token]) -> bool:
+def _is_passive(clause: Sequence[SupportToken]) -> bool:
     return any(left.form in _BE and _is_participle(right) for left, right in pairwise(clause))
 
 
-def _is_participle(token: Token) -> bool:
+def _is_participle(token: SupportToken) -> bool:
     return token.text.endswith("ed") or token.text.casefold() in IRREGULAR
 
 
-def _is_copular(tokens: Sequence[Token]) -> bool:
+def _is_copular(tokens: Sequence[SupportToken]) -> bool:
     return _has(tokens, "is", "was", "are", "were") and not _has(tokens, "than", "as")
 
 
-def _has(tokens: Sequence[Token], *forms: str) -> bool:
+def _has(tokens: Sequence[SupportToken], *forms: str) -> bool:
     return any(token.form in forms for token in tokens)
 
 
-def _line_problems(clause: Sequence[Token], statement: Statement, matches: Matches) -> list[str]:
+def _line_problems(
+    clause: Sequence[SupportToken], statement: Statement, matches: Matches
+) -> list[str]:
     """Return the words that a clause puts at a key whose value they are not."""
     problems = []
     stated = {p for positions in matches.values() for p in positions}
@@ -253,7 +263,7 @@ def _line_problems(clause: Sequence[Token], statement: Statement, matches: Match
 
 
 def _is_named(
-    line: CardLine, clause: Sequence[Token], statement: Statement, matches: Matches
+    line: CardLine, clause: Sequence[SupportToken], statement: Statement, matches: Matches
 ) -> bool:
     """Return whether a clause has all content words of a key, not as words of some value."""
     key = [p for p in line.key if statement.tokens[p].is_content]
@@ -267,7 +277,9 @@ def _is_named(
     return not all(any(same_word(statement.tokens[p], t) for t in title) for p in key)
 
 
-def _cut_values(clause: Sequence[Token], statement: Statement, stated: set[int]) -> list[str]:
+def _cut_values(
+    clause: Sequence[SupportToken], statement: Statement, stated: set[int]
+) -> list[str]:
     """Return the first words of an item of a value whose last word, its head, is left out."""
     problems = []
     for line in statement.lines:

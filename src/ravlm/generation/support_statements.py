@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ravlm.data.facts import Fact, is_name_key, parse_facts
 from ravlm.generation.support_lexicon import NEUTRAL, OPENINGS, POSSESSIVES, PRONOUNS, YES_NO
-from ravlm.generation.support_tokens import Token, same_word, tokenize
+from ravlm.generation.support_tokens import SupportToken, same_word, tokenize
 
 _CLAUSE_BORDER = re.compile(
     r";\s+|,?\s(?:and|but|while|whereas)\s(?=(?:he|she|it|they|his|her|its|their)\b)"
@@ -36,12 +36,12 @@ class CardLine:
 class Statement:
     """A clause of prose, or all `key: value` lines of one text together."""
 
-    tokens: tuple[Token, ...]
-    subject: tuple[Token, ...] = ()
+    tokens: tuple[SupportToken, ...]
+    subject: tuple[SupportToken, ...] = ()
     """Its own subject; empty if it takes over another."""
-    title: tuple[Token, ...] = ()
+    title: tuple[SupportToken, ...] = ()
     """What the whole text is about: its name and how it is defined."""
-    carried: tuple[Token, ...] = ()
+    carried: tuple[SupportToken, ...] = ()
     """The subject of an earlier statement, for which its pronoun stands."""
     follows_title: bool = True
     """Whether its own subject, if any, may be the text's subject under another word."""
@@ -51,7 +51,7 @@ class Statement:
     text: int = 0
     """Number of its text."""
 
-    def find(self, token: Token) -> list[int]:
+    def find(self, token: SupportToken) -> list[int]:
         """Return the positions of forms of a token."""
         places = self.positions.get(token.stem, ())
         return [p for p in places if same_word(self.tokens[p], token)]
@@ -77,7 +77,7 @@ def _truth(fact: Fact) -> bool | None:
     return YES_NO.get(fact.value.strip(" .").casefold())
 
 
-def _title(text: str, facts: Sequence[Fact]) -> tuple[Token, ...]:
+def _title(text: str, facts: Sequence[Fact]) -> tuple[SupportToken, ...]:
     """Return the words of the name, of a heading, and of the definition of a text's subject."""
     names = [fact.value for fact in facts if fact.key and is_name_key(fact.key)]
     first = facts[0] if facts else Fact("", "")
@@ -93,7 +93,7 @@ def _title(text: str, facts: Sequence[Fact]) -> tuple[Token, ...]:
     return tuple(token for token in tokens if token.is_content)
 
 
-def _defined(tokens: Sequence[Token]) -> list[Token]:
+def _defined(tokens: Sequence[SupportToken]) -> list[SupportToken]:
     """Return subject and complement of "X is a ...", up to a preposition; nothing otherwise."""
     copulas = (i for i, token in enumerate(tokens[:-1]) if token.form in _COPULAS)
     index = next(copulas, 0)
@@ -111,7 +111,7 @@ def _defined(tokens: Sequence[Token]) -> list[Token]:
     return [*(token for token in tokens[:index] if token.is_content), *complement]
 
 
-def subject_of(tokens: Sequence[Token]) -> tuple[Token, ...]:
+def subject_of(tokens: Sequence[SupportToken]) -> tuple[SupportToken, ...]:
     """Return the words that open a clause as its subject: a run of names, or a noun.
 
     Empty if it opens with a pronoun, a preposition or an adverb.
@@ -130,17 +130,19 @@ def subject_of(tokens: Sequence[Token]) -> tuple[Token, ...]:
     return tuple(tokens[first:end])
 
 
-def _long_subject(tokens: Sequence[Token], subject: tuple[Token, ...]) -> tuple[Token, ...]:
+def _long_subject(
+    tokens: Sequence[SupportToken], subject: tuple[SupportToken, ...]
+) -> tuple[SupportToken, ...]:
     """Return a subject with the words after an article: which of them is the noun is unknown."""
     if tokens[0].form not in _DETERMINERS or any(token.is_name for token in subject):
         return subject
     return tuple(token for token in tokens[: _MAX_NOUN_WORDS + 1] if token.is_content)
 
 
-def _card(facts: Sequence[Fact], title: tuple[Token, ...]) -> Statement:
-    tokens: list[Token] = []
+def _card(facts: Sequence[Fact], title: tuple[SupportToken, ...]) -> Statement:
+    tokens: list[SupportToken] = []
     lines: list[CardLine] = []
-    border = Token(";", ";", ";")
+    border = SupportToken(";", ";", ";")
     for fact in facts:
         start = len(tokens)
         tokens += tokenize(f"{fact.section} {fact.key}".strip())
@@ -152,9 +154,9 @@ def _card(facts: Sequence[Fact], title: tuple[Token, ...]) -> Statement:
     return _statement(tokens, title=title, lines=tuple(lines))
 
 
-def _prose(facts: Sequence[Fact], title: tuple[Token, ...]) -> Iterator[Statement]:
+def _prose(facts: Sequence[Fact], title: tuple[SupportToken, ...]) -> Iterator[Statement]:
     """Yield the clauses; one that opens with a pronoun takes over the subject before it."""
-    subject: tuple[Token, ...] = ()
+    subject: tuple[SupportToken, ...] = ()
     mentioned: set[str] = set()
     for fact in facts:
         for clause in _CLAUSE_BORDER.split(fact.value):
@@ -183,10 +185,10 @@ def _prose(facts: Sequence[Fact], title: tuple[Token, ...]) -> Iterator[Statemen
 
 
 def _statement(
-    tokens: Sequence[Token],
-    subject: tuple[Token, ...] = (),
-    title: tuple[Token, ...] = (),
-    carried: tuple[Token, ...] = (),
+    tokens: Sequence[SupportToken],
+    subject: tuple[SupportToken, ...] = (),
+    title: tuple[SupportToken, ...] = (),
+    carried: tuple[SupportToken, ...] = (),
     follows_title: bool = True,
     lines: tuple[CardLine, ...] = (),
 ) -> Statement:

@@ -33,7 +33,7 @@ _NEGATED_NOUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class SupportToken:
     """A word, a number or a punctuation mark of a sentence."""
 
     text: str
@@ -66,14 +66,14 @@ class Token:
         return not (self.is_border or self.form in NEUTRAL or self.form in NEGATORS)
 
 
-def tokenize(text: str) -> list[Token]:
+def tokenize(text: str) -> list[SupportToken]:
     """Return the tokens of a sentence or a line, with negation marked."""
     text = strip_accents(normalize_text(text))
     text = _ISO_DATE.sub(_spell_date, text)
     text = _NEGATED_VERB.sub(lambda m: f"{'ca' if m[1] == 'ca' else m[1]} not", text)
     text = _NOT_ONLY.sub(" ", text)
     words: list[str] = _TOKEN.findall(text)
-    tokens: list[Token] = []
+    tokens: list[SupportToken] = []
     for index, word in enumerate(words):
         follower = words[index + 1].casefold() if index + 1 < len(words) else ""
         starts = index == 0 or words[index - 1] in ".!?:"
@@ -81,27 +81,27 @@ def tokenize(text: str) -> list[Token]:
     return _mark_negation(tokens)
 
 
-def _token(word: str, follower: str, starts_sentence: bool) -> Token:
+def _token(word: str, follower: str, starts_sentence: bool) -> SupportToken:
     lower = word.casefold().replace("’", "'")
     lower = lower.removesuffix("'s")
     if lower[:1].isdigit():
         number = lower.replace(",", "")
-        return Token(word, number, number)
+        return SupportToken(word, number, number)
     if lower == "one" and follower in ("of", "another", "'s"):
-        return Token(word, "the", "the")
+        return SupportToken(word, "the", "the")
     if lower == "made" and follower in ("of", "from", "with"):
-        return Token(word, "is", "is")
+        return SupportToken(word, "is", "is")
     is_name = word[:1].isupper() and not starts_sentence and lower not in NEUTRAL
     if lower in UNITS and not is_name:
         unit = UNITS[lower]
-        return Token(word, unit, unit)
+        return SupportToken(word, unit, unit)
     form = NUMBER_WORDS.get(lower) or IRREGULAR.get(lower, lower)
     if is_name and lower in IRREGULAR:  # a person called Rose is not "to rise"
         form = lower
-    return Token(word, form, _stem(form), is_name)
+    return SupportToken(word, form, _stem(form), is_name)
 
 
-def _mark_negation(tokens: Sequence[Token]) -> list[Token]:
+def _mark_negation(tokens: Sequence[SupportToken]) -> list[SupportToken]:
     """Mark the word that a negator is about, or the noun phrase after "no" and "without"."""
     marked = list(tokens)
     for index, token in enumerate(tokens):
@@ -117,7 +117,7 @@ def _mark_negation(tokens: Sequence[Token]) -> list[Token]:
     return marked
 
 
-def same_word(left: Token, right: Token) -> bool:
+def same_word(left: SupportToken, right: SupportToken) -> bool:
     """Return whether two tokens are forms of one word. Names must be equal."""
     if left.form == right.form:
         return True

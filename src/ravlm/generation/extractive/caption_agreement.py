@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ravlm.data.facts import entity_name, parse_facts
 from ravlm.data.text import is_chinese
-from ravlm.generation.support_tokens import Token, same_word, tokenize
+from ravlm.generation.support_tokens import SupportToken, same_word, tokenize
 from ravlm.records import Hit
 
 _MAX_CAPTION_WORDS, _MAX_CAPTION_CHARACTERS = 25, 60
@@ -137,7 +137,7 @@ def _agreed_english(captions: CaptionSet) -> str:
 
 
 def _agreed_spans(
-    words: Sequence[str], captions: CaptionSet, tokens: Sequence[Sequence[Token]]
+    words: Sequence[str], captions: CaptionSet, tokens: Sequence[Sequence[SupportToken]]
 ) -> list[tuple[str, int]]:
     """Return the parts of a caption that are agreed on, with their numbers of content words.
 
