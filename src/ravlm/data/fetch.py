@@ -212,12 +212,12 @@ def _remaining(deadline: float) -> float:
 
 def _resolve_in_time(resolve: ResolveHost, host: str, port: int, deadline: float) -> list[str]:
     """Resolve a host in a thread of its own, which a slow name server cannot hold up."""
-    results: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+    results: queue.SimpleQueue[list[str] | NotFound] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             results.put(resolve(host, port))
-        except Exception as error:
+        except NotFound as error:
             results.put(error)
 
     threading.Thread(target=run, daemon=True, name="ravlm-resolve").start()
@@ -225,7 +225,7 @@ def _resolve_in_time(resolve: ResolveHost, host: str, port: int, deadline: float
         ips = results.get(timeout=_remaining(deadline))
     except queue.Empty:
         raise TimeoutError from None
-    if isinstance(ips, Exception):
+    if isinstance(ips, NotFound):
         raise ips
     return ips
 

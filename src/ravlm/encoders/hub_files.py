@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from ravlm.checkpoint import WEIGHTS, read_json_object
 from ravlm.errors import BrokenData, NotFound
@@ -116,7 +116,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _shard_files(folder: Path, index: Path) -> list[Path]:
     weight_map = read_json_object(index).get("weight_map")
-    names = list(weight_map.values()) if isinstance(weight_map, dict) else [None]
+    names: list[Any] = list(weight_map.values()) if isinstance(weight_map, dict) else [None]
     if not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise BrokenData(
             f'"{index}" is not a valid index of weights: it must name files next to it. '

@@ -33,6 +33,7 @@ FilterText = Annotated[str | None, Query(max_length=2000)]
 _DAMAGED_IMAGE = (
     "The image of this entry is missing or damaged on the server; `ravlm verify` names its file."
 )
+_UNFETCHED_IMAGE = "The image of this entry is at a web address from which it can't be fetched."
 _IMAGE_RESPONSE = {
     "description": "The image",
     "content": {"image/jpeg": {"schema": {"type": "string"}}},
@@ -157,6 +158,8 @@ class _EntryEndpoints:
             jpeg = await self._engine.thumbnail(read, edge)
         except (NotFound, BrokenData) as error:
             log("image fault", reason=str(error))
+            if is_address(source):
+                raise HttpError(502, _UNFETCHED_IMAGE) from None
             raise HttpError(500, _DAMAGED_IMAGE) from None
         headers = {"Cache-Control": "private, max-age=60"}
         return Response(jpeg, media_type="image/jpeg", headers=headers)
