@@ -101,7 +101,7 @@ def test_open_image_names_the_allowed_formats() -> None:
     gif = encoded(Image.new("P", (8, 8)), "GIF")
     with open_image(gif, ("PNG", "GIF")) as image:
         assert (image.format, image.size) == ("GIF", (8, 8))
-    with pytest.raises(BrokenData, match="are allowed: PNG, JPEG"):
+    with pytest.raises(BrokenData, match="allowed formats: PNG, JPEG"):
         open_image(gif, ("PNG", "JPEG"))
 
 

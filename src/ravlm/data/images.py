@@ -146,9 +146,11 @@ def open_image(
         if not has_decoder:
             purpose = f"Reading {name}, a HEIC image,"
             raise MissingExtra("pillow-heif", "formats", purpose) from None
+        if formats is not None:
+            allowed = ", ".join(formats)
+            raise BrokenData(f"{name} can't be read; allowed formats: {allowed}.") from None
         raise BrokenData(
-            f"{name} is not an image: it has none of the formats that "
-            f"{'Pillow reads' if formats is None else 'are allowed: ' + ', '.join(formats)} "
+            f"{name} is not an image: it has none of the formats that Pillow reads "
             f"(it begins with {bytes(data[:12])!r})."
         ) from None
     if image.width * image.height > limits.max_pixels:
