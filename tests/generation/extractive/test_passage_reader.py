@@ -9,7 +9,9 @@ import pytest
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.passage_reader import (
     Passage,
+    SpanCandidate,
     answer_from_passages,
+    most_agreeing,
     passages_of,
     read_candidates,
 )
@@ -22,7 +24,7 @@ from ravlm.records import Answer, Entry, Evidence, Hit, Part
 class FakeReader:
     """Reads the words between asterisks; exclamation marks raise the score."""
 
-    def read(self, question: str, passages: Sequence[str]) -> list[list[Span]]:
+    def read(self, question: str, passages: Sequence[str], num_spans: int = 20) -> list[list[Span]]:
         return [self._spans(passage) for passage in passages]
 
     def _spans(self, passage: str) -> list[Span]:
@@ -111,7 +113,7 @@ def test_a_card_of_another_entity_is_not_read() -> None:
 class FirstWordReader:
     """Reads the first two characters, then everything after the first colon."""
 
-    def read(self, question: str, passages: Sequence[str]) -> list[list[Span]]:
+    def read(self, question: str, passages: Sequence[str], num_spans: int = 20) -> list[list[Span]]:
         return [[Span(p[:2], 0, 2, 9.0), Span(p[3:], 3, len(p), 5.0)] for p in passages]
 
 
@@ -129,3 +131,13 @@ def test_items_of_a_list_are_counted() -> None:
     result = answer("How many countries border it?", "Borders: *Congo, Zambia, Namibia*!!")
     assert result is not None
     assert result.text == "3"
+
+
+def test_unsure_borders_give_the_middle_of_the_likely_spans() -> None:
+    """A whole clause was right, and three words of it were answered, since they were likeliest."""
+    hit = Hit(Entry("e", texts=("abcdefghij",)), 1.0, Part("text", 0, "abcdefghij"))
+    passage = Passage(hit.part, hit, 1.0)
+    spans = [("ab", 0, 2, 2.0), ("abcdefg", 0, 7, 1.9), ("abcdefgh", 0, 8, 1.8), ("j", 9, 10, 1.9)]
+    candidates = [SpanCandidate(Span(t, a, b, s), passage, s) for t, a, b, s in spans]
+    assert most_agreeing(candidates, 0.3).span.text == "abcdefg"
+    assert most_agreeing(candidates, 50.0).span.text == "ab"

