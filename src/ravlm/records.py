@@ -193,6 +193,9 @@ class Evidence:
     """Abstention threshold: abstain when `support` is below it."""
     subject: str = ""
     """The name in the question that led to the hits; empty if an image led to them."""
+    familiarity: float = 1.0
+    """How much the request's image is like those of the base: the share of the base's own images
+    whose neighbors are at most as near; 1 without an image."""
     linked: bool = True
     """Whether the hits were linked to the subject, by a name, a fact or the image. Otherwise they
     are the passages most similar to the text, and `support` says nothing about their content."""

@@ -18,6 +18,11 @@ from ravlm.data.text import is_chinese, split_words
 from ravlm.records import Evidence, Hit
 
 _MAX_CITATIONS = 3
+_MIN_SIMILARITY = 0.2
+"""A hit that says less of the same is not cited."""
+_LEAD = 0.5
+"""Weight of how far a hit stands out from equally likely ones: where one text alone matches the
+image, the others agree by chance."""
 _OTHER_HIT_FACTOR = 0.99
 """Sentences of the caption's own hit are cited before equally similar ones of other hits."""
 
@@ -54,10 +59,12 @@ def consensus(evidence: Evidence, chinese: bool) -> ConsensusCaption:
         support = similarity @ weights / np.maximum(weights.sum() - weights, 1e-9)
     else:
         support = np.ones(1)
-    best = int((support + 1e-3 * weights / weights.max()).argmax())
+    leads = np.array([evidence.weights[row] for row in owners]) - 1 / len(evidence.hits)
+    best = int((support + _LEAD * leads.clip(0) + 1e-3 * weights / weights.max()).argmax())
 
     factors = [1.0 if row == owners[best] else _OTHER_HIT_FACTOR for row in owners]
-    order = sorted(range(len(texts)), key=lambda i: -similarity[best, i] * factors[i])
+    similar = [i for i in range(len(texts)) if similarity[best, i] >= _MIN_SIMILARITY]
+    order = sorted(similar, key=lambda i: -similarity[best, i] * factors[i])
     ids = dict.fromkeys(evidence.hits[owners[i]].entry.id for i in [best, *order])
     agreement = float(np.clip(support[best], 0, 1))
     return ConsensusCaption(texts[best], tuple(ids)[:_MAX_CITATIONS], agreement)

