@@ -69,15 +69,16 @@ class RetrievalAugmentedVLM:
     def __init__(
         self,
         kb: KnowledgeBase | PathOrName | None,
-        generator: GeneratorName = "extractive",
+        generator: GeneratorName = None,
         k: int = 4,
         max_false_answers: float | None = None,
         editor: EditorName = "local",
         base_only: bool = True,
         max_tokens: int | None = None,
     ) -> None:
-        """`kb`: a base or its path. `generator`: "extractive", "starter", a preset ("small", ...),
-        a folder, a hub name, an endpoint (http://host:port/v1#model), or a `Generator`.
+        """`kb`: a base or its path. `generator`: None for what measures best for each verb among
+        what is installed, "extractive", "starter", a preset ("small", ...), a folder, a hub name,
+        an endpoint (http://host:port/v1#model), or a `Generator`.
 
         `k`: number of entries the generator reads; 0 is the closed book. `max_false_answers`:
         maximum false-answer rate on questions the base cannot answer, 0 to 1; the default threshold

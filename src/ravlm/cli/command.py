@@ -69,10 +69,9 @@ K = argument(
 )
 GENERATOR = argument(
     "--generator",
-    default="extractive",
     metavar="G",
-    help="extractive (default), starter, small, medium, large, a folder, a Hugging Face model, "
-    "or an endpoint: http://host:port/v1#model",
+    help="extractive, starter, small, medium, large, a folder, a Hugging Face model, or an "
+    "endpoint: http://host:port/v1#model (default: the best installed for each command)",
 )
 MAX_TOKENS = argument(
     "--max-tokens",

@@ -23,7 +23,7 @@ def compare(options: Options) -> int:
     from ravlm import compare as run_comparison
     from ravlm import runtime
 
-    generators = options.generator or ["extractive"]
+    generators = options.generator or ["default"]
     _refuse_duplicates("generator", generators)
     _refuse_duplicates("knowledge base", options.kb)
     task = _task(options)
@@ -121,7 +121,7 @@ COMMANDS = {
                 "--generator",
                 action="append",
                 metavar="G",
-                help="a generator, as for ravlm ask; repeatable (default: extractive)",
+                help="a generator, as for ravlm ask; repeatable (default: the best for each verb)",
             ),
             argument(
                 "-k",

