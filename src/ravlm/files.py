@@ -100,11 +100,11 @@ def _remove_if_abandoned(folder: Path) -> None:
 
 
 @contextmanager
-def try_lock(path: Path) -> Iterator[bool | None]:
+def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool | None]:
     """Hold the lock file `path` for the block; other processes see it as locked until then.
 
-    Yield False if it is held elsewhere, and None if files cannot be locked here. The lock of a
-    process that ends or is killed is free again; the file stays.
+    Yield False if it is held elsewhere for `seconds`, and None if files cannot be locked here. The
+    lock of a process that ends or is killed is free again; the file stays.
     """
     from filelock import FileLock, Timeout
 
@@ -112,7 +112,7 @@ def try_lock(path: Path) -> Iterator[bool | None]:
     lock = FileLock(path, thread_local=False)
     is_locked: bool | None = True
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=seconds)
     except Timeout:
         is_locked = False
     except (OSError, NotImplementedError):  # a file system without locks

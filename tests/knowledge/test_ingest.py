@@ -166,7 +166,7 @@ def test_long_texts_are_found_by_each_passage(base: KnowledgeBase) -> None:
 def test_images_from_bytes_are_stored_once(base: KnowledgeBase, pictures: Path) -> None:
     data = (pictures / "disc.jpg").read_bytes()
     base.add([Entry("a", data), Entry("b", data), Entry("c", Image.new("RGB", (9, 9), "red"))])
-    suffixes = sorted(p.suffix for p in (base.path / "pictures").rglob("*") if p.is_file())
+    suffixes = sorted(p.suffix for p in (base.path / "pictures").glob("*/*"))
     assert suffixes == [".jpg", ".png"]
     assert base.get(["a"])[0].image == base.get(["b"])[0].image
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from ravlm.errors import Busy
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.knowledge.local import maintenance, readers
 from ravlm.records import Entry
 from tests.helpers.fakes import FakeEncoder
 
@@ -140,3 +143,30 @@ def test_files_of_the_user_are_not_deleted(folder: Path) -> None:
         base.compact()
     assert notes.read_text() == "mine"
     assert len(list((folder / "pictures").glob("*/*"))) == 1
+
+
+def test_images_are_removed_after_the_commit_of_compact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process was killed while it committed entries with images. Nobody saw them, `compact`
+    removed their images and was killed before its own commit; when the base was opened again the
+    entries were there, without their images (found by tests/helpers/soak.py)."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    with KnowledgeBase.build(tmp_path / "kb", [Entry("a", file.getvalue())], FakeEncoder()) as base:
+        remove, change = maintenance.remove_unreferenced, base.change
+
+        def remove_late(folder: Path, references: Iterable[str]) -> None:
+            with KnowledgeBase.open(folder, FakeEncoder()) as other:
+                assert other.change == change + 1  # the commit is seen by others
+                with monkeypatch.context() as patch:
+                    patch.setattr(readers, "WAIT_SECONDS", 0.05)
+                    with pytest.raises(Busy, match="adding or removing images"):
+                        other.add([Entry("b", file.getvalue())])
+                    other.add([Entry("c", None, ("without an image",))])
+            remove(folder, references)
+
+        monkeypatch.setattr(maintenance, "remove_unreferenced", remove_late)
+        base.compact()
+        assert {entry.id for entry in base.get(["a", "b", "c"])} == {"a", "c"}
+        assert base.verify().sound

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ravlm.knowledge.images import FOLDER, own_reference, remove_unreferenced
+from ravlm.knowledge.local.image_lock import image_files_locked
 from ravlm.knowledge.local.sql import write_identity
 from ravlm.knowledge.local.staging import Staging, clear_staging, open_staging
 from ravlm.knowledge.local.store import SqliteStore
@@ -41,17 +42,27 @@ def compact(store: SqliteStore, derived: Path) -> bool:
 
     Return False if the file still holds them because other processes have been reading it.
     """
-    with store.writing() as (db, change):
-        db.execute("DELETE FROM removed")
-        db.execute("UPDATE base SET value = ? WHERE key = 'purged'", (change,))
-        clear_staging(db, derived)
-        _refer_to_own_images(db, store.folder)
+    store.check_writable()
+    has_images = (store.folder / FOLDER).is_dir()
+    with image_files_locked(store.folder) if has_images else nullcontext():
+        with store.writing() as (db, change):
+            db.execute("DELETE FROM removed")
+            db.execute("UPDATE base SET value = ? WHERE key = 'purged'", (change,))
+            clear_staging(db, derived)
+            _refer_to_own_images(db, store.folder)
+        if has_images:
+            _remove_images(store)
+    return store.vacuum()
+
+
+def _remove_images(store: SqliteStore) -> None:
+    """Remove the images that no entry refers to; after a commit, as `image_lock` explains."""
+    with store.reading() as db:
         rows = db.execute("SELECT image FROM entry WHERE image IS NOT NULL")
         remove_unreferenced(store.folder, (image for (image,) in rows))
-        for subfolder in (store.folder / FOLDER).glob("*"):
-            with suppress(OSError):  # not empty
-                subfolder.rmdir()
-    return store.vacuum()
+    for subfolder in (store.folder / FOLDER).glob("*"):
+        with suppress(OSError):  # not empty
+            subfolder.rmdir()
 
 
 def _refer_to_own_images(db: sqlite3.Connection, folder: Path) -> None:

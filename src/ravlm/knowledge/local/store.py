@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from ravlm.knowledge.entry_store import (
     decode_vector,
     invalid_page_mark,
 )
-from ravlm.knowledge.images import resolve_image, save_image
+from ravlm.knowledge.images import FOLDER, resolve_image, save_image
+from ravlm.knowledge.local.image_lock import image_files_locked
 from ravlm.knowledge.local.index_source import SqliteIndexSource
 from ravlm.knowledge.local.sql import delete, insert, read_state, select_in
 from ravlm.knowledge.records import (
@@ -60,7 +62,10 @@ class SqliteStore(SqliteIndexSource, EntryStore):
 
         Returns how many were replaced. Raises Mismatch if the base has another identity.
         """
-        with self.writing() as (db, change):
+        self.check_writable()
+        has_own_images = any(row.image is not None and row.image.startswith(FOLDER) for row in rows)
+        image_lock = image_files_locked(self.folder) if has_own_images else nullcontext()
+        with image_lock, self.writing() as (db, change):
             if read_state(db).identity != identity:
                 raise reencoded_error(str(self.folder))
             for row in rows:
