@@ -98,14 +98,14 @@ def main() -> None:
     }
     results = {name: scores(texts, dev[even]) for name, texts in arms.items()}
     rows: dict[str, dict[str, list[float]]] = {name: {} for name in arms}
-    for metric, scale in (("BLEU-4", 1.0), ("CIDEr", 100.0)):
+    for metric in ("BLEU-4", "CIDEr"):
         paired = PairedScores([results[name][metric] for name in arms])
         for i, name in enumerate(arms):
             interval, gain = paired.interval(i), paired.difference(0, i)
             values = (interval.score, interval.low, interval.high)
-            rows[name][metric] = [round(scale * v, 1) for v in values]
+            rows[name][metric] = [round(100 * v, 1) for v in values]
             gains = (gain.difference, gain.low, gain.high)
-            rows[name][f"{metric}: gain"] = [round(scale * v, 1) for v in gains]
+            rows[name][f"{metric}: gain"] = [round(100 * v, 1) for v in gains]
     found = {"agreement weight": chosen[0], "confidence threshold": chosen[1]}
     report = {"photos": len(dev[even]), "chosen on the other half": found, "rows": rows}
     text = json.dumps(report, indent=1)

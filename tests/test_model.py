@@ -132,7 +132,8 @@ def test_a_line_that_is_not_there_is_no_answer(model: RetrievalAugmentedVLM) -> 
     assert abstention.trace["abstained"] == "no line answers the question"
 
 
-def test_the_closed_book_knows_nothing(model: RetrievalAugmentedVLM) -> None:
+def test_the_closed_book_knows_nothing(birds: KnowledgeBase) -> None:  # noqa: F811
+    model = RetrievalAugmentedVLM(birds, generator="extractive")
     for answer in (
         model.ask("What is the name?", image=bird(RED, 98), k=0),
         model.caption(bird(RED, 98), k=0),

@@ -39,7 +39,7 @@ def test_search_options(ravlm: Any, kb: Path, pictures: Path) -> None:
     assert grouped[0] == "blue"
     assert len(grouped) == len(set(grouped))
     assert ravlm("search", kb, "--text", "red", "--method", "semantic")[0] == 2
-    assert_fails(ravlm("ask", kb, "What?", "--max-tokens", 9), "max_tokens is 9", "extractive")
+    assert_fails(ravlm("ask", kb, "What?", "--max-tokens", 9), "max_tokens is 9", "default")
 
 
 def test_an_answer_without_evidence_says_so(ravlm: Any, kb: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_token_limit_is_for_chat_models(birds: KnowledgeBase, tmp_path: Path) 
     [
         ("extractve", InvalidInput, 'Did you mean "extractive"'),
         ("mediun", InvalidInput, 'Did you mean "medium"'),
-        ("a/b/c", InvalidInput, "allowed: extractive"),
+        ("a/b/c", InvalidInput, "allowed: default, extractive"),
         ("localhost:8000/v1", InvalidInput, "starts with http:// .*http://localhost:8000/v1"),
         ("../nothing", NotFound, "no folder"),
     ],

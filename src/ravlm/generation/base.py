@@ -72,6 +72,9 @@ class Generator(ABC):
     reads_passages: bool = False
     """Whether it judges by itself if passages that are merely similar to a question answer it."""
 
+    talks: bool = False
+    """Whether it answers small talk in its own words; for others there is a fixed reply."""
+
     reads_several_images: bool = False
     """Whether it reads all images of a message with several."""
 

@@ -270,7 +270,7 @@ def _decline(generator: Generator, request: Request) -> Answer | None:
     """Return an answer without the generator: to small talk, or because it can't read the request,
     or the subject is probably not in the base."""
     if is_small_talk(request):
-        return _small_talk_answer(request)
+        return None if generator.talks else _small_talk_answer(request)
     declined = decline_images(generator, request)
     if declined is not None:
         return declined

@@ -71,8 +71,9 @@ class ImageRetriever:
     ) -> dict[int, Evidence]:
         """Return by number the k likeliest entities of each image, one entry each, and its texts.
 
-        `adapt_query` maps image vectors to query vectors. With modality "text" the evidence is the
-        entries whose texts match the image best, whether they have an image or not.
+        `adapt_query` maps image vectors to query vectors. With modality "text" the evidence of
+        an image in which no entity is recognized is the entries whose texts match it best, whether
+        they have an image or not.
         """
         if not images:
             return {}
@@ -100,10 +101,12 @@ class ImageRetriever:
         by_text = self._kb.search_many(queries, max(k, _TEXT_CANDIDATES), "text", where)
         by_image = self._kb.search_many(queries, max(k, CANDIDATES, NUM_NEIGHBORS), "image", where)
         familiarity = [self._familiarity(hits) for hits in by_image]
-        if modality == "text" and any(by_text):
-            texts = [_merge(Evidence(), self._text_evidence(hits, k), k) for hits in by_text]
-            return list(map(_with_familiarity, texts, familiarity))
         entities = self._recognize(vectors, by_image, k, where)
+        if modality == "text" and any(by_text):
+            texts = [self._text_evidence(hits, k) for hits in by_text]
+            pairs = zip(entities, texts, strict=True)
+            chosen = [entity if entity.sufficient else text for entity, text in pairs]
+            return list(map(_with_familiarity, chosen, familiarity))
         only_text = [[hit for hit in hits if hit.entry.image is None] for hits in by_text]
         texts = [self._text_evidence(hits, k) for hits in only_text]
         merged = [_merge(*pair, k) for pair in zip(entities, texts, strict=True)]

@@ -48,6 +48,8 @@ class ChatGenerator(Generator):
 
     Raises InvalidInput for a question that is too long."""
 
+    talks = True
+
     def __init__(
         self,
         model: ChatModel,

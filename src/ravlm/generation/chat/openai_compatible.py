@@ -46,6 +46,8 @@ class RemoteGenerator(Generator):
     compared with a rough estimate. `max_tokens` limits a reply with its thoughts; the default
     depends on the task. Raises what `Endpoint` raises."""
 
+    talks = True
+
     def __init__(
         self,
         address: str,
