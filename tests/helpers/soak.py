@@ -76,7 +76,7 @@ class Worker:
         self.step = seed * 1000
         self.base = self._open()
         self.verbs: dict[str, tuple[int, Callable[[list[str]], object]]] = {
-            "add": (8, lambda names: self.base.add([entry(name, self.step) for name in names])),
+            "add": (8, self._add),
             "remove": (3, lambda names: self.base.remove(names)),
             "import": (1, lambda names: self.base.import_from(self.export)),
             "search": (4, lambda names: self._search()),
@@ -134,6 +134,10 @@ class Worker:
             self._reopen()
         except RavlmError as error:
             print("refused", type(error).__name__, flush=True)
+
+    def _add(self, names: list[str]) -> None:
+        report = self.base.add([entry(name, self.step) for name in names])
+        assert report.added + report.updated == len(names), report
 
     def _search(self) -> None:
         options = OPTIONS[self.random.choice(list(OPTIONS))]

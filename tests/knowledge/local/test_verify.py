@@ -151,9 +151,9 @@ def test_a_snapshot_that_is_replaced_meanwhile_is_not_damaged(
     assert [finding for finding in base.verify().findings if "facets.json" in finding]
 
 
-@pytest.mark.parametrize("is_removed", [True, False])
+@pytest.mark.parametrize("change", ["removed", "replaced", "none"])
 def test_an_image_that_is_removed_meanwhile_is_not_missing(
-    base: KnowledgeBase, pictures: Path, monkeypatch: pytest.MonkeyPatch, is_removed: bool
+    base: KnowledgeBase, pictures: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Its entry was still in the state that was verified, but not in the base."""
     base.add([Entry("own", (pictures / "red.png").read_bytes(), ("own",))])
@@ -163,13 +163,15 @@ def test_an_image_that_is_removed_meanwhile_is_not_missing(
         check(verifier)
         with KnowledgeBase.open(base.path) as other:
             (entry,) = other.get("own")
-            if is_removed:
+            if change == "removed":
                 other.remove("own")
+            if change == "replaced":
+                other.add([Entry("own", None, ("without an image",))], vectors={"text": [[1] * 64]})
         Path(str(entry.image)).unlink()  # as `compact` does
 
     monkeypatch.setattr(LocalVerifier, "_check_vectors", check_late)
     findings = base.verify(sample=100).findings
-    assert len([f for f in findings if '"own"' in f]) == (0 if is_removed else 2), findings
+    assert len([f for f in findings if '"own"' in f]) == (2 if change == "none" else 0), findings
 
 
 def test_values_beyond_the_range_of_a_byte_index_are_no_fault(

@@ -233,6 +233,9 @@ class LocalVerifier:
         self.checked["entries encoded again"] = len(rows)
 
     def _lost_images(self, rows: Sequence[EntryRow]) -> set[str]:
-        """Return the ids of `rows` whose image was removed since this verification began."""
+        """Return the ids of `rows` whose image was removed or replaced meanwhile."""
         missing = {row.id: row.image for row in rows if row.image and self._is_missing(row.image)}
-        return missing.keys() - {id_ for id_, _ in self._images_now(missing)}
+        latest = {
+            id_: resolve_image(image, self.store.folder) for id_, image in self._images_now(missing)
+        }
+        return {id_ for id_, image in missing.items() if latest.get(id_) != image}
