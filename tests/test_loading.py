@@ -14,10 +14,6 @@ from tests.test_architecture import FILES, name_of, parse
 
 WITHOUT_WEIGHTS = ("Tokenizer", "Processor", "Config")
 """Ends of the names of classes whose `from_pretrained` reads no weights."""
-UNFINISHED = (
-    "training/language_model.py", "generation/language_model/", "generation/chat/adapters.py",
-)  # fmt: skip
-"""Modules of the next starter. Take them out of this list once they are done."""
 
 
 def loading_calls(tree: ast.AST) -> Iterator[ast.Call]:
@@ -33,9 +29,7 @@ def settings_of(call: ast.Call) -> dict[str | None, str]:
     return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if not name_of(path).startswith(UNFINISHED)], ids=name_of
-)
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_every_checkpoint_is_loaded_without_code(path: Path) -> None:
     """A captioner's folder could name Python files as its tokenizer, and a pipeline pickles as its
     weights."""

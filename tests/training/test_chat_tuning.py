@@ -10,7 +10,9 @@ import torch
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from ravlm.errors import BrokenData, Mismatch, NotFound
 from ravlm.generation.base import Request
+from ravlm.generation.chat.adapters import merge_adapter
 from ravlm.generation.chat.generator import ChatGenerator
 from ravlm.records import Entry, Evidence, Hit, Part
 from ravlm.training.chat_examples import ChatExample, ChatExamples
@@ -93,3 +95,40 @@ def test_only_the_adapter_is_trained_and_saved(tmp_path: Path) -> None:
     assert any(float(p.abs().sum()) > 0 for n, p in step.model.named_parameters() if "lora_B" in n)
     lines = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert all(f'"loss, {arm} evidence"' in lines[-1] for arm in ("right", "shuffled", "none"))
+
+
+def test_a_saved_adapter_is_merged(tmp_path: Path) -> None:
+    """The merged weights give the tuned network's output."""
+    folder = chat_checkpoints.qwen2(tmp_path / "qwen2")
+    generator = ChatGenerator.load(folder)
+    step = ChatTuningStep(generator, ColorExamples(), LoraConfig(rank=4))
+    with torch.no_grad():
+        for name, weight in step.model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.2)
+    step.network.save_pretrained(tmp_path / "adapter")
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        expected = step.network.eval()(input_ids=ids).logits
+        plain = ChatGenerator.load(folder).model.network
+        before = plain(input_ids=ids).logits
+        merged = merge_adapter(plain, tmp_path / "adapter")(input_ids=ids).logits
+    torch.testing.assert_close(merged.float(), expected.float(), atol=0.05, rtol=0.05)
+    assert not torch.allclose(before.float(), expected.float(), atol=0.1)
+
+
+def test_adapters_that_do_not_fit(tmp_path: Path) -> None:
+    folder = chat_checkpoints.qwen2(tmp_path / "qwen2")
+    network = ChatGenerator.load(folder).model.network
+    with pytest.raises(NotFound, match="no adapter_config"):
+        merge_adapter(network, tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text('{"peft_type": "IA3"}', encoding="utf-8")
+    with pytest.raises(Mismatch, match="only LORA"):
+        merge_adapter(network, tmp_path)
+    config.write_text('{"peft_type": "LORA", "target_modules": ["q_proj"]}', encoding="utf-8")
+    with pytest.raises(NotFound, match="no adapter_model"):
+        merge_adapter(network, tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(BrokenData, match="damaged"):
+        merge_adapter(network, tmp_path)

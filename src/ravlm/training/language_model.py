@@ -19,6 +19,7 @@ from torch import Tensor
 from ravlm import runtime
 from ravlm.data.readers import read_entries
 from ravlm.encoders.hub_files import quiet
+from ravlm.encoders.transformers_io import read_tokenizer
 from ravlm.errors import InvalidInput, NotFound
 from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
 from ravlm.generation.captioner.modeling import load_model
@@ -187,8 +188,6 @@ def read_language_model(folder: str | Path) -> tuple[Any, EvidenceDecoder]:
     Raises NotFound if there is none, InvalidInput for another kind of model, BrokenData if weights
     are missing.
     """
-    from transformers import AutoTokenizer
-
     folder = Path(folder)
     if not (folder / MODEL_FILE).is_file():
         raise NotFound(
@@ -202,5 +201,4 @@ def read_language_model(folder: str | Path) -> tuple[Any, EvidenceDecoder]:
             "model: --vision."
         )
     model = load_model(folder, EvidenceDecoder)
-    with quiet():
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True), model
+    return read_tokenizer(folder, str(folder)), model

@@ -62,14 +62,23 @@ def _dequantize(path: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    options = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
     with quiet(), atomic_write(folder) as temporary:
         temporary.mkdir()
-        model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float16, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            dtype=torch.float16,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
         plain = LlamaForCausalLM(LlamaConfig(**_plain_config(model.config)))
         plain.load_state_dict(model.state_dict())
         plain.half().save_pretrained(temporary)
-        AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(temporary)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer.save_pretrained(temporary)
 
 
 def _plain_config(config: Any) -> dict[str, Any]:

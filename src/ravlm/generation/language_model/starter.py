@@ -64,6 +64,7 @@ def base_model(dtype: torch.dtype) -> tuple[ImageLlama, Any]:
             config=config,
             dtype=dtype,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
         )
     return network, tokenizer
