@@ -124,7 +124,7 @@ def test_each_tool(kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "20 cm" in data[2]["text"]
     assert data[3]["texts"] == ["一只毛茸茸的橘猫"]
     assert (len(data[4]["entries"]), data[4]["next"]) == (2, "2")
-    assert data[5] == {"entries": 5, "encoder": "fake", "generator": "extractive"}
+    assert data[5] == {"entries": 5, "encoder": "fake", "generator": "default"}
     assert data[6]["sound"] is True
     assert json.loads(results[7].content[0].text) == {
         "understood": "make it blue",

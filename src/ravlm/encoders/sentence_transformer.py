@@ -149,7 +149,7 @@ def _is_dual_encoder(folder: Path, name: str) -> bool:
     """Return whether the first module is a dual encoder of Transformers, called by its two feature
     methods."""
     path = folder / "sentence_bert_config.json"
-    methods = _FEATURE_METHODS
+    methods: dict[str, Any] = dict(_FEATURE_METHODS)
     if path.is_file():
         modalities = read_json_object(path).get("modality_config")
         if isinstance(modalities, dict):

@@ -46,8 +46,15 @@ class DefaultGenerator(Generator):
         return captioner
 
     def _writer(self, request: Request) -> Generator:
-        is_caption = request.task == "caption" and self._has_captioner
-        return self._captioner if is_caption else self._extractive
+        """Return who answers a request.
+
+        Where a base has too few images to tell which are like its own, its own words are better
+        than those of a model that was trained on other photos.
+        """
+        evidence = request.evidence
+        is_known = not evidence.hits or evidence.familiarity < 1
+        writes = request.task == "caption" and self._has_captioner and is_known
+        return self._captioner if writes else self._extractive
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Return an answer for each request, in order."""

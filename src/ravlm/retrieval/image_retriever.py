@@ -72,8 +72,8 @@ class ImageRetriever:
         """Return by number the k likeliest entities of each image, one entry each, and its texts.
 
         `adapt_query` maps image vectors to query vectors. With modality "text" the evidence of
-        an image in which no entity is recognized is the entries whose texts match it best, whether
-        they have an image or not.
+        an image in which no named entity is recognized is the entries whose texts match it best,
+        whether they have an image or not.
         """
         if not images:
             return {}
@@ -105,7 +105,7 @@ class ImageRetriever:
         if modality == "text" and any(by_text):
             texts = [self._text_evidence(hits, k) for hits in by_text]
             pairs = zip(entities, texts, strict=True)
-            chosen = [entity if entity.sufficient else text for entity, text in pairs]
+            chosen = [entity if _is_named(entity) else text for entity, text in pairs]
             return list(map(_with_familiarity, chosen, familiarity))
         only_text = [[hit for hit in hits if hit.entry.image is None] for hits in by_text]
         texts = [self._text_evidence(hits, k) for hits in only_text]
@@ -230,6 +230,11 @@ def _most_informative(nearest: Hit, same_entity: Sequence[Hit]) -> Hit:
     key = entity_key(nearest.entry)
     siblings = [hit for hit in same_entity if entity_key(hit.entry) == key]
     return max([nearest, *siblings], key=lambda hit: len(read_facts(hit.entry)))
+
+
+def _is_named(evidence: Evidence) -> bool:
+    """Return whether an entity was recognized that has a name."""
+    return evidence.sufficient and bool(entity_name(evidence.hits[0].entry))
 
 
 def _with_familiarity(evidence: Evidence, familiarity: float) -> Evidence:

@@ -31,7 +31,7 @@ class LoraConfig:
     """The adapter."""
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: int = 32
     target_modules: tuple[str, ...] = _PROJECTIONS
     trained_modules: tuple[str, ...] = ()
     """Modules that are trained as a whole and saved with the adapter."""

@@ -31,11 +31,12 @@ def merge_adapter(network: Any, folder: Path) -> Any:
         with quiet():
             config = peft.LoraConfig(**{k: v for k, v in values.items() if k in known})
             tuned = peft.get_peft_model(network, config)
-            unexpected = peft.set_peft_model_state_dict(tuned, weights).unexpected_keys
+            report: Any = peft.set_peft_model_state_dict(tuned, weights)
     except (ValueError, KeyError, RuntimeError, TypeError) as error:
         raise Mismatch(
             f'The adapter "{folder}" does not fit its model: {str(error).splitlines()[0]}'
         ) from None
+    unexpected = report.unexpected_keys
     if unexpected:
         raise Mismatch(
             f'The adapter "{folder}" does not fit its model: it has weights for '

@@ -106,7 +106,7 @@ class ChatModel:
         model_class = auto_class(config, name)
         reads_images = model_class is AutoModelForImageTextToText
         processor = read_processor(folder, name, config) if reads_images else None
-        tokenizer = processor.tokenizer if reads_images else read_tokenizer(folder, name)
+        tokenizer = read_tokenizer(folder, name) if processor is None else processor.tokenizer
         ChatTemplate(tokenizer, processor, name)  # refuse it before its weights are read
         dtype = runtime.inference_dtype(runtime.device())
         network, info = read_model(folder, dtype, model_class)

@@ -150,8 +150,8 @@ def _agreed_spans(
     for word in [*words, "."]:
         lower = word.casefold()
         token = next(iter(tokenize(f"a {word}")[1:]), None)
-        is_function = lower in _FUNCTION_WORDS or token is None or token.is_border
-        if is_function or lower in _DETERMINERS:
+        is_function = lower in _FUNCTION_WORDS or lower in _DETERMINERS
+        if token is None or token.is_border or is_function:
             if not is_open and lower in _DETERMINERS:
                 span, size, is_open = [], 0, True
             if is_open:

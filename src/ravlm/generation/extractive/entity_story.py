@@ -239,7 +239,7 @@ def tell_entity(entity: EntityText, request: Request, limit: int) -> list[str]:
 
 def _prose_sentences(selection: Sequence[ProseSentence], subject: StorySubject) -> list[str]:
     """Return the sentences with the name for a pronoun whose antecedent is left out."""
-    texts = []
+    texts: list[str] = []
     previous = -2
     for sentence in selection:
         follows = sentence.position == previous + 1

@@ -125,8 +125,9 @@ def read_state(db: sqlite3.Connection) -> StoreState:
     except (KeyError, TypeError, ValueError, RecursionError):
         identity = Identity("", "", "", 0)
     texts = (identity.base, identity.encoder, identity.fingerprint)
-    is_sound = type(change) is type(purged) is type(identity.dim) is int and identity.dim > 0
-    if not is_sound or not all(type(text) is str and text for text in texts):
+    is_sound = type(identity.dim) is int and identity.dim > 0
+    is_sound = is_sound and all(type(text) is str and text for text in texts)
+    if not is_sound or type(change) is not int or type(purged) is not int:
         raise DamagedBase(
             "The state of the knowledge base is damaged: its encoder or its number of changes "
             "cannot be read. Restore the base from a copy or build it again."
