@@ -12,7 +12,14 @@ from PIL import Image
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
 from ravlm.retrieval import calibration
-from ravlm.retrieval.calibration import FILE, changed_copy, fit_or_load
+from ravlm.retrieval.calibration import (
+    FILE,
+    NUM_NEIGHBORS,
+    BaseCalibration,
+    changed_copy,
+    fit_or_load,
+)
+from ravlm.search.score_calibration import CosineStats
 from tests.helpers.birds import bird
 
 
@@ -77,3 +84,37 @@ def test_changed_copies_of_any_size(size: tuple[int, int]) -> None:
     copies = [changed_copy(image, np.random.default_rng(seed)) for seed in range(4)]
     assert all(0 < copy.width <= size[0] and 0 < copy.height <= size[1] for copy in copies)
     assert len({copy.tobytes() for copy in copies}) == 4
+
+
+def test_familiarity_is_uniform_for_more_of_the_same() -> None:
+    """Captions were written of photos unlike anything in the base: 40 of 40 from elsewhere. Images
+    like those of the base are as near to it as they are to each other; others are not."""
+    rng = np.random.default_rng(0)
+    center = rng.normal(size=64)
+
+    def like_the_base(n: int) -> np.ndarray:
+        vectors = center + 0.9 * rng.normal(size=(n, 64))
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    vectors = like_the_base(300)
+    cosines = np.sort(vectors @ vectors.T, axis=1)[:, ::-1][:, 1 : NUM_NEIGHBORS + 1].mean(1)
+    fitted = BaseCalibration(
+        metric=None,
+        classifier=None,  # type: ignore[arg-type]
+        change=0,
+        num_images=300,
+        unrelated_cosines=CosineStats(0.0, 1.0),
+        num_texts=0,
+        neighbor_cosines=np.quantile(cosines, np.linspace(0, 1, 21)).astype(np.float32),
+    )
+
+    def familiarity(query: np.ndarray) -> float:
+        return fitted.familiarity(np.sort(vectors @ query)[::-1].tolist())
+
+    own = [familiarity(query) for query in like_the_base(200)]
+    assert 0.4 < np.mean(own) < 0.6
+    assert np.mean(np.array(own) < 0.1) < 0.2
+    others = rng.normal(size=(50, 64))
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    assert max(familiarity(query) for query in others) < 0.05
+    assert fitted.familiarity([]) == 1.0

@@ -201,7 +201,7 @@ def test_things_are_found_in_two_languages() -> None:
 def test_class_ranges_take_precedence_over_names() -> None:
     """A heron was not a bird: "hummingbird" and "blackbird" end in the word, "heron" does not."""
     detector = ThingDetector()
-    names = detector._names
+    names = detector._classes.synonyms
     assert 131 in detector.classes("bird")
     assert detector.classes("birds") == detector.classes("bird")
     assert detector.classes("鸟") == detector.classes("bird")

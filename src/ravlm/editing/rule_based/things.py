@@ -10,11 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ravlm.checkpoint import read_weights
 from ravlm.data.text import is_chinese
 from ravlm.editing.rule_based.stuff import log_softmax
+from ravlm.encoders.starter.classes import ImageClasses
 from ravlm.encoders.starter.gloss import Glosser, starter_glosser
-from ravlm.files import STARTER
 
 CLASS_RANGES: dict[str, tuple[range, ...]] = {
     "animal": (range(398),),
@@ -41,17 +40,8 @@ class ThingDetector:
     """Locates named things in the last grid of the starter's image network."""
 
     @cached_property
-    def _classifier(self) -> tuple[np.ndarray, np.ndarray]:
-        """Weight (1280, classes) and bias (classes,)."""
-        weights = read_weights(STARTER)
-        weight = weights["classifier.weight"].astype(np.float32)
-        return weight, weights["classifier.bias"].astype(np.float32)
-
-    @cached_property
-    def _names(self) -> list[list[str]]:
-        """The names of each class."""
-        lines = (STARTER / "classes.txt").read_text(encoding="utf-8").splitlines()
-        return [[name.strip().lower() for name in line.split(",")] for line in lines]
+    def _classes(self) -> ImageClasses:
+        return ImageClasses()
 
     @cached_property
     def _glosser(self) -> Glosser:
@@ -65,8 +55,8 @@ class ThingDetector:
             return _class_range(form)
         return [
             index
-            for index, names in enumerate(self._names)
-            if any(_matches(name, form) for name in names for form in forms)
+            for index, names in enumerate(self._classes.synonyms)
+            if any(_matches(name.lower(), form) for name in names for form in forms)
         ]
 
     def find(self, grid: np.ndarray, word: str) -> np.ndarray | None:
@@ -77,7 +67,7 @@ class ThingDetector:
         classes = self.classes(word)
         if not classes:
             return None
-        weight, bias = self._classifier
+        weight, bias = self._classes.classifier
         log_probs = log_softmax(grid.mean((1, 2)) @ weight + bias)  # (classes,)
         in_image = np.exp(log_probs)[classes].sum()
         places = self._place_probabilities(grid, classes)
@@ -92,7 +82,7 @@ class ThingDetector:
 
     def _place_probabilities(self, grid: np.ndarray, classes: list[int]) -> np.ndarray:
         """Return the probability of `classes` at each place, (side, side)."""
-        weight, bias = self._classifier
+        weight, bias = self._classes.classifier
         log_probs = log_softmax(np.moveaxis(grid, 0, -1) @ weight + bias)
         return np.exp(log_probs)[..., classes].sum(axis=-1)
 

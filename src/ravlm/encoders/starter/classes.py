@@ -23,20 +23,27 @@ class ImageClasses:
     """
 
     @cached_property
+    def synonyms(self) -> list[list[str]]:
+        """All names of each class, the most common first."""
+        lines = _CLASSES.read_text(encoding="utf-8").splitlines()
+        return [[name.strip() for name in line.split(",")] for line in lines]
+
+    @property
     def names(self) -> list[str]:
         """The first name of each class."""
-        lines = _CLASSES.read_text(encoding="utf-8").splitlines()
-        return [line.split(",")[0].strip() for line in lines]
+        return [names[0] for names in self.synonyms]
 
     @cached_property
-    def _classifier(self) -> tuple[np.ndarray, np.ndarray]:
+    def classifier(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (1280, 1000) and bias (1000,)."""
         weights = read_weights(STARTER)
-        return weights["classifier.weight"].astype(np.float32), weights["classifier.bias"]
+        weight, bias = weights["classifier.weight"], weights["classifier.bias"]
+        return weight.astype(np.float32), bias.astype(np.float32)
 
     def probabilities(self, pooled: np.ndarray) -> np.ndarray:
         """Return the probability of each class (n, 1000) from pooled features (n, 1280)."""
-        weight, bias = self._classifier
-        logits = pooled @ weight + bias.astype(np.float32)
+        weight, bias = self.classifier
+        logits = pooled @ weight + bias
         logits -= logits.max(axis=1, keepdims=True)
         exponentials = np.exp(logits)
         return exponentials / exponentials.sum(axis=1, keepdims=True)
