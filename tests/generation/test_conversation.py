@@ -116,6 +116,11 @@ def test_small_talk_is_answered_without_a_search(model: RetrievalAugmentedVLM) -
     assert "".join(stream) == "不客气。"
 
 
+def test_a_greeting_is_no_question(model: RetrievalAugmentedVLM) -> None:
+    """`ravlm ask KB Hello` was answered with the number in the nearest passage."""
+    assert model.ask("Hello").trace == {"small talk": "greeting"}
+
+
 def test_a_talk_about_a_bird(model: RetrievalAugmentedVLM) -> None:
     answers = chat(
         model,

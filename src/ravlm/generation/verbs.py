@@ -136,7 +136,8 @@ def retrieve_evidence(
 
 def is_small_talk(request: Request) -> bool:
     """Return whether a request is a message such as "hello", without an image of its own."""
-    if request.task != "chat" or request.messages[-1].images:
+    images = request.messages[-1].images if request.messages else request.images
+    if request.task not in ("ask", "chat") or images:
         return False
     return small_talk_kind(request.text) is not None
 
