@@ -4,7 +4,8 @@
 
 `--data`: a folder with squad and cmrc2018. A base of all passages of each is built in `--work`
 (resumable). Questions are those of the dev articles: the odd ones are for choosing, the even ones
-are reported. `--fit` fits the weights of the confidence on the odd ones and prints them. English is
+are reported. `--fit` fits the weights of the confidence on the odd ones and prints them; where all
+questions have an answer, half of them are read again without the right passage. English is
 scored by words, Chinese by characters, as the data sets' own scorers do.
 """
 
@@ -15,7 +16,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,18 @@ def fit(questions: Sequence[Question], candidates: Sequence[Sequence[SpanCandida
     return np.round([*model.coef_[0], model.intercept_[0]], 3)
 
 
+def with_absent(
+    questions: Sequence[Question], passages: Sequence[list[Passage]]
+) -> tuple[list[Question], list[list[Passage]]]:
+    """Add every second question once more without its right passage, as one without an answer."""
+    absent = [replace(question, answers=()) for question in questions[::2]]
+    others = [
+        [p for p in found if p.hit.entry.id != question.passage]
+        for question, found in zip(questions[::2], passages[::2], strict=True)
+    ]
+    return [*questions, *absent], [*passages, *others]
+
+
 def read_given(
     reader: SpanReader, questions: Sequence[Question], texts: dict[str, str]
 ) -> list[float]:
@@ -220,6 +233,8 @@ def main() -> None:
             half = read_questions(options.data / name)[1 if options.fit else 0 :: 2]
             half = half[: options.limit]
             passages = retrieve(retriever, half, options.k)
+        if options.fit and all(question.answers for question in half):
+            half, passages = with_absent(half, passages)
         rows = zip(half, passages, strict=True)
         candidates = [read_candidates(reader, question.text, p) for question, p in rows]
         if options.fit:
