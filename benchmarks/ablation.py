@@ -20,13 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from recipes.starter_encoder import (
-    StarterEncoderRecipe,
-    class_words,
-    read_flickr8k,
-    train_starter,
-)
-from recipes.unfreeze_last_layers import UnfreezeStep
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,6 +39,13 @@ from ravlm.training.contrastive import (
 )
 from ravlm.training.features import PairFeatures, pair_features, trunk_features
 from ravlm.training.trainer import TrainingStep, fit_once, last_figures
+from recipes.starter_encoder import (
+    StarterEncoderRecipe,
+    class_words,
+    read_flickr8k,
+    train_starter,
+)
+from recipes.unfreeze_last_layers import UnfreezeStep
 
 BANK_PHOTOS, BANK_CAPTIONS = 1000, 5000
 NUM_NEAREST = 10

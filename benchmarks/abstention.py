@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
 from answers import DATA, read_lines
+
 from ravlm import DualEncoder
 from ravlm.data.images import load_image
 from ravlm.encoders.base import Encoder

@@ -21,7 +21,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import answers
-
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, compare, read_entries
 from ravlm.evaluation.report import Report
 from ravlm.records import Entry

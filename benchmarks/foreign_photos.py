@@ -1,18 +1,18 @@
-"""Measure captions of photos from elsewhere: is the main thing named, declined, or is a wrong thing
-named?
+"""Measure captions of photos from other sources: do they name the main thing, name a wrong thing,
+or decline?
 
     python -m benchmarks.foreign_photos --data ../shared/data --work runs/foreign
         [--generator NAME] [--verb tell] [--half odd] [--json FILE]
 
 The base holds the train photos of Flickr8k with their captions; it is built in `--work` (resumable)
-unless it is there. `foreign_photos.jsonl` lists 300 photos of other sources (`choose_photos` is the
-rule) with nouns for their main thing, written by hand after looking at each photo. An output is
+unless it exists. `foreign_photos.jsonl` lists the 300 photos that `choose_photos` selects, with
+nouns for their main thing, written by hand after looking at each photo. An output is
 right if one of them occurs in it as a word, singular or plural; a Chinese output if it contains one
 of the Chinese words. The odd lines are for choosing, the even ones are reported. "Invented" counts
 outputs that name a person or an animal where none is, whether they are right or wrong otherwise.
 
 Intervals are 95 % bootstrap intervals by photo. The outputs are written to a text file in `--work`.
-How many photos of Flickr8k's dev split are declined is measured, too."""
+It also measures how many photos of Flickr8k's dev split are declined."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.captions import BATCH_SIZE, normalize
 from benchmarks.captions import photos as flickr_photos
-
 from ravlm import Answer, KnowledgeBase, RetrievalAugmentedVLM, Score
 from ravlm.data.text import is_chinese
 from ravlm.evaluation.statistics import Interval, PairedScores
@@ -71,7 +70,7 @@ LIVING_ZH = ("人", "男", "女", "孩", "宝宝", "狗", "猫", "鸟", "马")
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo from elsewhere and the nouns that name its main thing."""
+    """A photo of another source and the nouns that name its main thing."""
 
     location: str
     """Path below the data folder, or "package:" and a path below site-packages."""
@@ -189,16 +188,23 @@ def noun_forms(noun: str) -> tuple[str, ...]:
     return tuple(forms)
 
 
+def outcome_of(photo: Photo, output: Output) -> Literal["right", "declined", "wrong"]:
+    """Return whether an output names the main thing of its photo, declines, or does neither."""
+    if output.declined:
+        return "declined"
+    named = is_named(output.text, photo.accepted, photo.accepted_zh)
+    return "right" if named else "wrong"
+
+
 def outcome_items(photos: Sequence[Photo], outputs: Sequence[Output]) -> dict[str, list[float]]:
     """Return 0 or 1 for each outcome and photo."""
     items: dict[str, list[float]] = {name: [] for name in OUTCOMES}
     for photo, output in zip(photos, outputs, strict=True):
-        named = is_named(output.text, photo.accepted, photo.accepted_zh)
-        right = named and not output.declined
-        items["right"].append(right)
-        items["declined"].append(output.declined)
-        items["right or declined"].append(right or output.declined)
-        items["wrong"].append(not named and not output.declined)
+        outcome = outcome_of(photo, output)
+        items["right"].append(outcome == "right")
+        items["declined"].append(outcome == "declined")
+        items["right or declined"].append(outcome != "wrong")
+        items["wrong"].append(outcome == "wrong")
         items["invented"].append(not output.declined and is_invented(output.text, photo))
         items["marked"].append(output.marked)
     return items
@@ -276,9 +282,9 @@ def outputs_text(photos: Sequence[Photo], outputs: Sequence[Output]) -> str:
     """Return a line for each photo: outcome, location, output."""
     lines = []
     for photo, output in zip(photos, outputs, strict=True):
-        named = is_named(output.text, photo.accepted, photo.accepted_zh)
-        outcome = "declined" if output.declined else "right" if named else "wrong"
-        lines.append(f"{outcome:<9}{photo.location}\t{' '.join(output.text.split())}")
+        lines.append(
+            f"{outcome_of(photo, output):<9}{photo.location}\t{' '.join(output.text.split())}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -305,8 +311,8 @@ def main() -> None:
     text_path.write_text(outputs_text(chosen, outputs), encoding="utf-8")
     print(f"The outputs are in {text_path}.")
     if options.json:
-        about = {key: getattr(options, key) for key in ("verb", "half", "language", "base_only")}
-        report = {"generator": name, **about, "rows": rows}
+        settings = {key: getattr(options, key) for key in ("verb", "half", "language", "base_only")}
+        report = {"generator": name, **settings, "rows": rows}
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

@@ -33,11 +33,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.vector_engines import measure_engines
-from tests.helpers.fakes import FakeEncoder
-
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry, Modality
 from ravlm.search.options import SearchOptions
+from tests.helpers.fakes import FakeEncoder
 
 DIM = 512
 TOP_K = 10

@@ -20,8 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.captions import Arms, photos, spoken
-from recipes.starter_encoder import read_flickr8k
-
 from ravlm import KnowledgeBase
 from ravlm.evaluation.statistics import PairedScores
 from ravlm.generation.captioner.settings import SETTINGS_FILE
@@ -35,6 +33,7 @@ from ravlm.training.language_model import (
 )
 from ravlm.training.starter_generator import STARTER_GENERATOR_TRAINING, new_generator
 from ravlm.training.trainer import last_figures
+from recipes.starter_encoder import read_flickr8k
 
 SHARED_FEATURES = ("train", "held-out", "crossfit")
 NUM_EVIDENCE = (0, 8)

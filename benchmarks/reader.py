@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from answers import (
     DATA,
     OPPOSITE_PARAPHRASES,
@@ -30,6 +29,7 @@ from answers import (
     read_lines,
     wilson,
 )
+
 from ravlm import DualEncoder, Entry
 from ravlm.data.facts import Fact, read_facts
 from ravlm.generation.extractive.answer_text import phrase_answer

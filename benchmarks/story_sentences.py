@@ -3,7 +3,7 @@
     python benchmarks/story_sentences.py
 
 `story_sentences.jsonl` has 100 sentences of stories about made-up entries, as `tell` wrote them,
-and 40 that were altered by hand to say something else. `supported` is a judgement by hand; stories
+and 40 that were altered by hand to say something else. `supported` is a judgment by hand; stories
 about entries with `tuned_on` were read while the code was written.
 """
 

@@ -18,7 +18,6 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.captions import BATCH_SIZE, normalize, photos
-
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 from ravlm.evaluation.statistics import PairedScores
 from ravlm.generation.base import Request
@@ -47,7 +46,7 @@ class BeamSets:
                 for image, evidence in zip(images, found, strict=True)
             ]
             self.requests += batch
-            self.beams += self.generator.beam_search(self.generator._inputs(batch))
+            self.beams += self.generator.beam_search(self.generator.model_inputs(batch))
 
     def captions(self, agreement_weight: float, threshold: float) -> list[str]:
         """Return the captions that the generator chooses with these settings."""
@@ -55,7 +54,7 @@ class BeamSets:
         self.generator.settings = replace(settings, agreement_weight=agreement_weight)
         texts = []
         for request, beams in zip(self.requests, self.beams, strict=True):
-            best = self.generator._best_beam(request, beams)
+            best = self.generator.best_beam(request, beams)
             hits = request.evidence.hits
             is_unsure = bool(hits) and math.exp(best.score) < threshold
             texts.append(normalize(hit_captions(hits[0])[0] if is_unsure else best.text))

@@ -50,6 +50,7 @@ from recipes.grounded_dialogs import (
     story_examples,
 )
 from recipes.grounded_dialogs.example import make_evidence
+from recipes.grounded_dialogs.passages import PassageQuestions
 from recipes.reading_data import read_examples
 from recipes.starter_encoder import read_flickr8k
 
@@ -57,6 +58,7 @@ SCHEDULE = ("caption", "story", "caption", "question", "caption", "photo story")
 """Tasks of six steps in a row."""
 BATCH_SIZES = {"caption": 12, "story": 8, "question": 12, "photo story": 8}
 NUM_HELD_OUT = 32
+NUM_SHOWN = 8
 NUM_FOLDS = 5
 RIDGE = 3.0
 
@@ -136,8 +138,8 @@ class GroundedExamples(ChatExamples):
         self.processor = processor
 
     @cached_property
-    def _reading(self) -> list:
-        return read_examples(self.data / "squad", "train")
+    def _passages(self) -> PassageQuestions:
+        return PassageQuestions(read_examples(self.data / "squad", "train"))
 
     def batch(self, index: int, rng: random.Random) -> list[ChatExample]:
         task = SCHEDULE[index % len(SCHEDULE)]
@@ -146,7 +148,7 @@ class GroundedExamples(ChatExamples):
         if task == "story":
             return story_examples(rng, size, chinese_share=0.0)
         if task == "question":
-            return question_examples(rng, size, self._reading, chinese_share=0.0)
+            return question_examples(rng, size, self._passages, chinese_share=0.0)
         numbers = rng.sample(range(len(self.photos.pairs)), size)
         make = self.photos.caption if task == "caption" else self.photos.story
         return [make(number, rng) for number in numbers]
@@ -226,6 +228,15 @@ def train(
     print(f"{count:,} trained parameters", flush=True)
     fit_once(step, recipe.loop(), work / "tuning", lambda line: print(line, flush=True))
     save(step, out)
+    show(out, held_out[:NUM_SHOWN])
+
+
+def show(out: Path, examples: Sequence[ChatExample]) -> None:
+    """Print what the saved adapter writes, next to the right replies."""
+    generator = ChatGenerator(starter.load_starter(out))
+    answers = generator.generate([example.request for example in examples])
+    for example, answer in zip(examples, answers, strict=True):
+        print(f"{answer.text}  (right: {example.replies[0]})", flush=True)
 
 
 def save(step: ChatTuningStep, out: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from benchmarks.structure import ROOT, bindings, is_vague, module_list
 
 SOURCE = ROOT / "src" / "ravlm"

@@ -92,7 +92,7 @@ def test_names_and_shapes_must_fit() -> None:
         check_shapes(VECTORS, {"a": (3, 2), "b": (2,)}, "model")
 
 
-ODD_CONFIGS = {
+INVALID_CONFIGS = {
     "a list": "[]",
     "a number": "5",
     "half a text": '"',
@@ -106,10 +106,10 @@ ODD_CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD_CONFIGS)
-def test_an_odd_config_is_named(tmp_path: Path, odd: str) -> None:
+@pytest.mark.parametrize("name", INVALID_CONFIGS)
+def test_an_invalid_config_is_named(tmp_path: Path, name: str) -> None:
     """A list, a deep object or an unhashable architecture was an exception of Python."""
-    (tmp_path / "config.json").write_text(ODD_CONFIGS[odd], errors="surrogateescape")
+    (tmp_path / "config.json").write_text(INVALID_CONFIGS[name], errors="surrogateescape")
     with pytest.raises(RavlmError, match=r"config\.json|architecture"):
         DualEncoder.load(tmp_path)
 

@@ -27,15 +27,15 @@ with atomic_write(Path(sys.argv[1]) / "model.bin") as path:
 def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(
     tmp_path: Path,
 ) -> None:
-    """Leftovers stayed for a day, and those outside of a base for ever."""
+    """Leftovers stayed for a day, and those outside of a base forever."""
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
-        with temporary_folder(tmp_path) as own, atomic_write(tmp_path / "a.txt") as path:
+        with temporary_folder(tmp_path) as live, atomic_write(tmp_path / "a.txt") as path:
             path.write_text("a")
             remove_leftovers(tmp_path)
-            assert own.is_dir()
+            assert live.is_dir()
             assert (folder / "model.bin").read_bytes() == b"half"
         process.kill()
         process.wait()

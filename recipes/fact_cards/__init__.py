@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -358,15 +357,20 @@ class CardMaker:
 
 
 def read_concepts(path: Path) -> list[Concept]:
-    """Read a table of concepts; "|" separates the columns and ";" the items of one."""
-    concepts = []
+    """Read a table of concepts: keys, kind, questions, yes-no questions."""
+    return [
+        Concept(split_items(keys), kind, split_items(questions), split_items(yes_no))
+        for keys, kind, questions, yes_no in read_rows(path)
+    ]
+
+
+def read_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the columns of each row of a table; "|" separates them, and "#" begins a comment."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
-            columns = [column.strip() for column in line.split("|")]
-            keys, questions, yes_no = (_items(columns[i]) for i in (0, 2, 3))
-            concepts.append(Concept(keys, columns[1], questions, yes_no))
-    return concepts
+            yield [column.strip() for column in line.split("|")]
 
 
-def _items(column: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in re.split(";", column) if item.strip())
+def split_items(column: str) -> tuple[str, ...]:
+    """Return the items of a column, which ";" separates."""
+    return tuple(item.strip() for item in column.split(";") if item.strip())

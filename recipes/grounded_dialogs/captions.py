@@ -6,24 +6,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recipes.grounded_dialogs.words import IRREGULAR
+from recipes.grounded_dialogs.words import IRREGULAR, word_set
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-DETERMINERS = _words(
+_DETERMINERS = word_set(
     "a an the two three four five six seven several some many his her its their one another "
     "this that these those each other"
 )
-_PREPOSITIONS = _words(
+_PREPOSITIONS = word_set(
     "in on at by near with of through over under into onto along across behind beside between "
     "around next front to from for against down up off out inside outside above below toward "
     "towards past during after before while as and or but who which that where then like "
     "together there is are was were be being has have having it he she they them him"
 )
-_VERBS = _words(
+_VERBS = word_set(
     "run runs jump jumps play plays stand stands sit sits walk walks ride rides swim swims look "
     "looks hold holds wear wears catch catches leap leaps climb climbs carry carries chase chases "
     "perform performs pose poses swing swings throw throws watch watches smile smiles hang hangs "
@@ -38,32 +33,30 @@ _VERBS = _words(
     "shake shakes fetch fetches bark barks spray sprays wander wanders celebrate celebrates "
     "show shows sniff sniffs tackle tackles attempt attempts compete competes stick sticks"
 )
-_NOUNS_IN_ING = _words(
+_NOUNS_IN_ING = word_set(
     "during building king ring clothing string wing ceiling painting railing evening morning "
-    "swing "
-    "spring thing something crossing awning wedding lightning sibling parking"
+    "swing spring thing something crossing awning wedding lightning sibling parking"
 )
-_NOUNS_IN_ED = _words("bed shed sled seed weed reed")
-_ADJECTIVES = _words(
-    "red blue green yellow white black brown grey gray orange purple pink tan blond blonde young "
-    "old older elderly little small big large tall short long dark light bright same different "
-    "wooden dirty wet dry snowy grassy sandy rocky busy empty colorful colored asian african male "
-    "female spotted striped front back top side few lone very full red-headed dressed tri-colored "
-    "left right open muddy"
-)
-COLORS = _words(
+_NOUNS_IN_ED = word_set("bed shed sled seed weed reed")
+_COLORS = word_set(
     "red blue green yellow white black brown grey gray orange purple pink tan blond blonde"
+)
+_ADJECTIVES = _COLORS | word_set(
+    "young old older elderly little small big large tall short long dark light bright same "
+    "different wooden dirty wet dry snowy grassy sandy rocky busy empty colorful colored asian "
+    "african male female spotted striped front back top side few lone very full red-headed dressed "
+    "tri-colored left right open muddy"
 )
 _NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _MANY = ("several", "some", "many", "people", "group", "children", "men", "women", "kids")
-_MALE = _words("man boy guy male gentleman he his him")
-_FEMALE = _words("woman girl lady female she her")
-VAGUE_NOUNS = _words(
+_MALE = word_set("man boy guy male gentleman he his him")
+_FEMALE = word_set("woman girl lady female she her")
+_VAGUE_NOUNS = word_set(
     "group couple front side top back air background picture pair bunch type kind way edge middle "
     "piece end photo camera image area foreground lot"
 )
-"""Heads of noun phrases that name no thing."""
-PLACE_NOUNS = _words(
+"""Heads of noun phrases that do not name a thing."""
+PLACE_NOUNS = word_set(
     "beach street field grass snow water park building road sidewalk river lake ocean pool yard "
     "garden forest mountain hill sand wall bench city sea shore stage track path trail stadium "
     "playground kitchen room store restaurant court ground dirt woods rocks rock bridge stairs "
@@ -74,7 +67,7 @@ _SINGULAR = {plural: singular for singular, plural in IRREGULAR.items()}
 _WORD = re.compile(r"[A-Za-z]+(?:[-'][A-Za-z]+)*|[.,;]")
 
 
-def is_breaker(word: str) -> bool:
+def _ends_noun_phrase(word: str) -> bool:
     """Return whether a word ends a noun phrase: a preposition, a verb, a participle."""
     if word in _PREPOSITIONS or word in _VERBS or not word[0].isalpha():
         return True
@@ -83,7 +76,7 @@ def is_breaker(word: str) -> bool:
     return word.endswith("ed") and len(word) > 3 and word not in _NOUNS_IN_ED | _ADJECTIVES
 
 
-def words_of(caption: str) -> list[str]:
+def _tokenize(caption: str) -> list[str]:
     """Return words and punctuation in lower case."""
     return _WORD.findall(caption.lower())
 
@@ -94,20 +87,20 @@ def head_nouns(caption: str) -> list[str]:
     >>> head_nouns("Two black dogs run on the wet sand .")
     ['dog', 'sand']
     """
-    words = words_of(caption)
+    words = _tokenize(caption)
     heads = []
     index = 0
     while index < len(words):
-        if words[index] not in DETERMINERS:
+        if words[index] not in _DETERMINERS:
             index += 1
             continue
         end = index + 1
-        while end < len(words) and end - index < 6 and not is_breaker(words[end]):
+        while end < len(words) and end - index < 6 and not _ends_noun_phrase(words[end]):
             end += 1
         head = words[end - 1]
         if (
             end > index + 1
-            and head not in _ADJECTIVES | DETERMINERS | VAGUE_NOUNS
+            and head not in _ADJECTIVES | _DETERMINERS | _VAGUE_NOUNS
             and len(head) > 2
         ):
             heads.append(singular(head))
@@ -152,15 +145,15 @@ class Caption:
     def is_complete(self) -> bool:
         """Whether the subject has its determiner."""
         first = self.text.split(" ")[0]
-        return first in DETERMINERS or first in _MANY or self.number != 1
+        return first in _DETERMINERS or first in _MANY or self.number != 1
 
     @property
     def content(self) -> frozenset[str]:
         """The words that say something."""
         return frozenset(
             singular(w)
-            for w in words_of(self.text)
-            if w not in DETERMINERS and w not in _PREPOSITIONS and w[0].isalpha()
+            for w in _tokenize(self.text)
+            if w not in _DETERMINERS and w not in _PREPOSITIONS and w[0].isalpha()
         )
 
 
@@ -187,7 +180,7 @@ def parse_caption(caption: str) -> Caption:
         tuple(head_nouns(text)),
         is_clause,
         _number(bare, plural),
-        frozenset(_colored(words_of(text))),
+        frozenset(_color_pairs(_tokenize(text))),
         frozenset(_genders(bare)),
     )
 
@@ -196,7 +189,7 @@ def _find_verb(bare: Sequence[str]) -> int:
     """Return the position of the first verb or participle behind a noun, or 0."""
     for index in range(1, len(bare)):
         word, before = bare[index], bare[index - 1]
-        is_adjective = before in DETERMINERS or before in _ADJECTIVES or before in ("and", "while")
+        is_adjective = before in _DETERMINERS or before in _ADJECTIVES or before in ("and", "while")
         if word and not is_adjective and (word in _VERBS or _is_participle(word)):
             return index
     return 0
@@ -211,9 +204,9 @@ def _is_plural(bare: Sequence[str]) -> bool:
         return False
     head: list[str] = []
     for word in bare[1:]:
-        if is_breaker(word or "."):
+        if _ends_noun_phrase(word or "."):
             if word == "and":
-                return bare[0] not in COLORS and not COLORS & set(head[-1:])
+                return bare[0] not in _COLORS and not _COLORS & set(head[-1:])
             break
         head.append(word)
     return bare[0] in _NUMBERS or bare[0] in _MANY or bare[-1:] == ["people"]
@@ -227,15 +220,15 @@ def _number(bare: Sequence[str], plural: bool) -> int:
     return 1
 
 
-def _colored(words: Sequence[str]) -> set[tuple[str, str]]:
+def _color_pairs(words: Sequence[str]) -> set[tuple[str, str]]:
     """Return colors and the nouns behind them."""
     pairs = set()
     for index, word in enumerate(words):
-        if word in COLORS:
+        if word in _COLORS:
             end = index + 1
-            while end < len(words) and (words[end] in COLORS or words[end] == "and"):
+            while end < len(words) and (words[end] in _COLORS or words[end] == "and"):
                 end += 1
-            while end + 1 < len(words) and not is_breaker(words[end + 1]):
+            while end + 1 < len(words) and not _ends_noun_phrase(words[end + 1]):
                 end += 1
             if end < len(words):
                 pairs.add((word, singular(words[end])))

@@ -13,7 +13,7 @@ from recipes.grounded_dialogs.example import make_evidence, mark
 from recipes.grounded_dialogs.narration import Narrator
 from recipes.grounded_dialogs.questions import CardQuestions
 from recipes.grounded_dialogs.things import Fact, World
-from recipes.grounded_dialogs.words import lowered
+from recipes.grounded_dialogs.words import join_sentences, lower_first
 
 _TURNS = {
     "fact": 0.48,
@@ -117,7 +117,7 @@ _LEADS = {
     False: ("", "", "", "And ", "Okay. ", "I see. ", "One more question. "),
     True: ("", "", "", "那么，", "请问，", "再问一下，"),
 }
-_ASKING = ("What", "Wh", "How", "In ", "Is ", "Does ", "Was ", "Do ", "Can ")
+_ASKING = ("Wh", "How", "In ", "Is ", "Does ", "Was ", "Do ", "Can ")
 _SYSTEM = {
     False: (
         "You are a friendly museum guide.",
@@ -136,15 +136,12 @@ def chat_examples(rng: random.Random, count: int, chinese_share: float = 0.3) ->
     makers = {
         chinese: CardQuestions(World("zh" if chinese else "en", rng)) for chinese in (False, True)
     }
-    examples = []
-    for _ in range(count):
-        examples.append(_Conversation(makers[rng.random() < chinese_share]).example())
-    return examples
+    return [_Conversation(makers[rng.random() < chinese_share]).example() for _ in range(count)]
 
 
 @dataclass
 class _Conversation:
-    """What was talked about so far; `left` has the facts of `thing` that were not told."""
+    """The turns so far, and the facts of `thing` that none of them has (`unused_facts`)."""
 
     cards: CardQuestions
     messages: list[Message] = field(default_factory=list)
@@ -165,7 +162,9 @@ class _Conversation:
         self.things = [thing, *(t for t in others if t.name != thing.name)]
         self.texts = self.cards.evidence_texts(self.things, hidden=hidden)
         self.order = rng.sample(range(len(self.texts)), len(self.texts))
-        self.left = [f for f in rng.sample(thing.facts, len(thing.facts)) if f is not hidden]
+        self.unused_facts = [
+            f for f in rng.sample(thing.facts, len(thing.facts)) if f is not hidden
+        ]
 
     def example(self) -> ChatExample:
         """Hold a conversation and return it with its last reply."""
@@ -196,8 +195,7 @@ class _Conversation:
         return ChatExample(request, (self._reply(sentences, marks),))
 
     def _reply(self, sentences: Sequence[str], marks: str) -> str:
-        between = "" if self.chinese else " "
-        return between.join(sentence + marks for sentence in sentences)
+        return join_sentences((sentence + marks for sentence in sentences), self.chinese)
 
     def _turn(self, turn: int) -> tuple[str, list[str], int, bool]:
         """Return a question, the sentences of its reply, the index of the cited text (-1: none),
@@ -212,15 +210,15 @@ class _Conversation:
         if kind == "thanks":
             question, reply = rng.choice(_THANKS[self.chinese])
             return question, [reply], -1, False
-        if kind == "more" and len(self.left) >= 2:
+        if kind == "more" and len(self.unused_facts) >= 2:
             facts = self._take(rng.randint(2, 4))
             narrator = self._narrator(mentioned=rng.random() < 0.7)
             reply_sentences = narrator.tell(facts, max(1, len(facts) - rng.randint(0, 1)))
-            return self._named(rng.choice(_MORE[self.chinese])), reply_sentences, 0, True
+            return self._with_names(rng.choice(_MORE[self.chinese])), reply_sentences, 0, True
         if kind == "one_sentence":
             return self._one_sentence()
         if kind == "absent" and self.hidden:
-            question = self._led(
+            question = self._with_lead(
                 self.cards.question(self.hidden[0], self._reference(), self.thing, by_key=True)
             )
             return question, [ABSENT[self.chinese]], -1, True
@@ -233,16 +231,16 @@ class _Conversation:
         self.is_known = True
         if self.rng.random() < 0.65:
             return self._fact(self.thing.name)
-        facts = self._take(self.rng.randint(2, 3)) or self._told()
+        facts = self._take(self.rng.randint(2, 3)) or self._used_facts()
         sentences = self._narrator(mentioned=False).tell(facts, self.rng.randint(1, len(facts)))
-        return self._named(self.rng.choice(_FIRST[self.chinese])), sentences, 0, True
+        return self._with_names(self.rng.choice(_FIRST[self.chinese])), sentences, 0, True
 
     def _fact(self, reference: str) -> tuple[str, list[str], int, bool]:
-        fact = self._take(1)[0] if self.left else self.rng.choice(self._told())
+        fact = self._take(1)[0] if self.unused_facts else self.rng.choice(self._used_facts())
         self.last = fact
         question = self.cards.question(fact, reference, self.thing)
         if reference != self.thing.name:
-            question = self._led(question)
+            question = self._with_lead(question)
         if fact.kind.kind == "boolean":
             return question, [self.cards.yes_no_reply(self.thing, fact)], 0, True
         return question, [self.cards.sentence(self.thing, fact)], 0, True
@@ -254,7 +252,7 @@ class _Conversation:
         if self.thing.type == "p" and not self.chinese:
             patterns = _ONE_SENTENCE_PERSON
         sentence = self._narrator(mentioned=False).tell(chosen, 1)
-        return self._named(self.rng.choice(patterns)), sentence, 0, True
+        return self._with_names(self.rng.choice(patterns)), sentence, 0, True
 
     def _other(self) -> tuple[str, list[str], int, bool]:
         """Return "And Velgar?": the last fact of another thing."""
@@ -267,12 +265,12 @@ class _Conversation:
         self.is_known = False  # "it" would be the other thing now
         return question, [sentence], index, True
 
-    def _told(self) -> list[Fact]:
-        return [f for f in self.thing.facts if f not in self.hidden and f not in self.left]
+    def _used_facts(self) -> list[Fact]:
+        return [f for f in self.thing.facts if f not in self.hidden and f not in self.unused_facts]
 
     def _take(self, count: int) -> list[Fact]:
-        taken, self.left = self.left[:count], self.left[count:]
-        return taken
+        facts, self.unused_facts = self.unused_facts[:count], self.unused_facts[count:]
+        return facts
 
     def _narrator(self, mentioned: bool) -> Narrator:
         return Narrator(self.cards.world, self.thing, mentioned=mentioned, is_plain=True)
@@ -280,15 +278,15 @@ class _Conversation:
     def _reference(self) -> str:
         return self.thing.pronouns[0] if self.rng.random() < 0.75 else self.thing.name
 
-    def _led(self, question: str) -> str:
+    def _with_lead(self, question: str) -> str:
         """Return a question with a few words before it now and then."""
         lead = self.rng.choice(_LEADS[self.chinese])
         if self.chinese:
             return question if question.startswith(("请", "告诉")) else lead + question
         if lead == "And ":
-            return f"And {lowered(question)}" if question.startswith(_ASKING) else question
+            return f"And {lower_first(question)}" if question.startswith(_ASKING) else question
         return lead + question
 
-    def _named(self, pattern: str) -> str:
+    def _with_names(self, pattern: str) -> str:
         text = pattern.replace("{n}", self.thing.name)
         return text.replace("{o}", self.thing.pronouns[2])

@@ -12,13 +12,13 @@ def make_evidence(texts: Sequence[str], rng: random.Random) -> Evidence:
     """Return evidence of texts, best first, with falling scores and weights."""
     score = rng.uniform(0.5, 0.95)
     scores, weights = [], []
-    left = rng.uniform(0.85, 0.99)
+    remaining = rng.uniform(0.85, 0.99)
     for _ in texts:
         scores.append(round(score, 4))
         score *= rng.uniform(0.6, 0.98)
-        weight = left * rng.uniform(0.3, 0.8) if len(scores) < len(texts) else left * 0.9
+        weight = remaining * (rng.uniform(0.3, 0.8) if len(scores) < len(texts) else 0.9)
         weights.append(weight)
-        left -= weight
+        remaining -= weight
     weights.sort(reverse=True)
     hits = tuple(
         Hit(Entry(f"entry-{rng.randrange(10**6):06d}-{i}", text=text), s, Part("text", 0, text))
@@ -27,7 +27,6 @@ def make_evidence(texts: Sequence[str], rng: random.Random) -> Evidence:
     return Evidence(hits, tuple(round(w, 4) for w in weights), linked=True)
 
 
-def mark(chinese: bool, *positions: int) -> str:
-    """Return the marks of hits by their positions from 1, with the space before them."""
-    marks = "".join(f"[{position}]" for position in positions)
-    return marks if chinese else f" {marks}"
+def mark(chinese: bool, position: int) -> str:
+    """Return the mark of a hit by its position from 1, with the space before it."""
+    return f"[{position}]" if chinese else f" [{position}]"

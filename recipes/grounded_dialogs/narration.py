@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from recipes.grounded_dialogs.things import Fact, Thing, World, classified, indefinite
-from recipes.grounded_dialogs.words import capitalized, lowered
+from recipes.grounded_dialogs.things import Fact, Thing, World, with_measure_word
+from recipes.grounded_dialogs.words import capitalize, lower_first, with_article
 
 _AUXILIARIES = ("is", "was", "can", "should")
 _STARTS_ITSELF = ("as for", "for ", "至于", "说到", "the day")
@@ -29,9 +29,8 @@ class Narrator:
     world: World
     thing: Thing
     avoid: Collection[str] = ()
-    used: list[str] = field(default_factory=list)
-    """Patterns of the sentences so far."""
-    told: list[Fact] = field(default_factory=list)
+    used_patterns: list[str] = field(default_factory=list)
+    used_facts: list[Fact] = field(default_factory=list)
     mentioned: bool = False
     is_plain: bool = False
     """Whether to leave out connectives such as "in addition"."""
@@ -79,7 +78,7 @@ class Narrator:
         """Return "bridge" or "座桥"."""
         thing = self.thing
         if self.world.chinese and thing.noun:
-            return classified(thing.noun, thing.type, self.world.words)[1:]
+            return with_measure_word(thing.noun, thing.type, self.world.words)[1:]
         return thing.noun or ("个" if self.world.chinese else "one")
 
     def _start_with_telling(self, queue: list[Fact]) -> None:
@@ -96,7 +95,7 @@ class Narrator:
         if not allowed:
             return ""
         pattern = self.rng.choice(allowed)
-        self.used.append(pattern)
+        self.used_patterns.append(pattern)
         return pattern
 
     def _single(self, fact: Fact) -> str:
@@ -167,19 +166,19 @@ class Narrator:
         if thing.type == "p" or tells_noun or not thing.noun_is_known:
             return ""
         if self.world.chinese:
-            return f"这{classified(thing.noun, thing.type, self.world.words)[1:]}"
+            return f"这{with_measure_word(thing.noun, thing.type, self.world.words)[1:]}"
         return f"the {thing.noun}"
 
     def _fill(self, pattern: str, fact: Fact) -> str:
         """Return a pattern with its value, key and references."""
-        self.told.append(fact)
+        self.used_facts.append(fact)
         thing = self.thing
         subject, possessive, object_form = thing.pronouns
         if not self.mentioned:
             ending = "'" if thing.name.endswith("s") else "'s"
             possessive = thing.name + ("的" if self.world.chinese else ending)
             subject = object_form = thing.name
-        key = lowered(fact.key)
+        key = lower_first(fact.key)
         value = fact.value
         replacements = {
             "{v}": value,
@@ -194,8 +193,8 @@ class Narrator:
         if self.world.chinese:
             replacements["{cv}"] = _classified_value(value, thing, self.world)
         else:
-            replacements["{av}"] = indefinite(value)
-            replacements["{ak}"] = indefinite(key)
+            replacements["{av}"] = with_article(value)
+            replacements["{ak}"] = with_article(key)
         return re.sub(r"\{\w+\}", lambda match: replacements[match[0]], pattern)
 
     def _negation(self, value: str) -> str:
@@ -222,19 +221,12 @@ class Narrator:
         return f"{first} also {rest}" if first in _AUXILIARIES else f"also {verb}"
 
     def _finish(self, sentence: str) -> str:
-        return f"{sentence}。" if self.world.chinese else f"{_capital(sentence)}."
-
-
-def _capital(sentence: str) -> str:
-    head, colon, rest = sentence.partition(": ")
-    if colon and head in ("Another detail", "For those who want to know more"):
-        return f"{head}: {rest}"
-    return capitalized(sentence)
+        return f"{sentence}。" if self.world.chinese else f"{capitalize(sentence)}."
 
 
 def _classified_value(value: str, thing: Thing, world: World) -> str:
     if value == thing.noun:
-        return classified(value, thing.type, world.words)
+        return with_measure_word(value, thing.type, world.words)
     return f"一只{value}"
 
 

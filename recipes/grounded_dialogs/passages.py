@@ -14,19 +14,17 @@ from ravlm.data.text import is_chinese, split_sentences
 from ravlm.generation.base import ABSENT, Request
 from ravlm.training.chat_examples import ChatExample
 from recipes.grounded_dialogs.example import make_evidence, mark
+from recipes.grounded_dialogs.words import join_sentences, word_set
 
 if TYPE_CHECKING:
     from recipes.reading_data import ReadingExample
 
 _CHARACTERS_PER_WORD = 1.7
 """Of Chinese, as much as an English word says."""
-_WORD = re.compile(r"[a-z0-9]{3,}|[\u4e00-\u9fff]{1}")
-_COMMON = frozenset(
-    re.findall(
-        r"\S+",
-        "the and for what who how did does was were are has have had which when where why that "
-        "from with this 的 是 了 在 么 什 哪 谁 多 少 有 为 和 年",
-    )
+_WORD = re.compile(r"[a-z0-9]{3,}|[\u4e00-\u9fff]")
+_COMMON = word_set(
+    "the and for what who how did does was were are has have had which when where why that "
+    "from with this 的 是 了 在 么 什 哪 谁 多 少 有 为 和 年"
 )
 _MAX_ANSWER_WORDS = 25
 _FIRST_SHARE = 0.5
@@ -55,14 +53,11 @@ class PassageQuestions:
         self.rng = random.Random(0)
         self.max_words = max_words
         self.absent_share = absent_share
-        self._answerable = {
-            chinese: [e for e in examples if e.answers and is_chinese(e.question) == chinese]
-            for chinese in (False, True)
-        }
-        self._unanswerable = {
-            chinese: [e for e in examples if not e.answers and is_chinese(e.question) == chinese]
-            for chinese in (False, True)
-        }
+        self._answerable: dict[bool, list[ReadingExample]] = {False: [], True: []}
+        self._unanswerable: dict[bool, list[ReadingExample]] = {False: [], True: []}
+        for example in examples:
+            examples_by_language = self._answerable if example.answers else self._unanswerable
+            examples_by_language[is_chinese(example.question)].append(example)
         self._articles: dict[str, list[str]] = defaultdict(list)
         self._passages: dict[bool, list[str]] = {False: [], True: []}
         for passage, article in dict.fromkeys((e.passage, e.article) for e in examples):
@@ -112,13 +107,13 @@ class PassageQuestions:
             if passage == example.passage:
                 continue
             text = self._cut_near(passage, example.question)
-            lowered = text.lower()
-            if text not in texts and not any(a.lower() in lowered for a in example.answers):
+            lower = text.lower()
+            if text not in texts and not any(a.lower() in lower for a in example.answers):
                 texts.append(text)
         return texts or [self._cut_near(rng.choice(everything), example.question)]
 
     def _cut_around(self, passage: str, answer: str) -> str:
-        """Return the sentences around the answer's first place."""
+        """Return the sentences around the first occurrence of the answer."""
         end_of_answer, end = passage.index(answer) + len(answer), 0
         cuts = self._sentences(passage)
         index = 0
@@ -140,7 +135,6 @@ class PassageQuestions:
         first, last = index, index + 1
         chinese = is_chinese(cuts[index].text)
         limit = self.max_words * (_CHARACTERS_PER_WORD if chinese else 1) * self.rng.uniform(0.7, 1)
-        between = "" if chinese else " "
         length = _length(cuts[index].text, chinese)
         while length < limit and (first > 0 or last < len(cuts)):
             before = first > 0 and (last == len(cuts) or self.rng.random() < 0.5)
@@ -149,9 +143,9 @@ class PassageQuestions:
             if length > limit * 1.25:
                 break
             first, last = (first - 1, last) if before else (first, last + 1)
-        text = between.join(cut.text for cut in cuts[first:last])
+        text = join_sentences((cut.text for cut in cuts[first:last]), chinese)
         if answer and answer not in text:  # it lies across two sentences
-            text = between.join(cut.text for cut in cuts[first : last + 3])
+            text = join_sentences((cut.text for cut in cuts[first : last + 3]), chinese)
         return self._shorten(text, int(limit * 1.25), answer, chinese)
 
     def _shorten(self, text: str, limit: int, answer: str, chinese: bool) -> str:
@@ -159,8 +153,8 @@ class PassageQuestions:
         if _length(text, chinese) <= limit:
             return text
         words = list(text) if chinese else text.split(" ")
-        place = max(0, text.find(answer))
-        start = place if chinese else text.count(" ", 0, place)
+        position = max(0, text.find(answer))
+        start = position if chinese else text.count(" ", 0, position)
         size = _length(answer, chinese) if answer else 0
         first = max(0, start - self.rng.randint(0, max(1, limit - size - 1)))
         between = "" if chinese else " "

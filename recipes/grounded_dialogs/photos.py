@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from ravlm.data.chinese import ChineseDictionary, ChineseWord
 from ravlm.data.text import is_chinese
 from recipes.grounded_dialogs.captions import PLACE_NOUNS, Caption, head_nouns, parse_caption
 from recipes.grounded_dialogs.example import mark
-from recipes.grounded_dialogs.words import Inventor, capitalized, plural
+from recipes.grounded_dialogs.words import Inventor, capitalize, plural
 
 _MIN_SENTENCES, _MAX_SENTENCES = 3, 5
 _AGREEMENT = 0.6
-"""Fraction of a sentence's words that a caption has that it cites."""
+"""Fraction of a sentence's words that the caption it cites must have."""
 _OPENINGS = (
     "This picture shows {np}.",
     "The photo shows {np}.",
@@ -73,58 +73,70 @@ def renamed(
     if rng.random() >= share:
         return unchanged
     if any(map(is_chinese, captions)):
-        return _renamed_chinese(captions, evidence_captions, rng, dictionary or ChineseDictionary())
-    counts = Counter(noun for caption in captions for noun in set(head_nouns(caption)))
-    evidence = Counter(noun for caption in evidence_captions for noun in head_nouns(caption))
-    shared = {noun: n + evidence[noun] for noun, n in counts.items() if evidence[noun]}
-    if not shared:
+        return _rename_in_chinese(
+            captions, evidence_captions, rng, dictionary or ChineseDictionary()
+        )
+    noun = _choose_shared_noun(
+        Counter(noun for caption in captions for noun in dict.fromkeys(head_nouns(caption))),
+        Counter(noun for caption in evidence_captions for noun in head_nouns(caption)),
+        rng,
+    )
+    if not noun:
         return unchanged
-    (noun,) = rng.choices(list(shared), [weight**2 for weight in shared.values()])
     word = Inventor("en", rng).word()
     return (
-        [_rename(caption, noun, word) for caption in captions],
-        [_rename(caption, noun, word) for caption in evidence_captions],
+        [_replace_noun(caption, noun, word) for caption in captions],
+        [_replace_noun(caption, noun, word) for caption in evidence_captions],
     )
 
 
-def _rename(caption: str, noun: str, word: str) -> str:
+def _choose_shared_noun(
+    counts: Mapping[str, int], evidence_counts: Mapping[str, int], rng: random.Random
+) -> str:
+    """Return a noun that both have, a frequent one more often, or "" if they share none."""
+    shared = {n: c + evidence_counts[n] for n, c in counts.items() if n in evidence_counts}
+    if not shared:
+        return ""
+    return rng.choices(list(shared), [weight**2 for weight in shared.values()])[0]
+
+
+def _replace_noun(caption: str, noun: str, word: str) -> str:
     """Replace a noun and its plural; "an apple" becomes "a velgar"."""
 
     def replacement(match: re.Match[str]) -> str:
-        article, found = match[1] or "", match[2]
-        if article:
-            article = article.replace("an", "a").replace("An", "A").replace("AN", "A")
-        new = word if found.lower() == noun else plural(word)
-        return article + (capitalized(new) if found[0].isupper() else new)
+        article = f"{match[1][0]} " if match[1] else ""
+        new = word if match[2].lower() == noun else plural(word)
+        return article + (capitalize(new) if match[2][0].isupper() else new)
 
     pattern = rf"(\ban )?\b({re.escape(noun)}|{re.escape(plural(noun))})\b"
     return re.sub(pattern, replacement, caption, flags=re.IGNORECASE)
 
 
-def _renamed_chinese(
+def _rename_in_chinese(
     captions: Sequence[str],
     evidence_captions: Sequence[str],
     rng: random.Random,
     dictionary: ChineseDictionary,
 ) -> tuple[list[str], list[str]]:
     """Rename a word that follows a measure word or 的 in both lists."""
-    own = [dictionary.segment(caption) for caption in captions]
-    evidence = [dictionary.segment(caption) for caption in evidence_captions]
-    counts = Counter(noun for words in own for noun in _chinese_nouns(words))
-    in_evidence = Counter(word.surface for words in evidence for word in words)
-    shared = {noun: n + in_evidence[noun] for noun, n in counts.items() if in_evidence[noun]}
-    if not shared:
+    caption_words = [dictionary.segment(caption) for caption in captions]
+    evidence_words = [dictionary.segment(caption) for caption in evidence_captions]
+    noun = _choose_shared_noun(
+        Counter(noun for words in caption_words for noun in _chinese_nouns(words)),
+        Counter(word.surface for words in evidence_words for word in words),
+        rng,
+    )
+    if not noun:
         return list(captions), list(evidence_captions)
-    (noun,) = rng.choices(list(shared), [weight**2 for weight in shared.values()])
     name = Inventor("zh", rng).name()
     return (
-        [_rename_chinese(words, noun, name) for words in own],
-        [_rename_chinese(words, noun, name) for words in evidence],
+        [_replace_chinese_noun(words, noun, name) for words in caption_words],
+        [_replace_chinese_noun(words, noun, name) for words in evidence_words],
     )
 
 
 def _chinese_nouns(words: Sequence[ChineseWord]) -> Iterator[str]:
-    """Yield words behind a particle or a measure word that are no verbs, colors or numbers."""
+    """Yield words after a particle or a measure word; no verbs, colors or numbers."""
     for index, word in enumerate(words[1:], 1):
         if not words[index - 1].particle or word.particle or not word.glosses:
             continue
@@ -134,7 +146,7 @@ def _chinese_nouns(words: Sequence[ChineseWord]) -> Iterator[str]:
             yield word.surface
 
 
-def _rename_chinese(words: Sequence[ChineseWord], noun: str, name: str) -> str:
+def _replace_chinese_noun(words: Sequence[ChineseWord], noun: str, name: str) -> str:
     """Replace a noun; one that is doubled (狗狗) becomes one name."""
     surfaces = [name if word.surface == noun else word.surface for word in words]
     return "".join(
@@ -167,11 +179,10 @@ def story_about_photo(
     for noun in nouns[1:]:
         if len(sentences) < _MIN_SENTENCES:
             sentences.append((rng.choice(_NOUN_SENTENCES).format(noun=noun), None))
-    told = []
-    for sentence, source in sentences:
-        position = _agreeing(source, evidence) if source else 0
-        told.append(sentence + (mark(False, position) if position else ""))
-    return " ".join(told)
+    return " ".join(
+        sentence + (_citation(False, source.content, evidence, source.heads[:1]) if source else "")
+        for sentence, source in sentences
+    )
 
 
 def _consistent(parsed: Sequence[Caption], rng: random.Random) -> list[Caption]:
@@ -181,16 +192,16 @@ def _consistent(parsed: Sequence[Caption], rng: random.Random) -> list[Caption]:
     candidates = [c for c in rng.sample(parsed, len(parsed)) if c.number == number]
     candidates.sort(key=lambda c: (not c.is_complete, not c.predicate))
     chosen: list[Caption] = []
-    told: set[str] = set()
-    for least_new in (2, 1, 0):  # what repeats most only if there is little else
+    content: set[str] = set()
+    for min_new in (2, 1, 0):  # captions that repeat others only if there are few
         for caption in candidates:
             if caption in chosen or any(_contradict(caption, other) for other in chosen):
                 continue
             enough = len(chosen) >= _MIN_SENTENCES
-            if (enough and least_new < 2) or len(caption.content - told) < least_new:
+            if (enough and min_new < 2) or len(caption.content - content) < min_new:
                 continue
             chosen.append(caption)
-            told |= caption.content
+            content |= caption.content
     return chosen
 
 
@@ -205,15 +216,15 @@ def _sentence(caption: Caption, index: int, rng: random.Random) -> str:
     """Return a caption as a sentence; from the second on its subject is known."""
     be = "are" if caption.number != 1 else "is"
     if index == 0 and not caption.is_clause and (not caption.predicate or rng.random() < 0.6):
-        return capitalized(rng.choice(_OPENINGS).format(np=caption.text, be=be))
+        return capitalize(rng.choice(_OPENINGS).format(np=caption.text, be=be))
     if not caption.predicate:
-        return capitalized(rng.choice(_MORE).format(np=caption.text, be=be))
+        return capitalize(rng.choice(_MORE).format(np=caption.text, be=be))
     subject = caption.subject
     if index:
         if not re.search(r" and an? ", subject):
             subject = re.sub(r"^(?:a|an|one) ", "the ", subject)
         subject = re.sub(r"^(two|three|four|five|six) ", r"the \1 ", subject)
-    return capitalized(f"{subject} {caption.predicate}.")
+    return capitalize(f"{subject} {caption.predicate}.")
 
 
 def _place(chosen: Sequence[Caption]) -> str:
@@ -225,15 +236,16 @@ def _place(chosen: Sequence[Caption]) -> str:
     return ""
 
 
-def _agreeing(caption: Caption, evidence: Sequence[frozenset[str]]) -> int:
-    """Return the position of the evidence that says the same, or 0."""
-    content = caption.content
+def _citation(
+    chinese: bool, content: Set[str], evidence: Sequence[Set[str]], required: Sequence[str] = ()
+) -> str:
+    """Return the mark of the evidence that agrees with a sentence, or "" if none does."""
     shared = [len(content & other) / max(1, len(content)) for other in evidence]
     best = max(shared, default=0.0)
-    head = caption.heads[0] if caption.heads else ""
-    position = shared.index(best) if shared else 0
-    agrees = best >= _AGREEMENT and (not head or head in evidence[position])
-    return position + 1 if agrees else 0
+    if best < _AGREEMENT:
+        return ""
+    index = shared.index(best)
+    return mark(chinese, index + 1) if set(required) <= evidence[index] else ""
 
 
 def _chinese_story(
@@ -244,6 +256,7 @@ def _chinese_story(
     number = Counter(n for n in numbers if n is not None).most_common(1)
     agreed = number[0][0] if number else None
     texts = [t for t, n in zip(texts, numbers, strict=True) if n is None or n == agreed]
+    evidence = [_bigrams(caption) for caption in evidence_captions]
     sentences = []
     more = rng.sample(_CHINESE_MORE, len(_CHINESE_MORE))
     for index, text in enumerate(rng.sample(texts, min(len(texts), rng.randint(3, 5)))):
@@ -252,11 +265,7 @@ def _chinese_story(
             sentence = pattern.format(np=text)
         else:
             sentence = rng.choice(_CHINESE_SENTENCES).format(s=text)
-        bigrams = _bigrams(text)
-        shared = [len(bigrams & _bigrams(c)) / max(1, len(bigrams)) for c in evidence_captions]
-        best = max(shared, default=0.0)
-        agrees = best >= _AGREEMENT
-        sentences.append(sentence + (mark(True, shared.index(best) + 1) if agrees else ""))
+        sentences.append(sentence + _citation(True, _bigrams(text), evidence))
     return "".join(sentences)
 
 

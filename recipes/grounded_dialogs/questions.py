@@ -14,8 +14,8 @@ from recipes.grounded_dialogs.example import make_evidence, mark
 from recipes.grounded_dialogs.narration import Narrator
 from recipes.grounded_dialogs.passages import PassageQuestions
 from recipes.grounded_dialogs.stories import write_article
-from recipes.grounded_dialogs.things import Fact, Thing, World, indefinite
-from recipes.grounded_dialogs.words import lowered
+from recipes.grounded_dialogs.things import Fact, Thing, World
+from recipes.grounded_dialogs.words import lower_first, with_article
 
 if TYPE_CHECKING:
     from recipes.reading_data import ReadingExample
@@ -97,7 +97,7 @@ _OBJECT = re.compile(r"\b(of|in|for|by|about|call|to|visit|with|at|win) (he|she)
 _YES = {False: "Yes, ", True: "是的，"}
 _NO = {False: "No, ", True: "不，"}
 _TRUE = ("yes", "true", "是")
-_MADE_SHARES = {"value": 0.5, "yes_no": 0.17, "absent": 0.2, "which": 0.13}
+_KIND_SHARES = {"value": 0.5, "yes_no": 0.17, "absent": 0.2, "which": 0.13}
 
 
 def question_examples(
@@ -112,10 +112,11 @@ def question_examples(
     """Make questions: `reading_share` of them about passages, the others about invented cards.
 
     `reading` are questions about passages (`recipes.reading_data.read_examples` of squad and
-    cmrc2018), or what was made of them before; passages are cut to about `max_words` words."""
-    passages = reading
-    if not isinstance(passages, PassageQuestions):
-        passages = PassageQuestions(passages, max_words)
+    cmrc2018) or prepared `PassageQuestions`; passages are cut to about `max_words` words."""
+    if isinstance(reading, PassageQuestions):
+        passages = reading
+    else:
+        passages = PassageQuestions(reading, max_words)
     makers = {
         chinese: CardQuestions(World("zh" if chinese else "en", rng)) for chinese in (False, True)
     }
@@ -149,7 +150,7 @@ class CardQuestions:
             "absent": self._absent,
             "which": self._which,
         }
-        names, shares = list(_MADE_SHARES), list(_MADE_SHARES.values())
+        names, shares = list(_KIND_SHARES), list(_KIND_SHARES.values())
         while True:
             example = makers[self.world.rng.choices(names, shares)[0]]()
             if example is not None:
@@ -179,7 +180,7 @@ class CardQuestions:
             text = text.replace("the {k} of {n}", _POSSESSIVES[reference] + "{k}")
             text = text.replace("{n}: {k}?", "And " + _POSSESSIVES[reference] + "{k}?")
         text = text.replace("{n}", reference).replace("{p}", reference)
-        text = text.replace("{k}", lowered(key))
+        text = text.replace("{k}", lower_first(key))
         text = re.sub(r"\b(it|she|he)'s ", lambda m: _POSSESSIVES[m[1]], text)
         return _OBJECT.sub(lambda m: f"{m[1]} {'him' if m[2] == 'he' else 'her'}", text)
 
@@ -197,7 +198,7 @@ class CardQuestions:
             facts = [f for f in thing.facts if index or f is not hidden]
             if rng.random() < 0.25 and facts:
                 text, writer = write_article(world, thing, facts)
-                if set(writer.told) != set(facts):
+                if set(writer.used_facts) != set(facts):
                     text = world.card_text(thing, facts)
             else:
                 text = world.card_text(thing, facts, metadata=0.25)
@@ -281,7 +282,7 @@ class CardQuestions:
                 claim = self.world.value(fact.kind.kind, self.world.noun(thing.type), fact.key)
             question = self.fill(rng.choice(concept.yes_no), self._reference(things), fact.key)
             if not chinese:
-                question = question.replace("a {v}", indefinite(claim))
+                question = question.replace("a {v}", with_article(claim))
             question = question.replace("{v}", claim)
         reply = self.yes_no_reply(thing, fact, holds)
         return self._finish(question, self.evidence_texts(things), [reply])
@@ -290,18 +291,18 @@ class CardQuestions:
         """Return "Yes, it is red." or "No, it is red."; by default what a yes-no value says."""
         holds = fact.value in _TRUE if holds is None else holds
         sentence = self.sentence(thing, fact, by_pronoun=True)
-        return (_YES if holds else _NO)[self.world.chinese] + _lowered(sentence, thing)
+        return (_YES if holds else _NO)[self.world.chinese] + _lower_unless_name(sentence, thing)
 
     def _absent(self) -> ChatExample | None:
         rng = self.world.rng
         things = self._things()
         thing = things[0]
-        if rng.random() < 0.4:  # the thing is not in the evidence
-            fact = rng.choice(thing.facts)
-            others = [t for t in things[1:] if t.name != thing.name] or [self.world.twin(thing)]
+        is_thing_absent = rng.random() < 0.4
+        fact = rng.choice(thing.facts)
+        if is_thing_absent:
+            others = things[1:] or [self.world.twin(thing)]
             question = self.question(fact, thing.name, thing)
             return self._finish(question, self.evidence_texts(others), (), absent=True)
-        fact = rng.choice(thing.facts)
         if len(thing.facts) < 2:
             return None
         question = self.question(fact, self._reference(things), thing)
@@ -356,7 +357,7 @@ def _has_alike(thing: Thing, fact: Fact) -> bool:
     return any(f is not fact and f.kind.kind in alike for f in thing.facts)
 
 
-def _lowered(sentence: str, thing: Thing) -> str:
+def _lower_unless_name(sentence: str, thing: Thing) -> str:
     """Return a sentence with a small first letter, unless it begins with a name."""
     first = sentence.split(" ")[0].lower()
     if first in (*thing.pronouns, "the", "as", "for", "from", "on", "people", "you", "this"):

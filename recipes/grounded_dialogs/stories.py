@@ -10,7 +10,7 @@ from ravlm.training.chat_examples import ChatExample
 from recipes.grounded_dialogs.example import make_evidence, mark
 from recipes.grounded_dialogs.narration import Narrator
 from recipes.grounded_dialogs.things import Fact, Thing, World
-from recipes.grounded_dialogs.words import plural
+from recipes.grounded_dialogs.words import join_sentences, plural
 
 _MIN_SENTENCES, _MAX_SENTENCES = 4, 8
 _TOPIC_SHARE = 0.15
@@ -29,13 +29,13 @@ def story_examples(rng: random.Random, count: int, chinese_share: float = 0.3) -
 
 
 def write_article(world: World, thing: Thing, facts: Sequence[Fact]) -> tuple[str, Narrator]:
-    """Return prose about the facts, and its narrator, who has the patterns of the sentences."""
+    """Return prose about the facts, and its narrator, which has the facts and patterns used."""
     narrator = Narrator(world, thing)
     sentences = narrator.tell(facts, world.rng.randint(max(1, len(facts) - 2), len(facts)))
     filler = world.words["person_filler" if thing.type == "p" else "filler"]
     for _ in range(world.rng.randint(0, 2)):
         sentences.insert(world.rng.randint(1, len(sentences)), world.rng.choice(filler))
-    return ("" if world.chinese else " ").join(dict.fromkeys(sentences)), narrator
+    return join_sentences(dict.fromkeys(sentences), world.chinese), narrator
 
 
 def _thing_story(world: World) -> ChatExample:
@@ -43,14 +43,14 @@ def _thing_story(world: World) -> ChatExample:
     thing = world.thing(rng.randint(6, 12))
     while len(thing.facts) < _MIN_SENTENCES + 1:
         thing = world.thing(rng.randint(7, 12))
-    texts, parts, used = _entries_about(world, thing)
+    texts, parts, patterns = _entries_about(world, thing)
     texts += _other_entries(world, thing, rng.randint(0, 4 - len(texts)))
     order = rng.sample(range(len(texts)), len(texts))
-    positions = {index: order.index(index) + 1 for index in range(len(texts))}
-    told = _choose_facts(rng, parts)
-    narrator = Narrator(world, thing, avoid=used)
-    num_sentences = min(rng.randint(_MIN_SENTENCES, _MAX_SENTENCES), sum(map(len, told)))
-    story = _tell_parts(narrator, told, positions, num_sentences)
+    positions = [order.index(index) + 1 for index in range(len(texts))]
+    chosen_parts = _choose_facts(rng, parts)
+    narrator = Narrator(world, thing, avoid=patterns)
+    num_sentences = min(rng.randint(_MIN_SENTENCES, _MAX_SENTENCES), sum(map(len, chosen_parts)))
+    story = _tell_parts(narrator, chosen_parts, positions, num_sentences)
     text = _request_text(world, thing, alone=len(texts) == len(parts))
     request = Request(
         "tell",
@@ -66,18 +66,18 @@ def _entries_about(world: World, thing: Thing) -> tuple[list[str], list[list[Fac
     rng, facts = world.rng, list(thing.facts)
     cut = rng.randint(2, len(facts) - 2) if rng.random() < 0.45 else len(facts)
     parts = [part for part in (facts[:cut], facts[cut:]) if part]
-    texts, used = [], []
+    texts, patterns = [], []
     for part in parts:
         if rng.random() < _ARTICLE_SHARE:
             text, narrator = write_article(world, thing, part)
-            part[:] = narrator.told
-            used += narrator.used
+            part[:] = narrator.used_facts
+            patterns += narrator.used_patterns
         else:
             repeated = rng.sample(facts, 1) if rng.random() < 0.15 else []
             extra = [fact for fact in repeated if fact not in part]
             text = world.card_text(thing, [*part, *extra])
         texts.append(text)
-    return texts, parts, used
+    return texts, parts, patterns
 
 
 def _other_entries(world: World, thing: Thing, count: int) -> list[str]:
@@ -100,29 +100,30 @@ def _other_entries(world: World, thing: Thing, count: int) -> list[str]:
 
 
 def _choose_facts(rng: random.Random, parts: Sequence[list[Fact]]) -> list[list[Fact]]:
-    """Leave a fact or two untold now and then, and shuffle the others."""
-    told = []
+    """Leave out a fact or two now and then, and shuffle the others."""
+    chosen_parts = []
     for part in parts:
         size = len(part) - (rng.randint(0, 2) if len(part) > _MIN_SENTENCES else 0)
-        told.append(rng.sample(part, size))
-    return told
+        chosen_parts.append(rng.sample(part, size))
+    return chosen_parts
 
 
 def _tell_parts(
     narrator: Narrator,
     parts: Sequence[list[Fact]],
-    positions: dict[int, int],
+    positions: Sequence[int],
     num_sentences: int,
 ) -> str:
-    """Tell the facts of one entry after the other, or in turns."""
+    """Return a story that tells the facts of one entry after the other."""
     chinese, total = narrator.world.chinese, sum(map(len, parts))
-    left, sentences = num_sentences, []
+    sentences: list[str] = []
     for index, part in enumerate(parts):
-        share = left if index == len(parts) - 1 else round(num_sentences * len(part) / total)
-        for sentence in narrator.tell(part, max(1, share)) if part else []:
+        share = round(num_sentences * len(part) / total)
+        if index == len(parts) - 1:
+            share = num_sentences - len(sentences)
+        for sentence in narrator.tell(part, max(1, share)):
             sentences.append(sentence + mark(chinese, positions[index]))
-            left -= 1
-    return ("" if chinese else " ").join(sentences)
+    return join_sentences(sentences, chinese)
 
 
 def _topic_story(world: World) -> ChatExample:
@@ -134,14 +135,14 @@ def _topic_story(world: World) -> ChatExample:
     texts, sentences = [], []
     for position, thing in enumerate(things, 1):
         facts: list[Fact] = list(thing.facts)
-        used: list[str] = []
+        patterns: list[str] = []
         if rng.random() < _ARTICLE_SHARE:
             text, writer = write_article(world, thing, facts)
-            facts, used = writer.told, writer.used
+            facts, patterns = writer.used_facts, writer.used_patterns
         else:
             text = world.card_text(thing, facts)
         texts.append(text)
-        narrator = Narrator(world, thing, avoid=used)
+        narrator = Narrator(world, thing, avoid=patterns)
         low, high = (2, 3) if len(things) == 2 else (1, 2)
         for sentence in narrator.tell(rng.sample(facts, len(facts)), rng.randint(low, high)):
             sentences.append(sentence + mark(world.chinese, position))
@@ -149,7 +150,7 @@ def _topic_story(world: World) -> ChatExample:
     text = rng.choice(world.words["topic_requests"]).replace("{nouns}", nouns)
     evidence = make_evidence(texts, rng)
     request = Request("tell", text, evidence=evidence, chinese=world.chinese)
-    return ChatExample(request, (("" if world.chinese else " ").join(sentences),))
+    return ChatExample(request, (join_sentences(sentences, world.chinese),))
 
 
 def _request_text(world: World, thing: Thing, alone: bool) -> str:

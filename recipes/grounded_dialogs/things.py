@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from recipes.fact_cards import CardMaker
-from recipes.grounded_dialogs.words import FOLDER, Inventor, with_article
+from recipes.fact_cards import LISTS, CardMaker, read_rows, split_items
+from recipes.grounded_dialogs.words import FOLDER, Inventor
 
 _TYPES = "brfatcweonvppp"
 _NAME_LINES = {
@@ -105,7 +106,7 @@ class World:
         self.cards = CardMaker(language, rng)
         self.kinds = _read_kinds(language)
         self._generic = _fact_kind("*", (), "invented", self.words["generic"])
-        self._values = self._own_values()
+        self._makers = self._value_makers()
 
     def thing(self, num_facts: int, type: str = "", noun: str = "") -> Thing:
         """Return a thing with facts of different kinds, about one in five with an invented key."""
@@ -119,9 +120,9 @@ class World:
             if self.rng.random() < 0.2:
                 kind = replace(self._generic, keys=(self.inventor.key(type),))
             key = self.rng.choice(kind.keys)
-            clashes = any(f.key == key or (f.kind is kind) for f in facts)
-            species = kind.kind == "animal" and any(f.kind.kind == "thing" for f in facts)
-            if not clashes and not species:
+            repeats_key = any(f.key == key for f in facts)
+            repeats_noun = kind.kind == "animal" and any(f.kind.kind == "thing" for f in facts)
+            if not repeats_key and not repeats_noun:
                 facts.append(Fact(kind, key, self.value(kind.kind, noun, key)))
         return Thing(self.language, type, name, noun, gender, tuple(facts))
 
@@ -151,7 +152,7 @@ class World:
             return self._free(key)
         if kind == "spec":
             return self.rng.choice(_SPECS[key]).format(n=self.rng.randint(2, 900))
-        maker = self._values.get(kind)
+        maker = self._makers.get(kind)
         return maker() if maker else self.cards.value(kind)
 
     def card_text(self, thing: Thing, facts: Sequence[Fact], metadata: float = 0.35) -> str:
@@ -167,9 +168,9 @@ class World:
             key, value = self.metadata()
             lines.insert(rng.randint(0, len(lines)), f"{key}{separator}{value}")
         name_line = f"{rng.choice(_NAME_LINES[self.language])}{separator}{thing.name}"
-        plain = rng.random() < 0.15
-        lines.insert(0 if rng.random() < 0.9 else len(lines) // 2, thing.name if plain else "")
-        lines = [line or name_line for line in lines]
+        if rng.random() < 0.15:
+            name_line = thing.name
+        lines.insert(0 if rng.random() < 0.9 else len(lines) // 2, name_line)
         between = "\n" if rng.random() < 0.85 else ("；" if self.chinese else "; ")
         return between.join(lines)
 
@@ -225,7 +226,7 @@ class World:
         family = self.inventor.name() if self.rng.random() < 0.6 else choice(words["family_names"])
         return f"{given} {family}", gender
 
-    def _listed(self, kind: str, source: str) -> str:
+    def _list(self, source: str) -> str:
         items = self.rng.sample(self.cards.words[source], self.rng.randint(2, 4))
         if self.chinese:
             return "、".join(items)
@@ -253,7 +254,7 @@ class World:
             return f"{rng.randint(2, rng.choice((12, 99, 950, 9999)))}{unit}"
         return f"{rng.uniform(0, 99):.1f}{unit}"
 
-    def _own_values(self) -> dict[str, Callable[[], str]]:
+    def _value_makers(self) -> dict[str, Callable[[], str]]:
         rng, cards = self.rng, self.cards
 
         def until(kind: str, rejected: Callable[[str], bool]) -> Callable[[], str]:
@@ -265,7 +266,10 @@ class World:
 
             return make
 
-        own: dict[str, Callable[[], str]] = {
+        def city() -> str:
+            return cards.value("city") if rng.random() < 0.5 else self.inventor.name()
+
+        makers: dict[str, Callable[[], str]] = {
             "name": self.inventor.name,
             "woman": lambda: self._person("she")[0],
             "man": lambda: self._person("he")[0],
@@ -273,14 +277,11 @@ class World:
             "hobby": lambda: rng.choice(self.words.get("hobby") or cards.words["hobby"]),
             "instrument": lambda: rng.choice(self.words["instrument"]),
             "boolean": lambda: rng.choice(("是", "否") if self.chinese else ("yes", "no", "true")),
-            "ingredients": lambda: self._listed("ingredients", "ingredient"),
-            "languages": lambda: self._listed("languages", "language"),
-            "countries": lambda: self._listed("countries", "country"),
+            "city": city,
+            **{kind: partial(self._list, source) for kind, source in LISTS.items()},
         }
         if self.chinese:
-            city = lambda: cards.value("city") if rng.random() < 0.5 else self.inventor.name()  # noqa: E731
-            return own | {
-                "city": city,
+            return makers | {
                 "year": lambda: f"{rng.randint(900, 2024)}年",
                 "population": lambda: f"{rng.randint(20, 99_999)}人",
                 "number": lambda: str(rng.randint(2, 900)),
@@ -289,9 +290,7 @@ class World:
                 "age": lambda: f"{rng.randint(3, 99)}岁",
                 "length": lambda: self._length("米|米|厘米|公里|毫米"),
             }
-        city = lambda: cards.value("city") if rng.random() < 0.5 else self.inventor.name()  # noqa: E731
-        return own | {
-            "city": city,
+        return makers | {
             "money": until("money", lambda v: v == "free"),
             "area": until("area", lambda v: v[-1].isdigit() and not v.endswith("m2")),
             "percent": until("percent", lambda v: "per" in v),
@@ -304,12 +303,10 @@ class World:
 
 
 def _read_kinds(language: str) -> list[FactKind]:
-    kinds = []
-    for line in (FOLDER / f"facts.{language}.txt").read_text("utf-8").splitlines():
-        if line and not line.startswith("#"):
-            types, keys, kind, patterns = (column.strip() for column in line.split(" | "))
-            kinds.append(_fact_kind(types, _items(keys), kind, _items(patterns)))
-    return kinds
+    return [
+        _fact_kind(types, split_items(keys), kind, split_items(patterns))
+        for types, keys, kind, patterns in read_rows(FOLDER / f"facts.{language}.txt")
+    ]
 
 
 def _fact_kind(types: str, keys: tuple[str, ...], kind: str, patterns: Sequence[str]) -> FactKind:
@@ -319,16 +316,7 @@ def _fact_kind(types: str, keys: tuple[str, ...], kind: str, patterns: Sequence[
     return FactKind(types, keys, kind, verbs, clauses, openings)
 
 
-def _items(column: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in column.split(";"))
-
-
-def classified(noun: str, type: str, words: dict[str, Any]) -> str:
+def with_measure_word(noun: str, type: str, words: dict[str, Any]) -> str:
     """Return a Chinese noun with its measure word: "一座桥"."""
     classifiers = words["classifiers"]
     return f"{classifiers.get(noun) or classifiers.get(type, '一种')}{noun}"
-
-
-def indefinite(value: str) -> str:
-    """Return an English value with its article."""
-    return value if value.startswith(("the ", "a ", "an ")) else with_article(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ IRREGULAR = {
     "sheep": "sheep",
     "fisherman": "fishermen",
 }
+
+
+def word_set(text: str) -> frozenset[str]:
+    """Return the words between the spaces of a text."""
+    return frozenset(text.split())
 
 
 def load_words(language: str) -> dict[str, Any]:
@@ -87,12 +93,13 @@ class Inventor:
 
 
 def with_article(text: str) -> str:
-    """Return a noun phrase with "a" or "an"."""
-    first = text[:1]
-    if len(text) > 1 and text[0].isupper() and text[1:2].isupper():
-        return f"{'an' if first in _AN_INITIALS else 'a'} {text}"
-    lowered = text.lower()
-    vowel = lowered[:1] in _VOWELS and not lowered.startswith(_SOUNDS_LIKE_CONSONANT)
+    """Return a noun phrase with "a" or "an", unless it begins with an article."""
+    if text.startswith(("the ", "a ", "an ")):
+        return text
+    if text[:1].isupper() and text[1:2].isupper():
+        return f"{'an' if text[0] in _AN_INITIALS else 'a'} {text}"
+    lower = text.lower()
+    vowel = lower[:1] in _VOWELS and not lower.startswith(_SOUNDS_LIKE_CONSONANT)
     return f"{'an' if vowel else 'a'} {text}"
 
 
@@ -114,11 +121,16 @@ def plural(noun: str) -> str:
     return f"{head} {last}".strip()
 
 
-def capitalized(text: str) -> str:
+def join_sentences(sentences: Iterable[str], chinese: bool) -> str:
+    """Return sentences as one text."""
+    return ("" if chinese else " ").join(sentences)
+
+
+def capitalize(text: str) -> str:
     """Return a text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
-def lowered(text: str) -> str:
+def lower_first(text: str) -> str:
     """Return a text with its first letter in lower case, unless it is an abbreviation."""
     return text if text[1:2].isupper() else text[:1].lower() + text[1:]

@@ -20,7 +20,7 @@ from ravlm.files import atomic_write
 
 CONFIG = "config.json"
 MAX_JSON_BYTES = 1 << 24
-"""Size of a configuration; the largest, which list classes and weights, have some megabytes."""
+"""Largest size of a configuration; those that list classes and weights have some megabytes."""
 WEIGHTS = "model.safetensors"
 
 
@@ -137,6 +137,19 @@ def hash_file(path: str | Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checked_file(path: Path, sha256: str, remedy: str) -> Path:
+    """Return `path` if the file has this SHA-256.
+
+    Raises Mismatch otherwise; `remedy` says what to do.
+    """
+    digest = hash_file(path)
+    if digest != sha256:
+        raise Mismatch(
+            f'"{path}" has the hash {digest[:12]}..., expected {sha256[:12]}...; {remedy}.'
+        )
+    return path
 
 
 def _safetensors(weights: Mapping[str, np.ndarray]) -> bytes:

@@ -196,6 +196,8 @@ class Evidence:
     familiarity: float = 1.0
     """How much the request's image is like those of the base: the share of the base's own images
     whose neighbors are at most as near; 1 without an image."""
+    recognized: bool = False
+    """Whether the request's image shows an entity of the base, which the hits are about."""
     linked: bool = True
     """Whether the hits were linked to the subject, by a name, a fact or the image. Otherwise they
     are the passages most similar to the text, and `support` says nothing about their content."""

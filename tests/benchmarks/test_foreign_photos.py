@@ -1,10 +1,11 @@
-"""The benchmark of photos from elsewhere: its matching, its outcomes and its annotation."""
+"""The benchmark of photos from other sources: its matching, its outcomes and its annotation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
 from benchmarks.foreign_photos import (
     Output,
     Photo,

@@ -33,10 +33,10 @@ ATTACKS = {
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_control_characters_are_shown(attack: str) -> None:
-    shown = visible(f"a cat{attack}.")
-    assert all(character.isprintable() for character in shown)
-    assert shown.startswith("a cat\\")
-    assert visible(shown) == shown
+    escaped = visible(f"a cat{attack}.")
+    assert all(character.isprintable() for character in escaped)
+    assert escaped.startswith("a cat\\")
+    assert visible(escaped) == escaped
 
 
 @pytest.mark.parametrize("text", ["a cat\n\tname: 猫", "می\u200cخواهم \u200fعربي", "👩\u200d🚀 é"])

@@ -173,7 +173,7 @@ def slow_site(*pieces: bytes, pause: float = 0.05) -> Iterator[str]:
 def test_the_deadline_holds_for_the_whole_response(
     pieces: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each byte started the timeout anew: a header sent in drops held a thread for as long as its
+    """Each byte restarted the timeout: a header sent in drops held a thread for as long as its
     server liked (10 s of a limit of 1 s)."""
     monkeypatch.setenv("RAVLM_PRIVATE_ADDRESSES", "1")
     start = time.perf_counter()
@@ -205,7 +205,7 @@ def test_private_addresses_are_fetched_only_when_asked_for(
     assert site.requests == []
     monkeypatch.setenv("RAVLM_PRIVATE_ADDRESSES", "1")
     assert image_bytes(address) == png(COLORS["blue"])
-    for policy in ("none", "public"):  # a server sets one of these, whatever the variable says
+    for policy in ("none", "public"):  # a server sets one of these, and ignores the variable
         with allow_addresses(policy), pytest.raises(NotFound):  # type: ignore[arg-type]
             list(parallel_map(image_bytes, [address], workers=1, lookahead=1))
     assert len(site.requests) == 1

@@ -129,7 +129,7 @@ class Conformance:
         assert encoder.passages("a cat") == ["a cat"]
         assert encoder.passages("") == [""]
 
-    def test_half_a_surrogate_pair_is_a_sentence(self, encoder: Encoder) -> None:
+    def test_half_a_surrogate_pair_is_invalid_input(self, encoder: Encoder) -> None:
         """Text that was not UTF-8 was a TypeError of the tokenizer."""
         with pytest.raises(InvalidInput, match="character 6 is half of a surrogate pair"):
             encoder.encode_texts(["a red boat", "a caf\udce9"])

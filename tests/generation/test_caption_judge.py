@@ -16,8 +16,7 @@ from ravlm.records import CLOSED_BOOK, Answer, Entry, Evidence, Hit, Part
 
 def evidence_of(familiarity: float, **changes: object) -> Evidence:
     hit = Hit(Entry("e", texts=("a dog",)), 0.4, Part("text", 0, "a dog"))
-    trace = {"retrieved by": changes.pop("by", "texts for the image")}
-    return Evidence((hit,), (1.0,), familiarity=familiarity, trace=trace, **changes)  # type: ignore[arg-type]
+    return Evidence((hit,), (1.0,), familiarity=familiarity, **changes)  # type: ignore[arg-type]
 
 
 def judge(evidence: Evidence) -> Answer:
@@ -43,9 +42,9 @@ def test_confidence_rises_with_familiarity() -> None:
 
 
 def test_a_recognized_entity_vouches_for_its_caption() -> None:
-    evidence = evidence_of(0.0, by="image", support=0.9, min_support=0.5)
+    evidence = evidence_of(0.0, recognized=True, support=0.9, min_support=0.5)
     assert judge(evidence).confidence == pytest.approx(0.9)
-    weak = evidence_of(0.0, by="image", support=0.3, min_support=0.5)
+    weak = evidence_of(0.0, recognized=False, support=0.3, min_support=0.5)
     assert judge(weak).abstained
 
 

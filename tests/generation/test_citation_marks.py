@@ -1,4 +1,4 @@
-"""Numbers in brackets inside entries are no citations."""
+"""Numbers in brackets inside entries are not citations."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ravlm.generation.chat.citations import CitationParser
 from ravlm.generation.citation_marks import break_marks
 from ravlm.generation.verbs import generate_answers, stream_answer
 from ravlm.records import Answer, Entry, Evidence, Hit, Part, Source
+from tests.helpers.streams import read_stream
 
 PAGE_MARK = re.compile(r"\[\d{1,3}\]")
 """What the web page shows as a link to an entry."""
@@ -84,14 +85,7 @@ def test_entries_cannot_cite(streamed: bool) -> None:
     """A text with `[2]` in it showed a link to the second citation in stories and answers."""
     request = Request("tell", "Tell me.", evidence=EVIDENCE)
     if streamed:
-        stream = stream_answer(CopyingGenerator(), request)
-        pieces = []
-        while True:
-            try:
-                pieces.append(next(stream))
-            except StopIteration as end:
-                answer: Answer = end.value
-                break
+        pieces, answer = read_stream(stream_answer(CopyingGenerator(), request))
         assert "".join(pieces) == answer.text
     else:
         (answer,) = generate_answers(CopyingGenerator(), [request])

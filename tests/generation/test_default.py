@@ -11,6 +11,7 @@ from ravlm.generation.base import Generator, Request
 from ravlm.generation.default import DefaultGenerator
 from ravlm.records import CLOSED_BOOK, Answer, Entry, Evidence, Hit, Part
 from tests.helpers.fakes import FakeEncoder
+from tests.helpers.streams import read_stream
 
 
 class Signer(Generator):
@@ -57,14 +58,8 @@ def test_each_request_gets_its_writer_and_order_is_kept(generator: DefaultGenera
 
 
 def test_streams_name_their_writer(generator: DefaultGenerator) -> None:
-    stream = generator.stream(Request("caption", image=b"", evidence=evidence(0.5)))
-    pieces = []
-    while True:
-        try:
-            pieces.append(next(stream))
-        except StopIteration as end:
-            answer: Answer = end.value
-            break
+    request = Request("caption", image=b"", evidence=evidence(0.5))
+    pieces, answer = read_stream(generator.stream(request))
     assert "".join(pieces) == answer.text == "starter: caption"
     assert answer.trace["generator"] == "starter"
 

@@ -14,6 +14,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer, AnswerStream
 from tests.helpers.generator_conformance import strange_image
+from tests.helpers.streams import read_stream
 
 TALK = [{"role": "user", "content": "What is this?"}]
 INPUTS = {"question": "What is this?", "prompt": "Tell me", "messages": TALK, "": None}
@@ -123,18 +124,11 @@ def test_a_question_that_the_base_cannot_answer_goes_on(
     assert "".join(stream) == generator.own_answer
 
 
-def read_to_end(stream: AnswerStream) -> Answer:
-    while True:
-        try:
-            next(stream)
-        except StopIteration as end:
-            return end.value
-
-
 def test_the_closed_book_is_marked(birds: KnowledgeBase) -> None:
     model = RetrievalAugmentedVLM(birds, Knowledgeable())
     assert model.ask("What is it?", k=0).trace["closed_book"] is True
-    assert read_to_end(model.stream_ask("What is it?", k=0)).trace["closed_book"] is True
+    _, streamed = read_stream(model.stream_ask("What is it?", k=0))
+    assert streamed.trace["closed_book"] is True
     assert "closed_book" not in RetrievalAugmentedVLM(birds).ask("What is it?", k=0).trace
 
 

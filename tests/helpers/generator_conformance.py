@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.records import Answer
 from tests.helpers.birds import BIRDS, bird
+from tests.helpers.streams import read_stream
 
 ABSENT = "not in the knowledge base"
 IMAGES: list[Any] = [bird(BIRDS["Ruby Finch"][0], 90), bird(BIRDS["Leaf Parrot"][0], 91)]
@@ -52,20 +52,9 @@ def _check_abstention(model: RetrievalAugmentedVLM) -> None:
 
 
 def _check_stream(model: RetrievalAugmentedVLM) -> None:
-    streamed, text = read_stream(model, "What is the name?", IMAGES[0])
+    pieces, streamed = read_stream(model.stream_ask("What is the name?", image=IMAGES[0]))
     answer = model.ask("What is the name?", image=IMAGES[0])
-    assert text == streamed.text == answer.text
+    assert "".join(pieces) == streamed.text == answer.text
     assert streamed.citations == answer.citations
     assert answer.text == "Ruby Finch"
     assert answer.citations[0].startswith("bird-0")
-
-
-def read_stream(model: RetrievalAugmentedVLM, question: str, image: Any) -> tuple[Answer, str]:
-    """Return the answer of a stream, and its pieces joined."""
-    stream = model.stream_ask(question, image=image)
-    pieces = []
-    while True:
-        try:
-            pieces.append(next(stream))
-        except StopIteration as end:
-            return end.value, "".join(pieces)

@@ -3,7 +3,7 @@
 `python -m tests.helpers.soak --lives 100` is the long series (part of `make soak`); the test suite
 runs a short one. In each life one of the processes may lose its disk: from a random moment on its
 writes, syncs or locks fail (see failing_calls). Then all are killed, and the base must be sound and
-hold what each process was told it holds. Linux only: the processes are forked."""
+hold each change that was acknowledged. Linux only: the processes are forked."""
 
 from __future__ import annotations
 
@@ -66,6 +66,13 @@ def entry(name: str, step: int) -> Entry:
     return Entry(name, image, (f"text {step} of {name}", "red and blue"), {"step": step})
 
 
+def open_base(folder: Path) -> KnowledgeBase:
+    """Open the base with the encoder that it has now."""
+    with KnowledgeBase.open(folder) as base:
+        encoder = ENCODERS[base.info().encoder]
+    return KnowledgeBase.open(folder, encoder)
+
+
 class Worker:
     """One process: it changes its own entries, reads all, and prints what it does."""
 
@@ -74,7 +81,7 @@ class Worker:
         self.number = number
         self.random = random.Random(seed)
         self.step = seed * 1000
-        self.base = self._open()
+        self.base = open_base(folder)
         self.verbs: dict[str, tuple[int, Callable[[list[str]], object]]] = {
             "add": (8, self._add),
             "remove": (3, lambda names: self.base.remove(names)),
@@ -94,12 +101,6 @@ class Worker:
     def export(self) -> Path:
         """An export of entries of this process."""
         return self.folder.parent / f"export{self.number}"
-
-    def _open(self) -> KnowledgeBase:
-        """Open the base with the encoder that it has now."""
-        with KnowledgeBase.open(self.folder) as base:
-            encoder = ENCODERS[base.info().encoder]
-        return KnowledgeBase.open(self.folder, encoder)
 
     def run(self) -> None:
         """Work until killed. Anything but an error of ravlm ends the process with exit code 3."""
@@ -127,7 +128,7 @@ class Worker:
 
     def _reopen(self) -> None:
         self.base.close()
-        self.base = self._open()
+        self.base = open_base(self.folder)
 
     def _reopen_if_possible(self) -> None:
         try:
@@ -183,20 +184,20 @@ class Ledger:
         change: State = {}
         verb = ""
         lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        for word, *rest in map(str.split, lines):
-            if word == "begin":
-                verb, step, *names = rest
+        for event, *arguments in map(str.split, lines):
+            if event == "begin":
+                verb, step, *names = arguments
                 self._add_uncertain(change)
                 change = change_of(verb, int(step), names)
-            elif word == "done":
+            elif event == "done":
                 self.acknowledged |= change
                 for other in self.uncertain:  # an earlier change can't come back
                     for name in change:
                         other.pop(name, None)
                 change = {}
                 outcomes[verb] += 1
-            elif word == "refused":
-                outcomes[f"{verb}: {rest[0]}"] += 1
+            elif event == "refused":
+                outcomes[f"{verb}: {arguments[0]}"] += 1
             else:
                 raise AssertionError(log.read_text())
         self._add_uncertain(change)
@@ -289,9 +290,7 @@ class Soak:
         raise AssertionError("unreachable")
 
     def _check(self) -> None:
-        with KnowledgeBase.open(self.folder) as plain:
-            encoder = ENCODERS[plain.info().encoder]
-        with KnowledgeBase.open(self.folder, encoder) as base:
+        with open_base(self.folder) as base:
             report = base.verify(sample=500)
             assert report.sound, str(report)
             entries = base.page(1000).entries

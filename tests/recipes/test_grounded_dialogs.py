@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+
+from ravlm.data.text import is_chinese
+from ravlm.generation.base import ABSENT
+from ravlm.training.chat_examples import ChatExample
 from recipes.grounded_dialogs import (
     chat_examples,
     question_examples,
@@ -20,10 +24,6 @@ from recipes.grounded_dialogs.passages import PassageQuestions
 from recipes.grounded_dialogs.things import World
 from recipes.grounded_dialogs.words import load_words, plural, with_article
 from recipes.reading_data import ReadingExample
-
-from ravlm.data.text import is_chinese
-from ravlm.generation.base import ABSENT
-from ravlm.training.chat_examples import ChatExample
 
 _MARK = re.compile(r"\[(\d+)\]")
 _SENTENCE = re.compile(r"(.*?)((?:\s?\[\d+\])+)\s*", re.DOTALL)
@@ -78,13 +78,13 @@ def test_stories_have_four_to_eight_marked_sentences(chinese_share: float) -> No
         assert example.request.task == "tell"
 
 
-def test_metadata_is_in_the_evidence_and_not_told() -> None:
+def test_stories_leave_out_metadata() -> None:
     examples = story_examples(random.Random(3), 400, chinese_share=0.3)
-    told = "\n".join(example.replies[0] for example in examples)
+    stories = "\n".join(example.replies[0] for example in examples)
     evidence = "\n".join(hit.entry.text for e in examples for hit in e.request.evidence.hits)
     for word in ("License", "CC BY-SA", "https://", "Credit", "版权", "网址", "公有领域", ".jpg"):
         assert word in evidence
-        assert word not in told
+        assert word not in stories
 
 
 def test_stories_tell_about_the_thing_of_the_request() -> None:
@@ -150,25 +150,22 @@ def test_yes_and_no_agree_with_the_claim() -> None:
     assert len(answers) > 100
     for example in answers:
         claim = re.search(r"\d[\d.,]*", example.request.text.split(" ", 2)[-1])
-        if claim and example.replies[0].startswith("Yes") and claim[0] in example.replies[0]:
-            continue
         if example.replies[0].startswith("No, it has ") and claim:
             assert claim[0] not in example.replies[0].split()
 
 
 def passages() -> list[ReadingExample]:
-    texts = {
-        name: f"{name} lies on a hill. "
-        + f"The {name} road is long and winding. " * 30
-        + f"Its tower was built by {who} in old times. "
-        + f"{name} has a market. " * 20
-        for name, who in (("Oren", "Ada Moss"), ("Velgar", "Ben Hale"), ("Kest", "Ines Dunn"))
-    }
-    who = {"Oren": "Ada Moss", "Velgar": "Ben Hale", "Kest": "Ines Dunn"}
-    return [
-        ReadingExample(f"Who built the tower of {name}?", text, (who[name],), "towers")
-        for name, text in texts.items()
-    ]
+    examples = []
+    for name, builder in (("Oren", "Ada Moss"), ("Velgar", "Ben Hale"), ("Kest", "Ines Dunn")):
+        text = (
+            f"{name} lies on a hill. "
+            + f"The {name} road is long and winding. " * 30
+            + f"Its tower was built by {builder} in old times. "
+            + f"{name} has a market. " * 20
+        )
+        question = f"Who built the tower of {name}?"
+        examples.append(ReadingExample(question, text, (builder,), "towers"))
+    return examples
 
 
 def test_passages_are_cut_around_the_answer() -> None:
@@ -223,16 +220,16 @@ EVIDENCE = ["A dog on a beach .", "Dogs play with an umbrella ."]
 
 def test_a_noun_is_renamed_everywhere() -> None:
     rng = random.Random(15)
-    seen = set()
+    renamed_nouns = set()
     for _ in range(40):
         own, evidence = renamed(CAPTIONS, EVIDENCE, rng, share=1.0)
         texts = " ".join((*own, *evidence)).lower()
         missing = [n for n in ("dog", "beach", "umbrella") if not re.search(rf"\b{n}s?\b", texts)]
         assert len(missing) == 1
-        seen.add(missing[0])
+        renamed_nouns.add(missing[0])
         assert not re.search(r"\ban [^aeiou]", texts)
         assert (len(own), len(evidence)) == (3, 2)
-    assert {"dog", "beach"} <= seen
+    assert {"dog", "beach"} <= renamed_nouns
 
 
 def test_most_captions_are_not_renamed() -> None:

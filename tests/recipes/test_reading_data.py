@@ -7,6 +7,9 @@ import random
 from pathlib import Path
 
 import pytest
+
+from ravlm.generation.extractive.aligned_tokenizer import AlignedTokenizer
+from ravlm.generation.extractive.span_reader import MAX_TOKENS
 from recipes.fact_cards import CardMaker
 from recipes.reading_data import (
     ExampleEncoder,
@@ -15,9 +18,6 @@ from recipes.reading_data import (
     distractors,
     read_examples,
 )
-
-from ravlm.generation.extractive.aligned_tokenizer import AlignedTokenizer
-from ravlm.generation.extractive.span_reader import MAX_TOKENS
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -185,9 +185,9 @@ def test_other_sites_cannot_embed_images(server: Running, site: str) -> None:
     assert server.client.get("/", headers=framed).status_code == 403
     for own in ("same-origin", "none"):
         headers = {"Sec-Fetch-Site": own}
-        shown = server.client.get("/v1/images/red", headers=headers)
-        assert shown.status_code == 200
-        assert shown.headers["cross-origin-resource-policy"] == "same-origin"
+        response = server.client.get("/v1/images/red", headers=headers)
+        assert response.status_code == 200
+        assert response.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 def test_an_allowed_site_calls_across_sites(kb: Path) -> None:

@@ -100,13 +100,13 @@ def test_no_verb_fetches_a_stored_private_address(
             report = server.client.post("/v1/verify").json()
             patch = {"texts": ["Name: blue pond"]}
             changed = server.client.patch("/v1/entries/lake 0", json=patch)
-            shown = server.client.get("/v1/images/lake 1")
+            response = server.client.get("/v1/images/lake 1")
         assert requests == []
         assert changed.status_code == 400
-        assert shown.status_code == (502 if settings.fetch_images else 404)
+        assert response.status_code == (502 if settings.fetch_images else 404)
         if not settings.fetch_images:
             assert report["sound"], report
-            assert "--fetch-images" in shown.json()["error"]["message"]
+            assert "--fetch-images" in response.json()["error"]["message"]
 
 
 def test_a_stream_has_the_policy_of_its_server_and_nothing_else_has() -> None:

@@ -63,12 +63,12 @@ def test_images_of_a_conversation_reach_the_model_small(kb: Path, monkeypatch: A
     sizes: list[tuple[int, int]] = []
     decode = ImageReader.decode_for_model
 
-    def noted(self: ImageReader, *arguments: Any) -> Image.Image:
+    def decode_and_record(self: ImageReader, *arguments: Any) -> Image.Image:
         image = decode(self, *arguments)
         sizes.append(image.size)
         return image
 
-    monkeypatch.setattr(ImageReader, "decode_for_model", noted)
+    monkeypatch.setattr(ImageReader, "decode_for_model", decode_and_record)
     generator = BlockingGenerator()
     generator.go.set()
     with running(kb, None, generator) as server:

@@ -264,7 +264,7 @@ def test_ids_that_no_address_can_name_are_refused(own_server: Running, name: str
     ],
 )
 def test_an_error_is_about_the_form_that_was_sent(server: Running, body: Any, message: str) -> None:
-    """A single entry with a mistake was told: "entries: Field required"."""
+    """A single entry with a mistake got the error "entries: Field required"."""
     response = server.client.post("/v1/entries", json=body)
     assert response.status_code == 400
     assert message in response.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""Faults of the server's own files: told as such, without paths and content."""
+"""Faults of the server's own files: 503 or 500, without paths and content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.serving.test_addresses import PromptWriter
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("message", "expected"),
     [
         ('There is no image "/srv/kb/a.png"; check it.', 'There is no image "a.png"; check it.'),
         ("[Errno 2] No such file: '/home/me/kb/x'", "[Errno 2] No such file: 'x'"),
@@ -31,10 +31,10 @@ from tests.serving.test_addresses import PromptWriter
         ('The key "year" has "1/2"; see /docs.', 'The key "year" has "1/2"; see /docs.'),
     ],
 )  # fmt: skip
-def test_messages_hide_files(message: str, shown: str) -> None:
-    assert hide_files(message) == shown
+def test_messages_hide_files(message: str, expected: str) -> None:
+    assert hide_files(message) == expected
     for kind in (NotFound, BrokenData, Mismatch):
-        assert public_message(kind(message)) == shown
+        assert public_message(kind(message)) == expected
     assert public_message(InvalidInput(message)) == message, "that is what the client sent"
 
 
@@ -48,8 +48,8 @@ def test_faults_of_files_are_no_fault_of_the_request(kind: type[DamagedBase]) ->
 
 
 def test_a_damaged_base_is_not_ready(kb: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A damaged store was told as 400, as if the request were wrong, and /ready stayed at 200, so
-    that a load balancer went on sending requests."""
+    """A damaged store was answered with 400, as if the request were wrong, and /ready stayed at
+    200, so that a load balancer continued to send requests."""
     caplog.set_level(logging.INFO, logger="ravlm.serving")
     with running(kb, generator=PromptWriter()) as server:
         assert server.client.get("/ready").status_code == 200

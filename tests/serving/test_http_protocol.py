@@ -194,7 +194,7 @@ class FakeTransport:
         ([30_000, 0], False),
     ],
 )
-def test_slow_readers_are_told_from_those_that_do_not_read(sizes: list[int], is_cut: bool) -> None:
+def test_slow_readers_are_distinguished_from_stalled_ones(sizes: list[int], is_cut: bool) -> None:
     async def run() -> bool:
         config = uvicorn.Config(App(), log_config=None)
         state = uvicorn.server.ServerState()

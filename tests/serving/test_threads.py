@@ -53,6 +53,25 @@ def test_a_cancelled_waiter_takes_nothing() -> None:
     assert asyncio.run(run()) == 2
 
 
+def test_a_holder_and_a_waiter_are_cancelled_at_the_same_time() -> None:
+    async def hold(slots: Slots) -> None:
+        async with slots.hold(2):
+            await asyncio.sleep(20)
+
+    async def run() -> tuple[list[BaseException | None], int]:
+        slots = Slots(2)
+        tasks = [asyncio.create_task(hold(slots)) for _ in range(2)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        return results, slots._free
+
+    results, free = asyncio.run(run())
+    assert [type(result) for result in results] == [asyncio.CancelledError] * 2
+    assert free == 2
+
+
 def test_cancelled_calls_are_counted_until_they_end() -> None:
     go = threading.Event()
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recipes.unfreeze_last_layers import UnfreezeConfig, UnfreezeStep
 
 from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
@@ -19,6 +18,7 @@ from ravlm.records import Pair
 from ravlm.training.contrastive import ClassWords, ContrastiveStep, EncoderTrainingConfig
 from ravlm.training.features import PairFeatures, TrunkFeatures, pair_features, trunk_features
 from ravlm.training.trainer import fit
+from recipes.unfreeze_last_layers import UnfreezeConfig, UnfreezeStep
 
 HEADS = EncoderTrainingConfig(aligned_dim=16, hidden_dim=32, batch_size=4, views=1, class_words=0)
 CONFIG = UnfreezeConfig(

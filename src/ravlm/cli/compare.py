@@ -42,8 +42,9 @@ def compare(options: Options) -> int:
 def _refuse_duplicates(what: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            shown = hide_password(name)
-            raise UsageError(f'The {what} "{shown}" is a duplicate; name each {what} once.')
+            raise UsageError(
+                f'The {what} "{hide_password(name)}" is a duplicate; name each {what} once.'
+            )
 
 
 def _task(options: Options) -> Task:

@@ -97,7 +97,7 @@ class _TerminalView:
         self._print(self._dim("    " + shorten("   ".join(map(_hit_summary, result.hits)), _WIDTH)))
 
     def _print(self, line: str) -> None:
-        """Print a line with styles; all else in it is visible."""
+        """Print a line with styles, in which everything else is escaped already."""
         print(line, file=unfiltered(sys.stdout))
 
     def _bold(self, text: str) -> str:

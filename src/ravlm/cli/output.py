@@ -55,7 +55,7 @@ def relevance_bar(hit: Hit) -> str:
 
 
 def print_remarks(answer: Answer) -> None:
-    """Tell if the model went on without evidence, and if its answer was cut off."""
+    """Print whether the model answered without evidence, and whether its answer was cut off."""
     if answer.trace.get("closed_book"):
         print("\n  without evidence: the model answered by itself")
     if answer.trace.get("finish_reason") == "length":

@@ -15,7 +15,7 @@ AddressPolicy = Literal["none", "public", "any"]
 PRIVATE_VARIABLE = "RAVLM_PRIVATE_ADDRESSES"
 """Set to 1, it lets the library and the command line fetch private addresses. A server ignores
 it."""
-_MAX_SHOWN = 200
+_MAX_NAME = 200
 """Characters of an address in a message."""
 _PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
 """All of IPv6 that is allocated to the public internet (IANA, Global Unicast Address
@@ -41,7 +41,7 @@ _policy: ContextVar[AddressPolicy | None] = ContextVar("address_policy", default
 
 
 def address_policy() -> AddressPolicy:
-    """Return which addresses are fetched here and now: public ones unless told otherwise."""
+    """Return which addresses are fetched here and now: public ones by default."""
     policy = _policy.get()
     if policy is not None:
         return policy
@@ -87,10 +87,10 @@ def show_address(address: str) -> str:
     '"https://a.example/cat.png"'
     """
     start = address.partition("?")[0].partition("#")[0]
-    scheme, separator, rest = start.partition("://")
-    authority, slash, path = rest.partition("/")
-    shown = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-    return f'"{shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."}"'
+    scheme, separator, location = start.partition("://")
+    authority, slash, path = location.partition("/")
+    name = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+    return f'"{name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "..."}"'
 
 
 def hide_password(address: str | os.PathLike[str]) -> str:

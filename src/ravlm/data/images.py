@@ -111,10 +111,11 @@ def load_image(
     if is_array(source):
         source = image_from_array(source)
     if isinstance(source, Image.Image):
-        return _decode(source, "the PIL image", limits, mode)
+        _check_pixels(source, "the PIL image", limits)
+        return _decode(source, "the PIL image", mode)
     name = _display_name(source)
     with open_image(image_bytes(source, limits), name=name, limits=limits) as image:
-        return _decode(image, name, limits, mode, draft_edge=edge)
+        return _decode(image, name, mode, draft_edge=edge)
 
 
 def open_image(
@@ -153,9 +154,7 @@ def open_image(
             f"{name} is not an image: it has none of the formats that Pillow reads "
             f"(it begins with {bytes(data[:12])!r})."
         ) from None
-    if image.width * image.height > limits.max_pixels:
-        size = f"{name} has {image.width:,} x {image.height:,} pixels"
-        raise BrokenData(f"{size}; at most {limits.max_pixels:,} are decoded. Make it smaller.")
+    _check_pixels(image, name, limits)
     if reason := find_slow_decoder(image, data, limits.max_slow_pixels):
         raise BrokenData(f"{name} is not decoded: {reason}. Save it as PNG or JPEG.")
     return image
@@ -206,18 +205,16 @@ def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> by
     return data
 
 
+def _check_pixels(image: Image.Image, name: str, limits: ImageLimits) -> None:
+    if image.width * image.height > limits.max_pixels:
+        size = f"{name} has {image.width:,} x {image.height:,} pixels"
+        raise BrokenData(f"{size}; at most {limits.max_pixels:,} are decoded. Make it smaller.")
+
+
 def _decode(
-    image: Image.Image,
-    name: str,
-    limits: ImageLimits,
-    mode: ColorMode,
-    draft_edge: int | None = None,
+    image: Image.Image, name: str, mode: ColorMode, draft_edge: int | None = None
 ) -> Image.Image:
     """Decode an opened image. `draft_edge` lets a JPEG be decoded at a fraction of its size."""
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        size = f"{name} has {width:,} x {height:,} pixels"
-        raise BrokenData(f"{size}; at most {limits.max_pixels:,} are decoded. Make it smaller.")
     if image.format == "EPS":
         raise BrokenData(
             f"{name} is PostScript, a program rather than an image; convert it to PNG or JPEG."

@@ -153,8 +153,11 @@ def _is_dual_encoder(folder: Path, name: str) -> bool:
     if path.is_file():
         modalities = read_json_object(path).get("modality_config")
         if isinstance(modalities, dict):
-            of_type = {key: value for key, value in modalities.items() if isinstance(value, dict)}
-            methods = {key: value.get("method") for key, value in of_type.items()}
+            methods = {
+                key: options.get("method")
+                for key, options in modalities.items()
+                if isinstance(options, dict)
+            }
     return methods == _FEATURE_METHODS and all(has_towers(read_config(folder, name)).values())
 
 

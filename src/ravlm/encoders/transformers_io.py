@@ -16,7 +16,7 @@ from ravlm.encoders.hub_files import quiet, weight_files
 from ravlm.errors import BrokenData, Mismatch, MissingExtra
 
 T = TypeVar("T")
-ODD_CONFIG_ERRORS = (
+CONFIG_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
@@ -65,7 +65,7 @@ def read_part(read: Callable[..., T], folder: Path, name: str, purpose: str, **o
         if "sentencepiece" in str(error).lower():
             raise MissingExtra("sentencepiece", "hub", f'The tokenizer of "{name}"') from None
         raise Mismatch(f'The checkpoint "{name}" has no usable {purpose}: {error}') from None
-    except ODD_CONFIG_ERRORS as error:
+    except CONFIG_ERRORS as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
         raise Mismatch(
@@ -101,7 +101,7 @@ def read_model(
         raise BrokenData(
             f'The weights in "{folder}" are damaged ({error}). Save or download them again.'
         ) from None
-    except ODD_CONFIG_ERRORS as error:
+    except CONFIG_ERRORS as error:
         raise Mismatch(f'The checkpoint "{folder}" can\'t be loaded: {error}') from None
 
 

@@ -68,7 +68,7 @@ def _default(kb: OptionalBase) -> Generator:
 
 
 def _starter(kb: OptionalBase) -> Generator:
-    from ravlm.generation.captioner.generator import STARTER_GENERATOR
+    from ravlm.generation.captioner.settings import STARTER_GENERATOR
 
     return _captioner(STARTER_GENERATOR, "starter", kb)
 

@@ -47,6 +47,8 @@ class Request:
     seed: int = 0
     more_images: tuple[ImageSource, ...] = ()
     """The images after the first one, of a message with several."""
+    declined: bool = False
+    """Whether the base was searched and does not support an output; the evidence is left out."""
     base_only: bool = True
     """Whether to decline what the base does not support, rather than go on without evidence."""
 

@@ -1,5 +1,6 @@
 """Judge whether a caption or story of a new image is right, by how familiar the image is to the
-base. What the writer itself is sure of says little: it is surest of photos it never saw."""
+base. Token probabilities do not help: on photos from elsewhere, wrong captions had higher ones.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +13,8 @@ from ravlm.generation.base import Request, abstain
 from ravlm.records import Answer, Evidence
 
 MIN_FAMILIARITY = 0.04
-"""Abstain below: by the meaning of familiarity, that is one in 25 photos like those of the base.
-Of photos of other kinds it declines nearly nine in ten (`benchmarks/foreign_photos.py`; chosen on
-one half of them)."""
+"""Abstain below this: by definition one in 25 photos like those of the base, and nearly nine in ten
+photos of other subjects (`benchmarks/foreign_photos.py`; chosen on one half of them)."""
 _RIGHT = (0.403, 0.779)
 """From the log-odds of the familiarity to the log-odds that a caption is right: fitted to half of
 those photos and to photos like those of the base."""
@@ -54,7 +54,7 @@ def caption_confidence(evidence: Evidence) -> float:
     share = min(max(evidence.familiarity, _MIN_SHARE), 1 - _MIN_SHARE)
     logit = _RIGHT[0] * math.log(share / (1 - share)) + _RIGHT[1]
     confidence = 1 / (1 + math.exp(-logit))
-    if is_recognized(evidence):
+    if evidence.recognized:
         return max(confidence, evidence.support)
     return confidence if evidence.familiarity < 1 else evidence.support
 
@@ -64,13 +64,8 @@ def supports_caption(evidence: Evidence) -> bool:
 
     In a base with too few images to tell what is familiar, its texts must match the image.
     """
-    if is_recognized(evidence):
+    if evidence.recognized:
         return True
     if evidence.familiarity >= 1:
         return evidence.sufficient
     return evidence.familiarity >= MIN_FAMILIARITY
-
-
-def is_recognized(evidence: Evidence) -> bool:
-    """Return whether the image shows an entity of the base."""
-    return evidence.trace.get("retrieved by") == "image" and evidence.sufficient

@@ -6,11 +6,10 @@ positions in a text stay valid, and answers point to the entries as they are sto
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 from ravlm.generation.base import Request
-from ravlm.records import Answer, Entry, Hit, Part, Source
+from ravlm.records import Answer, Hit, Source
 
 _ROUND = {"[": "(", "]": ")"}
 _OPENING, _CLOSING = "[［【〔〖⟦❲", "]］】〕〗⟧❳"
@@ -20,6 +19,7 @@ _DIGITS = r"\d²³¹⁰-⁹₀-₉"
 _BRACKETED = re.compile(
     rf"([{re.escape(_OPENING)}])([{_DIGITS}\s{_INVISIBLE},，;；、.^*#–—-]{{1,64}})([{re.escape(_CLOSING)}])"
 )
+_CITATION = re.compile(r"\s*\[\d+\]")
 _SHORT_NUMBER = re.compile(rf"(?<![{_DIGITS}])[{_DIGITS}{_INVISIBLE}]{{1,3}}(?![{_DIGITS}])")
 """Marks have up to three digits: "[1999]" is a year."""
 
@@ -40,6 +40,15 @@ def break_marks(text: str) -> str:
     return _BRACKETED.sub(break_mark, text)
 
 
+def remove_citations(text: str) -> str:
+    """Return a generated text without its citations.
+
+    >>> remove_citations("It is 69 m long [1]. It sank [2].")
+    'It is 69 m long. It sank.'
+    """
+    return _CITATION.sub("", text)
+
+
 def without_marks(request: Request) -> Request:
     """Return a request whose evidence has no marks in its texts."""
     hits = tuple(map(_break_hit, request.evidence.hits))
@@ -52,43 +61,36 @@ def restore_entries(answer: Answer, request: Request, original: Request) -> Answ
     """Return the answer to `request` with the entries of `original` as evidence and sources."""
     if request is original:
         return answer
-    originals = {
-        id(new): old for new, old in zip(request.evidence.hits, original.evidence.hits, strict=True)
-    }
-    entries = {hit.entry.id: hit for hit in reversed(original.evidence.hits)}
+    pairs = zip(request.evidence.hits, original.evidence.hits, strict=True)
+    originals = {id(new): old for new, old in pairs}
+    hits_by_entry = {hit.entry.id: hit for hit in reversed(original.evidence.hits)}
     return replace(
         answer,
         evidence=tuple(originals.get(id(hit), hit) for hit in answer.evidence),
         sources=tuple(
-            replace(source, part=_original_part(source, entries[source.entry_id]))
-            if source.entry_id in entries
-            else source
+            _original_source(source, hits_by_entry.get(source.entry_id))
             for source in answer.sources
         ),
     )
 
 
 def _break_hit(hit: Hit) -> Hit:
-    texts = _break_all(hit.entry.texts)
+    texts = tuple(map(break_marks, hit.entry.texts))
     passage = break_marks(hit.part.text)
     if texts == hit.entry.texts and passage == hit.part.text:
         return hit
     return replace(hit, entry=replace(hit.entry, texts=texts), part=replace(hit.part, text=passage))
 
 
-def _break_all(texts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(map(break_marks, texts))
-
-
-def _original_part(source: Source, hit: Hit) -> Part:
-    """Return the part of a source as it is stored: the same characters, with their marks."""
+def _original_source(source: Source, hit: Hit | None) -> Source:
+    """Return a source with its part as it is stored: the same characters, with their marks."""
+    if hit is None:
+        return source
     part = source.part
-    for text in (hit.part.text, *_texts_of(hit.entry, part)):
+    texts = hit.entry.texts[part.index : part.index + 1] if part.modality == "text" else ()
+    for text in (hit.part.text, *texts):
         start = break_marks(text).find(part.text)
         if start >= 0:
-            return replace(part, text=text[start : start + len(part.text)])
-    return part
-
-
-def _texts_of(entry: Entry, part: Part) -> tuple[str, ...]:
-    return entry.texts[part.index : part.index + 1] if part.modality == "text" else ()
+            stored = replace(part, text=text[start : start + len(part.text)])
+            return replace(source, part=stored)
+    return source

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from ravlm.data.text import is_chinese, normalize_text
+from ravlm.generation.citation_marks import remove_citations
 from ravlm.records import Message
 
 SmallTalkKind: TypeAlias = Literal[
     "greeting", "thanks", "farewell", "identity", "state", "approval"
 ]
+CommandTask: TypeAlias = Literal["caption", "tell"]
 _ADDRESSEE = (
     r"(?: (?:there|everyone|all|again|ravlm|friend|so much|very much|a lot|then|for .{2,30}))*"
 )
@@ -79,6 +81,11 @@ _CAPTION = re.compile(
     r"(?:caption|title|headline)|caption|a caption)" + _OBJECT,
     re.IGNORECASE,
 )
+_COMMANDS: list[tuple[CommandTask, re.Pattern[str]]] = [
+    ("caption", _CAPTION),
+    ("tell", _STORY),
+    ("tell", _TELL_ABOUT),
+]
 _ABOUT = re.compile(r"\s*(?:about|of|for|on|with|to)\b\s*", re.IGNORECASE)
 _REFERENCE = re.compile(
     r"(?:it|this|that|him|her|them|these|those|its?elf|the same|what you see"
@@ -96,6 +103,10 @@ _CHINESE_CAPTION = re.compile(
     _CHINESE_POLITE + r"(?:给|为)?(?P<of>.{0,8}?)(?:写|起|取|加|配|来)(?:一?个|一?句|一?段)?"
     r"(?:标题|图片?说明|说明文字|配文|题目)"
 )
+_CHINESE_COMMANDS: list[tuple[CommandTask, re.Pattern[str]]] = [
+    ("caption", _CHINESE_CAPTION),
+    ("tell", _CHINESE_STORY),
+]
 _CHINESE_REFERENCE = re.compile(
     r"(?:关于)?(?:[它他她]们?|这个|这些|那个|这|那|该|此)?"
     r"(?:一?[张幅]?(?:图片?|照片|图像|画))?(?:里的?内容)?(?:吧|吗|呢)?"
@@ -106,7 +117,6 @@ _QUESTION = re.compile(
 )
 _PLEASE = re.compile(r"(?:^|,? )please$", re.IGNORECASE)
 _PICTURE = re.compile(r"\b(?:picture|image|photo|photograph)s?\b|图|照片|画面", re.IGNORECASE)
-_CITATION = re.compile(r"\s*\[\d+\]")
 _MAX_SMALL_TALK, _MAX_COMMAND = 60, 300
 """Characters; longer messages are questions."""
 _MAYBE_NAME = re.compile(r"[A-Z][^.!?:]{1,40}|[\u4e00-\u9fff][^。！？：，\d]{1,15}")
@@ -117,9 +127,9 @@ _END = " .!?。！？~～,，;；"
 class ChatCommand(NamedTuple):
     """A caption or a story that a message asks for."""
 
-    task: Literal["caption", "tell"]
+    task: CommandTask
     topic: str
-    """What it is to be about, in the words of the message; "" if that is the subject so far."""
+    """What it should be about, in the words of the message; "" for the subject so far."""
 
 
 def small_talk_kind(text: str) -> SmallTalkKind | None:
@@ -130,9 +140,10 @@ def small_talk_kind(text: str) -> SmallTalkKind | None:
     """
     if len(text) > _MAX_SMALL_TALK:
         return None
-    plain = " ".join(re.split(r"[\s,，]+", normalize_text(text).strip(_END + " ").casefold()))
-    patterns = _CHINESE if is_chinese(plain) else _ENGLISH
-    plain = plain.replace(" ", "") if is_chinese(plain) else plain
+    normalized = normalize_text(text).strip(_END).casefold()
+    chinese = is_chinese(normalized)
+    patterns = _CHINESE if chinese else _ENGLISH
+    plain = ("" if chinese else " ").join(re.split(r"[\s,，]+", normalized))
     kinds = (kind for kind, pattern in patterns.items() if re.fullmatch(pattern, plain))
     return next(kinds, None)
 
@@ -153,7 +164,7 @@ def read_command(text: str) -> ChatCommand | None:
     plain = normalize_text(text).strip(_END)
     if is_chinese(plain):
         return _read_chinese(plain)
-    for task, pattern in (("caption", _CAPTION), ("tell", _STORY), ("tell", _TELL_ABOUT)):
+    for task, pattern in _COMMANDS:
         match = pattern.match(plain)
         if match is None or plain[match.end() : match.end() + 1].isalnum():
             continue
@@ -165,12 +176,12 @@ def read_command(text: str) -> ChatCommand | None:
         if _QUESTION.match(remainder) and not _REFERENCE.fullmatch(remainder):
             return None
         topic = "" if not remainder or _REFERENCE.fullmatch(remainder) else remainder
-        return ChatCommand("caption" if task == "caption" else "tell", topic)
+        return ChatCommand(task, topic)
     return None
 
 
 def _read_chinese(text: str) -> ChatCommand | None:
-    for task, pattern in (("caption", _CHINESE_CAPTION), ("tell", _CHINESE_STORY)):
+    for task, pattern in _CHINESE_COMMANDS:
         match = pattern.match(text)
         if match is None:
             continue
@@ -178,10 +189,10 @@ def _read_chinese(text: str) -> ChatCommand | None:
         remainder = text[match.end() :].strip(_END)
         if _QUESTION.match(remainder):
             return None
-        topic = inner if remainder == "" or _CHINESE_REFERENCE.fullmatch(remainder) else remainder
+        topic = inner if not remainder or _CHINESE_REFERENCE.fullmatch(remainder) else remainder
         if _CHINESE_REFERENCE.fullmatch(topic):
             topic = ""
-        return ChatCommand("caption" if task == "caption" else "tell", topic.removesuffix("吧"))
+        return ChatCommand(task, topic.removesuffix("吧"))
     return None
 
 
@@ -204,7 +215,7 @@ def turns_of_subject(messages: Sequence[Message], is_separate: bool) -> tuple[st
         message, reply = messages[index], messages[index + 1]
         if message.role != "user" or not message.text.strip():
             continue
-        answer = _CITATION.sub("", reply.text).strip() if reply.role == "assistant" else ""
+        answer = remove_citations(reply.text).strip() if reply.role == "assistant" else ""
         if _MAYBE_NAME.fullmatch(answer):
             turns.append(answer)
         turns.append(message.text)

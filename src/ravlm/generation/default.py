@@ -6,9 +6,10 @@ from collections.abc import Generator as Stream
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from importlib.util import find_spec
 
+from ravlm import runtime
 from ravlm.generation.base import Generator, Request
+from ravlm.generation.captioner.settings import STARTER_GENERATOR, read_settings
 from ravlm.generation.extractive.generator import ExtractiveGenerator
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Answer, Modality
@@ -20,18 +21,20 @@ class DefaultGenerator(Generator):
     """Captions by the starter's captioner, everything else in the evidence's own words.
 
     docs/choosing.md has the figures. The captioner is loaded with the first caption; without its
-    packages the extractive generator writes captions, too. `trace["generator"]` names who wrote.
+    packages the extractive generator writes captions, too. `trace["generator"]` names the writer.
     """
 
     name = "default"
 
     def __init__(self, kb: KnowledgeBase) -> None:
         self._extractive = ExtractiveGenerator(kb.encoder)
-        self._has_captioner = all(find_spec(package) is not None for package in _STARTER_PACKAGES)
+        self._has_captioner = runtime.has_packages(*_STARTER_PACKAGES)
 
-    @property
+    @cached_property
     def evidence_modality(self) -> Modality:  # type: ignore[override]
-        return "text" if self._has_captioner else "image"
+        if not self._has_captioner:
+            return "image"
+        return read_settings(STARTER_GENERATOR).evidence_modality
 
     @property
     def reads_passages(self) -> bool:  # type: ignore[override]
@@ -39,7 +42,7 @@ class DefaultGenerator(Generator):
 
     @cached_property
     def _captioner(self) -> Generator:
-        from ravlm.generation.captioner.generator import STARTER_GENERATOR, CaptionerGenerator
+        from ravlm.generation.captioner.generator import CaptionerGenerator
 
         captioner = CaptionerGenerator.load(STARTER_GENERATOR, fallback=self._extractive)
         captioner.name = "starter"
@@ -52,7 +55,7 @@ class DefaultGenerator(Generator):
         than those of a model that was trained on other photos.
         """
         evidence = request.evidence
-        is_known = not evidence.hits or evidence.familiarity < 1
+        is_known = not evidence.searched or evidence.familiarity < 1
         writes = request.task == "caption" and self._has_captioner and is_known
         return self._captioner if writes else self._extractive
 

@@ -7,12 +7,12 @@ clauses is judged clause by clause. Only words are compared: a conclusion is not
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
 from ravlm.data.text import is_chinese
+from ravlm.generation.citation_marks import remove_citations
 from ravlm.generation.support_chinese import ChineseEvidence
 from ravlm.generation.support_clauses import clause_problems
 from ravlm.generation.support_lexicon import PRONOUNS
@@ -21,7 +21,6 @@ from ravlm.generation.support_tokens import SupportToken, tokenize
 
 _MAX_CANDIDATES = 12
 """Statements that a clause is compared with: those that share most words with it."""
-_CITATION = re.compile(r"\s*\[\d+\]")
 _CLAUSE_BORDERS = frozenset((",", ";", "and", "but", "while", "which", "who", "where"))
 _MIN_CLAUSE_WORDS = 2
 
@@ -89,15 +88,16 @@ class SupportChecker:
 
     def is_supported(self, sentence: str) -> bool:
         """Return whether a sentence states something, and all of it is supported."""
-        sentence = _CITATION.sub("", sentence)
+        sentence = remove_citations(sentence)
         if is_chinese(sentence):
-            return self._chinese.has_content(sentence) and not self.unsupported_words(sentence)
-        stated = any(token.is_content for token in tokenize(sentence))
-        return stated and not self.unsupported_words(sentence)
+            states = self._chinese.has_content(sentence)
+        else:
+            states = any(token.is_content for token in tokenize(sentence))
+        return states and not self.unsupported_words(sentence)
 
     def unsupported_words(self, sentence: str) -> tuple[str, ...]:
         """Return the words that lack support, in order; none if the sentence is supported."""
-        sentence = _CITATION.sub("", sentence)
+        sentence = remove_citations(sentence)
         if is_chinese(sentence):
             return self._chinese.unsupported(sentence, self.subject)
         tokens = tokenize(sentence)

@@ -39,7 +39,8 @@ _PASSIVE = frozenset("被由把受")
 _MEASURES = frozenset("长宽高深重厚")
 _MEASURE_ENDINGS = ("度", "量", "高")
 _POLARITY_REACH = 2
-_PASSAGE_CANDIDATES = 12
+_MAX_CANDIDATES = 12
+"""Statements that a clause is compared with: those that share most character pairs with it."""
 _MIN_HEAD = 2
 
 
@@ -73,10 +74,7 @@ class ChineseEvidence:
 
     def has_content(self, sentence: str) -> bool:
         """Return whether a sentence has more than neutral words."""
-        sentence = normalize_text(sentence)
-        return any(
-            remainder for run in _TOKEN.findall(sentence) for remainder in [_strip_neutral(run)]
-        )
+        return any(map(_strip_neutral, _TOKEN.findall(normalize_text(sentence))))
 
     def unsupported(self, sentence: str, subject: str = "") -> tuple[str, ...]:
         """Return the characters that lack support, as runs; see `support.unsupported_words`."""
@@ -105,11 +103,8 @@ class ChineseEvidence:
 
     def _candidates(self, clause: str) -> list[_ChineseStatement]:
         grams = {clause[i : i + 2] for i in range(len(clause) - 1)}
-        scored = [
-            (sum(gram in s.text for gram in grams), -n) for n, s in enumerate(self._statements)
-        ]
-        order = sorted(range(len(scored)), key=lambda n: scored[n], reverse=True)
-        return [self._statements[n] for n in order[:_PASSAGE_CANDIDATES]]
+        ranked = sorted(self._statements, key=lambda s: -sum(gram in s.text for gram in grams))
+        return ranked[:_MAX_CANDIDATES]
 
 
 def _read(text: str) -> Iterator[_ChineseStatement]:
@@ -236,11 +231,10 @@ def _latin(statement: _ChineseStatement) -> set[str]:
 
 
 def _is_negated(text: str, position: int) -> bool:
-    before = text[max(0, position - _POLARITY_REACH) : position]
-    around = text[max(0, position - _POLARITY_REACH) : position + 1]
-    if any(word in around for word in _LEXICAL_NEGATORS):
+    start = max(0, position - _POLARITY_REACH)
+    if any(word in text[start : position + 1] for word in _LEXICAL_NEGATORS):
         return False
-    before = re.split(r"[，。,;；\n:：]", before)[-1]
+    before = re.split(r"[，。,;；\n:：]", text[start:position])[-1]
     return any(character in CHINESE_NEGATORS for character in before)
 
 
@@ -260,10 +254,10 @@ def _polarity_problems(
 
 def _role_problems(clause: str, statement: _ChineseStatement, tiles: Sequence[_Tile]) -> list[str]:
     """Return the subject if subject, verb and object stand in the opposite order."""
-    places = [tile.position for tile in tiles if len(tile.text) > 1]
-    if statement.lines or len(places) != 3 or min(places) < 0:
+    positions = [tile.position for tile in tiles if len(tile.text) > 1]
+    if statement.lines or len(positions) != 3 or min(positions) < 0:
         return []
-    is_reversed = places[0] > places[1] > places[2]
+    is_reversed = positions[0] > positions[1] > positions[2]
     passive = [any(c in _PASSIVE for c in text) for text in (clause, statement.text)]
     return [tiles[0].text] if is_reversed and passive[0] == passive[1] else []
 

@@ -46,7 +46,7 @@ def clause_problems(
     if not matches:
         return problems or [token.text for token in clause if token.is_content]
     problems += _number_problems(clause, statement, matches)
-    problems += _name_problems(clause, statement, matches)
+    problems += _name_problems(clause, statement)
     problems += _subject_problems(clause, statement, matches)
     problems += _comparison_problems(clause, statement, matches)
     if statement.lines:
@@ -70,8 +70,8 @@ def _is_allowed(token: SupportToken, statement: Statement, request: Sequence[Sup
 def _measured_keys(token: SupportToken, statement: Statement) -> list[int]:
     """Return the positions of the keys whose value a predicate ("long") states."""
     keys = MEASURES.get(token.form) or MEASURES.get(token.stem) or ()
-    places = [p for key in keys for p in statement.positions.get(stem_word(key), ())]
-    return [p for p in places if any(p in line.key for line in statement.lines)]
+    positions = [p for key in keys for p in statement.positions.get(stem_word(key), ())]
+    return [p for p in positions if any(p in line.key for line in statement.lines)]
 
 
 def _number_problems(
@@ -105,10 +105,9 @@ def _counts(position: int, follower: SupportToken, statement: Statement) -> bool
     if line is not None:
         near += [tokens[p] for p in line.key]
         unit = tokens[position + 1] if position + 1 in line.value else None
-        if not follower.is_unit and (unit is None or not unit.is_unit):
-            references = [p for keys in (_measured_keys(follower, statement),) for p in keys]
-            if any(p in line.key for p in references):
-                return True
+        is_bare = not follower.is_unit and (unit is None or not unit.is_unit)
+        if is_bare and any(p in line.key for p in _measured_keys(follower, statement)):
+            return True
     elsewhere = not statement.find(follower) and not follower.is_unit
     return elsewhere or any(same_word(follower, token) for token in near)
 
@@ -119,9 +118,7 @@ def _has_other_unit(position: int, before: SupportToken | None, statement: State
     return bool(following) and following[0].is_unit and not (before and before.is_unit)
 
 
-def _name_problems(
-    clause: Sequence[SupportToken], statement: Statement, matches: Matches
-) -> list[str]:
+def _name_problems(clause: Sequence[SupportToken], statement: Statement) -> list[str]:
     """Return a name whose parts do not stand together in the evidence."""
     sequences = (statement.tokens, statement.title, statement.carried)
     pairs = {(left.form, right.form) for tokens in sequences for left, right in pairwise(tokens)}
@@ -234,38 +231,41 @@ def _line_problems(
     """Return the words that a clause puts at a key whose value they are not."""
     problems = []
     stated = {p for positions in matches.values() for p in positions}
-    numbers = [(i, p) for i, ps in matches.items() if clause[i].is_number for p in ps]
-    named_lines = [line for line in statement.lines if _is_named(line, clause, statement, matches)]
+    named_lines = [line for line in statement.lines if _is_named(line, statement, matches)]
     for line in named_lines:
         key = [i for i, ps in matches.items() if any(p in line.key for p in ps)]
-        words = [statement.tokens[p] for p in line.value]
-        if line.truth is not None:
-            scoped = any(token.negated for token in clause)
-            negated = any(clause[i].negated for i in key) or (
-                not scoped and _has(clause, *NEGATORS)
-            )
-            if negated == line.truth:
-                problems.append(clause[key[0]].text)
-        elif not any(
-            p in line.value and (not statement.tokens[p].is_unit or len(words) == 1) for p in stated
-        ):
+        if line.truth is None:
+            is_right = _states_value(line, statement, stated)
+        else:
+            is_right = _is_negated(clause, key) != line.truth
+        if not is_right:
             problems.append(clause[key[0]].text)
     measured = [line for line in named_lines if line.truth is None]
     if measured:
-        for index in {i for i, _ in numbers}:
-            places = [p for i, p in numbers if i == index]
-            is_title = any(same_word(clause[index], token) for token in statement.title)
-            if not is_title and not any(
-                p in line.value or p in line.key for line in measured for p in places
-            ):
-                problems.append(clause[index].text)
+        for index, positions in matches.items():
+            token = clause[index]
+            if not token.is_number or any(same_word(token, t) for t in statement.title):
+                continue
+            if not any(p in line.value or p in line.key for line in measured for p in positions):
+                problems.append(token.text)
     return problems + _cut_values(clause, statement, stated)
 
 
-def _is_named(
-    line: CardLine, clause: Sequence[SupportToken], statement: Statement, matches: Matches
-) -> bool:
-    """Return whether a clause has all content words of a key, not as words of some value."""
+def _states_value(line: CardLine, statement: Statement, stated: set[int]) -> bool:
+    """Return whether a word of the value is stated; its unit alone does not count."""
+    is_single = len(line.value) == 1
+    return any(is_single or not statement.tokens[p].is_unit for p in stated if p in line.value)
+
+
+def _is_negated(clause: Sequence[SupportToken], key: Sequence[int]) -> bool:
+    """Return whether the words of a clause at the positions `key` are negated."""
+    if any(token.negated for token in clause):
+        return any(clause[i].negated for i in key)
+    return _has(clause, *NEGATORS)
+
+
+def _is_named(line: CardLine, statement: Statement, matches: Matches) -> bool:
+    """Return whether a clause has all content words of a key, not as words of another value."""
     key = [p for p in line.key if statement.tokens[p].is_content]
     if not key:
         return False

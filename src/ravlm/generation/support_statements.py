@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ravlm.data.facts import Fact, is_name_key, parse_facts
 from ravlm.generation.support_lexicon import NEUTRAL, OPENINGS, POSSESSIVES, PRONOUNS, YES_NO
@@ -46,15 +47,21 @@ class Statement:
     follows_title: bool = True
     """Whether its own subject, if any, may be the text's subject under another word."""
     lines: tuple[CardLine, ...] = ()
-    positions: Mapping[str, list[int]] = field(default_factory=dict)
-    """Stem -> positions in `tokens`."""
     text: int = 0
     """Number of its text."""
 
+    @cached_property
+    def positions(self) -> dict[str, list[int]]:
+        """Stem -> positions in `tokens`."""
+        positions: defaultdict[str, list[int]] = defaultdict(list)
+        for position, token in enumerate(self.tokens):
+            positions[token.stem].append(position)
+        return dict(positions)
+
     def find(self, token: SupportToken) -> list[int]:
         """Return the positions of forms of a token."""
-        places = self.positions.get(token.stem, ())
-        return [p for p in places if same_word(self.tokens[p], token)]
+        positions = self.positions.get(token.stem, ())
+        return [p for p in positions if same_word(self.tokens[p], token)]
 
     def line_of(self, position: int) -> CardLine | None:
         """Return the line of a card that a position belongs to."""
@@ -66,7 +73,7 @@ class Statement:
 def read_statements(text: str, number: int = 0) -> list[Statement]:
     """Return the statements of one text, which has a number among several."""
     facts = parse_facts(text)
-    title = _title(text, facts)
+    title = _title(facts)
     keyed = [fact for fact in facts if fact.key]
     statements = [_card(keyed, title)] if keyed else []
     statements += _prose([fact for fact in facts if not fact.key], title)
@@ -77,7 +84,7 @@ def _truth(fact: Fact) -> bool | None:
     return YES_NO.get(fact.value.strip(" .").casefold())
 
 
-def _title(text: str, facts: Sequence[Fact]) -> tuple[SupportToken, ...]:
+def _title(facts: Sequence[Fact]) -> tuple[SupportToken, ...]:
     """Return the words of the name, of a heading, and of the definition of a text's subject."""
     names = [fact.value for fact in facts if fact.key and is_name_key(fact.key)]
     first = facts[0] if facts else Fact("", "")
@@ -151,7 +158,7 @@ def _card(facts: Sequence[Fact], title: tuple[SupportToken, ...]) -> Statement:
         value = range(middle, len(tokens))
         lines.append(CardLine(range(start, middle), value, _truth(fact)))
         tokens.append(border)
-    return _statement(tokens, title=title, lines=tuple(lines))
+    return Statement(tuple(tokens), title=title, lines=tuple(lines))
 
 
 def _prose(facts: Sequence[Fact], title: tuple[SupportToken, ...]) -> Iterator[Statement]:
@@ -170,8 +177,8 @@ def _prose(facts: Sequence[Fact], title: tuple[SupportToken, ...]) -> Iterator[S
             follows = is_definite and not any(t.is_name for t in opening) and not is_known
             is_owned = bool(tokens) and tokens[0].form in POSSESSIVES
             heading = tokenize(fact.section) if fact.section else []
-            yield _statement(
-                [*tokens, *heading],
+            yield Statement(
+                (*tokens, *heading),
                 opening,
                 title,
                 subject if takes_over or is_owned or (is_definite and is_known) else (),
@@ -182,17 +189,3 @@ def _prose(facts: Sequence[Fact], title: tuple[SupportToken, ...]) -> Iterator[S
                 subject = _long_subject(tokens, opening)
             elif not takes_over:
                 subject = ()
-
-
-def _statement(
-    tokens: Sequence[SupportToken],
-    subject: tuple[SupportToken, ...] = (),
-    title: tuple[SupportToken, ...] = (),
-    carried: tuple[SupportToken, ...] = (),
-    follows_title: bool = True,
-    lines: tuple[CardLine, ...] = (),
-) -> Statement:
-    positions: defaultdict[str, list[int]] = defaultdict(list)
-    for position, token in enumerate(tokens):
-        positions[token.stem].append(position)
-    return Statement(tuple(tokens), subject, title, carried, follows_title, lines, dict(positions))

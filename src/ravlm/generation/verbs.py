@@ -15,6 +15,7 @@ from ravlm.errors import InvalidInput
 from ravlm.generation.base import Generator, Request, VerbName, abstain
 from ravlm.generation.citation_marks import restore_entries, without_marks
 from ravlm.generation.conversation import (
+    SmallTalkKind,
     read_command,
     small_talk_kind,
     small_talk_reply,
@@ -117,7 +118,7 @@ def retrieve_evidence(
     Small talk needs none.
     """
     queries = [
-        [] if is_small_talk(request) else _retrieval_queries(request) for request in requests
+        [] if _small_talk_kind(request) else _retrieval_queries(request) for request in requests
     ]
     sources = iter(
         retriever.retrieve(
@@ -134,12 +135,12 @@ def retrieve_evidence(
     ]
 
 
-def is_small_talk(request: Request) -> bool:
-    """Return whether a request is a message such as "hello", without an image of its own."""
+def _small_talk_kind(request: Request) -> SmallTalkKind | None:
+    """Return the kind of a message such as "hello" without an image of its own; else None."""
     images = request.messages[-1].images if request.messages else request.images
     if request.task not in ("ask", "chat") or images:
-        return False
-    return small_talk_kind(request.text) is not None
+        return None
+    return small_talk_kind(request.text)
 
 
 def _retrieval_queries(request: Request) -> list[RetrievalQuery]:
@@ -249,7 +250,8 @@ def _may_go_on(request: Request) -> bool:
 
 def _without_evidence(request: Request) -> Request:
     """Return the request as the closed book gets it."""
-    return replace(request, evidence=replace(CLOSED_BOOK, trace=request.evidence.trace))
+    evidence = replace(CLOSED_BOOK, trace=request.evidence.trace)
+    return replace(request, evidence=evidence, declined=True)
 
 
 def _mark_closed_book(request: Request, answer: Answer) -> Answer:
@@ -259,19 +261,14 @@ def _mark_closed_book(request: Request, answer: Answer) -> Answer:
     return replace(answer, citations=(), sources=(), trace={**answer.trace, "closed_book": True})
 
 
-def _small_talk_answer(request: Request) -> Answer:
-    kind = small_talk_kind(request.text)
-    if kind is None:
-        raise InvalidInput(f'"{request.text}" is no small talk.')
-    reply = small_talk_reply(kind, request.chinese)
-    return Answer(reply, confidence=1.0, trace={"small talk": kind})
-
-
 def _decline(generator: Generator, request: Request) -> Answer | None:
     """Return an answer without the generator: to small talk, or because it can't read the request,
     or the subject is probably not in the base."""
-    if is_small_talk(request):
-        return None if generator.talks else _small_talk_answer(request)
+    kind = _small_talk_kind(request)
+    if kind is not None:
+        reply = small_talk_reply(kind, request.chinese)
+        answer = Answer(reply, confidence=1.0, trace={"small talk": kind})
+        return None if generator.talks else answer
     declined = decline_images(generator, request)
     if declined is not None:
         return declined

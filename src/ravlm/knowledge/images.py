@@ -73,8 +73,10 @@ def locate_image(source: ImageSource, can_embed: bool = True) -> LocatedImage:
 
 def _embedded_path(image: str) -> str | None:
     """Return the end of a path that names an embedded image of some base; None for other paths."""
-    *_, name = path = re.split(r"[/\\]", image)[-3:]
-    return "/".join(path) if path == [FOLDER, name[:2], name] and _NAME.fullmatch(name) else None
+    path = re.split(r"[/\\]", image)[-3:]
+    name = path[-1]
+    is_embedded = path == [FOLDER, name[:2], name] and _NAME.fullmatch(name)
+    return "/".join(path) if is_embedded else None
 
 
 def own_reference(image: str, folder: Path) -> str | None:

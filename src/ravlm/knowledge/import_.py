@@ -41,7 +41,7 @@ MAX_LENGTH_ERROR = 0.01
 class ExportFolder:
     """A folder that `export` wrote. Raises NotFound or InvalidInput for any other folder.
 
-    It may come from elsewhere: whatever is read is checked, and images are read from inside it.
+    It may come from elsewhere: all values are checked, and images are read from inside it only.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ravlm.data.parallel import batched
-from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound
+from ravlm.errors import BrokenData, Busy, InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.embed import IngestItem, encode_items
 from ravlm.knowledge.entry_store import to_entry
 from ravlm.knowledge.images import open_image
@@ -61,6 +61,14 @@ def no_content_error(id_: str) -> InvalidInput:
     )
 
 
+def displaced_error(name: str) -> Busy:
+    """Return the error for a re-encoding that a later run on the same base has displaced."""
+    return Busy(
+        f'Another process re-encodes the knowledge base "{name}" now, or has done so; this '
+        "re-encoding was stopped. Open the base again to see its encoder."
+    )
+
+
 def encode_entries(entries: Sequence[Entry], encoder: Encoder) -> list[IngestItem]:
     """Return the entries with newly encoded parts.
 
@@ -73,7 +81,7 @@ def encode_entries(entries: Sequence[Entry], encoder: Encoder) -> list[IngestIte
             raise Mismatch(
                 f'"{item.entry.id}" cannot be re-encoded: {item.error} The base is unchanged.'
             )
-        if not item.parts:  # it would be encoded again for ever
+        if not item.parts:  # it would be encoded again forever
             raise no_content_error(item.entry.id)
     return items
 

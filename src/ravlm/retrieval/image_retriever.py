@@ -204,7 +204,14 @@ class ImageRetriever:
         }
         for name, value in zip(FEATURES, ranking.features, strict=True):
             trace[name] = round(float(value), 4)
-        return Evidence(tuple(hits), ranking.shares[:k], support, min_support, trace=trace)
+        return Evidence(
+            hits=tuple(hits),
+            weights=ranking.shares[:k],
+            support=support,
+            min_support=min_support,
+            recognized=support >= min_support,
+            trace=trace,
+        )
 
     def _text_evidence(self, hits: Sequence[Hit], k: int) -> Evidence:
         """Return texts as evidence on an image that they may describe."""
@@ -234,7 +241,7 @@ def _most_informative(nearest: Hit, same_entity: Sequence[Hit]) -> Hit:
 
 def _is_named(evidence: Evidence) -> bool:
     """Return whether an entity was recognized that has a name."""
-    return evidence.sufficient and bool(entity_name(evidence.hits[0].entry))
+    return evidence.recognized and bool(entity_name(evidence.hits[0].entry))
 
 
 def _with_familiarity(evidence: Evidence, familiarity: float) -> Evidence:

@@ -17,8 +17,6 @@ _REFERENCE = re.compile(
     r"|[它他她其]|^(?:那|还有|为什么|什么时候)",
     re.IGNORECASE,
 )
-
-
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][\w-]+")
 _CHINESE_HEAD = re.compile(
     r"^(?:那|请问)?(.{2,8}?)(?:有|是|在|的|多|什么|怎|位于|属于|由|为何|哪|，)"

@@ -69,7 +69,9 @@ class Engine:
         self.warm = False
         self.stopping = False
         self._warmup_error = ""
-        self.metrics.gauge("ravlm_ready", "1 while requests are served, else 0.", self._is_ready)
+        self.metrics.gauge(
+            "ravlm_ready", "1 while requests are served, else 0.", lambda: self.sound
+        )
 
     def _batcher(
         self, name: str, process: Callable[[Any, list[Any]], Sequence[Any]], batch_size: int
@@ -111,9 +113,6 @@ class Engine:
     def sound(self) -> bool:
         """Whether requests are served, and none has found the base damaged."""
         return self.ready and not self.served_model.is_damaged
-
-    def _is_ready(self) -> float:
-        return float(self.sound)
 
     async def warm_up(self) -> None:
         """Search and answer once, for as long as it takes, so that every model is loaded before the
@@ -171,7 +170,6 @@ class Engine:
 
         Many inputs are encoded part by part, so that other requests get their turn."""
         parts = list(batched(inputs, _EMBED_BATCH))
-
         quota = self.images.quota()
 
         async def embed_all() -> list[np.ndarray]:

@@ -7,6 +7,7 @@ result are a line of JSON followed by as many bytes as it says. `worker_pool` st
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -22,6 +23,7 @@ from ravlm.errors import RavlmError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Formats of images in requests."""
 _LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF")
+_TOO_MUCH_MEMORY = "The image takes too much memory to decode; make it smaller."
 ImageTask: TypeAlias = Literal["pixels", "upload", "thumbnail"]
 
 
@@ -39,7 +41,8 @@ class ImageJob:
     any_format: bool = False
     """Whether all formats are allowed that Pillow reads, not only those of requests."""
     edge: int | None = None
-    """A JPEG may be decoded at a fraction of its size if the shorter edge keeps so many pixels."""
+    """A JPEG may be decoded at a fraction of its size whose shorter edge has at least this many
+    pixels."""
     target_pixels: int | None = None
     """Width x height above which the result is shrunk; None keeps the size."""
     longer_edge: int | None = None
@@ -85,8 +88,6 @@ def process(job: ImageJob, data: bytes) -> ImageResult:
 
 def encode_image(image: Image.Image, image_format: str, quality: int = 95) -> bytes:
     """Return the image as the bytes of a file, without comments and profiles."""
-    import io
-
     buffer = io.BytesIO()
     plain_image = image.copy()
     plain_image.info.clear()
@@ -146,8 +147,8 @@ def main(max_bytes: int) -> None:
     jobs, results = sys.stdin.buffer, sys.stdout.buffer
     limit_memory(max_bytes)
     while (message := read_message(jobs)) is not None:
-        header, data = message
-        job = ImageJob(**header)
+        options, data = message
+        job = ImageJob(**options)
         limit_cpu(job.cpu_seconds)
         try:
             result = process(job, data)
@@ -159,8 +160,6 @@ def main(max_bytes: int) -> None:
             header = {"size": result.size, "source_pixels": result.source_pixels}
             write_message(results, header, result.data)
 
-
-_TOO_MUCH_MEMORY = "The image takes too much memory to decode; make it smaller."
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))

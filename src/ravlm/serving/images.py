@@ -26,7 +26,7 @@ encoders less."""
 _MODEL_EDGE = 768
 """Pixels that the shorter edge keeps while a JPEG is decoded for a model."""
 _ENCODER_PIXELS = 4 * MODEL_PIXELS
-"""The same for the encoder, which shrinks the image by itself as it was trained."""
+"""The same for the encoder, which does the final resize itself, as in training."""
 FetchImage: TypeAlias = Callable[[str], bytes]
 
 

@@ -273,7 +273,7 @@ class _Tools:
         for entry in stored[:_MAX_THUMBNAILS]:
             try:
                 jpeg = self._reader.thumbnail(_stored_image(entry), _THUMBNAIL_EDGE)
-            except (NotFound, BrokenData):  # the file is gone or damaged; `verify` tells
+            except (NotFound, BrokenData):  # missing or damaged; `verify` reports it
                 continue
             thumbnail = McpImage(data=jpeg, format="jpeg").to_image_content()
             content += [_text(f"The image {image_reference(entry)}:"), thumbnail]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -109,13 +109,13 @@ class _Body:
         """Return a `receive` that gives the whole body at once, then what comes after it."""
         content = b"".join(self.chunks)
         self.chunks.clear()
-        messages: Iterable[Message] = iter(
+        messages: Iterator[Message] = iter(
             [{"type": "http.request", "body": content, "more_body": False}]
         )
         del content
 
         async def replay() -> Message:
-            return next(messages, None) or await receive()  # type: ignore[call-overload]
+            return next(messages, None) or await receive()
 
         return replay
 

@@ -1,7 +1,7 @@
 """Run the application with uvicorn: JSON logs, and a shutdown that lets answers finish.
 
 On SIGTERM or Ctrl-C the server accepts no new connection, running answers get the grace period,
-then the process exits with code 0, whatever still computes."""
+then the process exits with code 0, even if a thread is still at work."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def serve(served_model: ServedModel, settings: Settings, on_started: Callable[[s
         on_started(address)
         asyncio.run(server.serve(sockets=[bound_socket]))
     log("stopped")
-    if server.engine.busy:  # a thread still computes an answer that nobody waits for
+    if server.engine.busy:  # a thread still computes an answer that no client waits for
         sys.stdout.flush()
         os._exit(0)
     served_model.close()

@@ -1,4 +1,4 @@
-"""The files of one folder that clients may name: nothing outside of it, whatever links it has."""
+"""The files of one folder that clients may name: none outside it, even through links."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class SharedFolder:
         return content
 
     def _open(self, parts: Sequence[str]) -> int:
-        """Open a file by the parts of its path, none of which may be a link by now.
+        """Open a file by the parts of its path, none of which may have become a link.
 
-        The path was checked before; between check and opening, another process may have replaced a
-        part of it by a link that leads outside.
+        Between the check of the path and its opening, another process may have replaced a part of
+        it with a link that leads outside.
         """
         if not _HAS_FOLDER_HANDLES:
             return os.open(self._folder.joinpath(*parts), _FILE_FLAGS)

@@ -189,7 +189,7 @@ class ServedModel:
 
     @contextmanager
     def _logged_faults(self) -> Iterator[None]:
-        """Log the faults of files, which clients are not told, and remember damage."""
+        """Log file errors, whose details clients do not see, and remember damage."""
         try:
             yield
         except (DamagedBase, DiskError) as error:

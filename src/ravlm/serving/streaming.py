@@ -34,7 +34,9 @@ class StreamRunner:
         self._shutdown_time: float | None = None  # time.monotonic()
         self._active: set[_PieceQueue] = set()
         metrics.gauge(
-            "ravlm_streams", "Answers that are generated as a stream, or queued.", self._num_active
+            "ravlm_streams",
+            "Answers that are generated as a stream, or queued.",
+            lambda: self.num_active,
         )
 
     @property
@@ -139,15 +141,12 @@ class StreamRunner:
                 raise HttpError(503, "The server is stopping; try again later.") from None
             raise timeout_error(self._limits.seconds) from None
 
-    def _num_active(self) -> float:
-        return float(self.num_active)
-
 
 class _PieceQueue:
     """Pieces of one answer on their way from a thread to the event loop.
 
-    `deadline` is when the answer must be complete (time.monotonic()); `closed` is set when nobody
-    reads it any more."""
+    `deadline` is when the answer must be complete (time.monotonic()); `closed` is set when its
+    reader is gone."""
 
     def __init__(self, deadline: float, max_characters: int) -> None:
         self.deadline = deadline

@@ -64,7 +64,7 @@ class Slots:
 
     @asynccontextmanager
     async def hold(self, count: int) -> AsyncIterator[None]:
-        """Hold `count` slots at once, or all of them if there are not so many."""
+        """Hold `count` slots at once, or all of them if there are fewer."""
         count = min(count, self._total)
         await self._acquire(count)
         try:
@@ -93,4 +93,5 @@ class Slots:
         while self._waiters and self._free >= self._waiters[0][0]:
             count, future = self._waiters.popleft()
             self._free -= count
-            future.set_result(None)
+            if not future.done():  # a cancelled waiter returns its slots itself
+                future.set_result(None)

@@ -88,10 +88,11 @@ class ChatTuningStep(TrainingStep):
         ]
         without = [_with_evidence(example, CLOSED_BOOK) for example in examples]
         arms = {"right": examples, "shuffled": shuffled, "none": without}
+        was_training = self.model.training
         self.model.eval()
         with torch.no_grad():
             figures = {f"loss, {name} evidence": self._mean_loss(arm) for name, arm in arms.items()}
-        self.model.train()
+        self.model.train(was_training)
         return figures
 
     def _mean_loss(self, examples: Sequence[ChatExample], batch_size: int = 8) -> float:
@@ -115,17 +116,17 @@ class ChatTuningStep(TrainingStep):
         replies = [[self._reply_ids(text) for text in example.replies] for example in examples]
         packed = pack_replies(inputs.pop("input_ids"), inputs.pop("attention_mask"), replies)
         device = chat.network.device
-        kept = packed.input_ids.shape[1] - packed.prompt_length
+        num_reply_tokens = packed.input_ids.shape[1] - packed.prompt_length
         with runtime.autocast(device):
             logits = self.network(
                 input_ids=packed.input_ids.to(device),
                 attention_mask=packed.mask.to(device),
                 position_ids=packed.positions.to(device),
-                logits_to_keep=kept,
+                logits_to_keep=num_reply_tokens,
                 use_cache=False,
                 **inputs,
             ).logits
-        labels = packed.labels[:, -kept:].to(device)
+        labels = packed.labels[:, -num_reply_tokens:].to(device)
         is_target = labels != -100
         return nn.functional.cross_entropy(logits[is_target].float(), labels[is_target])
 

@@ -50,7 +50,7 @@ class TrainingStep(ABC):
 
     def held_out_figures(self) -> dict[str, float]:
         """Return figures on held-out data, logged whenever the progress is saved; none by default.
-        The step must leave the model in training mode."""
+        The step must leave the model in the mode it was in."""
         return {}
 
     def evaluate(self) -> dict[str, float]:

@@ -176,10 +176,10 @@ def test_the_best_beam_agrees_with_the_evidence(folder: Path) -> None:
     generator = CaptionerGenerator.load(folder)
     asked = request((200, 0, 0), "a green bird flies over the sea", "a green bird over the sea")
     beams = [Beam("A red bird sits.", -1.0), Beam("A green bird flies over the sea.", -1.1)]
-    assert generator._best_beam(asked, beams).text == "A red bird sits."
+    assert generator.best_beam(asked, beams).text == "A red bird sits."
     generator.settings = replace(generator.settings, agreement_weight=1.0)
-    assert generator._best_beam(asked, beams) == beams[1]
-    assert generator._best_beam(request((200, 0, 0)), beams) == beams[0]  # closed book
+    assert generator.best_beam(asked, beams) == beams[1]
+    assert generator.best_beam(request((200, 0, 0)), beams) == beams[0]  # closed book
 
 
 def test_an_unsure_caption_is_replaced_by_the_retrieved_one(folder: Path) -> None:

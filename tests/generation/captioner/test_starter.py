@@ -9,7 +9,8 @@ import pytest
 from ravlm.data.readers import read_entries
 from ravlm.demo.photos import package_file
 from ravlm.encoders.base import Encoder
-from ravlm.generation.captioner.generator import STARTER_GENERATOR, CaptionerGenerator
+from ravlm.generation.captioner.generator import CaptionerGenerator
+from ravlm.generation.captioner.settings import STARTER_GENERATOR
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.metrics import cider
 from ravlm.model import RetrievalAugmentedVLM

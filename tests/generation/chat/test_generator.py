@@ -22,6 +22,7 @@ from ravlm.generation.chat.prompts import MAX_NEW_TOKENS, THINKING_TOKENS, ChatT
 from ravlm.records import CLOSED_BOOK, Answer, Entry, Evidence, Hit, Message, Part
 from tests.helpers import chat_checkpoints
 from tests.helpers import encoder_checkpoints as encoders
+from tests.helpers.streams import read_stream
 
 RED, BLUE = Image.new("RGB", (60, 40), "red"), Image.new("RGB", (40, 60), "blue")
 HITS = tuple(
@@ -50,12 +51,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def streamed(generator: ChatGenerator, request: Request) -> tuple[list[str], Answer]:
-    words, pieces = generator.stream(request), []
-    while True:
-        try:
-            pieces.append(next(words))
-        except StopIteration as end:
-            return pieces, end.value
+    return read_stream(generator.stream(request))
 
 
 def copied(folder: Path, to: Path) -> Path:

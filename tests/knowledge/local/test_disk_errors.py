@@ -163,7 +163,7 @@ def test_a_full_disk_is_named_with_its_free_bytes(tmp_path: Path) -> None:
         ("SQLITE_ERROR", "Expression tree is too large", RavlmError, "refuses this"),
     ],
 )
-def test_errors_are_told_apart_by_their_code(
+def test_errors_are_distinguished_by_their_code(
     tmp_path: Path, name: str, message: str, kind: type[RavlmError], sentence: str
 ) -> None:
     """A folder that is named "full" or "locked" changes nothing."""

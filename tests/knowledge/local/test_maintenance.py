@@ -66,7 +66,7 @@ def test_an_empty_base_can_be_compacted(tmp_path: Path) -> None:
         assert base.verify().sound
 
 
-def test_compact_tells_that_another_process_reads(
+def test_compact_reports_that_another_process_reads(
     base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It returned after a minute without a word, and the removed texts were still on disk."""
@@ -202,7 +202,7 @@ def interrupted(tmp_path: Path) -> Iterator[KnowledgeBase]:
 
 
 def test_compact_clears_an_interrupted_reencoding(interrupted: KnowledgeBase) -> None:
-    """The words and vectors it had staged stayed for ever, those of removed entries, too."""
+    """The words and vectors it had staged stayed forever, those of removed entries, too."""
     base = interrupted
     base.remove([f"{i}" for i in range(150)])
     base.compact()
@@ -277,7 +277,7 @@ def test_without_locks_a_displaced_reencoding_stops(
 
 
 def test_a_text_without_words_ends_a_reencoding(base: KnowledgeBase) -> None:
-    """It has no part to encode, so it was looked at again for ever."""
+    """It has no part to encode, so it was looked at again forever."""
     base.add([Entry("blank", None, (" ",))], vectors={"text": np.ones((1, 64))})
     with pytest.raises(InvalidInput, match='"blank" was precomputed'):
         base.reencode(FakeEncoder("other", seed=3))

@@ -151,9 +151,8 @@ def test_images_are_removed_after_the_commit_of_compact(
     """A process was killed while it committed entries with images. Nobody saw them, `compact`
     removed their images and was killed before its own commit; when the base was opened again the
     entries were there, without their images (found by tests/helpers/soak.py)."""
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(file, "PNG")
-    with KnowledgeBase.build(tmp_path / "kb", [Entry("a", file.getvalue())], FakeEncoder()) as base:
+    image = encoded("GIF")
+    with KnowledgeBase.build(tmp_path / "kb", [Entry("a", image)], FakeEncoder()) as base:
         remove, change = maintenance.remove_unreferenced, base.change
 
         def remove_late(folder: Path, references: Iterable[str]) -> None:
@@ -162,7 +161,7 @@ def test_images_are_removed_after_the_commit_of_compact(
                 with monkeypatch.context() as patch:
                     patch.setattr(readers, "WAIT_SECONDS", 0.05)
                     with pytest.raises(Busy, match="adding or removing images"):
-                        other.add([Entry("b", file.getvalue())])
+                        other.add([Entry("b", image)])
                     other.add([Entry("c", None, ("without an image",))])
             remove(folder, references)
 

@@ -69,7 +69,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_rows_are_told_as_such(sound: Path, tmp_path: Path, damage: str) -> None:
+def test_damaged_rows_are_reported(sound: Path, tmp_path: Path, damage: str) -> None:
     """Most of them were a KeyError, TypeError or JSONDecodeError of one verb or the other, and
     `verify` itself failed on half of them."""
     folder = Path(shutil.copytree(sound, tmp_path / "kb"))

@@ -26,8 +26,6 @@ _HEADERS = frozenset({
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 })  # fmt: skip
-
-
 READ_ERRORS = (
     tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, RecursionError,
 )  # fmt: skip
@@ -66,7 +64,7 @@ def open_tar(path: Path) -> Iterator[TarStream]:
         max_bytes = path.stat().st_size
         if is_gzipped:
             max_bytes = max(MIN_EXPANDED_BYTES, MAX_EXPANSION * max_bytes)
-        stream: Any = _Expanded(file, max_bytes) if is_gzipped else file
+        stream: Any = _BoundedGzip(file, max_bytes) if is_gzipped else file
         with tarfile.open(
             fileobj=stream, mode="r|", bufsize=_BUFFER_BYTES, tarinfo=_BoundedTarInfo
         ) as tar:
@@ -77,7 +75,7 @@ class _BoundedTarInfo(tarfile.TarInfo):
     """A member whose headers have an end. Sparse files, which may be all holes, are refused."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        # the list of those that were read grows without end
+        # tarfile keeps every member that it has read
         tar.members.clear()  # type: ignore[attr-defined]
         if self.type in _HEADERS and not 0 <= self.size <= MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header has the size {self.size:,}")
@@ -89,17 +87,17 @@ class _BoundedTarInfo(tarfile.TarInfo):
     _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse
 
 
-class _Expanded:
+class _BoundedGzip:
     """A gzip file that is read up to a size."""
 
     def __init__(self, file: IO[bytes], max_bytes: int) -> None:
         self._file = gzip.GzipFile(fileobj=file)
-        self._left = max_bytes
+        self._remaining = max_bytes
 
     def read(self, size: int) -> bytes:
         """Return the next bytes. Raises tarfile.ReadError if the file expands too much."""
         data = self._file.read(size)
-        self._left -= len(data)
-        if self._left < 0:
+        self._remaining -= len(data)
+        if self._remaining < 0:
             raise tarfile.ReadError(f"its content is more than {MAX_EXPANSION} times its size")
         return data

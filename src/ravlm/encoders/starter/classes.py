@@ -28,7 +28,7 @@ class ImageClasses:
         lines = _CLASSES.read_text(encoding="utf-8").splitlines()
         return [[name.strip() for name in line.split(",")] for line in lines]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The first name of each class."""
         return [names[0] for names in self.synonyms]

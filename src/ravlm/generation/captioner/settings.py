@@ -9,8 +9,11 @@ from typing import Literal
 
 from ravlm.checkpoint import read_json_object
 from ravlm.config import from_mapping, to_mapping
+from ravlm.files import STARTER
 from ravlm.records import Modality
 
+STARTER_GENERATOR = STARTER / "generator"
+"""The captioner that comes with the package."""
 SETTINGS_FILE = "generator.json"
 _OLD_KEYS = {
     "sources": "processor",

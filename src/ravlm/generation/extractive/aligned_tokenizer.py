@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from ravlm.data.text import HAN, is_chinese, normalize_text
 from ravlm.encoders.starter import minilm
@@ -31,6 +31,10 @@ _OTHER_FORMS = re.compile(rf"[{HAN}\uff10-\uff5a]")
 _PUNCTUATION = dict(
     zip("，。！？；：、（）“”‘’《》「」『』【】—…", ',.!?;:,()""\'\'""""""[]-.', strict=True)
 )
+
+
+Language: TypeAlias = Literal["en", "zh", "other"]
+"""How a text is read: as it is, by the dictionary's glosses, or by the nearest English words."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,17 @@ class AlignedTokenizer:
         ends = [end for _, end in offsets]
         return AlignedTokens(ids, starts, ends, [""] * len(ids))
 
-    def encode_question(self, question: str, passage: str) -> AlignedTokens:
+    def encode_question(self, question: str, passage_language: Language) -> AlignedTokens:
         """Tokenize a question about a passage.
 
         The few words of a question may be English words by chance ("Wo steht er?"), so it is read
         like the passage where that is in another language; English words gloss themselves.
         """
-        if self.language(passage) == "other" and self.language(question) != "zh":
+        if passage_language == "other" and self.language(question) != "zh":
             return self._encode_nearest_words(_normalize_characters(question))
         return self.encode(question)
 
-    def language(self, text: str) -> Literal["en", "zh", "other"]:
+    def language(self, text: str) -> Language:
         """Return how a text is read."""
         if is_chinese(text) and not _is_japanese(text):
             return "zh"

@@ -19,35 +19,18 @@ _SHARE = 0.5
 _CHINESE_SHARE = 0.6
 """Share of the character pairs of a Chinese caption that must be agreed on."""
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[,;.]")
-_DETERMINERS = frozenset(["a", "an", "the", "some", "several"])
-_FUNCTION_WORDS = frozenset(
-    [
-        *("in", "on", "at", "near", "by", "with", "while", "and", "along", "over", "under", "to"),
-        *(
-            "through",
-            "of",
-            "is",
-            "are",
-            "his",
-            "her",
-            "their",
-            "its",
-            "from",
-            "into",
-            "next",
-            "for",
-        ),
-        *("as", "who", "which", "that", "beside", "behind", "across", "around", "against", "down"),
-        *("up", "inside", "outside", "between", "onto", "off", "a", "an", "the", "there", "it"),
-    ]
-)
-_ADJECTIVES = frozenset(
-    [
-        *("red", "blue", "green", "yellow", "brown", "black", "white", "grey", "gray", "pink"),
-        *("orange", "purple", "big", "small", "little", "large", "tall", "young", "old", "long"),
-        *("short", "wooden", "golden", "tan", "dark", "bright", "light", "steep", "sandy", "snowy"),
-    ]
-)
+_DETERMINERS = frozenset({"a", "an", "the", "some", "several"})
+_FUNCTION_WORDS = _DETERMINERS | {
+    "across", "against", "along", "and", "are", "around", "as", "at", "behind", "beside", "between",
+    "by", "down", "for", "from", "her", "his", "in", "inside", "into", "is", "it", "its", "near",
+    "next", "of", "off", "on", "onto", "outside", "over", "that", "their", "there", "through", "to",
+    "under", "up", "which", "while", "who", "with",
+}  # fmt: skip
+_ADJECTIVES = frozenset({
+    "big", "black", "blue", "bright", "brown", "dark", "golden", "gray", "green", "grey", "large",
+    "light", "little", "long", "old", "orange", "pink", "purple", "red", "sandy", "short", "small",
+    "snowy", "steep", "tall", "tan", "white", "wooden", "yellow", "young",
+})  # fmt: skip
 """Words before a noun that may be left out where captions differ in them."""
 
 
@@ -59,10 +42,10 @@ class CaptionSet:
     owners: Sequence[int]
     weights: Sequence[float]
 
-    def is_agreed(self, having: set[int]) -> bool:
+    def is_agreed(self, photos: set[int]) -> bool:
         """Return whether a word is agreed on that the captions of these photos have."""
         total = sum(self.weights[owner] for owner in set(self.owners))
-        return len(having) > 1 and sum(self.weights[o] for o in having) >= _SHARE * total
+        return len(photos) > 1 and sum(self.weights[p] for p in photos) >= _SHARE * total
 
 
 def are_captions(hits: Sequence[Hit]) -> bool:
@@ -95,7 +78,7 @@ def agreed_caption(captions: CaptionSet) -> str:
 
     >>> texts = ["A brown dog runs along the beach.", "A black dog runs on a beach."]
     >>> agreed_caption(CaptionSet(texts, [0, 1], [0.5, 0.5]))
-    'A dog runs along the beach'
+    'A dog runs on a beach'
     """
     texts = [text.strip().rstrip(" .。") for text in captions.captions]
     if len(set(texts)) == 1:
@@ -150,8 +133,7 @@ def _agreed_spans(
     for word in [*words, "."]:
         lower = word.casefold()
         token = next(iter(tokenize(f"a {word}")[1:]), None)
-        is_function = lower in _FUNCTION_WORDS or lower in _DETERMINERS
-        if token is None or token.is_border or is_function:
+        if token is None or token.is_border or lower in _FUNCTION_WORDS:
             if not is_open and lower in _DETERMINERS:
                 span, size, is_open = [], 0, True
             if is_open:
@@ -159,24 +141,24 @@ def _agreed_spans(
             continue
         if not is_open:
             continue
-        having = {
+        photos = {
             owner
             for owner, members in zip(captions.owners, tokens, strict=True)
             if any(same_word(token, candidate) for candidate in members)
         }
-        if captions.is_agreed(having):
+        if captions.is_agreed(photos):
             span.append(word)
             size += 1
         elif lower not in _ADJECTIVES:
-            spans += _closed(span, size)
+            spans += _trim_span(span, size)
             span, size, is_open = [], 0, False
-    return spans + _closed(span, size)
+    return spans + _trim_span(span, size)
 
 
-def _closed(words: list[str], size: int) -> list[tuple[str, int]]:
-    """Return a part without function words at its end; nothing if it has no noun."""
+def _trim_span(words: Sequence[str], size: int) -> list[tuple[str, int]]:
+    """Return a part without function words at its end; nothing if no content word is left."""
     words = list(words)
-    dangling = _FUNCTION_WORDS | _DETERMINERS | {",", ";", "."}
+    dangling = _FUNCTION_WORDS | {",", ";", "."}
     while words and words[-1].casefold() in dangling:
         words.pop()
     for index, word in enumerate(words[:-1]):

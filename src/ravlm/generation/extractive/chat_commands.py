@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 from ravlm.data.lexical_overlap import content_words, overlap
-from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
 from ravlm.generation.conversation import read_command
 
 _ON_TOPIC = 0.6
-"""Share of the words of a topic that a passage must have to be told."""
+"""Share of the words of a topic that a passage must have to be used."""
 
 
 def request_of_command(request: Request) -> Request:
@@ -26,17 +26,12 @@ def request_of_command(request: Request) -> Request:
     if not evidence.linked:
         earlier = [message.text for message in request.messages[:-1] if message.role == "user"]
         topic = content_words(command.topic or " ".join(earlier[-1:]))
-        pairs = [
-            (hit, weight)
-            for hit, weight in zip(evidence.hits, evidence.weights, strict=True)
+        about = (
+            hit
+            for hit in evidence.hits
             if overlap(topic, content_words(" ".join(hit.entry.texts))) >= _ON_TOPIC
-        ]
-        evidence = replace(
-            evidence,
-            hits=tuple(hit for hit, _ in pairs[:1]),
-            weights=tuple(1.0 for _ in pairs[:1]),
         )
-    chinese = is_chinese(request.text)
-    if command.task == "caption":
-        return replace(request, task="caption", text="", evidence=evidence, chinese=chinese)
-    return replace(request, task="tell", text=command.topic, evidence=evidence, chinese=chinese)
+        hits = tuple(islice(about, 1))
+        evidence = replace(evidence, hits=hits, weights=(1.0,) * len(hits))
+    text = command.topic if command.task == "tell" else ""
+    return replace(request, task=command.task, text=text, evidence=evidence)

@@ -26,9 +26,9 @@ _MAX_VALUE = 120
 
 
 def chinese_fact_sentence(fact: Fact, subject: StorySubject, with_subject: bool = True) -> str:
-    """Return a fact as a sentence about its subject, without a full stop; "" if it can't be told.
+    """Return a fact as a sentence about its subject, without a full stop; "" if it has none.
 
-    Without `named` the subject is that of the sentence before.
+    Without the subject, the sentence continues one about the same subject.
 
     >>> chinese_fact_sentence(Fact("长度", "69米"), StorySubject("瓦萨号"))
     '瓦萨号的长度是69米'
@@ -37,7 +37,7 @@ def chinese_fact_sentence(fact: Fact, subject: StorySubject, with_subject: bool 
     if not key or not value or len(value) > _MAX_VALUE:
         return ""
     nominative = chinese_subject(subject) if with_subject else ""
-    if value in _HAVE and value.strip() in ("有", "无", "没有") and not key.startswith("有无"):
+    if value in _HAVE and not key.startswith("有无"):
         return f"{nominative}{'有' if _HAVE[value] else '没有'}{_gap(key)}{key}"
     truth = YES_NO.get(value.casefold())
     if truth is not None:
@@ -62,9 +62,7 @@ def is_predicate_key(key: str) -> bool:
 
 def chinese_subject(subject: StorySubject) -> str:
     """Return how a sentence refers to its subject: by its name, or by a pronoun after that."""
-    if subject.name and (not subject.is_mentioned or not subject.pronoun):
-        return subject.name
-    return subject.pronoun or "它"
+    return subject.name if subject.needs_name else subject.pronoun or "它"
 
 
 def _yes_no(key: str, truth: bool, nominative: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ravlm.data.facts import Fact, is_name_key, parse_facts, read_facts
+from ravlm.data.facts import Fact, is_name_key, read_facts
 from ravlm.data.lexical_overlap import content_words
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
@@ -35,7 +36,7 @@ _MAX_CHARACTERS = 16_000
 """Of a longer text, only the beginning and the passage that matched are read."""
 _MAX_FACTS = 8
 _ENOUGH_FACTS = 3
-"""Metadata is told only of an entry whose texts have fewer facts and sentences."""
+"""Metadata is used only for an entry whose texts have fewer facts and sentences."""
 _SHORT_VALUE, _SHORT_CHINESE_VALUE = 5, 14
 _MAX_HEADING_WORDS = 8
 _PERSON_KEY = re.compile(
@@ -45,6 +46,7 @@ _PERSON_KEY = re.compile(
 )
 _CHINESE_NAME_KEY = re.compile(r".{0,3}(?:名称|名字|姓名|名|标题)|题目")
 _QUOTED = ('Under "', "“")
+_FIRST_PERSON = re.compile(r"\b(?:I|we|my)\b")
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,10 @@ def read_entity(hit: Hit, request: Request, previous: EntityText | None = None) 
     chinese = any(is_chinese(fact.line) for fact in facts)
     name, heading, facts = _split_name(facts)
     content_facts = [fact for fact in facts if not is_provenance(fact)]
+    sentences = [fact for fact in content_facts if fact.key and _is_sentence(fact.value)]
+    keyed = [fact for fact in content_facts if fact.key and not _is_sentence(fact.value)]
     values = [fact.value for fact in content_facts if not fact.key]
-    keyed = [fact for fact in content_facts if fact.key]
-    for fact in list(keyed):
-        if value_kind(fact.value) == "sentence" and not re.search(r"\b(?:I|we|my)\b", fact.value):
-            values.append(fact.value)
-            keyed.remove(fact)
-    prose = read_prose(values)
+    prose = read_prose([*values, *(fact.value for fact in sentences)])
     if previous is not None and previous.subject.name:
         subject = previous.subject
     else:
@@ -98,22 +97,26 @@ def read_entity(hit: Hit, request: Request, previous: EntityText | None = None) 
     )
 
 
+def _is_sentence(value: str) -> bool:
+    """Return whether a value is a sentence that needs no quotation marks in a story."""
+    return value_kind(value) == "sentence" and not _FIRST_PERSON.search(value)
+
+
 def shorten(hit: Hit) -> Hit:
     """Return a hit whose long texts have only their beginning and the passage that matched."""
     entry = hit.entry
     if max(map(len, entry.texts), default=0) <= _MAX_CHARACTERS:
         return hit
-    texts = [
-        text if len(text) <= _MAX_CHARACTERS else _beginning(text, hit, index)
+    texts = tuple(
+        text if len(text) <= _MAX_CHARACTERS else _shorten_text(text, hit, index)
         for index, text in enumerate(entry.texts)
-    ]
-    return replace(hit, entry=Entry(entry.id, entry.image, texts, entry.metadata))
+    )
+    return replace(hit, entry=replace(entry, texts=texts))
 
 
-def _beginning(text: str, hit: Hit, index: int) -> str:
-    matched = hit.part.text if hit.part.modality == "text" and hit.part.index == index else ""
-    pieces = _cut(text, _MAX_CHARACTERS // 4), _cut(matched, _MAX_CHARACTERS)
-    return "\n".join(pieces)
+def _shorten_text(text: str, hit: Hit, index: int) -> str:
+    passage = hit.part.text if hit.part.modality == "text" and hit.part.index == index else ""
+    return f"{_cut(text, _MAX_CHARACTERS // 4)}\n{_cut(passage, _MAX_CHARACTERS)}"
 
 
 def _cut(text: str, length: int) -> str:
@@ -127,21 +130,19 @@ def _cut(text: str, length: int) -> str:
 
 def _facts(hit: Hit) -> list[Fact]:
     """Return the facts of an entry's texts, and of its metadata where the texts say little."""
-    unique: dict[tuple[str, str], Fact] = {}
-    for text in hit.entry.texts:
-        for fact in parse_facts(clean_text(text)):
-            unique.setdefault((fact.key.casefold(), fact.value.casefold()), fact)
-    facts = list(unique.values())
-    informative = [f for f in facts if not is_name_key(f.key)]
-    if len(informative) < _ENOUGH_FACTS:
-        for fact in read_facts(Entry("", None, (), hit.entry.metadata)):
-            if fact.value.casefold() not in {f.value.casefold() for f in facts}:
-                facts.append(fact)
+    facts = read_facts(Entry(texts=map(clean_text, hit.entry.texts)))
+    if sum(not is_name_key(fact.key) for fact in facts) >= _ENOUGH_FACTS:
+        return facts
+    values = {fact.value.casefold() for fact in facts}
+    for fact in read_facts(Entry(metadata=hit.entry.metadata)):
+        if fact.value.casefold() not in values:
+            values.add(fact.value.casefold())
+            facts.append(fact)
     return facts
 
 
 def _split_name(facts: Sequence[Fact]) -> tuple[str, str, list[Fact]]:
-    """Return the name of the entity, the heading of its text, each may be "", and the other facts.
+    """Return the name of the entity and the heading of its text, or "", and the other facts.
 
     The name is the value of a name key, or that of the first line if the prose has it.
     """
@@ -151,12 +152,11 @@ def _split_name(facts: Sequence[Fact]) -> tuple[str, str, list[Fact]]:
     if len(facts) < 2:
         return "", "", list(facts)
     first, remainder = facts[0], list(facts[1:])
+    prose = " ".join(f.value for f in remainder if not f.key)
     is_short = len(first.value.split()) <= _MAX_HEADING_WORDS and len(first.value) < 60
     if not first.key and is_short and first.value[-1] not in ".!?。！？,，;；:：":
         heading = first.value.strip("#*= ")
-        prose = " ".join(f.value for f in remainder if not f.key)
         return (heading, "", remainder) if heading in prose else ("", heading, remainder)
-    prose = " ".join(f.value for f in remainder if not f.key)
     if first.key and is_short and len(first.value) > 1 and first.value in prose:
         return first.value, "", remainder
     return "", "", list(facts)
@@ -224,8 +224,8 @@ def tell_entity(entity: EntityText, request: Request, limit: int) -> list[str]:
     prose = _prose_sentences(selection, subject)
     if facts_first:
         context = " ".join(prose)
-        room = max(1, limit - len(prose) - len(sentences))
-        facts = list(_fact_sentences(entity, subject, context))[:room]
+        max_facts = max(1, limit - len(prose) - len(sentences))
+        facts = list(_fact_sentences(entity, subject, context))[:max_facts]
         sentences += [*facts, *prose]
     else:
         # A fact after prose about something else would be taken for one of that.
@@ -262,8 +262,8 @@ def _names(text: str, name: str) -> bool:
 
 def _prose_limit(entity: EntityText, limit: int) -> int:
     """Return how many sentences the prose may have, so that some are left for the facts."""
-    pairs = -(-len(entity.facts) // 2)
-    return max(1, limit - min(pairs, limit // 2))
+    fact_sentences = math.ceil(len(entity.facts) / 2)
+    return max(1, limit - min(fact_sentences, limit // 2))
 
 
 def _is_about(sentence: ProseSentence, name: str) -> bool:
@@ -302,7 +302,7 @@ def _definite(name: str, prose: Sequence[ProseSentence]) -> str:
 
 
 def _fact_sentences(entity: EntityText, subject: StorySubject, context: str) -> Iterator[str]:
-    """Yield the facts that are not in `known` yet, two short ones in a sentence."""
+    """Yield sentences with the facts that `context` lacks, two short ones in a sentence."""
     facts = [f for f in entity.facts if not _is_known(f, context)][:_MAX_FACTS]
     index = 0
     while index < len(facts):
@@ -351,7 +351,7 @@ def _can_share(fact: Fact, chinese: bool) -> bool:
 
 
 def _is_known(fact: Fact, context: str) -> bool:
-    """Return whether a value of some length stands in what was told already."""
+    """Return whether a story already has the value of a fact, which is not very short."""
     value = fact.value.strip(" .。").casefold()
     is_long = len(value) >= 4 or (is_chinese(value) and len(value) >= 2)
     return (

@@ -58,16 +58,19 @@ class StorySubject:
     """Whether a sentence named it before."""
 
     @property
+    def needs_name(self) -> bool:
+        """Whether a sentence must use the name, as a pronoun would not be understood."""
+        return bool(self.name) and not (self.is_mentioned and self.pronoun)
+
+    @property
     def nominative(self) -> str:
         """The subject of a sentence."""
-        if self.name and (not self.is_mentioned or not self.pronoun):
-            return self.name
-        return self.pronoun or "It"
+        return self.name if self.needs_name else self.pronoun or "It"
 
     @property
     def possessive(self) -> str:
         """The determiner of what the subject has."""
-        if self.name and (not self.is_mentioned or not self.pronoun):
+        if self.needs_name:
             return f"{self.name}'" if self.name.endswith("s") else f"{self.name}'s"
         if not self.name and self.pronoun in ("", "It"):
             return "The"
@@ -104,7 +107,7 @@ def date_preposition(value: str) -> str:
 
 
 def fact_sentence(fact: Fact, subject: StorySubject) -> str:
-    """Return a fact as a sentence about its subject, without a full stop; "" if it can't be told.
+    """Return a fact as a sentence about its subject, without a full stop; "" if it has none.
 
     >>> fact_sentence(Fact("Length", "69 m"), StorySubject("Vasa"))
     "Vasa's length is 69 m"
@@ -133,14 +136,13 @@ def fact_sentence(fact: Fact, subject: StorySubject) -> str:
 
 
 def is_noun_key(key: str) -> bool:
-    """Return whether a key is told as a noun ("Its length is ...") that a sentence may share."""
-    words = _plain_key(key).split()
-    first = words[0].lower() if words else ""
-    is_verb = first in VERBS or first in INTRANSITIVE or words[-1:] == [""]
-    ends_in_preposition = bool(words) and words[-1].lower() in PREPOSITIONS
-    return bool(words) and not (
-        is_verb or ends_in_preposition or _is_participle(first) or first in QUESTION_WORDS
-    )
+    """Return whether a key is used as a noun ("Its length is ..."), so it may share a sentence."""
+    words = _plain_key(key).lower().split()
+    if not words or words[-1] in PREPOSITIONS:
+        return False
+    first = words[0]
+    is_verb = first in VERBS or first in INTRANSITIVE or _is_participle(first)
+    return not is_verb and first not in QUESTION_WORDS
 
 
 def _predicate(words: list[str], value: str, kind: ValueKind, subject: StorySubject) -> str:
@@ -166,9 +168,7 @@ def _predicate(words: list[str], value: str, kind: ValueKind, subject: StorySubj
         return ""
     if kind == "date" and len(words) == 1:
         preposition = date_preposition(value)
-        if first in TIMED_VERBS:
-            return f"{nominative} {first} {preposition} {value}"
-        if first in INTRANSITIVE:
+        if first in TIMED_VERBS or first in INTRANSITIVE:
             return f"{nominative} {first} {preposition} {value}"
         if _is_participle(first):
             be = subject.conjugate("was", "were")
@@ -228,23 +228,17 @@ def _yes_no(words: list[str], truth: bool, subject: StorySubject, is_none: bool 
     first = words[0].lower()
     remainder = " ".join(words[1:])
     nominative = subject.nominative
+    negation = "" if truth else " not"
+    have = subject.conjugate("has", "have")
     if is_none:
-        have = subject.conjugate("has", "have")
-        return (
-            ""
-            if _is_participle(words[-1].lower())
-            else f"{nominative} {have} no {_lower_key(words)}"
-        )
+        is_state = _is_participle(words[-1].lower())
+        return "" if is_state else f"{nominative} {have} no {_lower_key(words)}"
     if first in ("is", "are") and remainder:
-        return f"{nominative} {first}{'' if truth else ' not'} {remainder}"
+        return f"{nominative} {first}{negation} {remainder}"
     if first in ("has", "have") and remainder:
-        return (
-            f"{nominative} {subject.conjugate('has', 'have')}{'' if truth else ' no'} {remainder}"
-        )
+        return f"{nominative} {have}{'' if truth else ' no'} {remainder}"
     if first in ("can", "may", "must") and remainder:
-        return f"{nominative} {first}{'' if truth else ' not'} {remainder}".replace(
-            "can not", "cannot"
-        )
+        return f"{nominative} {first}{negation} {remainder}".replace("can not", "cannot")
     if first in VERBS and remainder:
         if truth:
             verb = subject.conjugate(first, first.removesuffix("s"))
@@ -255,12 +249,12 @@ def _yes_no(words: list[str], truth: bool, subject: StorySubject, is_none: bool 
     describes = _is_participle(first) or ((len(words) == 1 or is_phrase) and _describes(first))
     if first in PREPOSITIONS or describes:
         be = subject.conjugate("is", "are")
-        return " ".join([nominative, be, *([] if truth else ["not"]), _lower_key(words)])
+        return f"{nominative} {be}{negation} {_lower_key(words)}"
     if len(words) > 1 and _is_participle(words[-1].lower()):
         key = _lower_key(words)
         noun, participle = key.rsplit(" ", 1)
         if _is_plural(noun.split()[-1]):
-            return f"{noun[0].upper()}{noun[1:]} are{'' if truth else ' not'} {participle}"
+            return f"{noun[0].upper()}{noun[1:]} are{negation} {participle}"
         return "" if truth else f"No {noun} is {participle}"
     return ""
 

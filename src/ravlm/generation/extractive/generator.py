@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ravlm import runtime
 from ravlm.data.facts import Fact, entity_name, read_facts
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import is_chinese
 from ravlm.encoders.base import Encoder
-from ravlm.files import atomic_write
+from ravlm.encoders.vector_cache import cached_vectors
 from ravlm.generation.base import Generator, Request, abstain, cited_parts
 from ravlm.generation.caption_judge import decline_unlike, judged_caption
 from ravlm.generation.consensus_caption import consensus
@@ -282,21 +281,13 @@ def confidence_features(support: float, agreement: float, read_weight: float) ->
 
 def _load_bank(vectors: EmbeddingCache) -> QuestionTypeBank:
     """Return the question types with their vectors, from the user's cache if they are there."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file, save_file
-
     encoder = vectors.encoder
-    path = runtime.cache_folder() / f"aspects-{bank_hash()}-{encoder.fingerprint[:16]}.safetensors"
     question_types = read_question_types()
     texts = sorted({text for t in question_types for text in (*t.all_questions(), *t.keys)})
-    try:
-        rows = load_file(path)["vectors"]
-    except (OSError, SafetensorError):
-        rows = encoder.encode_texts(texts)
-        try:
-            with atomic_write(path) as temporary:
-                save_file({"vectors": np.ascontiguousarray(rows)}, temporary)
-        except OSError:
-            pass  # without a writable cache it is encoded each time
+    rows = cached_vectors(
+        f"aspects-{bank_hash()}-{encoder.fingerprint[:16]}",
+        (len(texts), encoder.dim),
+        lambda: encoder.encode_texts(texts),
+    )
     row_of = {text: row for row, text in enumerate(texts)}
     return QuestionTypeBank(question_types, lambda batch: rows[[row_of[text] for text in batch]])

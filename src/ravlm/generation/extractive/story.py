@@ -1,8 +1,8 @@
 """Write a short story from the evidence: four to eight sentences, each supported and cited.
 
-An entity is told by the best sentences of its prose and by its facts; photos with captions only by
-what their captions agree on. What an entry says about its rights and sources is not told. English
-and Chinese."""
+A story about an entity has the best sentences of its prose and its facts; one about photos with
+captions has only what their captions agree on. What an entry says about its rights and sources is
+left out. English and Chinese."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ from ravlm.records import Answer, Hit
 
 _MAX_SENTENCES = 8
 _MAX_CITATIONS = 3
-_SENTENCES_OF_ONE = 3
-"""Sentences of each entity in a story about several."""
+_MAX_SENTENCES_PER_ENTITY = 3
+"""In a story about several entities."""
 _SAME_ENTITY = 0.5
 """From this weight on the story is about the first entity alone."""
-_LIKE_NO_OTHER = 0.6
-"""From this weight on a photo is told by its own captions if it has none in common with others."""
+_MIN_OWN_CAPTION_WEIGHT = 0.6
+"""From this weight on a photo's own captions are used if they agree with no other's."""
 _SAME_MEANING = 0.86
-_SURE = 0.75
-_MORE_WANTED = re.compile(r"\b(?:more|else|another)\b|更多|还有|再", re.IGNORECASE)
+_ASKS_FOR_MORE = re.compile(r"\b(?:more|else|another)\b|更多|还有|再", re.IGNORECASE)
 _UNSURE = {
     False: "The knowledge base does not know this image for certain; this is the closest match.",
     True: "知识库不能确定这张图片是什么；下面是最接近的内容。",
@@ -57,7 +56,7 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
         hits = likely
         sentences = _entity_stories(request, hits)
     sentences = _without_repetition(sentences, vectors)
-    new = _untold(request, sentences)[:_MAX_SENTENCES]
+    new = _new_sentences(request, sentences)[:_MAX_SENTENCES]
     if not new:
         return abstain(request, "the evidence has no text that can be told")
 
@@ -66,7 +65,7 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
     chinese = is_chinese(new[0].text)
     space = "" if chinese else " "
     body = [f"{s.text}{space}[{citations.index(s.hit.entry.id) + 1}]" for s in new]
-    is_unsure = request.image is not None and evidence.support < evidence.min_support
+    is_unsure = request.image is not None and not evidence.sufficient
     opening = [_UNSURE[chinese]] if is_unsure else []
     confidence = evidence.support * sum(evidence.weights[: len(hits)])
     return Answer(
@@ -79,15 +78,13 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
     )
 
 
-def _untold(request: Request, sentences: Sequence[StorySentence]) -> Sequence[StorySentence]:
+def _new_sentences(request: Request, sentences: Sequence[StorySentence]) -> Sequence[StorySentence]:
     """Return the sentences that the conversation does not have yet; all if it has every one, unless
     its last message asks for more."""
     earlier = " ".join(message.text for message in request.messages if message.role == "assistant")
     new = [sentence for sentence in sentences if sentence.text not in earlier]
-    asks_for_more = (
-        bool(request.messages) and _MORE_WANTED.search(request.messages[-1].text) is not None
-    )
-    return new if new or asks_for_more else sentences
+    last = request.messages[-1].text if request.messages else ""
+    return new if new or _ASKS_FOR_MORE.search(last) else sentences
 
 
 def _likely(hits: Sequence[Hit], weights: Sequence[float]) -> list[Hit]:
@@ -106,16 +103,13 @@ def _caption_story(request: Request, hits: Sequence[Hit]) -> list[StorySentence]
     pairs = [(text, n) for n, hit in enumerate(hits) for text in hit.entry.texts]
     pairs = [pair for pair in pairs if is_chinese(pair[0]) == request.chinese] or pairs
     chinese = is_chinese(pairs[0][0])
-    pairs = [pair for pair in pairs if is_chinese(pair[0]) == chinese]
-    captions = CaptionSet([text for text, _ in pairs], [n for _, n in pairs], weights)
-    caption = agreed_caption(captions)
-    if not caption and weights[0] >= _LIKE_NO_OTHER:
-        own_captions = [text for text, n in pairs if n == 0]
-        caption = (
-            agreed_caption(CaptionSet(own_captions, [0] * len(own_captions), weights))
-            if own_captions
-            else ""
-        )
+    caption = agreed_caption(
+        CaptionSet([text for text, _ in pairs], [n for _, n in pairs], weights)
+    )
+    first_captions = [text for text, n in pairs if n == 0]
+    if not caption and first_captions and weights[0] >= _MIN_OWN_CAPTION_WEIGHT:
+        owners = [0] * len(first_captions)
+        caption = agreed_caption(CaptionSet(first_captions, owners, weights))
     if not caption:
         return []
     first = caption.split(" ")[0]
@@ -132,7 +126,7 @@ def _entity_stories(request: Request, hits: Sequence[Hit]) -> list[StorySentence
     entities: dict[str, list[Hit]] = {}
     for hit in hits:
         entities.setdefault(entity_key(hit.entry), []).append(hit)
-    limit = _MAX_SENTENCES if len(entities) == 1 else _SENTENCES_OF_ONE
+    limit = _MAX_SENTENCES if len(entities) == 1 else _MAX_SENTENCES_PER_ENTITY
     sentences: list[StorySentence] = []
     for group in entities.values():
         entity: EntityText | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -78,7 +78,7 @@ class ImageChatProcessor:
         ]
         return cells_of_images, names
 
-    def _expand(self, prompt: str, class_names: Any) -> str:
+    def _expand(self, prompt: str, class_names: Iterator[str]) -> str:
         """Replace each image mark by the tokens of its cells and the names of its classes."""
         first, *rest = prompt.split(IMAGE_TOKEN)
         parts = [first]

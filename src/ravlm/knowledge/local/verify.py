@@ -227,8 +227,8 @@ class LocalVerifier:
         canaries = self.store.canaries()
         findings = find_wrong_embeddings(rows, self.encoder, canaries)
         if findings and (lost := self._lost_images(rows)):
-            kept = [row for row in rows if row.id not in lost]
-            findings = find_wrong_embeddings(kept, self.encoder, canaries)
+            readable_rows = [row for row in rows if row.id not in lost]
+            findings = find_wrong_embeddings(readable_rows, self.encoder, canaries)
         self.findings += findings
         self.checked["entries encoded again"] = len(rows)
 

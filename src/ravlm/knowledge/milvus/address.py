@@ -66,7 +66,7 @@ def _parse_lite(address: str, location: str) -> MilvusAddress:
 
 
 def _parse_server(address: str, scheme: str) -> MilvusAddress:
-    shown = hide_password(address)
+    safe_address = hide_password(address)
     try:
         url = urlsplit(address)
         host = url.hostname
@@ -75,13 +75,13 @@ def _parse_server(address: str, scheme: str) -> MilvusAddress:
         host = None
     if not host:
         raise InvalidInput(
-            f'"{shown}" names no server; write milvus://host:{DEFAULT_PORT}/name, and a "/", "@", '
-            '"?" or "#" in a password as %2F, %40, %3F or %23.'
+            f'"{safe_address}" names no server; write milvus://host:{DEFAULT_PORT}/name, and a '
+            '"/", "@", "?" or "#" in a password as %2F, %40, %3F or %23.'
         )
     if ":" in host:  # IPv6
         host = f"[{host}]"
-    options = _parse_options(url.query, shown)
-    name = _check_name(url.path.strip("/"), shown)
+    options = _parse_options(url.query, safe_address)
+    name = _check_name(url.path.strip("/"), safe_address)
     protocol = "https" if scheme.lower() == "milvuss" else "http"
     return MilvusAddress(
         uri=f"{protocol}://{host}:{port}",

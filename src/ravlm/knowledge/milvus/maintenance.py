@@ -26,6 +26,7 @@ from ravlm.knowledge.reencode import (
     REENCODE_BATCH,
     ReencodeProgress,
     check_reencodable,
+    displaced_error,
     encode_entries,
 )
 from ravlm.knowledge.verify import RowVerifier
@@ -152,11 +153,7 @@ class _Run:
     def check_owner(self, store: MilvusStore) -> None:
         """Raise Busy if another run has displaced this one."""
         if store.value(_RUN) != self.to_text():
-            raise Busy(
-                f'Another process re-encodes the knowledge base "{store.connection.address.text}" '
-                "now, or has done so; this re-encoding was stopped. Open the base again to see its "
-                "encoder."
-            )
+            raise displaced_error(store.connection.address.text)
 
 
 def _start_run(store: MilvusStore, encoder: Encoder) -> _Run:

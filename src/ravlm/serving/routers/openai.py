@@ -104,15 +104,20 @@ class _OpenAIEndpoints:
     def _dimensions(self, dimensions: int | None) -> int:
         """Return the length of the vectors. Raises InvalidInput if the encoder does not have it."""
         encoder = self._engine.served_model.session.encoder
-        if dimensions is None or dimensions in (encoder.dim, *encoder.matryoshka_dims):
-            return dimensions or encoder.dim
-        allowed = ", ".join(map(str, sorted({*encoder.matryoshka_dims, encoder.dim})))
+        lengths = {*encoder.matryoshka_dims, encoder.dim}
+        if dimensions is None:
+            return encoder.dim
+        if dimensions in lengths:
+            return dimensions
         reason = (
-            "" if encoder.matryoshka_dims else "was not trained for shorter vectors (Matryoshka)"
+            "has other lengths"
+            if encoder.matryoshka_dims
+            else "was not trained for shorter vectors (Matryoshka)"
         )
+        allowed = ", ".join(map(str, sorted(lengths)))
         raise InvalidInput(
-            f'dimensions is {dimensions}, but the encoder "{encoder.name}" '
-            f"{reason or 'has other lengths'}; allowed: {allowed}."
+            f'dimensions is {dimensions}, but the encoder "{encoder.name}" {reason}; '
+            f"allowed: {allowed}."
         )
 
     def _check_images(self, messages: Sequence[openai_schemas.ChatMessage]) -> None:
