@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
+from ravlm import runtime
 from ravlm.errors import InvalidInput
 from ravlm.training.batches import batch_parts
 
@@ -26,14 +27,20 @@ class LoopConfig:
 
     steps: int
     learning_rate: float = 1e-3
+    """The highest learning rate of the schedule."""
     warmup_steps: int = 50
     weight_decay: float = 1e-4
+    """AdamW's, for matrices only: norms, biases, gates and scales do not decay."""
     max_grad_norm: float = 1.0
+    """Longer gradients are shortened to this norm."""
     ema_decay: float = 0.0
     """Decay of the running mean of the weights that is kept in the end; 0: the last weights."""
     seed: int = 0
+    """Decides batches, dropout and all other random choices."""
     save_every: int = 500
+    """Steps between two saves of the progress."""
     log_every: int = 20
+    """Steps between two lines of the log."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +48,41 @@ class TrainingConfig:
     """What all objectives share. The names are those of Hugging Face where it has one."""
 
     epochs: int = 10
+    """Passes over the data."""
     batch_size: int = 64
-    """Over all processes and parts."""
+    """Examples of a step, over all processes and parts. Where the data has fewer, it is the batch."""
     accumulate: int = 1
     """Parts of a batch that are computed one after another: less memory, same gradient."""
     learning_rate: float = 1e-3
     """The highest learning rate of the schedule."""
     weight_decay: float = 0.01
+    """AdamW's, for matrices only: norms, biases, gates and scales do not decay."""
     ema_decay: float = 0.0
     """Decay of the running mean of the weights that is kept in the end; 0: the last weights."""
     seed: int = 0
+    """Decides the held-out examples, new weights, batches and dropout."""
 
     example_name: ClassVar[str] = "examples"
     max_warmup_steps: ClassVar[int] = 200
     saves_per_run: ClassVar[int] = 5
     min_save_interval: ClassVar[int] = 20
     logs_per_run: ClassVar[int] = 40
+
+    def for_data(self, num_examples: int) -> Self:
+        """Return this configuration with a batch that `num_examples` examples fill in every
+        process.
+
+        Raises InvalidInput if there are fewer examples than processes.
+        """
+        world_size = runtime.num_processes()
+        if num_examples < world_size:
+            raise InvalidInput(
+                f"There are {num_examples} {self.example_name} to train on; each process "
+                f"({world_size}) needs one. Pass more data."
+            )
+        if num_examples >= self.batch_size:
+            return self
+        return replace(self, batch_size=num_examples - num_examples % world_size)
 
     def loop(self, num_examples: int) -> LoopConfig:
         """Return the configuration of the loop.
