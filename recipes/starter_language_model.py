@@ -33,7 +33,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import CLOSED_BOOK, Pair
 from ravlm.retrieval.leakage import NEAR_DUPLICATE
 from ravlm.training.chat_examples import ChatExample, ChatExamples
-from ravlm.training.chat_tuning import ChatTuningStep, LoraConfig
+from ravlm.training.chat_tuning import ChatTuningStep
 from ravlm.training.evidence import (
     EvidenceTexts,
     evidence_texts,
@@ -42,6 +42,7 @@ from ravlm.training.evidence import (
     no_evidence,
 )
 from ravlm.training.features import PairFeatures, pair_features
+from ravlm.training.lora import LoraConfig
 from ravlm.training.trainer import LoopConfig, fit_once
 from recipes.grounded_dialogs import (
     question_examples,
@@ -132,6 +133,8 @@ class PhotoCaptions:
 class GroundedExamples(ChatExamples):
     """All tasks, one per step in turn."""
 
+    batch_size = max(BATCH_SIZES.values())
+
     def __init__(self, data: Path, photos: PhotoCaptions, processor: ImageChatProcessor) -> None:
         self.data = data
         self.photos = photos
@@ -221,7 +224,7 @@ def train(
     rng = random.Random(recipe.seed)
     held_out_photos = held_out_captions(data, kb, recipe)
     held_out = [held_out_photos.caption(number, rng) for number in range(NUM_HELD_OUT)]
-    config = LoraConfig(trained_modules=("image_projection",))
+    config = LoraConfig(modules_to_save=("image_projection",))
     examples = GroundedExamples(data, photos, processor)
     step = ChatTuningStep(ChatGenerator(model), examples, config, held_out)
     count = sum(parameter.numel() for parameter in step.model.parameters())

@@ -16,7 +16,9 @@ from ravlm.generation.chat.adapters import merge_adapter
 from ravlm.generation.chat.generator import ChatGenerator
 from ravlm.records import Entry, Evidence, Hit, Part
 from ravlm.training.chat_examples import ChatExample, ChatExamples
-from ravlm.training.chat_tuning import ChatTuningStep, LoraConfig, pack_replies
+from ravlm.training.chat_tuning import ChatTuningStep
+from ravlm.training.lora import LoraConfig
+from ravlm.training.reply_batches import pack_replies
 from ravlm.training.trainer import LoopConfig, fit
 from tests.helpers import chat_checkpoints
 
@@ -38,13 +40,9 @@ def test_packed_replies_have_the_losses_of_separate_ones() -> None:
     prompts = torch.tensor([[0, 0, 5, 6, 7], [11, 12, 13, 14, 15]])
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
     replies = [[[20, 21, 22], [30, 31]], [[40], [41, 42, 43, 44], [45, 46]]]
-    packed = pack_replies(prompts, mask, replies)
+    packed = pack_replies({"input_ids": prompts, "attention_mask": mask}, replies)
     with torch.no_grad():
-        logits = model(
-            input_ids=packed.input_ids,
-            attention_mask=packed.mask,
-            position_ids=packed.positions,
-        ).logits
+        logits = model(**packed.inputs).logits
     is_target = packed.labels != -100
     packed_losses = F.cross_entropy(
         logits[is_target], packed.labels[is_target], reduction="none"
@@ -64,6 +62,7 @@ def test_packed_replies_have_the_losses_of_separate_ones() -> None:
 class ColorExamples(ChatExamples):
     """Which of two entries has the color? The values change in every example."""
 
+    batch_size = 4
     colors = ("red", "blue", "green", "white")
 
     def example(self, rng: random.Random) -> ChatExample:
@@ -74,7 +73,7 @@ class ColorExamples(ChatExamples):
         return ChatExample(request, (f"{color} [1]",))
 
     def batch(self, index: int, rng: random.Random) -> list[ChatExample]:
-        return [self.example(rng) for _ in range(4)]
+        return [self.example(rng) for _ in range(self.batch_size)]
 
 
 def test_only_the_adapter_is_trained_and_saved(tmp_path: Path) -> None:
@@ -82,7 +81,7 @@ def test_only_the_adapter_is_trained_and_saved(tmp_path: Path) -> None:
     generator = ChatGenerator.load(folder)
     before = {name: p.clone() for name, p in generator.model.network.named_parameters()}
     held_out = ColorExamples().batch(0, random.Random(1))
-    step = ChatTuningStep(generator, ColorExamples(), LoraConfig(rank=4), held_out)
+    step = ChatTuningStep(generator, ColorExamples(), LoraConfig(r=4), held_out)
     config = LoopConfig(8, learning_rate=1e-2, save_every=4, log_every=2)
     fit(step, config, tmp_path / "run")
     after = dict(step.network.base_model.model.named_parameters())
@@ -101,7 +100,7 @@ def test_a_saved_adapter_is_merged(tmp_path: Path) -> None:
     """The merged weights give the tuned network's output."""
     folder = chat_checkpoints.qwen2(tmp_path / "qwen2")
     generator = ChatGenerator.load(folder)
-    step = ChatTuningStep(generator, ColorExamples(), LoraConfig(rank=4))
+    step = ChatTuningStep(generator, ColorExamples(), LoraConfig(r=4))
     with torch.no_grad():
         for name, weight in step.model.named_parameters():
             if "lora_B" in name:

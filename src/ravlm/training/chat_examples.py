@@ -20,6 +20,9 @@ class ChatExample:
 class ChatExamples(ABC):
     """The training data: a batch for each step."""
 
+    batch_size: int
+    """Examples of a step; the largest number if it varies."""
+
     @abstractmethod
     def batch(self, index: int, rng: random.Random) -> list[ChatExample]:
         """Return the examples of step `index`; all randomness comes from `rng`."""

@@ -6,60 +6,34 @@ arXiv:2106.09685), Zhang et al. 2024 (RAFT: right entries among distractors, arX
 
 from __future__ import annotations
 
+import inspect
 import random
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ravlm import runtime
-from ravlm.errors import MissingExtra
 from ravlm.generation.chat.generator import ChatGenerator
+from ravlm.generation.chat.prompts import ChatTurn
 from ravlm.records import CLOSED_BOOK, Evidence
 from ravlm.training.chat_examples import ChatExample, ChatExamples
-from ravlm.training.trainer import TrainingStep
-
-_LENGTH_STEP = 32
-"""Batches are padded to a multiple: few shapes, since oneDNN compiles a kernel for each."""
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+from ravlm.training.lora import LoraConfig, TrainedWeights, add_adapter
+from ravlm.training.reply_batches import IGNORED, append_replies, pack_replies
+from ravlm.training.trainer import AccumulatingStep
 
 
-@dataclass(frozen=True)
-class LoraConfig:
-    """The adapter."""
-
-    rank: int = 16
-    alpha: int = 32
-    target_modules: tuple[str, ...] = _PROJECTIONS
-    trained_modules: tuple[str, ...] = ()
-    """Modules that are trained as a whole and saved with the adapter."""
-
-
-@dataclass(frozen=True)
-class PackedReplies:
-    """Prompts, padded on the left, with all replies of each behind them, padded on the right.
-
-    A reply sees its prompt and itself, but not the other replies.
-    """
-
-    input_ids: Tensor
-    """(n, tokens)"""
-    mask: Tensor
-    """Which tokens (column) a token (row) sees, bool (n, 1, tokens, tokens)."""
-    positions: Tensor
-    """(n, tokens); each reply continues its prompt's."""
-    labels: Tensor
-    """The next token of each token (n, tokens); -100 where nothing is to be learned."""
-    prompt_length: int
-    """Tokens before the replies, the same for all rows."""
-
-
-class ChatTuningStep(TrainingStep):
+class ChatTuningStep(AccumulatingStep):
     """Next-token loss of the replies.
 
     `generator` builds the prompts; its network gets a LoRA adapter, which is all that is trained.
+    With `pack` all replies of a prompt stand behind it, which saves time but suits only models
+    whose positions are numbers in a row; without it each reply gets a prompt of its own, as in
+    plain Transformers. `dtype` is that of the computation; None: the processor's best.
     """
 
     def __init__(
@@ -68,12 +42,19 @@ class ChatTuningStep(TrainingStep):
         examples: ChatExamples,
         config: LoraConfig = LoraConfig(),
         held_out: Sequence[ChatExample] = (),
+        accumulate: int = 1,
+        pack: bool = True,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.generator = generator
         self.examples = examples
         self.held_out = held_out
+        self.batch_size = examples.batch_size
+        self.accumulate = accumulate
         self.network = add_adapter(generator.model.network, config)
         self.model = TrainedWeights(self.network)
+        self._pack = pack
+        self._dtype = dtype
 
     def held_out_figures(self) -> dict[str, float]:
         """Return the losses of the held-out examples: with their own evidence, with that of other
@@ -103,32 +84,63 @@ class ChatTuningStep(TrainingStep):
     def evaluate(self) -> dict[str, float]:
         return self.held_out_figures()
 
-    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def part(
+        self, index: int, generator: torch.Generator, rows: slice
+    ) -> tuple[dict[str, Tensor], float]:
         seed = int(torch.randint(2**31, (), generator=generator))
         rng = random.Random(seed)  # noqa: S311 - not for secrets
-        return {"loss": self.loss(self.examples.batch(index, rng))}
+        batch = self.examples.batch(index, rng)
+        # a step may have fewer examples than the largest batch
+        start, stop = (bound * len(batch) // self.batch_size for bound in (rows.start, rows.stop))
+        examples = batch[start:stop]
+        weight = self._count_tokens(examples) / self._count_tokens(batch)
+        return {"loss": self.loss(examples)}, weight
 
     def loss(self, examples: Sequence[ChatExample]) -> Tensor:
-        """Return the mean over all tokens of all replies."""
-        chat = self.generator.model
-        prompts = [self.generator.build_turns(example.request) for example in examples]
-        inputs = chat.inputs(prompts)
+        """Return the mean over all tokens of all replies.
+
+        Examples with equally many images go through the network together."""
+        if not self._pack:
+            examples = [replace(e, replies=(reply,)) for e in examples for reply in e.replies]
+        groups: dict[int, list[tuple[list[ChatTurn], ChatExample]]] = defaultdict(list)
+        for example in examples:
+            turns = self.generator.build_turns(example.request)
+            groups[sum(len(turn.images) for turn in turns)].append((turns, example))
+        num_tokens = self._count_tokens(examples)
+        losses = []
+        for group in groups.values():
+            loss = self._group_loss([turns for turns, _ in group], [e for _, e in group])
+            losses.append(loss * (self._count_tokens([e for _, e in group]) / num_tokens))
+        return torch.stack(losses).sum()
+
+    def _group_loss(
+        self, prompts: Sequence[Sequence[ChatTurn]], examples: Sequence[ChatExample]
+    ) -> Tensor:
+        inputs = self.generator.model.inputs(prompts)
         replies = [[self._reply_ids(text) for text in example.replies] for example in examples]
-        packed = pack_replies(inputs.pop("input_ids"), inputs.pop("attention_mask"), replies)
-        device = chat.network.device
-        num_reply_tokens = packed.input_ids.shape[1] - packed.prompt_length
-        with runtime.autocast(device):
-            logits = self.network(
-                input_ids=packed.input_ids.to(device),
-                attention_mask=packed.mask.to(device),
-                position_ids=packed.positions.to(device),
-                logits_to_keep=num_reply_tokens,
-                use_cache=False,
-                **inputs,
-            ).logits
-        labels = packed.labels[:, -num_reply_tokens:].to(device)
-        is_target = labels != -100
-        return nn.functional.cross_entropy(logits[is_target].float(), labels[is_target])
+        batch = (pack_replies if self._pack else append_replies)(inputs, replies)
+        device = self.generator.model.network.device
+        labels = batch.labels.to(device)
+        num_kept = labels.shape[1] - batch.prompt_length
+        options: dict[str, Any] = {"use_cache": False}
+        if self._pack or self._keeps_logits:
+            options["logits_to_keep"] = num_kept
+        with runtime.autocast(device, self._dtype):
+            network_inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+            logits = self.network(**network_inputs, **options).logits
+        labels = labels[:, -num_kept:]
+        is_target = labels != IGNORED
+        return nn.functional.cross_entropy(
+            logits[:, -num_kept:][is_target].float(), labels[is_target]
+        )
+
+    @cached_property
+    def _keeps_logits(self) -> bool:
+        """Whether the network can leave out the logits of the prompt."""
+        return "logits_to_keep" in inspect.signature(self.generator.model.network.forward).parameters
+
+    def _count_tokens(self, examples: Sequence[ChatExample]) -> int:
+        return sum(len(self._reply_ids(text)) for e in examples for text in e.replies)
 
     def _reply_ids(self, text: str) -> list[int]:
         tokenizer = self.generator.model.tokenizer
@@ -138,91 +150,3 @@ class ChatTuningStep(TrainingStep):
 
 def _with_evidence(example: ChatExample, evidence: Evidence) -> ChatExample:
     return replace(example, request=replace(example.request, evidence=evidence))
-
-
-class TrainedWeights(nn.Module):
-    """The trainable parameters of a network as a module of their own, so that checkpoints hold
-    nothing else."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self._networks = [network]  # not registered as a submodule
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                self.register_parameter(name.replace(".", "/"), parameter)
-
-    def train(self, mode: bool = True) -> TrainedWeights:
-        for network in self._networks:
-            network.train(mode)
-        return super().train(mode)
-
-
-def add_adapter(network: nn.Module, config: LoraConfig) -> Any:
-    """Return `network` with a new LoRA adapter in single precision; all else is frozen.
-
-    Raises MissingExtra without PEFT.
-    """
-    try:
-        import peft
-    except ImportError:
-        raise MissingExtra("peft", "train", "Fine-tuning with LoRA") from None
-    adapter = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        target_modules=list(config.target_modules),
-        modules_to_save=list(config.trained_modules) or None,
-    )
-    tuned = peft.get_peft_model(network, adapter, autocast_adapter_dtype=True)
-    for parameter in tuned.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return tuned
-
-
-def pack_replies(
-    prompts: Tensor, prompt_mask: Tensor, replies: Sequence[Sequence[Sequence[int]]]
-) -> PackedReplies:
-    """Put the replies of each prompt behind it. `prompts` and `prompt_mask` (n, p) are padded on
-    the left; `replies` are token ids, all with an end token.
-
-    The prompt's last token, which is to predict a reply's first, stands before each reply.
-    """
-    last = prompts[:, -1].tolist()
-    replies = [[[t, *r] for r in row] for t, row in zip(last, replies, strict=True)]
-    prompts, prompt_mask = prompts[:, :-1], prompt_mask[:, :-1]
-    padding = -prompts.shape[1] % _LENGTH_STEP
-    prompts = nn.functional.pad(prompts, (padding, 0))
-    prompt_mask = nn.functional.pad(prompt_mask, (padding, 0)).bool()
-    n, p = prompts.shape
-    longest = max(sum(map(len, row)) for row in replies)
-    tokens = p + longest + -longest % _LENGTH_STEP
-    ids = torch.zeros(n, tokens, dtype=torch.long)
-    ids[:, :p] = prompts
-    labels = torch.full((n, tokens), -100)
-    segments = torch.full((n, tokens), -1)  # -1: padding, 0: prompt, 1 ...: replies
-    segments[:, :p][prompt_mask] = 0
-    positions = torch.zeros(n, tokens, dtype=torch.long)
-    positions[:, :p] = (prompt_mask.cumsum(1) - 1).clamp(min=0)
-    for row, row_replies in enumerate(replies):
-        start, length = p, int(prompt_mask[row].sum())
-        for number, reply in enumerate(row_replies, 1):
-            end = start + len(reply)
-            ids[row, start:end] = torch.tensor(reply)
-            segments[row, start:end] = number
-            positions[row, start:end] = length + torch.arange(len(reply))
-            labels[row, start : end - 1] = ids[row, start + 1 : end]
-            start = end
-    mask = _visible(segments)
-    return PackedReplies(ids, mask, positions, labels, p)
-
-
-def _visible(segments: Tensor) -> Tensor:
-    """Return which tokens see which, (n, 1, tokens, tokens): earlier ones of the prompt and of the
-    same segment, and every token itself."""
-    tokens = segments.shape[1]
-    same = segments[:, :, None] == segments[:, None, :]
-    is_prompt = (segments == 0)[:, None, :]
-    is_token = (segments >= 0)[:, None, :]
-    earlier = torch.ones(tokens, tokens, dtype=torch.bool).tril()
-    visible = (same | is_prompt) & is_token & earlier
-    return (visible | torch.eye(tokens, dtype=torch.bool))[:, None]
