@@ -7,16 +7,20 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ravlm.checkpoint import read_checkpoint_config
 from ravlm.encoders.hub_files import find_folder
-from ravlm.errors import InvalidInput, did_you_mean
+from ravlm.errors import InvalidInput, NotFound, did_you_mean
 from ravlm.generation.base import Generator, Request
+from ravlm.generation.chat.adapters import SEPARATOR, adapter_base, is_adapter, split_adapter
 from ravlm.generation.chat.openai_client import is_address
 from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.generator import ExtractiveGenerator
 from ravlm.knowledge.base import KnowledgeBase
+
+if TYPE_CHECKING:
+    from ravlm.generation.chat.generator import ChatGenerator
 
 GeneratorName: TypeAlias = "str | os.PathLike[str] | Generator | None"
 OptionalBase: TypeAlias = "KnowledgeBase | None"
@@ -81,10 +85,45 @@ def _captioner(folder: Path, name: str, kb: OptionalBase) -> Generator:
     return generator
 
 
-def _chat(folder: Path, name: str, max_tokens: TokenLimit) -> Generator:
-    from ravlm.generation.chat.generator import ChatGenerator
+def load_chat_generator(name: str, **options: Any) -> ChatGenerator:
+    """Load a chat model of Transformers by preset, folder or hub name.
 
-    return ChatGenerator.load(folder, name, describe=describe, max_tokens=max_tokens)
+    "MODEL+ADAPTER" loads LoRA weights, too; a folder of LoRA weights alone loads the model that it
+    names. `options` are those of `ChatGenerator.load`. Raises InvalidInput for a name that is none
+    of these, and what loading raises.
+    """
+    from ravlm.generation.chat.generator import ChatGenerator
+    from ravlm.generation.language_model import starter
+
+    model, adapter_name = split_adapter(name)
+    folder = _find_model(model)
+    adapter = find_folder(adapter_name) if adapter_name else None
+    if adapter is None and is_adapter(folder):
+        adapter, base = folder, adapter_base(folder)
+        if base == starter.BASE:
+            return ChatGenerator(starter.load_starter(adapter), describe=describe, **options)
+        folder = _find_base(base, adapter)
+    shown = str(folder) if adapter is None and Path(model).expanduser().is_dir() else name
+    return ChatGenerator.load(folder, shown, adapter=adapter, describe=describe, **options)
+
+
+def _find_model(name: str) -> Path:
+    """Return the folder of a preset, a folder or a hub name."""
+    if Path(name).expanduser().is_dir():
+        return find_folder(name)
+    name = PRESETS[name].hub_name if name in PRESETS else name
+    _check_hub_name(name)
+    return find_folder(name)
+
+
+def _find_base(name: str, adapter: Path) -> Path:
+    try:
+        return find_folder(name)
+    except NotFound as error:
+        raise NotFound(
+            f'The adapter "{adapter}" belongs to the model "{name}". {error} If the model is '
+            f'elsewhere, name both: generator="MODEL{SEPARATOR}{adapter}".'
+        ) from None
 
 
 def _remote(address: str, max_tokens: TokenLimit) -> Generator:
@@ -110,7 +149,8 @@ def load_generator(
     """Load a generator; an object of the class `Generator` is returned as it is.
 
     `name` is None for the default, a name of `GENERATORS`, a preset, a folder, a hub name
-    (owner/model) or the address of an OpenAI-compatible endpoint (http://host:port/v1#model).
+    (owner/model), a model with LoRA weights (MODEL+ADAPTER, or the adapter's folder alone) or the
+    address of an OpenAI-compatible endpoint (http://host:port/v1#model).
     `max_tokens` limits the replies of chat models. Raises InvalidInput for a name that is none of
     these, and what loading the generator raises.
     """
@@ -123,15 +163,14 @@ def load_generator(
         return GENERATORS[text](kb)
     if is_address(text):
         return _remote(text, max_tokens)
-    is_folder = Path(text).expanduser().is_dir()
-    if not is_folder:
-        text = PRESETS[text].hub_name if text in PRESETS else text
-        _check_hub_name(text)
-    folder = find_folder(text)
+    model, adapter = split_adapter(text)
+    folder = _find_model(model)
+    if adapter or is_adapter(folder):
+        return load_chat_generator(text, max_tokens=max_tokens)
     model_type = read_checkpoint_config(folder).get("model_type", "")
-    name = str(folder) if is_folder else text
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
-        return _chat(folder, name, max_tokens)
+        return load_chat_generator(text, max_tokens=max_tokens)
+    name = str(folder) if Path(text).expanduser().is_dir() else text
     _refuse_limit(name, max_tokens)
     return MODEL_TYPES[model_type](folder, name, kb)
 
@@ -154,7 +193,8 @@ def _check_hub_name(name: str) -> None:
         names = [*GENERATORS, *PRESETS]
         raise InvalidInput(
             f'The generator is "{name}"; allowed: {", ".join(names)}, a folder, a hub name '
-            "(owner/model), an address (http://host:port/v1), or a Generator object."
+            "(owner/model), a model with its adapter (MODEL+ADAPTER), an address "
+            "(http://host:port/v1), or a Generator object."
             f"{did_you_mean(name, names)}"
         )
 

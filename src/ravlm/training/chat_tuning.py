@@ -137,7 +137,9 @@ class ChatTuningStep(AccumulatingStep):
     @cached_property
     def _keeps_logits(self) -> bool:
         """Whether the network can leave out the logits of the prompt."""
-        return "logits_to_keep" in inspect.signature(self.generator.model.network.forward).parameters
+        return (
+            "logits_to_keep" in inspect.signature(self.generator.model.network.forward).parameters
+        )
 
     def _count_tokens(self, examples: Sequence[ChatExample]) -> int:
         return sum(len(self._reply_ids(text)) for e in examples for text in e.replies)

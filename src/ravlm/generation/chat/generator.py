@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Stream
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ravlm.data.parallel import batched
 from ravlm.encoders.hub_files import find_folder
@@ -27,6 +27,11 @@ from ravlm.generation.chat.prompts import (
     checked_max_tokens,
 )
 from ravlm.records import Answer
+
+if TYPE_CHECKING:
+    import torch
+
+    from ravlm.generation.chat.quantization import Quantize
 
 _BATCH_SIZE = 4
 _MAX_PROMPT_TOKENS = 8192
@@ -67,13 +72,22 @@ class ChatGenerator(Generator):
         self._describe = describe
 
     @classmethod
-    def load(cls, name_or_folder: str | Path, name: str = "", **options: Any) -> ChatGenerator:
-        """Load a checkpoint with a chat template; `name` is what a folder is called in messages,
-        `options` are those of the class.
+    def load(
+        cls,
+        name_or_folder: str | Path,
+        name: str = "",
+        adapter: Path | None = None,
+        dtype: torch.dtype | None = None,
+        quantize: Quantize = None,
+        **options: Any,
+    ) -> ChatGenerator:
+        """Load a checkpoint with a chat template; `name` is what a folder is called in messages.
 
+        `adapter`, `dtype` and `quantize` as in `ChatModel.load`, `options` are those of the class.
         Raises NotFound, Mismatch or BrokenData for a checkpoint that cannot be used."""
         folder = find_folder(name_or_folder)
-        return cls(ChatModel.load(folder, name or str(name_or_folder)), **options)
+        model = ChatModel.load(folder, name or str(name_or_folder), adapter, dtype, quantize)
+        return cls(model, **options)
 
     @cached_property
     def fingerprint(self) -> str:

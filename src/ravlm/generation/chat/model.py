@@ -31,6 +31,7 @@ from transformers.generation import BaseStreamer
 from ravlm import runtime
 from ravlm.encoders.hub_files import hash_weights, weight_files
 from ravlm.encoders.transformers_io import check_weights, read_config, read_model, read_tokenizer
+from ravlm.generation.chat.adapters import adapter_fingerprint, is_adapter, merge_adapter
 from ravlm.generation.chat.checkpoint import auto_class, read_processor
 from ravlm.generation.chat.decoding import (
     CertaintyRecorder,
@@ -40,6 +41,7 @@ from ravlm.generation.chat.decoding import (
     seeded,
 )
 from ravlm.generation.chat.prompts import ChatTurn
+from ravlm.generation.chat.quantization import Quantize, quantized_options
 from ravlm.generation.chat.reply import THOUGHT_ENDS, THOUGHT_STARTS, ReplyEnd
 from ravlm.generation.chat.template import ChatTemplate
 
@@ -90,33 +92,49 @@ class ChatModel:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         self._thought_marks = _special_thought_marks(tokenizer)
         self.template = ChatTemplate(tokenizer, processor, name)
-        self.network = network.to(runtime.device()).eval()
+        is_quantized = getattr(network, "quantization_method", None) is not None
+        self.network = (network if is_quantized else network.to(runtime.device())).eval()
         self.context_length = _context_length(network.config.get_text_config())
         """Tokens of prompt and reply together."""
         self._image_tokens: dict[int, int] = {}  # side of the square -> tokens
         self._lock = Lock()
 
     @classmethod
-    def load(cls, folder: Path, name: str) -> ChatModel:
-        """Load a checkpoint folder.
+    def load(
+        cls,
+        folder: Path,
+        name: str,
+        adapter: Path | None = None,
+        dtype: torch.dtype | None = None,
+        quantize: Quantize = None,
+    ) -> ChatModel:
+        """Load a checkpoint folder, with the LoRA weights of the folder `adapter` if there is one.
 
-        Raises Mismatch for a checkpoint of another kind, without a usable chat template, or with
-        weights that do not fit."""
+        `dtype` defaults to the fastest one for inference; `quantize` stores the weights in 4 or 8
+        bits. Raises Mismatch for a checkpoint of another kind, without a usable chat template, or
+        with weights that do not fit, and what `quantized_options` and `merge_adapter` raise."""
         config = read_config(folder, name)
         model_class = auto_class(config, name)
         reads_images = model_class is AutoModelForImageTextToText
         processor = read_processor(folder, name, config) if reads_images else None
         tokenizer = read_tokenizer(folder, name) if processor is None else processor.tokenizer
         ChatTemplate(tokenizer, processor, name)  # refuse it before its weights are read
-        dtype = runtime.inference_dtype(runtime.device())
-        network, info = read_model(folder, dtype, model_class)
+        dtype = dtype or runtime.inference_dtype(runtime.device())
+        options = quantized_options(quantize, dtype) if quantize else {}
+        network, info = read_model(folder, dtype, model_class, **options)
         check_weights(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), info, name)
-        return cls(network, tokenizer, processor, name, [folder])
+        if adapter is None:
+            return cls(network, tokenizer, processor, name, [folder])
+        network = merge_adapter(network, adapter)
+        return cls(network, tokenizer, processor, name, [folder, adapter])
 
     @cached_property
     def fingerprint(self) -> str:
         """Identifies the weights."""
-        return " ".join(hash_weights(weight_files(folder)) for folder in self.folders)
+        return " ".join(
+            adapter_fingerprint(path) if is_adapter(path) else hash_weights(weight_files(path))
+            for path in self.folders
+        )
 
     # prompts
 
