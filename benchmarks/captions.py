@@ -24,10 +24,10 @@ from pathlib import Path
 
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, read_entries
 from ravlm.evaluation.baselines import CopyGenerator, MajorityGenerator
-from ravlm.evaluation.statistics import PairedScores
 from ravlm.generation.auto import GeneratorName, load_generator
 from ravlm.generation.captioner.generator import CaptionerGenerator
 from ravlm.metrics import bleu, cider
+from ravlm.metrics.statistics import PairedScores
 from ravlm.records import Entry, Evidence, Score
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")

@@ -31,8 +31,8 @@ from benchmarks.captions import BATCH_SIZE, normalize
 from benchmarks.captions import photos as flickr_photos
 from ravlm import Answer, KnowledgeBase, RetrievalAugmentedVLM, Score
 from ravlm.data.text import is_chinese
-from ravlm.evaluation.statistics import Interval, PairedScores
 from ravlm.generation.base import VerbName
+from ravlm.metrics.statistics import Interval, PairedScores
 
 ANNOTATION = Path(__file__).with_suffix(".jsonl")
 SEED = 19

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from benchmarks.captions import Arms, photos, spoken
 from ravlm import KnowledgeBase
-from ravlm.evaluation.statistics import PairedScores
 from ravlm.generation.captioner.settings import SETTINGS_FILE
 from ravlm.metrics import bleu, cider
+from ravlm.metrics.statistics import PairedScores
 from ravlm.records import Pair
 from ravlm.training.generator import FIRST_STAGE, train_generator
 from ravlm.training.language_model import (

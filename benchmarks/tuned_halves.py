@@ -19,10 +19,10 @@ from pathlib import Path
 
 from benchmarks.captions import BATCH_SIZE, normalize, photos
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM
-from ravlm.evaluation.statistics import PairedScores
 from ravlm.generation.base import Request
 from ravlm.generation.captioner.generator import Beam, CaptionerGenerator, hit_captions
 from ravlm.metrics import bleu, cider
+from ravlm.metrics.statistics import PairedScores
 from ravlm.records import CLOSED_BOOK, Entry, Score
 
 AGREEMENT_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)

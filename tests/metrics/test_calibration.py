@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ravlm.errors import InvalidInput
-from ravlm.evaluation.statistics import PairedScores
 from ravlm.metrics import calibration_from_counts, expected_calibration_error
+from ravlm.metrics.statistics import PairedScores
 
 
 def test_on_paper() -> None:

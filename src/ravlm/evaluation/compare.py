@@ -20,8 +20,8 @@ from ravlm.evaluation.contamination import check_contamination as check
 from ravlm.evaluation.groups import example_group
 from ravlm.evaluation.records import ArmScore, Contrast, Cost, RiskCurve, arm_label
 from ravlm.evaluation.report import Report
-from ravlm.evaluation.statistics import Difference, PairedScores, holm
 from ravlm.metrics import expected_calibration_error
+from ravlm.metrics.statistics import Difference, PairedScores, holm
 from ravlm.tasks.base import Task
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from ravlm.errors import InvalidInput
-from ravlm.evaluation.statistics import PairedScores, holm
 from ravlm.metrics import bleu
+from ravlm.metrics.statistics import PairedScores, holm
 from ravlm.records import Score
 
 
