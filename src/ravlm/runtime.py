@@ -142,6 +142,16 @@ def set_rng_state(states: list[torch.Tensor]) -> None:
 
 
 @contextmanager
+def preserved_rng() -> Iterator[None]:
+    """Let the block draw and seed random numbers without a trace in those of the caller."""
+    states = rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(states)
+
+
+@contextmanager
 def process_group() -> Iterator[None]:
     """Join the processes that torchrun started for the duration of the block.
 
@@ -215,6 +225,21 @@ def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
     totals = torch.tensor(list(values.values()), dtype=torch.float64)
     dist.all_reduce(totals)
     return dict(zip(values, totals.tolist(), strict=True))
+
+
+def broadcast(tensors: Iterable[torch.Tensor]) -> None:
+    """Overwrite tensors of every process with those of process 0, in place.
+
+    All processes pass tensors of the same shapes in the same order.
+    """
+    import torch.distributed as dist
+
+    if num_processes() == 1:
+        return
+    for tensor in tensors:
+        values = tensor.detach().contiguous()  # a copy if `tensor` is a strided view
+        dist.broadcast(values, src=0)
+        tensor.detach().copy_(values)
 
 
 def gather(rows: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ravlm.cli.terminal import unfiltered, visible_json
 from ravlm.records import Answer, Hit, image_location
+from ravlm.training.tracking import duration
 
 if TYPE_CHECKING:
     from ravlm.knowledge.reports import AddReport
@@ -124,21 +125,13 @@ class Progress:
         of_total = f" of {total:,}" if total else ""
         remaining = ""
         if total >= num_done > 0:
-            remaining = f", {_duration((total - num_done) / rate)} left"
+            remaining = f", {duration((total - num_done) / rate)} left"
         line = f"\r{num_done:,}{of_total} {self.unit}, {rate:.0f} per second{remaining}   "
         print(line, end="", file=unfiltered(sys.stderr), flush=True)
 
     def __exit__(self, *error: object) -> None:
         if self.last_time > self.start_time:
             print(file=sys.stderr)
-
-
-def _duration(seconds: float) -> str:
-    """Return `42 s`, `3 min` or `2 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def shorten(text: str, columns: int) -> str:

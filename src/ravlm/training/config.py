@@ -50,7 +50,7 @@ class TrainingConfig:
     epochs: int = 10
     """Passes over the data."""
     batch_size: int = 64
-    """Examples of a step, over all processes and parts. Where the data has fewer, it is the batch."""
+    """Examples of a step, over all processes and parts; data that has fewer is the batch."""
     accumulate: int = 1
     """Parts of a batch that are computed one after another: less memory, same gradient."""
     learning_rate: float = 1e-3
@@ -69,8 +69,7 @@ class TrainingConfig:
     logs_per_run: ClassVar[int] = 40
 
     def for_data(self, num_examples: int) -> Self:
-        """Return this configuration with a batch that `num_examples` examples fill in every
-        process.
+        """Return this configuration with a batch that `num_examples` examples fill.
 
         Raises InvalidInput if there are fewer examples than processes.
         """
@@ -82,7 +81,9 @@ class TrainingConfig:
             )
         if num_examples >= self.batch_size:
             return self
-        return replace(self, batch_size=num_examples - num_examples % world_size)
+        rows = num_examples // world_size
+        accumulate = min(self.accumulate, rows)
+        return replace(self, batch_size=rows * world_size, accumulate=accumulate)
 
     def loop(self, num_examples: int) -> LoopConfig:
         """Return the configuration of the loop.

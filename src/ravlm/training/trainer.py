@@ -6,25 +6,41 @@ started again in the same folder therefore ends with the same weights as an unin
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ravlm import runtime
-from ravlm.checkpoint import CONFIG, read_checkpoint_config, read_weights, save_checkpoint
+from ravlm.checkpoint import CONFIG, WEIGHTS, read_checkpoint_config
 from ravlm.config import to_mapping
 from ravlm.errors import InvalidInput, RavlmError
+from ravlm.files import atomic_write, disk_errors
 from ravlm.training.batches import batch_parts
-from ravlm.training.config import OLD_LOOP_KEYS, LoopConfig
+from ravlm.training.config import LoopConfig
+from ravlm.training.fingerprint import fingerprint
+from ravlm.training.optimization import learning_rate, parameter_groups
+from ravlm.training.progress import (
+    RunIdentity,
+    locked_folder,
+    read_tensors,
+    save_tensors,
+    write_config,
+)
+from ravlm.training.tracking import ProgressLines, Tracker, silent, untracked
 
 LOG = "log.jsonl"
 _STEP_SEED_STRIDE = 1_000_003
+_PROCESS_SEED_STRIDE = 1 << 52
+"""Processes draw different dropout; process 0 draws what a single process does."""
 _OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -32,6 +48,8 @@ class TrainingStep(ABC):
     """A model and its loss. `model` contains everything that is trained."""
 
     model: nn.Module
+    config: Any = None
+    """The training configuration, a dataclass."""
 
     @abstractmethod
     def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -43,6 +61,27 @@ class TrainingStep(ABC):
         losses = self.losses(index, generator)
         losses["loss"].backward()
         return {name: float(value.detach()) for name, value in losses.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """Return all settings that decide the result, as JSON: `config` by default.
+
+        A run is resumed only with equal settings, data and frozen weights.
+        """
+        return to_mapping(self.config) if dataclasses.is_dataclass(self.config) else {}
+
+    def fingerprint(self) -> str:
+        """Return a hash of the data: of the arrays, records and texts in the public attributes of
+        the step by default. A step whose data is another kind of object overrides it."""
+        attributes = vars(self).items()
+        return fingerprint(
+            {
+                name: value
+                for name, value in attributes
+                if name != "config"
+                and not name.startswith("_")
+                and not (value is None or isinstance(value, bool | int | float | str))
+            }
+        )
 
     def learning_rate_factor(self, name: str) -> float:
         """Return the factor of the learning rate for the parameter `name` of the model."""
@@ -95,43 +134,61 @@ class AccumulatingStep(TrainingStep):
         return runtime.sum_over_processes(totals)
 
 
-def silent(line: str) -> None:
-    """Report nothing: the default for `report`."""
-
-
 def fit(
     step: TrainingStep,
     config: LoopConfig,
     folder: str | Path,
     report: Callable[[str], None] = silent,
+    tracker: Tracker = untracked,
+    save: Callable[[], None] | None = None,
 ) -> None:
     """Train `step.model` in place. `folder` gets log.jsonl, and a checkpoint to resume from until
     the run is complete.
 
-    Raises InvalidInput if the folder holds the progress of another configuration, RavlmError if the
-    loss is not a finite number (the last checkpoint is kept).
+    `save` is called by every process with the trained model, before that checkpoint is deleted: a
+    run that is killed while it saves its result is not lost. `report` gets lines for people,
+    `tracker` the figures of each line of the log. The caller's random numbers are not touched.
+
+    Raises InvalidInput if the folder holds the progress of a run with other settings or data, Busy
+    if another process trains there, RavlmError if the loss or the gradient is not a finite number
+    (the last checkpoint is kept).
     """
-    run = _TrainingRun(step, config, Path(folder), report)
-    step.model.train()
-    for index in range(run.resume(), config.steps):
-        run.advance(index)
-    run.finish()
+    run = _TrainingRun(step, config, Path(folder), report, tracker)
+    with (
+        locked_folder(run.folder) if run.is_main else nullcontext(),
+        runtime.preserved_rng(),
+    ):
+        step.model.train()
+        for index in range(run.resume(), config.steps):
+            run.advance(index)
+        run.finish(save)
 
 
 def fit_once(
-    step: TrainingStep, config: LoopConfig, folder: Path, report: Callable[[str], None] = print
+    step: TrainingStep,
+    config: LoopConfig,
+    folder: Path,
+    report: Callable[[str], None] = print,
+    tracker: Tracker = untracked,
 ) -> None:
-    """Like `fit`, for a stage of a longer recipe: load the weights if this stage is complete."""
+    """Like `fit`, for a stage of a longer recipe: load the weights if this stage is complete.
+
+    Raises InvalidInput also if it was completed with other settings or data.
+    """
     final = folder / "trained"
-    if (final / CONFIG).is_file() and _saved_loop(read_checkpoint_config(final)) == config:
-        weights = {name: torch.from_numpy(array) for name, array in read_weights(final).items()}
-        step.model.load_state_dict(weights)
+    identity = run_identity(step, config)
+    if (final / CONFIG).is_file():
+        _check_identity(identity, read_checkpoint_config(final), final, "a stage")
+        step.model.load_state_dict(read_tensors(final, step.model.state_dict()))
         step.model.eval()
         return
-    fit(step, config, folder, report)
-    if runtime.process_index() == 0:
-        state = {name: tensor.cpu().numpy() for name, tensor in step.model.state_dict().items()}
-        save_checkpoint(final, to_mapping(config), state)
+
+    def save() -> None:
+        if runtime.process_index() == 0:
+            save_tensors(final / WEIGHTS, step.model.state_dict())
+            write_config(final, identity)  # last: a folder that has one is complete
+
+    fit(step, config, folder, report, tracker, save)
 
 
 def last_figures(folder: str | Path) -> dict[str, float]:
@@ -139,18 +196,20 @@ def last_figures(folder: str | Path) -> dict[str, float]:
     return json.loads((Path(folder) / LOG).read_text(encoding="utf-8").splitlines()[-1])
 
 
-def learning_rate(config: LoopConfig, index: int) -> float:
-    """Return the learning rate of step `index`: a linear warmup times a half cosine down to 0."""
-    warmup = min(1.0, (index + 1) / max(1, config.warmup_steps))
-    return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * index / config.steps))
+def run_identity(step: TrainingStep, config: LoopConfig) -> RunIdentity:
+    """Return what an earlier run must share with this one to be taken up."""
+    frozen = {n: p for n, p in step.model.named_parameters() if not p.requires_grad}
+    return RunIdentity(config, step.settings(), step.fingerprint(), fingerprint(frozen))
 
 
-def _saved_loop(values: dict[str, float]) -> LoopConfig | None:
-    """Return the configuration in a checkpoint; None for one of another version."""
-    try:
-        return LoopConfig(**{OLD_LOOP_KEYS.get(k, k): v for k, v in values.items()})  # type: ignore[arg-type]
-    except TypeError:
-        return None
+def _check_identity(
+    identity: RunIdentity, saved: dict[str, Any], folder: Path, content: str
+) -> None:
+    if differences := identity.differences(saved):
+        raise InvalidInput(
+            f'"{folder}" contains {content} of a run with other settings or data: {differences}. '
+            "Choose another folder, or delete this one to start over."
+        )
 
 
 class _TrainingRun:
@@ -162,21 +221,28 @@ class _TrainingRun:
         config: LoopConfig,
         folder: Path,
         report: Callable[[str], None],
+        tracker: Tracker,
     ) -> None:
         self.step = step
         self.config = config
         self.folder = folder
         self.report = report
+        self.tracker = tracker
         folder.mkdir(parents=True, exist_ok=True)
         self.is_main = runtime.process_index() == 0
-        self.parameters = {n: p for n, p in step.model.named_parameters() if p.requires_grad}
-        groups = [
-            {"params": [p], "factor": step.learning_rate_factor(name)}
-            for name, p in self.parameters.items()
-        ]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.lines = ProgressLines(config.steps)
+        self.num_log_lines = 0
+        groups = parameter_groups(step.model, config.weight_decay, step.learning_rate_factor)
+        self.parameters: dict[str, nn.Parameter] = {
+            name: p
+            for group in groups
+            for name, p in zip(group.pop("names"), group["params"], strict=True)
+        }
+        if not self.parameters:
+            raise InvalidInput("The model has no weights to train: all are frozen.")
+        self.buffers = dict(step.model.named_buffers())
+        runtime.broadcast([*step.model.parameters(), *self.buffers.values()])
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         self.mean = {name: p.detach().clone() for name, p in self.parameters.items()}
 
     def advance(self, index: int) -> None:
@@ -185,60 +251,66 @@ class _TrainingRun:
         seed = config.seed * _STEP_SEED_STRIDE + index
         for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(config, index)
-        torch.manual_seed(seed)  # for dropout
+        torch.manual_seed(seed + runtime.process_index() * _PROCESS_SEED_STRIDE)  # for dropout
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.step.backward(index, torch.Generator().manual_seed(seed))
-        self._check_finite(index, losses["loss"])
+        self._check_finite("loss", index, losses["loss"])
         runtime.average_gradients(self.parameters.values())
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.max_grad_norm)
+        self._check_finite("gradient", index, float(norm))
         self.optimizer.step()
         self._update_mean(index)
 
         num_steps = index + 1
         is_last = num_steps == config.steps
-        saves = num_steps % config.save_every == 0 and not is_last
-        if saves or is_last or num_steps % config.log_every == 0:
-            figures = self.step.held_out_figures() if saves else {}
+        saves = num_steps % config.save_every == 0 or is_last
+        if saves:
+            runtime.broadcast(self.buffers.values())  # running statistics of batch norms
+        if saves or num_steps % config.log_every == 0:
+            figures = self.step.held_out_figures() if saves and not is_last else {}
             rate = learning_rate(config, index)
             self._log({"step": num_steps, "learning_rate": rate, **losses, **figures})
         if saves:
             self._save(num_steps)
 
-    def finish(self) -> None:
-        """Copy the mean weights into the model, log its figures, delete the progress."""
+    def finish(self, save: Callable[[], None] | None) -> None:
+        """Copy the mean weights into the model, log its figures, save, delete the progress."""
         with torch.no_grad():
             for name, p in self.parameters.items():
                 p.copy_(self.mean[name])
         self.step.model.eval()
         self._log({"step": self.config.steps, **self.step.evaluate()})
+        if save is not None:
+            save()
         if self.is_main:
             shutil.rmtree(self._progress, ignore_errors=True)
 
     def resume(self) -> int:
         """Load the progress in the folder, if any; return the index of the next step."""
-        if not self._progress.is_dir():
+        identity = run_identity(self.step, self.config)
+        if not (self._progress / WEIGHTS).is_file():
             if self.is_main:
                 (self.folder / LOG).unlink(missing_ok=True)
+                write_config(self._progress, identity)
             return 0
         saved = read_checkpoint_config(self._progress)
-        if _saved_loop(saved["config"]) != self.config:
-            raise InvalidInput(
-                f'"{self.folder}" contains the progress of a run with another configuration. '
-                "Choose another folder, or delete it to start over."
-            )
-        self._load_state()
+        _check_identity(identity, saved, self._progress, "the progress")
+        num_steps, num_lines = self._load_state(saved)
+        self.lines.start(num_steps)
         if self.is_main:
-            self._truncate_log(saved["step"])
-            self.report(f"resuming at step {saved['step']} of {self.config.steps}")
-        return saved["step"]
+            self._truncate_log(num_steps, num_lines)
+            self.report(f"resuming at step {num_steps} of {self.config.steps}")
+        return num_steps
 
-    def _check_finite(self, index: int, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise RavlmError(
-                f"The loss of step {index} is {loss}. The last good state is in "
-                f'"{self._progress}". Start again in another folder with a learning rate below '
-                f"{self.config.learning_rate}."
-            )
+    def _check_finite(self, name: str, index: int, value: float) -> None:
+        if math.isfinite(value):
+            return
+        has_progress = (self._progress / WEIGHTS).is_file()
+        state = f'The last good state is in "{self._progress}". ' if has_progress else ""
+        raise RavlmError(
+            f"The {name} of step {index} is {value}. {state}Start again in another folder with a "
+            f"learning rate below {self.config.learning_rate}."
+        )
 
     def _update_mean(self, index: int) -> None:
         decay = min(self.config.ema_decay, (1 + index) / (10 + index))
@@ -246,53 +318,63 @@ class _TrainingRun:
             for name, p in self.parameters.items():
                 self.mean[name].lerp_(p, 1 - decay)
 
-    def _load_state(self) -> None:
-        weights = read_weights(self._progress)
-        arrays = {name: torch.from_numpy(array) for name, array in weights.items()}
+    def _load_state(self, saved: dict[str, Any]) -> tuple[int, int | None]:
+        """Load weights and optimizer state; return the numbers of steps and of lines of the log."""
+        expected = self._weights()
+        tensors = read_tensors(self._progress, expected)
         state: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
-            for i, (name, p) in enumerate(self.parameters.items()):
-                p.copy_(arrays[f"weight/{name}"])
-                self.mean[name].copy_(arrays[f"mean/{name}"])
-                if f"step/{name}" in arrays:  # missing if the parameter has had no gradient yet
-                    state[i] = {key: arrays[f"{key}/{name}"] for key in _OPTIMIZER_STATE}
+            for name, tensor in expected.items():
+                tensor.copy_(tensors[name])
+            for name, buffer in self.buffers.items():
+                if f"buffer/{name}" in tensors:  # missing in progress of earlier versions
+                    buffer.copy_(tensors[f"buffer/{name}"])
+        for i, name in enumerate(self.parameters):
+            if f"step/{name}" in tensors:  # missing if the parameter has had no gradient yet
+                state[i] = {key: tensors[f"{key}/{name}"] for key in _OPTIMIZER_STATE}
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if "num_steps" not in tensors:
+            return saved["step"], None  # progress of an earlier version
+        return int(tensors["num_steps"]), int(tensors["num_log_lines"])
 
-    def _truncate_log(self, step: int) -> None:
-        """Drop the lines that were written after the checkpoint of `step`."""
+    def _truncate_log(self, num_steps: int, num_lines: int | None) -> None:
+        """Drop the lines that were written after the checkpoint."""
         log = self.folder / LOG
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        log.write_text(
-            "".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8"
-        )
+        text = log.read_text(encoding="utf-8") if log.is_file() else ""
+        lines = text.splitlines(keepends=True)
+        if num_lines is None:
+            lines = [line for line in lines if json.loads(line)["step"] <= num_steps]
+        else:
+            lines = lines[:num_lines]
+        self.num_log_lines = len(lines)
+        with atomic_write(log) as path:
+            path.write_text("".join(lines), encoding="utf-8")
+
+    def _weights(self) -> dict[str, Tensor]:
+        weights = {f"weight/{name}": p.detach() for name, p in self.parameters.items()}
+        return weights | {f"mean/{name}": mean for name, mean in self.mean.items()}
 
     def _save(self, num_steps: int) -> None:
         if not self.is_main:
             return
-        tensors: dict[str, Tensor] = {}
+        tensors = self._weights()
+        tensors |= {f"buffer/{name}": buffer for name, buffer in self.buffers.items()}
         state = self.optimizer.state_dict()["state"]
-        for i, (name, p) in enumerate(self.parameters.items()):
-            tensors[f"weight/{name}"] = p.detach()
-            tensors[f"mean/{name}"] = self.mean[name]
+        for i, name in enumerate(self.parameters):
             tensors |= {f"{key}/{name}": value for key, value in state.get(i, {}).items()}
-        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-        values = {"step": num_steps, "config": to_mapping(self.config)}
-        try:
-            save_checkpoint(self._progress, values, arrays)
-        except OSError as error:
-            raise RavlmError(
-                f'The progress at step {num_steps} could not be written to "{self.folder}" '
-                f"({error.strerror}). Free disk space and start again; earlier progress is kept."
-            ) from error
+        tensors["num_steps"] = torch.tensor(num_steps)
+        tensors["num_log_lines"] = torch.tensor(self.num_log_lines)
+        save_tensors(self._progress / WEIGHTS, tensors)
 
-    def _log(self, values: dict[str, float]) -> None:
+    def _log(self, figures: dict[str, float]) -> None:
         if not self.is_main:
             return
-        line = json.dumps(values)
-        with open(self.folder / LOG, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        self.report(line)
+        with disk_errors(self.folder), open(self.folder / LOG, "a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
+        self.num_log_lines += 1
+        self.report(self.lines.line(figures))
+        self.tracker(figures)
 
     @property
     def _progress(self) -> Path:
