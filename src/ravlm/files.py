@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -126,11 +127,14 @@ def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool | None]:
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
     """Raise DiskError for what a full or failing disk does to a block that writes to `folder`."""
+    from safetensors import SafetensorError
+
     try:
         yield
     except DiskError:
         raise
-    except OSError as error:
+    except (OSError, SafetensorError) as reason:
+        error = _as_os_error(reason)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise full_disk_error(folder) from error
         if error.errno == errno.EFBIG:
@@ -144,6 +148,16 @@ def disk_errors(folder: Path) -> Iterator[None]:
                 "it and the system's log, then repeat the command."
             ) from error
         raise
+
+
+def _as_os_error(error: Exception) -> OSError:
+    """Return the failure of the system behind an error of safetensors, which names its number."""
+    if isinstance(error, OSError):
+        return error
+    number = re.search(r"os error (\d+)", str(error))
+    if number is None:
+        raise error
+    return OSError(int(number[1]), os.strerror(int(number[1])))
 
 
 def full_disk_error(folder: Path) -> DiskError:

@@ -97,8 +97,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="Batch size 64 is larger than the data"):
-        train_language_model(texts(20), tmp_path / "few", SMALL)
+    with pytest.raises(InvalidInput, match="There are 0 texts to train on"):
+        train_language_model(["", " "], tmp_path / "none", SMALL)
     with pytest.raises(InvalidInput, match="its own tokenizer"):
         train_language_model(texts(20), tmp_path / "model", SMALL, model=object())
 

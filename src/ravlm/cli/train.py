@@ -5,7 +5,6 @@ All of them run by `_run`: train (resuming if possible), plot the learning curve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ravlm.records import Pair
     from ravlm.training.captioning_steps import GeneratorTrainingConfig
     from ravlm.training.config import TrainingConfig
+    from ravlm.training.tracking import Tracker
 
 C = TypeVar("C", bound="TrainingConfig")
 
@@ -76,7 +76,7 @@ def _train_encoder(options: Options) -> TrainingResult:
     pairs = read_pairs(options.pairs, images=options.images)
     encoder = _initial_encoder(options, config.seed)
     out = Path(options.out)
-    trained = train_encoder(encoder, pairs, out, config, _print_figures)
+    trained = train_encoder(encoder, pairs, out, config, note)
     return TrainingResult(
         f'The trained encoder is in "{out}", next to its log. '
         f"Use it: ravlm build KB SOURCE --encoder {out}",
@@ -115,7 +115,7 @@ def _train_language_model(options: Options) -> TrainingResult:
     out = Path(options.out)
     _check_content(options.texts)
     texts = language_model.read_texts(options.texts)
-    language_model.train_language_model(texts, out, config, report=_print_figures)
+    language_model.train_language_model(texts, out, config, report=note, tracker=_tracker(options))
     message = f'The language model and its tokenizer are in "{out}", next to the log.'
     return TrainingResult(message, [out])
 
@@ -144,7 +144,7 @@ def _train_generator(options: Options) -> TrainingResult:
     kb = KnowledgeBase.open(options.kb) if options.kb else None
     try:
         training.train_generator(
-            generator, train_pairs, kb, out, config, self_critical, held_out, _print_figures
+            generator, train_pairs, kb, out, config, self_critical, held_out, note
         )
     finally:
         if kb is not None:
@@ -191,7 +191,7 @@ def _train_retriever(options: Options) -> TrainingResult:
     if not train_pairs:
         raise _no_pairs(options.pairs, pairs.quarantine)
     with KnowledgeBase.open(options.kb) as kb:
-        training.train_retriever(generator, train_pairs, kb, out, config, _print_figures)
+        training.train_retriever(generator, train_pairs, kb, out, config, note)
     return TrainingResult(
         f'The generator with its trained query is in "{out}". '
         f"Use it: ravlm caption KB IMAGE --generator {out}",
@@ -223,6 +223,12 @@ def _configure(config: C, options: Options) -> C:
     return replace(config, **changes)
 
 
+def _tracker(options: Options) -> Tracker:
+    from ravlm.training.tracking import tensorboard, untracked
+
+    return tensorboard(options.tensorboard) if options.tensorboard else untracked
+
+
 def _plot_curves(folders: Sequence[Path]) -> None:
     """Save the learning curve next to each log."""
     from ravlm.training.plot import plot_curve
@@ -234,16 +240,6 @@ def _plot_curves(folders: Sequence[Path]) -> None:
         except MissingExtra as error:
             note(str(error))
             return
-
-
-def _print_figures(line: str) -> None:
-    """Print a line of the log for people."""
-    try:
-        values = json.loads(line)
-    except ValueError:
-        note(line)
-        return
-    note(", ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
 
 KINDS: dict[str, Command] = {

@@ -36,6 +36,7 @@ _IMAGES = _value("--images", "FOLDER", "folder of the images that the pairs name
 _EPOCHS = _integer("--epochs", "passes over the data")
 _SEED = _integer("--seed", "random seed (default 0)")
 _ACCUMULATE = _integer("--accumulate", "parts of a batch, one by one for less memory (default 1)")
+_TENSORBOARD = _value("--tensorboard", "DIR", "log to this folder for TensorBoard, too")
 _LEARNING_RATE = _number("--learning-rate", "R", "highest learning rate (default 0.001)")
 
 ENCODER = (
@@ -65,6 +66,7 @@ LANGUAGE = (
     _ACCUMULATE,
     _LEARNING_RATE,
     _SEED,
+    _TENSORBOARD,
 )
 GENERATOR = (
     _PAIRS,

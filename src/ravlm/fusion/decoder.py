@@ -199,6 +199,8 @@ class EvidenceDecoder(PreTrainedModel, GenerationMixin):
     base_model_prefix = "decoder"
     _tied_weights_keys: ClassVar[dict[str, str]] = {"head.weight": "embeddings.weight"}
     _supports_sdpa = True
+    accepts_loss_kwargs = False
+    """The loss is a mean over the batch, not over `num_items_in_batch` of accumulated batches."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from ravlm import runtime
 from ravlm.errors import InvalidInput
 from ravlm.training.batches import batch_parts
+from ravlm.training.tracking import silent
 
 OLD_LOOP_KEYS = {
     "rate": "learning_rate",
@@ -68,8 +70,9 @@ class TrainingConfig:
     min_save_interval: ClassVar[int] = 20
     logs_per_run: ClassVar[int] = 40
 
-    def for_data(self, num_examples: int) -> Self:
-        """Return this configuration with a batch that `num_examples` examples fill.
+    def for_data(self, num_examples: int, report: Callable[[str], None] = silent) -> Self:
+        """Return this configuration with a batch that `num_examples` examples fill, and report a
+        smaller one.
 
         Raises InvalidInput if there are fewer examples than processes.
         """
@@ -82,8 +85,12 @@ class TrainingConfig:
         if num_examples >= self.batch_size:
             return self
         rows = num_examples // world_size
-        accumulate = min(self.accumulate, rows)
-        return replace(self, batch_size=rows * world_size, accumulate=accumulate)
+        batch_size, accumulate = rows * world_size, min(self.accumulate, rows)
+        report(
+            f"The batch size is {batch_size} instead of {self.batch_size}: there are "
+            f"{num_examples} {self.example_name}."
+        )
+        return replace(self, batch_size=batch_size, accumulate=accumulate)
 
     def loop(self, num_examples: int) -> LoopConfig:
         """Return the configuration of the loop.

@@ -17,17 +17,21 @@ import torch
 from torch import Tensor
 
 from ravlm import runtime
+from ravlm.checkpoint import CONFIG, move_checkpoint_into
 from ravlm.data.readers import read_entries
 from ravlm.encoders.hub_files import quiet
 from ravlm.encoders.transformers_io import read_tokenizer
 from ravlm.errors import InvalidInput, NotFound
+from ravlm.files import atomic_write
 from ravlm.fusion.decoder import DecoderConfig, EvidenceDecoder
 from ravlm.generation.captioner.modeling import load_model
 from ravlm.generation.captioner.tokenizer import train_tokenizer
 from ravlm.training.batches import batch_rows
 from ravlm.training.caption_dataset import TokenSequences
 from ravlm.training.config import TrainingConfig
-from ravlm.training.trainer import AccumulatingStep, fit, silent
+from ravlm.training.model_card import ModelCard, describe_data, write_model_card
+from ravlm.training.tracking import Tracker, silent, untracked
+from ravlm.training.trainer import AccumulatingStep, fit, last_figures, untrained_figures
 
 MODEL_FILE = "model.safetensors"
 _IGNORED = -100
@@ -43,9 +47,11 @@ class LanguageModelTrainingConfig(TrainingConfig):
     min_frequency: int = 4
     """How often a word must occur to be in the vocabulary of a new tokenizer."""
     width: int = 256
-    """Hidden size."""
+    """Hidden size of a new model."""
     layers: int = 3
+    """Layers of a new model."""
     heads: int = 4
+    """Attention heads of a new model."""
     max_length: int = 128
     """Tokens of a text that are read; longer texts are truncated."""
     held_out: float = 0.05
@@ -102,14 +108,25 @@ class LanguageModelStep(AccumulatingStep):
         return {"held-out perplexity": float(np.exp(np.average(losses, weights=counts)))}
 
 
-def read_texts(source: str | Path) -> Iterator[str]:
+class TextStream:
+    """The texts of a source: lines of a .txt file, or the texts of entries. Each iteration reads
+    the source again."""
+
+    def __init__(self, source: str | Path) -> None:
+        self.source = source
+
+    def __iter__(self) -> Iterator[str]:
+        if str(self.source).lower().endswith(".txt"):
+            with open(self.source, encoding="utf-8") as file:
+                yield from (line.strip() for line in file if line.strip())
+            return
+        for entry in read_entries(self.source):
+            yield from entry.texts
+
+
+def read_texts(source: str | Path) -> TextStream:
     """Stream the texts of a source: lines of a .txt file, or the texts of entries."""
-    if str(source).lower().endswith(".txt"):
-        with open(source, encoding="utf-8") as file:
-            yield from (line.strip() for line in file if line.strip())
-        return
-    for entry in read_entries(source):
-        yield from entry.texts
+    return TextStream(source)
 
 
 def train_language_model(
@@ -119,17 +136,19 @@ def train_language_model(
     model: Any = None,
     tokenizer: Any = None,
     report: Callable[[str], None] = silent,
+    tracker: Tracker = untracked,
 ) -> Any:
     """Train `model` (by default a new decoder of ours) on `texts` and return it.
 
         ravlm.train_language_model(["a dog runs", ...], "runs/language")
 
-    `folder` becomes its checkpoint and keeps log.jsonl; a run that was killed resumes there. Raises
-    InvalidInput if there are too few texts, if `folder` contains a trained model, or for a model
+    `folder` becomes its checkpoint with a model card, and keeps log.jsonl; a run that was killed
+    resumes there. `report` gets lines for people, `tracker` the figures of each line of the log.
+    Raises InvalidInput if there are no texts, if `folder` contains a trained model, or for a model
     without its tokenizer.
     """
     folder = Path(folder)
-    if (folder / MODEL_FILE).exists():
+    if (folder / CONFIG).exists():
         raise InvalidInput(
             f'"{folder}" already contains a trained language model. Choose another folder, or '
             "delete it."
@@ -137,21 +156,48 @@ def train_language_model(
     if model is not None and tokenizer is None:
         raise InvalidInput("A model needs its own tokenizer. Pass tokenizer=.")
     train, held_out = _split_texts(texts, config)
+    config = config.for_data(len(train), report)
+    base = "" if model is None else model.name_or_path or type(model).__name__
     if tokenizer is None:
         tokenizer = train_tokenizer(train, config.min_frequency)
         tokenizer.model_max_length = config.max_length
-    loop = config.loop(len(train))
     if model is None:
         model = new_decoder(config, len(tokenizer))
     model.to(runtime.device())
     train_tokens = TokenSequences.tokenize(train, tokenizer)
     held_out_tokens = TokenSequences.tokenize(held_out, tokenizer)
-    fit(LanguageModelStep(model, train_tokens, config, held_out_tokens), loop, folder, report)
-    if runtime.process_index() == 0:
-        with quiet():
-            tokenizer.save_pretrained(folder)
-            model.to("cpu").save_pretrained(folder)
-    return model
+    step = LanguageModelStep(model, train_tokens, config, held_out_tokens)
+    before = untrained_figures(step) if base else {}
+
+    def save() -> None:
+        if runtime.process_index() > 0:
+            return
+        card = ModelCard(
+            title="Language model",
+            usage=f"ravlm train generator --pairs PAIRS --out DIR --language {folder.name}",
+            data={
+                "training": describe_data(len(train), "texts", texts),
+                "held out": describe_data(len(held_out), "texts", texts),
+            },
+            settings=config,
+            before=before,
+            after=last_figures(folder),
+            base=base,
+        )
+        _save(model, tokenizer, card, folder)
+
+    fit(step, config.loop(len(train)), folder, report, tracker, save)
+    return model.to("cpu")
+
+
+def _save(model: Any, tokenizer: Any, card: ModelCard, folder: Path) -> None:
+    """Save a model into a folder that holds its log; config.json is moved there last."""
+    checkpoint = folder / "whole"
+    with atomic_write(checkpoint) as temporary, quiet():
+        tokenizer.save_pretrained(temporary)
+        model.save_pretrained(temporary)
+        write_model_card(temporary, card)
+    move_checkpoint_into(checkpoint, folder)
 
 
 def _split_texts(

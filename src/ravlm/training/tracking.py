@@ -32,9 +32,12 @@ def tensorboard(folder: str | Path) -> Tracker:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtra("tensorboard", "train", "Logging to TensorBoard") from None
-    writer = SummaryWriter(str(folder))
+    writer: SummaryWriter | None = None
 
     def track(figures: Mapping[str, float]) -> None:
+        nonlocal writer
+        # not before there are figures: the other processes of a run never have any
+        writer = writer or SummaryWriter(str(folder))
         for name, value in figures.items():
             if name != "step":
                 writer.add_scalar(name, value, int(figures["step"]))

@@ -196,6 +196,15 @@ def last_figures(folder: str | Path) -> dict[str, float]:
     return json.loads((Path(folder) / LOG).read_text(encoding="utf-8").splitlines()[-1])
 
 
+def untrained_figures(step: TrainingStep) -> dict[str, float]:
+    """Return the figures on held-out data of a model that is to be trained."""
+    was_training = step.model.training
+    step.model.eval()
+    figures = step.evaluate()
+    step.model.train(was_training)
+    return figures
+
+
 def run_identity(step: TrainingStep, config: LoopConfig) -> RunIdentity:
     """Return what an earlier run must share with this one to be taken up."""
     frozen = {n: p for n, p in step.model.named_parameters() if not p.requires_grad}

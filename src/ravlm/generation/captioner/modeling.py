@@ -47,6 +47,8 @@ class CaptionerModel(PreTrainedModel, GenerationMixin):
     base_model_prefix = "captioner"
     main_input_name = "pixel_values"
     _supports_sdpa = True
+    accepts_loss_kwargs = False
+    """The loss is a mean over the batch, not over `num_items_in_batch` of accumulated batches."""
 
     def __init__(self, config: CaptionerConfig) -> None:
         super().__init__(config)
