@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +12,86 @@ from ravlm.generation.chat.special_tokens import SpecialTokens
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 """Files that may name the processor's class."""
+_UNUSED_PARTS = ("video", "audio", "feature_extractor")
+"""Beginnings of the names of a processor's parts that read neither text nor images."""
 
 
 def auto_class(config: Any, name: str) -> Any:
     """Return the Transformers auto class that loads the model.
 
-    It is for models of images and text, or of text alone. Raises Mismatch for a model that does
-    not generate text."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    It is for models of images and text, of text alone, or from text to text. Raises Mismatch for
+    a model that does not generate text."""
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoModelForSeq2SeqLM,
+    )
 
-    for candidate in (AutoModelForImageTextToText, AutoModelForCausalLM):
+    for candidate in (AutoModelForImageTextToText, AutoModelForCausalLM, AutoModelForSeq2SeqLM):
         if type(config) in candidate._model_mapping:
             return candidate
     raise Mismatch(
         f'The checkpoint "{name}" is a "{config.model_type}" model, which cannot generate text. '
-        "Expected an image-text-to-text or causal language model."
+        "Expected an image-text-to-text, causal or text-to-text language model."
+    )
+
+
+def reads_images(config: Any) -> bool:
+    """Return whether a model that generates text reads images, too."""
+    from transformers import AutoModelForImageTextToText
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
+
+    return type(config) in AutoModelForImageTextToText._model_mapping or (
+        type(config) in IMAGE_PROCESSOR_MAPPING  # Phi-4-multimodal is listed as a causal model
     )
 
 
 def read_processor(folder: Path, name: str, config: Any) -> Any:
-    """Read the checkpoint's processor on Pillow, without its video part, which needs torchvision.
+    """Read the checkpoint's processor on Pillow, without its parts for video and audio, which
+    need other packages.
 
-    Raises Mismatch for a checkpoint without a processor that Transformers knows."""
+    Raises Mismatch for a checkpoint without a processor that Transformers knows, or with one that
+    needs torchvision."""
     processor_class = _processor_class(folder, name, config)
-    attributes = processor_class.get_attributes()
-    if "video_processor" not in attributes:
-        return read_part(processor_class.from_pretrained, folder, name, "processor", backend="pil")
-    without_video = [attribute for attribute in attributes if attribute != "video_processor"]
-    image_class: Any = type(
+    if _needs_torchvision(processor_class, config):
+        raise Mismatch(
+            f'The processor of "{name}", a "{config.model_type}" model, needs the package '
+            '"torchvision", which is not installed; install the version for your torch: '
+            "https://pytorch.org/get-started/locally/"
+        )
+    if any(map(_is_unused, processor_class.get_attributes())):
+        processor_class = _without_unused_parts(processor_class)
+    return read_part(processor_class.from_pretrained, folder, name, "processor", backend="pil")
+
+
+def _is_unused(attribute: str) -> bool:
+    return attribute.startswith(_UNUSED_PARTS)
+
+
+def _without_unused_parts(processor_class: Any) -> Any:
+    """Return a subclass of a processor's class that has None for the parts it can do without."""
+    from transformers import ProcessorMixin
+
+    attributes = list(processor_class.get_attributes())
+    kept = [attribute for attribute in attributes if not _is_unused(attribute)]
+
+    class ReadParts(ProcessorMixin):
+        """Stands behind the processor's class, which hands it all parts, read or not."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            parts = dict(zip(attributes, args, strict=False)) | kwargs
+            super().__init__(**{key: part for key, part in parts.items() if not _is_unused(key)})
+
+        @classmethod
+        def _get_arguments_from_pretrained(cls, *args: Any, **kwargs: Any) -> list[Any]:
+            parts = iter(super()._get_arguments_from_pretrained(*args, **kwargs))
+            return [next(parts) if attribute in kept else None for attribute in attributes]
+
+    namespace = {attribute: None for attribute in attributes if attribute not in kept}
+    return type(
         processor_class.__name__,
-        (processor_class,),
-        {"get_attributes": classmethod(lambda cls: without_video)},
-    )
-    parameter = inspect.signature(processor_class.__init__).parameters["video_processor"]
-    is_required = parameter.default is inspect.Parameter.empty
-    options = {"video_processor": None} if is_required else {}
-    return read_part(
-        image_class.from_pretrained, folder, name, "processor", backend="pil", **options
+        (processor_class, ReadParts),
+        {"get_attributes": classmethod(lambda cls: kept), **namespace},
     )
 
 
@@ -73,18 +115,23 @@ def _processor_class(folder: Path, name: str, config: Any) -> Any:
     return processor_class
 
 
-def read_chat_template(processor: Any, tokenizer: Any, name: str) -> str:
-    """Return the chat template. Raises Mismatch for a checkpoint that was not tuned for chat."""
+def _needs_torchvision(processor_class: Any, config: Any) -> bool:
+    """Return whether Transformers prepares a model's images with torchvision, which is missing."""
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+    from transformers.utils import is_torchvision_available
+
+    if getattr(processor_class, "is_dummy", False):  # as Pixtral's
+        return True
+    backends = IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type, {})
+    return bool(backends) and "pil" not in backends and not is_torchvision_available()
+
+
+def read_chat_template(processor: Any, tokenizer: Any) -> str:
+    """Return the chat template; empty for a checkpoint that was not tuned for chat."""
     template = getattr(processor, "chat_template", None) or tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
-    if not template:
-        raise Mismatch(
-            f'The checkpoint "{name}" has no chat template, so it was not tuned for chat. Use an '
-            "instruction-tuned checkpoint (most names end in -Instruct), or put a "
-            "chat_template.jinja into its folder."
-        )
-    return template
+    return template or ""
 
 
 def special_tokens(tokenizer: Any, processor: Any) -> SpecialTokens:
@@ -95,7 +142,7 @@ def special_tokens(tokenizer: Any, processor: Any) -> SpecialTokens:
     tokens = {str(token) for token in added if token.special or _is_markup(str(token))}
     tokens |= set(tokenizer.all_special_tokens)
     for attribute in ("image_token", "video_token", "boi_token"):
-        tokens.add(getattr(processor, attribute, None) or "")
+        tokens.add(str(getattr(processor, attribute, None) or ""))
     return SpecialTokens(tokens)
 
 

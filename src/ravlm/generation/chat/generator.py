@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ravlm.generation.chat.quantization import Quantize
 
 _BATCH_SIZE = 4
+_EVIDENCE_IMAGES = PromptBudget.max_evidence_images
 _MAX_PROMPT_TOKENS = 8192
 """Even if the model could read more: on a CPU that takes minutes."""
 
@@ -68,7 +69,7 @@ class ChatGenerator(Generator):
         self.model = model
         self.temperature = temperature
         self.max_tokens = checked_max_tokens(max_tokens)
-        self.reads_several_images = self.model.reads_images
+        self.reads_several_images = model.reads_images and model.template.form is None
         self._describe = describe
 
     @classmethod
@@ -168,14 +169,23 @@ class ChatGenerator(Generator):
         cannot_read_image = request.image is not None and not self.model.reads_images
         return cannot_read_image and not request.evidence.hits
 
+    def _max_prompt_tokens(self, task: VerbName) -> int:
+        context = self.model.context_length
+        reply = 0 if self.model.is_encoder_decoder else self.token_limit(task)
+        return max(min(_MAX_PROMPT_TOKENS, context - reply), context // 2)
+
     def build_turns(self, request: Request) -> list[ChatTurn]:
         """Return the prompt of a request, within the model's context length."""
-        context = self.model.context_length
-        prompt_tokens = min(_MAX_PROMPT_TOKENS, context - self.token_limit(request.task))
+        form = self.model.template.form
+        if form is not None:
+            request = form.adapt(request, self.name, self.model.network.config.model_type)
+        instructions = self.model.needs_instructions if form is None else form.instructions
         budget = PromptBudget(
-            max(prompt_tokens, context // 2),
+            self._max_prompt_tokens(request.task),
             self.model.reads_images,
-            instructions=self.model.needs_instructions,
+            max_evidence_images=_EVIDENCE_IMAGES if form is None else 0,
+            instructions=instructions,
+            fenced=form is None or instructions,
         )
         return build_prompt(
             request,

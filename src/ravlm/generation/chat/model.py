@@ -20,8 +20,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import (
-    AutoModelForImageTextToText,
-    GenerationConfig,
     LogitsProcessorList,
     StoppingCriteria,
     StoppingCriteriaList,
@@ -32,23 +30,27 @@ from ravlm import runtime
 from ravlm.encoders.hub_files import hash_weights, weight_files
 from ravlm.encoders.transformers_io import check_weights, read_config, read_model, read_tokenizer
 from ravlm.generation.chat.adapters import adapter_fingerprint, is_adapter, merge_adapter
-from ravlm.generation.chat.checkpoint import auto_class, read_processor
+from ravlm.generation.chat.checkpoint import auto_class, read_processor, reads_images
 from ravlm.generation.chat.decoding import (
     CertaintyRecorder,
+    Decoder,
     QueueStreamer,
     SamplingParams,
     StopOnEvent,
     seeded,
 )
+from ravlm.generation.chat.prompt_forms import PromptForm
 from ravlm.generation.chat.prompts import ChatTurn
 from ravlm.generation.chat.quantization import Quantize, quantized_options
 from ravlm.generation.chat.reply import THOUGHT_ENDS, THOUGHT_STARTS, ReplyEnd
-from ravlm.generation.chat.template import ChatTemplate
+from ravlm.generation.chat.template import read_template
 
 Conversation = Sequence[ChatTurn]
 _SIZE_STEP = 128
 """An image is counted as large as the next square with a side of a multiple of this."""
 _DEFAULT_CONTEXT = 2048
+_MAX_ADDED_TOKENS = 3
+"""The start, the end and the newline of a prompt."""
 _PARTIAL_CHARACTER = "\ufffd"
 """What the first bytes of a character are decoded to."""
 
@@ -87,15 +89,20 @@ class ChatModel:
         self.reads_images = processor is not None
         self._processor = processor
         self.tokenizer = tokenizer
-        tokenizer.padding_side = "left"
+        self.is_encoder_decoder = network.config.get_text_config().is_encoder_decoder
+        # Padding between an image and its text would change the distances in an encoder.
+        tokenizer.padding_side = "right" if self.is_encoder_decoder else "left"
         if tokenizer.pad_token is None:  # padding is masked, so any token will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         self._thought_marks = _special_thought_marks(tokenizer)
-        self.template = ChatTemplate(tokenizer, processor, name)
-        is_quantized = getattr(network, "quantization_method", None) is not None
-        self.network = (network if is_quantized else network.to(runtime.device())).eval()
-        self.context_length = _context_length(network.config.get_text_config())
-        """Tokens of prompt and reply together."""
+        self.template = read_template(tokenizer, processor, name, network.config.model_type)
+        is_placed = getattr(network, "quantization_method", None) or hasattr(
+            network, "hf_device_map"
+        )
+        self.network = (network if is_placed else network.to(runtime.device())).eval()
+        self.context_length = _context_length(network.config, self.template.form)
+        """Tokens of prompt and reply together; of the prompt alone for an encoder-decoder."""
+        self._decoder = Decoder(network, tokenizer)
         self._image_tokens: dict[int, int] = {}  # side of the square -> tokens
         self._lock = Lock()
 
@@ -115,10 +122,9 @@ class ChatModel:
         with weights that do not fit, and what `quantized_options` and `merge_adapter` raise."""
         config = read_config(folder, name)
         model_class = auto_class(config, name)
-        reads_images = model_class is AutoModelForImageTextToText
-        processor = read_processor(folder, name, config) if reads_images else None
+        processor = read_processor(folder, name, config) if reads_images(config) else None
         tokenizer = read_tokenizer(folder, name) if processor is None else processor.tokenizer
-        ChatTemplate(tokenizer, processor, name)  # refuse it before its weights are read
+        read_template(tokenizer, processor, name, config.model_type)  # before the weights
         dtype = dtype or runtime.inference_dtype(runtime.device())
         options = quantized_options(quantize, dtype) if quantize else {}
         network, info = read_model(folder, dtype, model_class, **options)
@@ -142,11 +148,17 @@ class ChatModel:
         """Return the number of tokens of a prompt; images may be overestimated."""
         image_tokens = sum(self._count_image(image) for turn in turns for image in turn.images)
         text = self.template.render(turns)
-        return image_tokens + self.count_text_tokens(text) + self._needs_bos(text)
+        return image_tokens + self.count_text_tokens(text) + self._num_added_tokens(text)
 
     def count_text_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text."""
-        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        """Return the number of tokens of a text, by the tokenizer that needs the most:
+        InstructBLIP has two."""
+        tokenizers = (self.tokenizer, getattr(self._processor, "qformer_tokenizer", None))
+        return max(
+            len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+            for tokenizer in tokenizers
+            if tokenizer is not None
+        )
 
     def inputs(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
         """Return the model's inputs, padded on the left.
@@ -154,11 +166,9 @@ class ChatModel:
         All conversations have the same number of images."""
         texts = [self.template.render(turns) for turns in conversations]
         images = [[image for turn in turns for image in turn.images] for turns in conversations]
-        options: dict[str, Any] = {
-            "padding": True,
-            "return_tensors": "pt",
-            "add_special_tokens": self._needs_bos(texts[0]),
-        }
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+        if self.template.form is None:  # otherwise the processor knows best
+            options["add_special_tokens"] = self._needs_bos(texts[0])
         if images and images[0]:
             assert self._processor is not None
             batch = self._processor(text=texts, images=images, **options)
@@ -168,8 +178,12 @@ class ChatModel:
         return {
             key: tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
             for key, tensor in batch.items()
-            if isinstance(tensor, Tensor)
+            if isinstance(tensor, Tensor) and key != "labels"  # PaliGemma's processor adds some
         }
+
+    def _num_added_tokens(self, text: str) -> int:
+        """Return at most how many tokens the tokenizer adds around a text."""
+        return self._needs_bos(text) if self.template.form is None else _MAX_ADDED_TOKENS
 
     def _needs_bos(self, text: str) -> bool:
         """Whether the tokenizer must add its first token, as Transformers' processors do."""
@@ -221,6 +235,7 @@ class ChatModel:
         while (token := tokens.get()) is not None:
             ids.append(token)
             text = self._decode(ids).rstrip(_PARTIAL_CHARACTER)
+            text = self._decoder.before_stop(text, is_partial=True)
             if text.startswith(output_text) and len(text) > len(output_text):
                 yield text[len(output_text) :]
                 output_text = text
@@ -233,28 +248,32 @@ class ChatModel:
         streamer: BaseStreamer | None = None,
         stopping: StoppingCriteria | None = None,
     ) -> list[Completion]:
-        with self._lock, torch.inference_mode(), seeded(params):
+        with self._lock, torch.inference_mode(), seeded(params), self._decoder.isolated():
             inputs = self.inputs(conversations)
-            prompt_length = inputs["input_ids"].shape[1]
+            prompt_length = 0 if self.is_encoder_decoder else inputs["input_ids"].shape[1]
             max_tokens = max(1, min(params.max_tokens, self.context_length - prompt_length))
             recorder = CertaintyRecorder()
             output = self.network.generate(
                 **inputs,
-                generation_config=self._generation_config(params, max_tokens),
+                **self._decoder.options(params, max_tokens),
                 logits_processor=LogitsProcessorList([recorder]),
                 stopping_criteria=StoppingCriteriaList([] if stopping is None else [stopping]),
                 streamer=streamer,
             )
-            ids = output[:, prompt_length:]  # without the prompt
-            certainties = recorder.certainty(ids, self.end_tokens())
+            # Some models return the prompt as well, some the first token of a decoder.
+            ids = output[:, output.shape[1] - recorder.num_steps :]
+            certainties = recorder.certainty(ids, self._decoder.final_tokens)
         return [
-            Completion(self._decode(row), certainty, self._reply_end(row, max_tokens))
+            self._completion(row, certainty, max_tokens)
             for row, certainty in zip(ids.tolist(), certainties, strict=True)
         ]
 
-    def _reply_end(self, ids: list[int], max_tokens: int) -> ReplyEnd:
-        is_cut = len(ids) >= max_tokens and not set(ids) & set(self.end_tokens())
-        return ReplyEnd("length" if is_cut else "stop", max_tokens)
+    def _completion(self, ids: list[int], certainty: float, max_tokens: int) -> Completion:
+        text = self._decode(ids)
+        reply = self._decoder.before_stop(text)
+        has_ended = reply != text or bool(set(ids) & set(self.end_tokens()))
+        is_cut = len(ids) >= max_tokens and not has_ended
+        return Completion(reply, certainty, ReplyEnd("length" if is_cut else "stop", max_tokens))
 
     def _decode(self, ids: list[int]) -> str:
         """Return the text of tokens, without special ones but for the marks of thoughts."""
@@ -273,33 +292,20 @@ class ChatModel:
 
     def end_tokens(self) -> list[int]:
         """Return the tokens that end a reply."""
-        tokens = self.network.generation_config.eos_token_id
-        if tokens is None:
-            tokens = self.tokenizer.eos_token_id
-        if tokens is None:
-            return []
-        return list(tokens) if isinstance(tokens, list | tuple) else [tokens]
-
-    def _generation_config(self, params: SamplingParams, max_tokens: int) -> Any:
-        defaults = self.network.generation_config
-        return GenerationConfig(
-            max_new_tokens=max_tokens,
-            do_sample=params.temperature > 0,
-            temperature=params.temperature or None,
-            top_k=0 if params.temperature > 0 else None,
-            repetition_penalty=defaults.repetition_penalty,
-            bos_token_id=defaults.bos_token_id,
-            eos_token_id=self.end_tokens() or None,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
+        return self._decoder.end_tokens
 
 
-def _context_length(config: Any) -> int:
-    """Return how many tokens a text model reads."""
-    for attribute in ("max_position_embeddings", "n_positions"):
-        if length := getattr(config, attribute, None):
-            return length
-    return _DEFAULT_CONTEXT
+def _context_length(config: Any, form: PromptForm | None) -> int:
+    """Return how many tokens a model reads."""
+    if form is not None and form.context_length:
+        return form.context_length
+    text_config = config.get_text_config()
+    names = ("max_position_embeddings", "n_positions")
+    lengths = [length for name in names if (length := getattr(text_config, name, None))]
+    length = lengths[0] if lengths else _DEFAULT_CONTEXT
+    if config.model_type == "instructblip":  # its Q-Former reads the text, too
+        length = min(length, config.qformer_config.max_position_embeddings)
+    return length
 
 
 def _special_thought_marks(tokenizer: Any) -> dict[int, str]:

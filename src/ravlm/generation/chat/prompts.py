@@ -60,7 +60,7 @@ _RULES = {
     ),
 }
 _ABSTAINING_TASKS = ("ask", "chat")
-_DEFAULT_TEXTS = {"caption": "Describe this picture.", "tell": "Tell a story about this picture."}
+DEFAULT_TEXTS = {"caption": "Describe this picture.", "tell": "Tell a story about this picture."}
 _HIDDEN_IMAGE = "There is a picture, which you can't see."
 _IMAGE_LABELS = {False: "Picture {number}: ", True: "图片 {number}："}
 """Before each of several images, in English and (True) Chinese."""
@@ -107,6 +107,8 @@ class PromptBudget:
     """Fraction of the tokens for the texts of the evidence, before anything else is left out."""
     instructions: bool = True
     """Whether the system message says what to do, or only names the task."""
+    fenced: bool = True
+    """Whether the evidence stands between marks."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class PromptDraft:
     """The image of each entry."""
     question: tuple[TurnPart, ...]
     fence: str
-    """The name of the marks around the evidence."""
+    """The name of the marks around the evidence; empty for none."""
 
     def turns(self) -> list[ChatTurn]:
         """Return the prompt."""
@@ -132,7 +134,7 @@ class PromptDraft:
             if text or image is not None:
                 image_parts: list[TurnPart] = [image, "\n"] if image is not None else []
                 evidence += [f"{label} ", *image_parts, f"{text}\n" if text else ""]
-        if self.labels:
+        if self.labels and self.fence:
             evidence = [f"<{self.fence}>\n", *evidence, f"</{self.fence}>\n"]
         return _merge_roles(
             [
@@ -184,7 +186,7 @@ def _draft(
     hits = request.evidence.hits
     history = request.messages[:-1]
     texts = tuple(_entry_text(hit) for hit in hits)
-    fence = "evidence"  # as in the training of a model that needs no instructions
+    fence = "evidence" if budget.fenced else ""  # as in training without instructions
     if budget.instructions:
         fence = _fence([*texts, request.text, *(message.text for message in request.messages)])
     return PromptDraft(
@@ -266,7 +268,7 @@ def _question(
     request: Request, budget: PromptBudget, describe: Callable[[Request], str] | None
 ) -> tuple[TurnPart, ...]:
     """Return the images and the text of the request itself."""
-    text = _plain_text(request.text) or _DEFAULT_TEXTS.get(request.task, "")
+    text = _plain_text(request.text) or DEFAULT_TEXTS.get(request.task, "")
     if request.image is None:
         return (text,)
     if budget.reads_images:

@@ -9,6 +9,7 @@ from jinja2 import TemplateError
 
 from ravlm.errors import Mismatch
 from ravlm.generation.chat.checkpoint import read_chat_template, special_tokens
+from ravlm.generation.chat.prompt_forms import PROMPT_FORMS, PlainTemplate
 from ravlm.generation.chat.prompts import ChatTurn
 from ravlm.generation.chat.reply import opens_thought
 
@@ -21,16 +22,39 @@ _PROBE = [
 ]
 
 
+def read_template(
+    tokenizer: Any, processor: Any, name: str, model_type: str
+) -> ChatTemplate | PlainTemplate:
+    """Return how a checkpoint is prompted: by its chat template, or in the form of its type.
+
+    Raises Mismatch for a checkpoint without either, or with a template that cannot be used."""
+    template = read_chat_template(processor, tokenizer)
+    if template:
+        return ChatTemplate(template, tokenizer, processor, name)
+    form = PROMPT_FORMS.get(model_type)
+    if form is not None:
+        return PlainTemplate(form, special_tokens(tokenizer, processor))
+    raise Mismatch(
+        f'The checkpoint "{name}", a "{model_type}" model, has no chat template, and no other form '
+        f"of its prompts is known. Use an instruction-tuned checkpoint (most names end in "
+        "-Instruct or -it), put a chat_template.jinja into its folder, or use a model of one of "
+        f"these types: {', '.join(PROMPT_FORMS)}."
+    )
+
+
 class ChatTemplate:
     """Renders turns. No text can pass for a special token or an image.
 
-    `processor` is None for a model of text alone. Raises Mismatch for a template that is missing,
-    fails, or drops messages."""
+    `template` is in Jinja's language; `processor` is None for a model of text alone. Raises
+    Mismatch for a template that fails or drops messages."""
 
-    def __init__(self, tokenizer: Any, processor: Any, name: str) -> None:
+    form = None
+    """A chat template takes every request."""
+
+    def __init__(self, template: str, tokenizer: Any, processor: Any, name: str) -> None:
         self._tokenizer = tokenizer
         self._name = name
-        self._template = read_chat_template(processor, tokenizer, name)
+        self._template = template
         self._special_tokens = special_tokens(tokenizer, processor)
         self._takes_system = True
         """Whether the template takes a system message; else its text goes before the user's."""
