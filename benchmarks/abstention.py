@@ -1,6 +1,6 @@
 """Measure the prior of abstention in small bases, and abstention itself.
 
-    python benchmarks/abstention.py [--write]
+    python -m benchmarks.abstention [--write]
 
 Small bases of 4 to 16 entities are sampled from train data: groceries (one to three photos each,
 queried with another photo), flags and Flickr8k photos (one each, queried with changed copies). The
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from answers import DATA, read_lines
 
+from benchmarks.answers import DATA, read_lines
 from ravlm import DualEncoder
 from ravlm.data.images import load_image
 from ravlm.encoders.base import Encoder

@@ -1,6 +1,6 @@
 """Measure how many questions are answered right: the table of docs/answers.md, as text and JSON.
 
-    python benchmarks/answers.py [--data FOLDER] [--json FILE] [--only grocery flags butterflies
+    python -m benchmarks.answers [--data FOLDER] [--json FILE] [--only grocery flags butterflies
     absent words ...]
 
 The bases hold real images, as the README of each set says. Every row is compared with the closed

@@ -1,5 +1,5 @@
 """Measure what building a knowledge base costs:
-python benchmarks/build.py --data ../shared/data [--limit 7000]
+python -m benchmarks.build --data ../shared/data [--limit 7000]
 
 Builds a base of flickr8k's photos and captions with the starter in a new process: images per second
 compared with the bare image network on the same images in memory, peak memory, and the shares of

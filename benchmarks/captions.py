@@ -1,4 +1,4 @@
-"""Measure what evidence brings to a trained generator: python benchmarks/captions.py --data
+"""Measure what evidence brings to a trained generator: python -m benchmarks.captions --data
 ../shared/data --kb KB [--json FILE]
 
 It captions the 1,000 dev photos of Flickr8k; the train photos and their captions are the knowledge

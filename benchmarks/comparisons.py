@@ -1,6 +1,6 @@
 """Measure what retrieval brings on real images.
 
-    python benchmarks/comparisons.py --data DATA [--only NAME ...]
+    python -m benchmarks.comparisons --data DATA [--only NAME ...]
 
 Runs `compare` on captions (flickr8k dev; the base has its train photos), knowledge questions
 (grocery products, butterflies, transformed images of flags) and retrieval (flickr8k dev), with
@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import answers
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, compare, read_entries
 from ravlm.evaluation.report import Report
@@ -124,7 +122,7 @@ def anonymous(report: Report, data: Path, name: str) -> Report:
     """Return the report without the paths of this machine."""
     source = str(report.about["source"]).replace(str(data), "DATA")
     source = source if source.startswith("DATA") else Path(source).name
-    command = f"python benchmarks/comparisons.py --data DATA --only {name}"
+    command = f"python -m benchmarks.comparisons --data DATA --only {name}"
     return replace(
         report,
         about={

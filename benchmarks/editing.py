@@ -1,6 +1,6 @@
 """Quality of edits: regions, colors, and steering by retrieved examples.
 
-    python benchmarks/editing.py --data DATA [--kb KB] [--json FILE]
+    python -m benchmarks.editing --data DATA [--kb KB] [--json FILE]
 
 Masks were drawn by hand (`regions/`) for 38 photos of Flickr8k's dev split, on which the
 thresholds were set, and for 18 photos chosen at random later, on which nothing was set except that

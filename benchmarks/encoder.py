@@ -1,5 +1,5 @@
 """Measure the quality of an encoder on dev splits of real images:
-python benchmarks/encoder.py --data ../shared/data
+python -m benchmarks.encoder --data ../shared/data
 
 Prints and writes as JSON: retrieval on 1,000 photos of flickr8k with 5,000 captions; retrieval of
 the same photos by 100 manually translated Chinese captions; nearest neighbors between images,

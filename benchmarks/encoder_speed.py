@@ -1,5 +1,5 @@
 """Measure the speed from files on disk to vectors:
-python benchmarks/encoder_speed.py [--data ../shared/data] [--photos 96]
+python -m benchmarks.encoder_speed [--data ../shared/data] [--photos 96]
 
 For a CLIP of the size of ViT-B/32 with random weights: ravlm, sentence-transformers and plain
 Transformers on the same weights and files, in fp32 and in the dtype that ravlm chooses. Then the

@@ -1,4 +1,4 @@
-"""Follow a request through the code: `python benchmarks/structure.py --flow [--source FOLDER]`.
+"""Follow a request through the code: `python -m benchmarks.structure --flow [--source FOLDER]`.
 
 It builds a base of five birds with the starter encoder and the extractive generator, and counts for
 a warm `model.ask` how often the flow comes to the model's and the retriever's file from another

@@ -1,6 +1,6 @@
 """Cost of a knowledge base compared with bare Faiss, bare SQLite and other vector engines.
 
-    python benchmarks/knowledge.py [--rows 100000] [--others]
+    python -m benchmarks.knowledge [--rows 100000] [--others]
 
 Measures, on clustered unit vectors of 512 dimensions with captions and metadata, in one run on one
 thread: durable ingest (against bare sqlite3 inserts of the same rows), index building, opening,
@@ -21,7 +21,6 @@ import resource
 import shutil
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +30,6 @@ from typing import Any
 import faiss
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.vector_engines import measure_engines
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry, Modality

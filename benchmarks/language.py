@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.captions import Arms, photos, spoken
+from benchmarks.captions import Arms, normalize, photos
 from ravlm import KnowledgeBase
 from ravlm.generation.captioner.settings import SETTINGS_FILE
 from ravlm.metrics import bleu, cider
@@ -95,12 +95,12 @@ def train_captioner(
     """Train a captioner whose decoder starts from the folder `language`, or from random weights."""
     generator = new_generator((text for pair in train for text in pair.texts), language=language)
     config = replace(STARTER_GENERATOR_TRAINING, epochs=epochs)
-    train_generator(generator, train, kb, folder, config, None, dev, print)
+    train_generator(generator, train, kb, folder, config, dev, print)
 
 
 def score_rows(arms: Arms) -> dict[str, dict[str, list[float]]]:
     """Return score, low and high of each arm, and the gain over the arm from random weights."""
-    references = [[spoken(text) for text in entry.texts] for entry in arms.dev]
+    references = [[normalize(text) for text in entry.texts] for entry in arms.dev]
     rows: dict[str, dict[str, list[float]]] = {name: {} for name in arms.texts}
     for metric, measure in (("BLEU-4", bleu), ("CIDEr", cider)):
         scores = [measure(texts, references, tokenize="none") for texts in arms.texts.values()]

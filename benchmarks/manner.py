@@ -1,6 +1,6 @@
 """Measure whether captions have the style of their base.
 
-    python benchmarks/manner.py --data ../shared/data --kb KB [--generator G]
+    python -m benchmarks.manner --data ../shared/data --kb KB [--generator G]
 
 The same 200 product photos of ikea_products are captioned with three bases: a catalogue (the other
 products, with name and description), captions of Flickr8k's train photos (`--kb`, built if it does

@@ -1,4 +1,4 @@
-"""Time the caption metrics: python benchmarks/metrics.py --data ../shared/data
+"""Time the caption metrics: python -m benchmarks.metrics --data ../shared/data
 
 Scores 5,000 captions against five references each: captions of flickr8k, or random words without
 --data. Prints CPU seconds (one core; other processes don't count) of each metric and of all at

@@ -1,6 +1,6 @@
 """Fit the reader's weights and measure it: seen and unseen templates, paraphrases, other questions.
 
-    python benchmarks/reader.py [--data FOLDER] [--json FILE] [--write]
+    python -m benchmarks.reader [--data FOLDER] [--json FILE] [--write]
 
 It is fitted on generated entries (random keys of the bank with random values; in a third of them
 the question type is left out of the bank) and on the questions of flags and groceries (their 13
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from answers import (
+
+from benchmarks.answers import (
     DATA,
     OPPOSITE_PARAPHRASES,
     butterfly_text,
@@ -29,7 +30,6 @@ from answers import (
     read_lines,
     wilson,
 )
-
 from ravlm import DualEncoder, Entry
 from ravlm.data.facts import Fact, read_facts
 from ravlm.generation.extractive.answer_text import phrase_answer

@@ -1,6 +1,6 @@
 """Read answers in prose, given the passage and end to end, in English and Chinese.
 
-    python benchmarks/reading.py --data ../shared/data --work runs/reading [--fit] [--json FILE]
+    python -m benchmarks.reading --data ../shared/data --work runs/reading [--fit] [--json FILE]
 
 `--data`: a folder with squad and cmrc2018. A base of all passages of each is built in `--work`
 (resumable). Questions are those of the dev articles: the odd ones are for choosing, the even ones

@@ -1,6 +1,6 @@
 """Train the model that finds sky, grass, sea and other stuff in a photo.
 
-    python benchmarks/regions.py --data DATA [--write]
+    python -m benchmarks.regions --data DATA [--write]
 
 71 photos of Flickr8k's train split are labeled by hand, a letter for each of 8 x 8 places
 (`regions/`). A first model learns from these alone. It then labels further train photos,

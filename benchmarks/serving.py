@@ -1,6 +1,6 @@
 """Compare the server with direct calls of the library.
 
-    python benchmarks/serving.py [--seconds 5] [--load 60] [--kb FOLDER]
+    python -m benchmarks.serving [--seconds 5] [--load 60] [--kb FOLDER]
 
 A process of its own serves the knowledge base of the demo (or `--kb`) with the starter. For search,
 embeddings and questions the script measures sequential calls of the library in this process, then

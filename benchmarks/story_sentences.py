@@ -1,6 +1,6 @@
 """How many sentences of stories are supported, by hand, and how often the support checker is right.
 
-    python benchmarks/story_sentences.py
+    python -m benchmarks.story_sentences
 
 `story_sentences.jsonl` has 100 sentences of stories about made-up entries, as `tell` wrote them,
 and 40 that were altered by hand to say something else. `supported` is a judgment by hand; stories

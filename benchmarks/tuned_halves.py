@@ -1,6 +1,6 @@
 """Choose the captioner's settings on one half of the dev photos, and measure on the other half.
 
-    python benchmarks/tuned_halves.py --data ../shared/data --kb KB [--photos 1000] [--json FILE]
+    python -m benchmarks.tuned_halves --data ../shared/data --kb KB [--photos 1000] [--json FILE]
 
 The weight of the beams' agreement with the evidence and the confidence threshold have the
 highest CIDEr on the odd photos of Flickr8k's dev split; BLEU-4 and CIDEr (times 100) are of the

@@ -198,7 +198,7 @@ def test_only_base_modules_say_what_they_do_not_know() -> None:
 def test_the_list_of_modules_is_current() -> None:
     page = (ROOT / "docs" / "modules.md").read_text(encoding="utf-8")
     assert page == module_list(SOURCE), (
-        "run: python benchmarks/structure.py --modules > docs/modules.md"
+        "run: python -m benchmarks.structure --modules > docs/modules.md"
     )
 
 
