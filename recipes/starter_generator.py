@@ -18,7 +18,7 @@ from ravlm.data.readers import read_entries
 from ravlm.generation.captioner.generator import CaptionerGenerator
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.training.captioning_steps import GeneratorTrainingConfig
-from ravlm.training.generator import train_generator
+from ravlm.training.generator import train_captioner
 from ravlm.training.starter_generator import (
     STARTER_GENERATOR_TRAINING,
     StarterGeneratorConfig,
@@ -54,7 +54,8 @@ def train_starter_generator(
         confidence_threshold=CONFIDENCE_THRESHOLD if recipe.second else 0.0,
         trained_on=("Flickr8k train: 6,000 photos, 30,000 captions",),
     )
-    train_generator(generator, train, kb, work, recipe.first, recipe.second, dev, print)
+    config = replace(recipe.first, self_critical=recipe.second)
+    train_captioner(generator, train, kb, work, config, dev, print)
     generator.model.half()  # for storage only; computation is in single precision
     generator.save(out)
     generator.model.float()

@@ -21,6 +21,7 @@ _HOME = {
     "Hit": "ravlm.records",
     "KnowledgeBase": "ravlm.knowledge.base",
     "LanguageModelTrainingConfig": "ravlm.training.language_model",
+    "LoraTrainingConfig": "ravlm.training.chat_generator",
     "Pair": "ravlm.records",
     "Part": "ravlm.records",
     "RavlmError": "ravlm.errors",
@@ -29,7 +30,9 @@ _HOME = {
     "Score": "ravlm.records",
     "Source": "ravlm.records",
     "SearchOptions": "ravlm.search.options",
+    "TrainingExample": "ravlm.training.training_examples",
     "compare": "ravlm.evaluation.compare",
+    "merge_adapter": "ravlm.training.chat_generator",
     "metrics": "ravlm.metrics",
     "read_entries": "ravlm.data.readers",
     "read_pairs": "ravlm.data.readers",
@@ -53,11 +56,13 @@ if TYPE_CHECKING:
     from ravlm.records import Answer, Edit, Entry, Hit, Pair, Part, Score, Source
     from ravlm.search.options import SearchOptions
     from ravlm.training.captioning_steps import GeneratorTrainingConfig
+    from ravlm.training.chat_generator import LoraTrainingConfig, merge_adapter
     from ravlm.training.contrastive import EncoderTrainingConfig
     from ravlm.training.encoder import train_encoder
     from ravlm.training.generator import train_generator
     from ravlm.training.language_model import LanguageModelTrainingConfig, train_language_model
     from ravlm.training.retriever import RetrieverTrainingConfig, train_retriever
+    from ravlm.training.training_examples import TrainingExample
 
 
 def __getattr__(name: str) -> Any:

@@ -53,10 +53,11 @@ def save_checkpoint_into(
 def move_checkpoint_into(source: Path, folder: Path) -> None:
     """Move the files of the checkpoint `source` into `folder`, which may hold other files.
 
-    config.json is moved last, so a folder that has one is a complete checkpoint. `source` is
-    removed.
+    config.json (of an adapter: adapter_config.json) is moved last, so a folder that has one is a
+    complete checkpoint. `source` is removed.
     """
-    for path in sorted(source.iterdir(), key=lambda path: path.name == CONFIG):
+    last = (CONFIG, f"adapter_{CONFIG}")
+    for path in sorted(source.iterdir(), key=lambda path: path.name in last):
         if path.is_dir() and (folder / path.name).is_dir():
             shutil.rmtree(folder / path.name)
         os.replace(path, folder / path.name)

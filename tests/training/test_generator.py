@@ -29,6 +29,7 @@ from ravlm.training.captioning_steps import (
     GeneratorTrainingConfig,
     SelfCriticalStep,
 )
+from ravlm.training.chat_generator import LoraTrainingConfig
 from ravlm.training.evidence import (
     EvidenceCandidates,
     EvidenceStates,
@@ -170,15 +171,16 @@ def test_a_captioner_from_backbones_is_trained_with_evidence(
     lines: list[str] = []
     out = tmp_path / "out"
     critical = replace(config, epochs=1, num_samples=2)
-    train_generator(generator, pairs[:6], kb, out, config, critical, pairs[6:], lines.append)
+    both = replace(config, self_critical=critical)
+    train_generator(generator, pairs[:6], kb, out, both, pairs[6:], lines.append)
     losses = [json.loads(line) for line in (out / "first" / "log.jsonl").read_text().splitlines()]
     assert losses[-1]["held-out loss"] < losses[0]["loss"]
     assert "reward" in (out / "critical" / "log.jsonl").read_text()
     assert CaptionerGenerator.load(out).model.config.fusion == "marginal_prefix"
     with pytest.raises(InvalidInput, match="already contains a trained generator"):
         train_generator(generator, pairs, kb, out, config)
-    with pytest.raises(InvalidInput, match=r"Batch size 64 is larger than the data \(8 images\)"):
-        train_generator(generator, pairs, kb, tmp_path / "other")
+    with pytest.raises(InvalidInput, match="is a LoraTrainingConfig; this model"):
+        train_generator(generator, pairs, kb, tmp_path / "other", LoraTrainingConfig())
     with pytest.raises(
         InvalidInput, match="folds is 5, but cross-fitting needs evidence retrieved by text"
     ):

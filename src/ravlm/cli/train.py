@@ -130,26 +130,32 @@ def _train_generator(options: Options) -> TrainingResult:
         raise UsageError(
             "Pass --language (alone or with --vision), or --generator, or none of them."
         )
+    if _names_chat_model(options.generator):
+        return _tune_chat_model(options)
+    _refuse(options, train_options.CHAT_OPTIONS, "chat models; name one by --generator")
     _check_content(options.pairs)
     pairs = read_pairs(options.pairs, images=options.images)
-    train_pairs, held_out = split_pairs(pairs, options.held_out)
+    held_out_share = 0.05 if options.held_out is None else options.held_out
+    train_pairs, held_out = split_pairs(pairs, held_out_share)
     if not train_pairs:
         raise _no_pairs(options.pairs, pairs.quarantine)
-    config = _configure(STARTER_GENERATOR_TRAINING, options)
-    self_critical = None
+    config = _configure(replace(STARTER_GENERATOR_TRAINING, folds=0), options)
     if epochs := options.self_critical_epochs:
-        self_critical = replace(config, epochs=epochs, learning_rate=config.learning_rate / 20)
+        second = replace(config, epochs=epochs, learning_rate=config.learning_rate / 20)
+        config = replace(config, self_critical=second)
     generator = _initial_generator(options, train_pairs, config)
     out = Path(options.out)
     kb = KnowledgeBase.open(options.kb) if options.kb else None
     try:
         training.train_generator(
-            generator, train_pairs, kb, out, config, self_critical, held_out, note
+            generator, train_pairs, kb, out, config, held_out, note, _tracker(options)
         )
     finally:
         if kb is not None:
             kb.close()
-    stages = [training.FIRST_STAGE] + [training.SELF_CRITICAL_STAGE] * (self_critical is not None)
+    stages = [training.FIRST_STAGE] + [training.SELF_CRITICAL_STAGE] * (
+        config.self_critical is not None
+    )
     return TrainingResult(
         f'The trained generator is in "{out}", next to its logs. '
         f"Use it: ravlm caption KB IMAGE --generator {out}",
@@ -173,9 +179,56 @@ def _initial_generator(
             options.language, options.vision, options.text, options.fusion, seed=config.seed
         )
     model = StarterGeneratorConfig(seed=config.seed)
-    language = replace(model.language, min_frequency=options.min_frequency)
+    language = model.language
+    if options.min_frequency is not None:
+        language = replace(language, min_frequency=options.min_frequency)
     texts = (text for pair in pairs for text in pair.texts)
     return new_generator(texts, replace(model, language=language), options.language)
+
+
+def _names_chat_model(name: str | None) -> bool:
+    """Return whether a generator is a chat model, not the folder of a captioner."""
+    from ravlm.generation.captioner.settings import SETTINGS_FILE
+
+    return name is not None and not (Path(name).expanduser() / SETTINGS_FILE).is_file()
+
+
+def _tune_chat_model(options: Options) -> TrainingResult:
+    from ravlm import KnowledgeBase, read_pairs
+    from ravlm.data.formats import jsonl
+    from ravlm.training import chat_generator as training
+    from ravlm.training.generator import train_generator
+    from ravlm.training.training_examples import read_examples
+
+    _refuse(options, train_options.CAPTIONER_OPTIONS, "captioners")
+    if not options.kb:
+        raise UsageError("A chat model is tuned on evidence. Pass --kb.")
+    config = _configure(training.LoraTrainingConfig(), options)
+    _check_content(options.pairs)
+    path = Path(options.pairs)
+    quarantine = None
+    if path.is_file() and jsonl.recognizes(path, path.open("rb").read(4096)):
+        examples: Any = read_examples(path, options.images)
+    else:
+        examples = read_pairs(path, images=options.images)
+        quarantine = examples.quarantine
+    out = Path(options.out)
+    with KnowledgeBase.open(options.kb) as kb:
+        train_generator(options.generator, examples, kb, out, config, (), note, _tracker(options))
+    return TrainingResult(
+        f'The adapter is in "{out}", next to its log and comparison.json (held-out examples before '
+        f"and after). Use it: ravlm ask KB QUESTION --generator {options.generator}+{out}",
+        [out / training.LORA_STAGE],
+        {"generator": f"{options.generator}+{out}"},
+        quarantine,
+    )
+
+
+def _refuse(options: Options, names: Sequence[str], kind: str) -> None:
+    """Raise UsageError for an option that this kind of generator does not have."""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is for {kind}.")
 
 
 def _train_retriever(options: Options) -> TrainingResult:
@@ -263,7 +316,7 @@ KINDS: dict[str, Command] = {
         """,
     ),
     "generator": Command(
-        "train a generator that reads evidence from a knowledge base; resumable",
+        "train a captioner, or tune a chat model by LoRA, to read evidence from a base; resumable",
         partial(_run, _train_generator),
         train_options.GENERATOR,
         """
@@ -271,6 +324,7 @@ KINDS: dict[str, Command] = {
         ravlm train generator --pairs my.jsonl --kb kb/ --out runs/mine --self-critical-epochs 3
         ravlm train generator --pairs my.jsonl --kb kb/ --out runs/mine --evidence-modality image
         ravlm train generator --pairs my.jsonl --out runs/gpt2 --language gpt2/ --vision vit/
+        ravlm train generator --generator qwen2-vl/ --examples my.jsonl --kb kb/ --out runs/birds
         """,
     ),
     "retriever": Command(

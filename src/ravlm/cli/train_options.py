@@ -5,6 +5,7 @@ An option whose name is a field of the training configuration sets that field.
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from ravlm.cli.command import Argument, argument
@@ -68,12 +69,35 @@ LANGUAGE = (
     _SEED,
     _TENSORBOARD,
 )
+CAPTIONER_OPTIONS = (
+    "language", "vision", "text", "fusion", "evidence_modality", "folds", "self_critical_epochs",
+    "min_frequency",
+)  # fmt: skip
+"""Options of `ravlm train generator` for captioners alone."""
+CHAT_OPTIONS = (
+    "r", "lora_alpha", "lora_dropout", "abstention_rate", "quantize", "bf16",
+    "gradient_checkpointing", "merge",
+)  # fmt: skip
+"""Options of `ravlm train generator` for chat models alone."""
 GENERATOR = (
-    _PAIRS,
+    argument(
+        "--examples",
+        "--pairs",
+        dest="pairs",
+        metavar="FILE",
+        required=True,
+        help="pairs, in any format that ravlm build reads; for a chat model also JSON Lines with "
+        "question and answer, or messages, and the ids of the right entries (evidence)",
+    ),
     _IMAGES,
-    _out("the trained generator and its logs"),
+    _out("the trained generator, or the adapter of a chat model, and its logs"),
     _value("--kb", "KB", "source of evidence (default: none, closed book)"),
-    _value("--generator", "DIR", "trained generator to start from (default: a new one)"),
+    _value(
+        "--generator",
+        "MODEL",
+        "a chat model (folder or Hugging Face name), which gets a LoRA adapter, or a trained "
+        "captioner to start from (default: a new captioner)",
+    ),
     _value("--language", "M", "start its decoder from a folder of ravlm train language"),
     _value("--vision", "M", "image model; --language may then be any language model"),
     _value("--text", "M", "and a text model that encodes the evidence"),
@@ -83,17 +107,40 @@ GENERATOR = (
         "--num-evidence",
         type=int,
         metavar="N",
-        help="entries of evidence per step (default 8)",
+        help="entries of evidence per example (default 8; chat models: 4)",
     ),
     _choice("--evidence-modality", ("image", "text"), "retrieve evidence by (default text)"),
-    _integer("--folds", "use 5 if the encoder was trained on the pairs (default 0)", default=0),
+    _integer("--folds", "use 5 if the encoder was trained on the pairs (default 0)"),
     _EPOCHS,
-    _integer("--self-critical-epochs", "epochs with CIDEr as reward (default 0)", default=0),
-    _integer("--batch-size", "images per step (default 64)"),
+    _integer("--self-critical-epochs", "epochs with CIDEr as reward (default 0)"),
+    _integer("--batch-size", "images or examples per step (default 64; chat models: 16)"),
     _ACCUMULATE,
-    _LEARNING_RATE,
-    _integer("--min-frequency", "keep words that occur N times in a new vocabulary (4)", default=4),
-    _number("--held-out", "FRACTION", "of the pairs, for the log (default 0.05)", default=0.05),
+    _number(
+        "--learning-rate",
+        "R",
+        "highest learning rate (default 0.001; chat models: 0.001 for small to 0.0001 for large)",
+    ),
+    _integer("--min-frequency", "keep words that occur N times in a new vocabulary (4)"),
+    _number("--held-out", "FRACTION", "of the examples, to measure by (default 0.05; 0.1)"),
+    _integer("--r", "chat models: rank of the adapter (default 16)"),
+    _integer("--lora-alpha", "its output is multiplied by N / rank (default 32)"),
+    _number("--lora-dropout", "P", "dropout before the adapter (default 0)"),
+    _number("--abstention-rate", "P", "questions whose right entry is left out (default 0.2)"),
+    _choice("--quantize", ("4bit", "8bit"), "keep the frozen weights small, on an NVIDIA GPU"),
+    argument(
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="compute in bfloat16 (default: where the processor is fast in it)",
+    ),
+    argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        default=None,
+        help="less memory, a third slower",
+    ),
+    argument("--merge", action="store_true", default=None, help="save the whole model as well"),
+    _TENSORBOARD,
     _SEED,
 )
 RETRIEVER = (

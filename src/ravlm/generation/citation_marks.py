@@ -6,6 +6,7 @@ positions in a text stay valid, and answers point to the entries as they are sto
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ravlm.generation.base import Request
@@ -20,6 +21,7 @@ _BRACKETED = re.compile(
     rf"([{re.escape(_OPENING)}])([{_DIGITS}\s{_INVISIBLE},，;；、.^*#–—-]{{1,64}})([{re.escape(_CLOSING)}])"
 )
 _CITATION = re.compile(r"\s*\[\d+\]")
+_NUMBERED = re.compile(r"(\s*)\[(\d{1,3})\]")
 _SHORT_NUMBER = re.compile(rf"(?<![{_DIGITS}])[{_DIGITS}{_INVISIBLE}]{{1,3}}(?![{_DIGITS}])")
 """Marks have up to three digits: "[1999]" is a year."""
 
@@ -47,6 +49,27 @@ def remove_citations(text: str) -> str:
     'It is 69 m long. It sank.'
     """
     return _CITATION.sub("", text)
+
+
+def renumber_marks(text: str, numbers: Sequence[int | None]) -> tuple[str, bool]:
+    """Return a text whose marks [n] became [numbers[n - 1]], and whether it has any; marks without
+    a number are removed.
+
+    >>> renumber_marks("It is 69 m long [1]. It sank [2].", [3, None])
+    ('It is 69 m long [3]. It sank.', True)
+    """
+    if not numbers:
+        return text, False
+    has_marks = False
+
+    def renumber(mark: re.Match[str]) -> str:
+        nonlocal has_marks
+        n = int(mark[2])
+        number = numbers[n - 1] if 1 <= n <= len(numbers) else None
+        has_marks = has_marks or number is not None
+        return "" if number is None else f"{mark[1]}[{number}]"
+
+    return _NUMBERED.sub(renumber, text), has_marks
 
 
 def without_marks(request: Request) -> Request:

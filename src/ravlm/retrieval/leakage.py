@@ -1,7 +1,8 @@
 """Leakage guard: keep out of the evidence what gives a request's answer away.
 
-An entry leaks if it has the request's id, image or `group`, or if its image is a near-duplicate of
-the request's image. Training and evaluation use the same rules."""
+An entry leaks if it has the request's id, image or `group`, if its image is a near-duplicate of
+the request's image or, for a caption, if it is a text without an image that repeats the caption: of
+another photo, an equal caption is evidence. Training and evaluation use the same rules."""
 
 from __future__ import annotations
 
@@ -13,14 +14,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ravlm.data.text import normalize_text, split_words
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Entry, Hit, ImageSource, Modality
+from ravlm.records import Entry, Example, Hit, ImageSource, Modality, Pair
 from ravlm.search.options import SearchOptions
 
 NEAR_DUPLICATE = 0.98
 """Images with at least this cosine count as the same image."""
 _SPARE_HITS = 4
-"""Hits searched beyond k to replace those that leak."""
+"""Hits searched beyond k to replace those that leak, besides repeated captions."""
+_LONG_CAPTION = 5
+"""Words of a caption that leaks within a longer text, too; shorter ones occur by chance."""
 _BATCH = 256
 
 
@@ -54,10 +58,27 @@ def leakage_keys(record: GuardedRecord) -> frozenset[tuple[str, str]]:
 
 
 def leaks(record: GuardedRecord, entry: Entry) -> bool:
-    """Return whether `entry` shares a leakage key with `record`, or has the same image content."""
-    return bool(leakage_keys(record) & leakage_keys(entry)) or _same_image(
-        record.image, entry.image
+    """Return whether `entry` shares a leakage key with `record`, has the same image content, or is
+    a text that repeats its caption."""
+    return (
+        bool(leakage_keys(record) & leakage_keys(entry))
+        or _same_image(record.image, entry.image)
+        or _repeats_caption(record, entry)
     )
+
+
+def own_captions(record: GuardedRecord) -> tuple[str, ...]:
+    """Return the texts that are to be written about a record's image: those of a pair, or the
+    references of an example without a question."""
+    if isinstance(record, Pair):
+        return record.texts
+    is_caption = isinstance(record, Example) and record.image is not None and not record.text
+    return record.references if is_caption else ()  # type: ignore[attr-defined]
+
+
+def spare_hits(records: Sequence[GuardedRecord]) -> int:
+    """Return how many hits to search beyond k, to replace those that leak."""
+    return _SPARE_HITS + max((len(own_captions(record)) for record in records), default=0)
 
 
 def without_leaks(record: GuardedRecord, hits: Sequence[Hit]) -> list[Hit]:
@@ -79,21 +100,29 @@ def guarded_search(
     fewer than k hits.
     """
     options = SearchOptions(near_duplicate=NEAR_DUPLICATE)
+    depth = k + spare_hits(records)
     results: list[list[Hit]] = []
     for start in range(0, len(records), _BATCH):
         batch = range(start, min(start + _BATCH, len(records)))
         queries = [{"vector": vectors[row]} for row in batch]
-        rankings = kb.search_many(queries, k + _SPARE_HITS, modality, options=options)
-        # A search by text does not look at the images of its hits.
-        images = _image_vectors(kb, rankings) if modality == "text" else {}
+        rankings = kb.search_many(queries, depth, modality, options=options)
+        if modality == "text":  # such a search does not look at the images of its hits
+            rankings = without_near_duplicates(kb, vectors[batch.start : batch.stop], rankings)
         for row, hits in zip(batch, rankings, strict=True):
-            distinct = [
-                hit
-                for hit in hits
-                if not _is_near_duplicate(images.get(hit.entry.id), vectors[row])
-            ]
-            results.append(without_leaks(records[row], distinct)[:k])
+            results.append(without_leaks(records[row], hits)[:k])
     return results
+
+
+def without_near_duplicates(
+    kb: KnowledgeBase, vectors: np.ndarray, rankings: Sequence[Sequence[Hit]]
+) -> list[list[Hit]]:
+    """Return the hits of each row whose image is not a near-duplicate of the row's, by its vector;
+    `vectors` is (n, dim)."""
+    images = _image_vectors(kb, rankings)
+    return [
+        [hit for hit in hits if not _is_near_duplicate(images.get(hit.entry.id), vector)]
+        for vector, hits in zip(vectors, rankings, strict=True)
+    ]
 
 
 def _image_vectors(
@@ -105,6 +134,26 @@ def _image_vectors(
 
 def _is_near_duplicate(image_vector: np.ndarray | None, vector: np.ndarray) -> bool:
     return image_vector is not None and bool(image_vector @ vector >= NEAR_DUPLICATE)
+
+
+def _repeats_caption(record: GuardedRecord, entry: Entry) -> bool:
+    """Return whether an entry without an image has one of the record's captions as a text, or a
+    long caption within a text; case, width and punctuation do not count."""
+    captions = own_captions(record) if entry.image is None else ()
+    if not captions:
+        return False
+    texts = [_words(text) for text in entry.texts]
+    return any(_repeats(words, text) for words in map(_words, captions) for text in texts)
+
+
+def _repeats(caption: Sequence[str], text: Sequence[str]) -> bool:
+    if len(caption) < _LONG_CAPTION:
+        return bool(caption) and caption == text
+    return f" {' '.join(caption)} " in f" {' '.join(text)} "
+
+
+def _words(text: str) -> list[str]:
+    return split_words(normalize_text(text))
 
 
 def _same_image(image: ImageSource | None, entry_image: ImageSource | None) -> bool:

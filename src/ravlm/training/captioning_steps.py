@@ -56,6 +56,8 @@ class GeneratorTrainingConfig(TrainingConfig):
     """<unk> in our own vocabularies; None: no word dropout."""
     num_samples: int = 5
     """Texts sampled for each image in self-critical training."""
+    self_critical: GeneratorTrainingConfig | None = None
+    """A second stage with CIDEr as reward; None: there is none."""
     max_length: int = 20
     """Tokens of a caption; longer ones are truncated, so that a few do not slow down the batch."""
     views: int = 2

@@ -22,6 +22,7 @@ from ravlm.generation.chat.generator import ChatGenerator
 from ravlm.generation.chat.prompts import ChatTurn
 from ravlm.records import CLOSED_BOOK, Evidence
 from ravlm.training.chat_examples import ChatExample, ChatExamples
+from ravlm.training.fingerprint import fingerprint
 from ravlm.training.lora import LoraConfig, TrainedWeights, add_adapter
 from ravlm.training.reply_batches import IGNORED, append_replies, pack_replies
 from ravlm.training.trainer import AccumulatingStep
@@ -40,12 +41,13 @@ class ChatTuningStep(AccumulatingStep):
         self,
         generator: ChatGenerator,
         examples: ChatExamples,
-        config: LoraConfig = LoraConfig(),
+        config: LoraConfig = LoraConfig(),  # noqa: B008 frozen
         held_out: Sequence[ChatExample] = (),
         accumulate: int = 1,
         pack: bool = True,
         dtype: torch.dtype | None = None,
     ) -> None:
+        self.config = config
         self.generator = generator
         self.examples = examples
         self.held_out = held_out
@@ -55,6 +57,11 @@ class ChatTuningStep(AccumulatingStep):
         self.model = TrainedWeights(self.network)
         self._pack = pack
         self._dtype = dtype
+
+    def fingerprint(self) -> str:
+        chat = self.generator.model
+        weights = chat.fingerprint if chat.folders else chat.name
+        return fingerprint([vars(self.examples), self.held_out, weights])
 
     def held_out_figures(self) -> dict[str, float]:
         """Return the losses of the held-out examples: with their own evidence, with that of other

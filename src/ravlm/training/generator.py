@@ -1,22 +1,25 @@
-"""`train_generator`: train a captioner on pairs, with evidence retrieved from a knowledge base.
+"""`train_generator`: train a captioner, or tune a chat model, with evidence from a knowledge base.
 
-Two stages: next-token loss, then optionally self-critical training with CIDEr.
+A captioner has two stages: next-token loss, then optionally self-critical training with CIDEr.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ravlm import runtime
 from ravlm.checkpoint import move_checkpoint_into
 from ravlm.data.text import split_words
 from ravlm.encoders.starter.config import StarterConfig
 from ravlm.errors import InvalidInput
+from ravlm.generation.base import Generator
 from ravlm.generation.captioner.generator import CaptionerGenerator
 from ravlm.generation.captioner.settings import SETTINGS_FILE
+from ravlm.generation.chat.generator import ChatGenerator
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.metrics.cider import cider_frequencies
 from ravlm.records import Pair
@@ -26,10 +29,14 @@ from ravlm.training.captioning_steps import (
     GeneratorTrainingConfig,
     SelfCriticalStep,
 )
+from ravlm.training.chat_generator import LoraTrainingConfig, train_chat_generator
 from ravlm.training.cross_fitting import FOLD_CONFIG, cross_fit_evidence
 from ravlm.training.evidence import EvidenceTexts, evidence_texts, find_evidence, image_vectors
 from ravlm.training.features import pair_features
-from ravlm.training.trainer import fit_once, silent
+from ravlm.training.tracking import Tracker, silent, untracked
+from ravlm.training.trainer import fit_once
+
+C = TypeVar("C")
 
 FIRST_STAGE = "first"
 SELF_CRITICAL_STAGE = "critical"
@@ -37,31 +44,92 @@ SELF_CRITICAL_STAGE = "critical"
 
 
 def train_generator(
+    model: Generator | str | os.PathLike[str],
+    examples: Any,
+    kb: KnowledgeBase | None,
+    folder: str | Path,
+    config: GeneratorTrainingConfig | LoraTrainingConfig | None = None,
+    held_out: Any = (),
+    report: Callable[[str], None] = silent,
+    tracker: Tracker = untracked,
+) -> Any:
+    """Train `model` on examples with evidence retrieved from `kb`, save it to `folder` and return
+    it.
+
+        kb = ravlm.KnowledgeBase.open("kb/")
+        ravlm.train_generator("Qwen/Qwen2-VL-2B-Instruct", "questions.jsonl", kb, "runs/birds")
+        model = ravlm.RetrievalAugmentedVLM(kb, "Qwen/Qwen2-VL-2B-Instruct+runs/birds")
+
+    `model` is a chat model, by folder, hub name or object: it gets a LoRA adapter, by a
+    `LoraTrainingConfig`. Its examples are a JSON-lines file, `TrainingExample`s, pairs or mappings
+    (see `ravlm.training.training_examples`). Or it is a captioner of ravlm, trained as a whole on
+    pairs by a `GeneratorTrainingConfig`; with `kb` None it gets no evidence.
+
+    No example gets its own entry as evidence. `held_out` are examples to measure the training by;
+    for a chat model the default is a part of `examples`, which are answered before and after it
+    (comparison.json). `folder` keeps features and logs; a run that was killed resumes there.
+    `report` gets lines for people, `tracker` the figures.
+
+    Raises InvalidInput for data that cannot be trained on, for a configuration of the other kind,
+    or if `folder` contains a trained model; BrokenData and NotFound for examples that cannot be
+    read.
+    """
+    if not isinstance(model, Generator):
+        model = _load_captioner(model) or model
+    if isinstance(model, CaptionerGenerator):
+        captioning = _config_of(GeneratorTrainingConfig, config)
+        return train_captioner(model, examples, kb, folder, captioning, held_out, report, tracker)
+    if isinstance(model, Generator) and not isinstance(model, ChatGenerator):
+        raise InvalidInput(
+            f'The generator "{model.name}" can\'t be trained; pass a captioner, or a chat model of '
+            "Transformers by folder or hub name."
+        )
+    if kb is None:
+        raise InvalidInput("A chat model is tuned on evidence; pass kb=, a knowledge base.")
+    lora = _config_of(LoraTrainingConfig, config)
+    return train_chat_generator(model, examples, kb, folder, lora, held_out, report, tracker)
+
+
+def _load_captioner(name: str | os.PathLike[str]) -> CaptionerGenerator | None:
+    """Return the captioner of a folder; None if it holds none."""
+    folder = Path(name).expanduser()
+    return CaptionerGenerator.load(folder) if (folder / SETTINGS_FILE).is_file() else None
+
+
+def _config_of(kind: type[C], config: Any) -> C:
+    """Return the configuration. Raises InvalidInput for one of another kind."""
+    if config is None:
+        return kind()
+    if not isinstance(config, kind):
+        raise InvalidInput(
+            f"The configuration is a {type(config).__name__}; this model is trained by a "
+            f"{kind.__name__}."
+        )
+    return config
+
+
+def train_captioner(
     generator: CaptionerGenerator,
     pairs: Sequence[Pair],
     kb: KnowledgeBase | None,
     folder: str | Path,
     config: GeneratorTrainingConfig = GeneratorTrainingConfig(),  # noqa: B008 frozen
-    self_critical: GeneratorTrainingConfig | None = None,
     held_out: Sequence[Pair] = (),
     report: Callable[[str], None] = silent,
+    tracker: Tracker = untracked,
 ) -> CaptionerGenerator:
-    """Train `generator` in place on `pairs`, save it to `folder` and return it.
-
-        kb = ravlm.KnowledgeBase.open("kb/")
-        ravlm.train_generator(generator, pairs, kb, "runs/captioner")
+    """Train a captioner in place on pairs of images and texts; arguments as in `train_generator`.
 
     Evidence comes from `kb`, never from a pair's own entry; with None there is no evidence.
-    `self_critical` configures the second stage. `folder` keeps features and logs; a run that was
-    killed resumes there. Raises InvalidInput for data that cannot be trained on, or if `folder`
-    contains a trained generator.
     """
     folder = Path(folder)
     check_untrained(folder)
     pairs = [pair for pair in pairs if pair.texts]
     if not pairs:
         raise InvalidInput("There are no pairs to train on. Each needs an image and a text.")
-    config = replace(config, unk_token_id=generator.tokenizer.unk_token_id)
+    self_critical = config.self_critical
+    config = replace(config, unk_token_id=generator.tokenizer.unk_token_id, self_critical=None)
+    config = config.for_data(len(pairs))
     loop = config.loop(len(pairs))
     modality = config.evidence_modality
     generator.settings = replace(generator.settings, evidence_modality=modality)
@@ -76,10 +144,12 @@ def train_generator(
             held_out_data = caption_dataset(generator, held_out, evidence, folder / "held-out")
 
     step = CaptioningStep(generator.model, data, config, held_out_data)
-    fit_once(step, loop, folder / FIRST_STAGE, report)
+    fit_once(step, loop, folder / FIRST_STAGE, report, tracker)
     if self_critical is not None:
+        self_critical = self_critical.for_data(len(pairs))
         step = _self_critical_step(generator, pairs, data, self_critical, held_out_data)
-        fit_once(step, self_critical.loop(len(pairs)), folder / SELF_CRITICAL_STAGE, report)
+        loop = self_critical.loop(len(pairs))
+        fit_once(step, loop, folder / SELF_CRITICAL_STAGE, report, tracker)
     generator.model.to("cpu").eval()
     save_generator(generator, folder)
     return generator
