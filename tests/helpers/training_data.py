@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import random
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from ravlm.encoders.starter.config import TEXT_WIDTH
+from ravlm.generation.base import Request
 from ravlm.generation.captioner.tokenizer import train_tokenizer
+from ravlm.generation.chat.generator import ChatGenerator
+from ravlm.records import Entry, Evidence, Hit, Part
 from ravlm.training.caption_dataset import (
     CaptionDataset,
     StarterCaptionDataset,
     TokenSequences,
 )
 from ravlm.training.captioning_steps import CaptioningStep, GeneratorTrainingConfig
+from ravlm.training.chat_examples import ChatExample, ChatExamples
+from ravlm.training.chat_tuning import ChatTuningStep
 from ravlm.training.contrastive import EncoderTrainingConfig
 from ravlm.training.evidence import EvidenceStates
 from ravlm.training.features import PairFeatures
@@ -25,9 +34,11 @@ from ravlm.training.language_model import (
     LanguageModelTrainingConfig,
     new_decoder,
 )
+from ravlm.training.lora import LoraConfig
 from ravlm.training.retriever import RetrieverData, RetrieverStep, RetrieverTrainingConfig
 from ravlm.training.starter_generator import StarterGeneratorConfig, new_model
 from ravlm.training.trainer import AccumulatingStep
+from tests.helpers.chat_checkpoints import llava
 
 NOUNS = ("dog", "cat", "bird", "horse", "fish", "goat", "lion", "bear")
 CAPTIONS = [f"a {noun} runs over the grass" for noun in NOUNS]
@@ -98,9 +109,46 @@ def retriever_step(accumulate: int) -> AccumulatingStep:
     return RetrieverStep(data, config)
 
 
+class FactExamples(ChatExamples):
+    """Questions about one of two facts, with and without a picture, and answers of all lengths."""
+
+    batch_size = 8
+    values = ("red", "blue and very much green", "white", "gray or brown")
+
+    def batch(self, index: int, rng: random.Random) -> list[ChatExample]:
+        return [self.example(number, rng) for number in range(self.batch_size)]
+
+    def example(self, number: int, rng: random.Random) -> ChatExample:
+        value = rng.choice(self.values)
+        texts = [f"Kido is {value}", "Lona is pink"]
+        rng.shuffle(texts)
+        hits = tuple(
+            Hit(Entry(text.split()[0], text=text), 1.0, Part("text", 0, text)) for text in texts
+        )
+        mark = 1 + [hit.entry.id for hit in hits].index("Kido")
+        image = Image.new("RGB", (32, 32), "green") if number % 3 == 0 else None
+        request = Request("ask", "What is Kido?", image=image, evidence=Evidence(hits))
+        return ChatExample(request, (f"{value} [{mark}]",))
+
+
+def chat_step(accumulate: int) -> AccumulatingStep:
+    """A chat model whose prompts have different numbers of images."""
+    with tempfile.TemporaryDirectory() as folder:
+        generator = ChatGenerator.load(llava(Path(folder)), dtype=torch.float32)
+    torch.manual_seed(0)
+    config, dtype = LoraConfig(r=2), torch.float32
+    step = ChatTuningStep(generator, FactExamples(), config, (), accumulate, False, dtype)
+    with torch.no_grad():
+        for name, weight in step.model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    return step
+
+
 ACCUMULATING_STEPS: dict[str, Callable[[int], AccumulatingStep]] = {
     "language": language_step,
     "generator": captioning_step,
     "retriever": retriever_step,
+    "chat": chat_step,
 }
 """Name -> function from `accumulate` to a step."""

@@ -13,7 +13,7 @@ from ravlm.data.facts import entity_key
 from ravlm.evaluation.arms import Arm
 from ravlm.evaluation.kb_subset import KnowledgeBaseSubset
 from ravlm.records import CLOSED_BOOK, Evidence, Example, Hit, Modality
-from ravlm.retrieval.leakage import leaks, without_leaks
+from ravlm.retrieval.leakage import leaks, spare_hits, without_leaks
 from ravlm.search.options import SearchOptions
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ravlm.tasks import Task
 
 _RANDOM_POOL = 2000
-_SPARE_HITS = 4
-"""Hits retrieved beyond k, to replace those that the leakage guard removes."""
 
 
 class ArmEvidence:
@@ -32,7 +30,9 @@ class ArmEvidence:
         """`max_k` is the largest k of any arm; the others read the first k of the same hits."""
         self.task = task
         self.model = model
-        self.depth = max_k + _SPARE_HITS
+        self._spare_hits = spare_hits(task.examples())
+        """Hits retrieved beyond k, to replace those that the leakage guard removes."""
+        self.depth = max_k + self._spare_hits
         self.seed = seed
         self._retrieved: dict[tuple[str, float], Evidence] = {}
         self._subset_models: dict[float, RetrievalAugmentedVLM] = {}
@@ -123,7 +123,7 @@ class ArmEvidence:
         candidates = kb.search(text=query, k=4 * k + 16, modality="text", options=keyword)
         hits = [hit for hit in candidates if entity_key(hit.entry) == query.casefold()]
         if not hits:
-            hits = kb.search(text=query, k=k + _SPARE_HITS, modality="text")
+            hits = kb.search(text=query, k=k + self._spare_hits, modality="text")
         return self._without_leaks(example, hits)[:k]
 
     def _without_leaks(self, example: Example, hits: Sequence[Hit]) -> list[Hit]:

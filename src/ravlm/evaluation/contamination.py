@@ -1,4 +1,5 @@
-"""Contamination: whether the base contains the examples of a task, exactly or nearly.
+"""Contamination: whether the base contains the examples of a task, exactly or nearly: their image,
+or a text without an image that repeats their caption.
 
 Only the nearest entries of each example are compared: an identical image is always among them."""
 
@@ -16,7 +17,7 @@ from ravlm.evaluation.records import Contamination
 from ravlm.knowledge.dedup import DETAIL_EDGE, hash_distances, looks_same, perceptual_hash
 from ravlm.knowledge.near_duplicates import MIN_COSINE
 from ravlm.records import Example, Hit, ImageSource
-from ravlm.retrieval.leakage import NEAR_DUPLICATE
+from ravlm.retrieval.leakage import NEAR_DUPLICATE, leaks, own_captions
 
 if TYPE_CHECKING:
     from ravlm.knowledge.base import KnowledgeBase
@@ -34,6 +35,7 @@ def check_contamination(examples: Sequence[Example], kb: KnowledgeBase) -> Conta
     with_image = [example for example in examples if example.image is not None]
     without_image = [example for example in examples if example.image is None]
     matches = dict(_image_matches(with_image, kb))
+    matches |= _caption_matches([e for e in with_image if e.id not in matches], kb)
     for example in without_image:
         if _text_is_known(example.text, kb):
             matches[example.id] = "exact"
@@ -63,6 +65,19 @@ def _image_matches(examples: Sequence[Example], kb: KnowledgeBase) -> Iterator[t
             match = matches[_key(example.image)]
             if match is not None:
                 yield example.id, match
+
+
+def _caption_matches(examples: Sequence[Example], kb: KnowledgeBase) -> dict[str, Match]:
+    """Return the examples of which a text without an image repeats a caption."""
+    queries = [(example, text) for example in examples for text in own_captions(example)]
+    if not queries or not kb.info().parts.get("text"):
+        return {}
+    rankings = kb.search_many([{"text": text} for _, text in queries], _NUM_NEIGHBORS, "text")
+    return {
+        example.id: "exact"
+        for (example, _), hits in zip(queries, rankings, strict=True)
+        if any(hit.entry.image is None and leaks(example, hit.entry) for hit in hits)
+    }
 
 
 def _closest_match(image: ImageSource, hits: Sequence[Hit]) -> Match | None:
