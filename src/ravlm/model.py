@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, overload
 
 from ravlm.errors import InvalidInput
-from ravlm.generation.auto import GeneratorName, extractive_over, load_generator
+from ravlm.generation.auto import ChatOptions, GeneratorName, extractive_over, load_generator
 from ravlm.generation.base import VerbName
 from ravlm.generation.inputs import (
     EditOptions,
@@ -74,7 +74,7 @@ class RetrievalAugmentedVLM:
         max_false_answers: float | None = None,
         editor: EditorName = "local",
         base_only: bool = True,
-        max_tokens: int | None = None,
+        **options: Unpack[ChatOptions],
     ) -> None:
         """`kb`: a base or its path. `generator`: None for what measures best for each verb among
         what is installed, "extractive", "starter", a preset ("small", ...), a folder, a hub name,
@@ -85,7 +85,9 @@ class RetrievalAugmentedVLM:
         keeps 90 % of the answerable ones. `editor`: "local", a diffusers pipeline by folder or hub
         name, or an `Editor`; it is loaded on first use. `base_only`: decline what the base does not
         support; with False a chat model may go on by itself, and `trace["closed_book"]` is true.
-        `max_tokens`: limit of a chat model's reply; the default depends on the verb.
+        `options` are for chat models that are given by name. `max_tokens`: limit of a reply; the
+        default depends on the verb. `quantize`: "4bit" or "8bit", on an NVIDIA GPU. `device_map`:
+        "auto" spreads a model over several devices.
         """
         if max_false_answers is not None and not 0 <= max_false_answers <= 1:
             raise InvalidInput(
@@ -97,7 +99,7 @@ class RetrievalAugmentedVLM:
         self.k = checked_k(k) if kb is not None else 0
         self.max_false_answers = max_false_answers
         self.base_only = base_only
-        self.generator: Any = load_generator(generator, kb, max_tokens)
+        self.generator: Any = load_generator(generator, kb, **options)
         """The `Generator` that writes. A trainable one also behaves as a Transformers model."""
         self.generator.check_reachable()
         self._editor_name = editor

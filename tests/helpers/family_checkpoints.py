@@ -137,7 +137,7 @@ VISION = {
 
 
 def mistral3(folder: Path, text: Sequence[str] = ()) -> Path:
-    """Mistral 3: Pixtral's images of any size; Transformers has its processor ask for torchvision."""
+    """Mistral 3: images of any size, as Pixtral; its processor needs torchvision."""
     from transformers import (
         Mistral3Config,
         Mistral3ForConditionalGeneration,

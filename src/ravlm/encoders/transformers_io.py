@@ -5,13 +5,14 @@ Loading is strict: missing, unknown or mismatched weights are errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ravlm.checkpoint import CONFIG, read_json_object
 from ravlm.encoders.hub_files import quiet, weight_files
 from ravlm.errors import BrokenData, Mismatch, MissingExtra
 
@@ -101,8 +102,32 @@ def read_model(
         raise BrokenData(
             f'The weights in "{folder}" are damaged ({error}). Save or download them again.'
         ) from None
-    except CONFIG_ERRORS as error:
-        raise Mismatch(f'The checkpoint "{folder}" can\'t be loaded: {error}') from None
+    except (ImportError, *CONFIG_ERRORS) as error:
+        raise Mismatch(_loading_problem(folder, error)) from None
+
+
+def _loading_problem(folder: Path, error: Exception) -> str:
+    """Return a sentence on why a model could not be loaded, and what it needs if it is
+    quantized."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[0].rstrip(".") if lines else type(error).__name__
+    method = quantization_method(read_json_object(folder / CONFIG))
+    if not method:
+        return f'The checkpoint "{folder}" can\'t be loaded: {reason}.'
+    return (
+        f'The weights of "{folder}" are quantized by "{method}", and can\'t be loaded here: '
+        f"{reason}. Install what is missing, or use the checkpoint that is not quantized."
+    )
+
+
+def quantization_method(config: Mapping[str, Any]) -> str:
+    """Return how the weights are quantized according to a config.json: "bitsandbytes", "awq" ...;
+    empty if they are not."""
+    text_config = config.get("text_config")
+    parts = (config, text_config if isinstance(text_config, Mapping) else {})
+    values = (part.get("quantization_config") for part in parts)
+    quantization = next((value for value in values if isinstance(value, Mapping)), {})
+    return str(quantization.get("quant_method", ""))
 
 
 def check_weights(missing: list[str], unknown: list[str], info: dict[str, Any], name: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from ravlm.checkpoint import read_checkpoint_config
 from ravlm.encoders.hub_files import find_folder
@@ -15,6 +15,7 @@ from ravlm.errors import InvalidInput, NotFound, did_you_mean
 from ravlm.generation.base import Generator, Request
 from ravlm.generation.chat.adapters import SEPARATOR, adapter_base, is_adapter, split_adapter
 from ravlm.generation.chat.openai_client import is_address
+from ravlm.generation.chat.quantization import DeviceMap, Quantize
 from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.generator import ExtractiveGenerator
 from ravlm.knowledge.base import KnowledgeBase
@@ -26,7 +27,19 @@ GeneratorName: TypeAlias = "str | os.PathLike[str] | Generator | None"
 OptionalBase: TypeAlias = "KnowledgeBase | None"
 FolderLoader: TypeAlias = Callable[[Path, str, OptionalBase], Generator]
 TokenLimit: TypeAlias = "int | None"
+_ALSO_FOR = {"max_tokens": "and endpoints "}
 _HOST = re.compile(r"[\w.-]+:\d+(/|$)")
+
+
+class ChatOptions(TypedDict, total=False):
+    """Options of chat models that are loaded by name."""
+
+    max_tokens: TokenLimit
+    """Limit of a reply; the default depends on the verb."""
+    quantize: Quantize
+    """Store the weights in 4 or 8 bits: "4bit" or "8bit", on an NVIDIA GPU."""
+    device_map: DeviceMap
+    """Spread the weights over devices, as accelerate does: "auto", or a device."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +114,15 @@ def load_chat_generator(name: str, **options: Any) -> ChatGenerator:
     if adapter is None and is_adapter(folder):
         adapter, base = folder, adapter_base(folder)
         if base == starter.BASE:
+            placement = {key: options.pop(key, None) for key in ("quantize", "device_map")}
+            _refuse_options(name, placement)
             return ChatGenerator(starter.load_starter(adapter), describe=describe, **options)
         folder = _find_base(base, adapter)
-    shown = str(folder) if adapter is None and Path(model).expanduser().is_dir() else name
+    shown = name
+    if adapter is None and Path(model).expanduser().is_dir():
+        shown = str(folder)
+    elif adapter is None and model in PRESETS:
+        shown = PRESETS[model].hub_name
     return ChatGenerator.load(folder, shown, adapter=adapter, describe=describe, **options)
 
 
@@ -144,44 +163,47 @@ Any other model type is loaded as a chat model of Transformers."""
 
 
 def load_generator(
-    name: GeneratorName, kb: OptionalBase, max_tokens: TokenLimit = None
+    name: GeneratorName, kb: OptionalBase, **options: Unpack[ChatOptions]
 ) -> Generator:
     """Load a generator; an object of the class `Generator` is returned as it is.
 
     `name` is None for the default, a name of `GENERATORS`, a preset, a folder, a hub name
     (owner/model), a model with LoRA weights (MODEL+ADAPTER, or the adapter's folder alone) or the
     address of an OpenAI-compatible endpoint (http://host:port/v1#model).
-    `max_tokens` limits the replies of chat models. Raises InvalidInput for a name that is none of
-    these, and what loading the generator raises.
+    Raises InvalidInput for a name that is none of these, or options for a generator that takes
+    none, and what loading the generator raises.
     """
     if isinstance(name, Generator):
-        _refuse_limit(name.name, max_tokens)
+        _refuse_options(name.name, options)
         return name
     text = "default" if name is None else str(name)
     if text in GENERATORS:
-        _refuse_limit(text, max_tokens)
+        _refuse_options(text, options)
         return GENERATORS[text](kb)
     if is_address(text):
+        max_tokens = options.pop("max_tokens", None)
+        _refuse_options(text, options)
         return _remote(text, max_tokens)
     model, adapter = split_adapter(text)
     folder = _find_model(model)
     if adapter or is_adapter(folder):
-        return load_chat_generator(text, max_tokens=max_tokens)
+        return load_chat_generator(text, **options)
     model_type = read_checkpoint_config(folder).get("model_type", "")
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
-        return load_chat_generator(text, max_tokens=max_tokens)
+        return load_chat_generator(text, **options)
     name = str(folder) if Path(text).expanduser().is_dir() else text
-    _refuse_limit(name, max_tokens)
+    _refuse_options(name, options)
     return MODEL_TYPES[model_type](folder, name, kb)
 
 
-def _refuse_limit(name: str, max_tokens: TokenLimit) -> None:
-    """Raise InvalidInput if a limit is given for a generator that is not a named chat model."""
-    if max_tokens is not None:
-        raise InvalidInput(
-            f'max_tokens is {max_tokens}, but the generator "{name}" takes no limit here; it is '
-            "for chat models and endpoints that are given by name."
-        )
+def _refuse_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise InvalidInput if options are given for a generator that is not a named chat model."""
+    for key, value in options.items():
+        if value is not None:
+            raise InvalidInput(
+                f'{key} is {value!r}, but the generator "{name}" does not take it here; it is for '
+                f"chat models {_ALSO_FOR.get(key, '')}that are given by name."
+            )
 
 
 def _check_hub_name(name: str) -> None:

@@ -31,7 +31,7 @@ from ravlm.records import Answer
 if TYPE_CHECKING:
     import torch
 
-    from ravlm.generation.chat.quantization import Quantize
+    from ravlm.generation.chat.quantization import DeviceMap, Quantize
 
 _BATCH_SIZE = 4
 _EVIDENCE_IMAGES = PromptBudget.max_evidence_images
@@ -80,14 +80,17 @@ class ChatGenerator(Generator):
         adapter: Path | None = None,
         dtype: torch.dtype | None = None,
         quantize: Quantize = None,
+        device_map: DeviceMap = None,
         **options: Any,
     ) -> ChatGenerator:
         """Load a checkpoint with a chat template; `name` is what a folder is called in messages.
 
-        `adapter`, `dtype` and `quantize` as in `ChatModel.load`, `options` are those of the class.
+        `adapter`, `dtype`, `quantize` and `device_map` as in `ChatModel.load`, `options` are those
+        of the class.
         Raises NotFound, Mismatch or BrokenData for a checkpoint that cannot be used."""
         folder = find_folder(name_or_folder)
-        model = ChatModel.load(folder, name or str(name_or_folder), adapter, dtype, quantize)
+        name = name or str(name_or_folder)
+        model = ChatModel.load(folder, name, adapter, dtype, quantize, device_map)
         return cls(model, **options)
 
     @cached_property

@@ -41,7 +41,12 @@ from ravlm.generation.chat.decoding import (
 )
 from ravlm.generation.chat.prompt_forms import PromptForm
 from ravlm.generation.chat.prompts import ChatTurn
-from ravlm.generation.chat.quantization import Quantize, quantized_options
+from ravlm.generation.chat.quantization import (
+    DeviceMap,
+    Quantize,
+    placement_options,
+    quantized_options,
+)
 from ravlm.generation.chat.reply import THOUGHT_ENDS, THOUGHT_STARTS, ReplyEnd
 from ravlm.generation.chat.template import read_template
 
@@ -114,12 +119,14 @@ class ChatModel:
         adapter: Path | None = None,
         dtype: torch.dtype | None = None,
         quantize: Quantize = None,
+        device_map: DeviceMap = None,
     ) -> ChatModel:
         """Load a checkpoint folder, with the LoRA weights of the folder `adapter` if there is one.
 
         `dtype` defaults to the fastest one for inference; `quantize` stores the weights in 4 or 8
-        bits. Raises Mismatch for a checkpoint of another kind, without a usable chat template, or
-        with weights that do not fit, and what `quantized_options` and `merge_adapter` raise."""
+        bits, `device_map` spreads them over devices ("auto"). Raises Mismatch for a checkpoint of
+        another kind, without a usable chat template, or with weights that do not fit, and what
+        `quantized_options`, `placement_options` and `merge_adapter` raise."""
         config = read_config(folder, name)
         model_class = auto_class(config, name)
         processor = read_processor(folder, name, config) if reads_images(config) else None
@@ -127,6 +134,7 @@ class ChatModel:
         read_template(tokenizer, processor, name, config.model_type)  # before the weights
         dtype = dtype or runtime.inference_dtype(runtime.device())
         options = quantized_options(quantize, dtype) if quantize else {}
+        options |= placement_options(device_map, hasattr(config, "quantization_config"))
         network, info = read_model(folder, dtype, model_class, **options)
         check_weights(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), info, name)
         if adapter is None:
