@@ -44,7 +44,7 @@ class StarterEncoderRecipe:
         default_factory=lambda: StarterConfig(members=2, has_trained_stages=True)
     )
     heads: EncoderTrainingConfig = field(
-        default_factory=lambda: EncoderTrainingConfig(aligned_dim=256)
+        default_factory=lambda: EncoderTrainingConfig(epochs=40, aligned_dim=256)
     )
     members: UnfreezeConfig = field(default_factory=UnfreezeConfig)
     views: int = 4

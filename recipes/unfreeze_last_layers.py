@@ -152,9 +152,8 @@ class UnfreezeStep(TrainingStep):
             return self._encode_texts(features, texts[rows])
 
         def loss_of(image_vectors: Tensor, text_vectors: Tensor) -> Tensor:
-            return contrastive_loss(
-                "softmax", image_vectors, text_vectors, heads.log_scale, heads.bias
-            )
+            vectors = image_vectors, text_vectors
+            return contrastive_loss("softmax", vectors, None, heads.log_scale, heads.bias)
 
         chunks = [*_chunks(config.batch_size, config.chunk_size), class_word_chunk]
         loss = cached_backward([(encode_images, chunks), (encode_texts, chunks)], loss_of)

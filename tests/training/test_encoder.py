@@ -13,7 +13,7 @@ import torch
 from ravlm.encoders.auto import DualEncoder
 from ravlm.errors import InvalidInput
 from ravlm.records import Pair
-from ravlm.training.contrastive import ContrastiveStep
+from ravlm.training.contrastive import ContrastiveStep, EncoderTrainingConfig
 from ravlm.training.encoder import split_pairs, train_encoder
 from ravlm.training.hard_negatives import mine_neighbors, with_hard_negatives
 from ravlm.training.trainer import fit
@@ -61,19 +61,44 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, change: dict) -
         assert np.array_equal(value, resumed.heads.image.arrays("image")[name]), name
 
 
-def test_a_batch_larger_than_the_data_is_refused(shape_pairs: list[Pair], tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"Batch size 500 is larger than the data \(12 images\)"):
-        train_encoder(
-            DualEncoder.load("starter"),
-            shape_pairs,
-            tmp_path / "mine",
-            replace(SMALL_HEADS, batch_size=500),
-        )
+def test_a_batch_is_at_most_as_large_as_the_data(shape_pairs: list[Pair], tmp_path: Path) -> None:
+    """The default batch of 2,000 failed for everyone with fewer pictures."""
+    lines: list[str] = []
+    config = EncoderTrainingConfig(epochs=1, held_out=0.0, views=1)
+    train_encoder(DualEncoder.load("starter"), shape_pairs, tmp_path / "mine", config, lines.append)
+    assert "The batch size is 12 instead of 2000: there are 12 images." in lines
 
 
 def test_no_pairs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="needs an image and a text"):
         train_encoder(DualEncoder.load("starter"), [], tmp_path / "mine", SMALL_HEADS)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([Pair("a.png", ("a cat",))], "1 different images; .* at least 4"),
+        ([Pair("a.png", (f"cat {i}",), id=str(i)) for i in range(9)], "1 different images"),
+        ([Pair(f"{i}.png", ("A  cat", "a cat")) for i in range(9)], "1 different texts"),
+        ([Pair(f"{i}.png", ("", " ")) for i in range(9)], "needs an image and a text"),
+    ],
+)
+def test_pairs_that_teach_nothing_are_refused(
+    pairs: list[Pair], message: str, tmp_path: Path
+) -> None:
+    """One pair, the same image throughout, one text throughout, empty texts: each was trained on
+    without a word, or ended in a traceback."""
+    with pytest.raises(InvalidInput, match=message):
+        train_encoder(DualEncoder.load("starter"), pairs, tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_image_is_on_one_side_of_the_split() -> None:
+    """The same image under two ids was trained on and held out."""
+    pairs = [Pair(f"{i // 2}.png", ("t",), id=str(i)) for i in range(400)]
+    train, held_out = split_pairs(pairs, 0.3)
+    assert 60 < len(held_out) < 180
+    assert not {p.image for p in train} & {p.image for p in held_out}
 
 
 def test_the_held_out_split_depends_only_on_names() -> None:

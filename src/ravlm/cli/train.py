@@ -76,7 +76,7 @@ def _train_encoder(options: Options) -> TrainingResult:
     pairs = read_pairs(options.pairs, images=options.images)
     encoder = _initial_encoder(options, config.seed)
     out = Path(options.out)
-    trained = train_encoder(encoder, pairs, out, config, note)
+    trained = train_encoder(encoder, pairs, out, config, note, _tracker(options))
     return TrainingResult(
         f'The trained encoder is in "{out}", next to its log. '
         f"Use it: ravlm build KB SOURCE --encoder {out}",

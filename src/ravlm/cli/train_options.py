@@ -50,11 +50,13 @@ ENCODER = (
     _integer("--dim", "length of their vectors (default 512)", default=512),
     _choice("--freeze", ("none", "image", "text", "both"), "frozen towers"),
     _EPOCHS,
-    _integer("--batch-size", "pairs contrasted with each other (default 2000)"),
+    _integer("--batch-size", "pairs contrasted with each other (default 2000, or all pairs)"),
     _choice("--loss", ("softmax", "sigmoid"), "loss of CLIP (default) or SigLIP"),
-    _number("--learning-rate", "R", "highest learning rate (default 0.002)"),
+    _number("--learning-rate", "R", "highest learning rate (default: by what is trained)"),
+    _number("--held-out", "F", "fraction of the pairs that measures (default 0.05, or more)"),
     _integer("--views", "augmented views of each image (default 2)"),
     _SEED,
+    _TENSORBOARD,
 )
 LANGUAGE = (
     _value("--texts", "FILE", "a .txt file with a text per line, or entries", required=True),

@@ -78,16 +78,28 @@ class ClipTowers(Towers):
         self.network = network
         self._text_inputs = set(inspect.signature(network.get_text_features).parameters)
 
-    def image_features(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
-        output = self.network.get_image_features(pixel_values=pixel_values, **extra_inputs)
-        return unit(_projected(output))
+    def image_pooled(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
+        return _projected(
+            self.network.get_image_features(pixel_values=pixel_values, **extra_inputs)
+        )
 
-    def text_features(
+    def text_pooled(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **extra_inputs: Tensor
     ) -> Tensor:
         inputs: dict[str, Tensor | None] = {"attention_mask": attention_mask}
         inputs |= {key: x for key, x in extra_inputs.items() if key in self._text_inputs}
-        return unit(_projected(self.network.get_text_features(input_ids=input_ids, **inputs)))
+        return _projected(self.network.get_text_features(input_ids=input_ids, **inputs))
+
+    def project(self, pooled: Tensor, tower: Modality) -> Tensor:
+        return unit(pooled)
+
+    @property
+    def logit_scale(self) -> nn.Parameter | None:
+        return getattr(self.network, "logit_scale", None)
+
+    @property
+    def logit_bias(self) -> nn.Parameter | None:
+        return getattr(self.network, "logit_bias", None)
 
     def freezable(self, tower: Modality) -> list[nn.Module]:
         """The tower and its projection, found by name: `vision_model`, `visual_projection`,

@@ -67,6 +67,12 @@ class TextTokenizer:
         """Split `text` into passages that the tower reads without truncation."""
         return split_passages(text, self.fits)
 
+    def num_truncated(self, texts: Sequence[str]) -> int:
+        """Return how many of the texts are longer than the tower reads."""
+        with self._lock:
+            rows = self.tokenizer(list(texts), verbose=False)["input_ids"]
+        return sum(len(row) > self.max_length for row in rows)
+
     def fits(self, text: str) -> bool:
         """Return whether the tower reads `text` without truncation."""
         with self._lock:

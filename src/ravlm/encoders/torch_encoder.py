@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ravlm import runtime
 from ravlm.checkpoint import WEIGHTS
@@ -47,18 +48,47 @@ class Towers(nn.Module, ABC):
         self._frozen: tuple[nn.Module, ...] = ()
 
     @abstractmethod
-    def image_features(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
-        """Map the outputs of `ImageProcessor.collate` to unit vectors, float32 (n, dim)."""
+    def image_pooled(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
+        """Run the modules of the image tower that `freeze` freezes: (n, width)."""
 
     @abstractmethod
-    def text_features(
+    def text_pooled(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **extra_inputs: Tensor
     ) -> Tensor:
-        """Map tokens and mask (n, tokens) of `TextTokenizer` to unit vectors, float32 (n, dim)."""
+        """Run the modules of the text tower that `freeze` freezes: (n, width)."""
+
+    @abstractmethod
+    def project(self, pooled: Tensor, tower: Modality) -> Tensor:
+        """Map the outputs of `image_pooled` or `text_pooled` to unit vectors, float32 (n, dim)."""
 
     @abstractmethod
     def freezable(self, tower: Modality) -> list[nn.Module]:
         """Return the modules of a tower that `freeze` freezes."""
+
+    @property
+    def logit_scale(self) -> nn.Parameter | None:
+        """Logarithm of the scale that the towers were trained with, if they have one."""
+        return None
+
+    @property
+    def logit_bias(self) -> nn.Parameter | None:
+        """Bias of the sigmoid loss that the towers were trained with, if they have one."""
+        return None
+
+    def image_features(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
+        """Map the outputs of `ImageProcessor.collate` to unit vectors, float32 (n, dim)."""
+        return self.project(self.image_pooled(pixel_values, **extra_inputs), "image")
+
+    def text_features(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **extra_inputs: Tensor
+    ) -> Tensor:
+        """Map tokens and mask (n, tokens) of `TextTokenizer` to unit vectors, float32 (n, dim)."""
+        return self.project(self.text_pooled(input_ids, attention_mask, **extra_inputs), "text")
+
+    def is_frozen(self, tower: Modality) -> bool:
+        """Return whether no weight of what `freeze` freezes is trained."""
+        modules = self.freezable(tower)
+        return not any(p.requires_grad for module in modules for p in module.parameters())
 
     def freeze(self, image: bool = True, text: bool = True) -> None:
         """Choose which towers are frozen: no gradients, no dropout. Other modules are trained."""
@@ -70,8 +100,11 @@ class Towers(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
+        """Set the mode, except that frozen modules and batch norms stay in evaluation mode: a norm
+        over a chunk would make the vectors depend on how a batch is divided."""
         super().train(mode)
-        for module in self._frozen:
+        norms = (module for module in self.modules() if isinstance(module, _BatchNorm))
+        for module in (*self._frozen, *norms):
             module.eval()
         return self
 

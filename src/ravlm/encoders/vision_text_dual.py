@@ -24,6 +24,7 @@ from ravlm.encoders.torch_encoder import TorchEncoder, Towers, unit
 from ravlm.encoders.transformers_io import (
     check_weights,
     max_text_length,
+    model_class,
     read_config,
     read_image_processor,
     read_model,
@@ -35,7 +36,7 @@ from ravlm.records import Modality
 
 _IMAGE, _TEXT = "image", "text"
 """Folders in a checkpoint: each backbone's configuration, with its image processor or tokenizer."""
-_EXAMPLES = {_IMAGE: "ViT, DINOv2, ConvNeXt, ...", _TEXT: "BERT, RoBERTa, ModernBERT, ..."}
+_EXAMPLES = {_IMAGE: "ViT, DINOv2, ConvNeXt, ResNet, ...", _TEXT: "BERT, RoBERTa, ModernBERT, ..."}
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,20 @@ class VisionTextDualTowers(Towers):
         self.image_head = nn.Linear(config.image_width, config.dim, bias=False)
         self.text_head = nn.Linear(config.text_width, config.dim, bias=False)
 
-    def image_features(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
-        return unit(self.image_head(self.image_pooled(pixel_values, **extra_inputs)))
-
-    def text_features(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **extra_inputs: Tensor
-    ) -> Tensor:
-        return unit(self.text_head(self.text_pooled(input_ids, attention_mask)))
-
     def image_pooled(self, pixel_values: Tensor, **extra_inputs: Tensor) -> Tensor:
         """Return the input of the image head (n, width): the backbone's own pooling, or a mean."""
         output = self.image(pixel_values=pixel_values, **extra_inputs)
         return _pool_image(output, self.config.image_pooler)
 
-    def text_pooled(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def text_pooled(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **extra_inputs: Tensor
+    ) -> Tensor:
         """Return the input of the text head (n, width): the mean of the last hidden states."""
         states = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return _mean_states(states, attention_mask)
+
+    def project(self, pooled: Tensor, tower: Modality) -> Tensor:
+        return unit((self.image_head if tower == "image" else self.text_head)(pooled))
 
     def freezable(self, tower: Modality) -> list[nn.Module]:
         """The backbone. A head is always trained."""
@@ -166,7 +164,7 @@ def read_backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
     its own."""
     config = read_config(folder, name)
     _check_modality(config, name, tower)
-    model, info = read_model(folder, torch.float32)
+    model, info = read_model(folder, torch.float32, **_unmasked(config))
     pooler_keys = {key for key in info["missing_keys"] if key.split(".")[0] == "pooler"}
     missing = sorted(info["missing_keys"] - pooler_keys)
     unknown = sorted(_unknown_keys(model, config, info["unexpected_keys"]))
@@ -175,6 +173,12 @@ def read_backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
     if not has_pooler:
         drop_pooler(model)
     return model.eval(), has_pooler
+
+
+def _unmasked(config: Any) -> dict[str, float]:
+    """Return the change of a configuration that lets a masked autoencoder see the whole image: by
+    default ViT-MAE hides three quarters of it, at random."""
+    return {"mask_ratio": 0.0} if hasattr(config, "mask_ratio") else {}
 
 
 def _unknown_keys(model: Any, config: Any, unexpected: list[str]) -> list[str]:
@@ -195,13 +199,15 @@ def _unknown_keys(model: Any, config: Any, unexpected: list[str]) -> list[str]:
 
 def _check_modality(config: Any, name: str, tower: str) -> None:
     """Raise Mismatch unless the model reads only images, or only texts."""
-    reads_images = hasattr(config, "num_channels")
-    reads_texts = hasattr(config, "vocab_size")
+    # BEiT's configuration has a vocabulary, too: of visual words.
+    main_input = getattr(model_class(config), "main_input_name", "")
+    has_channels = hasattr(config, "num_channels")
     if tower == _IMAGE:
-        fits = reads_images
+        fits = has_channels and main_input == "pixel_values"
     else:
-        fits = reads_texts and hasattr(config, "hidden_size")
-    if not fits or (reads_images and reads_texts) or getattr(config, "is_encoder_decoder", False):
+        is_text = hasattr(config, "vocab_size") and hasattr(config, "hidden_size")
+        fits = is_text and main_input == "input_ids" and not has_channels
+    if not fits or getattr(config, "is_encoder_decoder", False):
         raise Mismatch(
             f'The checkpoint "{name}" is a "{config.model_type}" model, which cannot be the '
             f"{tower} tower. Expected a model that reads {tower}s only ({_EXAMPLES[tower]})."
@@ -209,14 +215,17 @@ def _check_modality(config: Any, name: str, tower: str) -> None:
 
 
 def drop_pooler(model: Any) -> None:
-    """Remove the model's pooler, if it has one."""
-    if getattr(model, "pooler", None) is not None:
+    """Remove the model's pooler, if it has one with weights: without, as in ResNet, it need not be
+    trained, and the model would fail."""
+    pooler = getattr(model, "pooler", None)
+    if pooler is not None and next(pooler.parameters(), None) is not None:
         model.pooler = None
 
 
 def _empty_model(config: Any) -> nn.Module:
     from transformers import AutoModel
 
+    config.update(_unmasked(config))
     with quiet():
         return AutoModel.from_config(config, dtype=torch.float32)
 

@@ -42,21 +42,30 @@ def cross_modal_recall(
     """Compute the recall of exact search between unit vectors, 0 to 100.
 
     `images` (n, dim), `texts` (m, dim), `owner` (m,): the index of the image that each text
-    describes. Every image needs a text. Ties count against the correct item. The protocol is that
-    of CLIP on COCO and Flickr30k.
+    describes; or (m, n) bool, if a text describes several images: it is right for all of them.
+    Every image needs a text. Ties count against the correct item. The protocol is that of CLIP on
+    COCO and Flickr30k.
     """
-    scores = texts @ images.T  # (m, n)
-    correct = scores[np.arange(len(texts)), owner]
-    text_ranks = (scores >= correct[:, None]).sum(axis=1) - 1
-    image_ranks = np.full(len(images), len(texts))
-    by_image = scores.T  # (n, m)
-    for image in range(len(images)):
-        best = by_image[image, owner == image].max()
-        image_ranks[image] = (by_image[image, owner != image] >= best).sum()
+    relevant = owner if owner.ndim == 2 else owner[:, None] == np.arange(len(images))
+    text_ranks, image_ranks = cross_modal_ranks(texts @ images.T, relevant)
     return CrossModalRecall(
         text_to_image={k: float(100 * np.mean(text_ranks < k)) for k in ks},
         image_to_text={k: float(100 * np.mean(image_ranks < k)) for k in ks},
     )
+
+
+def cross_modal_ranks(scores: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many wrong items rank at or above the best right one: for each text among the
+    images (m,), and for each image among the texts (n,). 0 is best.
+
+    `scores` (m, n) of texts and images, `relevant` (m, n) bool: whether the text describes the
+    image.
+    """
+    right = np.where(relevant, scores, -np.inf)
+    wrong = np.where(relevant, -np.inf, scores)
+    text_ranks = (wrong >= right.max(axis=1)[:, None]).sum(axis=1)
+    image_ranks = (wrong >= right.max(axis=0)[None, :]).sum(axis=0)
+    return text_ranks, image_ranks
 
 
 def recall_at(rankings: Rankings, relevant: RelevantIds, k: int) -> Score:

@@ -6,8 +6,9 @@ The heads compute in torch what `ravlm.encoders.starter.encoder.head` computes i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,11 +20,13 @@ from ravlm.encoders.losses import sigmoid_contrastive, softmax_contrastive
 from ravlm.errors import InvalidInput
 from ravlm.metrics.retrieval import CrossModalRecall, cross_modal_recall
 from ravlm.training.batches import batch_rows, process_rows
-from ravlm.training.config import TrainingConfig
+from ravlm.training.config import LoopConfig, TrainingConfig
 from ravlm.training.features import PairFeatures
 from ravlm.training.hard_negatives import mine_neighbors, with_hard_negatives
 from ravlm.training.trainer import TrainingStep
 
+NEW_HEADS_RATE, TRAINED_HEADS_RATE, TOWERS_RATE = 2e-3, 1e-3, 1e-5
+"""Learning rates by what is trained."""
 _MAX_SCALE = 100
 
 
@@ -31,18 +34,21 @@ _MAX_SCALE = 100
 class EncoderTrainingConfig(TrainingConfig):
     """How an encoder is trained. Each epoch shows one text of each image."""
 
-    epochs: int = 40
+    epochs: int = 20
     batch_size: int = 2000
-    """Pairs that are contrasted with each other."""
+    """Pairs that are contrasted with each other: all pairs, if there are fewer."""
     chunk_size: int = 64
     """Pairs that full towers process at once: memory grows with it, not with the batch size."""
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    learning_rate: float = 2e-3
+    learning_rate: float = 0.0
+    """The highest learning rate of the schedule; 0: by what is trained, 2e-3 for new heads, 1e-3
+    for trained heads, 1e-5 for full towers."""
     weight_decay: float = 1e-4
     dropout: float = 0.2
     aligned_dim: int = 512
     hidden_dim: int = 1024
     temperature: float = 0.05
+    """Of the loss at the start, if the encoder has no scale of its own."""
     class_words: int = 250
     """Classifier rows per batch that stand in for images of their class names; they teach words
     that the pairs lack."""
@@ -51,7 +57,8 @@ class EncoderTrainingConfig(TrainingConfig):
     views: int = 2
     """Views of each image: unchanged, mirrored, then random crops."""
     held_out: float = 0.05
-    """Fraction of the pairs that is not trained on and measures the recall in the log."""
+    """Fraction of the pairs that is not trained on and measures the recall before and after; 0:
+    nothing is measured. Small data are measured more closely, see `train_encoder`."""
 
     example_name: ClassVar[str] = "images"
     saves_per_run: ClassVar[int] = 4
@@ -63,8 +70,12 @@ class EncoderTrainingConfig(TrainingConfig):
                 "Use a smaller chunk_size to save memory."
             )
 
+    def loop(self, num_examples: int) -> LoopConfig:
+        config = replace(self, learning_rate=self.learning_rate or NEW_HEADS_RATE)
+        return TrainingConfig.loop(config, num_examples)
+
     def warmup_steps(self, steps: int) -> int:
-        return 50
+        return min(50, steps // 2)
 
 
 class ProjectionHead(nn.Module):
@@ -88,6 +99,28 @@ class ProjectionHead(nn.Module):
         inner = F.dropout(F.relu(self.inner(x)), self.dropout, self.training)
         return F.normalize(self.linear(x) + self.outer(inner), dim=-1)
 
+    @classmethod
+    def from_arrays(
+        cls, weights: Mapping[str, np.ndarray], prefix: str, dropout: float
+    ) -> ProjectionHead:
+        """Return the head with the weights that `arrays` returned."""
+        arrays = {
+            name.removeprefix(f"{prefix}."): torch.from_numpy(np.array(array, np.float32))
+            for name, array in weights.items()
+            if name.startswith(f"{prefix}.")
+        }
+        hidden_dim, aligned_dim = arrays["outer"].shape
+        config = EncoderTrainingConfig(
+            aligned_dim=aligned_dim, hidden_dim=hidden_dim, dropout=dropout
+        )
+        head = cls(arrays["mean"], arrays["deviation"], config)
+        with torch.no_grad():
+            head.linear.weight.copy_(arrays["linear"].T)
+            for layer, name in ((head.inner, "inner"), (head.outer, "outer")):
+                layer.weight.copy_(arrays[name].T)
+                layer.bias.copy_(arrays[f"{name}_bias"])
+        return head
+
     def arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Return the weights under the names of `ravlm.encoders.starter.encoder.head`."""
         tensors = {
@@ -103,7 +136,7 @@ class ProjectionHead(nn.Module):
 
 
 class ContrastiveHeads(nn.Module):
-    """The heads of both towers, and scale and bias of the loss."""
+    """New heads for both towers, and scale and bias of the loss."""
 
     def __init__(self, features: PairFeatures, config: EncoderTrainingConfig) -> None:
         super().__init__()
@@ -141,8 +174,75 @@ class ClassWords:
         return moved, torch.from_numpy(self.names)[phrasing, classes]
 
 
-class ContrastiveStep(TrainingStep):
-    """Each step: a batch of images, one view and one text of each, and some class words."""
+class FeatureStep(TrainingStep):
+    """Train heads on features. Each step: a batch of images, one view and one text of each, and
+    some class words.
+
+    `heads` has the modules `image` and `text` from features to unit vectors, and the parameters
+    `log_scale` and `bias` of the loss.
+    """
+
+    def __init__(
+        self,
+        heads: Any,
+        features: PairFeatures,
+        config: EncoderTrainingConfig,
+        class_words: ClassWords | None = None,
+    ) -> None:
+        self.model = self.heads = heads
+        self.features = features
+        self.config = config.for_data(len(features.offsets) - 1)
+        self.class_words = class_words
+        self._images = torch.from_numpy(features.images)  # (views, n, ...)
+        self._texts = torch.from_numpy(features.texts)
+        self._positives = features.positives
+        self._neighbors = self._mine(features.images[0]) if config.hard_negatives else None
+
+    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+        images, texts, positives = self._batch(index, generator)
+        rows = process_rows(len(images))
+        image_vectors = runtime.gather(self.heads.image(images[rows]))
+        text_vectors = runtime.gather(self.heads.text(texts[rows]))
+        loss = contrastive_loss(
+            self.config.loss,
+            (image_vectors, text_vectors),
+            positives,
+            self.heads.log_scale,
+            self.heads.bias,
+        )
+        return {"loss": loss}
+
+    def _batch(self, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image and text features of a step, n of each, and whether they belong together,
+        (n, n) bool."""
+        config, features = self.config, self.features
+        num_images = len(features.offsets) - 1
+        rows = batch_rows(num_images, config.batch_size, index, config.seed)
+        if self._neighbors is not None:
+            rows = with_hard_negatives(rows, self._neighbors, generator)
+        views = torch.randint(len(self._images), (config.batch_size,), generator=generator)
+        text_rows = sample_texts(features.offsets, rows.numpy(), generator)
+        images = self._images[views, rows].float()
+        texts = self._texts[torch.from_numpy(text_rows)].float()
+        positives = self._positives.matrix(rows.numpy(), text_rows)
+        if self.class_words and config.class_words:
+            moved, names = self.class_words.sample(self._images[0], config.class_words, generator)
+            images = torch.cat([images, moved])
+            texts = torch.cat([texts, names])
+            same_class = torch.eye(len(moved), dtype=torch.bool)
+            positives = torch.block_diag(positives, same_class)
+        return images, texts, positives
+
+    def _mine(self, images: np.ndarray) -> Tensor:
+        rows = images.reshape(len(images), -1)
+        vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return torch.from_numpy(mine_neighbors(vectors, self.config.hard_negatives))
+
+
+class ContrastiveStep(FeatureStep):
+    """Train new heads on pooled features."""
+
+    heads: ContrastiveHeads
 
     def __init__(
         self,
@@ -151,48 +251,9 @@ class ContrastiveStep(TrainingStep):
         class_words: ClassWords | None = None,
         held_out: PairFeatures | None = None,
     ) -> None:
-        self.features = features
-        self.config = config
-        self.class_words = class_words
-        self.held_out = held_out
         torch.manual_seed(config.seed)
-        self.model = self.heads = ContrastiveHeads(features, config)
-        self._images = torch.from_numpy(features.images)  # (views, n, 1280)
-        self._texts = torch.from_numpy(features.texts)
-        self._num_texts = torch.from_numpy(np.diff(features.offsets))
-        self._first_texts = torch.from_numpy(features.offsets[:-1])
-        self._neighbors = self._mine(features.images[0]) if config.hard_negatives else None
-
-    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
-        images, texts = self._batch(index, generator)
-        rows = process_rows(len(images))
-        image_vectors = runtime.gather(self.heads.image(images[rows]))
-        text_vectors = runtime.gather(self.heads.text(texts[rows]))
-        loss = contrastive_loss(
-            self.config.loss, image_vectors, text_vectors, self.heads.log_scale, self.heads.bias
-        )
-        return {"loss": loss}
-
-    def _batch(self, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return image and text features of a step, (n, 1280) and (n, 384)."""
-        config = self.config
-        rows = batch_rows(len(self._num_texts), config.batch_size, index, config.seed)
-        if self._neighbors is not None:
-            rows = with_hard_negatives(rows, self._neighbors, generator)
-        views = torch.randint(len(self._images), (config.batch_size,), generator=generator)
-        fractions = torch.rand(config.batch_size, generator=generator)
-        text_numbers = (fractions * self._num_texts[rows]).long()
-        images = self._images[views, rows]
-        texts = self._texts[self._first_texts[rows] + text_numbers]
-        if self.class_words and config.class_words:
-            moved, names = self.class_words.sample(self._images[0], config.class_words, generator)
-            images = torch.cat([images, moved])
-            texts = torch.cat([texts, names])
-        return images, texts
-
-    def _mine(self, images: np.ndarray) -> Tensor:
-        vectors = images / np.linalg.norm(images, axis=1, keepdims=True)
-        return torch.from_numpy(mine_neighbors(vectors, self.config.hard_negatives))
+        super().__init__(ContrastiveHeads(features, config), features, config, class_words)
+        self.held_out = held_out
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -201,22 +262,30 @@ class ContrastiveStep(TrainingStep):
             return {}
         images = self.heads.image(torch.from_numpy(np.asarray(self.held_out.images[0])))
         texts = self.heads.text(torch.from_numpy(np.asarray(self.held_out.texts)))
-        recall = cross_modal_recall(images.numpy(), texts.numpy(), self.held_out.owner)
-        return recall_figures(recall)
+        relevant = self.held_out.positives.relevant_texts()
+        return recall_figures(cross_modal_recall(images.numpy(), texts.numpy(), relevant))
+
+
+def sample_texts(offsets: np.ndarray, rows: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """Return the index of one text of each image: image i has the texts offsets[i] to
+    offsets[i + 1]."""
+    fractions = torch.rand(len(rows), generator=generator).numpy()
+    return offsets[rows] + (fractions * (offsets[rows + 1] - offsets[rows])).astype(np.int64)
 
 
 def contrastive_loss(
     name: Literal["softmax", "sigmoid"],
-    image_vectors: Tensor,
-    text_vectors: Tensor,
+    vectors: tuple[Tensor, Tensor],
+    positives: Tensor | None,
     log_scale: Tensor,
     bias: Tensor,
 ) -> Tensor:
-    """Return the loss of matching unit vectors (n, dim), with the scale limited to 100."""
+    """Return the loss of unit vectors of images and texts, (n, dim) each, with the scale limited to
+    100. `positives` (n, n) bool: which of them belong together; None: the diagonal."""
     scale = log_scale.exp().clamp(max=_MAX_SCALE)
     if name == "sigmoid":
-        return sigmoid_contrastive(image_vectors, text_vectors, scale, bias)
-    return softmax_contrastive(image_vectors, text_vectors, scale)
+        return sigmoid_contrastive(*vectors, scale, bias, positives)
+    return softmax_contrastive(*vectors, scale, positives)
 
 
 def recall_figures(recall: CrossModalRecall) -> dict[str, float]:

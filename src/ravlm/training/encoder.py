@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ravlm import runtime
 from ravlm.checkpoint import CONFIG, move_checkpoint_into, save_checkpoint_into
@@ -16,10 +20,19 @@ from ravlm.encoders.starter.encoder import StarterEncoder
 from ravlm.encoders.torch_encoder import TorchEncoder
 from ravlm.errors import InvalidInput
 from ravlm.records import Pair
-from ravlm.training.contrastive import ContrastiveStep, EncoderTrainingConfig
-from ravlm.training.features import pair_features
-from ravlm.training.torch_towers import TowerStep
-from ravlm.training.trainer import fit, silent
+from ravlm.training.contrastive import EncoderTrainingConfig
+from ravlm.training.features import stage_features
+from ravlm.training.held_out import MIN_HELD_OUT, HeldOutComparison
+from ravlm.training.positives import image_numbers, text_numbers
+from ravlm.training.starter_tuning import tune_heads
+from ravlm.training.torch_towers import TowerStep, held_out_ranks
+from ravlm.training.tracking import Tracker, silent, untracked
+from ravlm.training.trainer import LOG, fit
+
+_MIN_IMAGES = 4
+"""Fewer different images cannot be divided into two parts with a wrong image for every text."""
+_MAX_HELD_OUT = 0.2
+"""The largest fraction of small data that is held out from towers."""
 
 
 def train_encoder(
@@ -28,27 +41,30 @@ def train_encoder(
     folder: str | Path,
     config: EncoderTrainingConfig = EncoderTrainingConfig(),  # noqa: B008 frozen
     report: Callable[[str], None] = silent,
+    tracker: Tracker = untracked,
 ) -> Encoder:
-    """Train `encoder` on `pairs` and return the trained one; `encoder` itself is not changed.
+    """Train `encoder` on `pairs`; return the trained one, or an equal one to `encoder` if that
+    retrieves held-out pairs no worse. `encoder` itself is not changed.
 
         encoder = ravlm.DualEncoder.load("starter")
-        ravlm.train_encoder(encoder, ravlm.read_pairs("captions.jsonl"), "runs/mine")
+        trained = ravlm.train_encoder(encoder, ravlm.read_pairs("captions.jsonl"), "runs/mine")
 
-    `folder` becomes the checkpoint of the trained encoder and keeps log.jsonl and cached features;
-    a run that was killed resumes there. `report` is called with each line of the log. Raises
-    InvalidInput for data that cannot be trained on, or if `folder` contains a trained encoder."""
+    The starter's heads are measured on all pairs by cross-validation if `config.held_out` would
+    leave fewer than 200; of full towers, up to a fifth of the pairs is held out then. `report` gets
+    lines for people, the recall before and after among them, `tracker` the figures of each line of
+    the log. `folder` becomes the checkpoint of the returned encoder and keeps log.jsonl and cached
+    features; a run that was killed resumes there. Raises InvalidInput for data that cannot be
+    trained on, or if `folder` contains a trained encoder."""
     folder = Path(folder)
     if (folder / CONFIG).exists():
         raise InvalidInput(
             f'"{folder}" already contains a trained encoder. Choose another folder, or delete it.'
         )
-    train, held_out = split_pairs(pairs, config.held_out)
-    if not train:
-        raise InvalidInput("There are no pairs to train on. Each needs an image and a text.")
+    usable_pairs = _usable_pairs(pairs, config, report)
     if isinstance(encoder, StarterEncoder):
-        return _train_heads(encoder, train, held_out, folder, config, report)
+        return _train_heads(encoder, usable_pairs, folder, config, report, tracker)
     if isinstance(encoder, TorchEncoder):
-        return _train_towers(copy.deepcopy(encoder), train, held_out, folder, config, report)
+        return _train_towers(copy.deepcopy(encoder), usable_pairs, folder, config, report, tracker)
     raise InvalidInput(
         f'The encoder "{encoder.name}" cannot be trained. Start from "starter", from a CLIP-like '
         "model or from two backbones."
@@ -57,62 +73,119 @@ def train_encoder(
 
 def _train_heads(
     encoder: StarterEncoder,
-    train: list[Pair],
-    held_out: list[Pair],
+    pairs: list[Pair],
     folder: Path,
     config: EncoderTrainingConfig,
     report: Callable[[str], None],
+    tracker: Tracker,
 ) -> Encoder:
-    loop = config.loop(len(train))
-    size = encoder.image_size
-    held_out_features = None
+    texts = [encoder.gloss(text) for pair in pairs for text in pair.texts]
+    _report_truncated(encoder.text_backbone.num_truncated(texts), len(texts), report)
     with runtime.main_process_first():
-        features = pair_features(train, size, config.views, folder / "features" / "train")
-        if held_out:
-            held_out_features = pair_features(held_out, size, 1, folder / "features" / "held-out")
-    config = replace(config, class_words=0)
-    step = ContrastiveStep(features, config, held_out=held_out_features)
-    fit(step, loop, folder, report)
-
-    layout = replace(
-        encoder.config,
-        members=1,
-        has_trained_stages=False,
-        aligned_dim=config.aligned_dim,
-        hidden_dim=config.hidden_dim,
-    )
-    heads = step.heads.image.arrays("image.0") | step.heads.text.arrays("text.0")
-    trained = encoder.with_heads(layout, heads, str(folder.resolve()))
+        features = stage_features(encoder, pairs, config.views, folder / "features")
+    config = config.for_data(len(pairs), report)
+    trained, comparison = tune_heads(encoder, features, config, folder, report, tracker)
+    trained = trained.with_name(str(folder.resolve()))
     if runtime.process_index() == 0:
+        _log_comparison(comparison, folder, report)
         save_checkpoint_into(folder, *trained.checkpoint())
+        for path in (folder / "trained", *folder.glob("fold-*")):
+            shutil.rmtree(path, ignore_errors=True)
     return trained
 
 
 def _train_towers(
     encoder: TorchEncoder,
-    train: list[Pair],
-    held_out: list[Pair],
+    pairs: list[Pair],
     folder: Path,
     config: EncoderTrainingConfig,
     report: Callable[[str], None],
+    tracker: Tracker,
 ) -> Encoder:
-    loop = config.loop(len(train))
-    fit(TowerStep(encoder, train, config, held_out), loop, folder, report)
+    if config.held_out:
+        fraction = min(_MAX_HELD_OUT, MIN_HELD_OUT / len(pairs))
+        config = replace(config, held_out=max(config.held_out, fraction))
+    train, held_out = split_pairs(pairs, config.held_out)
+    _report_truncated(
+        encoder.tokenizer.num_truncated([text for pair in pairs for text in pair.texts]),
+        sum(len(pair.texts) for pair in pairs),
+        report,
+    )
+    config = config.for_data(len(train), report)
+    before = held_out_ranks(encoder, held_out)
+    start = copy.deepcopy(encoder)
+    step = TowerStep(encoder, train, config, held_out)
+    fit(step, step.config.loop(len(train)), folder, report, tracker)
     if runtime.process_index() > 0:
         return encoder
+    after = held_out_ranks(encoder, held_out)
+    comparison = None
+    if before is not None and after is not None:
+        comparison = HeldOutComparison(before, after, "never trained on")
+    _log_comparison(comparison, folder, report)
+    best = encoder if comparison is None or comparison.is_better else start
     checkpoint = folder / "whole"
-    encoder.save(checkpoint)
+    best.save(checkpoint)
     move_checkpoint_into(checkpoint, folder)
     return load_encoder(folder)
 
 
+def _usable_pairs(
+    pairs: Iterable[Pair], config: EncoderTrainingConfig, report: Callable[[str], None]
+) -> list[Pair]:
+    """Return the pairs without empty texts, and without pairs that have no other. Raises
+    InvalidInput if the images, or the texts, are too few to be told apart."""
+    all_pairs = [
+        replace(pair, texts=tuple(text for text in pair.texts if text.strip())) for pair in pairs
+    ]
+    usable = [pair for pair in all_pairs if pair.texts]
+    if not usable:
+        raise InvalidInput("There are no pairs to train on. Each needs an image and a text.")
+    if len(usable) < len(all_pairs):
+        report(f"{len(all_pairs) - len(usable):,} pairs have no text and are left out.")
+    least = _MIN_IMAGES if config.held_out else 2
+    numbers = {"images": image_numbers(usable), "texts": text_numbers(usable)}
+    for name, values in numbers.items():
+        count = len(np.unique(values))
+        minimum = least if name == "images" else 2
+        if count < minimum:
+            raise InvalidInput(
+                f"The pairs have {count} different {name}; an encoder learns to tell them apart "
+                f"from at least {minimum}. Add pairs with other {name}."
+            )
+    return usable
+
+
+def _report_truncated(num_truncated: int, num_texts: int, report: Callable[[str], None]) -> None:
+    if num_truncated:
+        report(
+            f"{num_truncated:,} of {num_texts:,} texts are longer than the text tower reads; only "
+            "their beginnings count."
+        )
+
+
+def _log_comparison(
+    comparison: HeldOutComparison | None, folder: Path, report: Callable[[str], None]
+) -> None:
+    """Report the comparison, and add its figures to the log."""
+    if comparison is None:
+        return
+    comparison.report(report)
+    log = folder / LOG
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    step = json.loads(lines[-1])["step"] if lines else 0
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, **comparison.figures()}) + "\n")
+
+
 def split_pairs(pairs: Iterable[Pair], held_out: float) -> tuple[list[Pair], list[Pair]]:
     """Split off about the fraction `held_out` of the pairs. The split depends only on the id of a
-    pair, or else on its image."""
-    train_pairs: list[Pair] = []
-    held_out_pairs: list[Pair] = []
-    for pair in pairs:
+    pair, or else on its image; pairs with equal images are on one side."""
+    all_pairs = list(pairs)
+    parts: tuple[list[Pair], list[Pair]] = [], []
+    is_image_held_out: dict[int, bool] = {}
+    for pair, image in zip(all_pairs, image_numbers(all_pairs).tolist(), strict=True):
         digest = hashlib.sha256((pair.id or str(pair.image)).encode()).digest()
         is_held_out = int.from_bytes(digest[:4]) < held_out * 2**32
-        (held_out_pairs if is_held_out else train_pairs).append(pair)
-    return train_pairs, held_out_pairs
+        parts[is_image_held_out.setdefault(image, is_held_out)].append(pair)
+    return parts

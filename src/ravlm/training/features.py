@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
 from ravlm.encoders.starter import efficientnet, minilm
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
+from ravlm.encoders.starter.encoder import StarterEncoder
 from ravlm.encoders.starter.gloss import starter_glosser
 from ravlm.encoders.starter.preprocessing import squash
 from ravlm.files import atomic_write
-from ravlm.records import Pair
+from ravlm.records import ImageSource, Pair
+from ravlm.training.positives import PositivePairs, image_keys, image_numbers, text_numbers
 
 _BATCH = 8
 
@@ -35,6 +38,20 @@ class PairFeatures:
     texts: np.ndarray
     """(num_texts, 384); image i has the texts offsets[i] to offsets[i + 1]."""
     offsets: np.ndarray
+    image_numbers: np.ndarray | None = None
+    """(n,): equal images have the same number; None if all differ."""
+    text_numbers: np.ndarray | None = None
+    """(num_texts,): equal texts have the same number; None if all differ."""
+
+    @property
+    def positives(self) -> PositivePairs:
+        """Which texts describe which images."""
+        images, texts = self.image_numbers, self.text_numbers
+        return PositivePairs(
+            np.arange(len(self.offsets) - 1) if images is None else images,
+            np.arange(self.offsets[-1]) if texts is None else texts,
+            self.offsets,
+        )
 
     @property
     def owner(self) -> np.ndarray:
@@ -47,7 +64,13 @@ class PairFeatures:
         texts = np.concatenate(
             [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows]
         )
-        return PairFeatures(self.images[:, rows], self.texts[texts], np.cumsum([0, *counts]))
+        return PairFeatures(
+            self.images[:, rows],
+            self.texts[texts],
+            np.cumsum([0, *counts]),
+            None if self.image_numbers is None else self.image_numbers[rows],
+            None if self.text_numbers is None else self.text_numbers[texts],
+        )
 
 
 @dataclass(frozen=True)
@@ -87,15 +110,41 @@ def pair_features(pairs: Iterable[Pair], size: int, views: int, folder: str | Pa
     folder = Path(folder)
     key = _cache_key(pairs, size, views)
     if (folder / "config.json").is_file() and read_checkpoint_config(folder).get("key") == key:
-        return PairFeatures(**read_weights(folder))
+        return _with_numbers(PairFeatures(**read_weights(folder)), pairs)
     backbone = TextBackbone()
     features = PairFeatures(
         images=np.stack([image_features(pairs, size, view) for view in range(views)]),
         texts=backbone.pooled(_glossed_texts(pairs, backbone)),
         offsets=text_offsets(pairs),
     )
-    save_checkpoint(folder, {"key": key}, vars(features))
-    return features
+    _save_features(folder, key, features)
+    return _with_numbers(features, pairs)
+
+
+def stage_features(
+    encoder: StarterEncoder, pairs: Sequence[Pair], views: int, folder: Path
+) -> PairFeatures:
+    """Return all features that the heads of `encoder` read, cached in `folder`: the pooled ones and
+    those of each trained stage, float16 (views, n, 1 + stages, 1280) and (num_texts, 1 + stages,
+    384)."""
+    key = f"{_cache_key(pairs, encoder.image_size, views)} {encoder.fingerprint}"
+    if (folder / "config.json").is_file() and read_checkpoint_config(folder).get("key") == key:
+        return _with_numbers(PairFeatures(**read_weights(folder)), pairs)
+    image_backbone, text_backbone = encoder.image_backbone, encoder.text_backbone
+    images = []
+    for view in range(views):
+        batches = _image_outputs(
+            pairs, encoder.image_size, view, image_backbone.outputs, image_backbone
+        )
+        images.append(np.concatenate([np.stack(arrays, 1) for arrays in batches]))
+    texts = text_backbone.features([encoder.gloss(text) for pair in pairs for text in pair.texts])
+    features = PairFeatures(
+        images=np.stack(images).astype(np.float16),
+        texts=np.stack(texts, 1).astype(np.float16),
+        offsets=text_offsets(pairs),
+    )
+    _save_features(folder, key, features)
+    return _with_numbers(features, pairs)
 
 
 def trunk_features(
@@ -121,6 +170,15 @@ def trunk_features(
         offsets=text_offsets(pairs),
         pooled_images=np.asarray(pooled),
     )
+
+
+def _save_features(folder: Path, key: str, features: PairFeatures) -> None:
+    arrays = {name: array for name, array in vars(features).items() if array is not None}
+    save_checkpoint(folder, {"key": key}, arrays)
+
+
+def _with_numbers(features: PairFeatures, pairs: Sequence[Pair]) -> PairFeatures:
+    return replace(features, image_numbers=image_numbers(pairs), text_numbers=text_numbers(pairs))
 
 
 def image_features(pairs: Sequence[Pair], size: int, view: int) -> np.ndarray:
@@ -184,10 +242,14 @@ def _glossed_texts(pairs: Sequence[Pair], backbone: TextBackbone) -> list[str]:
 
 
 def _image_outputs(
-    pairs: Sequence[Pair], size: int, view: int, outputs: Sequence[str]
+    pairs: Sequence[Pair],
+    size: int,
+    view: int,
+    outputs: Sequence[str],
+    backbone: ImageBackbone | None = None,
 ) -> Iterator[list[np.ndarray]]:
     """Yield the image network's `outputs`, batch by batch."""
-    session = ImageBackbone().session
+    session = (backbone or ImageBackbone()).session
 
     def pixels(numbered: tuple[int, Pair]) -> np.ndarray:
         number, pair = numbered
@@ -222,6 +284,17 @@ def _owner(offsets: np.ndarray) -> np.ndarray:
 def _cache_key(pairs: Sequence[Pair], size: int, views: int) -> str:
     sources = [size, views, ImageBackbone.source, TextBackbone.source]
     digest = hashlib.sha256(json.dumps(sources).encode())
-    for pair in pairs:
-        digest.update(json.dumps([str(pair.image), *pair.texts]).encode())
+    for pair, key in zip(pairs, image_keys([pair.image for pair in pairs]), strict=True):
+        digest.update(json.dumps([key, *_file_state(pair.image), *pair.texts]).encode())
     return digest.hexdigest()
+
+
+def _file_state(image: ImageSource) -> tuple[int, ...]:
+    """Return the size and the modification time of an image file; () for other images."""
+    if not isinstance(image, str | os.PathLike):
+        return ()
+    try:
+        state = os.stat(image)
+    except (OSError, ValueError):  # an address
+        return ()
+    return state.st_size, state.st_mtime_ns

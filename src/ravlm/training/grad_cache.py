@@ -28,7 +28,7 @@ def cached_backward(
 
     Each tower is a function from a chunk to its vectors (n, dim), and its chunks in order. Dropout
     draws the same numbers both times. Parameters of `loss_of` itself (a scale) get their gradient
-    too.
+    too. A tower without trained parameters is not encoded again.
     """
     vectors: list[Tensor] = []
     rng_states: list[list[list[Tensor]]] = []  # of each tower and chunk
@@ -50,6 +50,8 @@ def cached_backward(
         for chunk, state in zip(chunks, states, strict=True):
             runtime.set_rng_state(state)
             encoded = encode(chunk)
+            if not encoded.requires_grad:
+                break
             encoded.backward(tower_vectors.grad[start : start + len(encoded)])
             start += len(encoded)
     runtime.set_rng_state(final_rng_state)

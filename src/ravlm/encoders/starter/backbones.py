@@ -58,9 +58,14 @@ class ImageBackbone:
         """Return the mean of the last grid, float32 (n, 1280)."""
         return self.session.run(["pooled"], {"pixels": pixels})[0]
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs of `features`."""
+        return _output_names(self.stages)
+
     def features(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return the pooled features, then those of each trained stage, (n, 1280) each."""
-        return self.session.run(_output_names(self.stages), {"pixels": pixels})
+        return self.session.run(self.outputs, {"pixels": pixels})
 
 
 class TextBackbone:
@@ -117,6 +122,11 @@ class TextBackbone:
         for rows in batches_by_length(lengths, batch_size):
             ids, mask = minilm.pad([token_ids[row] for row in rows])
             yield rows, self.session.run(list(outputs), {"ids": ids, "mask": mask})
+
+    def num_truncated(self, texts: Sequence[str]) -> int:
+        """Return how many of the texts are longer than the model reads."""
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return sum(bool(encoding.overflowing) for encoding in encodings)
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
         """Return the number of tokens of each text, (n,), including special tokens."""

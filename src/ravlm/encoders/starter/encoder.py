@@ -69,7 +69,9 @@ class StarterEncoder(Encoder):
         self.name = name
         self.dim = config.dim
         self.image_size = config.image_size
-        self._weights = {key: array.astype(np.float32) for key, array in weights.items()}
+        self._weights = {
+            key: array.astype(np.float32, copy=False) for key, array in weights.items()
+        }
 
     @classmethod
     def from_folder(cls, folder: Path, name: str) -> StarterEncoder:
@@ -86,6 +88,15 @@ class StarterEncoder(Encoder):
         shared = {k: array for k, array in self._weights.items() if not _MEMBER_ARRAY.match(k)}
         return StarterEncoder(config, {**shared, **heads}, name)
 
+    def with_name(self, name: str) -> StarterEncoder:
+        """Return a copy that can be loaded again under another name."""
+        return StarterEncoder(self.config, self._weights, name)
+
+    @property
+    def weights(self) -> Mapping[str, np.ndarray]:
+        """All arrays of the checkpoint, in float32."""
+        return self._weights
+
     def save(self, folder: str | Path) -> None:
         save_checkpoint(folder, *self.checkpoint())
 
@@ -100,16 +111,22 @@ class StarterEncoder(Encoder):
         digest = hashlib.sha256(json.dumps(self.config.to_mapping(), sort_keys=True).encode())
         for key in sorted(self._weights):
             digest.update(key.encode() + self._weights[key].astype(np.float16).tobytes())
-        for part in (self._image.source, self._text.source, self._glosser.fingerprint):
+        for part in (
+            self.image_backbone.source,
+            self.text_backbone.source,
+            self._glosser.fingerprint,
+        ):
             digest.update(part.encode())
         return digest.hexdigest()
 
     @cached_property
-    def _image(self) -> ImageBackbone:
+    def image_backbone(self) -> ImageBackbone:
+        """The image network, with the trained last stage of each member."""
         return ImageBackbone(self._stages("image"))
 
     @cached_property
-    def _text(self) -> TextBackbone:
+    def text_backbone(self) -> TextBackbone:
+        """The text network, with the trained last stage of each member."""
         return TextBackbone(self._stages("text"))
 
     def _stages(self, tower: str) -> list[dict[str, np.ndarray]]:
@@ -124,13 +141,13 @@ class StarterEncoder(Encoder):
 
     @cached_property
     def _glosser(self) -> Glosser:
-        return starter_glosser(self._text.ranks)
+        return starter_glosser(self.text_backbone.ranks)
 
     def gloss(self, text: str) -> str:
         return self._glosser.gloss(text)
 
     def passages(self, text: str) -> list[str]:
-        return self._text.passages(text, self.gloss)
+        return self.text_backbone.passages(text, self.gloss)
 
     def prepare(self, image: Image.Image) -> Image.Image:
         return squash(image, self.image_size)
@@ -140,7 +157,9 @@ class StarterEncoder(Encoder):
             return load_pixels(image, self.image_size)
 
         pixels = parallel_map(load, images, workers=2, lookahead=2 * batch_size)
-        features = (self._image.features(np.stack(batch)) for batch in batched(pixels, batch_size))
+        features = (
+            self.image_backbone.features(np.stack(batch)) for batch in batched(pixels, batch_size)
+        )
         vectors = []
         for batches in batched(features, _BATCHES_PER_HEAD_CALL):
             pooled, *stages = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
@@ -149,7 +168,7 @@ class StarterEncoder(Encoder):
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
         glossed = [self.gloss(text) for text in texts]
-        return self.text_vectors(*self._text.features(glossed, batch_size))
+        return self.text_vectors(*self.text_backbone.features(glossed, batch_size))
 
     def image_vectors(self, pooled: np.ndarray, *stages: np.ndarray) -> np.ndarray:
         """Map the backbone's pooled features (n, 1280), and those of each trained stage, to vectors
