@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from ravlm import runtime
 from ravlm.cli import main as command
+from ravlm.training.config import LoopConfig
 from ravlm.training.contrastive import ContrastiveStep
 from ravlm.training.trainer import TrainingStep, fit
 from tests.helpers.training_data import ACCUMULATING_STEPS, SMALL_HEADS, random_features
@@ -38,6 +40,7 @@ def main(folder: Path, pairs: str) -> None:
         if runtime.process_index() == 0:
             np.savez(folder / "results.npz", **{name: p.numpy() for name, p in results.items()})
         check_unused_parameters()
+        check_that_processes_share_a_model(folder)
         options = ["--epochs", "2", "--batch-size", "4", "--min-frequency", "1", "--held-out", "0"]
         assert (
             command(
@@ -73,6 +76,38 @@ def check_unused_parameters() -> None:
         "a": 1.5 * world,
         "b": world * (world - 1) / 2,
     }
+
+
+class Normed(TrainingStep):
+    """A model that begins with other weights in each process, with dropout and a batch norm."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(runtime.process_index())
+        self.model = nn.Sequential(
+            nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1).bfloat16()
+        )
+        self.model.register_buffer("flags", torch.tensor([runtime.process_index() == 0]))
+        self.masks: list[torch.Tensor] = []
+
+    def losses(self, index: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        self.masks.append(nn.functional.dropout(torch.ones(1, 32)))
+        x = torch.randn(8, 3, generator=generator) + runtime.process_index()
+        hidden = self.model[:3](x)  # type: ignore[index]
+        return {"loss": self.model[3](hidden.bfloat16()).float().square().mean()}  # type: ignore[index]
+
+
+def check_that_processes_share_a_model(folder: Path) -> None:
+    """Every process began with weights of its own, and all had the same dropout."""
+    step = Normed()
+    fit(step, LoopConfig(steps=3, learning_rate=0.1, save_every=2), folder / "shared")
+    for name, tensor in step.model.state_dict().items():
+        every = runtime.gather(tensor.float().reshape(1, -1))
+        assert (every == every[0]).all(), name
+    masks = runtime.gather(step.masks[0])
+    assert len(masks) == 1 or not torch.equal(masks[0], masks[1])
+    torch.manual_seed(0)
+    expected = nn.functional.dropout(torch.ones(1, 32))
+    assert torch.equal(masks[:1], expected), "process 0 draws what one process does"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,10 +86,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "2",
     ]
     command = ["train", "language", "--texts", str(lines), "--out", str(out), *shape]
+    command += ["--tensorboard", str(tmp_path / "events")]
     assert main([*command, "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["held-out perplexity"] > 1
     assert "it/s" not in captured.err
+    assert "step 1 of 4: learning_rate" in captured.err
+    assert list((tmp_path / "events").iterdir())
+    assert "- training: 190 texts from lines.txt" in (out / "README.md").read_text()
     assert {"config.json", "curve.png", "log.jsonl", "model.safetensors"} <= {
         path.name for path in out.iterdir()
     }
@@ -101,6 +106,30 @@ def test_bad_input(tmp_path: Path) -> None:
         train_language_model(["", " "], tmp_path / "none", SMALL)
     with pytest.raises(InvalidInput, match="its own tokenizer"):
         train_language_model(texts(20), tmp_path / "model", SMALL, model=object())
+
+
+def test_fewer_texts_than_a_batch(tmp_path: Path) -> None:
+    """A batch of 256 failed for anyone with fewer texts."""
+    reports: list[str] = []
+    config = replace(SMALL, accumulate=32, epochs=2)
+    train_language_model(texts(20), tmp_path / "few", config, report=reports.append)
+    assert reports[0] == "The batch size is 19 instead of 64: there are 19 texts."
+    assert reports[1].startswith("step 1 of 2: ")
+
+
+def test_a_checkpoint_that_could_not_be_saved_is_saved_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half-written model was taken for a trained one, and the training was lost."""
+    with monkeypatch.context() as broken:
+        broken.setattr(EvidenceDecoder, "save_pretrained", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_language_model(texts(100), tmp_path, SMALL)
+    assert not (tmp_path / "config.json").exists()
+    reports: list[str] = []
+    train_language_model(texts(100), tmp_path, SMALL, report=reports.append)
+    assert reports[0] == "resuming at step 12 of 12"
+    assert (tmp_path / "config.json").is_file()
 
 
 def test_texts_of_a_file_and_of_entries(tmp_path: Path) -> None:
