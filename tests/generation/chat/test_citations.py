@@ -62,6 +62,19 @@ def parse(
         ("ask", "<think>It is [2].</think>\n A finch [1]", "A finch", ("a",)),
         ("ask", "[THINK]It is [2].[/THINK]A finch [1]", "A finch", ("a",)),
         ("chat", "Is 3 < 4 [1]?", "Is 3 < 4 [1]?", ("a",)),
+        ("chat", "Fish [1 and 3].", "Fish [1][2].", ("a", "c")),
+        ("chat", "Fish [^3] and nuts [^2^].", "Fish [1] and nuts [2].", ("c", "b")),
+        ("chat", "Fish 【3†source】.", "Fish [1].", ("c",)),
+        ("chat", "Fish [Entry 3], nuts [entry #2].", "Fish [1], nuts [2].", ("c", "b")),
+        ("chat", "Fish [Entry 3, Entry 1].", "Fish [1][2].", ("c", "a")),
+        ("chat", "Fish (source 3). Nuts (Evidence 2).", "Fish [1]. Nuts [2].", ("c", "b")),
+        ("chat", "鱼（来源3）。坚果［2］。", "鱼[1]。坚果[2]。", ("c", "b")),
+        (
+            "chat",
+            "It (the third) eats (see) fish [3].",
+            "It (the third) eats (see) fish [1].",
+            ("c",),
+        ),
     ],
 )
 def test_marks_become_citations(
@@ -75,6 +88,33 @@ def test_marks_become_citations(
     assert answer.trace["cited by"] == "marks"
     weights = dict(zip("abc", EVIDENCE.weights, strict=True))
     assert answer.confidence == round(0.8 * sum(weights[name] for name in citations) * 0.5, 4)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "The finch sang in 1999 (2) times.",
+        "It has wheels (3).",
+        "It was built in (1984).",
+        "See figure 3 and table [2024].",
+        "The first source of light is the sun.",
+        "(1) A finch. (2) A parrot.",
+        "Press [Enter 1] or a[i] now.",
+    ],
+)
+def test_plain_numbers_are_no_marks(output: str) -> None:
+    for piece_length in (1, 1000):
+        answer = parse(output, "chat", piece_length=piece_length)
+        assert answer.text == output
+        assert answer.trace.get("cited by") != "marks"
+
+
+def test_a_mark_that_is_copied_from_an_entry_is_none() -> None:
+    """ "(source 2)" stands in the entry itself."""
+    entry = Entry("d", None, ("The finch is small (source 2) and sings",))
+    evidence = Evidence((*HITS, Hit(entry, 0.5, Part("text"))), support=0.8)
+    answer = parse("The finch is small (source 2).", "chat", evidence=evidence)
+    assert (answer.text, answer.citations) == ("The finch is small (source 2).", ("d",))
 
 
 def test_a_mark_of_no_entry_is_removed() -> None:
@@ -106,6 +146,57 @@ def test_absent_phrases_are_abstentions(output: str) -> None:
     answer = parse(output)
     assert answer.abstained
     assert (answer.citations, answer.confidence) == ((), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("output", "chinese"),
+    [
+        ("I'm sorry, but the evidence doesn't mention the weight of the finch.", False),
+        ("The provided evidence does not contain any information about its weight.", False),
+        ("The evidence does not specify who built it [1].", False),
+        ("I'm sorry. There is no information about the price in the evidence.", False),
+        ("I cannot determine the answer based on the provided evidence.", False),
+        ("Based on the given context, there is no mention of a price.", False),
+        ("The evidence provided is not sufficient to answer.", False),
+        ("I don't know.", False),
+        ("抱歉，证据中没有提到它的重量。", True),
+        ("根据所提供的资料，无法确定它的年龄。", True),
+        ("很抱歉，我无法回答这个问题。", True),
+    ],
+)
+def test_refusals_in_other_words_are_abstentions(output: str, chinese: bool) -> None:
+    """Models were taken to answer, and entries with the same words were cited for it."""
+    for piece_length in (1, 7, 1000):
+        answer = parse(output, "chat", chinese, piece_length=piece_length)
+        assert answer.abstained, output
+        assert (answer.citations, answer.confidence) == ((), 0.2)
+        assert ("知识库中没有" if chinese else "not in the knowledge base") in answer.text
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "The sign does not mention a price.",
+        "The evidence does not mention its weight, but a heron eats fish [3].",
+        "A heron eats fish. The evidence does not mention its weight.",
+        "The evidence does not mention its weight. A heron eats fish.",
+        "The document does not contain a signature.",
+        "The court found no evidence of fraud in 1998.",
+        "There is no information desk in the station.",
+        "The entry fee is not included in the price.",
+        "There is no evidence of life on Mars.",
+        "I don't know whether you like birds, but this is a finch [1].",
+        "证据中没有提到重量，但它是红色的[1]。",
+        "这座城市没有提供地铁。",
+        "他不知道答案。",
+    ],
+)
+def test_answers_with_the_words_of_a_refusal_are_answers(output: str) -> None:
+    assert not parse(output, "chat").abstained
+
+
+def test_without_evidence_nothing_is_said_about_it() -> None:
+    assert not parse("I don't know.", evidence=Evidence(searched=False)).abstained
 
 
 def test_a_partial_answer_is_not_an_abstention() -> None:
@@ -196,7 +287,27 @@ def test_the_closed_book_leaves_brackets_alone() -> None:
     assert (answer.text, answer.citations, answer.confidence) == ("A finch [1].", (), 0.5)
 
 
-PARTS = ["[1]", "[2", "]", " ", "\n", ".", "。", "【3】", "fish", "<think>", "</think>", "-", ","]
+PARTS = [
+    "[1]",
+    "[2",
+    "]",
+    "(source ",
+    "[Entry ",
+    "3",
+    ")",
+    "^",
+    "†",
+    " ",
+    "\n",
+    ".",
+    "。",
+    "【3】",
+    "fish",
+    "<think>",
+    "</think>",
+    "-",
+    ",",
+]
 
 
 @example(["<think>", "</think>", "<think>"])

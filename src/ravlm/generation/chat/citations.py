@@ -14,6 +14,7 @@ from typing import Any
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import split_sentences
 from ravlm.generation.base import ABSENT, Request, abstain, cited_parts
+from ravlm.generation.chat.refusals import opens_with_refusal, says_absent
 from ravlm.generation.chat.reply import (
     THOUGHT_END,
     THOUGHT_ENDS,
@@ -25,14 +26,27 @@ from ravlm.generation.chat.reply import (
 )
 from ravlm.records import Answer
 
-_NUMBERS = r"\d{1,3}(?:\s?[,，;；、–-]\s?\d{1,3}){0,15}"
-_MARK = re.compile(rf"( ?)[\[【]({_NUMBERS})[\]】]")
+_LABEL = (
+    r"(?:entry|entries|evidence|sources?|doc(?:ument)?s?|条目|证据|来源|文档|资料)"
+    r"[\s:：#]{0,2}"
+)
+_NUMBER = rf"(?:{_LABEL})?\^?\d{{1,3}}\^?"
+_SEPARATOR = r"\s?(?:[,，;；、&和与]|and)\s?"
+_NUMBERS = rf"{_NUMBER}(?:(?:{_SEPARATOR}|\s?[–-]\s?){_NUMBER}){{0,15}}"
+_ROUND_NUMBERS = rf"{_LABEL}\d{{1,3}}(?:(?:{_SEPARATOR}|\s?[–-]\s?){_NUMBER}){{0,15}}"
+_MARK = re.compile(
+    rf"( ?)(?:[\[【［]({_NUMBERS})(?:†[^\]】\n]{{0,30}})?[\]】］]|[(（]({_ROUND_NUMBERS})[)）])",
+    re.IGNORECASE,
+)
+"""A citation as chat models write it: [1], [1, 2], 【1†source】, [^1], [Entry 1], (source 1) ... A
+plain number in round brackets is none: so entries show their own marks."""
 _POSSIBLE_MARKS = re.compile(
-    r"(?:\s{0,9}[\[【][\d\s,，;；、–-]{1,60}[\]】]){0,9}\s{0,9}(?:[\[【][\d\s,，;；、–-]{0,60})?"
+    r"(?:\s{0,9}(?:[\[【［][^\[\]【】［］\n]{1,60}[\]】］]|[(（][^()（）\n]{1,60}[)）])){0,9}\s{0,9}"
+    r"(?:[\[【［][^\[\]【】［］\n]{0,60}|[(（][^()（）\n]{0,60})?"
     r"[.。!！?？]{0,3}\s{0,9}$"
 )
 """The end of a partial text that may turn out to be marks."""
-_ABSENT_PHRASES = {False: "not in the knowledge base", True: "知识库中没有"}
+_ABSENT_PHRASE = {False: "not in the knowledge base", True: "知识库中没有"}
 _COMPLETE = ReplyEnd()
 _CUT_MARK = "…"
 """Ends a text that was cut off."""
@@ -103,9 +117,10 @@ class CitationParser:
             answer = self._missing_answer(end, trace)
             return self._separator + answer.text, answer
         if self._is_abstention(text):
-            if self._request.chinese and _ABSENT_PHRASES[True] not in text:
-                ending += f" {ABSENT[True]}"
-                text += f" {ABSENT[True]}"
+            chinese = self._request.chinese
+            if _ABSENT_PHRASE[chinese] not in text.lower():
+                ending += f" {ABSENT[chinese]}"
+                text += f" {ABSENT[chinese]}"
             reason = "the generator found no answer in the evidence"
             return ending, replace(abstain(self._request, reason, **trace), text=text)
         if end.is_cut:
@@ -187,9 +202,12 @@ class CitationParser:
             return text
 
         def replace_mark(mark: re.Match[str]) -> str:
-            numbers = [n for n in _parse_numbers(mark[2]) if 1 <= n <= len(self._hits)]
+            if self._is_quoted(mark):
+                return mark[0]
+            numbers = _parse_numbers(mark[2] or mark[3])
+            numbers = [n for n in numbers if 1 <= n <= len(self._hits)]
             if not numbers:
-                self._unknown_marks.append(f"[{mark[2]}]")
+                self._unknown_marks.append(mark[0].strip())
                 return ""
             positions = dict.fromkeys(self._cite(number) for number in numbers)
             return mark[1] + "".join(f"[{n}]" for n in positions) if keep_marks else ""
@@ -203,14 +221,22 @@ class CitationParser:
             self._citations.append(entry_id)
         return self._citations.index(entry_id) + 1
 
+    def _is_quoted(self, mark: re.Match[str]) -> bool:
+        """Whether a mark with a word, such as "(source 1)", is copied from an entry."""
+        literal = mark[0].strip().lower()
+        if not re.search(r"[^\W\d_]", literal):
+            return False
+        return any(literal in text.lower() for hit in self._hits for text in hit.entry.texts)
+
     def _is_abstention(self, text: str) -> bool:
         """Whether a text says that the base has no answer, and gives no other answer."""
-        if not _says_absent(text):
+        has_phrase = any(phrase in text.lower() for phrase in _ABSENT_PHRASE.values())
+        if not has_phrase and not (self._hits and opens_with_refusal(text)):
             return False
-        other_sentences = [
-            sentence for sentence in split_sentences(text) if not _says_absent(sentence)
-        ]
-        return not any(_MARK.search(sentence) for sentence in other_sentences)
+        others = [sentence for sentence in split_sentences(text) if not says_absent(sentence)]
+        if any(_MARK.search(sentence) for sentence in others):
+            return False
+        return has_phrase or not self._citations_by_words(" ".join(others))
 
     def _citations_by_words(self, text: str) -> list[str]:
         """Return the entries that contain most of an answer's words."""
@@ -238,14 +264,11 @@ class CitationParser:
         return round(min(1.0, evidence.support * cited_weight * token_probability), 4)
 
 
-def _says_absent(text: str) -> bool:
-    return any(phrase in text.lower() for phrase in _ABSENT_PHRASES.values())
-
-
 def _parse_numbers(numbers: str) -> list[int]:
-    """Return the numbers of a mark: "1, 3" or "1-3"."""
+    """Return the numbers of a mark: "1, 3", "1-3" or "Entry 1 and entry 3"."""
     parsed: list[int] = []
-    for part in re.split(r"\s?[,，;；、]\s?", numbers):
+    plain = re.sub(rf"{_LABEL}|\^", "", numbers, flags=re.IGNORECASE)
+    for part in re.split(_SEPARATOR, plain):
         bounds = [int(number) for number in re.split(r"\s?[–-]\s?", part)]
         first, last = bounds[0], bounds[-1]
         is_range = first <= last <= first + 50
