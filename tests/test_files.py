@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from ravlm import files
+from ravlm.errors import DiskError
 from ravlm.files import atomic_write, remove_leftovers, temporary_folder, try_lock
 
 # writes half of a file, then waits until it is killed
@@ -107,3 +109,14 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with try_lock(tmp_path / "lock") as is_locked:
         assert is_locked is None
     assert (tmp_path / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize(("number", "message"), [(28, "is full"), (5, "A disk failed")])
+def test_a_full_disk_while_weights_are_written(number: int, message: str, tmp_path: Path) -> None:
+    """safetensors raises an error of its own, which ended in a traceback."""
+    error = f"Error while serializing: I/O error: some words (os error {number})"
+    with pytest.raises(DiskError, match=message), atomic_write(tmp_path / "model.safetensors"):
+        raise SafetensorError(error)
+    with pytest.raises(SafetensorError, match="header"), atomic_write(tmp_path / "model"):
+        raise SafetensorError("invalid header")
+    assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from ravlm.errors import DiskError
 
 STALE_SECONDS = 86400.0
@@ -127,8 +129,6 @@ def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool | None]:
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
     """Raise DiskError for what a full or failing disk does to a block that writes to `folder`."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except DiskError:

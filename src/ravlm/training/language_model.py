@@ -40,7 +40,10 @@ _IGNORED = -100
 
 @dataclass(frozen=True)
 class LanguageModelTrainingConfig(TrainingConfig):
-    """How a language model is trained, and the size of a new one."""
+    """How a language model is trained, and the size of a new one.
+
+    The default learning rate is for new models; pretrained ones need 1e-5 to 1e-4.
+    """
 
     epochs: int = 5
     batch_size: int = 256
@@ -212,9 +215,10 @@ def _split_texts(
 
 
 def new_decoder(config: LanguageModelTrainingConfig, vocab_size: int) -> EvidenceDecoder:
-    """Return our decoder with random weights."""
-    torch.manual_seed(config.seed)
-    return EvidenceDecoder(new_decoder_config(config, vocab_size))
+    """Return our decoder with random weights of the seed."""
+    with runtime.preserved_rng():
+        torch.manual_seed(config.seed)
+        return EvidenceDecoder(new_decoder_config(config, vocab_size))
 
 
 def new_decoder_config(config: LanguageModelTrainingConfig, vocab_size: int) -> DecoderConfig:

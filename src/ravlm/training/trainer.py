@@ -297,7 +297,13 @@ class _TrainingRun:
     def resume(self) -> int:
         """Load the progress in the folder, if any; return the index of the next step."""
         identity = run_identity(self.step, self.config)
-        if not (self._progress / WEIGHTS).is_file():
+        has_progress = (self._progress / WEIGHTS).is_file()
+        if runtime.sum_over_processes({"n": has_progress})["n"] % runtime.num_processes():
+            raise RavlmError(
+                f'Not every process of this run sees the progress in "{self.folder}". Choose a '
+                "folder that all of them share."
+            )
+        if not has_progress:
             if self.is_main:
                 (self.folder / LOG).unlink(missing_ok=True)
                 write_config(self._progress, identity)
