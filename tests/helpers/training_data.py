@@ -135,6 +135,7 @@ def chat_step(accumulate: int) -> AccumulatingStep:
     """A chat model whose prompts have different numbers of images."""
     with tempfile.TemporaryDirectory() as folder:
         generator = ChatGenerator.load(llava(Path(folder)), dtype=torch.float32)
+        assert generator.model.fingerprint, "it is cached: the folder will be gone"
     torch.manual_seed(0)
     config, dtype = LoraConfig(r=2), torch.float32
     step = ChatTuningStep(generator, FactExamples(), config, (), accumulate, False, dtype)

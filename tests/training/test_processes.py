@@ -35,7 +35,7 @@ def test_two_processes_equal_one(
             str(folder),
         ]
         command.append(str(animals[0] / "pairs.jsonl"))
-        run = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True)
+        run = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-4000:]
         outputs.append(run.stdout.replace(str(folder), ""))
         results.append(

@@ -208,7 +208,8 @@ def untrained_figures(step: TrainingStep) -> dict[str, float]:
 def run_identity(step: TrainingStep, config: LoopConfig) -> RunIdentity:
     """Return what an earlier run must share with this one to be taken up."""
     frozen = {n: p for n, p in step.model.named_parameters() if not p.requires_grad}
-    return RunIdentity(config, step.settings(), step.fingerprint(), fingerprint(frozen))
+    settings = json.loads(json.dumps(step.settings()))  # tuples are lists when they are read back
+    return RunIdentity(config, settings, step.fingerprint(), fingerprint(frozen))
 
 
 def _check_identity(
