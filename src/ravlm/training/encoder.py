@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,12 @@ from ravlm.encoders.base import Encoder
 from ravlm.encoders.starter.encoder import StarterEncoder
 from ravlm.encoders.torch_encoder import TorchEncoder
 from ravlm.errors import InvalidInput
+from ravlm.files import disk_errors
 from ravlm.records import Pair
 from ravlm.training.contrastive import EncoderTrainingConfig
 from ravlm.training.features import stage_features
 from ravlm.training.held_out import MIN_HELD_OUT, HeldOutComparison
+from ravlm.training.model_card import ModelCard, describe_data, write_model_card
 from ravlm.training.positives import image_numbers, text_numbers
 from ravlm.training.starter_tuning import tune_heads
 from ravlm.training.torch_towers import TowerStep, held_out_ranks
@@ -60,34 +62,46 @@ def train_encoder(
         raise InvalidInput(
             f'"{folder}" already contains a trained encoder. Choose another folder, or delete it.'
         )
-    usable_pairs = _usable_pairs(pairs, config, report)
+    data = _TrainingData(_usable_pairs(pairs, config, report), pairs)
     if isinstance(encoder, StarterEncoder):
-        return _train_heads(encoder, usable_pairs, folder, config, report, tracker)
+        return _train_heads(encoder, data, folder, config, report, tracker)
     if isinstance(encoder, TorchEncoder):
-        return _train_towers(copy.deepcopy(encoder), usable_pairs, folder, config, report, tracker)
+        return _train_towers(encoder, data, folder, config, report, tracker)
     raise InvalidInput(
         f'The encoder "{encoder.name}" cannot be trained. Start from "starter", from a CLIP-like '
         "model or from two backbones."
     )
 
 
+@dataclass(frozen=True)
+class _TrainingData:
+    pairs: list[Pair]
+    source: Iterable[Pair]
+    """What they were read from."""
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for pair in self.pairs for text in pair.texts]
+
+
 def _train_heads(
     encoder: StarterEncoder,
-    pairs: list[Pair],
+    data: _TrainingData,
     folder: Path,
     config: EncoderTrainingConfig,
     report: Callable[[str], None],
     tracker: Tracker,
 ) -> Encoder:
-    texts = [encoder.gloss(text) for pair in pairs for text in pair.texts]
+    texts = [encoder.gloss(text) for text in data.texts]
     _report_truncated(encoder.text_backbone.num_truncated(texts), len(texts), report)
     with runtime.main_process_first():
-        features = stage_features(encoder, pairs, config.views, folder / "features")
-    config = config.for_data(len(pairs), report)
+        features = stage_features(encoder, data.pairs, config.views, folder / "features")
+    config = config.for_data(len(data.pairs), report)
     trained, comparison = tune_heads(encoder, features, config, folder, report, tracker)
     trained = trained.with_name(str(folder.resolve()))
     if runtime.process_index() == 0:
-        _log_comparison(comparison, folder, report)
+        _report_comparison(comparison, folder, report)
+        write_model_card(folder, _model_card(encoder, data, folder, config, comparison))
         save_checkpoint_into(folder, *trained.checkpoint())
         for path in (folder / "trained", *folder.glob("fold-*")):
             shutil.rmtree(path, ignore_errors=True)
@@ -95,63 +109,70 @@ def _train_heads(
 
 
 def _train_towers(
-    encoder: TorchEncoder,
-    pairs: list[Pair],
+    start: TorchEncoder,
+    data: _TrainingData,
     folder: Path,
     config: EncoderTrainingConfig,
     report: Callable[[str], None],
     tracker: Tracker,
 ) -> Encoder:
+    encoder = copy.deepcopy(start)
     if config.held_out:
-        fraction = min(_MAX_HELD_OUT, MIN_HELD_OUT / len(pairs))
+        fraction = min(_MAX_HELD_OUT, MIN_HELD_OUT / len(data.pairs))
         config = replace(config, held_out=max(config.held_out, fraction))
-    train, held_out = split_pairs(pairs, config.held_out)
-    _report_truncated(
-        encoder.tokenizer.num_truncated([text for pair in pairs for text in pair.texts]),
-        sum(len(pair.texts) for pair in pairs),
-        report,
-    )
-    config = config.for_data(len(train), report)
-    before = held_out_ranks(encoder, held_out)
-    start = copy.deepcopy(encoder)
-    step = TowerStep(encoder, train, config, held_out)
-    fit(step, step.config.loop(len(train)), folder, report, tracker)
-    if runtime.process_index() > 0:
-        return encoder
-    after = held_out_ranks(encoder, held_out)
-    comparison = None
-    if before is not None and after is not None:
-        comparison = HeldOutComparison(before, after, "never trained on")
-    _log_comparison(comparison, folder, report)
-    best = encoder if comparison is None or comparison.is_better else start
-    checkpoint = folder / "whole"
-    best.save(checkpoint)
-    move_checkpoint_into(checkpoint, folder)
-    return load_encoder(folder)
+    train, held_out = split_pairs(data.pairs, config.held_out)
+    _report_truncated(encoder.tokenizer.num_truncated(data.texts), len(data.texts), report)
+    before = held_out_ranks(start, held_out)
+    step = TowerStep(encoder, train, config.for_data(len(train), report), held_out)
+
+    def save() -> None:
+        after = held_out_ranks(encoder, held_out)
+        comparison = None
+        if before is not None and after is not None:
+            comparison = HeldOutComparison(before, after, "never trained on")
+        if runtime.process_index() > 0:
+            return
+        _report_comparison(comparison, folder, report)
+        best = encoder if comparison is None or comparison.is_better else start
+        checkpoint = folder / "whole"
+        best.save(checkpoint)
+        write_model_card(checkpoint, _model_card(start, data, folder, step.config, comparison))
+        move_checkpoint_into(checkpoint, folder)
+
+    fit(step, step.config.loop(len(train)), folder, report, tracker, save)
+    with runtime.main_process_first():  # it has saved the encoder
+        return load_encoder(folder)
 
 
 def _usable_pairs(
     pairs: Iterable[Pair], config: EncoderTrainingConfig, report: Callable[[str], None]
 ) -> list[Pair]:
-    """Return the pairs without empty texts, and without pairs that have no other. Raises
-    InvalidInput if the images, or the texts, are too few to be told apart."""
-    all_pairs = [
-        replace(pair, texts=tuple(text for text in pair.texts if text.strip())) for pair in pairs
+    """Return the pairs without empty texts. Raises InvalidInput if there are too few different
+    images or texts to tell apart."""
+    all_pairs = list(pairs)
+    usable = [
+        replace(pair, texts=tuple(text for text in pair.texts if text.strip()))
+        for pair in all_pairs
+        if any(text.strip() for text in pair.texts)
     ]
-    usable = [pair for pair in all_pairs if pair.texts]
     if not usable:
         raise InvalidInput("There are no pairs to train on. Each needs an image and a text.")
-    if len(usable) < len(all_pairs):
-        report(f"{len(all_pairs) - len(usable):,} pairs have no text and are left out.")
-    least = _MIN_IMAGES if config.held_out else 2
-    numbers = {"images": image_numbers(usable), "texts": text_numbers(usable)}
-    for name, values in numbers.items():
-        count = len(np.unique(values))
-        minimum = least if name == "images" else 2
+    num_empty = sum(not text.strip() for pair in all_pairs for text in pair.texts)
+    if num_empty or len(usable) < len(all_pairs):
+        report(
+            f"{num_empty:,} empty texts and {len(all_pairs) - len(usable):,} pairs without a text "
+            "are left out."
+        )
+    counts = {
+        "images": (image_numbers(usable), _MIN_IMAGES if config.held_out else 2),
+        "texts": (text_numbers(usable), 2),
+    }
+    for name, (numbers, minimum) in counts.items():
+        count = len(np.unique(numbers))
         if count < minimum:
             raise InvalidInput(
-                f"The pairs have {count} different {name}; an encoder learns to tell them apart "
-                f"from at least {minimum}. Add pairs with other {name}."
+                f"An encoder learns to tell {name} apart, and needs at least {minimum} different "
+                f"ones; the pairs have {count}. Add more pairs."
             )
     return usable
 
@@ -164,18 +185,43 @@ def _report_truncated(num_truncated: int, num_texts: int, report: Callable[[str]
         )
 
 
-def _log_comparison(
+def _report_comparison(
     comparison: HeldOutComparison | None, folder: Path, report: Callable[[str], None]
 ) -> None:
     """Report the comparison, and add its figures to the log."""
     if comparison is None:
+        report("No pairs are held out, so it is unknown whether the encoder became better.")
         return
     comparison.report(report)
     log = folder / LOG
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     step = json.loads(lines[-1])["step"] if lines else 0
-    with open(log, "a", encoding="utf-8") as file:
+    with disk_errors(folder), open(log, "a", encoding="utf-8") as file:
         file.write(json.dumps({"step": step, **comparison.figures()}) + "\n")
+
+
+def _model_card(
+    start: Encoder,
+    data: _TrainingData,
+    folder: Path,
+    config: EncoderTrainingConfig,
+    comparison: HeldOutComparison | None,
+) -> ModelCard:
+    parts = {"pairs": describe_data(len(data.pairs), "pairs", data.source)}
+    if comparison is None:
+        before, after = {}, {}
+    else:
+        parts["held out"] = f"{comparison.num_pairs:,} of them ({comparison.method})"
+        before, after = comparison.before.recall(), comparison.kept.recall()
+    return ModelCard(
+        title="Encoder",
+        usage=f"ravlm build KB SOURCE --encoder {folder.name}",
+        data=parts,
+        settings=config,
+        before=before,
+        after=after,
+        base=start.name,
+    )
 
 
 def split_pairs(pairs: Iterable[Pair], held_out: float) -> tuple[list[Pair], list[Pair]]:

@@ -72,7 +72,12 @@ class HeldOutComparison:
             before, after = (1 / (1 + getattr(r, direction)) for r in (self.before, self.after))
             variance += np.var(after - before) / max(1, len(before) - 1) / 4
         gain = self.after.mean_reciprocal_rank - self.before.mean_reciprocal_rank
-        return gain > np.sqrt(variance)
+        return bool(gain > np.sqrt(variance))
+
+    @property
+    def kept(self) -> HeldOutRanks:
+        """The ranks of the encoder that is kept."""
+        return self.after if self.is_better else self.before
 
     def figures(self) -> dict[str, float]:
         """Return all figures for the log."""

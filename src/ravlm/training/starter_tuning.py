@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from ravlm.encoders.starter.encoder import StarterEncoder
-from ravlm.metrics.retrieval import cross_modal_ranks
 from ravlm.records import Modality
 from ravlm.training.contrastive import (
     TRAINED_HEADS_RATE,
@@ -130,7 +129,9 @@ def tune_heads(
         for share in SHARES
     }
     share = max(SHARES, key=lambda share: after[share].mean_reciprocal_rank)
-    method = "never trained on" if len(folds) == 1 else f"{len(folds)}-fold cross-validation"
+    method = "never trained on"
+    if len(folds) > 1:
+        method = f"{len(folds)}-fold cross-validation, each among the {folds[0].sum()} of its fold"
     comparison = HeldOutComparison(before, after[share], method)
     if not comparison.is_better:
         return encoder, comparison
@@ -192,20 +193,22 @@ class _Tuning:
 def fold_ranks(
     features: PairFeatures, folds: Sequence[np.ndarray], encoders: Iterable[StarterEncoder]
 ) -> HeldOutRanks:
-    """Rank the different images and texts that the folds hold out, each fold's images by the
-    encoder of the fold. `folds` as `held_out_folds` returns them."""
+    """Rank the different images and texts of each fold among each other, by the encoder that was
+    not trained on them. `folds` as `held_out_folds` returns them."""
     positives = features.positives
-    image_rows = _first_rows(positives.images, np.any(folds, axis=0))
-    text_rows = _first_rows(positives.texts, np.any(folds, axis=0)[features.owner])
-    texts = np.moveaxis(features.texts[text_rows].astype(np.float32), 1, 0)
-    scores = np.zeros((len(text_rows), len(image_rows)), np.float32)
+    text_ranks, image_ranks = [], []
     for is_held_out, encoder in zip(folds, encoders, strict=True):
-        columns = np.flatnonzero(is_held_out[image_rows])
-        images = features.images[0][image_rows[columns]].astype(np.float32)
+        image_rows = _first_rows(positives.images, is_held_out)
+        text_rows = _first_rows(positives.texts, is_held_out[features.owner])
+        images = features.images[0][image_rows].astype(np.float32)
+        texts = features.texts[text_rows].astype(np.float32)
         image_vectors = encoder.image_vectors(*np.moveaxis(images, 1, 0))
-        scores[:, columns] = encoder.text_vectors(*texts) @ image_vectors.T
-    relevant = positives.matrix(image_rows, text_rows).numpy().T
-    return HeldOutRanks(*cross_modal_ranks(scores, relevant))
+        text_vectors = encoder.text_vectors(*np.moveaxis(texts, 1, 0))
+        relevant = positives.matrix(image_rows, text_rows).numpy().T
+        ranks = HeldOutRanks.of_vectors(image_vectors, text_vectors, relevant)
+        text_ranks.append(ranks.text)
+        image_ranks.append(ranks.image)
+    return HeldOutRanks(np.concatenate(text_ranks), np.concatenate(image_ranks))
 
 
 def _first_rows(numbers: np.ndarray, is_held_out: np.ndarray) -> np.ndarray:

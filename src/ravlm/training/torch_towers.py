@@ -154,8 +154,7 @@ class TowerStep(TrainingStep):
             return TOWERS_RATE
         return TRAINED_HEADS_RATE if self.encoder.weights else NEW_HEADS_RATE
 
-    def evaluate(self) -> dict[str, float]:
-        """Return the recall on the held-out pairs."""
+    def held_out_figures(self) -> dict[str, float]:
         ranks = held_out_ranks(self.encoder, self.held_out)
         return {} if ranks is None else ranks.recall()
 
