@@ -12,7 +12,6 @@ per seed."""
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.reports import write_json
 from ravlm.checkpoint import read_weights
 from ravlm.encoders.base import Encoder
 from ravlm.encoders.losses import softmax_contrastive
@@ -299,9 +299,7 @@ def report(rows: dict[str, list[list[float]]], path: Path | None) -> None:
         )
         cells = " ".join(f"{m:5.1f}±{s:3.1f}" for m, s in zip(mean, deviation, strict=True))
         print(f"{name:58} n {len(runs)}  t2i, i2t R@1/5/10  {cells}")
-    if path:
-        content = json.dumps({"dev photos": 1000, "rows": table}, indent=1)
-        path.write_text(content + "\n", encoding="utf-8")
+    write_json({"dev photos": 1000, "rows": table}, path)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Measure the prior of abstention in small bases, and abstention itself.
 
-    python -m benchmarks.abstention [--write]
+    python -m benchmarks.abstention [--data FOLDER] [--write] [--limit IMAGES]
 
 Small bases of 4 to 16 entities are sampled from train data: groceries (one to three photos each,
 queried with another photo), flags and Flickr8k photos (one each, queried with changed copies). The
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.answers import DATA, read_lines
+from benchmarks.data import DATA, read_lines
 from ravlm import DualEncoder
 from ravlm.data.images import load_image
 from ravlm.encoders.base import Encoder
@@ -52,31 +52,20 @@ class Pool:
     """(3, n, dim)"""
 
 
-def read_pools(data: Path, encoder: Encoder) -> list[Pool]:
-    grocery = [
-        r for r in read_lines(data / "grocery_store" / "metadata.jsonl") if r["split"] == "train"
-    ]
-    flags = read_lines(data / "country_flags" / "metadata.jsonl")
-    photos = [r for r in read_lines(data / "flickr8k" / "metadata.jsonl") if r["split"] == "train"][
-        :200
-    ]
-    return [
-        read_pool(
-            encoder,
-            data / "grocery_store",
-            [r["image"] for r in grocery],
-            [r["facts"]["entity"] for r in grocery],
-        ),
-        read_pool(
-            encoder,
-            data / "country_flags",
-            [r["image"] for r in flags],
-            [r["facts"]["entity"] for r in flags],
-        ),
-        read_pool(
-            encoder, data / "flickr8k", [r["image"] for r in photos], [r["image"] for r in photos]
-        ),
-    ]
+def read_pools(data: Path, encoder: Encoder, limit: int | None = None) -> list[Pool]:
+    """Return the pools of the three sets, of the first `limit` images each."""
+    pools = []
+    for name, has_entities, count in (
+        ("grocery_store", True, None),
+        ("country_flags", True, None),
+        ("flickr8k", False, 200),
+    ):
+        rows = [r for r in read_lines(data / name / "metadata.jsonl") if r["split"] == "train"]
+        rows = rows[:count][:limit]
+        images = [row["image"] for row in rows]
+        entities = [row["facts"]["entity"] for row in rows] if has_entities else images
+        pools.append(read_pool(encoder, data / name, images, entities))
+    return pools
 
 
 def read_pool(
@@ -133,13 +122,15 @@ def sample_trial(pool: Pool, rng: np.random.Generator) -> Trial:
 def rank(gallery: Gallery, metric: Metric, queries: np.ndarray) -> list[EntityRanking]:
     """Return the ranked entities of each query image."""
     mapped = metric(gallery.vectors)
-    return [rank_entities(query, mapped, gallery.entities) for query in metric(queries)]
+    entities = gallery.entities.tolist()
+    return [rank_entities(query, mapped, entities) for query in metric(queries)]
 
 
 def measure_prior(pools: Sequence[Pool], bases: int = 60) -> ScoreSamples:
     """Return a sample of the features of present and of absent entities in small bases."""
     rng = np.random.default_rng(0)
-    present, absent = [], []
+    present: list[np.ndarray] = []
+    absent: list[np.ndarray] = []
     for _ in range(bases):
         for pool in pools:
             trial = sample_trial(pool, rng)
@@ -159,7 +150,7 @@ def measure(pool: Pool, prior: ScoreSamples, bases: int = 40) -> dict[str, float
     """Return over new bases the share of present entities that are answered, and rightly, and of
     absent ones that are answered."""
     rng = np.random.default_rng(1)
-    rows = []
+    rows: list[tuple[bool, bool, bool]] = []
     for _ in range(bases):
         trial = sample_trial(pool, rng)
         metric, classifier = calibrate(trial.gallery, prior)
@@ -171,24 +162,27 @@ def measure(pool: Pool, prior: ScoreSamples, bases: int = 40) -> dict[str, float
             probability = classifier.probability(ranking.features)
             answered = probability >= classifier.default_threshold
             rows.append((is_present, answered, ranking.entities[0] == entity))
-    present, answered, right = (np.array(column) for column in zip(*rows, strict=True))
+    present = [(answered, right) for is_present, answered, right in rows if is_present]
+    absent = [answered for is_present, answered, _ in rows if not is_present]
     return {
-        "present": int(present.sum()),
-        "answered": float(answered[present].mean()),
-        "rightly": float((answered & right)[present].mean()),
-        "absent": int((~present).sum()),
-        "falsely answered": float(answered[~present].mean()),
+        "present": len(present),
+        "answered": float(np.mean([answered for answered, _ in present])),
+        "rightly": float(np.mean([answered and right for answered, right in present])),
+        "absent": len(absent),
+        "falsely answered": float(np.mean(absent)),
     }
 
 
-def main() -> int:
+def main() -> None:
+    """Parse the options, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument(
         "--write", action="store_true", help="replace the prior that comes with the package"
     )
+    parser.add_argument("--limit", type=int, help="images of each set, for a short run")
     options = parser.parse_args()
-    pools = read_pools(options.data, DualEncoder.load("starter"))
+    pools = read_pools(options.data, DualEncoder.load("starter"), options.limit)
     prior = measure_prior(pools)
     if options.write:
         rows = {"present": prior.present.tolist(), "absent": prior.absent.tolist()}
@@ -197,8 +191,7 @@ def main() -> int:
         values = measure(pool, prior)
         cells = [f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()]
         print(f"{pool.name:16}", "  ".join(cells))
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

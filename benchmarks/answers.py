@@ -1,7 +1,7 @@
 """Measure how many questions are answered right: the table of docs/answers.md, as text and JSON.
 
     python -m benchmarks.answers [--data FOLDER] [--json FILE] [--only grocery flags butterflies
-    absent words ...]
+    absent words ...] [--limit ENTITIES]
 
 The bases hold real images, as the README of each set says. Every row is compared with the closed
 book and with the most frequent answer to the same question. An answer is right if, normalized, it
@@ -11,31 +11,36 @@ read."""
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import platform
 import random
-import re
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageEnhance
 
+from benchmarks.data import DATA, QUESTIONS, read_lines
+from benchmarks.question_sets import (
+    OPPOSITE_PARAPHRASES,
+    SETS,
+    Dataset,
+    Item,
+    butterflies,
+    flag_text,
+    is_right,
+)
+from benchmarks.reports import wilson, write_json
 from ravlm import Answer, DualEncoder, Entry, KnowledgeBase, RetrievalAugmentedVLM
+from ravlm.encoders.base import Encoder
 from ravlm.generation.extractive.generator import confidence_features
 from ravlm.metrics import expected_calibration_error
-from ravlm.records import ImageSource
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-OPPOSITE_PARAPHRASES = ("Does this country have access to the sea?",)
-"""Paraphrases whose right answer is the opposite of their template's."""
 SET_OF = {
     "grocery": "groceries", "paraphrases: grocery_store": "groceries", "flags": "flags",
     "paraphrases: country_flags": "flags", "butterflies": "butterflies", "absent": "butterflies",
@@ -46,21 +51,6 @@ ANSWERED_GROUPS: dict[str, list[tuple[float, list[float], bool]]] = {}
 """For each group of answers: confidence, its features, whether the answer is right."""
 TRACED = ("support", "agreement", "read weight")
 """Keys of an answer's trace that its confidence is computed from."""
-FLAG_KEYS = (
-    "entity", "official_name", "capital", "region", "subregion", "languages", "currencies",
-    "borders", "area_km2", "landlocked", "demonym", "independent", "un_member",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Item:
-    """A question about an image."""
-
-    question: str
-    answers: tuple[str, ...]
-    image: ImageSource
-    entity: str
-    template: str
 
 
 @dataclass(frozen=True)
@@ -81,137 +71,6 @@ class Row:
     """Of the confidence of what was answered."""
     false_answers: float
     """The share of all that was answered, and wrongly."""
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def fact_text(value: Any) -> str:
-    """Return a fact as written in an entry's text."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def grocery(data: Path) -> tuple[list[Entry], list[Item], list[Item]]:
-    """Return entries (iconic and train photos), questions on val photos, and on train photos."""
-    folder = data / "grocery_store"
-    products = {p["name"]: p for p in read_lines(folder / "entities.jsonl")}
-    texts = {name: grocery_text(product) for name, product in products.items()}
-    entries = [
-        Entry(f"icon-{n}", str(folder / p["image"]), (texts[n],), {"name": n})
-        for n, p in products.items()
-    ]
-    for photo in read_lines(folder / "metadata.jsonl"):
-        if photo["split"] == "train":
-            name, image = photo["facts"]["entity"], folder / photo["image"]
-            entries.append(Entry(image.stem, str(image), (texts[name],), {"name": name}))
-    return entries, read_items(folder, "val"), read_items(folder, "train")
-
-
-def flags(data: Path) -> tuple[list[Entry], list[Item], list[Item]]:
-    """Return entries (all countries), questions on a quarter of them with changed images, and on
-    the rest."""
-    folder = data / "country_flags"
-    countries = read_lines(folder / "metadata.jsonl")
-    entries = []
-    for country in countries:
-        facts, image = country["facts"], folder / country["image"]
-        entries.append(Entry(image.stem, str(image), (flag_text(facts),)))
-    names = sorted(country["facts"]["entity"] for country in countries)
-    dev = set(random.Random(0).sample(names, len(names) // 4))
-    every = read_items(folder, "train", cropped_and_dark)
-    return entries, [i for i in every if i.entity in dev], [i for i in every if i.entity not in dev]
-
-
-def flag_text(facts: Mapping[str, Any]) -> str:
-    """Return a country's facts, one per line, without empty ones."""
-    return "\n".join(
-        f"{key.replace('_', ' ')}: {fact_text(facts[key])}"
-        for key in FLAG_KEYS
-        if fact_text(facts.get(key, ""))
-    )
-
-
-def butterflies(data: Path) -> tuple[list[Entry], list[Item], list[Item]]:
-    """Return entries (three quarters of the photos), questions on the other quarter, and on the
-    entries."""
-    folder = data / "leeds_butterflies"
-    photos = read_lines(folder / "metadata.jsonl")
-    dev = set(random.Random(0).sample(sorted(p["image"] for p in photos), len(photos) // 4))
-    entries = []
-    for photo in photos:
-        text = butterfly_text(photo["facts"])
-        if photo["image"] not in dev:
-            entries.append(Entry(Path(photo["image"]).stem, str(folder / photo["image"]), (text,)))
-    every = read_items(folder, "train")
-    queries = [i for i in every if str(Path(str(i.image)).relative_to(folder)) in dev]
-    return entries, queries, [i for i in every if i not in set(queries)]
-
-
-def butterfly_text(facts: Mapping[str, Any]) -> str:
-    names = f"Common name: {facts['common_name']}\nScientific name: {facts['scientific_name']}"
-    return f"{names}\n{facts['description']}"
-
-
-def grocery_text(product: Mapping[str, Any]) -> str:
-    lines = (
-        f"Name: {product['name']}",
-        f"Kind: {product['coarse']}",
-        f"Category: {product['kind']}",
-    )
-    return "\n".join((*lines, product["description"], product["information"]))
-
-
-def read_items(folder: Path, split: str, change: Callable[[Path], ImageSource] = str) -> list[Item]:
-    """Return the questions of a set's split; each image goes through `change` once."""
-    changed: dict[str, ImageSource] = {}
-    results = []
-    for row in read_lines(folder / "qa.jsonl"):
-        if row["split"] == split:
-            if row["image"] not in changed:
-                changed[row["image"]] = change(folder / row["image"])
-            answers = tuple(a for a in row["answers"] if a)
-            results.append(
-                Item(
-                    row["question"], answers, changed[row["image"]], row["entity"], row["question"]
-                )
-            )
-    return results
-
-
-def cropped_and_dark(path: Path) -> Image.Image:
-    """Return the middle 85 % of each side, at 60 % brightness."""
-    with Image.open(path) as source:
-        image = source.convert("RGBA")
-    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    width, height = image.size
-    x, y = round(width * 0.075), round(height * 0.075)
-    return ImageEnhance.Brightness(image.crop((x, y, width - x, height - y))).enhance(0.6)
-
-
-def normalize(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
-
-
-def is_right(answer: str, references: Sequence[str]) -> bool:
-    words = f" {normalize(answer)} "
-    targets = [normalize(reference) for reference in references]
-    return any(
-        f" {target} " in words and len(words.split()) - len(target.split()) <= 12
-        for target in targets
-        if target
-    )
-
-
-def wilson(hits: float, n: float) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share."""
-    if n == 0:
-        return 0.0, 1.0
-    z, p = 1.96, hits / n
-    middle, margin = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - margin) / (1 + z * z / n), (middle + margin) / (1 + z * z / n)
 
 
 def wilson_by_photo(right: Sequence[bool], items: Sequence[Item]) -> tuple[float, float]:
@@ -331,23 +190,26 @@ def confidence_report() -> dict[str, Any]:
 
 
 def calibration(answers: Sequence[Answer], right: Sequence[bool]) -> float | None:
-    sure = [(a.confidence, r) for a, r in zip(answers, right, strict=True) if not a.abstained]
-    return expected_calibration_error(*zip(*sure, strict=True)).value if sure else None
+    """Return the calibration error of what was answered; None if nothing was."""
+    rows = [(a.confidence, r) for a, r in zip(answers, right, strict=True) if not a.abstained]
+    return (
+        expected_calibration_error([c for c, _ in rows], [r for _, r in rows]).value
+        if rows
+        else None
+    )
 
 
 def ask(
     model: RetrievalAugmentedVLM, queries: Sequence[Item], k: int | None = None
 ) -> list[Answer]:
-    return model.ask([i.question for i in queries], image=[i.image for i in queries], k=k)  # type: ignore[return-value]
+    """Return the answers to questions about their images."""
+    return model.ask([i.question for i in queries], image=[i.image for i in queries], k=k)
 
 
-Dataset = tuple[list[Entry], list[Item], list[Item]]
-
-
-def measure(name: str, dataset: Dataset, encoder: DualEncoder, folder: Path) -> list[Row]:
+def measure(name: str, dataset: Dataset, encoder: Encoder, folder: Path) -> list[Row]:
     """Return the rows of one set: of all questions, and of each template."""
-    entries, queries, train_items = dataset
-    with KnowledgeBase.build(folder / name, entries, encoder=encoder) as kb:
+    queries, train_items = dataset.queries, dataset.train_items
+    with KnowledgeBase.build(folder / name, dataset.entries, encoder=encoder) as kb:
         model = RetrievalAugmentedVLM(kb)
         ask(model, queries[:1])  # the calibration is made once for a base, and counted apart
         began = time.perf_counter()
@@ -373,25 +235,28 @@ def measure(name: str, dataset: Dataset, encoder: DualEncoder, folder: Path) -> 
     return rows
 
 
-def measure_absent(data: Path, encoder: DualEncoder, folder: Path, draws: int = 4) -> list[Row]:
+def measure_absent(
+    data: Path, encoder: Encoder, folder: Path, limit: int | None, draws: int = 4
+) -> list[Row]:
     """Return the rows of butterflies with three species removed from the base: questions on those,
     and on the others."""
-    entries, queries, train_items = butterflies(data)
+    dataset = butterflies(data).limited(limit)
+    queries = dataset.queries
     species = sorted({i.entity for i in queries})
     removed_rows: list[tuple[Item, Answer]] = []
     remaining_rows: list[tuple[Item, Answer]] = []
     for draw in range(draws):
         removed = set(random.Random(draw).sample(species, 3))
         remaining = [
-            e
-            for e in entries
-            if e.text.splitlines()[0].removeprefix("Common name: ") not in removed
+            entry
+            for entry, entity in zip(dataset.entries, dataset.entities, strict=True)
+            if entity not in removed
         ]
         with KnowledgeBase.build(folder / f"absent{draw}", remaining, encoder=encoder) as kb:
             answers = ask(RetrievalAugmentedVLM(kb), queries)
         for item, answer in zip(queries, answers, strict=True):
             (removed_rows if item.entity in removed else remaining_rows).append((item, answer))
-    base = most_frequent(queries, train_items)
+    base = most_frequent(queries, dataset.train_items)
     return [
         row_of(
             name, [i for i, _ in group], [a for _, a in group], 0.0, [Answer("")] * len(group), base
@@ -410,11 +275,12 @@ TEXT_QUESTIONS = (
 )  # fmt: skip
 
 
-def measure_words(data: Path, encoder: DualEncoder, folder: Path) -> list[Row]:
+def measure_words(data: Path, encoder: Encoder, folder: Path, limit: int | None) -> list[Row]:
     """Return the rows of questions without an image, on countries in the base and on others; the
     last question has no answer."""
     countries = [row["facts"] for row in read_lines(data / "country_flags" / "metadata.jsonl")]
     random.Random(1).shuffle(countries)
+    countries = countries[:limit]
     half = len(countries) // 2
     entries = [
         Entry(f"c{i}", None, (flag_text(facts),)) for i, facts in enumerate(countries[:half])
@@ -444,35 +310,35 @@ def measure_words(data: Path, encoder: DualEncoder, folder: Path) -> list[Row]:
 
 
 def measure_paraphrases(
-    data: Path, encoder: DualEncoder, folder: Path, pictures: int = 3
+    data: Path, encoder: Encoder, folder: Path, limit: int | None, pictures: int = 3
 ) -> list[Row]:
     """Return the rows of every paraphrase of `questions/`, on a few images of its set."""
     rows = []
-    paraphrases = read_lines(Path(__file__).parent / "questions" / "paraphrases.jsonl")
+    paraphrases = read_lines(QUESTIONS / "paraphrases.jsonl")
     for name, maker in (
-        ("grocery_store", grocery),
-        ("country_flags", flags),
-        ("leeds_butterflies", butterflies),
+        ("grocery_store", SETS["grocery"]),
+        ("country_flags", SETS["flags"]),
+        ("leeds_butterflies", SETS["butterflies"]),
     ):
-        entries, queries, train_items = maker(data)
+        dataset = maker(data).limited(limit)
         by_language: dict[str, list[Item]] = {"en": [], "zh": []}
         for row in (
             row
             for row in paraphrases
             if row["set"] == name and row["question"] not in OPPOSITE_PARAPHRASES
         ):
-            of_template = [item for item in queries if item.template == row["template"]]
+            of_template = [item for item in dataset.queries if item.template == row["template"]]
             for item in random.Random(row["question"]).sample(
                 of_template, min(pictures, len(of_template))
             ):
                 by_language[row["language"]].append(replace(item, question=row["question"]))
-        with KnowledgeBase.build(folder / f"said-{name}", entries, encoder=encoder) as kb:
+        with KnowledgeBase.build(folder / f"said-{name}", dataset.entries, encoder=encoder) as kb:
             model = RetrievalAugmentedVLM(kb)
             for language, group in by_language.items():
                 began = time.perf_counter()
                 answers = ask(model, group)
                 seconds = time.perf_counter() - began
-                base = most_frequent(group, train_items)
+                base = most_frequent(group, dataset.train_items)
                 closed = ask(model, group, k=0)
                 rows.append(
                     row_of(
@@ -496,38 +362,39 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-SETS = {"grocery": grocery, "flags": flags, "butterflies": butterflies}
 EXTRA = {"absent": measure_absent, "words": measure_words, "paraphrases": measure_paraphrases}
 
 
-def main() -> int:
+def main() -> None:
+    """Parse the options, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", nargs="*", default=[*SETS, *EXTRA])
+    parser.add_argument("--only", nargs="*", choices=[*SETS, *EXTRA], default=[*SETS, *EXTRA])
+    parser.add_argument("--limit", type=int, help="entities of each set, for a short run")
     options = parser.parse_args()
     encoder = DualEncoder.load("starter")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only:
             if name in EXTRA:
-                rows += EXTRA[name](options.data, encoder, Path(folder))
+                rows += EXTRA[name](options.data, encoder, Path(folder), options.limit)
             else:
-                rows += measure(name, SETS[name](options.data), encoder, Path(folder))
+                rows += measure(
+                    name, SETS[name](options.data).limited(options.limit), encoder, Path(folder)
+                )
             print(f"{name} done", file=sys.stderr)
     print(table(rows))
     sure = confidence_report() if set(ANSWERED_GROUPS) == set(SET_OF) else {}
     for group, values in sure.items():
         print(group, values)
-    if options.json:
-        about = {
-            "encoder": encoder.fingerprint[:12],
-            "machine": platform.processor() or platform.machine(),
-        }
-        report = {**about, "confidence": sure, "rows": [asdict(r) for r in rows]}
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return 0
+    about = {
+        "encoder": encoder.fingerprint[:12],
+        "machine": platform.processor() or platform.machine(),
+    }
+    report = {**about, "confidence": sure, "rows": [asdict(r) for r in rows]}
+    write_json(report, options.json)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -20,6 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data import DATA
+from benchmarks.reports import write_json
+
 IMAGE_SIZE = 260
 NUM_NETWORK_IMAGES = 256
 BATCH = 8
@@ -75,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--limit", type=int, default=7000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
@@ -84,14 +87,12 @@ def main() -> None:
         print(json.dumps(build(options.data, options.limit)))
         return
     arguments = ["--data", str(options.data), "--limit", str(options.limit)]
-    command = [sys.executable, __file__, "--in-process", *arguments]
+    command = [sys.executable, "-m", "benchmarks.build", "--in-process", *arguments]
     process = subprocess.run(command, check=True, capture_output=True, text=True)
     figures = json.loads(process.stdout.splitlines()[-1])
     for name, value in figures.items():
         print(f"{name:56} {value if not isinstance(value, float) else round(value, 3)}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(figures, options.json)
 
 
 if __name__ == "__main__":

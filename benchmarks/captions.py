@@ -15,14 +15,16 @@ new evidence, and again with the evidence's encoding in the cache."""
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ravlm import KnowledgeBase, RetrievalAugmentedVLM, read_entries
+from benchmarks.data import photos
+from benchmarks.reports import interval_values, write_json
+from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 from ravlm.evaluation.baselines import CopyGenerator, MajorityGenerator
 from ravlm.generation.auto import GeneratorName, load_generator
 from ravlm.generation.captioner.generator import CaptionerGenerator
@@ -36,12 +38,8 @@ FULL_ARM = "retrieved, k = 8"
 
 
 def normalize(text: str) -> str:
+    """Return the words of a text in lower case, without punctuation."""
     return " ".join(_WORD.findall(text.lower()))
-
-
-def photos(data: Path, split: str) -> list[Entry]:
-    entries = read_entries(data / "flickr8k" / "metadata.jsonl")
-    return [entry for entry in entries if entry.metadata["split"] == split]
 
 
 class Arms:
@@ -144,7 +142,8 @@ def add_setting(arms: Arms, name: str, setting: str, values: Sequence[float]) ->
     for value in values:
         generator = load_generator(name, arms.kb)
         assert isinstance(generator, CaptionerGenerator)
-        generator.settings = replace(generator.settings, **{setting: value})
+        changes: dict[str, Any] = {setting: value}
+        generator.settings = replace(generator.settings, **changes)
         arms.add(f"{FULL_ARM}, {setting.replace('_', ' ')} {value:g}", generator, 8)
 
 
@@ -165,17 +164,12 @@ def report(arms: Arms, path: Path | None) -> None:
         paired = PairedScores([scores[name][metric] for name in names])
         scale = 100 if metric == "CIDEr" or scores[names[0]][metric].value < 1 else 1
         for i, name in enumerate(names):
-            interval = paired.interval(i)
             gain = paired.difference(i, names.index(FULL_ARM))
-            values = (interval.score, interval.low, interval.high)
-            rows[name][metric] = [round(scale * v, 2) for v in values]
-            values = (gain.difference, gain.low, gain.high)
-            rows[name][f"{metric}: k = 8 gains"] = [round(scale * v, 2) for v in values]
+            rows[name][metric] = interval_values(paired.interval(i), scale)
+            rows[name][f"{metric}: k = 8 gains"] = interval_values(gain, scale)
     for name, row in rows.items():
         print(name, *(f"  {key}: {value}" for key, value in row.items()), sep="\n")
-    if path:
-        results = {"photos": len(arms.dev), "rows": rows}
-        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json({"photos": len(arms.dev), "rows": rows}, path)
 
 
 def relative_times(arms: Arms, name: str) -> dict[str, object]:

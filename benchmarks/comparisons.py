@@ -1,12 +1,12 @@
 """Measure what retrieval brings on real images.
 
-    python -m benchmarks.comparisons --data DATA [--only NAME ...]
+    python -m benchmarks.comparisons --data DATA [--only NAME ...] [--json benchmarks/results]
 
 Runs `compare` on captions (flickr8k dev; the base has its train photos), knowledge questions
 (grocery products, butterflies, transformed images of flags) and retrieval (flickr8k dev), with
-sweeps over k, size and noise. Each report is written to benchmarks/results/compare-NAME.json.
-`--pages FOLDER` writes the HTML reports too, `--limit` uses fewer examples. After the first run it
-prints the overhead of `compare` over the bare model."""
+sweeps over k, size and noise. `--json FOLDER` writes each report to compare-NAME.json, `--pages
+FOLDER` writes the HTML reports, `--limit` uses fewer examples. After the first run it prints the
+overhead of `compare` over the bare model."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import answers
-from ravlm import KnowledgeBase, RetrievalAugmentedVLM, compare, read_entries
+from PIL import Image
+
+from benchmarks.data import photos
+from benchmarks.question_sets import SETS, Item
+from ravlm import KnowledgeBase, RetrievalAugmentedVLM, compare
 from ravlm.evaluation.report import Report
-from ravlm.records import Entry
 from ravlm.tasks import VQA, Captioning, Retrieval, Task
 
-RESULTS = Path(__file__).parent / "results"
 ARMS = ["closed-book", "retrieved", "random", "oracle", "copy", "majority"]
 SWEEPS = [
     f"retrieved@{setting}"
@@ -32,28 +33,19 @@ SWEEPS = [
 ]
 
 
-def photos(data: Path, split: str) -> list[Entry]:
-    return [
-        e
-        for e in read_entries(data / "flickr8k" / "metadata.jsonl")
-        if e.metadata["split"] == split
-    ]
-
-
-def questions(items: list[answers.Item], path: Path) -> Path:
+def questions(items: list[Item], path: Path) -> Path:
     """Write a task file; images in memory are saved next to it, each once."""
     saved: dict[int, str] = {}
     with open(path, "w", encoding="utf-8") as file:
         for item in items:
             image = item.image
-            if not isinstance(image, str):
+            if isinstance(image, Image.Image):
                 if id(image) not in saved:
                     saved[id(image)] = str(path.with_name(f"{path.stem}-{len(saved)}.png"))
                     image.save(saved[id(image)])
                 image = saved[id(image)]
-            image = str(Path(image).resolve())
             row = {
-                "image": image,
+                "image": str(Path(str(image)).resolve()),
                 "question": item.question,
                 "answers": list(item.answers),
                 "entity": item.entity,
@@ -84,18 +76,16 @@ def retrieval(data: Path, folder: Path, limit: int | None) -> tuple[Task, Knowle
 
 def vqa(name: str) -> Callable[[Path, Path, int | None], tuple[Task, KnowledgeBase, list[str]]]:
     def make(data: Path, folder: Path, limit: int | None) -> tuple[Task, KnowledgeBase, list[str]]:
-        entries, items, _ = getattr(answers, name)(data)
-        task = VQA(questions(items, folder / f"{name}.jsonl"), limit=limit)
-        return task, KnowledgeBase.build(folder / name, entries), ARMS + SWEEPS
+        dataset = SETS[name](data)
+        task = VQA(questions(dataset.queries, folder / f"{name}.jsonl"), limit=limit)
+        return task, KnowledgeBase.build(folder / name, dataset.entries), ARMS + SWEEPS
 
     return make
 
 
 RUNS = {
     "captioning": captioning,
-    "grocery": vqa("grocery"),
-    "butterflies": vqa("butterflies"),
-    "flags": vqa("flags"),
+    **{name: vqa(name) for name in SETS},
     "retrieval": retrieval,
 }
 
@@ -143,6 +133,7 @@ def main() -> None:
     parser.add_argument(
         "--bases", type=Path, help="folder to keep the bases in; default: build them each time"
     )
+    parser.add_argument("--json", type=Path, help="folder for the JSON reports")
     parser.add_argument("--pages", type=Path, help="folder for the HTML reports")
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()
@@ -157,10 +148,10 @@ def main() -> None:
                     compare(task, model, arms, cache=folder / "predictions"), options.data, name
                 )
                 print(f"\n# {name}\n{report}", flush=True)
-                RESULTS.mkdir(exist_ok=True)
-                (RESULTS / f"compare-{name}.json").write_text(
-                    report.to_json() + "\n", encoding="utf-8"
-                )
+                if options.json:
+                    options.json.mkdir(parents=True, exist_ok=True)
+                    path = options.json / f"compare-{name}.json"
+                    path.write_text(report.to_json() + "\n", encoding="utf-8")
                 if options.pages:
                     options.pages.mkdir(exist_ok=True)
                     report.to_html(options.pages / f"{name}.html")

@@ -1,6 +1,6 @@
 """Quality of edits: regions, colors, and steering by retrieved examples.
 
-    python -m benchmarks.editing --data DATA [--kb KB] [--json FILE]
+    python -m benchmarks.editing --data DATA [--kb KB] [--json FILE] [--limit PHOTOS]
 
 Masks were drawn by hand (`regions/`) for 38 photos of Flickr8k's dev split, on which the
 thresholds were set, and for 18 photos chosen at random later, on which nothing was set except that
@@ -15,15 +15,17 @@ retrieved examples, with random ones, and without any.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmarks.data import read_lines
+from benchmarks.reports import write_json
 from ravlm import Hit, KnowledgeBase
 from ravlm.data.images import load_image
 from ravlm.editing.base import EditRequest
@@ -77,8 +79,7 @@ class AnnotatedPhoto:
 
 def read_photos(path: Path, data: Path) -> Iterator[AnnotatedPhoto]:
     """Read a file of masks: polygons in percent of the sides, later ones over earlier ones."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_lines(path):
         image = load_image(data / row["image"])
         mask = Image.new("L", image.size, WORDS.index("other"))
         pen = ImageDraw.Draw(mask)
@@ -238,8 +239,9 @@ def measure_examples(
     data: Path, kb: Path, skies: Sequence[Sky], segmenter: StarterSegmenter
 ) -> Figures:
     """Compare each of `SKY_EDITS` with dev photos whose captions mention such a sky."""
-    lines = (data / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["split"] == "dev"]
+    rows = [
+        row for row in read_lines(data / "flickr8k" / "metadata.jsonl") if row["split"] == "dev"
+    ]
     figures: Figures = {}
     with KnowledgeBase.open(kb) as base:
         for instruction, (phrase, min_captions) in SKY_EDITS.items():
@@ -279,13 +281,15 @@ def main() -> None:
     parser.add_argument(
         "--skies", type=int, default=12, help="number of photos whose sky is edited by example"
     )
+    parser.add_argument("--limit", type=int, help="photos of each set, for a short run")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     segmenter = StarterSegmenter()
     figures: Figures = {}
     all_photos: list[AnnotatedPhoto] = []
     for name, file in SETS.items():
-        photos = list(read_photos(Path(__file__).parent / "regions" / file, options.data))
+        rows = read_photos(Path(__file__).parent / "regions" / file, options.data)
+        photos = list(islice(rows, options.limit))
         scenes = [segmenter.analyze(photo.image) for photo in photos]
         editor = RuleBasedEditor(segmenter)
         figures[name] = {**measure_regions(photos, scenes), **measure_edits(photos, editor)}
@@ -296,9 +300,7 @@ def main() -> None:
         skies = find_skies(images, segmenter)[: options.skies]
         figures["like an example"] = measure_examples(options.data, options.kb, skies, segmenter)
         show({"like an example": figures["like an example"]})
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(figures, options.json)
 
 
 if __name__ == "__main__":

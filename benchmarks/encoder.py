@@ -11,12 +11,13 @@ Flickr30k among its training data, which contains these photos' captions.
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data import DATA, images_of, photos, read_lines
+from benchmarks.reports import write_json
 from ravlm.data.readers import read_entries
 from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.base import Encoder
@@ -54,18 +55,14 @@ LABELS = {
 """Image set -> the fact that is its label."""
 
 
-def load_entries(data: Path, name: str) -> list[Entry]:
-    return list(read_entries(data / name / "metadata.jsonl"))
-
-
-def nearest_accuracy(queries: np.ndarray, labels: Sequence[object]) -> float:
+def nearest_accuracy(queries: np.ndarray, labels: Sequence[object] | np.ndarray) -> float:
     """Return the percentage of rows whose nearest other row has the same label."""
     scores = queries @ queries.T
     np.fill_diagonal(scores, -np.inf)
     return accuracy(labels, [labels[i] for i in scores.argmax(1)])
 
 
-def accuracy(expected: Sequence[object], predicted: Sequence[object]) -> float:
+def accuracy(expected: Iterable[object], predicted: Iterable[object]) -> float:
     """Return the percentage of equal labels."""
     return 100 * float(np.mean([a == b for a, b in zip(expected, predicted, strict=True)]))
 
@@ -76,11 +73,13 @@ def ranks_of(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return (scores >= target_scores).sum(1) - 1
 
 
-def measure_retrieval(encoder: Encoder, data: Path) -> dict[str, list[float]]:
+def measure_retrieval(
+    encoder: Encoder, data: Path, limit: int | None = None
+) -> dict[str, list[float]]:
     """Photos and captions of flickr8k's dev split."""
-    dev = [entry for entry in load_entries(data, "flickr8k") if entry.metadata["split"] == "dev"]
+    dev = photos(data, "dev")[:limit]
     captions = [text for entry in dev for text in entry.texts]
-    images = encoder.encode_images([entry.image for entry in dev])
+    images = encoder.encode_images(images_of(dev))
     texts = encoder.encode_texts(captions)
     owner = np.repeat(np.arange(len(dev)), [len(entry.texts) for entry in dev])
     recall = cross_modal_recall(images, texts, owner)
@@ -91,15 +90,15 @@ def measure_retrieval(encoder: Encoder, data: Path) -> dict[str, list[float]]:
         "image to text R@1/5/10": list(recall.image_to_text.values()),
         "Chinese captions R@10, English originals": chinese_recall(encoder, dev, images),
         "caption to caption 1-NN, same photo; raw MiniLM": [
-            nearest_accuracy(vectors, list(owner)) for vectors in (texts, raw)
+            nearest_accuracy(vectors, owner) for vectors in (texts, raw)
         ],
     }
 
 
 def chinese_recall(encoder: Encoder, dev: list[Entry], images: np.ndarray) -> list[float]:
     """Return the recall at 10 of the Chinese captions, and of their English originals."""
-    rows = [json.loads(line) for line in CHINESE.read_text(encoding="utf-8").splitlines()]
     number_of = {entry.id: i for i, entry in enumerate(dev)}
+    rows = [row for row in read_lines(CHINESE) if row["id"] in number_of]
     targets = np.array([number_of[row["id"]] for row in rows])
     originals = [dev[i].texts[row["caption"]] for i, row in zip(targets, rows, strict=True)]
     return [
@@ -108,14 +107,17 @@ def chinese_recall(encoder: Encoder, dev: list[Entry], images: np.ndarray) -> li
     ]
 
 
-def measure_image_sets(encoder: Encoder, data: Path) -> dict[str, list[float]]:
+def measure_image_sets(
+    encoder: Encoder, data: Path, limit: int | None = None
+) -> dict[str, list[float]]:
     """Nearest images with the same label, and zero-shot classification, for each image set."""
     figures: dict[str, list[float]] = {}
     for name, key in LABELS.items():
-        entries = load_entries(data, name)
+        entries = list(read_entries(data / name / "metadata.jsonl"))
+        entries = entries[:: len(entries) // limit] if limit else entries
         labels = np.array([entry.metadata["facts"][key] for entry in entries])
         is_base = np.array([entry.metadata["split"] == "train" for entry in entries])
-        images = [entry.image for entry in entries]
+        images = images_of(entries)
         vectors = encoder.encode_images(images)
         raw = raw_vectors(images, encoder.image_size)
         figures[f"{name} 1-NN; raw backbone"] = [
@@ -167,20 +169,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--encoder", default="starter")
+    parser.add_argument("--limit", type=int, help="images of each set, for a short run")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     encoder = DualEncoder.load(options.encoder)
-    figures = measure_retrieval(encoder, options.data)
-    figures |= measure_image_sets(encoder, options.data)
+    figures = measure_retrieval(encoder, options.data, options.limit)
+    figures |= measure_image_sets(encoder, options.data, options.limit)
     figures |= measure_things(encoder)
     for name, values in figures.items():
         print(f"{name:55} {' / '.join(f'{value:.1f}' for value in values)}")
-    if options.json:
-        report = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "figures": figures}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    report = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "figures": figures}
+    write_json(report, options.json)
 
 
 if __name__ == "__main__":

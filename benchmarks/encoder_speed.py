@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
 
+from benchmarks.data import DATA
+from benchmarks.reports import write_json
 from ravlm import runtime
 from ravlm.data.images import load_image
 from ravlm.data.readers import read_entries
@@ -179,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--photos", type=int, default=96)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -188,7 +189,7 @@ def main() -> None:
     entries = list(itertools.islice(rows, options.photos))
     photos = [Path(str(entry.image)) for entry in entries]
     captions = [text for entry in entries for text in entry.texts]
-    figures: dict[str, dict[str, object]] = {"processor": processor_rate()}
+    figures: dict[str, Mapping[str, object]] = {"processor": processor_rate()}
     with tempfile.TemporaryDirectory() as folder:
         figures |= measure_clip(make_clip(Path(folder) / "clip"), photos)
         figures |= measure_starter(photos, captions)
@@ -196,9 +197,7 @@ def main() -> None:
         print(title)
         for name, value in values.items():
             print(f"  {name:45} {f'{value:.4g}' if isinstance(value, float) else value}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(figures, options.json)
 
 
 if __name__ == "__main__":

@@ -94,12 +94,12 @@ def measure(folder: Path) -> dict[str, int]:
     with KnowledgeBase.build(folder / "kb", entries, encoder=encoder) as kb:
         model = ravlm.RetrievalAugmentedVLM(kb)
         questions = {
-            "ask": {"question": "What is the country of the Sea Heron?"},
-            "ask about an image": {"question": "What is its name?", "image": entries[0].image},
+            "ask": ("What is the country of the Sea Heron?", None),
+            "ask about an image": ("What is its name?", entries[0].image),
         }
-        for label, inputs in questions.items():
-            model.ask(**{**inputs, "question": "What is the length of the Coal Crow?"})
-            files = trace_files(partial(model.ask, **inputs))
+        for label, (question, image) in questions.items():
+            model.ask("What is the length of the Coal Crow?", image)
+            files = trace_files(partial(model.ask, question, image))
             counts[f"{label}: visits to the model"] = count_visits(files, MODEL_FILES)
             counts[f"{label}: visits to the retriever"] = count_visits(files, RETRIEVER_FILES)
             counts[f"{label}: files of ravlm"] = len(set(files))

@@ -17,7 +17,6 @@ It also measures how many photos of Flickr8k's dev split are declined."""
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import re
 import sys
@@ -28,7 +27,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.captions import BATCH_SIZE, normalize
-from benchmarks.captions import photos as flickr_photos
+from benchmarks.data import photos as flickr_photos
+from benchmarks.data import read_lines
+from benchmarks.reports import interval_values, write_json
 from ravlm import Answer, KnowledgeBase, RetrievalAugmentedVLM, Score
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import VerbName
@@ -118,8 +119,7 @@ def choose_photos(data: Path) -> Iterator[str]:
     The rows of a set are shuffled; the first photo of each kind comes before the second of any.
     """
     for name, (fact, number) in QUOTAS.items():
-        lines = (data / name / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
+        rows = read_lines(data / name / "metadata.jsonl")
         chosen = _one_per_kind(rows, fact, number) if fact else _every_nth(rows, number)
         yield from (f"{name}/{row['image']}" for row in chosen)
     for folder, names in PACKAGE_PHOTOS.items():
@@ -146,9 +146,8 @@ def _one_per_kind(rows: list[dict[str, Any]], fact: str, number: int) -> list[di
 
 def read_annotation(half: str = "both") -> list[Photo]:
     """Return the photos of a half: the odd lines, the even ones, or both."""
-    lines = ANNOTATION.read_text(encoding="utf-8").splitlines()
-    lines = {"odd": lines[::2], "even": lines[1::2], "both": lines}[half]
-    rows = [json.loads(line) for line in lines]
+    rows = read_lines(ANNOTATION)
+    rows = {"odd": rows[::2], "even": rows[1::2], "both": rows}[half]
     return [Photo(row["photo"], tuple(row["accepted"]), tuple(row["accepted_zh"])) for row in rows]
 
 
@@ -257,10 +256,7 @@ def measure(
 
 
 def _row(shares: dict[str, Interval], number: int) -> dict[str, Any]:
-    values = {
-        name: [round(v, 4) for v in (share.score, share.low, share.high)]
-        for name, share in shares.items()
-    }
+    values = {name: interval_values(share, digits=4) for name, share in shares.items()}
     return {"photos": number, **values}
 
 
@@ -289,8 +285,10 @@ def outputs_text(photos: Sequence[Photo], outputs: Sequence[Output]) -> str:
 
 
 def main() -> None:
+    """Parse the options, describe the photos, measure and print."""
     options = parse_options()
     chosen = read_annotation(options.half)
+    chosen = chosen[:: len(chosen) // options.photos] if options.photos else chosen
     dev = flickr_photos(options.data, "dev")
     step = len(dev) // NUM_DEV
     dev = dev[step // 2 if options.half == "even" else 0 :: step][: options.dev]
@@ -310,10 +308,8 @@ def main() -> None:
     text_path = options.work / f"{label}.txt"
     text_path.write_text(outputs_text(chosen, outputs), encoding="utf-8")
     print(f"The outputs are in {text_path}.")
-    if options.json:
-        settings = {key: getattr(options, key) for key in ("verb", "half", "language", "base_only")}
-        report = {"generator": name, **settings, "rows": rows}
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    settings = {key: getattr(options, key) for key in ("verb", "half", "language", "base_only")}
+    write_json({"generator": name, **settings, "rows": rows}, options.json)
 
 
 def parse_options() -> argparse.Namespace:
@@ -327,6 +323,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--language", choices=PROMPTS, default="en", help="language of a story")
     parser.add_argument("--half", choices=("odd", "even", "both"), default="both")
     parser.add_argument("--base-only", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--photos", type=int, help="number of photos, for a short run")
     parser.add_argument("--dev", type=int, default=NUM_DEV, help="number of dev photos")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()

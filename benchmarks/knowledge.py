@@ -1,6 +1,6 @@
 """Cost of a knowledge base compared with bare Faiss, bare SQLite and other vector engines.
 
-    python -m benchmarks.knowledge [--rows 100000] [--others]
+    python -m benchmarks.knowledge [--rows 100000] [--others] [--real DATA] [--limit ENTRIES]
 
 Measures, on clustered unit vectors of 512 dimensions with captions and metadata, in one run on one
 thread: durable ingest (against bare sqlite3 inserts of the same rows), index building, opening,
@@ -24,15 +24,21 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import faiss
 import numpy as np
 
+from benchmarks.reports import write_json
 from benchmarks.vector_engines import measure_engines
+from ravlm.data.readers import read_entries
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Entry, Modality
+from ravlm.knowledge.index.index_cache import IndexCache
+from ravlm.knowledge.local.backend import LocalBackend
+from ravlm.records import MODALITIES, Entry, Hit, Modality
+from ravlm.search.filter_parser import read_filter
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
 
@@ -41,6 +47,13 @@ TOP_K = 10
 NUM_QUERIES = 640
 BATCH_SIZE = 64
 INGEST_ROWS = 20_000
+DIRECTIONS: tuple[tuple[Modality, Modality], ...] = (
+    ("text", "image"),
+    ("text", "text"),
+    ("image", "text"),
+)
+"""Modality of the queries, modality searched."""
+T = TypeVar("T")
 
 
 class Encoder(FakeEncoder):
@@ -95,10 +108,18 @@ class Data:
             yield entries, self.vectors(n)
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+def timed(work: Callable[..., T], *args: Any, **options: Any) -> tuple[float, T]:
+    """Return the seconds that a call took, and its result."""
     start = time.perf_counter()
-    result = work()
+    result = work(*args, **options)
     return time.perf_counter() - start, result
+
+
+def indexes(base: KnowledgeBase) -> IndexCache:
+    """Return the indexes of a base in a folder."""
+    backend = base._backend
+    assert isinstance(backend, LocalBackend)
+    return backend.indexes
 
 
 def bare_sqlite(source: sqlite3.Connection, file: Path, first: int, last: int) -> float:
@@ -150,9 +171,7 @@ def ingest(data: Data, folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
     with KnowledgeBase.build(folder / "kb", [], encoder=Encoder()) as base:
         source = sqlite3.connect(folder / "kb" / "store.sqlite")
         for at, (entries, rows) in enumerate(data.chunks()):
-            seconds, _ = timed(
-                lambda entries=entries, rows=rows: base.add(entries, vectors={"text": rows})
-            )
+            seconds, _ = timed(base.add, entries, vectors={"text": rows})
             ours.append(len(entries) / seconds)
             if at < 5:
                 first = at * INGEST_ROWS + 1
@@ -181,7 +200,8 @@ def recall_at_k(results: Sequence[list[Any]], truth: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
-def numbers(hits: list[Any]) -> list[int]:
+def numbers(hits: Sequence[Hit]) -> list[int]:
+    """Return the row numbers of hits: 7 for the entry "e7"."""
     return [int(hit.entry.id[1:]) for hit in hits]
 
 
@@ -196,7 +216,7 @@ def measure_searches(
 
     `truth`: the ids of the ten nearest entries of each query.
     """
-    index = base._backend.indexes.vectors().by_modality[modality].segments[0].index
+    index = indexes(base).vectors().by_modality[modality].segments[0].index
     parameters = index.search_parameters(TOP_K)
 
     def search_faiss(batch: np.ndarray) -> Any:
@@ -208,16 +228,14 @@ def measure_searches(
     single: dict[str, list[float]] = {"bare": [], "ravlm": []}
     batched: dict[str, list[float]] = {"bare": [], "ravlm": []}
     for query in queries[:400]:
-        single["bare"].append(timed(lambda query=query: search_faiss(query[None]))[0])
-        single["ravlm"].append(
-            timed(lambda query=query: base.search(vector=query, k=TOP_K, modality=modality))[0]
-        )
+        single["bare"].append(timed(search_faiss, query[None])[0])
+        single["ravlm"].append(timed(base.search, vector=query, k=TOP_K, modality=modality)[0])
     for _ in range(3):
         results: list[list[str]] = []
         for start in range(0, len(queries), BATCH_SIZE):
             batch = queries[start : start + BATCH_SIZE]
-            batched["bare"].append(timed(lambda batch=batch: search_faiss(batch))[0])
-            seconds, hits = timed(lambda batch=batch: search_base(batch))
+            batched["bare"].append(timed(search_faiss, batch)[0])
+            seconds, hits = timed(search_base, batch)
             batched["ravlm"].append(seconds)
             results += [[hit.entry.id for hit in of_query] for of_query in hits]
     p50 = {who: 1e3 * statistics.median(times) for who, times in single.items()}
@@ -254,19 +272,15 @@ def measure_filters(
         base.search(vector=queries[0], k=TOP_K, where=where)
         times, results = [], []
         for query in queries[:50]:
-            seconds, hits = timed(
-                lambda query=query, where=where: base.search(vector=query, k=TOP_K, where=where)
-            )
+            seconds, hits = timed(base.search, vector=query, k=TOP_K, where=where)
             times.append(1e3 * seconds)
             results.append(numbers(hits))
         rows[name] = {"recall@10": recall_at_k(results, truth), "p50 ms": statistics.median(times)}
-    from ravlm.search.filter_parser import read_filter
-
     tree = read_filter('tag < 500 and (kind in ["a", "b"] or not year >= 1950)')
     assert tree is not None
-    facets = base._backend.indexes.facets()
+    facets = indexes(base).facets()
     rows["filter alone, ms"] = 1e3 * statistics.median(
-        timed(lambda: facets.entry_mask(tree))[0] for _ in range(15)
+        timed(facets.entry_mask, tree)[0] for _ in range(15)
     )
     return rows
 
@@ -274,11 +288,8 @@ def measure_filters(
 def measure_keywords(base: KnowledgeBase, data: Data) -> dict[str, Any]:
     options = SearchOptions(method="keyword")
     captions = data.captions(200)
-    first, _ = timed(lambda: base.search(text=captions[0], options=options))
-    times = [
-        1e3 * timed(lambda text=text: base.search(text=text, k=TOP_K, options=options))[0]
-        for text in captions
-    ]
+    first, _ = timed(base.search, text=captions[0], options=options)
+    times = [1e3 * timed(base.search, text=text, k=TOP_K, options=options)[0] for text in captions]
     return {
         "first ms": 1e3 * first,
         "p50 ms": statistics.median(times),
@@ -312,14 +323,11 @@ def measure(rows: int, folder: Path) -> tuple[dict[str, Any], Data, np.ndarray]:
     return figures, data, vectors
 
 
-def measure_flickr8k(data: Path, folder: Path) -> dict[str, Any]:
+def measure_flickr8k(data: Path, folder: Path, limit: int | None) -> dict[str, Any]:
     """Search Flickr8k: photos by captions, captions by captions, and captions by photos."""
-    from ravlm.data.readers import read_entries
-
     figures: dict[str, Any] = {}
-    with KnowledgeBase.build(
-        folder, read_entries(data / "flickr8k" / "metadata.jsonl"), encoder="starter"
-    ) as base:
+    entries = islice(read_entries(data / "flickr8k" / "metadata.jsonl"), limit)
+    with KnowledgeBase.build(folder, entries, encoder="starter") as base:
         seconds, _ = timed(base.optimize)
         info = base.info()
         figures |= {
@@ -328,8 +336,8 @@ def measure_flickr8k(data: Path, folder: Path) -> dict[str, Any]:
             "dim": info.dim,
             "optimize, seconds": seconds,
         }
-        sample = {m: base.sample(10**6, m) for m in ("image", "text")}
-        for source, modality in (("text", "image"), ("text", "text"), ("image", "text")):
+        sample = {modality: base.sample(10**6, modality) for modality in MODALITIES}
+        for source, modality in DIRECTIONS:
             queries = np.array([vector for _, _, vector in sample[source][:NUM_QUERIES]])
             vectors = np.array([vector for _, _, vector in sample[modality]])
             owners = np.array([entry.id for entry, _, _ in sample[modality]])
@@ -341,6 +349,7 @@ def measure_flickr8k(data: Path, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Parse the options, measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -350,6 +359,7 @@ def main() -> None:
     parser.add_argument(
         "--base", type=Path, default=Path("runs/bench-flickr8k"), help="where --real keeps its base"
     )
+    parser.add_argument("--limit", type=int, help="entries of --real, for a short run")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -357,22 +367,19 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     try:
         if options.real:
-            figures = measure_flickr8k(options.real, options.base)
+            figures = measure_flickr8k(options.real, options.base, options.limit)
         else:
             figures, data, vectors = measure(options.rows, folder)
-        if options.others:
-            figures["others"] = measure_engines(vectors, data.vectors(200), folder)
+            if options.others:
+                figures["others"] = measure_engines(vectors, data.vectors(200), folder)
     finally:
         shutil.rmtree(folder)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     head = {"machine": platform.machine(), "avx512": "avx512f" in flags}
     figures = ({} if options.real else {"rows": options.rows}) | head | figures
     figures["load when it ended"] = Path("/proc/loadavg").read_text().split()[0] if flags else ""
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=1))
+    write_json(figures, options.json)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.captions import Arms, normalize, photos
+from benchmarks.captions import Arms, normalize
+from benchmarks.data import photos
+from benchmarks.reports import interval_values, write_json
 from ravlm import KnowledgeBase
 from ravlm.generation.captioner.settings import SETTINGS_FILE
 from ravlm.metrics import bleu, cider
@@ -50,9 +52,10 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("runs/language"))
     parser.add_argument("--epochs", type=int, default=4, help="epochs of the captioners")
+    parser.add_argument("--limit", type=int, help="photos of each split, for a short run")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    train, dev = read_flickr8k(options.data)
+    train, dev = (pairs[: options.limit] for pairs in read_flickr8k(options.data))
     texts = [text for pair in train for text in pair.texts]
     language = options.work / "language"
     if not (language / MODEL_FILE).exists():
@@ -62,8 +65,8 @@ def main() -> None:
         "from random weights": options.work / "random",
         "from the language model": options.work / "pretrained",
     }
-    with KnowledgeBase.build(options.kb, photos(options.data, "train")) as kb:
-        arms = Arms(kb, photos(options.data, "dev"))
+    with KnowledgeBase.build(options.kb, photos(options.data, "train")[: options.limit]) as kb:
+        arms = Arms(kb, photos(options.data, "dev")[: options.limit])
         for (name, folder), start in zip(folders.items(), (None, language), strict=True):
             link_features(folders["from random weights"], folder)
             if not (folder / SETTINGS_FILE).exists():
@@ -80,8 +83,7 @@ def main() -> None:
         "rows": score_rows(arms),
     }
     print(json.dumps(report, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(report, options.json)
 
 
 def train_captioner(
@@ -108,12 +110,10 @@ def score_rows(arms: Arms) -> dict[str, dict[str, list[float]]]:
         scale = 1 if is_percent else 100
         paired = PairedScores(scores)
         for i, row in enumerate(rows.values()):
-            score = paired.interval(i)
-            row[metric] = [round(scale * v, 2) for v in (score.score, score.low, score.high)]
+            row[metric] = interval_values(paired.interval(i), scale)
             if i >= len(NUM_EVIDENCE):
                 gain = paired.difference(i - len(NUM_EVIDENCE), i)
-                values = (gain.difference, gain.low, gain.high)
-                row[f"{metric}: gain"] = [round(scale * v, 2) for v in values]
+                row[f"{metric}: gain"] = interval_values(gain, scale)
     return rows
 
 

@@ -18,6 +18,8 @@ from collections import Counter
 from math import log
 from pathlib import Path
 
+from benchmarks.data import photos
+from benchmarks.reports import write_json
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, read_entries
 from ravlm.metrics import token_f1
 from ravlm.records import Entry
@@ -52,6 +54,7 @@ class UnigramStyles:
 
 
 def main() -> None:
+    """Parse the options, write captions with each base, measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -66,21 +69,21 @@ def main() -> None:
         "--work", type=Path, default=Path("runs/manner"), help="folder of the other two bases"
     )
     parser.add_argument("--generator", default="extractive")
+    parser.add_argument("--limit", type=int, help="products in all, for a short run")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", type=int, default=0, help="number of captions to print")
     options = parser.parse_args()
     products = list(read_entries(options.data / "ikea_products" / "metadata.jsonl"))
     step = len(products) // NUM_PRODUCTS
+    products = products[: options.limit]
     queries = products[::step][:NUM_PRODUCTS]
     catalogue = [p for i, p in enumerate(products) if i % step]
-    photos = list(read_entries(options.data / "flickr8k" / "metadata.jsonl"))
-    train, dev = ([p for p in photos if p.metadata["split"] == split] for split in ("train", "dev"))
     bases = {
         "catalogue": (
             options.work / "catalogue",
             [Entry(p.id, p.image, p.texts) for p in catalogue],
         ),
-        "photo captions": (options.kb, train),
+        "photo captions": (options.kb, photos(options.data, "train")),
         "headlines": (
             options.work / "headlines",
             [Entry(p.id, p.image, (headline(p),)) for p in catalogue],
@@ -88,7 +91,7 @@ def main() -> None:
     }
     style_texts = {
         "catalogue": [text for p in queries for text in p.texts],
-        "photo captions": [text for p in dev for text in p.texts],
+        "photo captions": [text for p in photos(options.data, "dev") for text in p.texts],
         "headlines": [headline(p) for p in queries],
     }
     styles = UnigramStyles(style_texts)
@@ -99,7 +102,7 @@ def main() -> None:
             captions[name] = [
                 answer.text for answer in model.caption([str(p.image) for p in queries])
             ]
-    report = {
+    bases_report = {
         name: {
             "manner, %": {
                 m: 100 * sum(styles.likeliest(t) == m for t in texts) / len(texts) for m in bases
@@ -110,12 +113,9 @@ def main() -> None:
         }
         for name, texts in captions.items()
     }
-    text = json.dumps(
-        {"generator": options.generator, "asked": len(queries), "bases": report}, indent=1
-    )
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    report = {"generator": options.generator, "asked": len(queries), "bases": bases_report}
+    print(json.dumps(report, indent=1))
+    write_json(report, options.json)
     for i in range(options.show):
         print(
             queries[i].image,

@@ -12,8 +12,10 @@ import json
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from benchmarks.data import read_lines
 from ravlm.metrics import bleu, caption_scores, cider, meteor, rouge_l
 from ravlm.runtime import cpu_count, cpu_flags
 
@@ -24,8 +26,9 @@ NUM_REFERENCES = 5
 def load_captions(data: Path | None) -> list[list[str]]:
     """Return the captions of each photo, or captions of random words if `data` is None."""
     if data is not None:
-        lines = (data / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line)["texts"] for line in lines][:NUM_IMAGES]
+        return [row["texts"] for row in read_lines(data / "flickr8k" / "metadata.jsonl")][
+            :NUM_IMAGES
+        ]
     rng = random.Random(0)
     words = [f"word{int(rng.paretovariate(0.8)) % 3000}" for _ in range(200_000)]
     return [
@@ -56,7 +59,7 @@ def main() -> None:
         "references": NUM_REFERENCES,
     }
     for metric in (bleu, rouge_l, cider, meteor):
-        result[metric.__name__] = cpu_seconds(lambda m=metric: m(candidates, references))  # type: ignore[misc]
+        result[metric.__name__] = cpu_seconds(partial(metric, candidates, references))
     result["all together"] = cpu_seconds(lambda: caption_scores(candidates, references))
     print(json.dumps(result, indent=2))
 

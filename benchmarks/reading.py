@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data import read_lines
+from benchmarks.reports import write_json
 from ravlm import DualEncoder, Entry, KnowledgeBase
 from ravlm.data.text import is_chinese, split_sentences
 from ravlm.generation.base import Request
@@ -33,6 +35,7 @@ from ravlm.generation.extractive.passage_reader import (
     read_candidates,
 )
 from ravlm.generation.extractive.span_reader import READER, SpanReader
+from ravlm.metrics import expected_calibration_error
 from ravlm.records import Hit, Part
 from ravlm.retrieval.query import RetrievalQuery
 from ravlm.retrieval.retriever import Retriever
@@ -66,16 +69,15 @@ class Reading:
     passage_found: float
     """The right passage is among those that are read."""
     num_unanswerable: int
-    unanswerable_declined: float
-    """At a threshold that declines 15 % of the answerable."""
+    unanswerable_declined: float | None
+    """At a threshold that declines 15 % of the answerable; None if all questions have an answer."""
     ece: float
 
 
 def read_questions(folder: Path, split: str = "dev") -> list[Question]:
     """Read the questions of a split; those without an answer have no `answers`."""
     questions = []
-    for line in (folder / "qa.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_lines(folder / "qa.jsonl"):
         if row["split"] == split:
             answers = tuple(row["answers"]) if row["answerable"] else ()
             questions.append(Question(row["question"], row["passage"], answers))
@@ -84,8 +86,7 @@ def read_questions(folder: Path, split: str = "dev") -> list[Question]:
 
 def read_passages(folder: Path) -> dict[str, str]:
     """Read all passages by id."""
-    lines = (folder / "passages.jsonl").read_text(encoding="utf-8").splitlines()
-    return {row["id"]: row["text"] for row in map(json.loads, lines)}
+    return {row["id"]: row["text"] for row in read_lines(folder / "passages.jsonl")}
 
 
 def tokens_of(text: str) -> list[str]:
@@ -145,8 +146,8 @@ def measure(
     contains = [any(a.lower() in c.span.text.lower() for a in q.answers) for q, c in best]
     sentence = [any(a in sentence_of(c) for a in q.answers) for q, c in best]
     exact = [any(tokens_of(c.span.text) == tokens_of(a) for a in q.answers) for q, c in best]
-    found = [any(c.passage.hit.entry.id == q.passage for c in cs) for q, cs in answerable]
-    right = np.array([*(f1 > 0.5), *(False for _ in absent)])
+    retrieved = [any(c.passage.hit.entry.id == q.passage for c in cs) for q, cs in answerable]
+    right = [*map(float, f1 > 0.5), *(0.0 for _ in absent)]
     return Reading(
         name,
         len(answerable),
@@ -155,22 +156,11 @@ def measure(
         float(np.mean(exact)),
         float(np.mean(contains)),
         float(np.mean(sentence)),
-        float(np.mean(found)),
+        float(np.mean(retrieved)),
         len(absent),
-        float((absent < threshold).mean()) if len(absent) else float("nan"),
-        calibration_error(np.array([*confidence, *absent]), right),
+        float((absent < threshold).mean()) if len(absent) else None,
+        expected_calibration_error([*confidence, *absent], right).value,
     )
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Return the expected calibration error over bins of equal width."""
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    error = 0.0
-    for number in range(bins):
-        inside = bin_of == number
-        if inside.any():
-            error += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
-    return float(error)
 
 
 def fit(questions: Sequence[Question], candidates: Sequence[Sequence[SpanCandidate]]) -> np.ndarray:
@@ -190,8 +180,8 @@ def with_absent(
     """Add every second question once more without its right passage, as one without an answer."""
     absent = [replace(question, answers=()) for question in questions[::2]]
     others = [
-        [p for p in found if p.hit.entry.id != question.passage]
-        for question, found in zip(questions[::2], passages[::2], strict=True)
+        [p for p in row if p.hit.entry.id != question.passage]
+        for question, row in zip(questions[::2], passages[::2], strict=True)
     ]
     return [*questions, *absent], [*passages, *others]
 
@@ -212,7 +202,9 @@ def read_given(
 
 def main() -> None:
     """Parse the options, read and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/reading"))
     parser.add_argument("--reader", type=Path, default=READER, help="folder of a span reader")
@@ -242,8 +234,7 @@ def main() -> None:
         result = measure(name, half, candidates, read_given(reader, half, texts))
         print(json.dumps(asdict(result)))
         results.append(asdict(result))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json(results, options.json)
 
 
 if __name__ == "__main__":

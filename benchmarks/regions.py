@@ -12,7 +12,6 @@ them. Places it is sure of join the training data of the second model. No dev ph
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from benchmarks.data import read_lines
 from ravlm.checkpoint import save_checkpoint
 from ravlm.data.images import load_image
 from ravlm.editing.rule_based.stuff import GRID, REGIONS, WIDTH, WORDS, StuffModel, log_softmax
@@ -71,7 +71,7 @@ def blank_weights() -> dict[str, np.ndarray]:
 
 def read_labeled(data: Path) -> tuple[np.ndarray, np.ndarray, set[str]]:
     """Return features and words of the labeled places, and the photos that they are from."""
-    rows = [json.loads(line) for line in LABELS.read_text(encoding="utf-8").splitlines()]
+    rows = read_lines(LABELS)
     images = [row["image"] for row in rows]
     x, y = [], []
     for row, features in zip(rows, extract_features(data, images), strict=True):
@@ -144,6 +144,7 @@ def count_words(y: np.ndarray) -> dict[str, int]:
 
 
 def main() -> None:
+    """Parse the options, train, and store the weights if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that contains flickr8k/")
     parser.add_argument(
@@ -155,10 +156,9 @@ def main() -> None:
     x, y, labeled = read_labeled(options.data)
     print("labeled places:", count_words(y))
     first = StuffModel(fit(x, y, balance(y)), ImageBackbone())
-    lines = (options.data / "flickr8k" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [
         row
-        for row in map(json.loads, lines)
+        for row in read_lines(options.data / "flickr8k" / "metadata.jsonl")
         if row["split"] == "train" and f"flickr8k/{row['image']}" not in labeled
     ]
     sample = [rows[i] for i in rng.permutation(len(rows))[: options.photos]]

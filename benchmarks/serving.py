@@ -32,6 +32,7 @@ from urllib.request import urlopen
 
 import psutil
 
+from benchmarks.reports import write_json
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 
 CLIENTS = (1, 8, 32)
@@ -227,6 +228,7 @@ def load(
 
 
 def main() -> None:
+    """Parse the options, measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -267,9 +269,7 @@ def main() -> None:
                 )
                 results["load of 50 clients"] = load(port, process, mixed, options.load)
                 print(f"load of 50 clients for {options.load:g} s: {results['load of 50 clients']}")
-        if options.json:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(results, options.json)
     finally:
         shutil.rmtree(scratch)
 

@@ -9,9 +9,9 @@ about entries with `tuned_on` were read while the code was written.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from benchmarks.data import read_lines
 from ravlm.generation.support import is_supported
 
 SENTENCES = Path(__file__).with_suffix(".jsonl")
@@ -19,7 +19,7 @@ SENTENCES = Path(__file__).with_suffix(".jsonl")
 
 def main() -> None:
     """Print the shares."""
-    rows = [json.loads(line) for line in SENTENCES.read_text("utf-8").splitlines()]
+    rows = read_lines(SENTENCES)
     for source in ("story", "altered"):
         for tuned_on in (True, False):
             group = [r for r in rows if (r["source"], r["tuned_on"]) == (source, tuned_on)]

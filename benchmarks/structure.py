@@ -107,10 +107,12 @@ def module_list(source: Path) -> str:
 
 
 def print_flow(source: Path) -> None:
-    """Print what `benchmarks/flow.py` counts in a checkout."""
+    """Print what `benchmarks.flow` counts in a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(source.resolve() / "src")}
-    command = [sys.executable, str(ROOT / "benchmarks" / "flow.py")]
-    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.flow"]
+    output = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
     for label, count in json.loads(output.stdout.splitlines()[-1]).items():
         print(f"{label:<45}{count:>5}")
 

@@ -17,7 +17,9 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from benchmarks.captions import BATCH_SIZE, normalize, photos
+from benchmarks.captions import BATCH_SIZE, normalize
+from benchmarks.data import photos
+from benchmarks.reports import interval_values, write_json
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 from ravlm.generation.base import Request
 from ravlm.generation.captioner.generator import Beam, CaptionerGenerator, hit_captions
@@ -40,10 +42,10 @@ class BeamSets:
         self.beams: list[list[Beam]] = []
         for start in range(0, len(dev), BATCH_SIZE):
             images = [str(entry.image) for entry in dev[start : start + BATCH_SIZE]]
-            found = model.retrieve(None, images, k) if k else [CLOSED_BOOK] * len(images)
+            evidence = model.retrieve(None, images, k) if k else [CLOSED_BOOK] * len(images)
             batch = [
-                Request("caption", image=image, evidence=evidence)
-                for image, evidence in zip(images, found, strict=True)
+                Request("caption", image=image, evidence=row)
+                for image, row in zip(images, evidence, strict=True)
             ]
             self.requests += batch
             self.beams += self.generator.beam_search(self.generator.model_inputs(batch))
@@ -100,17 +102,13 @@ def main() -> None:
     for metric in ("BLEU-4", "CIDEr"):
         paired = PairedScores([results[name][metric] for name in arms])
         for i, name in enumerate(arms):
-            interval, gain = paired.interval(i), paired.difference(0, i)
-            values = (interval.score, interval.low, interval.high)
-            rows[name][metric] = [round(100 * v, 1) for v in values]
-            gains = (gain.difference, gain.low, gain.high)
-            rows[name][f"{metric}: gain"] = [round(100 * v, 1) for v in gains]
-    found = {"agreement weight": chosen[0], "confidence threshold": chosen[1]}
-    report = {"photos": len(dev[even]), "chosen on the other half": found, "rows": rows}
-    text = json.dumps(report, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+            rows[name][metric] = interval_values(paired.interval(i), 100, digits=1)
+            gain = paired.difference(0, i)
+            rows[name][f"{metric}: gain"] = interval_values(gain, 100, digits=1)
+    settings = {"agreement weight": chosen[0], "confidence threshold": chosen[1]}
+    report = {"photos": len(dev[even]), "chosen on the other half": settings, "rows": rows}
+    print(json.dumps(report, indent=1))
+    write_json(report, options.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Other vector engines on the same vectors and queries, with settings near a recall of 0.95.
 
-Used by `benchmarks/knowledge.py --others`.
+Used by `python -m benchmarks.knowledge --others`.
 """
 
 from __future__ import annotations
