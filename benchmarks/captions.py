@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data import photos
+from benchmarks.data import DATA, photos
 from benchmarks.reports import interval_values, write_json
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 from ravlm.evaluation.baselines import CopyGenerator, MajorityGenerator
@@ -122,7 +122,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument(
         "--kb", type=Path, required=True, help="base of the train split; built if it does not exist"
     )

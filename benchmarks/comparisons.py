@@ -20,7 +20,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.data import photos
+from benchmarks.data import DATA, photos
 from benchmarks.question_sets import SETS, Item
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, compare
 from ravlm.evaluation.report import Report
@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
     parser.add_argument(
         "--bases", type=Path, help="folder to keep the bases in; default: build them each time"

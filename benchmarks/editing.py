@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.data import read_lines
+from benchmarks.data import DATA, read_lines
 from benchmarks.reports import write_json
 from ravlm import Hit, KnowledgeBase
 from ravlm.data.images import load_image
@@ -276,7 +276,7 @@ def _short(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder that contains flickr8k/")
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--kb", type=Path, help="base of example images")
     parser.add_argument(
         "--skies", type=int, default=12, help="number of photos whose sky is edited by example"

@@ -1,7 +1,7 @@
 """Measure captions of photos from other sources: do they name the main thing, name a wrong thing,
 or decline?
 
-    python -m benchmarks.foreign_photos --data ../shared/data --work runs/foreign
+    python -m benchmarks.foreign_photos --work runs/foreign [--data FOLDER]
         [--generator NAME] [--verb tell] [--half odd] [--json FILE]
 
 The base holds the train photos of Flickr8k with their captions; it is built in `--work` (resumable)
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.captions import BATCH_SIZE, normalize
+from benchmarks.data import DATA, read_lines
 from benchmarks.data import photos as flickr_photos
-from benchmarks.data import read_lines
 from benchmarks.reports import interval_values, write_json
 from ravlm import Answer, KnowledgeBase, RetrievalAugmentedVLM, Score
 from ravlm.data.text import is_chinese
@@ -316,7 +316,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--work", type=Path, required=True, help="folder of the base and outputs")
     parser.add_argument("--generator", help="the package's default if not given")
     parser.add_argument("--verb", choices=("caption", "tell"), default="caption")

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.captions import Arms, normalize
-from benchmarks.data import photos
+from benchmarks.data import DATA, photos
 from benchmarks.reports import interval_values, write_json
 from ravlm import KnowledgeBase
 from ravlm.generation.captioner.settings import SETTINGS_FILE
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument(
         "--kb", type=Path, required=True, help="base of the train split; built if missing"
     )

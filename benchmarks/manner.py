@@ -18,7 +18,7 @@ from collections import Counter
 from math import log
 from pathlib import Path
 
-from benchmarks.data import photos
+from benchmarks.data import DATA, photos
 from benchmarks.reports import write_json
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, read_entries
 from ravlm.metrics import token_f1
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument(
         "--kb",
         type=Path,

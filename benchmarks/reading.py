@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.data import read_lines
+from benchmarks.data import DATA, read_lines
 from benchmarks.reports import write_json
 from ravlm import DualEncoder, Entry, KnowledgeBase
 from ravlm.data.text import is_chinese, split_sentences
@@ -205,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--work", type=Path, default=Path("runs/reading"))
     parser.add_argument("--reader", type=Path, default=READER, help="folder of a span reader")
     parser.add_argument("--sets", nargs="+", default=SETS)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.data import read_lines
+from benchmarks.data import DATA, read_lines
 from ravlm.checkpoint import save_checkpoint
 from ravlm.data.images import load_image
 from ravlm.editing.rule_based.stuff import GRID, REGIONS, WIDTH, WORDS, StuffModel, log_softmax
@@ -146,7 +146,7 @@ def count_words(y: np.ndarray) -> dict[str, int]:
 def main() -> None:
     """Parse the options, train, and store the weights if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder that contains flickr8k/")
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument(
         "--photos", type=int, default=1600, help="number of train photos labeled by captions"
     )

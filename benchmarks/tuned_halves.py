@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.captions import BATCH_SIZE, normalize
-from benchmarks.data import photos
+from benchmarks.data import DATA, photos
 from benchmarks.reports import interval_values, write_json
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 from ravlm.generation.base import Request
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--kb", type=Path, required=True, help="base of the train split")
     parser.add_argument("--generator", default="starter")
     parser.add_argument("--photos", type=int, default=1000)

@@ -1,8 +1,8 @@
 """Stuff: what each place of a photo shows, of fourteen words such as sky, grass and sea.
 
 A linear model over the starter's image network (its grids of stride 16 and 32), color, roughness
-and position. Its weights ship with the package and are trained by `benchmarks/regions.py --write`.
-A photo is resized to a square, like the training photos. For other words see `things`.
+and position. Its weights ship with the package and are trained by `python -m benchmarks.regions
+--write`. A photo is resized to a square, like the training photos. For other words see `things`.
 """
 
 from __future__ import annotations

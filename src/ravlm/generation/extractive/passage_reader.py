@@ -26,7 +26,7 @@ MAX_PASSAGE_CHARACTERS = 4000
 _WEIGHT_FACTOR = 0.6
 _CONFIDENCE_WEIGHTS = {False: (0.328, 0.302, 0.054, -1.252), True: (0.159, 1.29, 0.046, 0.618)}
 """Weights of `confidence_features` and the bias, for English and (True) Chinese passages: fitted by
-`benchmarks/reading.py --fit` on one half of the dev questions."""
+`python -m benchmarks.reading --fit` on one half of the dev questions."""
 MIN_CONFIDENCE = 0.1
 """Abstain below: it declines about one in ten of the answerable questions of that half."""
 _NUM_SPANS = 20
