@@ -30,9 +30,8 @@ def plot_curve(log: str | Path, image: str | Path) -> None:
     num_rows = -(-len(curves) // _COLUMNS)
     panel_height = 2.6 * num_rows
     text_height = 0.35 + 0.22 * len(values)
-    figure = Figure(figsize=(9, panel_height + text_height), layout="constrained")
+    figure: Any = Figure(figsize=(9, panel_height + text_height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
-    panels: Any = figure
     if curves:
         panels, footer = figure.subfigures(2, 1, height_ratios=[panel_height, text_height])
         _draw(panels.subplots(num_rows, _COLUMNS, squeeze=False).ravel(), curves)
