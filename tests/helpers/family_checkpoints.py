@@ -36,8 +36,14 @@ T5 = {
 
 
 def _save_vision(folder: Path, model: Any, processor: Any) -> Path:
-    for part in (randomize(model), processor):
-        part.save_pretrained(folder)
+    import torch
+
+    randomize(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)  # small ones would hide the image
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
     return folder
 
 
@@ -342,6 +348,7 @@ def florence2(folder: Path, text: Sequence[str] = ()) -> Path:
         "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48,
         "decoder_ffn_dim": 48, "max_position_embeddings": 400, "pad_token_id": 0,
         "bos_token_id": 1, "eos_token_id": words.eos_token_id, "decoder_start_token_id": 3,
+        "forced_eos_token_id": None,
     }  # fmt: skip
     config = Florence2Config(
         text_config=bart | {"vocab_size": len(words)},

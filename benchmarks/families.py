@@ -1,0 +1,314 @@
+"""Measure what ravlm does with each family of Hugging Face models:
+python -m benchmarks.families [--json benchmarks/results/families.json]
+
+For each family it writes a tiny untrained checkpoint with Transformers' own classes, so it runs
+offline and within a minute. Columns: the checkpoint loads; the outputs equal those of plain
+Transformers; a batch gives what its items give one by one; a stream gives the same text; another
+image changes the output. The table of docs/choosing.md is what this prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.reports import write_json
+from ravlm import runtime
+from ravlm.encoders.auto import DualEncoder
+from ravlm.encoders.hub_files import quiet
+from ravlm.encoders.image_processing import ImageProcessor
+from ravlm.encoders.torch_encoder import TorchEncoder
+from ravlm.encoders.transformers_io import read_image_processor
+from ravlm.encoders.vision_text_dual import VisionTextDualEncoder
+from ravlm.errors import Mismatch
+from ravlm.generation.base import Request, VerbName
+from ravlm.generation.chat.checkpoint import auto_class
+from ravlm.generation.chat.decoding import SamplingParams
+from ravlm.generation.chat.generator import ChatGenerator
+from ravlm.generation.chat.prompts import ChatTurn
+from ravlm.records import Entry, Evidence, Hit, Part
+from tests.helpers import chat_checkpoints, encoder_checkpoints, family_checkpoints
+from tests.helpers.streams import read_stream
+
+RESULTS = Path(__file__).parent / "results" / "families.json"
+_MAX_TOKENS = 6
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models, and how a tiny one is written."""
+
+    models: str
+    """Well-known checkpoints of the family."""
+    write: Callable[[Path], Path]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What ravlm does with a family; None where it does not apply."""
+
+    models: str
+    loads: bool
+    equal: bool | None = None
+    batch: bool | None = None
+    stream: bool | None = None
+    sees: bool | None = None
+    needs: str = ""
+    """What has to be installed first."""
+
+
+_CHAT = chat_checkpoints.CHAT_MODELS
+_FORMS = family_checkpoints.PROMPTED
+GENERATORS = {
+    "qwen2_vl": Family("Qwen2-VL", _CHAT["qwen2_vl"]),
+    "idefics3": Family("SmolVLM, Idefics3", _CHAT["idefics3"]),
+    "smolvlm": Family("SmolVLM 2", _CHAT["smolvlm"]),
+    "llava": Family("LLaVA 1.5", _CHAT["llava"]),
+    "internvl": Family("InternVL 3", family_checkpoints.internvl),
+    "gemma3": Family("Gemma 3", _CHAT["gemma3"]),
+    "gemma4": Family("Gemma 4", family_checkpoints.gemma4),
+    "pixtral": Family("Pixtral", family_checkpoints.pixtral),
+    "mistral3": Family("Mistral Small 3", family_checkpoints.mistral3),
+    "paligemma": Family("PaliGemma", _FORMS["paligemma"]),
+    "blip2": Family("BLIP-2", _FORMS["blip2"]),
+    "instructblip": Family("InstructBLIP", _FORMS["instructblip"]),
+    "florence2": Family("Florence-2: captions and stories", _FORMS["florence2"]),
+    "t5": Family("Flan-T5: text alone", _FORMS["t5"]),
+    "qwen2": Family("Qwen2 and other language models: text alone", _CHAT["qwen2"]),
+}
+DUAL_ENCODERS = {
+    "clip": Family("CLIP", encoder_checkpoints.clip),
+    "siglip": Family("SigLIP", encoder_checkpoints.siglip),
+    "siglip2": Family("SigLIP 2", encoder_checkpoints.siglip2),
+    "chinese_clip": Family("Chinese-CLIP", encoder_checkpoints.chinese_clip),
+}
+_VISION = family_checkpoints.VISION
+BACKBONES = {
+    "vit": Family("ViT", encoder_checkpoints.vit),
+    "dinov2": Family("DINOv2", encoder_checkpoints.dinov2),
+    "beit": Family("BEiT", _VISION["beit"]),
+    "vit_mae": Family("ViT-MAE", _VISION["vit_mae"]),
+    "swin": Family("Swin", _VISION["swin"]),
+    "convnext": Family("ConvNeXt", encoder_checkpoints.convnext),
+    "resnet": Family("ResNet", _VISION["resnet"]),
+    "efficientnet": Family("EfficientNet", _VISION["efficientnet"]),
+    "regnet": Family("RegNet", _VISION["regnet"]),
+    "mobilenet_v2": Family("MobileNet V2", _VISION["mobilenet_v2"]),
+}
+
+
+def draw_images() -> list[Image.Image]:
+    """Return three images of other sizes and content."""
+    random = np.random.default_rng(0)
+    sizes = ((40, 60), (64, 48), (33, 90))
+    return [
+        Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8) // (number + 1))
+        for number, size in enumerate(sizes)
+    ]
+
+
+# Generators
+
+
+def measure_generator(family: Family, folder: Path) -> Figures:
+    """Measure a chat model in fp32."""
+    try:
+        generator = ChatGenerator.load(
+            family.write(folder), max_tokens=_MAX_TOKENS, dtype=torch.float32
+        )
+    except Mismatch as error:
+        needs = "torchvision" if "torchvision" in str(error) else str(error)
+        return Figures(family.models, loads=False, needs=needs)
+    images = draw_images()
+    requests = _requests(generator, images)
+    answers = generator.generate(requests)
+    singles = [generator.generate([request])[0] for request in requests]
+    streams = [read_stream(generator.stream(request))[1] for request in requests[:1]]
+    first_tokens = [_certainty(generator, image) for image in images[:2]]
+    return Figures(
+        family.models,
+        loads=True,
+        equal=_is_equal(generator, requests[0], folder),
+        batch=all(
+            one.text == other.text
+            and abs(one.trace["certainty"] - other.trace["certainty"]) < _TOLERANCE
+            for one, other in zip(answers, singles, strict=True)
+        ),
+        stream=[answer.text for answer in streams] == [answer.text for answer in singles[:1]],
+        sees=abs(first_tokens[0] - first_tokens[1]) > 1e-7
+        if generator.model.reads_images
+        else None,
+    )
+
+
+def _requests(generator: ChatGenerator, images: Sequence[Image.Image]) -> list[Request]:
+    """Return two requests of one batch: with texts of other lengths and other images."""
+    texts = ("The finch is red.", "A heron eats fish by the sea, and sings at dawn.")
+    hits = [Hit(Entry(text[:5], None, (text,)), 0.5, Part("text")) for text in texts]
+    form = generator.model.template.form
+    task: VerbName = "ask" if form is None or "ask" in form.questions else "caption"
+    question = "What is it?" if task == "ask" else ""
+    shown = images if generator.model.reads_images else [None, None]
+    return [
+        Request(task, question, shown[0], Evidence(tuple(hits[:1]))),
+        Request(task, question, shown[1], Evidence(tuple(hits))),
+    ]
+
+
+def _is_equal(generator: ChatGenerator, request: Request, folder: Path) -> bool:
+    """Return whether plain Transformers generates the same from the same prompt."""
+    model = generator.model
+    turns = generator.build_turns(request)
+    (reply,) = model.complete([turns], SamplingParams(_MAX_TOKENS))
+    loader = auto_class(model.network.config, folder.name)
+    with quiet():
+        network = loader.from_pretrained(folder, dtype=torch.float32).eval()
+    inputs = model.inputs([turns])
+    with torch.inference_mode():
+        ids = network.generate(**inputs, max_new_tokens=_MAX_TOKENS, do_sample=False)[0].tolist()
+    prompt = inputs["input_ids"][0].tolist()
+    ids = ids[len(prompt) :] if ids[: len(prompt)] == prompt else ids
+    text = model.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text == reply.text
+
+
+def _certainty(generator: ChatGenerator, image: Image.Image) -> float:
+    """Return the probability of the likeliest first token behind an image."""
+    turns = [ChatTurn("user", (image, "What is it?"))]
+    if not generator.model.reads_images:
+        return 0.0
+    return generator.model.complete([turns], SamplingParams(1))[0].certainty
+
+
+# Encoders
+
+
+def measure_dual_encoder(family: Family, folder: Path) -> Figures:
+    """Measure an encoder of images and texts in fp32, compared with its own network."""
+    encoder = DualEncoder.load(family.write(folder))
+    assert isinstance(encoder, TorchEncoder)
+    images = draw_images()
+    from transformers import AutoModel, AutoProcessor
+
+    with quiet():
+        network = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder, backend="pil")
+    rows = []
+    with torch.inference_mode():
+        for image in images:
+            inputs = processor.image_processor(images=[image], return_tensors="pt")
+            output = network.get_image_features(**inputs)
+            vector = getattr(output, "pooler_output", output)
+            rows.append(torch.nn.functional.normalize(vector, dim=-1).numpy())
+    return _encoder_figures(family, encoder, images, np.concatenate(rows))
+
+
+def measure_backbone(family: Family, folder: Path) -> Figures:
+    """Measure an image model as half of an encoder, with a linear head, in fp32."""
+    text = encoder_checkpoints.bert(folder / "text")
+    encoder = DualEncoder.from_backbones(family.write(folder / "image"), text, dim=12)
+    assert isinstance(encoder, VisionTextDualEncoder)
+    images = draw_images()
+    from transformers import AutoModel
+
+    with quiet():
+        network = AutoModel.from_pretrained(folder / "image", dtype=torch.float32).eval()
+    if hasattr(network.config, "mask_ratio"):
+        network.config.mask_ratio = 0.0
+    processor = ImageProcessor(read_image_processor(folder / "image", family.models))
+    rows = []
+    with torch.inference_mode():
+        for image in images:
+            inputs = processor.collate(
+                [processor.preprocess(image)], torch.device("cpu"), torch.float32
+            )
+            output = network(**inputs)
+            if encoder.model.config.image_pooler:
+                pooled = output.pooler_output.flatten(1)
+            else:
+                pooled = output.last_hidden_state.mean(1)
+            rows.append(torch.nn.functional.normalize(encoder.model.image_head(pooled), dim=-1))
+    return _encoder_figures(family, encoder, images, torch.cat(rows).numpy())
+
+
+def _encoder_figures(
+    family: Family, encoder: TorchEncoder, images: Sequence[Image.Image], expected: np.ndarray
+) -> Figures:
+    vectors = encoder.encode_images(images)
+    singles = np.concatenate([encoder.encode_images([image]) for image in images])
+    texts = ["a cat", "two children build a castle of sand"]
+    text_singles = np.concatenate([encoder.encode_texts([text]) for text in texts])
+    batch_error = max(
+        np.abs(vectors - singles).max(), np.abs(encoder.encode_texts(texts) - text_singles).max()
+    )
+    return Figures(
+        family.models,
+        loads=True,
+        equal=bool(np.abs(vectors - expected).max() < _TOLERANCE),
+        batch=bool(batch_error < _TOLERANCE),
+        sees=bool(np.abs(vectors[0] - vectors[1]).max() > 1e-5),
+    )
+
+
+KINDS = {
+    "generator": (GENERATORS, measure_generator),
+    "encoder": (DUAL_ENCODERS, measure_dual_encoder),
+    "image backbone": (BACKBONES, measure_backbone),
+}
+"""Kind of model -> its families and how they are measured."""
+
+
+def measure(kind: str, name: str, folder: Path) -> Figures:
+    """Write a tiny checkpoint of a family to `folder` and measure it."""
+    families, measure_family = KINDS[kind]
+    with mock.patch.object(runtime, "inference_dtype", return_value=torch.float32):
+        return measure_family(families[name], folder)
+
+
+def table(kind: str, figures: Sequence[Figures]) -> str:
+    """Return the families of a kind as a Markdown table."""
+    columns = ["loads", "equal", "batch", "stream", "sees"]
+    columns = [c for c in columns if any(getattr(row, c) is not None for row in figures)]
+    marks = {True: "yes", False: "**no**", None: "-"}
+    lines = [f"| {kind} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for row in figures:
+        cells = [marks[getattr(row, column)] for column in columns]
+        if row.needs:
+            cells[0] = f"needs {row.needs}"
+        lines.append(f"| {row.models} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure all families and print their tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    path = parser.parse_args().json
+    results: dict[str, dict[str, Figures]] = {}
+    for kind, (families, _) in KINDS.items():
+        results[kind] = {}
+        for name in families:
+            with tempfile.TemporaryDirectory() as folder:
+                results[kind][name] = measure(kind, name, Path(folder) / name)
+        print(f"\n{table(kind, list(results[kind].values()))}")
+    rows = {kind: {name: asdict(f) for name, f in group.items()} for kind, group in results.items()}
+    write_json(rows, path)
+
+
+def read_results(path: Path = RESULTS) -> dict[str, list[Figures]]:
+    """Return the figures that `main` wrote, by kind."""
+    rows = json.loads(path.read_text())
+    return {kind: [Figures(**row) for row in group.values()] for kind, group in rows.items()}
+
+
+if __name__ == "__main__":
+    main()
