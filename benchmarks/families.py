@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -225,6 +226,7 @@ def measure_backbone(family: Family, folder: Path) -> Figures:
     if hasattr(network.config, "mask_ratio"):
         network.config.mask_ratio = 0.0
     processor = ImageProcessor(read_image_processor(folder / "image", family.models))
+    model: Any = encoder.model
     rows = []
     with torch.inference_mode():
         for image in images:
@@ -232,11 +234,11 @@ def measure_backbone(family: Family, folder: Path) -> Figures:
                 [processor.preprocess(image)], torch.device("cpu"), torch.float32
             )
             output = network(**inputs)
-            if encoder.model.config.image_pooler:
+            if model.config.image_pooler:
                 pooled = output.pooler_output.flatten(1)
             else:
                 pooled = output.last_hidden_state.mean(1)
-            rows.append(torch.nn.functional.normalize(encoder.model.image_head(pooled), dim=-1))
+            rows.append(torch.nn.functional.normalize(model.image_head(pooled), dim=-1))
     return _encoder_figures(family, encoder, images, torch.cat(rows).numpy())
 
 
