@@ -39,8 +39,9 @@ from ravlm.training.tracking import ProgressLines, Tracker, silent, untracked
 
 LOG = "log.jsonl"
 _STEP_SEED_STRIDE = 1_000_003
-_PROCESS_SEED_STRIDE = 1 << 52
-"""Processes draw different dropout; process 0 draws what a single process does."""
+_PROCESS_SEED_STRIDE = 0x9E3779B1
+"""Processes draw different dropout; process 0 draws what a single process does. On a CPU torch uses
+the lowest 32 bits of a seed only."""
 _OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
