@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,3 +159,27 @@ def test_vectors_of_images_in_the_base_are_reused(
     mixed = [pairs[1], replace(pairs[0], image=pairs[2].image), pairs[3]]
     expected = kb.encoder.encode_images([pair.image for pair in mixed])
     np.testing.assert_allclose(image_vectors(kb, mixed), expected, atol=1e-3)
+
+
+def test_it_trains_on_the_modality_that_the_generator_reads(
+    animals: tuple[Path, KnowledgeBase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator that reads texts had a query that was trained on pictures."""
+    home, kb = animals
+    with pytest.warns(UserWarning, match="not yet trained"):
+        generator = captioner_from_backbones(gpt2(tmp_path / "gpt2"), vit(tmp_path / "vit"))
+    generator.settings = replace(generator.settings, evidence_modality="text")
+    seen: list[RetrieverData] = []
+    make_step = RetrieverStep.__init__
+
+    def record(self: RetrieverStep, data: RetrieverData, *args: Any, **options: Any) -> None:
+        seen.append(data)
+        make_step(self, data, *args, **options)
+
+    monkeypatch.setattr(RetrieverStep, "__init__", record)
+    pairs = list(read_pairs(home / "pairs.jsonl"))
+    train_retriever(generator, pairs, kb, tmp_path / "out", replace(SMALL, held_out=0.0, epochs=1))
+    entries = seen[0].entries.reshape(-1, kb.encoder.dim).numpy()
+    texts = kb.encoder.encode_texts([text for pair in pairs for text in pair.texts])
+    nearest = (entries @ texts.T).max(1)
+    np.testing.assert_allclose(nearest[np.abs(entries).sum(1) > 0], 1.0, atol=1e-3)

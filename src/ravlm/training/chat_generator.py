@@ -127,7 +127,9 @@ def train_chat_generator(
 
     compared = held_out_grounded[: config.max_compared] if runtime.process_index() == 0 else []
     before = held_out_answers(generator, compared, config.num_evidence)
-    step = _tuning_step(generator, grounded, held_out_grounded, config)
+    with runtime.preserved_rng():
+        torch.manual_seed(config.seed)  # every process and every run begins with one adapter
+        step = _tuning_step(generator, grounded, held_out_grounded, config)
     loop = config.loop(len(grounded))
     fit_once(step, loop, folder / LORA_STAGE, report, tracker)
     if config.gradient_checkpointing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,14 @@ from ravlm.records import CLOSED_BOOK, Evidence
 from ravlm.training.chat_examples import ChatExample, ChatExamples
 from ravlm.training.fingerprint import fingerprint
 from ravlm.training.lora import LoraConfig, TrainedWeights, add_adapter
-from ravlm.training.reply_batches import IGNORED, append_replies, pack_replies
+from ravlm.training.reply_batches import (
+    IGNORED,
+    Replies,
+    ReplyBatch,
+    append_replies,
+    decoder_replies,
+    pack_replies,
+)
 from ravlm.training.trainer import AccumulatingStep
 
 
@@ -125,7 +132,7 @@ class ChatTuningStep(AccumulatingStep):
     ) -> Tensor:
         inputs = self.generator.model.inputs(prompts)
         replies = [[self._reply_ids(text) for text in example.replies] for example in examples]
-        batch = (pack_replies if self._pack else append_replies)(inputs, replies)
+        batch = self._make_batch(inputs, replies)
         device = self.generator.model.network.device
         labels = batch.labels.to(device)
         num_kept = labels.shape[1] - batch.prompt_length
@@ -140,6 +147,12 @@ class ChatTuningStep(AccumulatingStep):
         return nn.functional.cross_entropy(
             logits[:, -num_kept:][is_target].float(), labels[is_target]
         )
+
+    @cached_property
+    def _make_batch(self) -> Callable[[Mapping[str, Tensor], Replies], ReplyBatch]:
+        if self.generator.model.is_encoder_decoder:
+            return decoder_replies
+        return pack_replies if self._pack else append_replies
 
     @cached_property
     def _keeps_logits(self) -> bool:

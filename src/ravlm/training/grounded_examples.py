@@ -219,6 +219,7 @@ def _ground(
         evidence,
         hits=tuple(evidence.hits[row] for row in rows),
         weights=tuple(evidence.weights[row] for row in rows) if evidence.weights else (),
+        trace={},  # its times would make each run's data another one
     )
     others = tuple(hit for hit in hits if hit.entry.id not in right_ids)
     return GroundedExample(example, replace(request, evidence=evidence), right, others)

@@ -99,6 +99,8 @@ def language_model_layers(network: Any) -> str:
             f'The model "{type(network).__name__}" has no language model with linear layers. Name '
             "the layers: target_modules."
         )
+    if network.config.is_encoder_decoder and prefix == "decoder":
+        prefix = ""  # T5: the encoder reads the evidence
     start = f"{re.escape(prefix)}\\." if prefix else ""
     return f"{start}.*\\.({'|'.join(map(re.escape, leaves))})"
 

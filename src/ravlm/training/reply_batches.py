@@ -56,6 +56,15 @@ def append_replies(inputs: Mapping[str, Tensor], replies: Replies) -> ReplyBatch
     return ReplyBatch(batch, labels, min(lengths) - 1)
 
 
+def decoder_replies(inputs: Mapping[str, Tensor], replies: Replies) -> ReplyBatch:
+    """Return the prompts as inputs of the encoder, and the only reply of each as the decoder's."""
+    tokens = max(len(row[0]) for row in replies)
+    labels = torch.full((len(replies), tokens), IGNORED)
+    for row, (reply,) in enumerate(replies):
+        labels[row, : len(reply)] = torch.tensor(reply)
+    return ReplyBatch({**inputs, "labels": labels}, labels, 0)  # the network shifts the labels
+
+
 def pack_replies(inputs: Mapping[str, Tensor], replies: Replies) -> ReplyBatch:
     """Put all replies of each prompt behind it. `inputs` are a chat model's, padded on the left.
 

@@ -24,7 +24,7 @@ from ravlm.fusion.marginal import sequence_log_likelihood
 from ravlm.generation.captioner.generator import CaptionerGenerator
 from ravlm.generation.captioner.modeling import CaptionerModel
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Hit, Pair
+from ravlm.records import Hit, Modality, Pair
 from ravlm.retrieval.query_adapter import QueryAdapter
 from ravlm.training.batches import batch_rows
 from ravlm.training.caption_dataset import CaptionDataset, caption_dataset
@@ -158,6 +158,7 @@ def train_retriever(
 
         ravlm.train_retriever(generator, pairs, ravlm.KnowledgeBase.open("kb/"), "runs/adapted")
 
+    Entries are compared by the modality that the generator reads (`evidence_modality`), as in use.
     A pair's own entry is never used. `folder` keeps features and the log; a run that was killed
     resumes there. Raises InvalidInput for data that cannot be trained on, or if `folder` contains a
     trained generator.
@@ -186,26 +187,34 @@ def _retriever_data(
     config: RetrieverTrainingConfig,
 ) -> RetrieverData:
     vectors = image_vectors(kb, pairs)
-    hits = find_evidence(kb, pairs, vectors, config.num_candidates)
+    modality = generator.evidence_modality
+    hits = find_evidence(kb, pairs, vectors, config.num_candidates, modality)
     evidence = evidence_texts(hits, config.num_candidates)
     with runtime.main_process_first():
         data = caption_dataset(generator, pairs, evidence, folder / "seen")
     return RetrieverData(
         queries=torch.from_numpy(vectors),
-        entries=torch.from_numpy(_entry_vectors(kb, hits, config.num_candidates)),
+        entries=torch.from_numpy(_entry_vectors(kb, hits, config.num_candidates, modality)),
         likelihood=caption_likelihoods(generator.model, data, config),
     )
 
 
 def _entry_vectors(
-    kb: KnowledgeBase, hits: Sequence[Sequence[Hit]], num_candidates: int
+    kb: KnowledgeBase, hits: Sequence[Sequence[Hit]], num_candidates: int, modality: Modality
 ) -> np.ndarray:
-    """Return the vectors of the hits' entries, (n, num_candidates, dim); zeros where there are
-    fewer."""
-    stored = kb.image_vectors(list({hit.entry.id for row in hits for hit in row}))
+    """Return the vectors of the parts that matched, (n, num_candidates, dim): the images, or the
+    passages; zeros where there are fewer."""
+    all_hits = [hit for row in hits for hit in row]
+    if modality == "image":
+        stored = kb.image_vectors(list({hit.entry.id for hit in all_hits}))
+    else:
+        passages = list(dict.fromkeys(hit.part.text for hit in all_hits))
+        encoded = kb.encoder.encode_texts(passages) if passages else ()
+        stored = dict(zip(passages, encoded, strict=True))
     vectors = np.zeros((len(hits), num_candidates, kb.encoder.dim), np.float32)
     for row, row_hits in enumerate(hits):
-        vectors[row, : len(row_hits)] = [stored[hit.entry.id] for hit in row_hits]
+        keys = [hit.entry.id if modality == "image" else hit.part.text for hit in row_hits]
+        vectors[row, : len(keys)] = [stored[key] for key in keys]
     return vectors
 
 

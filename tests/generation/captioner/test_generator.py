@@ -67,6 +67,27 @@ def test_a_folder_is_a_generator(folder: Path, birds: KnowledgeBase) -> None:
     ).citations  # the extractive generator answers
 
 
+def test_a_long_list_is_captioned_in_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of 200 images was one batch of 200, and the caller's random numbers were reseeded."""
+    generator = CaptionerGenerator.load(folder)
+    sizes: list[int] = []
+    search = generator.beam_search
+
+    def record(inputs: dict[str, torch.Tensor]) -> list[list[Beam]]:
+        sizes.append(len(next(iter(inputs.values()))))
+        return search(inputs)
+
+    monkeypatch.setattr(generator, "beam_search", record)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    colors = [(8 * i, 200 - 8 * i, 90) for i in range(20)]
+    answers = generator.generate([request(color, TEXTS[0]) for color in colors])
+    assert torch.equal(torch.rand(3), expected)
+    assert sizes == [16, 4]
+    assert len(answers) == 20
+
+
 def test_batches_evidence_and_the_closed_book(folder: Path) -> None:
     """Evidence of different length in one batch; a request gets the same caption as alone."""
     generator = CaptionerGenerator.load(folder)

@@ -17,6 +17,7 @@ from torch import Tensor
 from ravlm import runtime
 from ravlm.data.facts import entity_name, parse_facts
 from ravlm.data.lexical_overlap import content_words
+from ravlm.data.parallel import batched
 from ravlm.encoders.hub_files import quiet
 from ravlm.encoders.transformers_io import read_tokenizer
 from ravlm.errors import InvalidInput, NotFound
@@ -41,6 +42,8 @@ from ravlm.generation.consensus_caption import likeness
 from ravlm.records import Answer, Entry, Hit, Modality
 from ravlm.retrieval.query_adapter import QueryAdapter
 
+_BATCH_SIZE = 16
+"""Images that are captioned together: memory does not grow with the length of a list."""
 _MAX_CITATIONS = 3
 _SURE_CLASS = 0.5
 """From this probability on, four of five words were right on photos from elsewhere."""
@@ -130,7 +133,7 @@ class CaptionerGenerator(ModelInterface, Generator):
     @overload
     def generate(self, requests: None = None, **inputs: Any) -> Tensor: ...
     def generate(self, requests: Sequence[Request] | None = None, **inputs: Any) -> Any:
-        """Answer requests: captions in one batch, other tasks by the fallback generator.
+        """Answer requests: captions in batches, other tasks by the fallback generator.
 
         With the model's inputs instead (`pixel_values=`, ...) it is `CaptionerModel.generate` and
         returns token ids."""
@@ -166,10 +169,10 @@ class CaptionerGenerator(ModelInterface, Generator):
 
     def _caption(self, requests: Sequence[Request]) -> list[Answer]:
         answers = [abstain(request, "there is no image") for request in requests]
-        rows = [row for row, request in enumerate(requests) if request.image is not None]
-        if rows:
+        with_image = [row for row, request in enumerate(requests) if request.image is not None]
+        for rows in batched(with_image, _BATCH_SIZE):
             batch = [requests[row] for row in rows]
-            beams = self.beam_search(self.model_inputs(batch), batch[0].seed)
+            beams = self.beam_search(self.model_inputs(batch))
             for row, request, request_beams in zip(rows, batch, beams, strict=True):
                 best = self.best_beam(request, request_beams)
                 answers[row] = self._answer(request, best.text, math.exp(best.score))
@@ -187,11 +190,10 @@ class CaptionerGenerator(ModelInterface, Generator):
         return inputs
 
     @torch.no_grad()
-    def beam_search(self, inputs: dict[str, Tensor], seed: int = 0) -> list[list[Beam]]:
+    def beam_search(self, inputs: dict[str, Tensor]) -> list[list[Beam]]:
         """Return the beams for each row of the model's inputs, most likely first."""
         settings = self.settings
         unknown, end = self.tokenizer.unk_token_id, self.tokenizer.eos_token_id
-        torch.manual_seed(seed)
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         with runtime.autocast(self.model.device):
             output = self.model.generate(
