@@ -54,7 +54,7 @@ def test_a_token_limit_is_for_chat_models(birds: KnowledgeBase, tmp_path: Path) 
     remote = load_generator("http://127.0.0.1:9/v1#a", birds, max_tokens=9)
     assert [generator.token_limit("ask") for generator in (chat, remote)] == [9, 9]  # type: ignore[attr-defined]
     for name in ("extractive", chat):
-        with pytest.raises(InvalidInput, match="takes no limit here"):
+        with pytest.raises(InvalidInput, match="does not take it here"):
             load_generator(name, birds, max_tokens=9)
 
 

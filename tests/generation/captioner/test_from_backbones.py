@@ -19,6 +19,7 @@ from ravlm.model import RetrievalAugmentedVLM
 from tests.generation.conftest import bird
 from tests.helpers import encoder_checkpoints as parts
 from tests.helpers.endpoints import Server, message
+from tests.helpers.family_checkpoints import VISION
 from tests.helpers.language_checkpoints import gpt2, llama
 
 RED, GREEN = bird((200, 30, 30), 1), bird((30, 180, 40), 2)
@@ -126,6 +127,19 @@ def test_evidence_enters_with_and_without_a_text_tower(
     again = RetrievalAugmentedVLM(birds, generator=tmp_path / "whole")
     assert [a.text for a in again.caption([RED, GREEN], k=2)] == [a.text for a in answers]
     assert again.ask("What is the name?", image=RED).evidence  # the extractive generator answers
+
+
+@pytest.mark.parametrize("vision", ["resnet", "efficientnet", "beit"])
+def test_towers_of_other_kinds(folders: dict[str, Path], vision: str, tmp_path: Path) -> None:
+    """ResNet's own pooler was removed and then called; BEiT passed for a text model."""
+    tower = VISION[vision](tmp_path / vision)
+    model = built(folders, "gpt2", vision=tower)
+    inputs = {"pixel_values": pixels(model)}
+    labels = torch.tensor([[5, 6], [5, 6]])
+    model.save(tmp_path / "whole")
+    again = RetrievalAugmentedVLM(None, generator=tmp_path / "whole")
+    losses = [m.generator(**inputs, labels=labels).loss.item() for m in (model, again)]
+    assert losses[0] == losses[1]
 
 
 def test_new_layers_are_listed_once(folders: dict[str, Path]) -> None:
