@@ -45,8 +45,8 @@ def train_encoder(
     report: Callable[[str], None] = silent,
     tracker: Tracker = untracked,
 ) -> Encoder:
-    """Train `encoder` on `pairs`; return the trained one, or an equal one to `encoder` if that
-    retrieves held-out pairs no worse. `encoder` itself is not changed.
+    """Train `encoder` on `pairs`; return the trained one if it retrieves held-out pairs clearly
+    better, else one with the weights of `encoder`. `encoder` itself is not changed.
 
         encoder = ravlm.DualEncoder.load("starter")
         trained = ravlm.train_encoder(encoder, ravlm.read_pairs("captions.jsonl"), "runs/mine")
