@@ -48,7 +48,9 @@ SET_OF = {
 }  # fmt: skip
 """Groups of answers -> the set of each."""
 ANSWERED_GROUPS: dict[str, list[tuple[float, list[float], bool]]] = {}
-"""For each group of answers: confidence, its features, whether the answer is right."""
+"""For each group of answers: confidence, its features, whether the answer is right.
+
+Answers from prose are left out: `benchmarks.reading` fits their confidence."""
 TRACED = ("support", "agreement", "read weight")
 """Keys of an answer's trace that its confidence is computed from."""
 
@@ -108,23 +110,22 @@ def row_of(
     closed: Sequence[Answer],
     base: float,
 ) -> Row:
+    """Return the row of questions with their answers, and with those of the closed book."""
+    n = len(queries)
     right = [
         is_right(a.text, i.answers) and not a.abstained
         for i, a in zip(queries, answers, strict=True)
     ]
+    closed_right = [is_right(a.text, i.answers) for i, a in zip(queries, closed, strict=True)]
     answered = sum(not a.abstained for a in answers)
-    without = sum(is_right(a.text, i.answers) for i, a in zip(queries, closed, strict=True)) / len(
-        queries
-    )
     low, high = wilson_by_photo(right, queries)
     if not name.startswith(" "):
         group = name.split(", " if name.startswith("paraphrases") else ":")[0]
         ANSWERED_GROUPS.setdefault(group, []).extend(
             (a.confidence, confidence_inputs(a), r)
             for a, r in zip(answers, right, strict=True)
-            if not a.abstained
+            if not a.abstained and a.trace.keys() >= set(TRACED)
         )
-    n = len(queries)
     return Row(
         name=name,
         n=n,
@@ -133,7 +134,7 @@ def row_of(
         high=high,
         answered=answered / n,
         right_of_answered=sum(right) / max(answered, 1),
-        closed_book=without,
+        closed_book=sum(closed_right) / n,
         most_frequent=base,
         seconds_a_question=seconds / n,
         calibration_error=calibration(answers, right),
@@ -192,11 +193,8 @@ def confidence_report() -> dict[str, Any]:
 def calibration(answers: Sequence[Answer], right: Sequence[bool]) -> float | None:
     """Return the calibration error of what was answered; None if nothing was."""
     rows = [(a.confidence, r) for a, r in zip(answers, right, strict=True) if not a.abstained]
-    return (
-        expected_calibration_error([c for c, _ in rows], [r for _, r in rows]).value
-        if rows
-        else None
-    )
+    confidence, outcome = [c for c, _ in rows], [r for _, r in rows]
+    return expected_calibration_error(confidence, outcome).value if rows else None
 
 
 def ask(
