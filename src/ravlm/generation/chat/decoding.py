@@ -93,7 +93,7 @@ class StopOnEvent(StoppingCriteria):
         return torch.full((len(input_ids),), self._event.is_set(), device=input_ids.device)
 
 
-class Decoder:
+class DecodingSettings:
     """How replies of a network are decoded: greedily or sampled, token by token.
 
     Of the settings in the checkpoint's generation_config.json it keeps those that belong to the

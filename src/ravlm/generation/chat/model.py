@@ -33,7 +33,7 @@ from ravlm.generation.chat.adapters import adapter_fingerprint, is_adapter, merg
 from ravlm.generation.chat.checkpoint import auto_class, read_processor, reads_images
 from ravlm.generation.chat.decoding import (
     CertaintyRecorder,
-    Decoder,
+    DecodingSettings,
     QueueStreamer,
     SamplingParams,
     StopOnEvent,
@@ -107,7 +107,7 @@ class ChatModel:
         self.network = (network if is_placed else network.to(runtime.device())).eval()
         self.context_length = _context_length(network.config, self.template.form)
         """Tokens of prompt and reply together; of the prompt alone for an encoder-decoder."""
-        self._decoder = Decoder(network, tokenizer)
+        self._decoding = DecodingSettings(network, tokenizer)
         self._image_tokens: dict[int, int] = {}  # side of the square -> tokens
         self._lock = Lock()
 
@@ -243,7 +243,7 @@ class ChatModel:
         while (token := tokens.get()) is not None:
             ids.append(token)
             text = self._decode(ids).rstrip(_PARTIAL_CHARACTER)
-            text = self._decoder.before_stop(text, is_partial=True)
+            text = self._decoding.before_stop(text, is_partial=True)
             if text.startswith(output_text) and len(text) > len(output_text):
                 yield text[len(output_text) :]
                 output_text = text
@@ -256,21 +256,21 @@ class ChatModel:
         streamer: BaseStreamer | None = None,
         stopping: StoppingCriteria | None = None,
     ) -> list[Completion]:
-        with self._lock, torch.inference_mode(), seeded(params), self._decoder.isolated():
+        with self._lock, torch.inference_mode(), seeded(params), self._decoding.isolated():
             inputs = self.inputs(conversations)
             prompt_length = 0 if self.is_encoder_decoder else inputs["input_ids"].shape[1]
             max_tokens = max(1, min(params.max_tokens, self.context_length - prompt_length))
             recorder = CertaintyRecorder()
             output = self.network.generate(
                 **inputs,
-                **self._decoder.options(params, max_tokens),
+                **self._decoding.options(params, max_tokens),
                 logits_processor=LogitsProcessorList([recorder]),
                 stopping_criteria=StoppingCriteriaList([] if stopping is None else [stopping]),
                 streamer=streamer,
             )
             # Some models return the prompt as well, some the first token of a decoder.
             ids = output[:, output.shape[1] - recorder.num_steps :]
-            certainties = recorder.certainty(ids, self._decoder.final_tokens)
+            certainties = recorder.certainty(ids, self._decoding.final_tokens)
         return [
             self._completion(row, certainty, max_tokens)
             for row, certainty in zip(ids.tolist(), certainties, strict=True)
@@ -278,7 +278,7 @@ class ChatModel:
 
     def _completion(self, ids: list[int], certainty: float, max_tokens: int) -> Completion:
         text = self._decode(ids)
-        reply = self._decoder.before_stop(text)
+        reply = self._decoding.before_stop(text)
         has_ended = reply != text or bool(set(ids) & set(self.end_tokens()))
         is_cut = len(ids) >= max_tokens and not has_ended
         return Completion(reply, certainty, ReplyEnd("length" if is_cut else "stop", max_tokens))
@@ -300,7 +300,7 @@ class ChatModel:
 
     def end_tokens(self) -> list[int]:
         """Return the tokens that end a reply."""
-        return self._decoder.end_tokens
+        return self._decoding.end_tokens
 
 
 def _context_length(config: Any, form: PromptForm | None) -> int:
