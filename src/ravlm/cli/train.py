@@ -78,7 +78,7 @@ def _train_encoder(options: Options) -> TrainingResult:
     out = Path(options.out)
     trained = train_encoder(encoder, pairs, out, config, note, _tracker(options))
     return TrainingResult(
-        f'The trained encoder is in "{out}", next to its log. '
+        f'The encoder is in "{out}", next to its log. '
         f"Use it: ravlm build KB SOURCE --encoder {out}",
         [out],
         {"encoder": trained.name, "fingerprint": trained.fingerprint},

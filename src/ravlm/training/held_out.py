@@ -18,6 +18,7 @@ from ravlm.records import Score
 MIN_HELD_OUT = 200
 """With fewer held-out pairs, figures are too uncertain to choose by, and a warning says so."""
 _DIRECTIONS: dict[Literal["text", "image"], str] = {"text": "t2i", "image": "i2t"}
+_DIRECTION_NAMES = {"text": "text to image", "image": "image to text"}
 _KS = (1, 5, 10)
 _RESAMPLES = 2000
 
@@ -91,7 +92,10 @@ class HeldOutComparison:
 
     def report(self, report: Callable[[str], None]) -> None:
         """Report the figures as sentences, with warnings."""
-        report(f"Held-out retrieval of {self.num_pairs:,} pairs ({self.method}), R@1 in percent:")
+        report(
+            f"R@1 on {self.num_pairs:,} held-out pairs ({self.method}): before -> after, change "
+            "[95 % interval]"
+        )
         for line in self.lines():
             report(line)
         if self.num_pairs < MIN_HELD_OUT:
@@ -106,9 +110,9 @@ class HeldOutComparison:
             )
 
     def lines(self) -> list[str]:
-        """Return a line with R@1 before and after for each direction."""
+        """Return a line with R@1 before and after, in percent, for each direction."""
         lines = []
-        for direction, name in _DIRECTIONS.items():
+        for direction, name in _DIRECTION_NAMES.items():
             before, after = (
                 100 * np.mean(getattr(ranks, direction) < 1) for ranks in (self.before, self.after)
             )
