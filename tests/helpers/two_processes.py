@@ -21,10 +21,11 @@ from tests.helpers.training_data import ACCUMULATING_STEPS, SMALL_HEADS, random_
 def main(folder: Path, pairs: str) -> None:
     torch.set_num_threads(1)
     runtime.inference_dtype = lambda target: torch.float32
+    heads = replace(SMALL_HEADS, epochs=4)
+    steps: dict[str, TrainingStep] = {"heads": ContrastiveStep(random_features(), heads)}
+    # before they are a group, in which Transformers saves checkpoints in the first process only
+    steps |= {name: make(1) for name, make in ACCUMULATING_STEPS.items()}
     with runtime.process_group():
-        heads = replace(SMALL_HEADS, epochs=4)
-        steps: dict[str, TrainingStep] = {"heads": ContrastiveStep(random_features(), heads)}
-        steps |= {name: make(1) for name, make in ACCUMULATING_STEPS.items()}
         results: dict[str, torch.Tensor] = {}
         for name, step in steps.items():
             step.backward(0, torch.Generator().manual_seed(0))
