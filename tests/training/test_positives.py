@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -69,7 +70,9 @@ def test_equal_images_have_equal_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
-def test_the_loss_does_not_part_what_belongs_together(loss: str) -> None:
+def test_the_loss_does_not_part_what_belongs_together(
+    loss: Literal["softmax", "sigmoid"],
+) -> None:
     """Two photos of one class, with the same two captions: the caption drawn for one was a negative
     of the other, and the sigmoid loss pushed away even the same caption."""
     random = np.random.default_rng(0)
