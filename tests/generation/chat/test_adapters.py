@@ -115,8 +115,10 @@ def test_quantized_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     options = quantized_options("4bit", torch.bfloat16)
     config = options["quantization_config"]
     assert options["device_map"] == {"": torch.device("cuda", 0)}
-    assert config.load_in_4bit and config.bnb_4bit_quant_type == "nf4"
-    assert config.bnb_4bit_use_double_quant and config.bnb_4bit_compute_dtype == torch.bfloat16
+    assert config.load_in_4bit
+    assert config.bnb_4bit_quant_type == "nf4"
+    assert config.bnb_4bit_use_double_quant
+    assert config.bnb_4bit_compute_dtype == torch.bfloat16
     assert quantized_options("8bit", torch.bfloat16)["quantization_config"].load_in_8bit
 
 
