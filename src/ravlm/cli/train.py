@@ -244,7 +244,7 @@ def _train_retriever(options: Options) -> TrainingResult:
     if not train_pairs:
         raise _no_pairs(options.pairs, pairs.quarantine)
     with KnowledgeBase.open(options.kb) as kb:
-        training.train_retriever(generator, train_pairs, kb, out, config, note)
+        training.train_retriever(generator, train_pairs, kb, out, config, note, _tracker(options))
     return TrainingResult(
         f'The generator with its trained query is in "{out}". '
         f"Use it: ravlm caption KB IMAGE --generator {out}",

@@ -154,5 +154,6 @@ RETRIEVER = (
     _EPOCHS,
     _integer("--batch-size", "images per step (default 256)"),
     _LEARNING_RATE,
+    _TENSORBOARD,
     _SEED,
 )

@@ -128,8 +128,9 @@ class CaptioningStep(AccumulatingStep):
         counts = np.diff(self.data.offsets)[images]
         is_missing = np.arange(counts.max()) >= counts[:, None]  # (batch_size, most captions)
         order = np.argsort(random.random(is_missing.shape) + is_missing)  # existing ones first
-        columns = np.arange(self.config.captions) % counts.min()
-        return (self.data.offsets[images][:, None] + order[:, columns]).ravel()
+        columns = np.arange(self.config.captions) % counts[:, None]
+        chosen = np.take_along_axis(order, columns, axis=1)
+        return (self.data.offsets[images][:, None] + chosen).ravel()
 
     def _loss(self, inputs: dict[str, Tensor], labels: Tensor, is_dropped: Tensor) -> Tensor:
         config = self.config

@@ -36,6 +36,7 @@ from ravlm.training.grounded_examples import (
     ground_examples,
 )
 from ravlm.training.lora import LoraConfig, default_learning_rate
+from ravlm.training.model_card import ModelCard, describe_data, write_model_card
 from ravlm.training.tracking import Tracker, silent, untracked
 from ravlm.training.trainer import fit_once
 from ravlm.training.training_examples import TrainingExample, read_examples, split_examples
@@ -139,6 +140,19 @@ def train_chat_generator(
         changes = compare_answers(compared, before, after)
         for line in table(changes):
             report(line)
+        card = ModelCard(
+            title="LoRA adapter",
+            usage=f"ravlm ask KB QUESTION --generator {generator.name}+{folder.name}",
+            data={
+                "training": describe_data(len(grounded), "examples", examples),
+                "held out": describe_data(len(held_out_grounded), "examples", held_out),
+            },
+            settings=config,
+            before={change.metric: change.before for change in changes},
+            after={change.metric: change.after for change in changes},
+            base=generator.name,
+        )
+        write_model_card(folder, card)
         _save(step, folder, config, [to_mapping(change) for change in changes])
     _finish(step, generator, folder, config)
     return generator

@@ -33,8 +33,9 @@ from ravlm.training.chat_generator import LoraTrainingConfig, train_chat_generat
 from ravlm.training.cross_fitting import FOLD_CONFIG, cross_fit_evidence
 from ravlm.training.evidence import EvidenceTexts, evidence_texts, find_evidence, image_vectors
 from ravlm.training.features import pair_features
+from ravlm.training.model_card import ModelCard, describe_data, write_model_card
 from ravlm.training.tracking import Tracker, silent, untracked
-from ravlm.training.trainer import fit_once
+from ravlm.training.trainer import fit_once, last_figures
 
 C = TypeVar("C")
 
@@ -124,7 +125,7 @@ def train_captioner(
     """
     folder = Path(folder)
     check_untrained(folder)
-    pairs = [pair for pair in pairs if pair.texts]
+    source, pairs = pairs, [pair for pair in pairs if pair.texts]
     if not pairs:
         raise InvalidInput("There are no pairs to train on. Each needs an image and a text.")
     self_critical = config.self_critical
@@ -151,7 +152,18 @@ def train_captioner(
         loop = self_critical.loop(len(pairs))
         fit_once(step, loop, folder / SELF_CRITICAL_STAGE, report, tracker)
     generator.model.to("cpu").eval()
-    save_generator(generator, folder)
+    stage = folder / (FIRST_STAGE if self_critical is None else SELF_CRITICAL_STAGE)
+    card = ModelCard(
+        title="Captioner",
+        usage=f"ravlm caption KB IMAGE --generator {folder.name}",
+        data={
+            "training": describe_data(len(pairs), "images with captions", source),
+            "held out": describe_data(len(held_out), "images with captions", source),
+        },
+        settings=config,
+        after=last_figures(stage),
+    )
+    save_generator(generator, folder, card)
     return generator
 
 
@@ -163,11 +175,12 @@ def check_untrained(folder: Path) -> None:
         )
 
 
-def save_generator(generator: CaptionerGenerator, folder: Path) -> None:
+def save_generator(generator: CaptionerGenerator, folder: Path, card: ModelCard) -> None:
     """Save the generator into a folder that holds logs and features (main process only)."""
     if runtime.process_index() == 0:
         checkpoint = folder / "whole"
         generator.save(checkpoint)
+        write_model_card(checkpoint, card)
         move_checkpoint_into(checkpoint, folder)
 
 

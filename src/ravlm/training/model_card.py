@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ class ModelCard:
 
 
 def describe_data(num_items: int, noun: str, data: Any) -> str:
-    """Return e.g. `608 texts from captions.jsonl`, with the file name if `data` has a `source`."""
-    source = getattr(data, "source", None)
+    """Return e.g. `608 texts from captions.jsonl`, with the file name if `data` is a path or has a
+    `source`."""
+    source = data if isinstance(data, str | PathLike) else getattr(data, "source", None)
     name = "" if source is None else f" from {Path(str(source)).name}"
     return f"{num_items:,} {noun}{name}"
 

@@ -31,7 +31,9 @@ from ravlm.training.caption_dataset import CaptionDataset, caption_dataset
 from ravlm.training.config import TrainingConfig
 from ravlm.training.evidence import evidence_texts, find_evidence, image_vectors, top_evidence
 from ravlm.training.generator import check_untrained, save_generator
-from ravlm.training.trainer import AccumulatingStep, fit, silent
+from ravlm.training.model_card import ModelCard, describe_data
+from ravlm.training.tracking import Tracker, silent, untracked
+from ravlm.training.trainer import AccumulatingStep, fit, last_figures, untrained_figures
 
 QUERY_STAGE = "query"
 """Folder of the log."""
@@ -152,6 +154,7 @@ def train_retriever(
     folder: str | Path,
     config: RetrieverTrainingConfig = RetrieverTrainingConfig(),
     report: Callable[[str], None] = silent,
+    tracker: Tracker = untracked,
 ) -> CaptionerGenerator:
     """Train a query adapter for `generator` and the base's encoder on `pairs`; save both to
     `folder`.
@@ -165,17 +168,30 @@ def train_retriever(
     """
     folder = Path(folder)
     check_untrained(folder)
-    pairs = [pair for pair in pairs if pair.texts]
+    source, pairs = pairs, [pair for pair in pairs if pair.texts]
     num_held_out = int(config.held_out * len(pairs))
+    config = config.for_data(len(pairs) - num_held_out, report)
     loop = config.loop(len(pairs) - num_held_out)
     data = _retriever_data(generator, pairs, kb, folder, config)
 
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(config.seed))
     held_out = data.select(order[:num_held_out]) if num_held_out else None
     step = RetrieverStep(data.select(order[num_held_out:]), config, held_out)
-    fit(step, loop, folder / QUERY_STAGE, report)
+    before = untrained_figures(step)
+    fit(step, loop, folder / QUERY_STAGE, report, tracker)
     generator.adapter = QueryAdapter(step.query.matrix().detach().numpy(), kb.encoder.fingerprint)
-    save_generator(generator, folder)
+    card = ModelCard(
+        title="Captioner with a trained query",
+        usage=f"ravlm caption KB IMAGE --generator {folder.name}",
+        data={
+            "training": describe_data(len(pairs) - num_held_out, "images with captions", source),
+            "held out": describe_data(num_held_out, "images with captions", source),
+        },
+        settings=config,
+        before=before,
+        after=last_figures(folder / QUERY_STAGE),
+    )
+    save_generator(generator, folder, card)
     return generator
 
 
@@ -229,11 +245,12 @@ def caption_likelihoods(
     image, given each of its entries alone; -inf where there is no entry."""
     model.eval()
     assert data.neighbors is not None
-    num_captions = min(config.captions, int(np.diff(data.offsets).min()))
+    num_captions = config.captions  # they repeat if an image has fewer
     likelihood = torch.full((len(data), num_captions, config.num_candidates), -torch.inf)
     for start in range(0, len(data), batch_size):
         images = np.arange(start, min(start + batch_size, len(data)))
-        captions = data.offsets[images][:, None] + np.arange(num_captions)
+        columns = np.arange(num_captions) % np.diff(data.offsets)[images][:, None]
+        captions = data.offsets[images][:, None] + columns
         labels = torch.from_numpy(data.captions.pad(captions.ravel(), _IGNORED))
         inputs = {name: x.to(model.device) for name, x in data.image_inputs(images).items()}
         texts, _ = top_evidence(data.neighbors, images, config.num_candidates)  # (n, k)
