@@ -103,16 +103,44 @@ def test_what_is_named_exists(name: str) -> None:
         assert re.search(rf"\b{verb}\b", text), f"{verb} is not in {name}"
 
 
-def test_examples_run(pictures: Path) -> None:
+def test_examples_run(pictures: Path, tmp_path: Path) -> None:
     (pictures / "red.txt").write_text("Name: red square\nA red square on a wall.")
     examples = sorted((ROOT / "examples").glob("*.py"))
     arguments = {
         "ask_your_pictures": [pictures, pictures / "red.png", "What is this?"],
         "find_lookalikes": [pictures, 0.1],
+        "tune_encoder": [_pairs(tmp_path), tmp_path / "encoder"],
+        "tune_generator": [*_tuning(pictures, tmp_path), tmp_path / "adapter", "What is red?"],
     }
     assert {example.stem for example in examples} == set(arguments)
     for example in examples:
         out = run(
             [sys.executable, str(example), *map(str, arguments[example.stem])], pictures.parent
         )
-        assert "red" in out
+        expected = {"tune_encoder": "R@1", "tune_generator": "answers: right"}
+        assert expected.get(example.stem, "red") in out
+    assert (tmp_path / "encoder" / "README.md").is_file()
+    assert (tmp_path / "adapter" / "README.md").is_file()
+
+
+def _pairs(folder: Path) -> Path:
+    """Return a file of twelve pictures with captions."""
+    from PIL import Image
+
+    rows = []
+    for i in range(12):
+        Image.new("RGB", (16, 16), (20 * i, 255 - 20 * i, 90)).save(folder / f"{i}.png")
+        rows.append(json.dumps({"image": f"{i}.png", "text": f"picture number {i}"}))
+    (folder / "pairs.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    return folder / "pairs.jsonl"
+
+
+def _tuning(pictures: Path, folder: Path) -> tuple[Path, Path, Path]:
+    """Return a tiny chat model, questions about the pictures and a base of them."""
+    from ravlm import KnowledgeBase, read_entries
+    from tests.helpers.chat_checkpoints import qwen2
+
+    row = {"question": "What is red?", "answer": "red square"}
+    (folder / "questions.jsonl").write_text(f"{json.dumps(row)}\n" * 8, encoding="utf-8")
+    KnowledgeBase.build(folder / "kb", read_entries(pictures)).close()
+    return qwen2(folder / "model"), folder / "questions.jsonl", folder / "kb"

@@ -65,7 +65,7 @@ def test_a_line_without_end_is_quarantined(tmp_path: Path, monkeypatch: pytest.M
     entries, reasons = read(tmp_path / "a.csv")
     assert [(entry.id, entry.text) for entry in entries] == [("1", "a"), ("3", "c\nd"), ("5", "f")]
     assert len(reasons) == 3  # a long line, a long line, and the quote after it
-    tokens = ["a.jpg#0\tone", "a.jpg#1\t" + "b" * 5000]
+    tokens = ["nowhere.jpg#0\tone", "nowhere.jpg#1\t" + "b" * 5000]
     (tmp_path / "a.token").write_text("\n".join(tokens))
     assert len(read(tmp_path / "a.token")[1]) == 2  # its image does not exist
 
