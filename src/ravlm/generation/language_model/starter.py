@@ -1,4 +1,4 @@
-"""The starter language model: SmolLM2 with image tokens and an adapter that comes with ravlm."""
+"""SmolLM2 with image tokens and an adapter of `recipes.starter_language_model`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from ravlm import runtime
 from ravlm.encoders.hub_files import quiet
 from ravlm.encoders.transformers_io import read_config, read_tokenizer
-from ravlm.files import STARTER
 from ravlm.generation.chat.adapters import merge_adapter
 from ravlm.generation.chat.model import ChatModel
 from ravlm.generation.language_model import smollm2
@@ -23,8 +22,6 @@ from ravlm.generation.language_model.processing import (
 
 BASE = smollm2.PACKAGE
 """What an adapter names as its base model."""
-ADAPTER = STARTER / "language_model"
-"""The adapter that comes with the package: LoRA weights and the image projection."""
 
 
 class StarterChatModel(ChatModel):
@@ -33,8 +30,8 @@ class StarterChatModel(ChatModel):
     needs_instructions = False
 
 
-def load_starter(adapter: Path = ADAPTER) -> ChatModel:
-    """Load SmolLM2 with `adapter` merged into its weights.
+def load_starter(adapter: Path) -> ChatModel:
+    """Load SmolLM2 with `adapter` (LoRA weights and the image projection) merged into its weights.
 
     Raises what `smollm2.checkpoint_folder` raises, Mismatch for an adapter that does not fit.
     """
