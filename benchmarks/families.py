@@ -4,12 +4,14 @@ python -m benchmarks.families [--json benchmarks/results/families.json]
 For each family it writes a tiny untrained checkpoint with Transformers' own classes, so it runs
 offline and within a minute. Columns: the checkpoint loads; the outputs equal those of plain
 Transformers; a batch gives what its items give one by one; a stream gives the same text; another
-image changes the output. The table of docs/choosing.md is what this prints."""
+image changes the output; a few steps on one batch lower its loss (generators: by LoRA). The table
+of docs/choosing.md is what this prints."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -35,13 +37,20 @@ from ravlm.generation.chat.checkpoint import auto_class
 from ravlm.generation.chat.decoding import SamplingParams
 from ravlm.generation.chat.generator import ChatGenerator
 from ravlm.generation.chat.prompts import ChatTurn
-from ravlm.records import Entry, Evidence, Hit, Part
+from ravlm.records import Entry, Evidence, Hit, Pair, Part
+from ravlm.training.chat_examples import ChatExample, ChatExamples
+from ravlm.training.chat_tuning import ChatTuningStep
+from ravlm.training.contrastive import EncoderTrainingConfig
+from ravlm.training.lora import LoraConfig
+from ravlm.training.torch_towers import TowerStep
+from ravlm.training.trainer import TrainingStep
 from tests.helpers import chat_checkpoints, encoder_checkpoints, family_checkpoints
 from tests.helpers.streams import read_stream
 
 RESULTS = Path(__file__).parent / "results" / "families.json"
 _MAX_TOKENS = 6
 _TOLERANCE = 1e-4
+_NUM_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ class Figures:
     batch: bool | None = None
     stream: bool | None = None
     sees: bool | None = None
+    trains: bool | None = None
     needs: str = ""
     """What has to be installed first."""
 
@@ -148,7 +158,35 @@ def measure_generator(family: Family, folder: Path) -> Figures:
         sees=abs(first_tokens[0] - first_tokens[1]) > 1e-7
         if generator.model.reads_images
         else None,
+        trains=_learns(
+            ChatTuningStep(
+                generator, OneBatch(requests), LoraConfig(r=4), pack=False, dtype=torch.float32
+            )
+        ),
     )
+
+
+class OneBatch(ChatExamples):
+    """The same requests in every step, with the same replies."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.batch_size = len(requests)
+        self.requests = requests
+
+    def batch(self, index: int, rng: random.Random) -> list[ChatExample]:
+        return [ChatExample(request, ("The finch is red.",)) for request in self.requests]
+
+
+def _learns(step: TrainingStep) -> bool:
+    """Return whether a few steps on one batch lower its loss."""
+    weights = [p for p in step.model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
+    losses = []
+    for _ in range(_NUM_STEPS):
+        optimizer.zero_grad()
+        losses.append(step.backward(0, torch.Generator().manual_seed(0))["loss"])
+        optimizer.step()
+    return losses[-1] < losses[0]
 
 
 def _requests(generator: ChatGenerator, images: Sequence[Image.Image]) -> list[Request]:
@@ -258,7 +296,13 @@ def _encoder_figures(
         equal=bool(np.abs(vectors - expected).max() < _TOLERANCE),
         batch=bool(batch_error < _TOLERANCE),
         sees=bool(np.abs(vectors[0] - vectors[1]).max() > 1e-5),
+        trains=_learns(TowerStep(encoder, _pairs(images), EncoderTrainingConfig(batch_size=3))),
     )
+
+
+def _pairs(images: Sequence[Image.Image]) -> list[Pair]:
+    texts = ("a cat", "two children", "a castle of sand")
+    return [Pair(image, (text,)) for image, text in zip(images, texts, strict=True)]
 
 
 KINDS = {
@@ -278,7 +322,7 @@ def measure(kind: str, name: str, folder: Path) -> Figures:
 
 def table(kind: str, figures: Sequence[Figures]) -> str:
     """Return the families of a kind as a Markdown table."""
-    columns = ["loads", "equal", "batch", "stream", "sees"]
+    columns = ["loads", "equal", "batch", "stream", "sees", "trains"]
     columns = [c for c in columns if any(getattr(row, c) is not None for row in figures)]
     marks = {True: "yes", False: "**no**", None: "-"}
     lines = [f"| {kind} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
