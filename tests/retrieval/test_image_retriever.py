@@ -82,4 +82,4 @@ def test_a_race_of_writers_and_askers(birds: KnowledgeBase) -> None:
     for thread in threads:
         thread.join()
     assert not errors
-    assert len(answers) > 4
+    assert len(answers) >= 4

@@ -156,7 +156,11 @@ def _usable_pairs(
         if any(text.strip() for text in pair.texts)
     ]
     if not usable:
-        raise InvalidInput("There are no pairs to train on. Each needs an image and a text.")
+        refused = [row for row in getattr(pairs, "quarantine", ()) if not row.is_note]
+        reason = f" The first of {len(refused)} refused: {refused[0]}" if refused else ""
+        raise InvalidInput(
+            f"There are no pairs to train on. Each needs an image and a text.{reason}"
+        )
     num_empty = sum(not text.strip() for pair in all_pairs for text in pair.texts)
     if num_empty or len(usable) < len(all_pairs):
         report(

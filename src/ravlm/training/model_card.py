@@ -92,7 +92,9 @@ def base_license(base: str) -> str | None:
 def _license_text(base: str, license_name: str | None) -> str:
     if not base:
         return "The weights are new; the license of the data applies."
-    if license_name is None:
+    if base == "starter":
+        text = "The terms of the base, ravlm's starter, are in its model card and apply"
+    elif license_name is None:
         text = f"The base model is `{base}`; its files do not state a license. Check it"
     else:
         text = f"The base model `{base}` has the license {license_name}, which applies"

@@ -66,7 +66,7 @@ class ProgressLines:
         if left > 0 and step > self._first_step:
             seconds_per_step = (time.monotonic() - self._start) / (step - self._first_step)
             values.append(f"{duration(left * seconds_per_step)} left")
-        return f"step {step} of {self.num_steps}: {', '.join(values)}"
+        return ": ".join(filter(None, [f"step {step} of {self.num_steps}", ", ".join(values)]))
 
 
 def duration(seconds: float) -> str:
