@@ -111,13 +111,15 @@ class RetrievalAugmentedVLM:
         text: PathOrName | None = None,
         kb: KnowledgeBase | None = None,
         fusion: str | None = None,
+        seed: int = 0,
     ) -> RetrievalAugmentedVLM:
         """Build a trainable model from Transformers models, each a folder or a hub name.
 
         `language` writes (GPT-2, Llama, Qwen ..., or BERT run as a decoder), `vision` encodes the
         image (ViT, DINOv2 ...), `text` encodes the evidence (BERT ...). `fusion`: see
         `ravlm.fusion`; the default is cross-attention if the language model has it. Newly
-        initialized layers are listed in a warning. Without `kb` only k = 0 works.
+        initialized layers are drawn by `seed` and listed in a warning. Without `kb` only k = 0
+        works.
 
         Then `model.generator(pixel_values=, labels=).loss` and
         `model.generator.generate(pixel_values=)` work as for a Transformers model. Raises NotFound,
@@ -128,7 +130,7 @@ class RetrievalAugmentedVLM:
         text_tower = None if text is None else str(text)
         fallback = extractive_over(kb)
         generator = captioner_from_backbones(
-            str(language), str(vision), text_tower, fusion, fallback
+            str(language), str(vision), text_tower, fusion, fallback, seed
         )
         return RetrievalAugmentedVLM(kb, generator)
 

@@ -460,6 +460,17 @@ def test_only_reviewed_weights_are_downloaded(
             hub_files.find_folder(f"owner/pickled@{branch}")
 
 
+def test_a_model_behind_terms_says_where_to_accept_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unittest.mock import Mock
+
+    from huggingface_hub.errors import GatedRepoError
+
+    refusal = GatedRepoError("403 Client Error", response=Mock())
+    monkeypatch.setattr("huggingface_hub.snapshot_download", Mock(side_effect=refusal))
+    with pytest.raises(NotFound, match=r"accepted its terms.*huggingface\.co/owner/gated"):
+        hub_files.find_folder("owner/gated")
+
+
 def test_lengths_that_a_checkpoint_declares(tmp_path: Path) -> None:
     """A server shortens vectors only for models that were trained for it (Matryoshka)."""
     folder = encoder_checkpoints.clip(tmp_path / "clip")

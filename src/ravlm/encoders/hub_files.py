@@ -52,7 +52,7 @@ def find_folder(name_or_folder: str | Path) -> Path:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HTTPError
 
     match = _HUB_NAME.fullmatch(name)
     assert match is not None  # checked by the caller
@@ -66,6 +66,11 @@ def _download(name: str) -> Path:
             )
         )
     except (OSError, ValueError, HTTPError, EntryNotFoundError) as error:
+        if isinstance(error, GatedRepoError):
+            raise NotFound(
+                f'The model "{name}" is for people who accepted its terms. Accept them at '
+                f"https://huggingface.co/{match[1]}, log in with `hf auth login`, and try again."
+            ) from None
         message = str(error).strip()
         reason = message.splitlines()[0] if message else type(error).__name__
         raise NotFound(

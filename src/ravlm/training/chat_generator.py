@@ -29,10 +29,12 @@ from ravlm.model import RetrievalAugmentedVLM
 from ravlm.training.before_after import compare_answers, held_out_answers, table
 from ravlm.training.chat_tuning import ChatTuningStep
 from ravlm.training.config import TrainingConfig
+from ravlm.training.cross_fitting import CROSS_FITTING
 from ravlm.training.grounded_examples import (
     EvidenceMix,
     GroundedExample,
     GroundedExamples,
+    cross_fitted,
     ground_examples,
 )
 from ravlm.training.lora import LoraConfig, default_learning_rate
@@ -68,6 +70,9 @@ class LoraTrainingConfig(LoraConfig, TrainingConfig):
     """Fraction of the questions whose right entry is left out; the target is the abstention."""
     evidence_dropout: float = 0.1
     """Fraction of the examples without evidence; the target is the answer without marks."""
+    folds: int = 0
+    """Retrieve evidence for captions with heads that were trained on the other folds of the
+    examples; 0: with the base's encoder, which must not have been trained on them."""
     held_out: float = 0.1
     """Fraction of the examples that is not trained on, if none are passed as held out."""
     max_compared: int = 200
@@ -123,6 +128,9 @@ def train_chat_generator(
     with runtime.main_process_first():
         reader = RetrievalAugmentedVLM(kb, generator, k=config.num_evidence)
         grounded = _ground(reader, train, config, report)
+        if config.folds:
+            cache = folder / CROSS_FITTING
+            grounded = cross_fitted(kb, grounded, config.num_candidates, config.folds, cache)
         held_out_grounded = _ground(reader, test, config, report, required=False)
     config = config.for_data(len(grounded))
 

@@ -251,8 +251,10 @@ class ContrastiveStep(FeatureStep):
         class_words: ClassWords | None = None,
         held_out: PairFeatures | None = None,
     ) -> None:
-        torch.manual_seed(config.seed)
-        super().__init__(ContrastiveHeads(features, config), features, config, class_words)
+        with runtime.preserved_rng():
+            torch.manual_seed(config.seed)
+            heads = ContrastiveHeads(features, config)
+        super().__init__(heads, features, config, class_words)
         self.held_out = held_out
 
     @torch.no_grad()

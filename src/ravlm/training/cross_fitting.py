@@ -16,14 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ravlm.encoders.starter.config import StarterConfig
 from ravlm.errors import InvalidInput
 from ravlm.records import Pair
 from ravlm.retrieval.leakage import NEAR_DUPLICATE, leakage_keys
 from ravlm.training.contrastive import ContrastiveHeads, ContrastiveStep, EncoderTrainingConfig
 from ravlm.training.evidence import EvidenceTexts, no_evidence
-from ravlm.training.features import PairFeatures
+from ravlm.training.features import PairFeatures, pair_features
 from ravlm.training.trainer import fit_once, silent
 
+CROSS_FITTING = "crossfit"
+"""Folder of the features and heads, within that of a training."""
 FOLD_CONFIG = EncoderTrainingConfig(batch_size=1000, epochs=30, aligned_dim=256)
 """How the heads of a fold are trained, unless there are too few pairs."""
 
@@ -69,6 +72,22 @@ def cross_fit_evidence(
     texts_of_pairs = [text for pair in pairs for text in pair.texts]
     text_offsets = np.arange(len(texts_of_pairs) + 1)  # each text is an entry of its own
     return EvidenceTexts(entries, scores, text_offsets, texts_of_pairs)
+
+
+def cross_fit_pairs(
+    pairs: Sequence[Pair],
+    vectors: np.ndarray,
+    num_candidates: int,
+    folds: int,
+    folder: Path,
+    report: Callable[[str], None] = silent,
+) -> EvidenceTexts:
+    """Like `cross_fit_evidence`; the features of the pairs are cached in `folder`, too."""
+    size = StarterConfig().image_size
+    features = pair_features(pairs, size, FOLD_CONFIG.views, folder / "features")
+    return cross_fit_evidence(
+        pairs, features, vectors, num_candidates, folds, folder, FOLD_CONFIG, report
+    )
 
 
 def _related_pairs(pairs: Sequence[Pair]) -> list[list[int]]:

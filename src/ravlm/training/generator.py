@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from ravlm import runtime
 from ravlm.checkpoint import move_checkpoint_into
 from ravlm.data.text import split_words
-from ravlm.encoders.starter.config import StarterConfig
 from ravlm.errors import InvalidInput
 from ravlm.generation.base import Generator
 from ravlm.generation.captioner.generator import CaptionerGenerator
@@ -30,9 +29,8 @@ from ravlm.training.captioning_steps import (
     SelfCriticalStep,
 )
 from ravlm.training.chat_generator import LoraTrainingConfig, train_chat_generator
-from ravlm.training.cross_fitting import FOLD_CONFIG, cross_fit_evidence
+from ravlm.training.cross_fitting import CROSS_FITTING, cross_fit_pairs
 from ravlm.training.evidence import EvidenceTexts, evidence_texts, find_evidence, image_vectors
-from ravlm.training.features import pair_features
 from ravlm.training.model_card import ModelCard, describe_data, write_model_card
 from ravlm.training.tracking import Tracker, silent, untracked
 from ravlm.training.trainer import fit_once, last_figures
@@ -204,11 +202,8 @@ def _retrieve(
     if not config.folds:
         hits = find_evidence(kb, pairs, vectors, num_candidates, config.evidence_modality)
         return evidence_texts(hits, num_candidates)
-    cache = folder / "crossfit"
-    size = StarterConfig().image_size
-    features = pair_features(pairs, size, FOLD_CONFIG.views, cache / "features")
-    return cross_fit_evidence(
-        pairs, features, vectors, num_candidates, config.folds, cache, FOLD_CONFIG, report
+    return cross_fit_pairs(
+        pairs, vectors, num_candidates, config.folds, folder / CROSS_FITTING, report
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ravlm.data.facts import entity_key
 from ravlm.data.lexical_overlap import content_words, overlap
@@ -19,10 +20,11 @@ from ravlm.generation.citation_marks import remove_citations, renumber_marks
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.metrics import containment
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.records import CLOSED_BOOK, Hit, Part
+from ravlm.records import CLOSED_BOOK, Entry, Hit, Pair, Part
 from ravlm.retrieval.leakage import without_leaks, without_near_duplicates
 from ravlm.training.batches import batch_rows
 from ravlm.training.chat_examples import ChatExample, ChatExamples
+from ravlm.training.cross_fitting import cross_fit_pairs
 from ravlm.training.evidence import image_vectors
 from ravlm.training.training_examples import TrainingExample
 
@@ -193,6 +195,37 @@ def _candidates(kb: KnowledgeBase, requests: Sequence[Request], k: int) -> list[
         _distinct((*request.evidence.hits, *more))
         for request, more in zip(requests, similar, strict=True)
     ]
+
+
+def cross_fitted(
+    kb: KnowledgeBase,
+    examples: Sequence[GroundedExample],
+    num_candidates: int,
+    folds: int,
+    folder: Path,
+) -> list[GroundedExample]:
+    """Return the examples with other evidence for captions: captions of other examples, retrieved
+    by heads that were not trained on the image (see `ravlm.training.cross_fitting`).
+
+    Raises InvalidInput if there are too few captions for the folds.
+    """
+    pairs = {
+        row: pair
+        for row, example in enumerate(examples)
+        if isinstance(pair := example.example.guarded, Pair)
+    }
+    vectors = image_vectors(kb, list(pairs.values()))
+    evidence = cross_fit_pairs(list(pairs.values()), vectors, num_candidates, folds, folder)
+    fitted = list(examples)
+    for number, row in enumerate(pairs):
+        rows = zip(evidence.entries[number], evidence.scores[number], strict=True)
+        hits = tuple(
+            Hit(Entry(f"caption-{entry}", text=text), float(score), Part("text", 0, text))
+            for entry, score in rows
+            if entry >= 0 and (text := evidence.texts[entry])
+        )
+        fitted[row] = replace(examples[row], others=hits)
+    return fitted
 
 
 def _distinct(hits: Sequence[Hit]) -> list[Hit]:

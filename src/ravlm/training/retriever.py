@@ -116,8 +116,9 @@ class RetrieverStep(AccumulatingStep):
         config: RetrieverTrainingConfig,
         held_out: RetrieverData | None = None,
     ) -> None:
-        torch.manual_seed(config.seed)
-        self.model = self.query = LowRankQuery(data.queries.shape[1], config)
+        with runtime.preserved_rng():
+            torch.manual_seed(config.seed)
+            self.model = self.query = LowRankQuery(data.queries.shape[1], config)
         self.data = data
         self.config = config
         self.held_out = held_out

@@ -142,6 +142,22 @@ def test_towers_of_other_kinds(folders: dict[str, Path], vision: str, tmp_path: 
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_new_layers_are_drawn_after_the_seed(folders: dict[str, Path], language: str) -> None:
+    """The same call twice gave models that differ by 0.10: the layers that a decoder's file lacks
+    were drawn before the seed. The caller's random numbers are not touched."""
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(states))
+        before = torch.get_rng_state()
+        generator = built(folders, language, seed=seed).generator
+        assert torch.equal(torch.get_rng_state(), before)
+        assert isinstance(generator, CaptionerGenerator)
+        states.append(generator.model.state_dict())
+    assert all(torch.equal(states[0][name], weight) for name, weight in states[1].items())
+    assert not all(torch.equal(states[0][name], weight) for name, weight in states[2].items())
+
+
 def test_new_layers_are_listed_once(folders: dict[str, Path]) -> None:
     """A BERT decoder's cross-attention is initialized at random; this was silent once."""
     with warnings.catch_warnings(record=True) as caught:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
+from ravlm import runtime
 from ravlm.encoders.hub_files import find_folder
 from ravlm.encoders.transformers_io import (
     check_weights,
@@ -48,6 +49,7 @@ class _Decoder(NamedTuple):
     """Descriptions of the layers with random weights."""
 
 
+@runtime.preserved_rng()
 def captioner_from_backbones(
     language: NameOrFolder,
     vision: NameOrFolder,
@@ -67,12 +69,12 @@ def captioner_from_backbones(
     unknown fusion."""
     language_folder = find_folder(language)
     fusion = check_fusion(fusion) if fusion else None
+    torch.manual_seed(seed)  # before the parts are read, which draws the layers that they lack
     decoder = _read_decoder(language_folder, str(language), fusion)
     tower, _ = read_backbone(find_folder(vision), str(vision), "image")
     image_processor = read_image_processor(find_folder(vision), str(vision))
     tokenizer = read_tokenizer(language_folder, str(language))
     text_tower, text_tokenizer = _read_text_tower(text) if text is not None else (None, None)
-    torch.manual_seed(seed)
     config = CaptionerConfig(
         decoder=decoder.model.config.to_dict(),
         vision=tower.config.to_dict(),
