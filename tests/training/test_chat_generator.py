@@ -226,8 +226,8 @@ def test_the_command(
     monkeypatch.setattr(KnowledgeBase, "open", lambda path: open_base(path, encoder=FakeEncoder()))
     base = ["train", "generator", "--examples", str(folder / "questions.jsonl")]
     base += ["--generator", str(folder / "qwen2"), "--out", str(tmp_path / "out")]
-    assert main([*base, "--kb", str(kb.path), "--folds", "5"]) == 2
-    assert "--folds is for captioners" in capsys.readouterr().err
+    assert main([*base, "--kb", str(kb.path), "--min-frequency", "5"]) == 2
+    assert "--min-frequency is for captioners" in capsys.readouterr().err
     assert main(base) == 2
     assert "Pass --kb" in capsys.readouterr().err
     options = ["--epochs", "1", "--r", "2", "-k", "2", "--batch-size", "4", "--held-out", "0.25"]

@@ -144,5 +144,7 @@ def test_captions_get_evidence_by_heads_that_never_saw_the_image(
         texts = [hit.part.text for hit in example.others]
         assert len(texts) == 3
         assert set(texts) <= others - set(pair.texts)
+    with pytest.raises(InvalidInput, match="none of the examples is a caption"):
+        cross_fitted(reader.kb, examples[:1], 3, 2, tmp_path)
     with pytest.raises(InvalidInput, match="folds is 9"):
         cross_fitted(reader.kb, examples, 3, 9, tmp_path)

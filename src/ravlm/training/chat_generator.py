@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ from ravlm.generation.chat.generator import ChatGenerator
 from ravlm.generation.chat.quantization import Quantize
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
-from ravlm.training.before_after import compare_answers, held_out_answers, table
+from ravlm.training.before_after import Change, compare_answers, held_out_answers, table
 from ravlm.training.chat_tuning import ChatTuningStep
 from ravlm.training.config import TrainingConfig
 from ravlm.training.cross_fitting import CROSS_FITTING
@@ -148,20 +148,11 @@ def train_chat_generator(
         changes = compare_answers(compared, before, after)
         for line in table(changes):
             report(line)
-        card = ModelCard(
-            title="LoRA adapter",
-            usage=f"ravlm ask KB QUESTION --generator {generator.name}+{folder.name}",
-            data={
-                "training": describe_data(len(grounded), "examples", examples),
-                "held out": describe_data(len(held_out_grounded), "examples", held_out),
-            },
-            settings=config,
-            before={change.metric: change.before for change in changes},
-            after={change.metric: change.after for change in changes},
-            base=generator.name,
-        )
-        write_model_card(folder, card)
-        _save(step, folder, config, [to_mapping(change) for change in changes])
+        data = {
+            "training": describe_data(len(grounded), "examples", examples),
+            "held out": describe_data(len(held_out_grounded), "examples", held_out),
+        }
+        _save(step, folder, config, changes, data)
     _finish(step, generator, folder, config)
     return generator
 
@@ -245,10 +236,27 @@ def _tuning_step(
 
 
 def _save(
-    step: ChatTuningStep, folder: Path, config: LoraTrainingConfig, changes: Sequence[Any]
+    step: ChatTuningStep,
+    folder: Path,
+    config: LoraTrainingConfig,
+    changes: Sequence[Change],
+    data: Mapping[str, str],
 ) -> None:
-    """Save the adapter; its configuration, by which a folder is known as one, comes last."""
-    for name, values in ((COMPARISON, list(changes)), (SETTINGS, to_mapping(config))):
+    """Save the adapter with its model card; its configuration, by which a folder is known as one,
+    comes last."""
+    base = step.generator.name
+    card = ModelCard(
+        title="LoRA adapter",
+        usage=f"ravlm ask KB QUESTION --generator {base}+{folder.name}",
+        data=data,
+        settings=config,
+        before={change.metric: change.before for change in changes},
+        after={change.metric: change.after for change in changes},
+        base=base,
+    )
+    write_model_card(folder, card)
+    comparison = [to_mapping(change) for change in changes]
+    for name, values in ((COMPARISON, comparison), (SETTINGS, to_mapping(config))):
         with atomic_write(folder / name) as temporary:
             temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     save_adapter(step.network, step.generator, folder)

@@ -207,13 +207,18 @@ def cross_fitted(
     """Return the examples with other evidence for captions: captions of other examples, retrieved
     by heads that were not trained on the image (see `ravlm.training.cross_fitting`).
 
-    Raises InvalidInput if there are too few captions for the folds.
+    Raises InvalidInput if there are no captions, or too few for the folds.
     """
     pairs = {
         row: pair
         for row, example in enumerate(examples)
         if isinstance(pair := example.example.guarded, Pair)
     }
+    if not pairs:
+        raise InvalidInput(
+            f"folds is {folds}, but none of the examples is a caption; use folds=0. Questions get "
+            "the entries that are retrieved for them."
+        )
     vectors = image_vectors(kb, list(pairs.values()))
     evidence = cross_fit_pairs(list(pairs.values()), vectors, num_candidates, folds, folder)
     fitted = list(examples)
