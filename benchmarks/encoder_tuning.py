@@ -68,7 +68,7 @@ def compare_subset(
     """Return the comparison on the pairs themselves, and that on unseen ones."""
     order = np.random.default_rng(seed).permutation(features.images.shape[1])
     shutil.rmtree(work, ignore_errors=True)
-    trained, own = tune_heads(
+    trained, comparison = tune_heads(
         encoder,
         features.select(order[:size]),
         EncoderTrainingConfig(seed=seed),
@@ -76,11 +76,11 @@ def compare_subset(
         silent,
         untracked,
     )
-    assert own is not None
+    assert comparison is not None
     unseen = features.select(order[size : size + NUM_UNSEEN])
     folds = [np.ones(unseen.images.shape[1], bool)]
     before, after = (fold_ranks(unseen, folds, [e]) for e in (encoder, trained))
-    return own, HeldOutComparison(before, after, "unseen")
+    return comparison, HeldOutComparison(before, after, "unseen")
 
 
 def main() -> None:
@@ -100,10 +100,12 @@ def main() -> None:
     print("R@1, unseen pictures: before -> after, change [95 %]; `kept`: what the run itself chose")
     for seed, (name, size) in enumerate(SUBSETS):
         start = time.perf_counter()
-        own, unseen = compare_subset(encoder, features[name], size, seed, options.work / "training")
-        kept = "trained" if own.is_better else "start"
+        work = options.work / "training"
+        comparison, unseen = compare_subset(encoder, features[name], size, seed, work)
+        seconds = time.perf_counter() - start
+        kept_encoder = "trained" if comparison.is_better else "start"
         print(
-            f"{name:18} {size:4} pairs, {kept:7} kept, {time.perf_counter() - start:4.0f} s: "
+            f"{name:18} {size:4} pairs, {kept_encoder:7} kept, {seconds:4.0f} s: "
             + "; ".join(unseen.lines()),
             flush=True,
         )

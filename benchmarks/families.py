@@ -196,10 +196,10 @@ def _requests(generator: ChatGenerator, images: Sequence[Image.Image]) -> list[R
     form = generator.model.template.form
     task: VerbName = "ask" if form is None or "ask" in form.questions else "caption"
     question = "What is it?" if task == "ask" else ""
-    shown = images if generator.model.reads_images else [None, None]
+    request_images = images if generator.model.reads_images else [None, None]
     return [
-        Request(task, question, shown[0], Evidence(tuple(hits[:1]))),
-        Request(task, question, shown[1], Evidence(tuple(hits))),
+        Request(task, question, request_images[0], Evidence(tuple(hits[:1]))),
+        Request(task, question, request_images[1], Evidence(tuple(hits))),
     ]
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from benchmarks.captions import normalize
 from benchmarks.data import photos
+from benchmarks.reports import interval_values, write_json
 from ravlm import Answer, KnowledgeBase, RetrievalAugmentedVLM, Score
 from ravlm.data.text import split_sentences
 from ravlm.generation.base import Generator, Request
@@ -57,10 +58,8 @@ def main() -> None:
             "names": names(examples, generators),
             "stories": stories(examples, generators, options.stories, options.show),
         }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))
+    write_json(report, options.json)
 
 
 def parse_options() -> argparse.Namespace:
@@ -171,12 +170,9 @@ def paired_rows(scores: dict[str, Score], scale: float) -> dict[str, object]:
     paired = PairedScores(list(scores.values()))
     rows: dict[str, object] = {}
     for i, name in enumerate(scores):
-        interval, gain = paired.interval(i), paired.difference(i, 0)
         rows[name] = {
-            "score": [round(scale * v, 1) for v in (interval.score, interval.low, interval.high)],
-            "the first one gains": [
-                round(scale * v, 1) for v in (gain.difference, gain.low, gain.high)
-            ],
+            "score": interval_values(paired.interval(i), scale, digits=1),
+            "the first one gains": interval_values(paired.difference(i, 0), scale, digits=1),
         }
     return rows
 

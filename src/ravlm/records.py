@@ -108,6 +108,11 @@ ImageUrl: TypeAlias = Callable[[Entry], "str | None"]
 """Maps an entry to the address under which a client can read its image."""
 
 
+def image_path(image: ImageSource | None) -> str:
+    """Return the path or address of an image; "" for bytes, an open image, or none."""
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else ""
+
+
 def image_location(entry: Entry) -> str | None:
     """Return the path or address of the entry's image; None if it has none or only bytes."""
     return os.fspath(entry.image) if isinstance(entry.image, str | os.PathLike) else None

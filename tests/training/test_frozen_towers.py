@@ -127,7 +127,7 @@ def test_batch_norms_stay_in_evaluation_mode() -> None:
 def test_the_scale_of_the_checkpoint_is_kept(
     name: str, shape_pairs: list[Pair], tmp_path: Path
 ) -> None:
-    """Training began with a temperature of 0.05, whatever the checkpoint had learned, and the
+    """Training began with a temperature of 0.05 and ignored the checkpoint's, and the
     checkpoint's own scale was saved untrained."""
     encoder = load_clip(encoder_checkpoints.DUAL[name](tmp_path / name))
     network: Any = encoder.model.network

@@ -83,7 +83,7 @@ def test_a_caption_gets_no_entry_that_repeats_it(reader: RetrievalAugmentedVLM) 
     assert {"green", "blue"} & read
 
 
-def test_evidence_is_mixed_anew_in_every_step(reader: RetrievalAugmentedVLM) -> None:
+def test_evidence_is_mixed_again_in_every_step(reader: RetrievalAugmentedVLM) -> None:
     """Right and shuffled, distractors alone with the abstention, or none: in the given shares."""
     (example,) = ground(reader, TrainingExample("How tall is the tower Sarivu?", ("122 m",)))
     mix = EvidenceMix(num_evidence=2, abstention_rate=0.3, evidence_dropout=0.2)

@@ -246,7 +246,7 @@ class Normed(TrainingStep):
 
 
 def test_buffers_and_half_precision_are_resumed(tmp_path: Path) -> None:
-    """The running statistics of a batch norm began anew, and bfloat16 ended in a TypeError."""
+    """The running statistics of a batch norm were lost, and bfloat16 ended in a TypeError."""
     whole, resumed = Normed(), Normed()
     fit(whole, CONFIG, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from ravlm.cli.terminal import unfiltered, visible_json
 from ravlm.records import Answer, Hit, image_location
-from ravlm.training.tracking import duration
 
 if TYPE_CHECKING:
     from ravlm.knowledge.reports import AddReport
@@ -125,6 +124,8 @@ class Progress:
         of_total = f" of {total:,}" if total else ""
         remaining = ""
         if total >= num_done > 0:
+            from ravlm.training.tracking import duration
+
             remaining = f", {duration((total - num_done) / rate)} left"
         line = f"\r{num_done:,}{of_total} {self.unit}, {rate:.0f} per second{remaining}   "
         print(line, end="", file=unfiltered(sys.stderr), flush=True)

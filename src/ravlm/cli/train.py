@@ -196,6 +196,7 @@ def _names_chat_model(name: str | None) -> bool:
 def _tune_chat_model(options: Options) -> TrainingResult:
     from ravlm import KnowledgeBase, read_pairs
     from ravlm.data.formats import jsonl
+    from ravlm.data.readers import read_head
     from ravlm.training import chat_generator as training
     from ravlm.training.generator import train_generator
     from ravlm.training.training_examples import read_examples
@@ -207,7 +208,7 @@ def _tune_chat_model(options: Options) -> TrainingResult:
     _check_content(options.pairs)
     path = Path(options.pairs)
     quarantine = None
-    if path.is_file() and jsonl.recognizes(path, path.open("rb").read(4096)):
+    if path.is_file() and jsonl.recognizes(path, read_head(path)):
         examples: Any = read_examples(path, options.images)
     else:
         examples = read_pairs(path, images=options.images)
@@ -264,8 +265,9 @@ def _check_content(source: str) -> None:
 
 
 def _no_pairs(source: str, quarantine: Sequence[Quarantined]) -> BrokenData:
-    refused = [row for row in quarantine if not row.is_note]
-    reason = f" The first of {len(refused)} refused: {refused[0]}" if refused else ""
+    from ravlm.data.rows import first_refused
+
+    reason = first_refused(quarantine)
     return BrokenData(f'"{source}" has no pair of an image and a text to train on.{reason}')
 
 

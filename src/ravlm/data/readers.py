@@ -192,7 +192,7 @@ def _find_reader(path: Path) -> SourceReader | None:
     """Return the reader for `path`, or None for an empty file."""
     head = b""
     if path.is_file():
-        head = _read_head(path)
+        head = read_head(path)
         if not head:
             return None
     elif not path.exists():
@@ -207,7 +207,8 @@ def _find_reader(path: Path) -> SourceReader | None:
     raise InvalidInput(f'"{path}" is in no known format: {", ".join(READERS)}.{hint}')
 
 
-def _read_head(path: Path) -> bytes:
+def read_head(path: Path) -> bytes:
+    """Return the beginning of a file, by which its format is recognized. Raises BrokenData."""
     try:
         with open(path, "rb") as file:
             return file.read(_HEAD_BYTES)

@@ -76,6 +76,13 @@ class Quarantined:
         return f"{self.location}: {self.reason}"
 
 
+def first_refused(quarantine: Sequence[Quarantined]) -> str:
+    """Return a sentence, with a space before it, about the first rejected row; "" if there is
+    none."""
+    refused = [row for row in quarantine if not row.is_note]
+    return f" The first of {len(refused)} refused: {refused[0]}" if refused else ""
+
+
 def to_entry(row: Row) -> Entry:
     """Return the entry of a row.
 

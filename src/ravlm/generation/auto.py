@@ -119,12 +119,12 @@ def load_chat_generator(name: str, **options: Any) -> ChatGenerator:
             _refuse_options(name, placement)
             return ChatGenerator(starter.load_starter(adapter), describe=describe, **options)
         folder = _find_base(base, adapter)
-    shown = name
+    display_name = name
     if adapter is None and Path(model).expanduser().is_dir():
-        shown = str(folder)
+        display_name = str(folder)
     elif adapter is None and model in PRESETS:
-        shown = PRESETS[model].hub_name
-    return ChatGenerator.load(folder, shown, adapter=adapter, describe=describe, **options)
+        display_name = PRESETS[model].hub_name
+    return ChatGenerator.load(folder, display_name, adapter=adapter, describe=describe, **options)
 
 
 def _find_model(name: str) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ravlm.data.text import normalize_text, split_words
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Entry, Example, Hit, ImageSource, Modality, Pair
+from ravlm.records import Entry, Example, Hit, ImageSource, Modality, Pair, image_path
 from ravlm.search.options import SearchOptions
 
 NEAR_DUPLICATE = 0.98
@@ -51,7 +51,7 @@ def leakage_keys(record: GuardedRecord) -> frozenset[tuple[str, str]]:
     group = record.metadata.get("group")
     keys = {
         "id": record.id,
-        "image": _path(record.image),
+        "image": image_path(record.image),
         "group": "" if group is None else str(group),
     }
     return frozenset((name, value) for name, value in keys.items() if value)
@@ -160,15 +160,11 @@ def _same_image(image: ImageSource | None, entry_image: ImageSource | None) -> b
     """Compare image contents: of files, of bytes, or of a file with bytes."""
     if image is None or entry_image is None:
         return False
-    path, entry_path = _path(image), _path(entry_image)
+    path, entry_path = image_path(image), image_path(entry_image)
     if path and entry_path:
         return path == entry_path or _same_file(path, entry_path)
     content = _content(image)
     return content is not None and content == _content(entry_image)
-
-
-def _path(image: ImageSource | None) -> str:
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else ""
 
 
 def _same_file(path: str, entry_path: str) -> bool:

@@ -25,7 +25,8 @@ from ravlm.training.evidence import (
     EvidenceTexts,
     evidence_states,
 )
-from ravlm.training.features import text_offsets, trunk_features
+from ravlm.training.features import trunk_features
+from ravlm.training.positives import text_offsets
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ravlm import runtime
 from ravlm.checkpoint import CONFIG, move_checkpoint_into, save_checkpoint_into
+from ravlm.data.rows import first_refused
 from ravlm.encoders.auto import load_encoder
 from ravlm.encoders.base import Encoder
 from ravlm.encoders.starter.encoder import StarterEncoder
@@ -156,8 +157,7 @@ def _usable_pairs(
         if any(text.strip() for text in pair.texts)
     ]
     if not usable:
-        refused = [row for row in getattr(pairs, "quarantine", ()) if not row.is_note]
-        reason = f" The first of {len(refused)} refused: {refused[0]}" if refused else ""
+        reason = first_refused(getattr(pairs, "quarantine", ()))
         raise InvalidInput(
             f"There are no pairs to train on. Each needs an image and a text.{reason}"
         )
@@ -216,7 +216,7 @@ def _model_card(
         before, after = {}, {}
     else:
         parts["held out"] = f"{comparison.num_pairs:,} of them ({comparison.method})"
-        before, after = comparison.before.recall(), comparison.kept.recall()
+        before, after = comparison.before.recall(), comparison.kept_ranks.recall()
     return ModelCard(
         title="Encoder",
         usage=f"ravlm build KB SOURCE --encoder {folder.name}",

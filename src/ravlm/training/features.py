@@ -24,7 +24,13 @@ from ravlm.encoders.starter.gloss import starter_glosser
 from ravlm.encoders.starter.preprocessing import squash
 from ravlm.files import atomic_write
 from ravlm.records import ImageSource, Pair
-from ravlm.training.positives import PositivePairs, image_keys, image_numbers, text_numbers
+from ravlm.training.positives import (
+    PositivePairs,
+    image_keys,
+    image_numbers,
+    text_numbers,
+    text_offsets,
+)
 
 _BATCH = 8
 
@@ -186,11 +192,6 @@ def image_features(pairs: Sequence[Pair], size: int, view: int) -> np.ndarray:
     crop."""
     outputs = _image_outputs(pairs, size, view, ["pooled"])
     return np.concatenate([pooled for (pooled,) in outputs])
-
-
-def text_offsets(pairs: Sequence[Pair]) -> np.ndarray:
-    """Return offsets (n + 1,): pair i has the texts offsets[i] to offsets[i + 1]."""
-    return np.cumsum([0, *(len(pair.texts) for pair in pairs)])
 
 
 class _ArrayCache:

@@ -1,6 +1,6 @@
 """Evidence for fine-tuning on questions, captions and conversations: right entries, distractors.
 
-It is retrieved once, as the model retrieves in use, and mixed anew in every step (RAFT: Zhang et
+It is retrieved once, as the model retrieves in use, and mixed again in every step (RAFT: Zhang et
 al. 2024, arXiv:2403.10131).
 """
 

@@ -1,4 +1,4 @@
-"""Retrieval on held-out pairs before and after training: which encoder is kept, and what is told.
+"""Retrieval on held-out pairs before and after training: which encoder is kept, and the report.
 
 Every distinct text is one query, and is right for all of its images.
 """
@@ -76,7 +76,7 @@ class HeldOutComparison:
         return bool(gain > 2 * np.sqrt(variance))
 
     @property
-    def kept(self) -> HeldOutRanks:
+    def kept_ranks(self) -> HeldOutRanks:
         """The ranks of the encoder that is kept."""
         return self.after if self.is_better else self.before
 

@@ -10,7 +10,7 @@ from ravlm.errors import MissingExtra
 
 _COLUMNS = 2
 _FEW_POINTS = 12
-"""Up to so many values of a figure are marked with dots."""
+"""Figures with at most this many values are marked with dots."""
 
 
 def plot_curve(log: str | Path, image: str | Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravlm.records import ImageSource, Pair
+from ravlm.records import ImageSource, Pair, image_path
 
 
 class PositivePairs:
@@ -37,8 +37,7 @@ class PositivePairs:
     @classmethod
     def of_pairs(cls, pairs: Sequence[Pair]) -> PositivePairs:
         """Return the relation of the pairs' images and texts."""
-        offsets = np.cumsum([0, *(len(pair.texts) for pair in pairs)])
-        return cls(image_numbers(pairs), text_numbers(pairs), offsets)
+        return cls(image_numbers(pairs), text_numbers(pairs), text_offsets(pairs))
 
     def matrix(self, rows: np.ndarray, texts: np.ndarray) -> Tensor:
         """Return whether each text describes each image: (len(rows), len(texts)) bool. `rows` and
@@ -57,6 +56,11 @@ class PositivePairs:
     def relevant_texts(self) -> np.ndarray:
         """Return whether each text describes each image: (num_texts, n) bool."""
         return self.matrix(np.arange(len(self.images)), np.arange(len(self.texts))).numpy().T
+
+
+def text_offsets(pairs: Sequence[Pair]) -> np.ndarray:
+    """Return offsets (n + 1,): pair i has the texts offsets[i] to offsets[i + 1]."""
+    return np.cumsum([0, *(len(pair.texts) for pair in pairs)])
 
 
 def image_numbers(pairs: Sequence[Pair]) -> np.ndarray:
@@ -83,19 +87,15 @@ def image_keys(images: Sequence[ImageSource]) -> list[str]:
     sizes = [_file_size(image) for image in images]
     counts = Counter(sizes)
     return [
-        _path(image) if size >= 0 and counts[size] == 1 else _content_key(image)
+        image_path(image) if size >= 0 and counts[size] == 1 else _content_key(image)
         for image, size in zip(images, sizes, strict=True)
     ]
-
-
-def _path(image: ImageSource) -> str:
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else ""
 
 
 def _file_size(image: ImageSource) -> int:
     """Return the size of an image file; -1 for other images."""
     try:
-        return os.stat(_path(image)).st_size
+        return os.stat(image_path(image)).st_size
     except (OSError, ValueError):
         return -1
 
@@ -108,5 +108,5 @@ def _content_key(image: ImageSource) -> str:
         else:
             content = image if isinstance(image, bytes) else np.asarray(image).tobytes()
     except (OSError, ValueError):
-        return _path(image)
+        return image_path(image)
     return hashlib.sha256(content).hexdigest()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 IGNORED = -100
 """Label of positions without a loss."""
+_TEXT_INPUTS = ("input_ids", "attention_mask")
 _LENGTH_STEP = 32
 """Packed batches are padded to a multiple: few shapes, since oneDNN compiles a kernel for each."""
 
@@ -101,9 +102,6 @@ def pack_replies(inputs: Mapping[str, Tensor], replies: Replies) -> ReplyBatch:
             start = end
     masks = {"attention_mask": _visible(segments), "position_ids": positions}
     return ReplyBatch({"input_ids": ids, **masks, **others}, labels, p)
-
-
-_TEXT_INPUTS = ("input_ids", "attention_mask")
 
 
 def _visible(segments: Tensor) -> Tensor:

@@ -26,10 +26,9 @@ from ravlm.training.contrastive import (
     contrastive_loss,
     sample_texts,
 )
-from ravlm.training.features import text_offsets
 from ravlm.training.grad_cache import cached_backward
 from ravlm.training.held_out import HeldOutRanks
-from ravlm.training.positives import PositivePairs
+from ravlm.training.positives import PositivePairs, text_offsets
 from ravlm.training.trainer import TrainingStep
 
 

@@ -125,7 +125,7 @@ def test_long_evidence_fits_a_short_context(generators: dict[str, ChatGenerator]
 
 
 def test_an_unknown_form_is_a_sentence(tmp_path: Path) -> None:
-    """It was advised to add a chat template, whatever the type."""
+    """For every type, the message advised adding a chat template."""
     folder = chat_checkpoints.qwen2(tmp_path / "base", template="")
     with pytest.raises(Mismatch, match='a "qwen2" model, has no chat template') as caught:
         ChatGenerator.load(folder)
