@@ -23,7 +23,7 @@ from ravlm import runtime
 from ravlm.checkpoint import CONFIG, WEIGHTS, read_checkpoint_config
 from ravlm.config import to_mapping
 from ravlm.errors import InvalidInput, RavlmError
-from ravlm.files import atomic_write, disk_errors
+from ravlm.files import atomic_write, disk_errors, remove_leftovers
 from ravlm.training.batches import batch_parts
 from ravlm.training.config import LoopConfig
 from ravlm.training.fingerprint import fingerprint
@@ -295,6 +295,7 @@ class _TrainingRun:
             save()
         if self.is_main:
             shutil.rmtree(self._progress, ignore_errors=True)
+            remove_leftovers(self.folder)  # of processes that were killed while they wrote here
 
     def resume(self) -> int:
         """Load the progress in the folder, if any; return the index of the next step."""
