@@ -70,8 +70,12 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_leftovers(parent: Path) -> None:
-    """Delete the temporary folders in `parent` whose process was killed."""
+def remove_leftovers(parent: Path, is_exclusive: bool = False) -> None:
+    """Delete the temporary folders in `parent` whose process was killed.
+
+    With `is_exclusive` no other process writes to `parent`, so that all of them are: also those
+    whose process was killed before it locked them.
+    """
     try:
         with os.scandir(parent) as items:
             folders = [
@@ -82,7 +86,10 @@ def remove_leftovers(parent: Path) -> None:
     except OSError:  # there is no such folder, or it cannot be listed
         return
     for folder in folders:
-        _remove_if_abandoned(folder)
+        if is_exclusive:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            _remove_if_abandoned(folder)
 
 
 def _remove_if_abandoned(folder: Path) -> None:

@@ -374,8 +374,8 @@ def test_a_complete_stage_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     """A process that was killed while it replaced the log left a folder for good."""
-    leftover = tmp_path / ".aside-killed"
-    leftover.mkdir()
-    (leftover / ".aside.lock").touch()
+    for name in ("locked", "new"):
+        (tmp_path / f".aside-{name}").mkdir()
+    (tmp_path / ".aside-locked" / ".aside.lock").touch()
     fit(Line(), LoopConfig(steps=2), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl"}

@@ -295,7 +295,7 @@ class _TrainingRun:
             save()
         if self.is_main:
             shutil.rmtree(self._progress, ignore_errors=True)
-            remove_leftovers(self.folder)  # of processes that were killed while they wrote here
+            remove_leftovers(self.folder, is_exclusive=True)  # the folder is locked
 
     def resume(self) -> int:
         """Load the progress in the folder, if any; return the index of the next step."""
