@@ -13,7 +13,8 @@ from benchmarks.structure import ROOT, bindings, is_vague, module_list
 
 SOURCE = ROOT / "src" / "ravlm"
 ORDER = [
-    *("errors", "records", "config", "runtime", "files", "checkpoint", "data", "metrics", "ocr"),
+    *("errors", "regions", "records", "config", "runtime", "files", "checkpoint", "data"),
+    *("metrics", "ocr"),
     *("encoders", "search", "knowledge", "retrieval", "fusion", "generation", "editing", "model"),
     *("training", "tasks", "evaluation", "serving", "integrations", "demo", "cli"),
 ]

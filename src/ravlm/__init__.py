@@ -25,6 +25,7 @@ _HOME = {
     "Pair": "ravlm.records",
     "Part": "ravlm.records",
     "RavlmError": "ravlm.errors",
+    "Region": "ravlm.regions",
     "RetrievalAugmentedVLM": "ravlm.model",
     "RetrieverTrainingConfig": "ravlm.training.retriever",
     "Score": "ravlm.records",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from ravlm.knowledge.base import KnowledgeBase
     from ravlm.model import RetrievalAugmentedVLM
     from ravlm.records import Answer, Edit, Entry, Hit, Pair, Part, Score, Source
+    from ravlm.regions import Region
     from ravlm.search.options import SearchOptions
     from ravlm.training.captioning_steps import GeneratorTrainingConfig
     from ravlm.training.chat_generator import LoraTrainingConfig, merge_adapter

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ravlm.regions import Box, Region, place
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -48,6 +50,9 @@ class Pair:
 class Entry:
     """A record of a knowledge base: an image, texts, or both, and metadata (JSON types).
 
+    `regions` are what is written on the image or the page, and where; search and answers use their
+    words like texts.
+
     Entries with the same metadata key `group` belong together: the leakage guard hides them from
     each other.
 
@@ -61,6 +66,7 @@ class Entry:
     image: ImageSource | None
     texts: tuple[str, ...]
     metadata: Mapping[str, Any]
+    regions: tuple[Region, ...] = ()
 
     def __init__(
         self,
@@ -68,6 +74,7 @@ class Entry:
         image: ImageSource | None = None,
         texts: Iterable[str] | str = (),
         metadata: Mapping[str, Any] | None = None,
+        regions: Iterable[Region] = (),
         *,
         text: str | None = None,
     ) -> None:
@@ -80,6 +87,7 @@ class Entry:
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "texts", all_texts)
         object.__setattr__(self, "metadata", {} if metadata is None else metadata)
+        object.__setattr__(self, "regions", tuple(regions))
 
     @property
     def text(self) -> str:
@@ -90,18 +98,22 @@ class Entry:
         """Return the JSON form.
 
         `image_url` maps an entry with an image to where its image can be read; the default is the
-        stored path or address, and None for an image in memory.
+        stored path or address, and None for an image in memory. `regions` is left out if there are
+        none.
 
         >>> Entry("cat", "cat.jpg", ("a tabby cat",)).to_dict()
         {'id': 'cat', 'texts': ['a tabby cat'], 'metadata': {}, 'image_url': 'cat.jpg'}
         """
         locate = image_url or image_location
-        return {
+        values = {
             "id": self.id,
             "texts": list(self.texts),
             "metadata": dict(self.metadata),
             "image_url": None if self.image is None else locate(self),
         }
+        if self.regions:
+            values["regions"] = [region.to_dict() for region in self.regions]
+        return values
 
 
 ImageUrl: TypeAlias = Callable[[Entry], "str | None"]
@@ -120,21 +132,27 @@ def image_location(entry: Entry) -> str | None:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of an entry with its own vector: the image, or one passage of one text."""
+    """A piece of an entry with its own vector: the image, a passage of one text, or regions."""
 
     modality: Modality
     index: int = 0
-    """Index of the entry's text; 0 for an image."""
+    """Index of the entry's text; the text of its regions comes after `Entry.texts`. 0 for an
+    image."""
     text: str = ""
     """The passage; empty for an image."""
+    box: Box | None = None
+    """Where it stands on the image or page; None for the whole image and for `Entry.texts`."""
+    page: int | None = None
+    """Page of the document, from 1; None where there are no pages."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form.
+        """Return the JSON form; `box` and `page` are left out if they are None.
 
         >>> Part("text", 1, "Eyes: green").to_dict()
         {'modality': 'text', 'index': 1, 'text': 'Eyes: green'}
         """
-        return {"modality": self.modality, "index": self.index, "text": self.text}
+        values: dict[str, Any] = {"modality": self.modality, "index": self.index}
+        return values | {"text": self.text, **place(self.box, self.page)}
 
 
 @dataclass(frozen=True)
