@@ -20,7 +20,10 @@ from ravlm.generation.extractive.span_reader import (
     make_window,
 )
 from recipes.fact_cards import CardMaker
+from recipes.fact_cards.statements import StatementWriter
 
+TABLE_SHARE = 1 / 6
+PROSE_SHARE = 0.4
 _CONTEXT_TOKENS = (10, 30)
 """Tokens of context before and after the answer in a training window, at least."""
 
@@ -84,15 +87,18 @@ def distractors(
 
 
 def card_examples(makers: Sequence[CardMaker], count: int) -> list[ReadingExample]:
-    """Make questions about cards and, one in six, about tables."""
+    """Make questions about cards, tables and made-up prose."""
     examples: list[ReadingExample] = []
+    writers = [StatementWriter(maker) for maker in makers]
     while len(examples) < count:
         maker = makers[len(examples) % len(makers)]
-        if maker.rng.random() < 1 / 6:
+        writer = writers[len(examples) % len(makers)]
+        if maker.rng.random() < TABLE_SHARE:
             text, cell, start = maker.table()
             examples.append(ReadingExample(cell.question, text, (cell.answer,), start=start))
             continue
-        card, distractor = maker.card(), maker.card()
+        make = writer.passage if maker.rng.random() < PROSE_SHARE else maker.card
+        card, distractor = make(), make()
         for question in maker.rng.sample(card.questions, min(3, len(card.questions))):
             about_other = card.name in question.question and card.name not in distractor.text
             if about_other and maker.rng.random() < 0.12:

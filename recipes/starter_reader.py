@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ravlm import runtime
-from ravlm.checkpoint import save_checkpoint
+from ravlm.checkpoint import read_weights, save_checkpoint
 from ravlm.encoders.starter import minilm
 from ravlm.generation.extractive.span_reader import READER, SpanReader, Window
 from ravlm.training.trainer import LoopConfig, TrainingStep, fit_once
@@ -50,11 +50,11 @@ class Recipe:
     batch_size: int = 32
     learning_rate: float = 1e-4
     head_learning_rate: float = 1e-3
-    cards: int = 1300
-    """Questions about cards per epoch and language."""
+    cards: int = 2000
+    """Questions about cards, tables and made-up prose per epoch and language."""
     chinese_copies: int = 2
     """How often each Chinese question is read per epoch."""
-    distractor_share: float = 0.15
+    distractor_share: float = 0.25
     seed: int = 0
 
 
@@ -102,6 +102,13 @@ class SpanReaderNetwork(nn.Module):
             if short != "embeddings.word_embeddings.weight" and "position_ids" not in short:
                 arrays[short] = tensor.numpy().astype(np.float16)
         return arrays
+
+    def load_trained(self, folder: Path) -> None:
+        """Load the weights of a saved reader."""
+        state = self.state_dict()
+        for name, array in read_weights(folder).items():
+            key = name if name in state else f"bert.{name}"
+            state[key].copy_(torch.from_numpy(array.astype(np.float32)))
 
 
 class ReadingStep(TrainingStep):
@@ -221,10 +228,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/reader"))
     parser.add_argument("--out", type=Path, default=READER)
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
+    parser.add_argument("--start", type=Path, help="a folder of weights to train further")
+    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(0)
-    step = ReadingStep(options.data, Recipe(epochs=options.epochs, seed=options.seed))
+    recipe = Recipe(options.epochs, learning_rate=options.learning_rate, seed=options.seed)
+    step = ReadingStep(options.data, recipe)
+    if options.start:
+        step.model.load_trained(options.start)
     print(f"{step.num_batches} batches per epoch", flush=True)
     fit_once(step, step.loop(), options.work, lambda line: print(line, flush=True))
     config = {"architecture": "span-reader", "characters": "".join(step.characters)}

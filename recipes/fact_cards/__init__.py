@@ -7,14 +7,16 @@ learn an answer by heart.
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+from recipes.fact_cards.values import FOLDER, ValueMaker
+
 NAME_KEYS = {
     "en": ("Name", "Name", "Title", "Product", "Entity", "Common name"),
     "zh": ("名称", "名称", "名字"),
@@ -74,7 +76,19 @@ SENTENCES = {
 }
 SEPARATORS = {"en": (": ",), "zh": ("：", ": ", ":")}
 LINE_ENDS = {"en": "; ", "zh": "；"}
-LISTS = {"ingredients": "ingredient", "languages": "language", "countries": "country"}
+HOURS_QUESTIONS = {
+    "en": ("When does {n} open?", "When does {n} close?", "On which day is {n} closed?"),
+    "zh": ("{n}几点开门？", "{n}几点关门？", "{n}哪天不开门？"),
+}
+EXCLUSIVE_KINDS = {"person", "company", "length", "money", "percent"}
+"""Two concepts of such a kind do not answer each other's questions."""
+GROUPS = {
+    **dict.fromkeys(("year", "date"), "time"),
+    **dict.fromkeys(
+        ("city", "country", "region", "continent", "address", "place", "habitat"), "where"
+    ),
+    **dict.fromkeys(("category", "animal"), "kind"),
+}
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,11 @@ class Concept:
     kind: str
     questions: tuple[str, ...]
     yes_no: tuple[str, ...]
+
+    @property
+    def group(self) -> str:
+        """Kinds of one group may answer each other's questions: a city says where, too."""
+        return GROUPS.get(self.kind, self.kind)
 
 
 @dataclass(frozen=True)
@@ -104,23 +123,19 @@ class Card:
     questions: tuple[CardQuestion, ...]
 
 
-class CardMaker:
+class CardMaker(ValueMaker):
     """Makes cards and tables in one language ("en" or "zh"); all randomness is `rng`'s."""
 
     def __init__(self, language: str, rng: random.Random) -> None:
-        self.language = language
-        self.rng = rng
+        super().__init__(language, rng)
         self.concepts = read_concepts(FOLDER / f"concepts.{language}.txt")
-        values = (FOLDER / f"values.{language}.json").read_text(encoding="utf-8")
-        self.words: dict[str, list[str]] = json.loads(values)
-        self._makers = self._chinese_makers() if language == "zh" else self._english_makers()
 
     def card(self) -> Card:
         """Make a card with two to eight facts and questions about all of them and two others."""
         rng, language = self.rng, self.language
         concepts = rng.sample(self.concepts, rng.randint(2, 8))
         is_person = any("{p}" in q for concept in concepts for q in concept.questions)
-        name = self._person() if is_person else self._thing()
+        name = self.person() if is_person else self.thing()
         separator = rng.choice(SEPARATORS[language])
         lines: list[str] = []
         facts: dict[str, tuple[Concept, str]] = {}  # key -> its concept and value
@@ -148,7 +163,7 @@ class CardMaker:
         rng = self.rng
         concepts = rng.sample(self.concepts, rng.randint(2, 4))
         keys = [rng.choice(concept.keys) for concept in concepts]
-        names = [self._word() for _ in range(rng.randint(2, 5))]
+        names = [self.word() for _ in range(rng.randint(2, 5))]
         rows = [[self.value(c.kind).replace(",", "") for c in concepts] for _ in names]
         separator = rng.choice((" | ", ", ", "\t"))
         row, column = rng.randrange(len(names)), rng.randrange(len(keys))
@@ -174,20 +189,67 @@ class CardMaker:
             else:
                 question = self._ask(concept, key, rng.choice(references))
                 questions.append(CardQuestion(question, value))
-        kinds = {concept.kind for concept, _ in facts.values()}
-        keys = {key.lower() for key in facts}
-        absent = [
-            concept
-            for concept in self.concepts
-            if concept.kind not in kinds and not keys & {key.lower() for key in concept.keys}
-        ]
-        for concept in rng.sample(absent, min(2, len(absent))):
+        for concept in self._absent(facts):
             key = rng.choice(concept.keys)
             questions.append(CardQuestion(self._ask(concept, key, rng.choice(references)), ""))
+        for _, value in (fact for fact in facts.values() if fact[0].kind == "hours"):
+            questions += self._hours_questions(name, value)
         if name in text and rng.random() < 0.5:
             question = self._fill(rng.choice(NAME_QUESTIONS[language]), name, "")
             questions.append(CardQuestion(question, name))
         return questions
+
+    def _absent(self, facts: dict[str, tuple[Concept, str]]) -> list[Concept]:
+        """Choose two concepts that no fact tells of; one, if possible, that shares words with a
+        fact, as "Who built it?" does with "Built: 1974"."""
+        present = [concept for concept, _ in facts.values()]
+        groups = {c.group for c in present if c.kind not in EXCLUSIVE_KINDS}
+        keys = {key.lower() for key in facts}
+        absent = [
+            concept
+            for concept in self.concepts
+            if concept not in present
+            and concept.group not in groups
+            and not keys & {key.lower() for key in concept.keys}
+        ]
+        related = [
+            concept
+            for concept in absent
+            if any(self._stems[concept] & self._stems[other] for other in present)
+        ]
+        chosen = self.rng.sample(related, min(1, len(related)))
+        return chosen + self.rng.sample(absent, min(1, len(absent)))
+
+    @cached_property
+    def _stems(self) -> dict[Concept, set[str]]:
+        """The beginnings of a concept's words that few concepts have; pairs of characters of
+        Chinese."""
+        stems = {
+            concept: {
+                stem
+                for text in (*concept.keys, *concept.questions)
+                for stem in _stems_of(text.lower(), self.language)
+            }
+            for concept in self.concepts
+        }
+        counts = Counter(stem for found in stems.values() for stem in found)
+        return {c: {s for s in found if counts[s] <= 6} for c, found in stems.items()}
+
+    def _hours_questions(self, name: str, value: str) -> Iterator[CardQuestion]:
+        """Yield questions about the parts of opening hours."""
+        first, last = re.findall(r"\d+:\d\d", value)
+        english = self.language == "en"
+        day = re.search(r"closed on (\w+)|(周.)闭馆", value)
+        closed = next(filter(None, day.groups())) if day else ""
+        ask = HOURS_QUESTIONS[self.language]
+        for question, answer in zip(ask, (first, last, closed), strict=True):
+            yield CardQuestion(question.replace("{n}", name), answer)
+        if day:
+            other = self.rng.choice(self.words["weekday"]) + ("s" if english else "")
+            asked = self.rng.choice((closed, other))
+            answer = day.group() if asked == closed else value.split(",")[0].split("，")[0]
+            question = f"Is {name} open on {asked}?" if english else f"{name}{asked}开门吗？"
+            yield CardQuestion(question, answer)
 
     def _ask(self, concept: Concept, key: str, reference: str) -> str:
         question = self.rng.choice(concept.questions)
@@ -203,157 +265,12 @@ class CardMaker:
             filled = filled.replace("{thing}", self.rng.choice(self.words[kind]).lower(), 1)
         return filled
 
-    def value(self, kind: str) -> str:
-        """Make a value of a kind: a date, a length, a person ..."""
-        maker = self._makers.get(kind)
-        return maker() if maker else self.rng.choice(self.words[kind])
 
-    def _person(self) -> str:
-        given_name = self.rng.choice(self.words["given_names"])
-        family = self.rng.choice(self.words["family_names"])
-        return f"{family}{given_name}" if self.language == "zh" else f"{given_name} {family}"
-
-    def _thing(self) -> str:
-        choice, words = self.rng.choice, self.words
-        if self.language == "zh":
-            return choice(words["stems"]) + choice(words["things"])
-        thing = choice(words["things"])
-        color = choice(words["color"]).title()
-        return choice((
-            f"{self._word()} {thing}",
-            self._word(),
-            f"{color} {thing}",
-            f"{self._word()} {self._word()}",
-        ))  # fmt: skip
-
-    def _word(self) -> str:
-        if self.language == "zh":
-            return self.rng.choice(self.words["stems"])
-        syllables = self.rng.choices(self.words["syllables"], k=self.rng.randint(2, 3))
-        return "".join(syllables).capitalize()
-
-    def _number(self) -> str:
-        upper = self.rng.choice((99, 9_999, 99_999_999))
-        number = self.rng.randint(2, upper)
-        return f"{number:,}" if self.rng.random() < 0.4 else str(number)
-
-    def _decimal(self, upper: int = 900) -> str:
-        if self.rng.random() < 0.6:
-            return str(self.rng.randint(1, upper))
-        return f"{self.rng.uniform(0, upper):.{self.rng.randint(1, 2)}f}"
-
-    def _measure(self, units: str, upper: int = 900) -> str:
-        return self._decimal(upper) + self.rng.choice(units.split("|"))
-
-    def _listed(self, kind: str) -> str:
-        items = self.rng.sample(self.words[LISTS[kind]], self.rng.randint(1, 5))
-        separator = "、" if self.language == "zh" and self.rng.random() < 0.7 else ", "
-        return separator.join(items)
-
-    def _code(self) -> str:
-        letters = "".join(self.rng.choices("ABCDEFGHKLMNPRSTXZ", k=self.rng.randint(1, 3)))
-        return f"{letters}{self.rng.choice(('-', '', ' '))}{self.rng.randint(10, 99_999)}"
-
-    def _phone(self) -> str:
-        parts = [str(self.rng.randint(100, 9999)) for _ in range(self.rng.randint(2, 3))]
-        return "-".join(parts)
-
-    def _hours(self, to: str) -> str:
-        first = f"{self.rng.randint(6, 11)}:{self.rng.choice(('00', '30'))}"
-        last = f"{self.rng.randint(15, 23)}:{self.rng.choice(('00', '30'))}"
-        return first + self.rng.choice((" - ", "-", to)) + last
-
-    def _shared_makers(self) -> dict[str, Callable[[], str]]:
-        return {
-            "person": self._person,
-            "code": self._code,
-            "phone": self._phone,
-            "score": lambda: f"{self.rng.randint(0, 9)}:{self.rng.randint(0, 9)}",
-            **{kind: partial(self._listed, kind) for kind in LISTS},
-        }
-
-    def _english_makers(self) -> dict[str, Callable[[], str]]:
-        rng, words, choice = self.rng, self.words, self.rng.choice
-
-        def date() -> str:
-            day, month, year = rng.randint(1, 28), choice(words["months"]), rng.randint(1400, 2026)
-            number = words["months"].index(month) + 1
-            return choice((
-                f"{day} {month} {year}",
-                f"{month} {day}, {year}",
-                f"{year}-{number:02d}-{day:02d}",
-                f"{month} {year}",
-            ))  # fmt: skip
-
-        def money() -> str:
-            amount = self._decimal()
-            return choice((f"${amount}", f"{amount} euros", f"€{amount}", f"{amount} kr", "free"))
-
-        def place(kind: str) -> str:
-            return self._word() if rng.random() < 0.3 else choice(words[kind])
-
-        return {
-            **self._shared_makers(),
-            "city": partial(place, "city"),
-            "country": partial(place, "country"),
-            "year": lambda: str(rng.randint(900, 2024)),
-            "date": date,
-            "hours": partial(self._hours, " to "),
-            "duration": lambda: f"{rng.randint(2, 180)} {choice(('minutes', 'hours', 'days'))}",
-            "length": partial(self._measure, " m| cm| km| mm| feet| metres| inches|-930 mm"),
-            "area": lambda: self._number() + choice((" km2", " hectares", " m2", "")),
-            "weight": partial(self._measure, " kg| g| tonnes| grams|g| lb"),
-            "speed": partial(self._measure, " km/h| mph| knots", 400),
-            "count": self._number,
-            "age": lambda: f"{rng.randint(1, 120)}" + choice((" years", "", " months")),
-            "money": money,
-            "kcal": lambda: f"{rng.randint(5, 900)}" + choice((" kcal", " kcal per 100 g", "")),
-            "percent": partial(self._measure, "%| g| g per 100 g", 60),
-            "email": lambda: f"{self._word().lower()}@{self._word().lower()}.org",
-            "url": lambda: f"www.{self._word().lower()}.com",
-            "address": lambda: f"{rng.randint(1, 300)} {self._word()} {choice(('Street', 'Road'))}",
-            "boolean": lambda: choice(("yes", "no", "true", "false")),
-            "latin": lambda: f"{self._word()} {self._word().lower()}us",
-            "latin1": lambda: self._word() + choice(("idae", "us", "")),
-        }
-
-    def _chinese_makers(self) -> dict[str, Callable[[], str]]:
-        rng, words, choice = self.rng, self.words, self.rng.choice
-
-        def date() -> str:
-            return f"{rng.randint(1400, 2026)}年{rng.randint(1, 12)}月{rng.randint(1, 28)}日"
-
-        def money() -> str:
-            amount = self._decimal()
-            return choice(
-                (f"{amount}元", f"{amount}美元", f"{rng.randint(1, 99)}万元", f"¥{amount}")
-            )
-
-        def place(kind: str, suffix: str) -> str:
-            made_up = f"{choice(words['stems'])}{suffix}"
-            return made_up if rng.random() < 0.25 else choice(words[kind])
-
-        return {
-            **self._shared_makers(),
-            "city": partial(place, "city", "市"),
-            "country": partial(place, "country", "国"),
-            "year": lambda: str(rng.randint(900, 2024)) + choice(("年", "年", "")),
-            "date": date,
-            "hours": partial(self._hours, "至"),
-            "duration": lambda: f"{rng.randint(2, 180)}" + choice(("分钟", "小时", "天", "个月")),
-            "length": partial(self._measure, "米|厘米|千米|毫米|公里"),
-            "area": lambda: self._number() + choice(("平方千米", "平方米", "万平方米", "公顷")),
-            "weight": partial(self._measure, "克|千克|公斤|吨"),
-            "speed": partial(self._measure, "公里每小时|千米/小时", 400),
-            "count": lambda: self._number() + choice(("", "人", "个", "间", "万人")),
-            "age": lambda: f"{rng.randint(1, 120)}" + choice(("岁", "")),
-            "money": money,
-            "kcal": lambda: f"{rng.randint(5, 900)}千卡",
-            "percent": partial(self._measure, "%|克", 60),
-            "address": lambda: f"{choice(words['stems'])}路{rng.randint(1, 300)}号",
-            "boolean": lambda: choice(("是", "否", "有", "没有")),
-            "latin": lambda: choice(("Panthera uncia", "Felis catus", "Vulpes vulpes")),
-        }
+def _stems_of(text: str, language: str) -> Iterable[str]:
+    plain = re.sub(r"\{\w+\}", " ", text)
+    if language == "zh":
+        return (plain[i : i + 2] for i in range(len(plain) - 1) if plain[i : i + 2].isalpha())
+    return (word[:5] for word in re.findall(r"[a-z]{3,}", plain))
 
 
 def read_concepts(path: Path) -> list[Concept]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from recipes.fact_cards import LISTS, CardMaker, read_rows, split_items
+from recipes.fact_cards import CardMaker, read_rows, split_items
+from recipes.fact_cards.values import LISTS
 from recipes.grounded_dialogs.words import FOLDER, Inventor
 
 _TYPES = "brfatcweonvppp"

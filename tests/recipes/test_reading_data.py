@@ -11,6 +11,7 @@ import pytest
 from ravlm.generation.extractive.aligned_tokenizer import AlignedTokenizer
 from ravlm.generation.extractive.span_reader import MAX_TOKENS
 from recipes.fact_cards import CardMaker
+from recipes.fact_cards.statements import StatementWriter
 from recipes.reading_data import (
     ExampleEncoder,
     ReadingExample,
@@ -30,6 +31,29 @@ def test_answers_of_cards_are_in_their_text(language: str) -> None:
     assert 0.1 < len(absent) / len(questions) < 0.5
     assert not any("{" in question.question for _, question in questions)
     assert len({card.name for card in cards}) > 200
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_answers_of_made_up_prose_stand_once_in_it(language: str) -> None:
+    writer = StatementWriter(CardMaker(language, random.Random(4)))
+    passages = [writer.passage() for _ in range(300)]
+    questions = [(passage, question) for passage in passages for question in passage.questions]
+    answers = [(p.text, q.answer) for p, q in questions if q.answer]
+    assert all(text.count(answer) == 1 for text, answer in answers)
+    assert 0.2 < 1 - len(answers) / len(questions) < 0.5
+    assert not any("{" in passage.text + q.question for passage, q in questions)
+
+
+def test_questions_that_share_a_word_with_a_fact_may_have_no_answer() -> None:
+    """ "Who built it?" was answered with "1974" of "Built: 1974"."""
+    maker = CardMaker("en", random.Random(7))
+    found = [
+        (card, question)
+        for card in (maker.card() for _ in range(1500))
+        for question in card.questions
+        if question.question.startswith("Who built") and "Built: " in card.text
+    ]
+    assert any(not question.answer for _, question in found)
 
 
 def test_a_cell_of_a_table_is_where_it_says() -> None:
