@@ -27,7 +27,7 @@ from benchmarks.reports import write_json
 from ravlm.checkpoint import read_weights
 from ravlm.encoders.base import Encoder
 from ravlm.encoders.losses import softmax_contrastive
-from ravlm.encoders.starter import efficientnet, minilm
+from ravlm.encoders.starter import efficientnet_torch, minilm
 from ravlm.encoders.starter.config import IMAGE_WIDTH, TEXT_WIDTH
 from ravlm.metrics.retrieval import CrossModalRecall, cross_modal_recall
 from ravlm.records import Pair
@@ -56,7 +56,7 @@ MAX_TOKENS = 64
 class GridStage(nn.Module):
     """The last stage with four learned queries over its grid, added to the mean."""
 
-    def __init__(self, stage: efficientnet.LastStage) -> None:
+    def __init__(self, stage: efficientnet_torch.LastStage) -> None:
         super().__init__()
         self.stage = stage.requires_grad_(False)
         self.queries = nn.Parameter(torch.randn(4, IMAGE_WIDTH) * 0.02)
@@ -192,7 +192,7 @@ class Ablation:
         size, views = self.recipe.layout.image_size, self.recipe.heads.views
         self.features = pair_features(self.train, size, views, first / "features-train")
         self.held_out = pair_features(self.dev, size, 1, first / "features-dev")
-        self.words = class_words(efficientnet.load_network(efficientnet.weights_file()))
+        self.words = class_words(efficientnet_torch.load_network())
 
     def add_logged(self, name: str, folder: Path) -> None:
         """Add the figures at the end of a training log."""

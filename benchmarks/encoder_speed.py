@@ -89,10 +89,10 @@ def measure_starter(photos: list[Path], captions: list[str]) -> dict[str, dict[s
     from PIL import Image
     from sentence_transformers import SentenceTransformer
 
-    from ravlm.encoders.starter import efficientnet, minilm
+    from ravlm.encoders.starter import efficientnet_torch, minilm
 
     encoder = DualEncoder.load("starter")
-    network = efficientnet.load_network(efficientnet.weights_file())
+    network = efficientnet_torch.load_network()
     sentence = SentenceTransformer(str(minilm.model_folder()), device="cpu")
     size = encoder.image_size
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ravlm.data.readers import read_entries, read_pairs
-from ravlm.encoders.starter import efficientnet
+from ravlm.encoders.starter import efficientnet_torch
 from ravlm.encoders.starter.backbones import TextBackbone
 from ravlm.encoders.starter.config import StarterConfig
 from ravlm.encoders.starter.encoder import StarterEncoder, unit
@@ -68,7 +68,7 @@ def train_starter(
     train, dev = read_flickr8k(data)
     features = pair_features(train, size, recipe.heads.views, cache / "features-train")
     dev_features = pair_features(dev, size, 1, cache / "features-dev")
-    network = efficientnet.load_network(efficientnet.weights_file())
+    network = efficientnet_torch.load_network()
     words = class_words(network)
     arrays: dict[str, np.ndarray] = {}
     for member in range(layout.members):
@@ -133,7 +133,7 @@ def class_names() -> list[str]:
     return [line.split(",")[0].strip() for line in lines]
 
 
-def class_words(network: efficientnet.EfficientNetLite2) -> ClassWords:
+def class_words(network: efficientnet_torch.EfficientNetLite2) -> ClassWords:
     """Return the classifier's rows with the features of their names in each phrasing."""
     backbone, names = TextBackbone(), class_names()
     features = [

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ravlm import runtime
-from ravlm.encoders.starter import efficientnet, minilm
+from ravlm.encoders.starter import efficientnet_torch, minilm
 from ravlm.encoders.starter.config import STAGE_PREFIX
 from ravlm.metrics.retrieval import cross_modal_recall
 from ravlm.training.batches import batch_rows
@@ -83,10 +83,10 @@ class StarterMember(nn.Module):
     """A copy of both last stages with a pair of heads."""
 
     def __init__(
-        self, heads: ContrastiveHeads, network: efficientnet.EfficientNetLite2, dropout: float
+        self, heads: ContrastiveHeads, network: efficientnet_torch.EfficientNetLite2, dropout: float
     ) -> None:
         super().__init__()
-        self.image_stage = efficientnet.LastStage(network)
+        self.image_stage = efficientnet_torch.LastStage(network)
         self.text_stage = TextStage()
         self.heads = copy.deepcopy(heads)
         self.heads.image.dropout = dropout
@@ -122,7 +122,7 @@ class UnfreezeStep(TrainingStep):
         self.class_words = class_words
         self.held_out = held_out
         torch.manual_seed(config.seed)
-        network = efficientnet.load_network(efficientnet.weights_file())
+        network = efficientnet_torch.load_network()
         self.model = self.member = StarterMember(heads, network, config.dropout)
         self.dtype = runtime.inference_dtype(torch.device("cpu"))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ravlm.encoders.starter import efficientnet
+from ravlm.encoders.starter import efficientnet_torch
 from ravlm.encoders.starter.config import IMAGE_WIDTH, TEXT_WIDTH
 from ravlm.fusion.decoder import EvidenceDecoder
 from ravlm.generation.captioner.configuration import CaptionerConfig
@@ -91,9 +91,9 @@ def new_model(
             mixing_layers=config.mixing_layers,
         )
     )
-    network = efficientnet.load_network(efficientnet.weights_file())
+    network = efficientnet_torch.load_network()
     assert model.encoder.image_stage is not None
-    model.encoder.image_stage.load_state_dict(efficientnet.LastStage(network).state_dict())
+    model.encoder.image_stage.load_state_dict(efficientnet_torch.LastStage(network).state_dict())
     if decoder is not None:
         model.decoder.load_state_dict(decoder.state_dict())
     special_tokens: dict[str, Any] = {"decoder_start_token_id": 1, **_SPECIAL_TOKENS}

@@ -27,7 +27,8 @@ from ravlm.editing.rule_based.starter_segmenter import (
 from ravlm.editing.rule_based.stuff import GRID, PARTS, WORDS, resize_to_square
 from ravlm.editing.rule_based.things import ThingDetector
 from ravlm.encoders.starter.backbones import ImageBackbone
-from ravlm.encoders.starter.efficientnet import MIDDLE, load_network, weights_file
+from ravlm.encoders.starter.efficientnet import MIDDLE
+from ravlm.encoders.starter.efficientnet_torch import load_network
 from ravlm.errors import Mismatch, NotFound
 from tests.helpers import encoder_checkpoints
 from tests.helpers.editors import ColorSegmenter, iou, landscape, true_mask
@@ -249,7 +250,7 @@ def test_colors_decide_where_the_map_is_uncertain() -> None:
 
 def test_the_finer_grid_matches_pytorch() -> None:
     """The ONNX graph returns the last block of stride 16 as PyTorch computes it."""
-    network = load_network(weights_file())
+    network = load_network()
     outputs: list[torch.Tensor] = []
     for block in network.blocks:
         block.register_forward_hook(lambda module, inputs, output: outputs.append(output))

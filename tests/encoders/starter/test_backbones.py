@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ravlm.encoders.starter import efficientnet, minilm
+from ravlm.encoders.starter import efficientnet, efficientnet_torch, minilm
 from ravlm.encoders.starter.backbones import (
     GRAPH_VERSION,
     ImageBackbone,
@@ -40,7 +40,7 @@ def test_efficientnet_equals_the_package_whose_weights_it_reads(pixels: np.ndarr
     )
     path = efficientnet.weights_file()
     reference = theirs.from_pretrained("efficientnet-lite2", weights_path=str(path)).eval()
-    network = efficientnet.load_network(path)
+    network = efficientnet_torch.load_network()
     with torch.no_grad():
         expected = reference.extract_features((square.permute(0, 3, 1, 2).float() - 127) / 128)
         assert torch.allclose(network(square), expected, atol=2e-4)
@@ -51,7 +51,7 @@ def test_efficientnet_equals_the_package_whose_weights_it_reads(pixels: np.ndarr
 
 
 def test_the_image_graph_equals_the_network(pixels: np.ndarray) -> None:
-    network = efficientnet.load_network(efficientnet.weights_file())
+    network = efficientnet_torch.load_network()
     with torch.no_grad():
         expected = network(torch.from_numpy(pixels)).mean((2, 3)).numpy()
     assert np.abs(ImageBackbone().pooled(pixels) - expected).max() < 2e-4

@@ -23,7 +23,7 @@ IMAGE_STAGE: Shapes = {
     "head.weight": (1280, 352, 1, 1),
     "head.bias": (1280,),
 }
-"""Arrays of a trained image stage (`efficientnet.LastStage`)."""
+"""Arrays of a trained image stage (`efficientnet_torch.LastStage`)."""
 TEXT_STAGE: Shapes = minilm.layer_shapes(range(minilm.TRUNK_LAYERS, minilm.LAYERS))
 """Arrays of a trained text stage: the last layers."""
 STAGE_PREFIX = "opened"

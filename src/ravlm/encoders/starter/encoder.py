@@ -22,7 +22,7 @@ from PIL import Image
 
 from ravlm.checkpoint import check_shapes, read_checkpoint_config, read_weights, save_checkpoint
 from ravlm.data.parallel import batched, parallel_map
-from ravlm.encoders.base import Encoder, check_finite
+from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
 from ravlm.encoders.starter.config import STAGE_PREFIX, StarterConfig
 from ravlm.encoders.starter.gloss import Glosser, starter_glosser
@@ -152,7 +152,11 @@ class StarterEncoder(Encoder):
     def prepare(self, image: Image.Image) -> Image.Image:
         return squash(image, self.image_size)
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 8) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 8, role: Role = "document"
+    ) -> np.ndarray:
+        check_role(role)
+
         def load(image: ImageSource) -> np.ndarray:
             return load_pixels(image, self.image_size)
 
@@ -166,7 +170,10 @@ class StarterEncoder(Encoder):
             vectors.append(self.image_vectors(pooled, *stages))
         return np.concatenate(vectors or [np.zeros((0, self.dim), np.float32)])
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
+    ) -> np.ndarray:
+        check_role(role)
         glossed = [self.gloss(text) for text in texts]
         return self.text_vectors(*self.text_backbone.features(glossed, batch_size))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
 
-from ravlm.encoders.starter import efficientnet
+from ravlm.encoders.starter import efficientnet_torch
 from ravlm.encoders.vision_text_dual import drop_pooler
 from ravlm.errors import InvalidInput
 from ravlm.fusion import fusion_class
@@ -40,8 +40,8 @@ class InputEncoder(nn.Module):
         self.text = _tower(config.text)
         self.decoder_embeddings: Callable[[], nn.Module] | None = None
         """Returns the decoder's input embeddings, which read evidence if there is no text tower."""
-        network = efficientnet.EfficientNetLite2() if config.image_stage else None
-        self.image_stage = efficientnet.LastStage(network) if network is not None else None
+        network = efficientnet_torch.EfficientNetLite2() if config.image_stage else None
+        self.image_stage = efficientnet_torch.LastStage(network) if network is not None else None
         self.image_projection = _projection(config.image_width, width)
         self.evidence_projection = _projection(config.evidence_width, width)
         self.type_embeddings = nn.Embedding(3, width)
