@@ -61,10 +61,12 @@ class Encoder(FakeEncoder):
 
     dim = DIM
 
-    def encode_images(self, images: Any, batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Any, batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
         return np.eye(DIM, dtype=np.float32)[: len(images)]
 
-    def encode_texts(self, texts: Any, batch_size: int = 64) -> np.ndarray:
+    def encode_texts(self, texts: Any, batch_size: int = 64, role: str = "document") -> np.ndarray:
         return np.eye(DIM, dtype=np.float32)[: len(texts)]
 
 

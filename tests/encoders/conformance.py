@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ravlm.encoders.auto import DualEncoder
-from ravlm.encoders.base import Encoder
+from ravlm.encoders.base import Encoder, Role
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 
 TEXTS = (
@@ -23,6 +24,7 @@ TEXTS = (
 LONG = " ".join(
     f"Sentence number {i} tells of one more thing, and of its color." for i in range(90)
 )
+ROLES: tuple[Role, ...] = get_args(Role)
 MIN_COSINE = 0.9995
 """Minimum cosine of the vectors of one item in two batches, also in bfloat16."""
 
@@ -128,6 +130,17 @@ class Conformance:
                 assert encoder.passages(passage) == [passage]
         assert encoder.passages("a cat") == ["a cat"]
         assert encoder.passages("") == [""]
+
+    def test_an_unknown_role_is_invalid_input(self, encoder: Encoder) -> None:
+        role: Any = "question"
+        with pytest.raises(InvalidInput, match='role is "question"; allowed: query, document'):
+            encoder.encode_texts(["a cat"], role=role)
+        with pytest.raises(InvalidInput, match='role is "question"; allowed: query, document'):
+            encoder.encode_images(sample_images()[:1], role=role)
+
+    def test_only_an_asymmetric_encoder_has_roles(self, encoder: Encoder) -> None:
+        query, document = (encoder.encode_texts(TEXTS[:2], role=role) for role in ROLES)
+        assert (cosines(query, document).min() > MIN_COSINE) is not encoder.is_asymmetric
 
     def test_half_a_surrogate_pair_is_invalid_input(self, encoder: Encoder) -> None:
         """Text that was not UTF-8 was a TypeError of the tokenizer."""

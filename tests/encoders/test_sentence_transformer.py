@@ -108,3 +108,55 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         MissingExtra, match=r'needs the package "sentence-transformers".*"ravlm\[hub\]"'
     ):
         DualEncoder.load(folder)
+
+
+PROMPTS = {"query": "find: ", "document": "text: "}
+
+
+def with_prompts(folder: Path, prompts: dict[str, str], default: str | None = None) -> Path:
+    """Write a model with prompts, as the authors of a model do."""
+    encoder_checkpoints.sentence(folder)
+    path = folder / "config_sentence_transformers.json"
+    config = json.loads(path.read_text()) | {"prompts": prompts, "default_prompt_name": default}
+    path.write_text(json.dumps(config))
+    return folder
+
+
+def test_queries_and_documents_have_their_prompts(tmp_path: Path) -> None:
+    """Prompts were read by nobody: questions and passages were encoded alike."""
+    folder = with_prompts(tmp_path / "model", PROMPTS)
+    encoder = DualEncoder.load(folder)
+    assert encoder.is_asymmetric
+    model = sentence_transformers.SentenceTransformer(str(folder))
+    model.max_seq_length = 24
+    texts = list(TEXTS)
+    for role, expected in (
+        ("query", model.encode_query(texts, normalize_embeddings=True)),
+        ("document", model.encode_document(texts, normalize_embeddings=True)),
+    ):
+        assert cosines(encoder.encode_texts(texts, role=role), expected).min() >= 0.9995
+    query, document = (encoder.encode_texts(["a cat"], role=role) for role in PROMPTS)
+    assert cosines(query, document)[0] < 0.998
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default", "query", "document"),
+    [
+        ({}, None, "", ""),
+        ({"query": "q: ", "passage": "p: "}, None, "q: ", "p: "),
+        ({"query": "q: ", "document": ""}, "query", "q: ", ""),
+        ({"clustering": "c: "}, "clustering", "c: ", "c: "),
+    ],
+)
+def test_which_prompt_a_role_has(
+    prompts: dict[str, str], default: str | None, query: str, document: str, tmp_path: Path
+) -> None:
+    """A base that was built without roles keeps its encoder if documents have the same vectors."""
+    encoder = DualEncoder.load(with_prompts(tmp_path / "model", prompts, default))
+    assert isinstance(encoder, SentenceTransformerEncoder)
+    assert encoder._prompts == {"query": query, "document": document}
+    assert encoder.is_asymmetric is (query != document)
+    former = encoder._model.encode(["a cat"], normalize_embeddings=True)
+    is_same = cosines(encoder.encode_texts(["a cat"]), former)[0] > 0.999
+    encoder._prompts["document"] = prompts.get(default or "", "")
+    assert (encoder.fingerprint == DualEncoder.load(tmp_path / "model").fingerprint) is is_same

@@ -32,13 +32,17 @@ class FakeEncoder(Encoder):
         self.name, self.seed = name, seed
         self.fingerprint = hashlib.sha256(f"fake {seed}".encode()).hexdigest()
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
         grids = [
             np.asarray(load_image(i).resize((4, 4)), np.float32).reshape(48) / 255 for i in images
         ]
         return self._unit([np.concatenate([g - 0.5, np.zeros(16, np.float32)]) for g in grids])
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+    ) -> np.ndarray:
         return self._unit([self._text(t) for t in texts])
 
     def _text(self, text: str) -> np.ndarray:

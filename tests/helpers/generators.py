@@ -20,7 +20,9 @@ class WordEncoder(FakeEncoder):
 
     dim = 48 + WORDS
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
         grids = [
             np.asarray(load_image(i).resize((4, 4)), np.float32).reshape(48) / 255 for i in images
         ]
@@ -28,7 +30,9 @@ class WordEncoder(FakeEncoder):
         rows[:, :48] = np.array(grids, np.float32).reshape(-1, 48) - 0.5
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+    ) -> np.ndarray:
         rows = np.full((len(texts), self.dim), 1e-3, np.float32)
         rows[:, :48] = 0
         for row, text in zip(rows, texts, strict=True):

@@ -225,7 +225,9 @@ class EntryConformance(ConformanceFixtures):
         assert any('"red"' in finding and "gone" in finding for finding in findings)
 
         class Drifted(FakeEncoder):
-            def encode_texts(self, texts: object, batch_size: int = 64) -> np.ndarray:
+            def encode_texts(
+                self, texts: object, batch_size: int = 64, role: str = "document"
+            ) -> np.ndarray:
                 return super().encode_texts([f"{text} drift" for text in texts])  # type: ignore[attr-defined]
 
         base._guard = EncoderGuard(base._backend, Drifted())

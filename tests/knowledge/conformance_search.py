@@ -323,7 +323,9 @@ def half_pictures_half_texts(build: Build) -> KnowledgeBase:
     base.add([Entry(f"p{i}") for i in range(40)], vectors={"image": pictures})
 
     class Topical(FakeEncoder):
-        def encode_texts(self, texts: object, batch_size: int = 64) -> np.ndarray:
+        def encode_texts(
+            self, texts: object, batch_size: int = 64, role: str = "document"
+        ) -> np.ndarray:
             vector = (6 * np.eye(64)[0] + 1.5 * topic[0]).astype(np.float32)
             return vector[None] / np.linalg.norm(vector)
 

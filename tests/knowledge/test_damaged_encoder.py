@@ -22,12 +22,16 @@ class Damaged(FakeEncoder):
 
     value, word = np.nan, ""
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+    ) -> np.ndarray:
         vectors = super().encode_texts(texts)
         vectors[[self.word in text for text in texts], 7] = self.value
         return vectors
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
         vectors = super().encode_images(images)
         if not self.word:
             vectors[:] = self.value
@@ -37,10 +41,14 @@ class Damaged(FakeEncoder):
 class Strict(Damaged):
     """Refuses such vectors itself, for the whole batch, as ravlm's encoders do."""
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+    ) -> np.ndarray:
         return check_finite(super().encode_texts(texts), self.name)
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
         return check_finite(super().encode_images(images), self.name)
 
 

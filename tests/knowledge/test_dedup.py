@@ -23,7 +23,9 @@ class Constant(FakeEncoder):
 
     image_size = 128
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
         return np.tile(np.eye(1, self.dim, dtype=np.float32), (len(images), 1))
 
 
@@ -36,7 +38,9 @@ class Different(FakeEncoder):
         super().__init__()
         self.num_images = 0
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
         first = self.num_images
         self.num_images += len(images)
         return np.eye(self.dim, dtype=np.float32)[first : self.num_images]
@@ -142,7 +146,9 @@ def test_encoder_must_agree(tmp_path: Path) -> None:
 class Overflowing(Constant):
     """An encoder that refuses small images: their vectors would not be numbers."""
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
         if any(isinstance(image, Image.Image) and image.width == 450 for image in images):
             raise BrokenData("The encoder returned NaN.")
         return super().encode_images(images)

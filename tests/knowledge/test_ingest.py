@@ -76,7 +76,9 @@ def test_the_encoder_shrinks_pictures_as_they_are_decoded(tmp_path: Path) -> Non
         def prepare(self, image: Image.Image) -> Image.Image:
             return image.resize((4, 4))
 
-        def encode_images(self, images: Any, batch_size: int = 32) -> np.ndarray:
+        def encode_images(
+            self, images: Any, batch_size: int = 32, role: str = "document"
+        ) -> np.ndarray:
             self.sizes = [image.size for image in images]
             return super().encode_images(images)
 

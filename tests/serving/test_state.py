@@ -22,7 +22,9 @@ def test_texts_are_encoded_in_one_batch_ahead() -> None:
     class Counting(FakeEncoder):
         calls: list[list[str]] = []  # noqa: RUF012 - one instance
 
-        def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        def encode_texts(
+            self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+        ) -> np.ndarray:
             self.calls.append(list(texts))
             return super().encode_texts(texts, batch_size)
 
@@ -69,3 +71,27 @@ def test_changes_by_another_process_are_served(kb: Path) -> None:
             auto.load_encoder = original
         vectors = server.post("/v1/embeddings", model="ravlm", input=["red"]).json()["data"]
         assert np.allclose(vectors[0]["embedding"], new_encoder.encode_texts(["red"])[0], atol=1e-6)
+
+
+def test_the_cache_tells_queries_from_documents() -> None:
+    """A question was searched with the vector that it has as a document."""
+
+    class Asymmetric(FakeEncoder):
+        is_asymmetric = True
+        roles: list[str] = []  # noqa: RUF012 - one instance
+
+        def encode_texts(
+            self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+        ) -> np.ndarray:
+            self.roles.append(role)
+            vectors = super().encode_texts(texts, batch_size)
+            return vectors if role == "query" else -vectors
+
+    encoder = Asymmetric()
+    timed = TimedEncoder(encoder, Metrics())
+    timed.precompute(["red", "blue"])
+    assert encoder.roles == ["document", "query"]
+    expected = FakeEncoder().encode_texts(["blue"])
+    assert np.array_equal(timed.encode_texts(["blue"], role="query"), expected)
+    assert np.array_equal(timed.encode_texts(["blue"]), -expected)
+    assert len(encoder.roles) == 2

@@ -8,15 +8,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ravlm.errors import BrokenData
+from ravlm.errors import BrokenData, InvalidInput
 from ravlm.records import ImageSource
 
 if TYPE_CHECKING:
     from PIL import Image
+
+Role: TypeAlias = Literal["query", "document"]
+"""What an input is encoded for: to search with it, or to be found."""
+
+
+def check_role(role: str) -> None:
+    """Raise InvalidInput unless `role` is a `Role`."""
+    if role not in get_args(Role):
+        raise InvalidInput(f'role is "{role}"; allowed: {", ".join(get_args(Role))}.')
 
 
 def check_finite(vectors: np.ndarray, encoder: str) -> np.ndarray:
@@ -39,6 +48,10 @@ class Encoder(ABC):
 
     Vectors are float32 of shape (n, dim) and length 1, in input order. An empty input gives shape
     (0, dim).
+
+    Some models encode what is searched with, the *query*, and what is found, the *document*,
+    differently: by another prompt, or by another tower. `role` says which of them the inputs are;
+    a model that makes no difference ignores it.
     """
 
     name: str
@@ -56,19 +69,26 @@ class Encoder(ABC):
 
     matryoshka_dims: tuple[int, ...] = ()
     """Lengths to which a vector may be cut because the model was trained for them (Matryoshka)."""
+    is_asymmetric: bool = False
+    """Whether an input gets another vector as a query than as a document."""
 
     @abstractmethod
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
+    ) -> np.ndarray:
         """Return float32 unit vectors (n, dim) of the images.
 
         Raises BrokenData for an image that cannot be decoded, and for vectors that are not finite
-        (`check_finite`).
+        (`check_finite`); InvalidInput for an unknown `role`.
         """
 
     @abstractmethod
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
+    ) -> np.ndarray:
         """Return float32 unit vectors (n, dim) of the texts. Longer texts are truncated (see
-        `passages`). Raises InvalidInput for a text that is not valid Unicode."""
+        `passages`). Raises InvalidInput for a text that is not valid Unicode, or an unknown
+        `role`."""
 
     @abstractmethod
     def passages(self, text: str) -> list[str]:

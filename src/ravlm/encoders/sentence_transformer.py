@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,7 @@ from ravlm.checkpoint import read_json_object
 from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
 from ravlm.data.text import check_unicode
-from ravlm.encoders.base import Encoder, check_finite
+from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.clip import ClipEncoder
 from ravlm.encoders.hub_files import hash_weights, quiet, small_files
 from ravlm.encoders.tokenization import TextTokenizer
@@ -39,6 +39,11 @@ from ravlm.records import ImageSource
 
 _DECODE_EDGE = 1024
 """Edge in pixels that a JPEG decoder must leave: the tower's input size is unknown."""
+_PROMPT_NAMES: dict[Role, tuple[str, ...]] = {
+    "query": ("query",),
+    "document": ("document", "passage", "corpus"),
+}
+"""Names of the prompts of each role in config_sentence_transformers.json."""
 _FEATURE_METHODS = {"text": "get_text_features", "image": "get_image_features"}
 
 
@@ -54,6 +59,8 @@ class SentenceTransformerEncoder(Encoder):
         max_length = max_text_length(self._model.tokenizer, text_config, network)
         self._tokenizer = TextTokenizer(self._model.tokenizer, max_length, pad_to_max=False)
         self._model.max_seq_length = max_length
+        self._prompts = {role: _prompt(self._model, folder, role) for role in get_args(Role)}
+        self.is_asymmetric = self._routes or len(set(self._prompts.values())) > 1
         self.image_size = _DECODE_EDGE
         self.languages = self._tokenizer.languages
         self.matryoshka_dims = matryoshka_dims(network.config)
@@ -76,19 +83,23 @@ class SentenceTransformerEncoder(Encoder):
             return ClipEncoder(first_folder, name)
         return cls(folder, name)
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
+    ) -> np.ndarray:
         def decode(image: ImageSource) -> Image.Image:
             return load_image(image, edge=self.image_size)
 
         decoded = parallel_map(
             decode, images, workers=runtime.cpu_count(), lookahead=2 * batch_size
         )
-        return self._encode(batched(decoded, batch_size), batch_size)
+        return self._encode(batched(decoded, batch_size), batch_size, role)
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
+    ) -> np.ndarray:
         for text in texts:
             check_unicode(text)
-        return self._encode([list(texts)] if len(texts) else [], batch_size)
+        return self._encode([list(texts)] if len(texts) else [], batch_size, role)
 
     def passages(self, text: str) -> list[str]:
         return self._tokenizer.passages(text)
@@ -107,11 +118,25 @@ class SentenceTransformerEncoder(Encoder):
                 path = folder.relative_to(self._folder) / name
                 digest.update(f" {path} ".encode() + hashlib.sha256(content).digest())
             digest.update(hash_weights(sorted(folder.glob("*.safetensors"))).encode())
+        if self._routes or self._prompts["document"] != _default_prompt(self._model):
+            digest.update(b" document")  # before there were roles, its vectors were others
         return digest.hexdigest()
 
-    def _encode(self, batches: Iterable[list[Any]], batch_size: int) -> np.ndarray:
+    @property
+    def _routes(self) -> bool:
+        """Whether queries and documents may go through different modules."""
+        return any(type(module).__name__ == "Router" for module in self._model)
+
+    def _encode(self, batches: Iterable[list[Any]], batch_size: int, role: Role) -> np.ndarray:
+        check_role(role)
         rows = [
-            self._model.encode(batch, batch_size=batch_size, show_progress_bar=False)
+            self._model.encode(
+                batch,
+                prompt=self._prompts[role],
+                task=role,
+                batch_size=batch_size,
+                show_progress_bar=False,
+            )
             for batch in batches
         ]
         if not rows:
@@ -119,6 +144,23 @@ class SentenceTransformerEncoder(Encoder):
         vectors = np.concatenate(rows).astype(np.float32)
         units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return check_finite(units, self.name)
+
+
+def _prompt(model: Any, folder: Path, role: Role) -> str:
+    """Return the prompt of a role, by the names that sentence-transformers gives to it.
+
+    The model's default prompt holds for a role that its configuration does not mention.
+    """
+    path = folder / "config_sentence_transformers.json"
+    declared = read_json_object(path).get("prompts") if path.is_file() else None
+    names = [name for name in _PROMPT_NAMES[role] if name in (declared or {})]
+    prompts = [model.prompts[name] for name in names]
+    return next(filter(None, prompts), "" if names else _default_prompt(model))
+
+
+def _default_prompt(model: Any) -> str:
+    """Return the prompt of `SentenceTransformer.encode`, which knows no roles."""
+    return model.prompts.get(model.default_prompt_name) or ""
 
 
 def _load_model(folder: Path, name: str) -> Any:

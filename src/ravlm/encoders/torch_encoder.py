@@ -27,7 +27,7 @@ from ravlm import runtime
 from ravlm.checkpoint import WEIGHTS
 from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
-from ravlm.encoders.base import Encoder, check_finite
+from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.hub_files import hash_weights
 from ravlm.encoders.image_processing import ImageInputs, ImageProcessor
 from ravlm.encoders.tokenization import TextTokenizer
@@ -178,7 +178,11 @@ class TorchEncoder(Encoder):
             self._initial_version = _version(self._trainable)
         return self._trainable
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
+    ) -> np.ndarray:
+        check_role(role)
+
         def preprocess(image: ImageSource) -> ImageInputs:
             return self.image_processor.preprocess(load_image(image, edge=self.image_size))
 
@@ -193,7 +197,10 @@ class TorchEncoder(Encoder):
                     vectors[rows] = towers.image_features(**tensors).cpu().numpy()
         return check_finite(vectors, self.name)
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
+    ) -> np.ndarray:
+        check_role(role)
         vectors = np.zeros((len(texts), self.dim), np.float32)
         if not len(texts):
             return vectors

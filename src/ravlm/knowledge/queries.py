@@ -135,7 +135,7 @@ def _add_texts(
     positions = _positions(queries, "text")
     if positions:
         texts = [queries[position]["text"] for position in positions]
-        encoded = check_finite(encoder().encode_texts(texts), encoder().name)
+        encoded = check_finite(encoder().encode_texts(texts, role="query"), encoder().name)
         for position, vector in zip(positions, encoded, strict=True):
             vectors[position]["text"] = vector
 
@@ -148,7 +148,7 @@ def _add_images(
     positions = _positions(queries, "image")
     if positions:
         images = [open_image(queries[position]["image"], encoder()) for position in positions]
-        encoded = check_finite(encoder().encode_images(images), encoder().name)
+        encoded = check_finite(encoder().encode_images(images, role="query"), encoder().name)
         for position, vector in zip(positions, encoded, strict=True):
             vectors[position]["image"] = vector
 

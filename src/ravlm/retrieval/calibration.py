@@ -155,7 +155,7 @@ def _unrelated_cosines(kb: KnowledgeBase, images: Sample) -> CosineStats:
         image_vectors = np.array([vector for _, _, vector in images[:_MAX_TEXTS]])
         image_ids = np.array([entry.id for entry, _, _ in images[:_MAX_TEXTS]])
     else:
-        image_vectors = kb.encoder.encode_images(_random_patches())
+        image_vectors = kb.encoder.encode_images(_random_patches(), role="query")
         image_ids = np.full(len(image_vectors), "")
     text_vectors = np.array([vector for _, _, vector in texts])
     text_ids = np.array([entry.id for entry, _, _ in texts])
@@ -196,7 +196,7 @@ def _changed_copies(
         image.thumbnail((2 * kb.encoder.image_size,) * 2)
         images.extend(changed_copy(image, rng) for _ in range(copies))
         originals.extend([index] * copies)
-    return kb.encoder.encode_images(images), np.array(originals, np.int64)
+    return kb.encoder.encode_images(images, role="query"), np.array(originals, np.int64)
 
 
 def _load(path: Path, fingerprint: str) -> BaseCalibration | None:

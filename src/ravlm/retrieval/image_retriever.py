@@ -124,7 +124,7 @@ class ImageRetriever:
         for key, image in zip(keys, images, strict=True):
             distinct.setdefault(key, image)
         rows = {key: row for row, key in enumerate(distinct)}
-        vectors = self._kb.encoder.encode_images(list(distinct.values()))
+        vectors = self._kb.encoder.encode_images(list(distinct.values()), role="query")
         return vectors[[rows[key] for key in keys]]
 
     def _recognize(

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ravlm.data.addresses import AddressPolicy, allow_addresses
-from ravlm.encoders.base import Encoder
+from ravlm.encoders.base import Encoder, Role
 from ravlm.errors import DamagedBase, DiskError, Mismatch
 from ravlm.generation.auto import GeneratorName
 from ravlm.knowledge.base import DEFAULT_OPTIONS, AnyModality, KnowledgeBase
@@ -44,7 +44,7 @@ class TimedEncoder(Encoder):
     def __init__(self, encoder: Encoder, metrics: Metrics) -> None:
         self._encoder = encoder
         self._metrics = metrics
-        self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, Role], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
         self.name = encoder.name
         self.dim = encoder.dim
@@ -53,31 +53,45 @@ class TimedEncoder(Encoder):
         self.glosses = encoder.glosses
         self.image_size = encoder.image_size
         self.matryoshka_dims = encoder.matryoshka_dims
+        self.is_asymmetric = encoder.is_asymmetric
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
+    ) -> np.ndarray:
         with self._metrics.stage("encode"):
-            return self._encoder.encode_images(images, batch_size)
+            return self._encoder.encode_images(images, batch_size, role)
 
     def precompute(self, texts: Sequence[str]) -> None:
-        """Encode `texts` and their glosses in one batch and cache the vectors."""
-        unique = dict.fromkeys(variant for text in texts for variant in (text, self.gloss(text)))
-        with self._lock:
-            missing = [text for text in unique if text not in self._cache]
-        if not missing:
-            return
-        vectors = self.encode_texts(missing)  # (n, dim)
-        with self._lock:
-            self._cache.update(zip(missing, vectors, strict=True))
-            while len(self._cache) > CACHE_SIZE:
-                self._cache.popitem(last=False)
+        """Encode `texts` and their glosses in one batch and cache the vectors.
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        With an asymmetric encoder, each is encoded to search with it, and to compare it with other
+        texts.
+        """
+        unique = dict.fromkeys(variant for text in texts for variant in (text, self.gloss(text)))
+        roles: tuple[Role, ...] = ("document", "query") if self.is_asymmetric else ("document",)
+        for role in roles:
+            with self._lock:
+                missing = [text for text in unique if (text, role) not in self._cache]
+            if not missing:
+                continue
+            vectors = self.encode_texts(missing, role=role)  # (n, dim)
+            with self._lock:
+                keys = [(text, role) for text in missing]
+                self._cache.update(zip(keys, vectors, strict=True))
+                while len(self._cache) > CACHE_SIZE:
+                    self._cache.popitem(last=False)
+
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
+    ) -> np.ndarray:
+        cached_role = role if self.is_asymmetric else "document"
+        keys = [(text, cached_role) for text in texts]
         with self._lock:
-            cached = [self._cache[text] for text in texts if text in self._cache]
+            cached = [self._cache[key] for key in keys if key in self._cache]
         if len(cached) == len(texts) > 0:
             return np.stack(cached)
         with self._metrics.stage("encode"):
-            return self._encoder.encode_texts(texts, batch_size)
+            return self._encoder.encode_texts(texts, batch_size, role)
 
     def passages(self, text: str) -> list[str]:
         return self._encoder.passages(text)

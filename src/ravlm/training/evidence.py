@@ -78,9 +78,10 @@ def find_evidence(
 
 
 def image_vectors(kb: KnowledgeBase, pairs: Sequence[Pair]) -> np.ndarray:
-    """Return the vectors (num_pairs, dim) of the pairs' images by the base's encoder.
+    """Return the vectors (num_pairs, dim) of the pairs' images as queries of the base's encoder.
 
-    Vectors of images that are in the base are read from there.
+    Vectors of images that are in the base are read from there, unless they would be others as
+    queries.
     """
     entries = kb.get([pair.id for pair in pairs if pair.id])
     image_of = {entry.id: entry.image for entry in entries}
@@ -88,11 +89,12 @@ def image_vectors(kb: KnowledgeBase, pairs: Sequence[Pair]) -> np.ndarray:
         pair.id if isinstance(pair.image, str) and image_of.get(pair.id) == pair.image else ""
         for pair in pairs
     ]
-    stored = kb.image_vectors([entry_id for entry_id in ids if entry_id])
+    stored_ids = [] if kb.encoder.is_asymmetric else [entry_id for entry_id in ids if entry_id]
+    stored = kb.image_vectors(stored_ids)
     new_images = [
         pair.image for pair, entry_id in zip(pairs, ids, strict=True) if entry_id not in stored
     ]
-    encoded = iter(kb.encoder.encode_images(new_images) if new_images else ())
+    encoded = iter(kb.encoder.encode_images(new_images, role="query") if new_images else ())
     rows = [stored[entry_id] if entry_id in stored else next(encoded) for entry_id in ids]
     return np.stack(rows).astype(np.float32)
 

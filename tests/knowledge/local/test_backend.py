@@ -28,11 +28,15 @@ class CountingEncoder(FakeEncoder):
 
     images = texts = 0
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
         self.images += len(images)
         return super().encode_images(images)
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+    ) -> np.ndarray:
         self.texts += len(texts)
         return super().encode_texts(texts)
 
@@ -145,7 +149,9 @@ def test_an_encoder_that_drifted_under_its_fingerprint_is_refused(closed: Path) 
     """The weights are the same but the arithmetic differs: only the canaries can tell."""
 
     class Drifted(FakeEncoder):
-        def encode_images(self, images: Sequence[ImageSource], batch_size: int = 32) -> np.ndarray:
+        def encode_images(
+            self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+        ) -> np.ndarray:
             return super().encode_texts(["drift"] * len(images))
 
     with KnowledgeBase.open(closed, Drifted()) as base:

@@ -157,7 +157,9 @@ def test_reencode_resumes(tmp_path: Path) -> None:
     class Failing(FakeEncoder):
         left, encoded = 150, 0
 
-        def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        def encode_texts(
+            self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+        ) -> np.ndarray:
             self.left -= len(texts)
             if self.left < 0:
                 raise KeyboardInterrupt
@@ -184,7 +186,9 @@ class Interrupted(FakeEncoder):
 
     batches = 0
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+    ) -> np.ndarray:
         self.batches += 1
         if self.batches == 3:  # the canaries come first
             raise KeyboardInterrupt

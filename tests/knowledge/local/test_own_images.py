@@ -120,7 +120,7 @@ def test_an_image_is_written_again_if_it_was_removed_meanwhile(folder: Path) -> 
     """It is read before another process removes its last entry, and stored afterwards."""
 
     class Removing(FakeEncoder):
-        def encode_images(self, images, batch_size=32):  # type: ignore[no-untyped-def]
+        def encode_images(self, images, batch_size=32, role="document"):  # type: ignore[no-untyped-def]
             with KnowledgeBase.open(folder) as other:
                 other.remove(["TIFF"])
                 other.compact()

@@ -265,7 +265,9 @@ def test_reencode_resumes(base: KnowledgeBase) -> None:
     class Failing(FakeEncoder):
         left, encoded = 150, 0
 
-        def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        def encode_texts(
+            self, texts: Sequence[str], batch_size: int = 64, role: str = "document"
+        ) -> np.ndarray:
             self.left -= len(texts)
             if self.left < 0:
                 raise KeyboardInterrupt
