@@ -83,6 +83,43 @@ def test_yes_and_no(question: str, text: str, expected: str) -> None:
     assert result.text == expected
 
 
+@pytest.mark.parametrize(
+    ("question", "text", "span", "expected"),
+    [
+        (
+            "Is it open on Mondays?",
+            "9:00 to 17:00, closed on Mondays",
+            "Mondays",
+            "closed on Mondays",
+        ),
+        ("Is it closed on Mondays?", "9:00 to 17:00, closed on Mondays", "Mondays", "Yes."),
+        (
+            "Is it open on Fridays?",
+            "9:00 to 17:00, closed on Mondays",
+            "9:00 to 17:00",
+            "9:00 to 17:00",
+        ),
+        ("Does it contain nuts?", "Contains: soy, no nuts", "nuts", "no nuts"),
+        ("Does it contain soy?", "Contains: soy, no nuts", "soy", "Yes."),
+        ("周一开门吗？", "开放时间：9:00至17:00，周一闭馆", "周一", "周一闭馆"),
+    ],
+)
+def test_a_clause_that_denies_the_claim(question: str, text: str, span: str, expected: str) -> None:
+    """A museum "closed on Mondays" was said to be open on Mondays."""
+
+    class SpanAt:
+        def read(self, question: str, passages: Sequence[str], num_spans: int) -> list[list[Span]]:
+            start = text.index(span)
+            return [[Span(span, start, start + len(span), 12.0)]]
+
+    request = Request("ask", question, evidence=evidence_of(text))
+    result = answer_from_passages(SpanAt(), request, parse_question(question, Units()))  # type: ignore[arg-type]
+    assert result is not None
+    denied = f"不，{expected}。" if question[0] == "周" else f"No: {expected}."
+    denies = expected.startswith(("closed", "no ", "周"))
+    assert result.text == (denied if denies else expected)
+
+
 def test_a_long_text_is_read_where_it_matched() -> None:
     text = "word " * 5000
     hit = Hit(Entry("long", texts=(text, "short")), 1.0, Part("text", 0, "the passage"))
