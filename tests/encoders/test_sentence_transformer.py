@@ -157,6 +157,6 @@ def test_which_prompt_a_role_has(
     assert encoder._prompts == {"query": query, "document": document}
     assert encoder.is_asymmetric is (query != document)
     former = encoder._model.encode(["a cat"], normalize_embeddings=True)
-    is_same = cosines(encoder.encode_texts(["a cat"]), former)[0] > 0.999
+    is_same = bool(cosines(encoder.encode_texts(["a cat"]), former)[0] > 0.999)
     encoder._prompts["document"] = prompts.get(default or "", "")
     assert (encoder.fingerprint == DualEncoder.load(tmp_path / "model").fingerprint) is is_same

@@ -28,9 +28,10 @@ from transformers.generation import BaseStreamer
 
 from ravlm import runtime
 from ravlm.encoders.hub_files import hash_weights, weight_files
+from ravlm.encoders.processors import read_processor
 from ravlm.encoders.transformers_io import check_weights, read_config, read_model, read_tokenizer
 from ravlm.generation.chat.adapters import adapter_fingerprint, is_adapter, merge_adapter
-from ravlm.generation.chat.checkpoint import auto_class, read_processor, reads_images
+from ravlm.generation.chat.checkpoint import auto_class, reads_images
 from ravlm.generation.chat.decoding import (
     CertaintyRecorder,
     DecodingSettings,
