@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ravlm.checkpoint import read_json_object
 from ravlm.encoders.transformers_io import read_part
-from ravlm.errors import Mismatch
+from ravlm.errors import BrokenData, Mismatch
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 """Files that may name the processor's class."""
