@@ -1,22 +1,20 @@
 """The child process that decodes images: it reads jobs from stdin and writes results to stdout.
 
 Decoders are the largest attack surface of a server. Here they run without the token, within limits
-of memory and processor time that the operating system enforces, and can be killed. A job and a
-result are a line of JSON followed by as many bytes as it says. `worker_pool` starts the process.
+of memory and processor time that the operating system enforces, and can be killed. `worker_pool`
+starts the process.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from PIL import Image
 
+from ravlm.data.child_process import limit_cpu, limit_memory, read_message, write_message
 from ravlm.data.images import ImageLimits, load_image, open_image
 from ravlm.errors import RavlmError
 
@@ -94,49 +92,6 @@ def encode_image(image: Image.Image, image_format: str, quality: int = 95) -> by
     options = {"quality": quality} if image_format == "JPEG" else {"compress_level": 6}
     plain_image.save(buffer, image_format, **options)
     return buffer.getvalue()
-
-
-def write_message(stream: IO[bytes], header: dict[str, Any], data: bytes) -> None:
-    """Write a line of JSON and the bytes that belong to it."""
-    stream.write(json.dumps(header | {"length": len(data)}).encode() + b"\n")
-    stream.write(data)
-    stream.flush()
-
-
-def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
-    """Read what `write_message` wrote; None at the end of the stream."""
-    line = stream.readline()
-    if not line.endswith(b"\n"):
-        return None
-    header: dict[str, Any] = json.loads(line)
-    length = header.pop("length")
-    data = stream.read(length)
-    return (header, data) if len(data) == length else None
-
-
-def limit_memory(max_bytes: int) -> None:
-    """Let this process allocate at most `max_bytes` more than now, where that is possible."""
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        limit = pages * resource.getpagesize() + max_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, OSError, ValueError):  # Windows, macOS
-        return
-
-
-def limit_cpu(seconds: int) -> None:
-    """End this process when it has computed for `seconds` more, where that is possible."""
-    try:
-        import resource
-
-        limit = int(time.process_time()) + 1 + seconds
-        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
-    except (ImportError, OSError, ValueError):
-        return
 
 
 def main(max_bytes: int) -> None:

@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import IO, Any
 
+from ravlm.data.child_process import ChildProcess
 from ravlm.errors import BrokenData, Busy
-from ravlm.serving.image_worker import ImageJob, ImageResult, read_message, write_message
-
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "LANG")
-"""Variables that a worker gets; it has no use for tokens and keys."""
+from ravlm.serving.image_worker import ImageJob, ImageResult
 
 
-class _Worker:
+class _Worker(ChildProcess):
     """One child process."""
 
     def __init__(self, max_bytes: int) -> None:
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            environment[variable] = "1"
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ravlm.serving.image_worker", str(max_bytes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=os.name == "posix",  # Ctrl-C is for the server alone
-        )
+        super().__init__("ravlm.serving.image_worker", str(max_bytes))
 
     def run(self, job: ImageJob, data: bytes, seconds: float) -> ImageResult:
         """Carry out a job. Raises BrokenData if it fails, or if the process does not survive it."""
-        timer = threading.Timer(seconds, self.process.kill)
-        timer.start()
-        try:
-            message = self._exchange(job, data)
-        finally:
-            timer.cancel()
+        message = self.call(asdict(job), data, seconds)
         if message is None:
-            self.process.kill()
-            self.process.wait()
             raise BrokenData(
                 "The image takes too much time or memory to decode; save it again as PNG or JPEG."
             )
@@ -54,25 +30,6 @@ class _Worker:
             raise BrokenData(header["error"])
         size = header["size"]
         return ImageResult(result, size and (size[0], size[1]), header["source_pixels"])
-
-    def _exchange(self, job: ImageJob, data: bytes) -> tuple[dict[str, Any], bytes] | None:
-        with suppress(OSError, ValueError):  # the process ended
-            write_message(_pipe(self.process.stdin), asdict(job), data)
-            return read_message(_pipe(self.process.stdout))
-        return None
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process can take a job."""
-        return self.process.poll() is None
-
-    def end(self) -> None:
-        """Kill the process."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(OSError):
-                _pipe(pipe).close()
 
 
 class WorkerPool:
@@ -141,8 +98,3 @@ class WorkerPool:
                 self._idle.append(worker)
                 return
         worker.end()
-
-
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None
-    return pipe

@@ -1,0 +1,131 @@
+"""Child processes that decode what is not trusted, within limits that the system enforces.
+
+Parent and child exchange messages: a line of JSON followed by as many bytes as it says. A child has
+a limit of memory, a limit of processor time for each message, and can be killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "LANG")
+"""Variables that a child gets; it has no use for tokens and keys."""
+
+
+class ChildProcess:
+    """A process that runs the module `name`, which reads messages from stdin and answers each."""
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            environment[variable] = "1"
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", name, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=os.name == "posix",  # Ctrl-C is for the parent alone
+        )
+
+    def call(
+        self, request: Mapping[str, Any], data: bytes, seconds: float
+    ) -> tuple[dict[str, Any], bytes] | None:
+        """Send a request and return its answer.
+
+        Return None if the process did not survive it, or was killed after `seconds`.
+        """
+        self.send(request, data)
+        return self.receive(seconds)
+
+    def send(self, request: Mapping[str, Any], data: bytes = b"") -> None:
+        """Send a request, whose answer `receive` returns."""
+        with suppress(OSError, ValueError):  # the process ended: `receive` returns None
+            write_message(_pipe(self.process.stdin), request, data)
+
+    def receive(self, seconds: float) -> tuple[dict[str, Any], bytes] | None:
+        """Return the answer to the first request without one, as `call` does."""
+        timer = threading.Timer(seconds, self.process.kill)
+        timer.daemon = True
+        timer.start()
+        message = None
+        try:
+            with suppress(OSError, ValueError):
+                message = read_message(_pipe(self.process.stdout))
+        finally:
+            timer.cancel()
+        if message is None:
+            self.process.kill()
+            self.process.wait()
+        return message
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process can take a request."""
+        return self.process.poll() is None
+
+    def end(self) -> None:
+        """Kill the process."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):
+                _pipe(pipe).close()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None
+    return pipe
+
+
+def write_message(stream: IO[bytes], header: Mapping[str, Any], data: bytes) -> None:
+    """Write a line of JSON and the bytes that belong to it."""
+    stream.write(json.dumps({**header, "length": len(data)}).encode() + b"\n")
+    stream.write(data)
+    stream.flush()
+
+
+def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+    """Read what `write_message` wrote; None at the end of the stream."""
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        return None
+    header: dict[str, Any] = json.loads(line)
+    length = header.pop("length")
+    data = stream.read(length)
+    return (header, data) if len(data) == length else None
+
+
+def limit_memory(max_bytes: int) -> None:
+    """Let this process allocate at most `max_bytes` more than now, where that is possible."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        limit = pages * resource.getpagesize() + max_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):  # Windows, macOS
+        return
+
+
+def limit_cpu(seconds: int) -> None:
+    """End this process when it has computed for `seconds` more, where that is possible."""
+    try:
+        import resource
+
+        limit = int(time.process_time()) + 1 + seconds
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+    except (ImportError, OSError, ValueError):
+        return
