@@ -1,6 +1,7 @@
 """ravlm: retrieval-augmented vision-language models. The public names, resolved on first use.
 
-`import ravlm` imports none of them, and so never torch.
+`import ravlm` imports none of them, and so never torch. What builds, searches and answers with the
+starter never does.
 """
 # ruff: noqa: F401 (what is imported for type checkers only is what __all__ names)
 
@@ -69,7 +70,13 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        home = import_module(_HOME[name])
+        try:
+            home = import_module(_HOME[name])
+        except ModuleNotFoundError:
+            from ravlm import runtime
+
+            runtime.require_torch(f"ravlm.{name}")
+            raise
         return home if _HOME[name] == f"ravlm.{name}" else getattr(home, name)
     raise AttributeError(f'module "ravlm" has no name "{name}"; it has: {", ".join(_HOME)}')
 

@@ -34,12 +34,15 @@ class Mismatch(RavlmError):
 
 
 class MissingExtra(RavlmError, ImportError):
-    """An optional package is required for this operation and is not installed."""
+    """An optional package is required for this operation and is not installed.
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    `alternative` is another way to install it, in parentheses.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str, alternative: str = "") -> None:
         super().__init__(
             f'{purpose} needs the package "{package}", which is not installed; '
-            f'install it with: pip install "ravlm[{extra}]"'
+            f'install it with: pip install "ravlm[{extra}]"{alternative and f" ({alternative})"}'
         )
 
 

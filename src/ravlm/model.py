@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, overload
 
+from ravlm import runtime
 from ravlm.errors import InvalidInput
 from ravlm.generation.auto import ChatOptions, GeneratorName, extractive_over, load_generator
 from ravlm.generation.base import VerbName
@@ -125,6 +126,7 @@ class RetrievalAugmentedVLM:
         `model.generator.generate(pixel_values=)` work as for a Transformers model. Raises NotFound,
         BrokenData or Mismatch for a model that cannot be used.
         """
+        runtime.require_torch("A model from backbones")
         from ravlm.generation.captioner.from_backbones import captioner_from_backbones
 
         text_tower = None if text is None else str(text)

@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ravlm.errors import MissingExtra
+
 if TYPE_CHECKING:
     import torch
 
@@ -44,6 +46,16 @@ def package_folder(name: str) -> Path | None:
 def has_packages(*names: str) -> bool:
     """Return whether all these packages are installed; none is imported."""
     return all(find_spec(name) is not None for name in names)
+
+
+def require_torch(purpose: str) -> None:
+    """Raise MissingExtra unless PyTorch and Transformers are installed; neither is imported.
+
+    `purpose` begins the message: 'The encoder "x"'.
+    """
+    for name in ("torch", "transformers"):
+        if not has_packages(name):
+            raise MissingExtra(name, "torch", purpose)
 
 
 def cpu_count() -> int:

@@ -202,7 +202,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lindera", None)
     assert split_words("橘猫在睡觉 on a mat") == ["橘猫", "猫在", "在睡", "睡觉", "on", "a", "mat"]
     assert is_chinese("a 猫")
-    with pytest.raises(MissingExtra, match=r'pip install "ravlm\[starter\]"'):
+    with pytest.raises(MissingExtra, match=r'pip install "ravlm\[search\]"'):
         segment_chinese("橘猫")
 
 

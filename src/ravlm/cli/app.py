@@ -82,7 +82,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         check_command(arguments, COMMANDS)
         options = build_parser(COMMANDS).parse_args(arguments)
-        exit_code = COMMANDS[options.command].run(options)
+        exit_code = _run_command(options)
         sys.stdout.flush()
         return exit_code
     except UsageError as error:
@@ -99,6 +99,16 @@ def _run(arguments: Sequence[str]) -> int:
         return _fail(
             "Stopped. What has been stored is kept; run the same command again to continue.", 130
         )
+
+
+def _run_command(options: Options) -> int:
+    try:
+        return COMMANDS[options.command].run(options)
+    except ModuleNotFoundError:
+        from ravlm import runtime
+
+        runtime.require_torch(f"ravlm {options.command}")
+        raise
 
 
 def _escape_unencodable_output() -> None:

@@ -94,7 +94,7 @@ class ChineseDictionary:
         try:
             from lindera import Tokenizer, load_dictionary
         except ImportError:
-            raise MissingExtra("lindera-python-cc-cedict", "starter", "Reading Chinese") from None
+            raise MissingExtra("lindera-python-cc-cedict", "search", "Reading Chinese") from None
         return Tokenizer(load_dictionary("embedded://cc-cedict"), mode="normal")
 
     @cached_property
@@ -109,7 +109,7 @@ class ChineseDictionary:
         try:
             dictionary_version = version("lindera-python-cc-cedict")
         except PackageNotFoundError:
-            raise MissingExtra("lindera-python-cc-cedict", "starter", "Reading Chinese") from None
+            raise MissingExtra("lindera-python-cc-cedict", "search", "Reading Chinese") from None
         lexicon = (
             PARTICLES,
             MEASURE_WORDS,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from ravlm import runtime
 from ravlm.editing.base import Editor
 from ravlm.errors import InvalidInput, did_you_mean
 
@@ -56,6 +57,7 @@ def load_segmenter(name: str | os.PathLike[str]) -> Segmenter:
 
         return StarterSegmenter()
     _check_name(str(name), "segmenter", BUILT_IN_SEGMENTER)
+    runtime.require_torch(f'The segmenter "{name}"')
     from ravlm.editing.rule_based.text_segmenters import load_text_segmenter
 
     return load_text_segmenter(name)

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ravlm import runtime
 from ravlm.checkpoint import CONFIG, read_checkpoint_config
 from ravlm.encoders.base import Encoder
 from ravlm.encoders.hub_files import find_folder
+from ravlm.encoders.presets import PRESETS, preset_of
+from ravlm.encoders.truncated import TruncatedEncoder
 from ravlm.errors import Mismatch, NotFound, did_you_mean
 from ravlm.files import STARTER
 
@@ -27,13 +30,18 @@ class DualEncoder(Encoder):
     """
 
     @staticmethod
-    def load(name_or_folder: str | Path) -> Encoder:
-        """Load "starter", a preset ("small", "medium", "large", "chinese"), a checkpoint folder, or
-        a Hugging Face model by hub name.
+    def load(name_or_folder: str | Path, dimensions: int | None = None) -> Encoder:
+        """Load "starter", a preset ("small", "medium", "large", "chinese", "vlm", "vlm-large"), a
+        checkpoint folder, or a Hugging Face model by hub name.
 
-        Raises NotFound, BrokenData or Mismatch; the message says how to fix it.
+        `dimensions` cuts the vectors of a model that was trained for it (Matryoshka). Raises
+        NotFound, BrokenData, Mismatch, or InvalidInput for a length that the model was not trained
+        for; the message says how to fix it.
         """
-        return load_encoder(name_or_folder)
+        encoder = load_encoder(name_or_folder)
+        if dimensions is None or dimensions == encoder.dim:
+            return encoder
+        return TruncatedEncoder(encoder, dimensions)
 
     @staticmethod
     def from_backbones(
@@ -45,51 +53,34 @@ class DualEncoder(Encoder):
         Each gets a linear head to `dim` outputs, initialized at random from `seed`; before
         training, images and texts do not match. Raises NotFound, BrokenData or Mismatch.
         """
+        runtime.require_torch("An encoder from backbones")
         from ravlm.encoders.vision_text_dual import VisionTextDualEncoder
 
         return VisionTextDualEncoder.from_backbones(image, text, dim, seed)
 
 
 @dataclass(frozen=True)
-class EncoderPreset:
-    """A checkpoint on the Hugging Face hub and its cost."""
+class MatchingEncoder:
+    """The encoder that a base was built with."""
 
-    hub_name: str
-    languages: str
-    """Training languages, according to the authors."""
-    parameters: int
-    """In millions; four bytes each in fp32, two in bf16."""
-    dim: int
-    edge: int
-    """Image edge in pixels."""
-    gflop: float
-    """10^9 floating point operations per image. Divide by your processor's rate to get seconds."""
+    encoder: Encoder
+    is_former: bool = False
+    """Whether it runs as an earlier version of ravlm ran it."""
 
 
-PRESETS: dict[str, EncoderPreset] = {
-    "small": EncoderPreset("openai/clip-vit-base-patch32", "English", 151, 512, 224, 8.8),
-    "medium": EncoderPreset(
-        hub_name="google/siglip2-base-patch16-256",
-        languages="many, English and Chinese among them",
-        parameters=375,
-        dim=768,
-        edge=256,
-        gflop=46.8,
-    ),
-    "large": EncoderPreset(
-        hub_name="google/siglip2-so400m-patch14-384",
-        languages="many, English and Chinese among them",
-        parameters=1136,
-        dim=1152,
-        edge=384,
-        gflop=670.3,
-    ),
-    "chinese": EncoderPreset(
-        "OFA-Sys/chinese-clip-vit-base-patch16", "Chinese", 188, 512, 224, 35.1
-    ),
-}
-"""Short names for hub checkpoints (docs/choosing.md). They were not run here, without access to the
-hub; the tests run tiny checkpoints of the same classes. Sizes follow from the published shapes."""
+def matching_encoder(encoder: Encoder, fingerprint: str, dim: int) -> MatchingEncoder | None:
+    """Return the form of `encoder` that has this fingerprint: the encoder, cut to `dim` dimensions
+    or not, or its former self; None if it has no such form."""
+    if encoder.fingerprint == fingerprint:
+        return MatchingEncoder(encoder)
+    former = encoder.former(fingerprint)
+    if former is not None:
+        return MatchingEncoder(former, is_former=True)
+    if dim in encoder.matryoshka_dims and dim < encoder.dim:
+        truncated = TruncatedEncoder(encoder, dim)
+        if truncated.fingerprint == fingerprint:
+            return MatchingEncoder(truncated)
+    return None
 
 
 def _load_starter(folder: Path, name: str) -> Encoder:
@@ -99,18 +90,21 @@ def _load_starter(folder: Path, name: str) -> Encoder:
 
 
 def _load_vision_text_dual(folder: Path, name: str) -> Encoder:
+    runtime.require_torch(f'The encoder "{name}"')
     from ravlm.encoders.vision_text_dual import VisionTextDualEncoder
 
     return VisionTextDualEncoder.from_folder(folder, name)
 
 
 def _load_clip(folder: Path, name: str) -> Encoder:
+    runtime.require_torch(f'The encoder "{name}"')
     from ravlm.encoders.clip import ClipEncoder
 
     return ClipEncoder.from_folder(folder, name)
 
 
 def _load_sentence_transformer(folder: Path, name: str) -> Encoder:
+    runtime.require_torch(f'The encoder "{name}"')
     from ravlm.encoders.sentence_transformer import SentenceTransformerEncoder
 
     return SentenceTransformerEncoder.from_folder(folder, name)
@@ -139,8 +133,14 @@ def load_encoder(name_or_folder: str | Path) -> Encoder:
             f'There is no encoder "{name}".{did_you_mean(name, short_names)} Allowed: {allowed}, '
             "a checkpoint folder, or a hub name (owner/model)."
         )
+    if not is_folder:
+        runtime.require_torch(f'The encoder "{name}"')  # before it is downloaded
     folder = find_folder(name)
-    return _loader(folder)(folder, str(folder) if is_folder else name)
+    encoder = _loader(folder)(folder, str(folder) if is_folder else name)
+    preset = None if is_folder else preset_of(name)
+    if preset is not None:
+        encoder.matryoshka_dims = encoder.matryoshka_dims or preset.matryoshka_dims
+    return encoder
 
 
 def _loader(folder: Path) -> EncoderLoader:

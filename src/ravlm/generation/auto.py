@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
+from ravlm import runtime
 from ravlm.checkpoint import read_checkpoint_config
 from ravlm.encoders.hub_files import find_folder
 from ravlm.errors import InvalidInput, NotFound, did_you_mean
@@ -92,6 +93,7 @@ def _starter(kb: OptionalBase) -> Generator:
 
 
 def _captioner(folder: Path, name: str, kb: OptionalBase) -> Generator:
+    runtime.require_torch(f'The generator "{name}"')
     from ravlm.generation.captioner.generator import CaptionerGenerator
 
     generator = CaptionerGenerator.load(folder, fallback=extractive_over(kb))
@@ -106,6 +108,7 @@ def load_chat_generator(name: str, **options: Any) -> ChatGenerator:
     names. `options` are those of `ChatGenerator.load`. Raises InvalidInput for a name that is none
     of these, and what loading raises.
     """
+    runtime.require_torch(f'The generator "{name}"')
     from ravlm.generation.chat.generator import ChatGenerator
     from ravlm.generation.language_model import starter
 
@@ -135,6 +138,7 @@ def _find_model(name: str) -> Path:
         return find_folder(name)
     name = PRESETS[name].hub_name if name in PRESETS else name
     _check_hub_name(name)
+    runtime.require_torch(f'The generator "{name}"')  # before it is downloaded
     return find_folder(name)
 
 

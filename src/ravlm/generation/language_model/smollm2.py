@@ -47,6 +47,7 @@ def gguf_file() -> Path:
 
 def _dequantize(path: Path, folder: Path) -> None:
     """Write a checkpoint in half precision to `folder`, completely or not at all."""
+    runtime.require_torch("The language model SmolLM2")
     if not runtime.has_packages("gguf", "accelerate"):
         raise MissingExtra("gguf", "train", "The language model SmolLM2")
     import torch
