@@ -1,13 +1,15 @@
 """Records that cross layers: small frozen dataclasses, and the one JSON form of each.
 
-An image is a path (`str` or `Path`), an http(s) address, bytes, a PIL image, or an array or tensor
-of pixels everywhere. Only `ravlm.data.images` opens it."""
+An image is a path (`str` or `Path`; `report.pdf#page=3` for a page), an http(s) address, bytes, a
+PIL image, or an array or tensor of pixels everywhere. Only `ravlm.data.images` opens it."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ravlm.regions import Box, Region, place
@@ -16,11 +18,32 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | PdfPage"
 Modality: TypeAlias = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 _DIGITS = 6
 """Decimal places of scores and confidences in JSON."""
+
+
+@dataclass(frozen=True)
+class DocumentBytes:
+    """A document in memory, whose pages are images."""
+
+    data: bytes = field(repr=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the content."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True)
+class PdfPage:
+    """A page of a PDF in memory: an image, as the path `report.pdf#page=3` is for a file."""
+
+    document: DocumentBytes
+    page: int
+    """From 1."""
 
 
 @dataclass(frozen=True)
@@ -173,12 +196,14 @@ class Hit:
     modality of search. None unless `SearchOptions(relevance=True)` asks for it."""
 
     def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
-        """Return the JSON form: `id`, `score` and `part`, then the other keys of the entry.
+        """Return the JSON form: `id`, `score` and `part`, then the other keys of the entry except
+        `regions`, of which a page has many: the part has the box that matched.
 
         The score is rounded to 6 decimal places. `relevance` is left out if it is None. `image_url`
         as in `Entry.to_dict`.
         """
         entry = self.entry.to_dict(image_url)
+        entry.pop("regions", None)
         score = round(float(self.score), _DIGITS)
         values: dict[str, Any] = {"id": self.entry.id, "score": score, "part": self.part.to_dict()}
         if self.relevance is not None:

@@ -23,6 +23,7 @@ from PIL import Image
 from ravlm.data.addresses import show_address
 from ravlm.data.decompression_bombs import find_bomb, find_slow_decoder
 from ravlm.data.image_arrays import image_from_array, is_array
+from ravlm.data.pdf import is_page, is_pdf, render_page
 from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
 from ravlm.records import ImageSource
 
@@ -86,7 +87,7 @@ def load_image(
     limits: ImageLimits = DEFAULT_LIMITS,
     mode: ColorMode = "rgb",
 ) -> Image.Image:
-    """Decode `source` to a new, upright image.
+    """Decode `source` to a new, upright image; render it if it is a page (`report.pdf#page=3`).
 
     By default the result is RGB in the color space sRGB, with transparency over white and the first
     frame of an animation. With `mode="keep_alpha"`, an image with transparency becomes RGBA;
@@ -110,6 +111,8 @@ def load_image(
         )
     if is_array(source):
         source = image_from_array(source)
+    if is_page(source):
+        return render_page(source, edge)
     if isinstance(source, Image.Image):
         _check_pixels(source, "the PIL image", limits)
         return _decode(source, "the PIL image", mode)
@@ -144,6 +147,10 @@ def open_image(
             f"{name} has too many pixels to be safe: {reason}; make it smaller."
         ) from None
     except _DECODE_ERRORS:
+        if is_pdf(data):
+            raise BrokenData(
+                f"{name} is a PDF, which has pages; name one: report.pdf#page=1."
+            ) from None
         if not has_decoder:
             purpose = f"Reading {name}, a HEIC image,"
             raise MissingExtra("pillow-heif", "formats", purpose) from None
@@ -178,11 +185,11 @@ def register_heif() -> bool:
 
 
 def image_bytes(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """Return the encoded image of a file or address; a PIL image or an array becomes an RGB PNG.
+    """Return the encoded image of a file or address; anything else becomes an RGB PNG.
 
     The content is not checked. Raises NotFound, or BrokenData if it is empty or too large.
     """
-    if isinstance(source, Image.Image) or is_array(source):
+    if isinstance(source, Image.Image) or is_array(source) or is_page(source):
         buffer = io.BytesIO()
         load_image(source, limits=limits).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()

@@ -1,0 +1,260 @@
+"""Group the text of a page into blocks: titles, paragraphs, lists, tables, figures with captions.
+
+The input are pieces of text with their boxes, born-digital or recognized; nothing is learned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+
+from ravlm.data.reading_order import TextRow, TextSegment, order_segments
+from ravlm.regions import Box, Region, RegionKind, enclosing_box
+
+CELL_SEPARATOR = " | "
+"""Between the cells of a row of a table."""
+_PARAGRAPH_PITCH = 1.3
+"""Distance of two lines that begins a new paragraph, in the usual distance of the column."""
+_MAX_PITCH = 2.5
+"""Distance of lines above which it says nothing about the usual one, in heights of a line."""
+_SIZE_CHANGE = 1.15
+"""Ratio of two heights of lines that are not of one block."""
+_TITLE_SIZE = 1.15
+"""Height of a title of one row in the height of the body text."""
+_LARGE_TITLE_SIZE = 1.35
+_MAX_TITLE_ROWS = 3
+"""Rows of a large title."""
+_MAX_TITLE_LENGTH = 200
+_CELL_GAP = 1.2
+"""Gap between two cells, in heights of a line."""
+_ALIGNMENT = 0.8
+"""Largest distance of aligned cells, in heights of a line."""
+_MARGIN = 0.08
+"""Share of the page at the top and bottom that holds running heads and page numbers."""
+_MAX_FIGURE_GAP = 4.0
+"""Distance of a caption to its figure, in heights of a line."""
+_LIST_ITEM = re.compile(r"(?:[•·▪◦‣●○■□–—*-]|\(?(?:\d{1,3}|[a-zA-Z])[.)、])\s*\S")
+_CAPTION = re.compile(
+    r"(?:fig(?:ure)?\.?|table|chart|plate|abb(?:ildung)?\.?|tab(?:elle)?\.?|图表?|圖表?|表格?)"
+    r"\s*[A-Z]?[\d一二三四五六七八九十]+",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.。;；,，:：]$")
+
+
+@dataclass(slots=True)
+class LayoutBlock:
+    """Rows of text that belong together."""
+
+    kind: RegionKind
+    rows: list[TextRow] = field(default_factory=list)
+    figure: Box | None = None
+    """Box of the figure of which the rows are the caption, as shares of the page."""
+
+    @property
+    def text(self) -> str:
+        """The rows, one per line."""
+        return "\n".join(row.text for row in self.rows)
+
+
+def find_blocks(
+    segments: Sequence[TextSegment], width: float, height: float, figures: Sequence[Box] = ()
+) -> list[LayoutBlock]:
+    """Return the blocks of a page of `width` x `height` in reading order.
+
+    `figures` are the boxes of its images, as shares of the page; one with a caption becomes a
+    block.
+    """
+    areas = order_segments(segments)
+    if not areas:
+        return []
+    weighted = sorted((row.height, len(row.text)) for rows in areas for row in rows)
+    body = _weighted_median(weighted)
+    blocks = [block for rows in areas for block in _area_blocks(rows, body)]
+    _mark_margins(blocks, height)
+    _attach_figures(blocks, width, height, list(figures))
+    return blocks
+
+
+def to_regions(
+    blocks: Sequence[LayoutBlock], boxes: Sequence[Box], page: int | None, trust: Sequence[float]
+) -> list[Region]:
+    """Return a region for each block, followed by its lines if it has several.
+
+    `boxes` and `trust` are the box on the page and the confidence of each segment, by its index.
+    """
+    regions: list[Region] = []
+    for block in blocks:
+        lines = []
+        separator = CELL_SEPARATOR if block.kind == "table" else " "
+        for row in block.rows:
+            indexes = [segment.index for segment in row.segments]
+            text = separator.join(segment.text for segment in row.segments)
+            box = enclosing_box(boxes[index] for index in indexes)
+            confidence = min(trust[index] for index in indexes)
+            lines.append(Region(text, box, page, "line", confidence))
+        box = enclosing_box([block.figure, *(line.box for line in lines)])
+        if len(lines) == 1 and block.figure is None:
+            line = lines[0]
+            regions.append(Region(line.text, line.box, page, block.kind, line.confidence))
+        else:
+            regions += [Region("", box, page, block.kind), *lines]
+    return regions
+
+
+def _weighted_median(pairs: Sequence[tuple[float, int]]) -> float:
+    """Return the median of sorted (value, weight) pairs."""
+    half = sum(weight for _, weight in pairs) / 2
+    total = 0.0
+    for value, weight in pairs:
+        total += weight
+        if total >= half:
+            return value
+    return pairs[-1][0]
+
+
+def _area_blocks(rows: Sequence[TextRow], body: float) -> list[LayoutBlock]:
+    """Split the rows of a column into blocks."""
+    in_table = _table_rows(rows)
+    pitches = [second.center - first.center for first, second in pairwise(rows)]
+    usual = [pitch for pitch in pitches if 0 < pitch <= _MAX_PITCH * body]
+    pitch = median(usual) if usual else 1.4 * body
+    blocks: list[LayoutBlock] = []
+    for number, row in enumerate(rows):
+        kind = "table" if in_table[number] else _row_kind(row)
+        block = blocks[-1] if blocks else None
+        if block is None or _begins_block(block, row, kind, pitch):
+            blocks.append(LayoutBlock(kind, [row]))
+        else:
+            block.rows.append(row)
+    for block in blocks:
+        if block.kind == "paragraph" and _is_title(block, body):
+            block.kind = "title"
+    return blocks
+
+
+def _row_kind(row: TextRow) -> RegionKind:
+    text = row.text
+    if _CAPTION.match(text):
+        return "caption"
+    return "list" if _LIST_ITEM.match(text) else "paragraph"
+
+
+def _begins_block(block: LayoutBlock, row: TextRow, kind: RegionKind, pitch: float) -> bool:
+    last = block.rows[-1]
+    if (kind == "table") != (block.kind == "table") or kind == "caption":
+        return True
+    distance = row.center - last.center
+    limit = _PARAGRAPH_PITCH * pitch
+    if block.kind == "table":
+        return distance > 2 * limit
+    if distance > limit or distance < 0:
+        return True
+    if kind == "list" and block.kind != "list":
+        return True
+    bold = [all(segment.is_bold for segment in r.segments) for r in (last, row)]
+    heights = sorted((last.height, row.height))
+    return heights[1] > _SIZE_CHANGE * heights[0] or bold[0] != bold[1]
+
+
+def _is_title(block: LayoutBlock, body: float) -> bool:
+    text = block.text
+    if len(block.rows) > _MAX_TITLE_ROWS or len(text) > _MAX_TITLE_LENGTH or len(text) < 2:
+        return False
+    if not any(character.isalpha() for character in text):
+        return False
+    height = median(row.height for row in block.rows)
+    is_bold = all(segment.is_bold for row in block.rows for segment in row.segments)
+    if height >= _LARGE_TITLE_SIZE * body:
+        return True
+    is_heading = len(block.rows) == 1 and not _SENTENCE_END.search(text)
+    return is_heading and (height >= _TITLE_SIZE * body or (is_bold and height >= 0.95 * body))
+
+
+def _table_rows(rows: Sequence[TextRow]) -> list[bool]:
+    """Return for each row whether it belongs to a table: its cells are aligned with those of its
+    neighbors."""
+    cells = [_cell_edges(row) for row in rows]
+    aligned = [
+        _are_aligned(first, second, min(rows[number].height, rows[number + 1].height))
+        for number, (first, second) in enumerate(pairwise(cells))
+    ]
+    in_table = [False] * len(rows)
+    start = 0
+    for end in range(len(rows)):
+        if end < len(aligned) and aligned[end]:
+            continue
+        num_rows = end - start + 1
+        if num_rows >= 3 or (num_rows == 2 and min(map(len, cells[start : end + 1])) >= 3):
+            in_table[start : end + 1] = [True] * num_rows
+        start = end + 1
+    return in_table
+
+
+def _cell_edges(row: TextRow) -> list[tuple[float, float]]:
+    """Return left and right edge of each cell; a row of prose has one."""
+    edges: list[tuple[float, float]] = []
+    for segment in sorted(row.segments, key=lambda segment: segment.left):
+        if edges and segment.left - edges[-1][1] < _CELL_GAP * row.height:
+            edges[-1] = (edges[-1][0], max(edges[-1][1], segment.right))
+        else:
+            edges.append((segment.left, segment.right))
+    return edges
+
+
+def _are_aligned(
+    first: Sequence[tuple[float, float]], second: Sequence[tuple[float, float]], height: float
+) -> bool:
+    """Return whether two rows have several cells each, and one after the first is aligned."""
+    if len(first) < 2 or len(second) < 2:
+        return False
+    limit = _ALIGNMENT * height
+    return any(
+        min(abs(a[0] - b[0]), abs(a[1] - b[1]), abs(a[0] + a[1] - b[0] - b[1]) / 2) <= limit
+        for a in first[1:]
+        for b in second[1:]
+    )
+
+
+def _mark_margins(blocks: Sequence[LayoutBlock], height: float) -> None:
+    """Mark running heads and page numbers: single rows at the edge of the page."""
+    if len(blocks) < 2:
+        return
+    for block in blocks:
+        if len(block.rows) != 1 or block.kind not in ("paragraph", "list", "title"):
+            continue
+        row = block.rows[0]
+        others = [other for b in blocks if b is not block for other in b.rows]
+        if row.bottom < _MARGIN * height and block.kind != "title":
+            if all(other.center >= row.center - row.height for other in others):
+                block.kind = "header"
+        elif row.top > (1 - _MARGIN) * height and all(
+            other.center <= row.center + row.height for other in others
+        ):
+            block.kind = "footer"
+
+
+def _attach_figures(
+    blocks: Sequence[LayoutBlock], width: float, height: float, figures: list[Box]
+) -> None:
+    """Turn a caption next to a figure into the block of the figure."""
+    for block in blocks:
+        if block.kind != "caption" or not figures:
+            continue
+        top, bottom = block.rows[0].top / height, block.rows[-1].bottom / height
+        left = min(row.left for row in block.rows) / width
+        right = max(row.right for row in block.rows) / width
+        limit = _MAX_FIGURE_GAP * block.rows[0].height / height
+        near = [
+            (gap, box)
+            for box in figures
+            if (gap := max(top - box[3], box[1] - bottom, 0.0)) <= limit
+            and min(right, box[2]) > max(left, box[0])
+        ]
+        if near:
+            _, block.figure = min(near)
+            block.kind = "figure"
+            figures.remove(block.figure)
