@@ -27,13 +27,12 @@ from ravlm import DualEncoder, Entry, KnowledgeBase
 from ravlm.data.text import is_chinese, split_sentences
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.passage_reader import (
-    Passage,
     SpanCandidate,
     answer_probability,
     confidence_features,
-    passages_of,
     read_candidates,
 )
+from ravlm.generation.extractive.passages import Passage, passages_of
 from ravlm.generation.extractive.span_reader import READER, SpanReader
 from ravlm.metrics import expected_calibration_error
 from ravlm.records import Hit, Part

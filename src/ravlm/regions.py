@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -14,7 +14,10 @@ RegionKind: TypeAlias = Literal[
     "title", "paragraph", "list", "table", "figure", "caption", "formula", "header", "footer",
     "line", "word", "tile", "object",
 ]  # fmt: skip
+IMAGE_KINDS: tuple[RegionKind, ...] = ("tile", "object")
+"""Regions that are parts of an image with a vector of their own, not what is written on it."""
 REGION_KINDS: tuple[RegionKind, ...] = get_args(RegionKind)
+_KEYS = ("text", "box", "page", "kind", "confidence")
 _DIGITS = 6
 """Decimal places of confidences and coordinates in JSON."""
 
@@ -63,6 +66,23 @@ class Region:
         if self.confidence < 1:
             values["confidence"] = round(float(self.confidence), _DIGITS)
         return values
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Region:
+        """Return the region of a JSON form. Raises InvalidInput if it is not one."""
+        if not isinstance(values, Mapping) or values.keys() - set(_KEYS):
+            raise InvalidInput(
+                f"A region is {repr(values)[:100]}; give an object with {', '.join(_KEYS)}."
+            )
+        text = values.get("text", "")
+        confidence = values.get("confidence", 1.0)
+        if not isinstance(text, str) or not isinstance(confidence, int | float):
+            raise InvalidInput(
+                f"A region is {repr(values)[:100]}; its text is a string and its confidence a "
+                "number."
+            )
+        box, page = values.get("box"), values.get("page")
+        return Region(text, box, page, values.get("kind", "line"), confidence)
 
 
 def relative_box(box: Iterable[float], width: float, height: float) -> Box:

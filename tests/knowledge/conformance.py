@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from tests.knowledge.conformance_entries import EntryConformance
 from tests.knowledge.conformance_fixtures import color_entries, ids
+from tests.knowledge.conformance_regions import RegionConformance
 from tests.knowledge.conformance_search import SearchConformance
 
 __all__ = ["Conformance", "color_entries", "ids"]
 
 
-class Conformance(SearchConformance, EntryConformance):
+class Conformance(SearchConformance, EntryConformance, RegionConformance):
     """Subclasses provide the fixture `locations`, and `has_keywords` if a server may lack it."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ravlm.data.page_text import certain_texts, is_page
 from ravlm.data.text import normalize_text, split_sentences
 from ravlm.records import Entry
 
@@ -42,10 +43,15 @@ class Fact:
 
 
 def read_facts(entry: Entry) -> list[Fact]:
-    """Return the facts of an entry's texts, in order, and of its metadata, without duplicates."""
+    """Return the facts of an entry's texts and regions, in order, and of its metadata, without
+    duplicates.
+
+    The metadata of a page tell which document it is from, and nothing of its own.
+    """
     unique: dict[tuple[str, str], Fact] = {}
-    text_facts = [fact for text in entry.texts for fact in parse_facts(text)]
-    for fact in text_facts + _metadata_facts(entry.metadata):
+    text_facts = [fact for text in certain_texts(entry) for fact in parse_facts(text)]
+    metadata_facts = [] if is_page(entry) else _metadata_facts(entry.metadata)
+    for fact in text_facts + metadata_facts:
         unique.setdefault((fact.key.casefold(), fact.value.casefold()), fact)
     return list(unique.values())
 
@@ -75,13 +81,14 @@ def parse_facts(text: str) -> list[Fact]:
 def entity_name(entry: Entry) -> str:
     """Return the name of the entity that the entry is about, or "".
 
-    It is the value of the first line whose key means "name", else of such a metadata key.
+    It is the value of the first line whose key means "name", else of such a metadata key; the title
+    of a document is the name of none of its pages.
     """
     for text in entry.texts:
         for fact in parse_facts(text):
             if is_name_key(fact.key):
                 return fact.value
-    for values in (entry.metadata, entry.metadata.get("facts")):
+    for values in (entry.metadata, entry.metadata.get("facts")) if not is_page(entry) else ():
         if isinstance(values, Mapping):
             for key in _NAME_METADATA:
                 if isinstance(values.get(key), str) and values[key]:

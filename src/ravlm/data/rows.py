@@ -19,8 +19,10 @@ from typing import Any
 
 from ravlm.data.images import is_address
 from ravlm.data.lines import MAX_LINE
+from ravlm.data.pdf import image_file, page_path
 from ravlm.errors import BrokenData, InvalidInput, NotFound, did_you_mean
-from ravlm.records import Entry, Pair
+from ravlm.records import Entry, Pair, PdfPage
+from ravlm.regions import Region
 
 RESERVED_KEYS = ("id", "image", "text", "texts")
 """Keys of a row that are not metadata."""
@@ -89,15 +91,16 @@ def to_entry(row: Row) -> Entry:
     A row without an id gets one that is derived from its content. Raises BrokenData, InvalidInput
     or NotFound with the reason to reject the row.
     """
-    values = row.values
+    regions, values = take_regions(row.values)
     if len(values) > MAX_KEYS:
         raise BrokenData(f"The row has {len(values):,} keys; at most {MAX_KEYS:,} are read.")
     texts = _texts(values)
     image = _image(values.get("image"), row.folder)
-    if image is None and not texts:
+    if image is None and not texts and not regions:
         raise BrokenData(f"The row has neither an image nor a text.{_key_hint(values)}")
     metadata = {key: value for key, value in values.items() if key not in RESERVED_KEYS}
     content = [_hashable_image(values.get("image")), texts, metadata]
+    content += [[region.to_dict() for region in regions]] if regions else []
     try:
         content_json = json.dumps(content, ensure_ascii=False, sort_keys=True)
         digest = hashlib.sha256(content_json.encode()).hexdigest()
@@ -106,7 +109,24 @@ def to_entry(row: Row) -> Entry:
     except (TypeError, ValueError, RecursionError) as error:
         # not JSON, half of a surrogate pair, or objects in objects without end
         raise BrokenData(f"The row can't be written as JSON in UTF-8: {error}.") from None
-    return Entry(id_, image, texts, metadata)
+    return Entry(id_, image, texts, metadata, regions)
+
+
+def take_regions(values: Mapping[str, Any]) -> tuple[tuple[Region, ...], Mapping[str, Any]]:
+    """Return the regions of a row, and its other values.
+
+    A key "regions" without objects that have a text or a box is metadata. Raises InvalidInput for
+    a region that is not one.
+    """
+    rows = values.get("regions")
+    if not isinstance(rows, list) or not rows or not all(map(_is_region, rows)):
+        return (), values
+    others = {key: value for key, value in values.items() if key != "regions"}
+    return tuple(map(Region.from_dict, rows)), others
+
+
+def _is_region(value: Any) -> bool:
+    return isinstance(value, Mapping) and ("text" in value or "box" in value)
 
 
 def to_pair(row: Row) -> Pair:
@@ -249,9 +269,11 @@ def _texts(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(item for _, item in candidates if item.strip())
 
 
-def _image(value: Any, folder: Path) -> str | bytes | None:
+def _image(value: Any, folder: Path) -> str | bytes | PdfPage | None:
     if value is None or value == "":
         return None
+    if isinstance(value, PdfPage):
+        return value
     if isinstance(value, bytes):
         return value or None
     if not isinstance(value, str):
@@ -262,7 +284,7 @@ def _image(value: Any, folder: Path) -> str | bytes | None:
         return value
     path = os.path.join(os.path.abspath(folder), value)
     try:
-        exists = os.path.isfile(path)
+        exists = os.path.isfile(image_file(path))
     except ValueError:  # a NUL character in the name
         exists = False
     if not exists:
@@ -275,6 +297,8 @@ def _not_an_image_source(value: Any) -> BrokenData:
 
 
 def _hashable_image(image: Any) -> Any:
+    if isinstance(image, PdfPage):
+        return page_path(image.document.sha256, image.page)
     return hashlib.sha256(image).hexdigest() if isinstance(image, bytes) else image
 
 

@@ -1,9 +1,10 @@
-"""Split a long text into passages that fit a text tower."""
+"""Split a long text, or the text of a page, into passages that fit a text tower."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
+from ravlm.data.page_text import Block, PageText
 from ravlm.data.text import split_sentences
 
 
@@ -35,3 +36,50 @@ def _halve(sentence: str, fits: Callable[[str], bool]) -> list[str]:
     space = sentence.rfind(" ", 1, middle + 1)
     cut = space if space > 0 else middle
     return _halve(sentence[:cut].strip(), fits) + _halve(sentence[cut:].strip(), fits)
+
+
+def split_page(page: PageText, split: Callable[[str], list[str]]) -> list[str]:
+    """Split the text of a page along its layout into passages that `split` leaves whole.
+
+    As many consecutive blocks of a section as fit make a passage, together with the section's
+    title. A figure or table stays with its caption. Only a block that is too long by itself is
+    split at sentences.
+    """
+
+    def passages_of(blocks: Sequence[Block]) -> list[str]:
+        text = page.text[blocks[0].start : blocks[-1].end]
+        section = "" if blocks[0].kind == "title" else blocks[0].section
+        is_whole = section and len(split(f"{section}\n{text}")) == 1
+        return [text] if is_whole else split(text)
+
+    passages: list[str] = []
+    current: list[Block] = []
+    for unit in _units(page.blocks):
+        starts_section = unit[0].kind == "title"
+        if current and not starts_section and len(passages_of([*current, *unit])) == 1:
+            current += unit
+            continue
+        if current and [block.kind for block in current] == ["title"] and not starts_section:
+            current += unit  # a title is no passage by itself
+            continue
+        if current:
+            passages += passages_of(current)
+        current = list(unit)
+    return passages + (passages_of(current) if current else [])
+
+
+def _units(blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    """Yield the blocks, a figure or table with the captions next to it."""
+    unit: list[Block] = []
+    for block in blocks:
+        kinds = {member.kind for member in unit}
+        is_pair = block.kind == "caption" and kinds and kinds <= {"figure", "table", "caption"}
+        is_pair = is_pair or (block.kind in ("figure", "table") and kinds == {"caption"})
+        if is_pair:
+            unit.append(block)
+            continue
+        if unit:
+            yield unit
+        unit = [block]
+    if unit:
+        yield unit

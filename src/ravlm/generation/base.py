@@ -7,10 +7,11 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator as Stream
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ravlm.data.page_text import PageText, region_text_index
 from ravlm.records import (
     CLOSED_BOOK,
     Answer,
@@ -115,10 +116,31 @@ def split_pieces(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def cited_parts(citations: Sequence[str], hits: Sequence[Hit]) -> tuple[Source, ...]:
-    """Return a source for each citation: the part of its hit that matched, as a whole."""
-    parts = {hit.entry.id: hit.part for hit in reversed(hits)}
-    return tuple(Source(entry_id, parts[entry_id]) for entry_id in citations)
+def cited_parts(
+    citations: Sequence[str], hits: Sequence[Hit], quotes: Mapping[str, str] | None = None
+) -> tuple[Source, ...]:
+    """Return a source for each citation: the part of its hit that matched, as a whole.
+
+    `quotes` are what the output takes from an entry, by id: where one stands in the entry's
+    regions, the source has its lines, with their box.
+    """
+    by_id = {hit.entry.id: hit for hit in reversed(hits)}
+    return tuple(
+        _quoted(by_id[entry_id], (quotes or {}).get(entry_id, ""))
+        or Source(entry_id, by_id[entry_id].part)
+        for entry_id in citations
+    )
+
+
+def _quoted(hit: Hit, quote: str) -> Source | None:
+    """Return where a quote stands in the regions of an entry; None if it does not."""
+    if not quote or not hit.entry.regions:
+        return None
+    page = PageText.of(hit.entry.regions)
+    start, end = page.find(quote)
+    if start == end:
+        return None
+    return page.source(hit.entry.id, region_text_index(hit.entry), start, end)
 
 
 def abstain(request: Request, reason: str, **trace: Any) -> Answer:

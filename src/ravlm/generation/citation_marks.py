@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ravlm.data.page_text import all_texts
 from ravlm.generation.base import Request
 from ravlm.records import Answer, Hit, Source
 
@@ -98,11 +99,14 @@ def restore_entries(answer: Answer, request: Request, original: Request) -> Answ
 
 
 def _break_hit(hit: Hit) -> Hit:
-    texts = tuple(map(break_marks, hit.entry.texts))
+    entry = hit.entry
+    texts = tuple(map(break_marks, entry.texts))
+    regions = tuple(replace(region, text=break_marks(region.text)) for region in entry.regions)
     passage = break_marks(hit.part.text)
-    if texts == hit.entry.texts and passage == hit.part.text:
+    if texts == entry.texts and regions == entry.regions and passage == hit.part.text:
         return hit
-    return replace(hit, entry=replace(hit.entry, texts=texts), part=replace(hit.part, text=passage))
+    entry = replace(entry, texts=texts, regions=regions)
+    return replace(hit, entry=entry, part=replace(hit.part, text=passage))
 
 
 def _original_source(source: Source, hit: Hit | None) -> Source:
@@ -110,7 +114,7 @@ def _original_source(source: Source, hit: Hit | None) -> Source:
     if hit is None:
         return source
     part = source.part
-    texts = hit.entry.texts[part.index : part.index + 1] if part.modality == "text" else ()
+    texts = all_texts(hit.entry)[part.index : part.index + 1] if part.modality == "text" else ()
     for text in (hit.part.text, *texts):
         start = break_marks(text).find(part.text)
         if start >= 0:

@@ -133,7 +133,7 @@ class DuplicateFinder:
     def __init__(
         self, method: Deduplicate, contents: Iterable[tuple[str, str | None, str, bytes | None]]
     ) -> None:
-        """`contents`: id, image hash, texts as JSON and perceptual hash of each stored entry."""
+        """`contents`: those of all stored entries, as `EntryStore.contents` yields them."""
         self.near = method == "near"
         self._id_by_content: dict[bytes, str] = {}
         self._hashes = np.zeros((1024, 11), np.uint8)  # grows by doubling

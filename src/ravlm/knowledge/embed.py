@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ravlm.data.page_text import PageText, all_texts, region_text_index
 from ravlm.data.parallel import batched
+from ravlm.encoders.chunking import split_page
+from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import BrokenData
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.knowledge.records import EntryRow, PartRow
@@ -35,8 +38,9 @@ class IngestItem:
     entry: Entry
     location: str = ""
     """Location in its source."""
-    vectors: Mapping[Modality, np.ndarray] = field(default_factory=dict)
-    """Precomputed vectors (n, dim) of the source; the entry's own are those at `row`."""
+    vectors: Mapping[Modality, np.ndarray | TokenVectors] = field(default_factory=dict)
+    """Precomputed vectors (n, dim) of the source, or token vectors of n entries; the entry's own
+    are those at `row`."""
     row: int = 0
     stored_digest: str | None = None
     """Digest of the stored entry of this id; None if there is none."""
@@ -48,7 +52,11 @@ class IngestItem:
     error: str = ""
     """Why the entry is rejected; empty if it is not."""
     unchanged: bool = False
+    regions: str | None = None
+    """JSON list; None without regions."""
     pixels: Image.Image | None = None
+    tiles: Mapping[int, Image.Image] = field(default_factory=dict)
+    """Regions that are parts of the image, by their number, from 1."""
     perceptual_hash: bytes | None = None
     duplicate_of: str = ""
     """Id of the entry with the same content."""
@@ -73,6 +81,7 @@ class IngestItem:
             self.image_bytes,
             self.perceptual_hash,
             self.stored_digest is not None,
+            self.regions,
         )
 
 
@@ -104,20 +113,28 @@ def _add_precomputed(items: Sequence[IngestItem], modality: Modality) -> None:
     """Add one part per item; a text vector stands for all texts of its entry."""
     pending = []
     for item in items:
-        words = index_words("\n".join(item.entry.texts)) if modality == "text" else None
+        words = index_words("\n".join(all_texts(item.entry))) if modality == "text" else None
         pending.append(PendingPart(item, modality, precomputed=True, words=words))
     rows = [item.row for item in items]
-    _add_parts(pending, items[0].vectors[modality][rows])
+    vectors = items[0].vectors[modality]
+    if isinstance(vectors, TokenVectors):
+        _add_token_parts(pending, vectors.take(rows))
+    else:
+        _add_parts(pending, vectors[rows])
 
 
 def _encode_images(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -> None:
     if not items:
         return
-    images = [item.pixels for item in items if item.pixels is not None]
-    vectors = _encode_each(encoder().encode_images, images, encoder().dim)
+    pending = []
+    images = []
     for item in items:
-        item.pixels = None
-    _add_parts([PendingPart(item, "image") for item in items], vectors)
+        for position, image in {0: item.pixels, **item.tiles}.items():
+            pending.append(PendingPart(item, "image", position))
+            images.append(image)
+        item.pixels, item.tiles = None, {}
+    tokens = _encode_each(encoder().encode_image_tokens, images, encoder().dim)
+    _add_encoded(pending, tokens, encoder().token_pooling > 0)
 
 
 def _encode_texts(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -> None:
@@ -133,30 +150,75 @@ def _encode_texts(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -
                 stored_passage = None if len(of_text) == 1 else passage
                 words = index_words(passage)
                 pending.append(PendingPart(item, "text", position, stored_passage, words=words))
+        position = region_text_index(item.entry)
+        for passage, in_section in _region_passages(item.entry, encoder()).items():
+            fits = len(encoder().passages(in_section)) == 1
+            passages.append(in_section if fits else passage)
+            words = index_words(in_section)
+            pending.append(PendingPart(item, "text", position, passage, words=words))
     if pending:
         unique = {text: row for row, text in enumerate(dict.fromkeys(passages))}
-        vectors = _encode_each(encoder().encode_texts, list(unique), encoder().dim)
-        _add_parts(pending, vectors[[unique[text] for text in passages]])
+        tokens = _encode_each(encoder().encode_text_tokens, list(unique), encoder().dim)
+        tokens = tokens.take([unique[text] for text in passages])
+        _add_encoded(pending, tokens, encoder().token_pooling > 0)
+
+
+def _region_passages(entry: Entry, encoder: Encoder) -> dict[str, str]:
+    """Return the passages of an entry's regions, each with the title of its section before it.
+
+    A passage that occurs twice is one part.
+    """
+    if not entry.regions:
+        return {}
+    page = PageText.of(entry.regions)
+    passages = split_page(page, encoder.passages)
+    return {passage: page.in_section(passage) for passage in passages if passage.strip()}
 
 
 def _encode_each(
-    encode: Callable[[Sequence[Any]], np.ndarray], inputs: Sequence[Any], dim: int
-) -> np.ndarray:
-    """Return the vectors (n, dim) of a batch, NaN for an input whose vector is not finite.
+    encode: Callable[[Sequence[Any]], TokenVectors], inputs: Sequence[Any], dim: int
+) -> TokenVectors:
+    """Return the vectors of a batch, NaN for an input whose vectors are not finite.
 
     The encoder refuses a batch with such a vector; its other inputs are then encoded one by one.
     """
     try:
         return encode(inputs)
     except BrokenData:
-        vectors = np.full((len(inputs), dim), np.nan, np.float32)
+        items = [np.full((1, dim), np.nan, np.float32)] * len(inputs)
         for row, item in enumerate(inputs):
             with suppress(BrokenData):
-                vectors[row] = encode([item])[0]
-        return vectors
+                items[row] = encode([item])[0]
+        return TokenVectors.from_items(items, dim)
 
 
-def _add_parts(pending: Sequence[PendingPart], vectors: np.ndarray) -> None:
+def _add_encoded(
+    pending: Sequence[PendingPart], tokens: TokenVectors, is_multi_vector: bool
+) -> None:
+    """Add the parts with their token vectors; an encoder of single vectors has one per part."""
+    if is_multi_vector:
+        _add_token_parts(pending, tokens)
+    else:
+        _add_parts(pending, tokens.vectors)
+
+
+def _add_token_parts(pending: Sequence[PendingPart], tokens: TokenVectors) -> None:
+    """Add the parts with their token vectors, normalized and stored in half precision, and with the
+    direction of their mean."""
+    if not pending:
+        return
+    vectors = np.asarray(tokens.vectors, np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = TokenVectors((vectors / np.maximum(lengths, 1e-12)).astype("<f2"), tokens.starts)
+    is_invalid = ~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0)
+    pooled = units.pooled()
+    pooled[np.logical_or.reduceat(is_invalid, tokens.starts[:-1])] = np.nan
+    _add_parts(pending, pooled, [units[row].tobytes() for row in range(len(units))])
+
+
+def _add_parts(
+    pending: Sequence[PendingPart], vectors: np.ndarray, tokens: Sequence[bytes] | None = None
+) -> None:
     """Add the parts with their vectors (n, dim), normalized and stored in half precision."""
     vectors = np.asarray(vectors, np.float32)
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))  # (n,)
@@ -168,7 +230,10 @@ def _add_parts(pending: Sequence[PendingPart], vectors: np.ndarray) -> None:
     for row, (item, modality, position, passage, precomputed, words) in enumerate(pending):
         if is_valid[row]:
             vector = data[row * size : (row + 1) * size]
-            item.parts.append(PartRow(modality, position, passage, vector, precomputed, words))
+            of_part = None if tokens is None else tokens[row]
+            item.parts.append(
+                PartRow(modality, position, passage, vector, precomputed, words, of_part)
+            )
         else:
             source = "precomputed" if precomputed else "encoded"
             item.error = (

@@ -13,6 +13,7 @@ from ravlm.errors import DamagedBase, InvalidInput
 from ravlm.knowledge.records import EntryRow, Identity, StoreState
 from ravlm.knowledge.reports import Page
 from ravlm.records import Entry, Modality
+from ravlm.regions import Region
 from ravlm.search.filters import Facet, Filter, facets, matches
 
 
@@ -99,19 +100,19 @@ class EntryStore(ABC):
         vectors = {}
         for row in self.rows(ids):
             for part in row.parts:
-                if part.modality == "image":
+                if part.modality == "image" and not part.position:
                     vectors[row.id] = decode_vector(part.vector)
         return vectors
 
     def contents(self) -> Iterator[tuple[str, str | None, str, bytes | None]]:
-        """Yield id, image hash, texts as JSON and perceptual hash of each entry."""
+        """Yield id, image hash, texts and regions as JSON, and perceptual hash of each entry."""
         for row in self.rows():
-            yield row.id, row.image_hash, row.texts, row.perceptual_hash
+            yield row.id, row.image_hash, row.texts + (row.regions or ""), row.perceptual_hash
 
 
 def to_entry(row: EntryRow) -> Entry:
     """Return the entry of a stored row."""
-    (content,) = decode_contents([(row.texts, row.metadata)])
+    (content,) = decode_contents([(row.texts, row.metadata, row.regions)])
     return Entry(row.id, row.image, *content)
 
 
@@ -121,21 +122,41 @@ def facets_of(row: EntryRow) -> list[Facet]:
 
 
 def decode_contents(
-    rows: Sequence[tuple[str, str]],
-) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Return texts and metadata of rows that hold them as JSON. Raises DamagedBase."""
+    rows: Sequence[tuple[str, str, str | None]],
+) -> list[tuple[tuple[str, ...], dict[str, Any], tuple[Region, ...]]]:
+    """Return texts, metadata and regions of rows that hold them as JSON. Raises DamagedBase."""
     # one call decodes the JSON of all rows, as there may be many
     try:
-        flat = json.loads(f"[{','.join(f'{texts},{metadata}' for texts, metadata in rows)}]")
+        flat = json.loads(f"[{','.join(f'{t},{metadata},{r or []}' for t, metadata, r in rows)}]")
+        columns = list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
     except (ValueError, RecursionError):
-        raise damaged_row("texts or metadata are not JSON") from None
-    pairs = list(zip(flat[::2], flat[1::2], strict=False))
-    if len(flat) != 2 * len(rows) or not all(
-        type(texts) is list and type(metadata) is dict and all(type(t) is str for t in texts)
-        for texts, metadata in pairs
+        raise damaged_row("texts, metadata or regions are not JSON") from None
+    if len(flat) != 3 * len(rows) or not all(
+        type(texts) is list
+        and type(metadata) is dict
+        and type(regions) is list
+        and all(type(text) is str for text in texts)
+        for texts, metadata, regions in columns
     ):
-        raise damaged_row("texts or metadata have the wrong type")
-    return [(tuple(texts), metadata) for texts, metadata in pairs]
+        raise damaged_row("texts, metadata or regions have the wrong type")
+    return [
+        (tuple(texts), metadata, decode_regions(regions)) for texts, metadata, regions in columns
+    ]
+
+
+def decode_regions(values: Sequence[Any]) -> tuple[Region, ...]:
+    """Return stored regions. Raises DamagedBase."""
+    try:
+        return tuple(map(Region.from_dict, values))
+    except InvalidInput as error:
+        raise damaged_row(str(error)) from None
+
+
+def encode_regions(regions: Sequence[Region]) -> str | None:
+    """Return regions as a JSON list; None without regions."""
+    if not regions:
+        return None
+    return json.dumps([region.to_dict() for region in regions], ensure_ascii=False)
 
 
 def decode_vector(vector: bytes) -> np.ndarray:

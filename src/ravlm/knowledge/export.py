@@ -5,6 +5,7 @@ encoded again.
     00000.tar, 00001.tar ...   or: the same rows as JSON, each with its image (WebDataset)
     parts.jsonl                one row per part, in the order of the vectors
     vectors.npy                float16 (parts, dim)
+    tokens.npy                 float16 (tokens, dim): of the parts of a multi-vector encoder
     manifest.json              encoder, fingerprint, dimensions
 
 `import_` reads it back.
@@ -39,9 +40,10 @@ FORMAT = 1
 ENTRIES = "entries.jsonl"
 PARTS = "parts.jsonl"
 VECTORS = "vectors.npy"
+TOKENS = "tokens.npy"
 MANIFEST = "manifest.json"
-RESERVED_KEYS = ("id", "image", "text", "texts", "metadata")
-"""Keys of a row that are not metadata."""
+RESERVED_KEYS = ("id", "image", "text", "texts", "metadata", "regions")
+"""Keys of a row that are not metadata; nor is "regions", unless it has something else."""
 SHARD_SIZE = 10_000
 """Entries per tar file."""
 
@@ -68,14 +70,15 @@ def export(
             entries = _FileWriter(folder, files)
         else:
             entries = _ShardWriter(folder, files, shard_size)
-        parts = _PartWriter(folder, files, identity.dim)
+        parts = _PartWriter(folder, files, identity)
         for row in store.rows():
             if not entries.write(row):
                 missing.append(str(row.image))
             parts.write(row)
             num_entries += 1
         parts.finish()
-        manifest = {"format": FORMAT, "form": form, "parts": parts.count, **asdict(identity)}
+        counts = {"parts": parts.count, "tokens": parts.num_tokens}
+        manifest = {"format": FORMAT, "form": form, **counts, **asdict(identity)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return ExportReport(num_entries, parts.count, tuple(missing))
 
@@ -170,18 +173,56 @@ def _read_file(image: str | None) -> bytes | None:
         return None
 
 
-class _PartWriter:
-    """Writes JSON lines for the parts and a .npy file of vectors.
+class _VectorWriter:
+    """Writes a .npy file of float16 vectors.
 
-    The header of the .npy file is rewritten when the number of vectors is known.
+    Its header is rewritten when the number of vectors is known.
     """
 
-    def __init__(self, folder: Path, files: ExitStack, dim: int) -> None:
+    def __init__(self, path: Path, files: ExitStack, dim: int) -> None:
         self.dim = dim
         self.count = 0
-        self.lines = files.enter_context(open(folder / PARTS, "w", encoding="utf-8"))  # noqa: SIM115
-        self.vectors = files.enter_context(open(folder / VECTORS, "wb"))  # noqa: SIM115
+        self.file = files.enter_context(open(path, "wb"))  # noqa: SIM115
         self._write_header()
+
+    def write(self, vectors: bytes) -> int:
+        """Write vectors, and return how many they are."""
+        count = len(vectors) // (2 * self.dim)
+        self.file.write(vectors)
+        self.count += count
+        return count
+
+    def finish(self) -> None:
+        """Write the final number of vectors into the header."""
+        self.file.seek(0)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        """Write the header; NumPy pads it so that any number of rows fits."""
+        shape = (self.count, self.dim)
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+
+class _PartWriter:
+    """Writes JSON lines for the parts, and their vectors."""
+
+    def __init__(self, folder: Path, files: ExitStack, identity: Identity) -> None:
+        self.lines = files.enter_context(open(folder / PARTS, "w", encoding="utf-8"))  # noqa: SIM115
+        self.vectors = _VectorWriter(folder / VECTORS, files, identity.dim)
+        self.tokens: _VectorWriter | None = None
+        if identity.is_multi_vector:
+            self.tokens = _VectorWriter(folder / TOKENS, files, identity.dim)
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+        return self.vectors.count
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of token vectors."""
+        return 0 if self.tokens is None else self.tokens.count
 
     def write(self, row: EntryRow) -> None:
         """Write the parts of an entry."""
@@ -195,19 +236,15 @@ class _PartWriter:
                 "given": part.precomputed,
                 "checksum": zlib.crc32(part.vector),
             }
+            if self.tokens is not None and part.tokens is not None:
+                values["tokens"] = self.tokens.write(part.tokens)
+                values["token_checksum"] = zlib.crc32(part.tokens)
             self.lines.write(json.dumps(values, ensure_ascii=False) + "\n")
-        self.count += len(row.parts)
 
     def finish(self) -> None:
-        """Write the final number of vectors into the header."""
-        self.vectors.seek(0)
-        self._write_header()
-
-    def _write_header(self) -> None:
-        """Write the header; NumPy pads it so that any number of rows fits."""
-        shape = (self.count, self.dim)
-        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self.vectors, header)
+        """Write the final number of vectors into the headers."""
+        for writer in filter(None, (self.vectors, self.tokens)):
+            writer.finish()
 
 
 def _source_row(row: EntryRow, image: str | None) -> dict[str, Any]:
@@ -220,7 +257,11 @@ def _source_row(row: EntryRow, image: str | None) -> dict[str, Any]:
         values["image"] = image
     entry = to_entry(row)
     values["texts"] = list(entry.texts)
+    if entry.regions:
+        values["regions"] = [region.to_dict() for region in entry.regions]
+    if entry.regions:
+        values["regions"] = [region.to_dict() for region in entry.regions]
     metadata = dict(entry.metadata)
-    if metadata.keys() & set(RESERVED_KEYS):
+    if metadata.keys() & {*RESERVED_KEYS, "regions"}:
         return values | {"metadata": metadata}
     return values | metadata

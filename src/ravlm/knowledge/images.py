@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ravlm.encoders.base import Encoder
 from ravlm.files import atomic_write, remove_leftovers
 from ravlm.knowledge.records import EntryRow
 from ravlm.records import ImageSource
+from ravlm.regions import IMAGE_KINDS, Region
 
 FOLDER = "pictures"
 """Folder within the base for images that came as bytes, named by their content."""
@@ -26,6 +27,8 @@ _SUFFIXES = {
     b"RIFF": ".webp",
     b"BM": ".bmp",
 }
+_MAX_MAGNIFICATION = 8
+"""Images are loaded for their regions at most at this many times the encoder's input size."""
 _NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)?")
 """File name of an image in the base."""
 
@@ -49,6 +52,34 @@ def open_image(source: ImageSource, encoder: Encoder) -> Image.Image:
     Raises NotFound or BrokenData.
     """
     return encoder.prepare(load_image(source, edge=encoder.image_size))
+
+
+def open_images(
+    source: ImageSource, regions: Sequence[Region], encoder: Encoder
+) -> tuple[Image.Image, dict[int, Image.Image]]:
+    """Return an image as `open_image` does, and those of its regions that are parts of it: tiles
+    and objects, by their number, from 1.
+
+    Raises NotFound or BrokenData.
+    """
+    boxes = {
+        number: region.box
+        for number, region in enumerate(regions, 1)
+        if region.kind in IMAGE_KINDS and region.box is not None
+    }
+    if not boxes:
+        return open_image(source, encoder), {}
+    sides = [side for box in boxes.values() for side in (box[2] - box[0], box[3] - box[1]) if side]
+    magnification = min(1 / min(sides, default=1.0), _MAX_MAGNIFICATION)
+    image = load_image(source, edge=int(magnification * encoder.image_size))
+    tiles = {}
+    for number, box in boxes.items():
+        left, top, right, bottom = (
+            round(share * side) for share, side in zip(box, image.size * 2, strict=True)
+        )
+        tile = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+        tiles[number] = encoder.prepare(tile)
+    return encoder.prepare(image), tiles
 
 
 def locate_image(source: ImageSource, can_embed: bool = True) -> LocatedImage:

@@ -20,13 +20,21 @@ from ravlm.data.formats import webdataset
 from ravlm.data.images import image_bytes, is_address
 from ravlm.data.lines import bounded_lines, too_long
 from ravlm.data.parallel import batched
-from ravlm.data.rows import Quarantined, entry_id
+from ravlm.data.rows import Quarantined, entry_id, take_regions
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound, RavlmError
-from ravlm.knowledge.entry_store import EntryStore
-from ravlm.knowledge.export import ENTRIES, FORMAT, MANIFEST, PARTS, RESERVED_KEYS, VECTORS
+from ravlm.knowledge.entry_store import EntryStore, encode_regions
+from ravlm.knowledge.export import (
+    ENTRIES,
+    FORMAT,
+    MANIFEST,
+    PARTS,
+    RESERVED_KEYS,
+    TOKENS,
+    VECTORS,
+)
 from ravlm.knowledge.images import locate_image
 from ravlm.knowledge.index.analyzer import index_words
-from ravlm.knowledge.records import EntryRow, Identity, PartRow
+from ravlm.knowledge.records import EntryRow, Identity, PartRow, searchable_text
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import MODALITIES, Entry
 from ravlm.search.filters import facets
@@ -62,6 +70,7 @@ class ExportFolder:
             self.encoder = str(manifest["encoder"])
             self.num_parts = int(manifest["parts"])
             self.dim = int(manifest["dim"])
+            self.num_tokens = int(manifest.get("tokens", 0))
             self.is_sharded = manifest.get("form") == "webdataset"
         except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             raise InvalidInput(
@@ -99,7 +108,9 @@ class ExportFolder:
 
         Raises BrokenData if the files do not match.
         """
-        vectors = self._load_vectors()  # (parts, dim)
+        vectors = self._load_vectors(VECTORS, self.num_parts)  # (parts, dim)
+        tokens = self._load_vectors(TOKENS, self.num_tokens)  # of all parts
+        first_token = 0
         numbered = enumerate(self._json_lines(PARTS))
         groups = groupby(numbered, lambda item: item[1].get("entry"))
         num_parts = 0
@@ -112,7 +123,14 @@ class ExportFolder:
                 num_parts += 1
                 if num_parts > self.num_parts:
                     break
-                parts.append(self._part(entry, values, vectors[row]))
+                part = self._part(entry, values, vectors[row])
+                if self.num_tokens:
+                    count = values.get("tokens")
+                    last_token = first_token + count if type(count) is int else first_token
+                    of_part = tokens[first_token:last_token]
+                    part = part._replace(tokens=self._checked_tokens(entry, values, of_part))
+                    first_token = last_token
+                parts.append(part)
             yield _entry_row(entry, parts)
         if num_parts != self.num_parts or next(groups, None) is not None:
             raise self._damage(
@@ -130,12 +148,14 @@ class ExportFolder:
         texts = row.get("texts")
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise BrokenData('its "texts" are not a list of texts')
+        regions, row = take_regions(row)
         metadata = row.get("metadata")
         if not isinstance(metadata, Mapping):
             metadata = {key: value for key, value in row.items() if key not in RESERVED_KEYS}
         facets(metadata)  # refuses numbers that are not finite
-        "".join([id_, *texts, json.dumps(metadata, ensure_ascii=False)]).encode()
-        return Entry(id_, self._image(id_, row.get("image")), tuple(texts), metadata)
+        values = [id_, *texts, json.dumps(metadata, ensure_ascii=False)]
+        "".join([*values, encode_regions(regions) or ""]).encode()
+        return Entry(id_, self._image(id_, row.get("image")), tuple(texts), metadata, regions)
 
     def _image(self, id_: str, image: Any) -> bytes | str | None:
         """Return the bytes of an image in the export, or the address of one on the web."""
@@ -154,10 +174,11 @@ class ExportFolder:
             raise BrokenData(f'its image "{image}" is outside of the export')
         return image_bytes(path)
 
-    def _load_vectors(self) -> np.ndarray:
-        if not self.num_parts:
+    def _load_vectors(self, name: str, count: int) -> np.ndarray:
+        """Return the vectors (count, dim) of a file. Raises BrokenData."""
+        if not count:
             return np.zeros((0, self.dim), "<f2")
-        path = self.folder / VECTORS
+        path = self.folder / name
         try:
             # not np.load, which would open a zip or a pickle
             vectors = np.lib.format.open_memmap(path, mode="r")
@@ -169,16 +190,30 @@ class ExportFolder:
             SyntaxError,
             RecursionError,
         ) as error:
-            raise self._damage(VECTORS, f"it cannot be read: {error}") from error
-        if vectors.shape != (self.num_parts, self.dim) or vectors.dtype != np.dtype("<f2"):
-            raise self._damage(VECTORS, f"it does not match its {MANIFEST}")
+            raise self._damage(name, f"it cannot be read: {error}") from error
+        if vectors.shape != (count, self.dim) or vectors.dtype != np.dtype("<f2"):
+            raise self._damage(name, f"it does not match its {MANIFEST}")
         return vectors
+
+    def _checked_tokens(self, entry: Entry, values: Mapping[str, Any], tokens: np.ndarray) -> bytes:
+        """Return the token vectors (tokens, dim) of a part. Raises BrokenData."""
+        data = tokens.tobytes()
+        if not len(tokens) or len(tokens) != values.get("tokens"):
+            raise self._damage(TOKENS, f'it lacks token vectors of a part of "{entry.id}"')
+        if zlib.crc32(data) != values.get("token_checksum"):
+            raise self._damage(TOKENS, f'the token vectors of a part of "{entry.id}" are damaged')
+        lengths = np.linalg.norm(tokens.astype(np.float32), axis=1)
+        if not (np.abs(lengths - 1) < MAX_LENGTH_ERROR).all():  # NaN is not
+            raise self._damage(TOKENS, f'a token vector of "{entry.id}" has not length 1')
+        return data
 
     def _part(self, entry: Entry, values: Mapping[str, Any], row: np.ndarray) -> PartRow:
         """Return a part of checked values, with its vector (dim,)."""
         modality, position = values.get("modality"), values.get("position")
         passage, is_given = values.get("passage"), values.get("given")
-        max_position = len(entry.texts) - 1 if modality == "text" and not is_given else 0
+        num_texts = len(entry.texts) + bool(entry.regions)
+        max_position = num_texts - 1 if modality == "text" else len(entry.regions)
+        max_position = 0 if is_given else max_position
         if (
             modality not in MODALITIES
             or type(position) is not int
@@ -195,8 +230,7 @@ class ExportFolder:
             raise self._damage(VECTORS, f'a vector of "{entry.id}" has length {length:.3g}, not 1')
         words = None
         if modality == "text":
-            text = "\n".join(entry.texts) if is_given else passage or entry.texts[position]
-            words = index_words(text)
+            words = index_words(searchable_text(entry, position, passage, is_given))
         return PartRow(modality, position, passage, vector, is_given, words)
 
     def _samples(self) -> Iterator[Mapping[str, Any]]:
@@ -228,6 +262,11 @@ def import_rows(
             f'The export "{source.folder}" has vectors of {source.dim} dimensions, but this base '
             f"has {identity.dim}; export again."
         )
+    if source.num_parts and (source.num_tokens > 0) != identity.is_multi_vector:
+        raise Mismatch(
+            f'The export "{source.folder}" and the base do not agree on whether the encoder gives '
+            "several vectors per image; export again."
+        )
     added = updated = 0
     for batch in batched(source.rows(), batch_size):
         replaced = store.upsert(batch, identity)
@@ -254,4 +293,5 @@ def _entry_row(entry: Entry, parts: list[PartRow]) -> EntryRow:
         digest="",  # matches no content: adding the same entry again encodes it
         parts=tuple(parts),
         image_bytes=data,
+        regions=encode_regions(entry.regions),
     )

@@ -12,19 +12,22 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ravlm.data.images import image_bytes, is_address
+from ravlm.data.page_text import all_texts
 from ravlm.data.parallel import batched, parallel_map
 from ravlm.data.rows import Quarantined, entry_id
+from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, did_you_mean
 from ravlm.knowledge.dedup import Deduplicate, check_deduplicate, perceptual_hash
 from ravlm.knowledge.embed import IngestItem, encode_items
-from ravlm.knowledge.entry_store import EntryStore
-from ravlm.knowledge.images import locate_image, open_image
+from ravlm.knowledge.entry_store import EntryStore, encode_regions
+from ravlm.knowledge.images import locate_image, open_images
 from ravlm.knowledge.near_duplicates import DuplicateCheck
 from ravlm.knowledge.records import Identity
 from ravlm.knowledge.reports import AddReport
@@ -40,6 +43,8 @@ BATCH_SIZE = 64
 PRECOMPUTED_BATCH_SIZE = 4096
 """Entries per transaction if their vectors are precomputed."""
 _NO_IMAGE = '["", ""]'
+PrecomputedVectors: TypeAlias = "np.ndarray | TokenVectors"
+"""Float32 (n, dim), or token vectors of n entries."""
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
@@ -74,7 +79,7 @@ class Ingestion:
     def run(
         self,
         entries: Iterable[Entry],
-        vectors: Mapping[Modality, np.ndarray],
+        vectors: Mapping[Modality, PrecomputedVectors],
         progress: Callable[[AddReport], None] | None = None,
     ) -> AddReport:
         """Add all entries; `vectors` as returned by `validate_vectors`.
@@ -110,7 +115,10 @@ class Ingestion:
     # in the calling thread
 
     def _prepared_items(
-        self, entries: Iterable[Entry], vectors: Mapping[Modality, np.ndarray], batch_size: int
+        self,
+        entries: Iterable[Entry],
+        vectors: Mapping[Modality, PrecomputedVectors],
+        batch_size: int,
     ) -> Iterable[IngestItem]:
         items = self._items(entries, vectors, batch_size)
         if vectors and all(entry.image is None for entry in entries if isinstance(entry, Entry)):
@@ -119,7 +127,10 @@ class Ingestion:
         return parallel_map(self._prepare, items, workers, batch_size + workers)
 
     def _items(
-        self, entries: Iterable[Entry], vectors: Mapping[Modality, np.ndarray], batch_size: int
+        self,
+        entries: Iterable[Entry],
+        vectors: Mapping[Modality, PrecomputedVectors],
+        batch_size: int,
     ) -> Iterator[IngestItem]:
         """Yield the entries with the digests stored for them; an id that repeats has an error."""
         ids: set[str] = set()
@@ -149,8 +160,9 @@ class Ingestion:
             item.texts = json_texts(texts)
             item.metadata = _JSON.encode(dict(entry.metadata))
             item.facets = facets(entry.metadata)
+            item.regions = encode_regions(entry.regions)
             id_ = entry_id(entry.id) or content_id(entry, texts)
-            f"{id_}{item.texts}{item.metadata}".encode()
+            f"{id_}{item.texts}{item.metadata}{item.regions}".encode()
         except UnicodeEncodeError:
             item.error = "Its id or a text is not valid Unicode (half of a surrogate pair)."
         except RavlmError as error:
@@ -159,7 +171,7 @@ class Ingestion:
             item.error = f"Its metadata is not JSON: {error}."
         else:
             if id_ != entry.id or texts != entry.texts:
-                item.entry = Entry(id_, entry.image, texts, entry.metadata)
+                item.entry = replace(entry, id=id_, texts=texts)
             item.location = f'{item.location}, "{id_}"'
             if id_ in ids:
                 item.error = f'The id "{id_}" occurs twice in this source; the first entry counts.'
@@ -204,6 +216,7 @@ class Ingestion:
             if duplicate_of is not None:
                 item.duplicate_of = duplicate_of
                 item.pixels = None
+                item.tiles = {}
                 self.duplicates.append((item.entry.id, duplicate_of))
         return [item for item in items if not item.duplicate_of]
 
@@ -234,23 +247,26 @@ class Ingestion:
             item.image = located.reference
             item.image_hash = located.hash
             item.image_bytes = located.data if located.embedded else None
-        elif not item.vectors and not any(text.strip() for text in entry.texts):
+        elif not item.vectors and not any(text.strip() for text in all_texts(entry)):
             raise InvalidInput("It has neither an image nor a text.")
         item.digest = _digest(item)
         if item.digest == item.stored_digest:
             item.unchanged = True
             item.image_bytes = None
         elif source is not None and "image" not in item.vectors:
-            item.pixels = open_image(data if is_address(source) else source, self.encoder())
+            pixels = data if is_address(source) else source
+            item.pixels, item.tiles = open_images(pixels, entry.regions, self.encoder())
             item.perceptual_hash = perceptual_hash(item.pixels)
 
 
 def _digest(item: IngestItem) -> str:
-    """Return a hash of image, texts, metadata and precomputed vectors."""
+    """Return a hash of image, texts, metadata, regions and precomputed vectors."""
     image = _NO_IMAGE
     if item.entry.image is not None:
         image = json_texts([item.image or "", item.image_hash or ""])
     content = f"{image}\n{item.texts}\n{item.metadata}"  # JSON has no bare line ends
+    if item.regions is not None:
+        content += f"\n{item.regions}"
     for name, vectors in item.vectors.items():
         content += f"\n{name} {zlib.crc32(vectors[item.row].data)}"
     return hashlib.sha256(content.encode()).hexdigest()
@@ -271,9 +287,10 @@ def as_entries(entries: Iterable[Entry] | Entry) -> Iterable[Entry]:
 
 
 def validate_vectors(
-    vectors: Mapping[str, Any] | None, entries: Iterable[Entry], dim: int
-) -> dict[Modality, np.ndarray]:
-    """Return precomputed vectors as float32 (n, dim) per modality.
+    vectors: Mapping[str, Any] | None, entries: Iterable[Entry], identity: Identity
+) -> dict[Modality, PrecomputedVectors]:
+    """Return precomputed vectors per modality: float32 (n, dim), or token vectors of n entries if
+    the encoder of the base gives several.
 
     Raises InvalidInput or Mismatch.
     """
@@ -283,24 +300,59 @@ def validate_vectors(
         raise InvalidInput(
             "With vectors=, entries must be a list: row i of the vectors belongs to entry i."
         )
-    arrays: dict[Modality, np.ndarray] = {}
+    arrays: dict[Modality, PrecomputedVectors] = {}
     for name, rows in vectors.items():
         if name not in MODALITIES:
             hint = did_you_mean(str(name), MODALITIES)
             raise InvalidInput(f'vectors= has the key "{name}"; allowed: image, text.{hint}')
-        array = np.asarray(rows, np.float32)
-        if array.ndim != 2 or len(array) != len(entries):
-            raise InvalidInput(
-                f'vectors["{name}"] has shape {array.shape}; '
-                f"{len(entries)} entries need shape ({len(entries)}, {dim})."
-            )
-        if array.shape[1] != dim:
-            raise Mismatch(
-                f'vectors["{name}"] have {array.shape[1]} dimensions, but this base\'s encoder '
-                f"produces {dim}; give vectors of that encoder."
-            )
-        arrays[name] = np.ascontiguousarray(array)
+        if identity.is_multi_vector:
+            arrays[name] = _token_vectors(name, rows, len(entries), identity.dim)
+        else:
+            arrays[name] = _vector_rows(name, np.asarray(rows, np.float32), len(entries), identity)
     return arrays
+
+
+def _vector_rows(name: str, array: np.ndarray, num_entries: int, identity: Identity) -> np.ndarray:
+    dim = identity.dim
+    if array.ndim == 3:
+        raise InvalidInput(
+            f'vectors["{name}"] has shape {array.shape}, several vectors for each entry, but the '
+            f'encoder of this base, "{identity.encoder}", gives one; give shape ({num_entries}, '
+            f"{dim}), or build a base with a multi-vector encoder."
+        )
+    if array.ndim != 2 or len(array) != num_entries:
+        raise InvalidInput(
+            f'vectors["{name}"] has shape {array.shape}; '
+            f"{num_entries} entries need shape ({num_entries}, {dim})."
+        )
+    _check_dim(name, array, dim)
+    return np.ascontiguousarray(array)
+
+
+def _token_vectors(name: str, rows: Any, num_entries: int, dim: int) -> TokenVectors:
+    """Return token vectors given as such, as (n, tokens, dim), or as (tokens, dim) per entry."""
+    items = [np.atleast_2d(np.asarray(rows[row], np.float32)) for row in range(len(rows))]
+    if len(items) != num_entries:
+        raise InvalidInput(
+            f'vectors["{name}"] has token vectors of {len(items)} entries, but there are '
+            f"{num_entries} entries; give an array (tokens, {dim}) for each."
+        )
+    for array in items:
+        if array.ndim != 2 or not len(array):
+            raise InvalidInput(
+                f'vectors["{name}"] has token vectors of shape {array.shape} for an entry; '
+                f"give at least one: (tokens, {dim})."
+            )
+        _check_dim(name, array, dim)
+    return TokenVectors.from_items(items, dim)
+
+
+def _check_dim(name: str, array: np.ndarray, dim: int) -> None:
+    if array.shape[1] != dim:
+        raise Mismatch(
+            f'vectors["{name}"] have {array.shape[1]} dimensions, but this base\'s encoder '
+            f"produces {dim}; give vectors of that encoder."
+        )
 
 
 def content_id(entry: Entry, texts: tuple[str, ...]) -> str:
@@ -309,6 +361,7 @@ def content_id(entry: Entry, texts: tuple[str, ...]) -> str:
     if entry.image is not None:
         image_hash = hashlib.sha256(image_bytes(entry.image)).hexdigest()
     content = json.dumps([image_hash, texts, dict(entry.metadata)], sort_keys=True)
+    content += encode_regions(entry.regions) or ""
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -53,7 +53,8 @@ class DuplicateCheck:
     def duplicate_of(self, item: IngestItem) -> str | None:
         """Return the id of the entry that `item` duplicates; None if it is new, and remember it."""
         id_ = item.entry.id
-        other_id = self._finder.same_content(item.image_hash, item.texts)
+        texts = item.texts + (item.regions or "")
+        other_id = self._finder.same_content(item.image_hash, texts)
         if other_id is not None:
             self.reasons[id_] = "the same texts" if item.image_hash is None else "the same image"
             return other_id
@@ -65,7 +66,7 @@ class DuplicateCheck:
                 if cosine is not None:
                     self.reasons[id_] = f"the images look the same, cosine {cosine:.3f}"
                     return candidate
-        self._finder.add(id_, item.image_hash, item.texts, item.perceptual_hash)
+        self._finder.add(id_, item.image_hash, texts, item.perceptual_hash)
         self._unstored[id_] = item
         return None
 

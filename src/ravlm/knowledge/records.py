@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ravlm.data.page_text import PageText, all_texts, page_number
 from ravlm.records import Entry, Modality, Part
 from ravlm.search.filters import Facet
 
@@ -27,10 +28,22 @@ class Identity:
     """Name or path for `DualEncoder.load`."""
     fingerprint: str
     dim: int
+    token_pooling: int = 0
+    """As of its encoder: 0 for one vector per part."""
+
+    @classmethod
+    def of_encoder(cls, base: str, encoder: Encoder) -> Identity:
+        """Return the identity of a base with the vectors of this encoder."""
+        return cls(base, encoder.name, encoder.fingerprint, encoder.dim, encoder.token_pooling)
 
     def with_encoder(self, encoder: Encoder) -> Identity:
         """Return the identity of the same base with the vectors of another encoder."""
-        return Identity(self.base, encoder.name, encoder.fingerprint, encoder.dim)
+        return self.of_encoder(self.base, encoder)
+
+    @property
+    def is_multi_vector(self) -> bool:
+        """Whether a part has several vectors, one for each of its tokens."""
+        return self.token_pooling > 0
 
 
 class StoreState(NamedTuple):
@@ -47,7 +60,8 @@ class PartRow(NamedTuple):
 
     modality: Modality
     position: int
-    """Index of the text within the entry's texts; 0 for an image."""
+    """Index of the text within the entry's texts, after which comes that of its regions. 0 for an
+    image, n for the nth region that is a part of it."""
     passage: str | None
     """The passage of a long text; None for a whole text or an image."""
     vector: bytes
@@ -56,6 +70,9 @@ class PartRow(NamedTuple):
     """Whether the caller supplied the vector instead of the encoder."""
     words: str | None = None
     """Terms for keyword search, separated by blanks; None for an image."""
+    tokens: bytes | None = None
+    """Token vectors of a multi-vector encoder: unit vectors (tokens, dim), float16, little-endian.
+    `vector` is then the direction of their mean."""
 
 
 class EntryRow(NamedTuple):
@@ -79,12 +96,30 @@ class EntryRow(NamedTuple):
     perceptual_hash: bytes | None = None
     may_exist: bool = True
     """Whether an entry of this id may be stored already and must be replaced."""
+    regions: str | None = None
+    """JSON list; None without regions."""
 
 
 def hit_part(entry: Entry, modality: Modality, position: int, passage: str | None) -> Part:
     """Return the part that a hit shows for a stored part of `entry`."""
     if modality == "image":
-        return Part("image")
+        box = entry.regions[position - 1].box if 0 < position <= len(entry.regions) else None
+        return Part("image", box=box, page=page_number(entry.regions))
+    if position >= len(entry.texts) and entry.regions:
+        page = PageText.of(entry.regions)
+        return page.part_of_passage(page.text if passage is None else passage, position)
     if passage is None:
         passage = entry.texts[position] if position < len(entry.texts) else ""
     return Part("text", position, passage)
+
+
+def searchable_text(entry: Entry, position: int, passage: str | None, precomputed: bool) -> str:
+    """Return the text with the words by which a stored text part of `entry` is found.
+
+    A precomputed vector stands for all texts. A passage of a page is found by its section, too.
+    """
+    if precomputed:
+        return "\n".join(all_texts(entry))
+    if position < len(entry.texts):
+        return entry.texts[position] if passage is None else passage
+    return PageText.of(entry.regions).in_section(passage or "")

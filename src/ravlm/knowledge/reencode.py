@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ravlm.data.parallel import batched
 from ravlm.errors import BrokenData, Busy, InvalidInput, Mismatch, NotFound
 from ravlm.knowledge.embed import IngestItem, encode_items
-from ravlm.knowledge.entry_store import to_entry
-from ravlm.knowledge.images import open_image
+from ravlm.knowledge.entry_store import encode_regions, to_entry
+from ravlm.knowledge.images import open_images
 from ravlm.knowledge.records import EntryRow
 from ravlm.records import Entry
 
@@ -48,7 +48,8 @@ def check_reencodable(rows: Iterable[EntryRow]) -> None:
     """Raise InvalidInput if a precomputed vector has no image or text that could be encoded."""
     for row in rows:
         for part in row.parts:
-            has_content = row.image is not None if part.modality == "image" else row.texts != "[]"
+            has_text = row.texts != "[]" or row.regions is not None
+            has_content = row.image is not None if part.modality == "image" else has_text
             if part.precomputed and not has_content:
                 raise no_content_error(row.id)
 
@@ -87,10 +88,10 @@ def encode_entries(entries: Sequence[Entry], encoder: Encoder) -> list[IngestIte
 
 
 def _load_item(entry: Entry, encoder: Encoder) -> IngestItem:
-    item = IngestItem(entry, entry.id)
+    item = IngestItem(entry, entry.id, regions=encode_regions(entry.regions))
     if entry.image is not None:
         try:
-            item.pixels = open_image(entry.image, encoder)
+            item.pixels, item.tiles = open_images(entry.image, entry.regions, encoder)
         except (NotFound, BrokenData) as error:
             raise type(error)(
                 f'The entry "{entry.id}" cannot be re-encoded: {error} Restore the image or remove '

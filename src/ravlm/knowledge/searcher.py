@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ravlm.data.page_text import all_texts
+from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.knowledge.candidates import Candidates, Ranking
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.records import MODALITIES, Entry, Modality, Part
@@ -71,7 +73,7 @@ class Searcher(ABC):
     def has_words(self, ranking: Ranking) -> np.ndarray:
         """Return which entries have words, so that keyword search can return them: bool (n,)."""
         entries, _ = self.read(ranking.parts, ranking.entries)
-        return np.array([any(map(index_words, entry.texts)) for entry in entries], bool)
+        return np.array([any(map(index_words, all_texts(entry))) for entry in entries], bool)
 
     def metadata_values(self, ranking: Ranking, key: str) -> list[tuple[int, StoredValue] | None]:
         """Return each entry's value for a metadata key as (kind, value); None if it has none.
@@ -84,3 +86,25 @@ class Searcher(ABC):
             of_key = [(kind, value) for path, kind, value in facets(entry.metadata) if path == key]
             values.append(min(of_key) if of_key else None)
         return values
+
+
+class MultiVectorSearcher(Searcher):
+    """A state of a base whose parts may have several vectors, compared by MaxSim.
+
+    Queries (t, dim) are what `ravlm.search.maxsim.weighted_query` returns. The other methods know
+    the direction of the mean of a part's vectors.
+    """
+
+    @abstractmethod
+    def nearest_by_tokens(
+        self, modality: Modality, query: np.ndarray, n: int, selector: Selector
+    ) -> Candidates:
+        """Return the n best parts for a query (t, dim); scores are MaxSim, best first."""
+
+    @abstractmethod
+    def token_vectors(self, parts: np.ndarray) -> TokenVectors:
+        """Return the stored vectors of the tokens of parts."""
+
+    @abstractmethod
+    def token_sample(self, modality: Modality) -> TokenVectors:
+        """Return the token vectors of parts that represent a modality."""

@@ -13,8 +13,8 @@ from ravlm.errors import BrokenData, Mismatch, RavlmError
 from ravlm.knowledge import canaries
 from ravlm.knowledge.embed import IngestItem, encode_items
 from ravlm.knowledge.entry_store import decode_vector, to_entry
-from ravlm.knowledge.images import open_image
-from ravlm.knowledge.records import EntryRow
+from ravlm.knowledge.images import open_images
+from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.records import Modality
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def find_wrong_embeddings(
         item = IngestItem(to_entry(row))
         try:
             if row.image is not None and not _is_unfetched(row.image):
-                item.pixels = open_image(row.image, loaded)
+                regions = item.entry.regions
+                item.pixels, item.tiles = open_images(row.image, regions, loaded)
         except RavlmError as error:
             findings.append(f'The image of "{row.id}" cannot be read: {error}')
         items.append(item)
@@ -64,18 +65,18 @@ def _differences(row: EntryRow, item: IngestItem) -> list[str]:
     if item.error:
         return [f'"{row.id}" cannot be encoded again: {item.error}']
     findings = []
-    encoded = {(part.modality, part.position, part.passage): part.vector for part in item.parts}
+    encoded = {(part.modality, part.position, part.passage): part for part in item.parts}
     for part in row.parts:
         if part.precomputed:
             continue
-        vector = encoded.get((part.modality, part.position, part.passage))
-        if vector is None:
+        again = encoded.get((part.modality, part.position, part.passage))
+        if again is None:
             if part.modality == "text":  # a missing image has been reported
                 findings.append(
                     f'"{row.id}" has a passage that is not in its texts: {part.passage!r}.'
                 )
             continue
-        cosine = float(decode_vector(part.vector) @ decode_vector(vector))
+        cosine = _cosine(part, again)
         if not cosine >= canaries.MIN_COSINE:
             label = "image" if part.modality == "image" else f"text {part.position + 1}"
             findings.append(
@@ -83,3 +84,14 @@ def _differences(row: EntryRow, item: IngestItem) -> list[str]:
                 f"(cosine {cosine:.3f})."
             )
     return findings
+
+
+def _cosine(stored: PartRow, encoded: PartRow) -> float:
+    """Return the cosine of two vectors of a part; of several, the mean cosine of each token's."""
+    if stored.tokens is None or encoded.tokens is None:
+        return float(decode_vector(stored.vector) @ decode_vector(encoded.vector))
+    tokens = decode_vector(stored.tokens), decode_vector(encoded.tokens)
+    if len(tokens[0]) != len(tokens[1]):
+        return -1.0
+    num_tokens = len(stored.tokens) // len(stored.vector)
+    return float(tokens[0] @ tokens[1]) / num_tokens

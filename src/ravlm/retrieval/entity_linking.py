@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ravlm.data.facts import entity_key, is_name_key, read_facts
 from ravlm.data.lexical_overlap import content_words
+from ravlm.data.page_text import all_texts
 from ravlm.data.text import is_chinese, normalize_text
 from ravlm.records import Entry, Hit
 
@@ -75,7 +76,7 @@ def unmatched_entity_name(question: str, gloss: Callable[[str], str], hits: Sequ
         names = [owner[0]] if owner and gloss(owner[0]).istitle() else []
     else:
         names = [(of or whose).strip() for of, whose in _OWNER.findall(question)]
-    mentioned = " ".join(text for hit in hits for text in hit.entry.texts).casefold()
+    mentioned = " ".join(text for hit in hits for text in all_texts(hit.entry)).casefold()
     for name in names:
         if name.casefold() not in mentioned and gloss(name).casefold() not in mentioned:
             return name

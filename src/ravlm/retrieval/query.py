@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ravlm.data.page_text import all_texts
 from ravlm.data.text import is_chinese
 from ravlm.errors import InvalidInput
 from ravlm.records import Evidence, Hit, ImageSource
@@ -58,7 +59,7 @@ class RetrievalQuery:
         """Return whether the text has a name that no hit has, and no pronoun for what they are."""
         if _REFERENCE.search(self.text):
             return False
-        texts = " ".join(text for hit in hits for text in hit.entry.texts)
+        texts = " ".join(text for hit in hits for text in all_texts(hit.entry))
         if is_chinese(self.text):
             head = _CHINESE_HEAD.match(self.text)
             return head is not None and head[1] not in texts

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from ravlm.data.facts import entity_name
 from ravlm.generation.base import split_pieces
 from ravlm.records import Answer, ImageUrl
+from ravlm.regions import Box
 
 MODEL = "ravlm"
 _CITATION_MARK = re.compile(r"\[(\d{1,3})\]")
@@ -116,6 +117,7 @@ class ChatCompletion:
         fields = answer.to_dict(self._image_url)
         return {
             "citations": citation_urls(answer, self._address),
+            "sources": fields["sources"],
             "evidence": fields["evidence"],
             "abstained": fields["abstained"],
             "confidence": fields["confidence"],
@@ -144,8 +146,19 @@ class ChatCompletion:
 
 
 def citation_urls(answer: Answer, address: str) -> list[str]:
-    """Return where the page shows each cited entry, in the order of the marks [1], [2]."""
-    return [f"{address}#entry={quote(entry_id, safe='')}" for entry_id in answer.citations]
+    """Return where the page shows each cited entry, in the order of the marks [1], [2].
+
+    Where a box is cited, the page highlights it.
+    """
+    boxes = {source.entry_id: source.part.box for source in answer.sources}
+    return [
+        f"{address}#entry={quote(entry_id, safe='')}{_box_query(boxes.get(entry_id))}"
+        for entry_id in answer.citations
+    ]
+
+
+def _box_query(box: Box | None) -> str:
+    return "" if box is None else f"&box={','.join(f'{value:.4f}' for value in box)}"
 
 
 def citation_annotations(answer: Answer, address: str) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from ravlm.data.data_urls import is_data_url
 from ravlm.errors import did_you_mean
+from ravlm.regions import Region, RegionKind
 from ravlm.search.options import Method
 from ravlm.serving.json_limits import (
     MAX_FILTER,
@@ -37,6 +38,7 @@ MAX_K = 100
 MAX_INPUTS = 64
 MAX_PAGE = 200
 MAX_ID = 500
+MAX_REGIONS = 5000
 EXAMPLE_IMAGE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAQAAAAECAIAAAAmkwkpAAAAFElEQVR4nG"
     "P8MNmGAQaYGJAAbg4AWQYBxwKRykYAAAAASUVORK5CYII="
@@ -59,6 +61,14 @@ NonBlankText = Annotated[
 ]
 ImageUrl = Annotated[
     str, Field(min_length=5, description="Data URL of an image: data:image/jpeg;base64,...")
+]
+RegionBox = Annotated[
+    list[float],
+    Field(
+        min_length=4,
+        max_length=4,
+        description="Left, top, right, bottom as shares of the image, 0 to 1.",
+    ),
 ]
 NumEvidence = Annotated[
     int, Field(ge=0, le=MAX_K, description="Entries to read as evidence; 0: closed book.")
@@ -195,8 +205,20 @@ class EditBody(StrictBody):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 
+class RegionBody(StrictBody):
+    """What is written on an entry's image or page, and where."""
+
+    model_config = with_examples({"text": "Total: 12.50", "box": [0.1, 0.8, 0.4, 0.82], "page": 1})
+    text: Annotated[str, Field(max_length=MAX_TEXT)] = ""
+    box: RegionBox | None = None
+    page: Annotated[int, Field(ge=1)] | None = None
+    kind: RegionKind = "line"
+    confidence: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
 class EntryBody(StrictBody):
-    """The content of an entry: an image, texts, or both, and metadata."""
+    """The content of an entry: an image, texts, or both, metadata, and what is written on the
+    image."""
 
     model_config = with_examples(
         {"texts": ["Name: tabby cat\nEyes: green"], "metadata": {"year": 2011}}
@@ -205,6 +227,12 @@ class EntryBody(StrictBody):
     text: NonBlankText | None = None
     texts: Annotated[list[NonBlankText], Field(max_length=100)] = []
     metadata: Metadata = {}
+    regions: Annotated[list[RegionBody], Field(max_length=MAX_REGIONS)] = []
+
+    @property
+    def entry_regions(self) -> list[Region]:
+        """The regions as records. Raises InvalidInput for a box that is not one."""
+        return [Region.from_dict(region.model_dump()) for region in self.regions]
 
     @property
     def all_texts(self) -> list[str]:
@@ -249,6 +277,7 @@ class EntryPatch(StrictBody):
     image: ImageUrl | None = None
     texts: Annotated[list[NonBlankText], Field(max_length=100)] | None = None
     metadata: Metadata | None = None
+    regions: Annotated[list[RegionBody], Field(max_length=MAX_REGIONS)] | None = None
 
 
 class IdsBody(StrictBody):
@@ -275,15 +304,30 @@ class OpenAIObject(BaseModel):
 
 
 class PartResponse(BaseModel):
-    """The part of an entry that matched: its image, or a passage of one of its texts."""
+    """The part of an entry that matched: its image, or a passage of one of its texts. `box` is
+    where it stands on the image: left, top, right, bottom, 0 to 1."""
 
     modality: Literal["image", "text"]
     index: int
     text: str
+    box: RegionBox | None = None
+    page: int | None = None
 
 
-class EntryResponse(BaseModel):
-    """An entry. `image_url` is where its image can be read, null if it has none."""
+class RegionResponse(BaseModel):
+    """What is written on an entry's image or page, and where. Without a confidence the text was
+    not recognized but is in the file."""
+
+    text: str
+    kind: RegionKind
+    box: RegionBox | None = None
+    page: int | None = None
+    confidence: float | None = None
+
+
+class EntryContent(BaseModel):
+    """An entry without its regions. `image_url` is where its image can be read, null if it has
+    none."""
 
     id: str
     texts: list[str]
@@ -291,7 +335,13 @@ class EntryResponse(BaseModel):
     image_url: str | None
 
 
-class HitResponse(EntryResponse):
+class EntryResponse(EntryContent):
+    """An entry. `image_url` is where its image can be read, null if it has none."""
+
+    regions: list[RegionResponse] = []
+
+
+class HitResponse(EntryContent):
     """An entry with its score (higher is better) and the part that matched."""
 
     score: float

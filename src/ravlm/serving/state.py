@@ -24,6 +24,8 @@ from ravlm.generation.auto import GeneratorName
 from ravlm.knowledge.base import DEFAULT_OPTIONS, AnyModality, KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer, AnswerStream, Entry, Hit, ImageSource
+from ravlm.regions import Region
+from ravlm.retrieval.retriever import Retriever
 from ravlm.search.filter_parser import Where
 from ravlm.search.options import SearchOptions
 from ravlm.serving.logs import log
@@ -241,6 +243,7 @@ class ServedModel:
         kb.metrics = self.metrics
         try:
             model = RetrievalAugmentedVLM(kb, self._generator, self._k, max_tokens=self._max_tokens)
+            Retriever(kb).calibrate()  # now, and not with the first request
         except BaseException:
             kb.close()
             raise
@@ -253,10 +256,14 @@ def _verify_encoder(session: Session) -> Session:
 
 
 def make_entry(
-    entry_id: str, image: bytes | None, texts: Sequence[str], metadata: dict[str, Any]
+    entry_id: str,
+    image: bytes | None,
+    texts: Sequence[str],
+    metadata: dict[str, Any],
+    regions: Sequence[Region] = (),
 ) -> Entry:
     """Return an entry for the base; an empty id is replaced by a hash of the content."""
     from ravlm.knowledge.ingest import content_id
 
-    entry = Entry(entry_id, image, tuple(texts), metadata)
+    entry = Entry(entry_id, image, tuple(texts), metadata, regions)
     return entry if entry_id else replace(entry, id=content_id(entry, entry.texts))

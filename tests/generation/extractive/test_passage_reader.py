@@ -8,13 +8,12 @@ import pytest
 
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.passage_reader import (
-    Passage,
     SpanCandidate,
     answer_from_passages,
     most_agreeing,
-    passages_of,
     read_candidates,
 )
+from ravlm.generation.extractive.passages import Passage, passages_of
 from ravlm.generation.extractive.questions import parse_question
 from ravlm.generation.extractive.span_reader import Span
 from ravlm.generation.extractive.units import Units

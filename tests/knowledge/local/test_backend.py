@@ -18,6 +18,7 @@ from ravlm.encoders.base import Encoder
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound, RavlmError
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry, ImageSource
+from ravlm.regions import Region
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
 from tests.knowledge.conformance import Conformance, color_entries, ids
@@ -269,6 +270,25 @@ def test_a_base_of_another_format_is_refused(closed: Path) -> None:
         KnowledgeBase.open(closed)
 
 
+def test_an_older_base_is_upgraded(closed: Path) -> None:
+    """Format 3 had no regions; its snapshots and digests stay valid."""
+    import sqlite3
+
+    db = sqlite3.connect(closed / "store.sqlite")
+    db.execute("ALTER TABLE entry DROP COLUMN regions")
+    db.execute("PRAGMA user_version = 3")
+    db.close()
+    with KnowledgeBase.open(closed, FakeEncoder()) as base:
+        assert base.info().format == 4
+        assert ids(base.search(text="a red wall", k=1)) == ["red"]
+        entries = base.get(["red", "flag"])
+        assert [entry.regions for entry in entries] == [(), ()]
+        assert base.add(entries).unchanged == 2
+        base.add([Entry("page", regions=[Region("a red page", (0, 0, 1, 1), 1)])])
+        assert base.search(text="a red page", k=1)[0].part.box == (0, 0, 1, 1)
+        assert base.verify().sound
+
+
 def test_a_closed_handle_says_so(closed: Path) -> None:
     base = KnowledgeBase.open(closed)
     base.close()
@@ -304,7 +324,7 @@ def test_threads_share_a_handle(closed: Path) -> None:
 def test_info(closed: Path) -> None:
     with KnowledgeBase.open(closed) as base:
         info = base.info()
-        assert (info.entries, info.dim, info.format, info.change) == (6, 64, 3, base.change)
+        assert (info.entries, info.dim, info.format, info.change) == (6, 64, 4, base.change)
         assert info.parts == {"image": 4, "text": 6}
         assert info.bytes >= (closed / "store.sqlite").stat().st_size
         assert base.path == closed

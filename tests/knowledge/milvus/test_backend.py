@@ -317,7 +317,7 @@ def test_entries_that_are_too_large_are_rejected(base: KnowledgeBase) -> None:
         Entry("fits", None, ("word " * 2000,)),
     ])  # fmt: skip
     assert report.added == 1
-    assert "bytes of texts and metadata" in report.quarantined[0].reason
+    assert "bytes of texts, regions and metadata" in report.quarantined[0].reason
     assert "bytes of filter values" in report.quarantined[1].reason
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ravlm.data.lexical_overlap import content_words, overlap
+from ravlm.data.page_text import certain_texts
 from ravlm.data.text import split_sentences
 from ravlm.generation.base import ABSENT, Request, abstain, cited_parts
 from ravlm.generation.chat.refusals import opens_with_refusal, says_absent
@@ -226,7 +227,9 @@ class CitationParser:
         literal = mark[0].strip().lower()
         if not re.search(r"[^\W\d_]", literal):
             return False
-        return any(literal in text.lower() for hit in self._hits for text in hit.entry.texts)
+        return any(
+            literal in text.lower() for hit in self._hits for text in certain_texts(hit.entry)
+        )
 
     def _is_abstention(self, text: str) -> bool:
         """Whether a text says that the base has no answer, and gives no other answer."""
@@ -241,7 +244,9 @@ class CitationParser:
     def _citations_by_words(self, text: str) -> list[str]:
         """Return the entries that contain most of an answer's words."""
         words = content_words(text)
-        overlaps = [overlap(words, content_words("\n".join(hit.entry.texts))) for hit in self._hits]
+        overlaps = [
+            overlap(words, content_words("\n".join(certain_texts(hit.entry)))) for hit in self._hits
+        ]
         threshold = max(_MIN_OVERLAP, max(overlaps, default=0.0))
         rows = [row for row, value in enumerate(overlaps) if value >= threshold]
         rows.sort(key=lambda row: -overlaps[row])

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from PIL import Image
 
 from ravlm.data.images import load_image
+from ravlm.data.page_text import certain_texts
 from ravlm.errors import InvalidInput, RavlmError
 from ravlm.generation.base import ABSENT, Request, VerbName, abstain
 from ravlm.generation.chat.special_tokens import SpecialTokens, remove_hidden
@@ -297,7 +298,7 @@ def checked_max_tokens(max_tokens: int | None) -> int | None:
 
 def _entry_text(hit: Hit) -> str:
     """Return an entry's text, the matching passage first if it is long."""
-    text = "\n".join(hit.entry.texts)
+    text = "\n".join(certain_texts(hit.entry))
     if len(text) > _LONG_TEXT and hit.part.text:
         text = f"{hit.part.text}\n{text}"
     return _data_text(text.strip())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ravlm.data.facts import Fact, is_name_key, read_facts
 from ravlm.data.lexical_overlap import content_words
+from ravlm.data.page_text import certain_texts, is_page
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.chinese_fact_sentences import (
@@ -129,9 +130,10 @@ def _cut(text: str, length: int) -> str:
 
 
 def _facts(hit: Hit) -> list[Fact]:
-    """Return the facts of an entry's texts, and of its metadata where the texts say little."""
-    facts = read_facts(Entry(texts=map(clean_text, hit.entry.texts)))
-    if sum(not is_name_key(fact.key) for fact in facts) >= _ENOUGH_FACTS:
+    """Return the facts of an entry's texts and regions, and of its metadata where they say little."""
+    texts = (_cut(text, 2 * _MAX_CHARACTERS) for text in certain_texts(hit.entry))
+    facts = read_facts(Entry(texts=map(clean_text, texts)))
+    if is_page(hit.entry) or sum(not is_name_key(fact.key) for fact in facts) >= _ENOUGH_FACTS:
         return facts
     values = {fact.value.casefold() for fact in facts}
     for fact in read_facts(Entry(metadata=hit.entry.metadata)):

@@ -24,7 +24,8 @@ from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.answer_text import phrase_answer, same_answer
 from ravlm.generation.extractive.chat_commands import request_of_command
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
-from ravlm.generation.extractive.passage_reader import answer_from_passages, passages_of
+from ravlm.generation.extractive.passage_reader import answer_from_passages
+from ravlm.generation.extractive.passages import passages_of
 from ravlm.generation.extractive.question_types import (
     QuestionTypeBank,
     QuestionTypeScores,
@@ -158,6 +159,8 @@ class ExtractiveGenerator(Generator):
         supporting = [candidates[i] for i in [index, *(i for i in agreeing if i != index)]]
         citations = list(dict.fromkeys(c.hit.entry.id for c in supporting))[:_MAX_CITATIONS]
 
+        quotes = {c.hit.entry.id: c.fact.value for c in reversed(supporting)}
+
         total = float(weights.sum())
         share = sum(candidate.weight for candidate in supporting) / total
         trace["support"] = round(float(evidence.support), 4)
@@ -168,7 +171,7 @@ class ExtractiveGenerator(Generator):
             text=supporting[0].text,
             evidence=evidence.hits,
             citations=tuple(citations),
-            sources=cited_parts(citations, evidence.hits),
+            sources=cited_parts(citations, evidence.hits, quotes),
             confidence=round(answer_confidence(evidence.support, share, total), 4),
             trace=trace,
         )

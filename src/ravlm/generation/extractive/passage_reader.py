@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ravlm.data.facts import is_name_key, parse_facts, split_list
+from ravlm.data.facts import split_list
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
+from ravlm.generation.extractive.passages import Passage, passages_of
 from ravlm.generation.extractive.questions import Question, is_negated
 from ravlm.generation.extractive.reader import YES_NO
 from ravlm.generation.extractive.span_reader import Span, SpanReader
-from ravlm.records import Answer, Hit, Part, Source
+from ravlm.records import Answer
 
-MAX_PASSAGE_CHARACTERS = 4000
-"""A longer text is read only where it matched."""
 _WEIGHT_FACTOR = 0.6
 _CONFIDENCE_WEIGHTS = {False: (0.328, 0.302, 0.054, -1.252), True: (0.159, 1.29, 0.046, 0.618)}
 """Weights of `confidence_features` and the bias, for English and (True) Chinese passages: fitted by
@@ -39,16 +38,6 @@ _MAX_SCORE = 15.0
 _CLAUSE_END = re.compile(r"[,;.!?](?=\s)|[:：](?!\d)|[，；。！？\n]")
 _EXCLUSION = re.compile(r"\b(?:closed|except|excluding|shut)\b|闭|除了?|休息|停业", re.IGNORECASE)
 _BE = ("is ", "are ", "was ", "were ")
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A text of the evidence."""
-
-    part: Part
-    hit: Hit
-    weight: float
-    """The hit's weight in the evidence."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,7 @@ def read_candidates(
         SpanCandidate(span, passage, span.score + _WEIGHT_FACTOR * _log(passage.weight))
         for passage, best in zip(passages, spans, strict=True)
         for span in best
-        if not _is_key(passage.part.text, span)
+        if not _is_key(passage.part.text, span) and passage.is_certain(span.start, span.end)
     ]
     if not candidates:
         return []
@@ -112,24 +101,6 @@ def _without_overlap(candidates: Sequence[SpanCandidate]) -> list[SpanCandidate]
     return selected
 
 
-def passages_of(request: Request) -> list[Passage]:
-    """Return the texts of the evidence, in the question's language where there are such.
-
-    Evidence that is not linked may be cards of other entities, whose keys fit the question. A card
-    is left out if the question has no word of its name.
-    """
-    evidence = request.evidence
-    words = content_words(request.text)
-    passages = [
-        Passage(part, hit, weight)
-        for hit, weight in zip(evidence.hits, evidence.weights, strict=True)
-        for part in _parts(hit)
-        if evidence.linked or not _is_other_card(part.text, words)
-    ]
-    same_language = [p for p in passages if is_chinese(p.part.text) == request.chinese]
-    return same_language or passages
-
-
 def answer_from_passages(reader: SpanReader, request: Request, question: Question) -> Answer | None:
     """Return the answer, or None if no span is likely enough to be right."""
     subject = request.evidence.subject.casefold()
@@ -150,7 +121,7 @@ def answer_from_passages(reader: SpanReader, request: Request, question: Questio
         "span score": round(best.span.score, 4),
         "passage weight": round(best.passage.weight, 4),
     }
-    source = Source(best.passage.hit.entry.id, best.passage.part, best.span.start, best.span.end)
+    source = best.passage.source(best.span.start, best.span.end)
     return Answer(
         text=_phrase(question, best),
         evidence=request.evidence.hits,
@@ -181,26 +152,11 @@ def confidence_features(candidates: Sequence[SpanCandidate]) -> list[float]:
     ]
 
 
-def _parts(hit: Hit) -> Iterator[Part]:
-    """Yield the texts of an entry; of a long text only the passage that matched."""
-    for index, text in enumerate(hit.entry.texts):
-        if len(text) <= MAX_PASSAGE_CHARACTERS:
-            yield Part("text", index, text)
-        elif hit.part.modality == "text" and hit.part.index == index:
-            yield hit.part
-
-
 def _is_key(text: str, span: Span) -> bool:
     """Return whether a span is the key of a `key: value` line."""
     line_start = text.rfind("\n", 0, span.start) + 1
     is_first = not text[line_start : span.start].strip()
     return is_first and text[span.end :].lstrip(" ").startswith((":", "："))
-
-
-def _is_other_card(text: str, question_words: frozenset[str]) -> bool:
-    """Return whether a text names its entity in a line, and the question no word of the name."""
-    names = [fact.value for fact in parse_facts(text) if is_name_key(fact.key)]
-    return bool(names) and not any(content_words(name) & question_words for name in names)
 
 
 def _phrase(question: Question, candidate: SpanCandidate) -> str:

@@ -62,6 +62,7 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
 
     citations = list(dict.fromkeys(s.hit.entry.id for s in new))[:_MAX_CITATIONS]
     new = [s for s in new if s.hit.entry.id in citations]
+    quotes = {s.hit.entry.id: s.text for s in reversed(new)}
     chinese = is_chinese(new[0].text)
     space = "" if chinese else " "
     body = [f"{s.text}{space}[{citations.index(s.hit.entry.id) + 1}]" for s in new]
@@ -72,7 +73,7 @@ def write_story(request: Request, vectors: EmbeddingCache) -> Answer:
         text=space.join([*opening, *body]),
         evidence=evidence.hits,
         citations=tuple(citations),
-        sources=cited_parts(citations, evidence.hits),
+        sources=cited_parts(citations, evidence.hits, quotes),
         confidence=round(min(1.0, confidence), 4),
         trace=dict(evidence.trace),
     )

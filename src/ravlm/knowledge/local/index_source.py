@@ -16,13 +16,13 @@ from ravlm.records import Modality
 
 NUM_CHECKSUMS = 32
 """Newest parts whose checksums identify a history."""
-# NO_POSITION: passages are read from the store
+# NO_POSITION: passages, and entries with regions, are read from the store
 _PARTS_AFTER = f"""
-SELECT number, entry, modality, vector, checksum,
-    CASE WHEN modality = {MODALITY_CODES["image"]} THEN {IMAGE_POSITION}
-         WHEN passage NOTNULL THEN {NO_POSITION}
+SELECT part.number, entry, modality, vector, checksum,
+    CASE WHEN passage NOTNULL OR regions NOTNULL THEN {NO_POSITION}
+         WHEN modality = {MODALITY_CODES["image"]} THEN {IMAGE_POSITION}
          ELSE position END
-FROM part WHERE number > ? ORDER BY number
+FROM part LEFT JOIN entry ON entry.number = part.entry WHERE part.number > ? ORDER BY part.number
 """  # noqa: S608
 
 
@@ -63,6 +63,15 @@ class SqliteIndexSource(SqliteConnection):
         `StoredFields` keeps.
         """
         return iter(self._reader.execute(_PARTS_AFTER, (last_part,)))
+
+    def tokens_after(self, last_part: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the token vectors of newer parts, within `reading()`: number, modality code,
+        float16 (tokens, dim)."""
+        sql = (
+            "SELECT part, modality, vectors FROM token_vectors JOIN part ON part.number = part "
+            "WHERE part > ? ORDER BY part"
+        )
+        return iter(self._reader.execute(sql, (last_part,)))
 
     def stored_fields(self) -> Iterator[tuple[int, str, str | None, str, str]]:
         """Yield number, id, image, texts and metadata of each entry, within `reading()`."""

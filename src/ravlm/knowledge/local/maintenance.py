@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 _WITHOUT_CONTENT = """
 SELECT id FROM entry JOIN part ON part.entry = entry.number
-WHERE given = 1 AND ((modality = 0 AND image IS NULL) OR (modality = 1 AND texts = '[]')) LIMIT 1
+WHERE given = 1 AND (
+    (modality = 0 AND image IS NULL) OR (modality = 1 AND texts = '[]' AND regions IS NULL)
+) LIMIT 1
 """
 
 

@@ -22,7 +22,10 @@ ROW_CHECKS = {
             WHEN json_type(texts) != 'array' THEN 1
             ELSE EXISTS (SELECT 1 FROM json_each(texts) WHERE type != 'text') END
         OR CASE WHEN typeof(metadata) != 'text' OR NOT json_valid(metadata) THEN 1
-            ELSE json_type(metadata) != 'object' END""",
+            ELSE json_type(metadata) != 'object' END
+        OR CASE WHEN regions IS NULL THEN 0
+            WHEN typeof(regions) != 'text' OR NOT json_valid(regions) THEN 1
+            ELSE json_type(regions) != 'array' END""",
     "parts with values of the wrong type": """
         SELECT COUNT(*) FROM part WHERE modality NOT IN (0, 1) OR typeof(position) != 'integer'
         OR position < 0 OR typeof(passage) NOT IN ('text', 'null')
@@ -44,6 +47,19 @@ ROW_CHECKS = {
             WHERE typeof(seq) != 'integer' OR seq NOT BETWEEN 0 AND 1099511627776)
         + (SELECT COUNT(*) FROM removed
             WHERE typeof(change) != 'integer' OR typeof(part) != 'integer')""",
+    "parts without token vectors": """
+        SELECT COUNT(*) FROM part, base WHERE base.key = 'identity' AND json_valid(base.value)
+        AND json_extract(base.value, '$.token_pooling') > 0
+        AND part.number NOT IN (SELECT part FROM token_vectors)""",
+    "token vectors of the wrong length": """
+        WITH identity AS (SELECT json_extract(value, '$.dim') AS dim FROM base
+            WHERE key = 'identity' AND json_valid(value))
+        SELECT COUNT(*) FROM token_vectors, identity WHERE typeof(vectors) != 'blob'
+        OR LENGTH(vectors) = 0 OR LENGTH(vectors) % (2 * dim) != 0
+        OR typeof(checksum) != 'integer'""",
+    "token vectors without a part": (
+        "SELECT COUNT(*) FROM token_vectors WHERE part NOT IN (SELECT number FROM part)"
+    ),
     "parts without an entry": (
         "SELECT COUNT(*) FROM part WHERE entry NOT IN (SELECT number FROM entry)"
     ),

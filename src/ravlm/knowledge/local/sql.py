@@ -30,16 +30,17 @@ def select_in(db: sqlite3.Connection, sql: str, values: Iterable[Any]) -> Iterat
 
 
 def insert(db: sqlite3.Connection, rows: Sequence[EntryRow], change: int) -> None:
-    """Insert entries with their parts and facets."""
+    """Insert entries with their parts, token vectors and facets."""
     first_entry = last_number(db, "entry") + 1
     next_part = last_number(db, "part") + 1
     entries: list[tuple[Any, ...]] = []
     parts: list[tuple[Any, ...]] = []
+    tokens: list[tuple[int, int, bytes]] = []
     facets: list[tuple[Any, ...]] = []
     for entry, row in enumerate(rows, first_entry):
         entries.append((
             entry, row.id, row.image, row.image_hash, row.texts, row.metadata, row.digest, change,
-            row.perceptual_hash,
+            row.perceptual_hash, row.regions,
         ))  # fmt: skip
         facets += [(*facet, entry) for facet in row.facets]
         for part in row.parts:
@@ -47,9 +48,12 @@ def insert(db: sqlite3.Connection, rows: Sequence[EntryRow], change: int) -> Non
                 next_part, entry, MODALITY_CODES[part.modality], part.position, part.passage,
                 int(part.precomputed), zlib.crc32(part.vector), change, part.vector, part.words,
             ))  # fmt: skip
+            if part.tokens is not None:
+                tokens.append((next_part, zlib.crc32(part.tokens), part.tokens))
             next_part += 1
     _insert_rows(db, "entry", entries)
     _insert_rows(db, "part", parts)
+    db.executemany("INSERT INTO token_vectors VALUES (?, ?, ?)", tokens)
     db.executemany("INSERT INTO facet VALUES (?, ?, ?, ?)", facets)
 
 
@@ -74,6 +78,8 @@ def delete(db: sqlite3.Connection, ids: Sequence[str], change: int) -> int:
         parts = select_in(db, "SELECT number FROM part WHERE entry IN ({})", entries)
         removed = [(change, part) for (part,) in parts]
         db.executemany("INSERT INTO removed VALUES (?, ?)", removed)
+        of_parts = "part IN (SELECT number FROM part WHERE entry IN ({}))"
+        _delete_in(db, f"DELETE FROM token_vectors WHERE {of_parts}", entries)  # noqa: S608
         _delete_in(db, "DELETE FROM part WHERE entry IN ({})", entries)
         _delete_in(db, "DELETE FROM facet WHERE entry IN ({})", entries)
         _delete_in(db, "DELETE FROM entry WHERE number IN ({})", entries)

@@ -122,7 +122,7 @@ class SqliteStore(SqliteIndexSource, EntryStore):
 
     def entries(self, ids: Iterable[str]) -> dict[str, Entry]:
         """Return those of `ids` that exist, by id."""
-        sql = "SELECT id, image, texts, metadata FROM entry WHERE id IN ({})"
+        sql = "SELECT id, image, texts, metadata, regions FROM entry WHERE id IN ({})"
         with self.reading() as db:
             return {row[0]: self._entry(*row) for row in list(select_in(db, sql, ids))}
 
@@ -136,7 +136,7 @@ class SqliteStore(SqliteIndexSource, EntryStore):
             raise invalid_page_mark(after)
         condition, parameters = _condition(where)
         sql = (
-            "SELECT number, id, image, texts, metadata FROM entry "  # noqa: S608
+            "SELECT number, id, image, texts, metadata, regions FROM entry "  # noqa: S608
             f"WHERE number > ? AND {condition} ORDER BY number LIMIT ?"
         )
         with self.reading() as db:
@@ -148,7 +148,7 @@ class SqliteStore(SqliteIndexSource, EntryStore):
         """Return the image vector (dim,) of each of `ids` that has one, by id."""
         sql = (
             "SELECT id, vector FROM part JOIN entry ON entry.number = part.entry "
-            "WHERE modality = 0 AND id IN ({})"  # 0: image
+            "WHERE modality = 0 AND position = 0 AND id IN ({})"  # the whole image
         )
         with self.reading() as db:
             return {id_: decode_vector(vector) for id_, vector in select_in(db, sql, ids)}
@@ -158,14 +158,14 @@ class SqliteStore(SqliteIndexSource, EntryStore):
     def parts(self, numbers: Iterable[int]) -> dict[int, tuple[Entry, Part]]:
         """Return entry and part as hits show them, by part number."""
         sql = (
-            "SELECT part.number, modality, position, passage, id, image, texts, metadata "
+            "SELECT part.number, modality, position, passage, id, image, texts, metadata, regions "
             "FROM part JOIN entry ON entry.number = part.entry WHERE part.number IN ({})"
         )
         with self.reading() as db:
             rows = list(select_in(db, sql, map(int, numbers)))
-            contents = decode_contents([(texts, metadata) for *_, texts, metadata in rows])
+            contents = decode_contents([row[-3:] for row in rows])
             parts = {}
-            for (number, code, position, passage, id_, image, _, _), content in zip(
+            for (number, code, position, passage, id_, image, *_), content in zip(
                 rows, contents, strict=True
             ):
                 entry = Entry(id_, resolve_image(image, self.folder), *content)
@@ -181,24 +181,32 @@ class SqliteStore(SqliteIndexSource, EntryStore):
                 for number, code, vector in list(select_in(db, sql, map(int, numbers)))
             }
 
+    def tokens(self, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Return the token vectors, float16 (tokens, dim), of the parts that have any."""
+        sql = "SELECT part, vectors FROM token_vectors WHERE part IN ({})"
+        with self.reading() as db:
+            return dict(select_in(db, sql, map(int, numbers)))
+
     # reading everything
 
     def contents(self) -> Iterator[tuple[str, str | None, str, bytes | None]]:
-        """Yield id, image hash, texts as JSON and perceptual hash of each entry."""
+        """Yield id, image hash, texts and regions as JSON, and perceptual hash of each entry."""
+        sql = "SELECT id, image_hash, texts || COALESCE(regions, ''), look FROM entry "
         with self.reading() as db:
-            yield from db.execute("SELECT id, image_hash, texts, look FROM entry ORDER BY number")
+            yield from db.execute(f"{sql} ORDER BY number")
 
     def rows(self, ids: Iterable[str] | None = None) -> Iterator[EntryRow]:
         """Yield all entries with their parts in insertion order, or those of `ids`."""
         condition = "1" if ids is None else "entry.id IN (SELECT value FROM json_each(?))"
         parameters = () if ids is None else (json.dumps(list(ids)),)
         entries = (
-            "SELECT number, id, image, image_hash, texts, metadata, digest, look "  # noqa: S608
-            f"FROM entry WHERE {condition} ORDER BY number"
+            "SELECT number, id, image, image_hash, texts, metadata, digest, look, "  # noqa: S608
+            f"regions FROM entry WHERE {condition} ORDER BY number"
         )
         parts = (
-            "SELECT entry, modality, position, passage, vector, given, words "  # noqa: S608
-            f"FROM part JOIN entry ON entry.number = part.entry WHERE {condition} "
+            "SELECT entry, modality, position, passage, vector, given, words, vectors "  # noqa: S608
+            "FROM part JOIN entry ON entry.number = part.entry "
+            f"LEFT JOIN token_vectors ON part = part.number WHERE {condition} "
             "ORDER BY entry, part.number"
         )
         with self.reading() as db:
@@ -212,7 +220,7 @@ class SqliteStore(SqliteIndexSource, EntryStore):
                 yield self._entry_row(row, of_entry)
 
     def _entry_row(self, row: tuple[Any, ...], parts: Sequence[PartRow]) -> EntryRow:
-        _, id_, image, image_hash, texts, metadata, digest, perceptual_hash = row
+        _, id_, image, image_hash, texts, metadata, digest, perceptual_hash, regions = row
         entry_row = EntryRow(
             id=id_,
             image=resolve_image(image, self.folder),
@@ -223,25 +231,29 @@ class SqliteStore(SqliteIndexSource, EntryStore):
             digest=digest,
             parts=tuple(parts),
             perceptual_hash=perceptual_hash,
+            regions=regions,
         )
         _check_types(entry_row)  # the caller's errors are outside of this reading transaction
         return entry_row
 
-    def _entry(self, id_: str, image: str | None, texts: str, metadata: str) -> Entry:
-        (content,) = decode_contents([(texts, metadata)])
+    def _entry(
+        self, id_: str, image: str | None, texts: str, metadata: str, regions: str | None
+    ) -> Entry:
+        (content,) = decode_contents([(texts, metadata, regions)])
         return Entry(id_, resolve_image(image, self.folder), *content)
 
 
 def _check_types(row: EntryRow) -> None:
     """Raise BrokenData for values that nothing of this package stores."""
     texts = [row.id, row.texts, row.metadata, row.digest]
-    optional = [row.image, row.image_hash]
+    optional = [row.image, row.image_hash, row.regions]
     for part in row.parts:
         optional += [part.passage, part.words]
     if (
         not all(type(value) is str for value in texts)
         or not all(value is None or type(value) is str for value in optional)
         or not all(type(part.vector) is bytes for part in row.parts)
+        or not all(type(part.tokens) in (bytes, type(None)) for part in row.parts)
     ):
         raise damaged_row("a value has the wrong type")
 
@@ -253,8 +265,10 @@ def _part_row(
     vector: bytes,
     precomputed: int,
     words: str | None,
+    tokens: bytes | None,
 ) -> PartRow:
-    return PartRow(MODALITY_BY_CODE[code], position, passage, vector, bool(precomputed), words)
+    modality = MODALITY_BY_CODE[code]
+    return PartRow(modality, position, passage, vector, bool(precomputed), words, tokens)
 
 
 def _condition(where: Filter | None) -> tuple[str, list[str | int | float]]:

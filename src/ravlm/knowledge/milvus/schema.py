@@ -25,8 +25,8 @@ import numpy as np
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.knowledge.index.bm25 import BM25_B, BM25_K1, TermHashes
 from ravlm.knowledge.milvus.filters import FIELD, facet_value
-from ravlm.knowledge.records import EntryRow, PartRow
-from ravlm.records import Modality
+from ravlm.knowledge.records import EntryRow, PartRow, searchable_text
+from ravlm.records import Entry, Modality
 
 Fields = Mapping[str, Mapping[str, Any]]
 """Fields of a collection by name, with the arguments of `add_field`; the first is the key."""
@@ -162,11 +162,12 @@ def entry_values(row: EntryRow, version: str) -> dict[str, Any]:
         "look": row.perceptual_hash and row.perceptual_hash.hex(),
     }
     head_json = json.dumps(head, ensure_ascii=False)
+    regions = "" if row.regions is None else f', "regions": {row.regions}'
     return {
         "key": entry_key(row.id),
         "version": version,
         "digest": row.digest,
-        "body": f'{head_json[:-1]}, "texts": {row.texts}, "metadata": {row.metadata}}}',
+        "body": f'{head_json[:-1]}, "texts": {row.texts}, "metadata": {row.metadata}{regions}}}',
         FIELD: facet_value(row.facets),
         "vector": DUMMY_VECTOR,
     }
@@ -197,14 +198,14 @@ def part_values(
         yield part.modality, values
 
 
-def part_row(values: Mapping[str, Any], modality: Modality, texts: tuple[str, ...]) -> PartRow:
-    """Return a part's row as it was stored; `texts` are its entry's."""
+def part_row(values: Mapping[str, Any], modality: Modality, entry: Entry) -> PartRow:
+    """Return a part's row of `entry` as it was stored."""
     passage = values["passage"] or None
     position = int(values["position"])
     precomputed = bool(values["given"])
     words = None
     if modality == "text":
-        words = index_words("\n".join(texts) if precomputed else passage or texts[position])
+        words = index_words(searchable_text(entry, position, passage, precomputed))
     vector = np.asarray(values["vector"], np.float32).astype("<f2").tobytes()
     return PartRow(modality, position, passage, vector, precomputed, words)
 
@@ -213,7 +214,7 @@ def size_error(row: EntryRow, with_words: bool) -> str:
     """Return why an entry is too large for Milvus; an empty string if it is not."""
     max_words = max((len((part.words or "").split()) for part in row.parts), default=0)
     sizes = {
-        "bytes of texts and metadata": len(entry_values(row, "")["body"].encode()),
+        "bytes of texts, regions and metadata": len(entry_values(row, "")["body"].encode()),
         "bytes of filter values": len(json.dumps(facet_value(row.facets))),
         "bytes of words in one part": max_words * TERM_BYTES if with_words else 0,
     }

@@ -71,8 +71,8 @@ class MilvusSearcher(Searcher):
         self._entries: dict[str, EntryVersion | None] = {}  # by key; None: no longer exists
 
     def one_part_per_entry(self, modality: Modality) -> bool:
-        """Return True for images: an entry has one. For texts it is not known."""
-        return modality == "image"
+        """Return False: an entry may have several texts, and tiles of its image."""
+        return False
 
     def select(self, where: Filter | None, exclude_ids: Sequence[str] = ()) -> Selector:
         """Return the filter as an expression."""

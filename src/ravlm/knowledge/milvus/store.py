@@ -19,7 +19,7 @@ import numpy as np
 from ravlm.data.parallel import batched
 from ravlm.errors import Mismatch, NotFound
 from ravlm.knowledge.backend import reencoded_error
-from ravlm.knowledge.entry_store import EntryStore, invalid_page_mark
+from ravlm.knowledge.entry_store import EntryStore, decode_regions, invalid_page_mark
 from ravlm.knowledge.images import resolve_image, save_image
 from ravlm.knowledge.index.bm25 import TermHashes
 from ravlm.knowledge.ingest import json_texts
@@ -149,7 +149,8 @@ class MilvusStore(EntryStore):
     def to_entry(self, body: Mapping[str, Any]) -> Entry:
         """Return the entry of a stored body."""
         image = self.image_path(body["image"])
-        return Entry(body["id"], image, tuple(body["texts"]), body["metadata"])
+        regions = decode_regions(body.get("regions", []))
+        return Entry(body["id"], image, tuple(body["texts"]), body["metadata"], regions)
 
     def rows_by_key(
         self, collection: str, keys: Iterable[str], fields: Sequence[str]
@@ -164,13 +165,13 @@ class MilvusStore(EntryStore):
         """Return the image vector of each of `ids` that has one, by id."""
         ids_by_key = {schema.entry_key(id_): id_ for id_ in ids}
         collection = self.part_collections["image"]
-        fields = ("entry", "version", "vector")
+        fields = ("entry", "version", "position", "vector")
         vectors = {}
         for keys in batched(ids_by_key, KEY_BATCH):
             entries = self.rows_by_key(self.entry_collection, keys, ("key", "version"))
             versions = {row["key"]: row["version"] for row in entries}
             for row in self.connection.query(collection, one_of("entry", keys), fields):
-                if versions.get(row["entry"]) == row["version"]:
+                if versions.get(row["entry"]) == row["version"] and not row["position"]:
                     vectors[ids_by_key[row["entry"]]] = np.asarray(row["vector"], np.float32)
         return vectors
 
@@ -195,10 +196,11 @@ class MilvusStore(EntryStore):
         return Page(entries, rows[n - 1][0] if len(rows) > n else "")
 
     def contents(self) -> Iterator[tuple[str, str | None, str, bytes | None]]:
-        """Yield id, image hash, texts as JSON and perceptual hash of each entry."""
+        """Yield id, image hash, texts and regions as JSON, and perceptual hash of each entry."""
         for row in self.connection.scan(self.entry_collection, ("body",)):
             body = parse_body(row)
-            yield body["id"], body["image_hash"], json_texts(body["texts"]), _perceptual_hash(body)
+            texts = json_texts(body["texts"]) + (_regions(body) or "")
+            yield body["id"], body["image_hash"], texts, _perceptual_hash(body)
 
     def rows(self, ids: Iterable[str] | None = None) -> Iterator[EntryRow]:
         """Yield all entries with their parts, or those of `ids`; one slice of keys at a time."""
@@ -226,17 +228,18 @@ class MilvusStore(EntryStore):
         self, row: Mapping[str, Any], parts: Sequence[tuple[Modality, Mapping[str, Any]]]
     ) -> EntryRow:
         body = parse_body(row)
-        texts = tuple(body["texts"])
+        entry = self.to_entry(body)
         return EntryRow(
             id=body["id"],
             image=self.image_path(body["image"]),
             image_hash=body["image_hash"],
-            texts=json.dumps(texts, ensure_ascii=False),
+            texts=json.dumps(entry.texts, ensure_ascii=False),
             metadata=json.dumps(body["metadata"], ensure_ascii=False),
             facets=(),
             digest=row["digest"],
-            parts=tuple(schema.part_row(values, modality, texts) for modality, values in parts),
+            parts=tuple(schema.part_row(values, modality, entry) for modality, values in parts),
             perceptual_hash=_perceptual_hash(body),
+            regions=_regions(body),
         )
 
     # writing
@@ -314,6 +317,10 @@ def parse_body(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stored body of an entry's row."""
     body: dict[str, Any] = json.loads(row["body"])
     return body
+
+
+def _regions(body: Mapping[str, Any]) -> str | None:
+    return json.dumps(body["regions"], ensure_ascii=False) if body.get("regions") else None
 
 
 def _perceptual_hash(body: Mapping[str, Any]) -> bytes | None:

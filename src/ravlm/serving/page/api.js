@@ -89,4 +89,9 @@ export async function imageSource(url, edge = 480) {
   return token() ? URL.createObjectURL(await fetchImage(url, edge)) : imagePath(url, edge);
 }
 
-export const idOfCitation = (url) => decodeURIComponent(new URL(url).hash.replace("#entry=", ""));
+/** Return the entry that an address names, and the box on its image, null without one. */
+export function readCitation(url) {
+  const values = new URLSearchParams(new URL(url, location.href).hash.slice(1));
+  const box = values.get("box")?.split(",").map(Number);
+  return { id: values.get("entry"), box: box?.length === 4 && box.every((value) => value >= 0 && value <= 1) ? box : null };
+}

@@ -1,7 +1,7 @@
 // The page: tabs, language, theme, and navigation from one view to another.
 
-import { get } from "./api.js";
-import { h, onEntryAction, openEntry } from "./components.js";
+import { get, readCitation } from "./api.js";
+import { h, onEntryAction, openEntry, textOf } from "./components.js";
 import { currentLanguage, setLanguage, t, translate } from "./i18n.js";
 import { askView, captionView, editView, entriesView, searchView, tellView } from "./views.js";
 
@@ -75,7 +75,10 @@ function applyTheme(theme) {
 
 function openHash(hash) {
   const target = hash.replace(/^#/, "");
-  if (target.startsWith("entry=")) openEntry(decodeURIComponent(target.slice(6))).catch(() => {});
+  if (target.startsWith("entry=")) {
+    const { id, box } = readCitation(location.href);
+    openEntry(id, box).catch(() => {});
+  }
   else if (NAMES.includes(target)) show(target, false);
 }
 
@@ -97,7 +100,7 @@ onEntryAction({
   findSimilar: async (entry) => {
     show("search");
     if (entry.image_url) await views.search.imageInput.loadEntry(entry);
-    else document.querySelector("#view-search [name=text]").value = entry.texts[0];
+    else document.querySelector("#view-search [name=text]").value = textOf(entry);
     views.search.run();
   },
   removed: () => { if (current === "entries") views.entries.onShow(); showAbout(); },

@@ -1,9 +1,11 @@
 // Components of the views: elements, the image input, answers with citation marks, evidence, the entry dialog.
 
-import { fetchImage, get, idOfCitation, imageSource, send } from "./api.js";
+import { fetchImage, get, imageSource, readCitation, send } from "./api.js";
 import { t } from "./i18n.js";
 
 const MAX_EDGE = 1280;
+/** Below this confidence, recognized words are doubtful: answers are not taken from them. */
+const DOUBTFUL = 0.8;
 
 /** Create an element. `on...` attributes are listeners; null, undefined and false are skipped. Text is never parsed as HTML. */
 export function h(tag, attributes = {}, ...children) {
@@ -115,6 +117,7 @@ export class EvidencePanel {
 
   show(answer, closedBook, emptyText = t("noMatch")) {
     this.cards.clear();
+    this.parts = new Map((answer.sources ?? []).map((source) => [source.entry_id, source.part]));
     const numbers = new Map(answer.citations.map((id, index) => [id, index + 1]));
     const group = (title, hits) => hits.length
       ? [h("h3", {}, title), h("ol", { class: "plain" }, hits.map((hit) => h("li", {}, this.card(hit, numbers.get(hit.id)))))]
@@ -127,11 +130,13 @@ export class EvidencePanel {
   }
 
   card(hit, number) {
-    const text = hit.part.text || hit.texts[0] || "";
-    const card = h("button", { type: "button", class: `evidence-card${number ? " cited" : ""}`, onclick: () => openEntry(hit.id) },
+    const part = this.parts.get(hit.id) ?? hit.part;
+    const text = part.text || hit.part.text || hit.texts[0] || "";
+    const card = h("button", { type: "button", class: `evidence-card${number ? " cited" : ""}`, onclick: () => openEntry(hit.id, part.box) },
       entryImage(hit, 160, ""),
       h("span", { class: "words" },
         h("b", { lang: langOf(nameOf(hit)) }, number ? h("span", { class: "number" }, String(number)) : null, nameOf(hit)),
+        part.page ? h("span", { class: "soft small" }, t("page", part.page)) : null,
         h("span", { class: "snippet", lang: langOf(text) }, shorten(text))));
     this.cards.set(hit.id, card);
     return card;
@@ -141,11 +146,32 @@ export class EvidencePanel {
   highlight(id) {
     for (const card of this.cards.values()) card.classList.remove("highlighted");
     const card = this.cards.get(id);
-    if (!card) return openEntry(id);
+    if (!card) return openEntry(id, this.parts.get(id)?.box);
     card.classList.add("highlighted");
     card.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
     card.focus({ preventScroll: true });
   }
+}
+
+/** Return the first text of an entry, or the beginning of what is written on its image. */
+export function textOf(entry) {
+  return entry.texts[0] ?? (entry.regions ?? []).map((region) => region.text).join(" ").slice(0, 200);
+}
+
+/** Show an entry's image with a box of it highlighted. */
+function highlightedImage(entry, box) {
+  const mark = h("span", { class: "highlight", role: "img", "aria-label": t("highlight") });
+  const [left, top, right, bottom] = box.map((share) => share * 100);
+  Object.assign(mark.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
+  return h("span", { class: "page-image" }, entryImage(entry, 2048, nameOf(entry)), mark);
+}
+
+/** Show what is written on an entry's image, one region on a line; doubtful words are set apart. */
+function writtenText(regions) {
+  const lines = (regions ?? []).filter((region) => region.text);
+  if (!lines.length) return null;
+  return h("div", { class: "entry-text" }, h("h3", {}, t("written")),
+    lines.map((region) => h("div", { lang: langOf(region.text), class: region.confidence < DOUBTFUL ? "doubtful" : "" }, region.text)));
 }
 
 export function shorten(text, maxLength = 140) {
@@ -174,7 +200,7 @@ export function renderAnswer(element, answer, evidence, closedBook) {
 
 /** Return the answer in the last chunk of a chat completion. */
 export function answerOfChunk(text, chunk) {
-  return { text, evidence: chunk.evidence, citations: chunk.citations.map(idOfCitation), abstained: chunk.abstained, confidence: chunk.confidence };
+  return { text, evidence: chunk.evidence, citations: chunk.citations.map((url) => readCitation(url).id), sources: chunk.sources, abstained: chunk.abstained, confidence: chunk.confidence };
 }
 
 const entryActions = { findSimilar: () => {}, ask: () => {}, removed: () => {} };
@@ -183,18 +209,20 @@ export function onEntryAction(actions) {
   Object.assign(entryActions, actions);
 }
 
-export async function openEntry(id) {
+/** Open an entry; `box` is the part of its image to highlight: left, top, right, bottom, 0 to 1. */
+export async function openEntry(id, box = null) {
   const dialog = document.getElementById("entry");
   const entry = await get(`/v1/entries/${encodeURIComponent(id)}`);
   const close = (then) => () => { dialog.close(); then?.(); };
   const metadata = Object.entries(entry.metadata);
   dialog.replaceChildren(
     h("button", { type: "button", class: "clear", "aria-label": t("close"), onclick: close() }, "×"),
-    entry.image_url ? h("figure", {}, entryImage(entry, 1024, nameOf(entry))) : "",
+    entry.image_url ? h("figure", { class: box ? "page" : "" }, box ? highlightedImage(entry, box) : entryImage(entry, 1024, nameOf(entry))) : "",
     h("div", { class: "entry-words" },
       h("h2", { id: "entry-name", lang: langOf(nameOf(entry)) }, nameOf(entry)),
       nameOf(entry) === entry.id ? null : h("p", { class: "soft small" }, entry.id),
       entry.texts.map((text) => h("p", { class: "entry-text", lang: langOf(text) }, text)),
+      writtenText(entry.regions),
       metadata.length ? h("dl", {}, metadata.map(([key, value]) => [h("dt", {}, key), h("dd", {}, typeof value === "string" ? value : JSON.stringify(value))])) : null,
       h("div", { class: "row" },
         entry.image_url ? h("button", { type: "button", class: "main", onclick: close(() => entryActions.ask(entry)) }, t("askAbout")) : null,
@@ -206,6 +234,8 @@ export async function openEntry(id) {
           close(() => entryActions.removed(entry))();
         } }, t("remove")))));
   if (!dialog.open) dialog.showModal();
+  const mark = dialog.querySelector(".highlight");
+  mark?.previousSibling.addEventListener("load", () => mark.scrollIntoView({ block: "center" }), { once: true });
 }
 
 /** Show how far a hit is above random entries of the base: five signs, or nothing if it is not known. */
@@ -218,10 +248,10 @@ function relevanceBar(hit) {
 /** Create a gallery card of an entry or a hit. An entry whose only name is its id is titled by its text. */
 export function galleryCard(entry) {
   const matched = entry.part && (entry.part.modality === "image" ? t("matchedImage") : t("matchedText"));
-  const text = entry.part?.text || entry.texts[0] || "";
+  const text = entry.part?.text || textOf(entry);
   const name = nameOf(entry) === entry.id && entry.image_url && text ? shorten(text, 60) : nameOf(entry);
-  return h("li", {}, h("button", { type: "button", class: "tile", onclick: () => openEntry(entry.id) },
+  return h("li", {}, h("button", { type: "button", class: "tile", onclick: () => openEntry(entry.id, entry.part?.box) },
     entry.image_url ? entryImage(entry, 480, "") : h("span", { class: "quote", lang: langOf(text) }, shorten(text, 110)),
     h("span", { class: "tile-name", lang: langOf(name) }, name),
-    entry.part ? h("span", { class: "soft small" }, relevanceBar(entry), matched) : null));
+    entry.part ? h("span", { class: "soft small" }, relevanceBar(entry), matched, entry.part.page ? ` · ${t("page", entry.part.page)}` : "") : null));
 }

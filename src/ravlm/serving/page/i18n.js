@@ -32,7 +32,7 @@ const MESSAGES = {
     needText: "Enter a text first.", tokenTitle: "This server requires a token", token: "Token", signIn: "Continue",
     tokenHint: "Ask the operator of the server for it. It is kept until you close this tab.",
     unreachable: "The server does not respond. Check that it is running.", notAnImage: "This file is not an image.",
-    citation: (n) => `Citation ${n}: show the entry`,
+    citation: (n) => `Citation ${n}: show the entry`, page: (n) => `page ${n}`, written: "Written on the image", highlight: "The cited place",
   },
   zh: {
     skip: "跳到正文", tabs: "功能", theme: "切换浅色和深色", retrieval: "检索",
@@ -65,7 +65,7 @@ const MESSAGES = {
     needText: "请先输入文字。", tokenTitle: "访问此服务器需要令牌", token: "令牌", signIn: "继续",
     tokenHint: "请向服务器管理员索取。令牌会保留到此标签页关闭为止。",
     unreachable: "服务器没有响应，请检查它是否在运行。", notAnImage: "该文件不是图片。",
-    citation: (n) => `引用 ${n}：查看条目`,
+    citation: (n) => `引用 ${n}：查看条目`, page: (n) => `第 ${n} 页`, written: "图片上的文字", highlight: "引用的位置",
   },
 };
 

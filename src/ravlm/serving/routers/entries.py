@@ -17,6 +17,7 @@ from ravlm.data.images import image_bytes, is_address
 from ravlm.errors import BrokenData, InvalidInput, NotFound
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import Entry, ImageSource
+from ravlm.regions import Region
 from ravlm.serving import schemas
 from ravlm.serving.engine import Engine
 from ravlm.serving.errors import HttpError, JsonResponse, NotFoundError, hide_files
@@ -126,7 +127,9 @@ class _EntryEndpoints:
             old = entries[0]
             texts = old.texts if body.texts is None else tuple(body.texts)
             metadata = old.metadata if body.metadata is None else body.metadata
-            new = Entry(old.id, images[0] or _portable_image(old, session), texts, metadata)
+            regions = _changed_regions(old, body)
+            image = images[0] or _portable_image(old, session)
+            new = Entry(old.id, image, texts, metadata, regions)
             return session.kb.add([new]), new
 
         report, new = await self._engine.store([body.image], task)
@@ -181,7 +184,7 @@ class _EntryEndpoints:
     async def _add(self, bodies: Sequence[schemas.EntryBody], ids: Sequence[str]) -> Response:
         def task(session: Session, images: list[bytes | None]) -> tuple[AddReport, Sequence[Entry]]:
             entries = [
-                make_entry(id, image, new.all_texts, new.metadata)
+                make_entry(id, image, new.all_texts, new.metadata, new.entry_regions)
                 for id, image, new in zip(ids, images, bodies, strict=True)
             ]
             return session.kb.add(entries), entries
@@ -206,8 +209,15 @@ def _check_id(entry_id: str) -> None:
 
 
 def _check_content(bodies: Sequence[schemas.EntryBody]) -> None:
-    if not all(body.image is not None or body.all_texts for body in bodies):
+    if not all(body.image is not None or body.all_texts or body.regions for body in bodies):
         raise InvalidInput("An entry needs an image or a text; give image, texts or both.")
+
+
+def _changed_regions(old: Entry, body: schemas.EntryPatch) -> Sequence[Region]:
+    """Return the regions of a changed entry: those of an image that was replaced are gone."""
+    if body.regions is not None:
+        return [Region.from_dict(region.model_dump()) for region in body.regions]
+    return () if body.image is not None else old.regions
 
 
 def _portable_image(entry: Entry, session: Session) -> ImageSource | None:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from ravlm.data.data_urls import is_data_url
 from ravlm.data.text import is_chinese
+from ravlm.encoders.truncated import check_dimensions
 from ravlm.errors import InvalidInput
 from ravlm.generation.multi_image import too_many_images
 from ravlm.serving import openai_schemas, schemas
@@ -104,21 +105,10 @@ class _OpenAIEndpoints:
     def _dimensions(self, dimensions: int | None) -> int:
         """Return the length of the vectors. Raises InvalidInput if the encoder does not have it."""
         encoder = self._engine.served_model.session.encoder
-        lengths = {*encoder.matryoshka_dims, encoder.dim}
         if dimensions is None:
             return encoder.dim
-        if dimensions in lengths:
-            return dimensions
-        reason = (
-            "has other lengths"
-            if encoder.matryoshka_dims
-            else "was not trained for shorter vectors (Matryoshka)"
-        )
-        allowed = ", ".join(map(str, sorted(lengths)))
-        raise InvalidInput(
-            f'dimensions is {dimensions}, but the encoder "{encoder.name}" {reason}; '
-            f"allowed: {allowed}."
-        )
+        check_dimensions(encoder, dimensions)
+        return dimensions
 
     def _check_images(self, messages: Sequence[openai_schemas.ChatMessage]) -> None:
         """Raise InvalidInput for more images than a conversation, or the generator, may have."""

@@ -1,0 +1,341 @@
+"""The text of an entry's regions: lines become paragraphs and rows, and characters lead back to
+boxes.
+
+Lines of a paragraph are joined as a person reads them: hyphens at line ends are removed, and where
+no layout block says what belongs together, a line break counts only if the next word would have fit
+on the line. Rows of a table are written as `key: value`, so that each can be read by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ravlm.data.chinese import HAN
+from ravlm.data.line_groups import Line, LineGroup, line_groups, same_row
+from ravlm.records import Entry, Part, Source
+from ravlm.regions import Box, Region, RegionKind, enclosing_box
+
+CELL_SEPARATOR = " | "
+"""Divides the cells of a row of a table that is one region."""
+MIN_CONFIDENCE = 0.8
+"""Answers are not taken from words that were read with less; they can still be searched for."""
+_FLOWING = ("title", "caption")
+_SENTENCE_ENDS = (".", ":", ";", "。", "：", "；")
+_MIN_FULL_LINE = {False: 30, True: 12}
+"""Characters of a line that can be a full one, in other scripts and in (True) Chinese: lines of
+narrow columns, such as receipts, are left apart."""
+_KEY_VALUE = re.compile(r"[^:：]{1,40}[:：](?!//)\s*\S")
+_BULLET = re.compile(r"(?:[-*•·‣▪–—]|\(?\d{1,3}[.)]|[a-z][.)])\s")
+_HYPHENATED = re.compile(r"([^\W\d_]+)[-\u00ad\u2010]$")
+_CJK = re.compile(f"[{HAN}\u3000-\u303f\uff00-\uffef]")
+_HAS_DIGIT = re.compile(r"\d")
+
+
+class Span(NamedTuple):
+    """Characters of the text that stand in one region."""
+
+    start: int
+    end: int
+    region: Region
+
+
+class Cell(NamedTuple):
+    """A cell of a table, and the line it is of."""
+
+    text: str
+    line: Line
+
+
+class Block(NamedTuple):
+    """A paragraph, a row of titles, a table: what is not to be split if it need not be."""
+
+    kind: RegionKind
+    start: int
+    end: int
+    section: str
+    """The title above it; "" without one."""
+
+
+@dataclass(frozen=True)
+class PageText:
+    """The text of regions, with the region of each character.
+
+    >>> page = PageText.of([Region("Total: 12.50", (0.1, 0.8, 0.4, 0.82), 1)])
+    >>> page.part(7, 12, index=0)
+    Part(modality='text', index=0, text='Total: 12.50', box=(0.1, 0.8, 0.4, 0.82), page=1)
+    """
+
+    text: str = ""
+    spans: tuple[Span, ...] = ()
+    """In the order of the text, without overlaps. Copies of a table's head have spans, too."""
+    blocks: tuple[Block, ...] = ()
+
+    @staticmethod
+    def of(regions: Sequence[Region]) -> PageText:
+        """Return the text of regions in reading order."""
+        writer = _Writer()
+        for group in line_groups(regions):
+            writer.write(group)
+        return PageText("".join(writer.pieces), tuple(writer.spans), tuple(writer.blocks))
+
+    def spans_within(self, start: int, end: int) -> tuple[Span, ...]:
+        """Return the spans that have a character in `start:end`."""
+        first = max(bisect_right(self.spans, start, key=lambda span: span.start) - 1, 0)
+        within = []
+        for span in self.spans[first:]:
+            if span.start >= end:
+                break
+            if span.end > start:
+                within.append(span)
+        return tuple(within)
+
+    def is_certain(self, start: int, end: int) -> bool:
+        """Return whether every word of `start:end` was read with confidence."""
+        return all(s.region.confidence >= MIN_CONFIDENCE for s in self.spans_within(start, end))
+
+    def part(self, start: int, end: int, index: int) -> Part:
+        """Return the regions of `start:end` as a part with their text, box and page.
+
+        `index` is that of the regions' text in the entry.
+        """
+        spans = self.spans_within(start, end)
+        text = self.text[spans[0].start : spans[-1].end] if spans else ""
+        return _part(text, spans, index)
+
+    def source(self, entry_id: str, index: int, start: int, end: int) -> Source:
+        """Return the characters `start:end` as what an answer is based on: the lines they stand in,
+        with box and page."""
+        part = self.part(start, end, index)
+        spans = self.spans_within(start, end)
+        first = start - spans[0].start if spans else 0
+        return Source(entry_id, part, max(first, 0), min(first + end - start, len(part.text)))
+
+    def window(self, center: int, size: int) -> tuple[int, int]:
+        """Return the start and end of whole blocks around a character, at most `size` characters.
+
+        A block that is longer is cut.
+        """
+        left = max(0, min(center - size // 2, len(self.text) - size))
+        right = min(len(self.text), left + size)
+        starts = [block.start for block in self.blocks if left <= block.start <= center]
+        ends = [block.end for block in self.blocks if center <= block.end <= right]
+        return min(starts, default=left), max(ends, default=right)
+
+    def find(self, passage: str) -> tuple[int, int]:
+        """Return where a passage stands, apart from white space; (0, 0) if it does not."""
+        start = self.text.find(passage)
+        if start >= 0:
+            return start, start + len(passage)
+        pattern = r"\s*".join(map(re.escape, passage.split()))
+        match = re.search(pattern, self.text)
+        return match.span() if match else (0, 0)
+
+    def part_of_passage(self, passage: str, index: int) -> Part:
+        """Return the part of a passage that was cut out of the text; white space may differ."""
+        start, end = self.find(passage)
+        return _part(passage, self.spans_within(start, end), index)
+
+    def in_section(self, passage: str) -> str:
+        """Return a passage after the title of its section, which tells what it is about."""
+        start, end = self.find(passage)
+        block = next((block for block in self.blocks if start < block.end), None)
+        is_below = block is not None and start < end and block.section
+        return f"{block.section}\n{passage}" if block and is_below else passage
+
+
+def region_text_index(entry: Entry) -> int:
+    """Return the index under which parts name the text of an entry's regions."""
+    return len(entry.texts)
+
+
+def all_texts(entry: Entry, min_confidence: float = 0.0) -> tuple[str, ...]:
+    """Return the texts of an entry and, as the last one, the text of its regions.
+
+    Regions that were read with less than `min_confidence` are left out.
+    """
+    if not entry.regions:
+        return entry.texts
+    page = PageText.of([r for r in entry.regions if r.confidence >= min_confidence])
+    return (*entry.texts, page.text) if page.text else entry.texts
+
+
+def certain_texts(entry: Entry) -> tuple[str, ...]:
+    """Return the texts of an entry that answers may be taken from."""
+    return all_texts(entry, MIN_CONFIDENCE)
+
+
+def is_page(entry: Entry) -> bool:
+    """Return whether an entry is a page of a document; its metadata then are the document's."""
+    return any(region.page is not None for region in entry.regions)
+
+
+def page_number(regions: Sequence[Region]) -> int | None:
+    """Return the page that all regions are on; None if they are on none or on several."""
+    pages = {region.page for region in regions}
+    return pages.pop() if len(pages) == 1 else None
+
+
+def _part(text: str, spans: Sequence[Span], index: int) -> Part:
+    regions = [span.region for span in spans]
+    return Part("text", index, text, enclosing_box(r.box for r in regions), page_number(regions))
+
+
+@dataclass
+class _Writer:
+    """Writes groups one after the other, and keeps the region of each character."""
+
+    pieces: list[str] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    length: int = 0
+    section: str = ""
+
+    def write(self, group: LineGroup) -> None:
+        """Write a group as a block."""
+        if self.length:
+            self._add("\n")
+        start = self.length
+        rows = _rows(group)
+        if any(len(row) > 1 for row in rows):
+            self._write_table(rows)
+        else:
+            self._write_lines(group)
+        if group.kind == "title":
+            self.section = "".join(self.pieces)[start:]
+        section = "" if group.kind == "title" else self.section
+        self.blocks.append(Block(group.kind, start, self.length, section))
+
+    def _write_lines(self, group: LineGroup) -> None:
+        right = max((line.box[2] for line in group.lines if line.box is not None), default=1.0)
+        for line, following in zip(group.lines, [*group.lines[1:], None], strict=True):
+            flows = following is not None and _flows(group.kind, line, following, right)
+            hyphenated = flows and _is_split_word(line.text, following.text if following else "")
+            self._write_line(line, cut=int(hyphenated and "-" not in _last_word(line.text)[:-1]))
+            if following is None:
+                return
+            if not flows:
+                self._add("\n")
+            elif not hyphenated and not _is_cjk_border(line.text, following.text):
+                self._add(" ")
+
+    def _write_table(self, rows: Sequence[Sequence[Cell]]) -> None:
+        """Write rows of two cells as `key: value`, and others with the head of each column."""
+        widest = max(map(len, rows))
+        head = rows[0] if widest > 2 and _is_head(rows) else None
+        for number, row in enumerate(rows):
+            if number:
+                self._add("\n")
+            for column, cell in enumerate(row):
+                if head is not None and number:
+                    if column:
+                        self._add("; ")
+                    label = head[column] if len(row) == len(head) else _nearest(head, cell)
+                    self._write_cell(label)
+                    self._add(": ")
+                elif column:
+                    left = row[column - 1].text.rstrip()
+                    is_pair = widest == 2 and not left.endswith((":", "：", "=", "."))
+                    self._add(": " if is_pair else " " if widest == 2 else " | ")
+                self._write_cell(cell)
+
+    def _write_cell(self, cell: Cell) -> None:
+        if cell.text == cell.line.text:
+            self._write_line(cell.line)
+        else:
+            region = cell.line.regions[0]
+            self.spans.append(Span(self.length, self.length + len(cell.text), region))
+            self._add(cell.text)
+
+    def _write_line(self, line: Line, cut: int = 0) -> None:
+        """Write a line without its last `cut` characters."""
+        for number, region in enumerate(line.regions):
+            if number:
+                self._add(" ")
+            text = region.text.strip()
+            if number == len(line.regions) - 1 and cut:
+                text = text[:-cut]
+            self.spans.append(Span(self.length, self.length + len(text), region))
+            self._add(text)
+
+    def _add(self, text: str) -> None:
+        self.pieces.append(text)
+        self.length += len(text)
+
+
+def _rows(group: LineGroup) -> list[list[Cell]]:
+    """Return the lines of a group as rows of cells.
+
+    Cells are lines next to each other or, in a table, what CELL_SEPARATOR divides.
+    """
+    rows: list[list[Cell]] = []
+    last: Box | None = None
+    for line in group.lines:
+        texts = line.text.split(CELL_SEPARATOR) if group.kind == "table" else [line.text]
+        cells = [Cell(text.strip(), line) for text in texts if text.strip()]
+        box = line.box
+        if rows and last is not None and box is not None and same_row(last, box):
+            rows[-1] += cells
+        else:
+            rows.append(cells)
+        last = box
+    return [sorted(row, key=lambda cell: (cell.line.box or (0.0,))[0]) for row in rows]
+
+
+def _is_head(rows: Sequence[Sequence[Cell]]) -> bool:
+    """Return whether the first row names the columns: it has no numbers, and one name for each."""
+    head = rows[0]
+    longest = max(map(len, rows[1:]), default=0)
+    return longest <= len(head) and not any(_HAS_DIGIT.search(cell.text) for cell in head)
+
+
+def _nearest(head: Sequence[Cell], cell: Cell) -> Cell:
+    """Return the name of the column that a cell is in."""
+
+    def distance(label: Cell) -> float:
+        boxes = (label.line.box, cell.line.box)
+        if boxes[0] is None or boxes[1] is None:
+            return 0.0
+        centers = [(box[0] + box[2]) / 2 for box in boxes if box is not None]
+        return min(abs(boxes[0][0] - boxes[1][0]), abs(centers[0] - centers[1]))
+
+    return min(head, key=distance)
+
+
+def _flows(kind: RegionKind, line: Line, following: Line, right: float) -> bool:
+    """Return whether a line of a block of this kind goes on in the next one.
+
+    It does where the first word of the next line did not fit on it; `right` is where the lines of
+    the block end.
+    """
+    text = line.text
+    if kind in _FLOWING or (kind == "paragraph" and line.box is None):
+        return True
+    is_full = len(text) >= _MIN_FULL_LINE[bool(_CJK.search(text))]
+    if line.box is None or not (is_full or kind == "paragraph"):
+        return False
+    is_pair = _KEY_VALUE.match(text) is not None
+    begins_pair = _KEY_VALUE.match(following.text) is not None
+    begins_pair = begins_pair and (is_pair or text.endswith(_SENTENCE_ENDS))
+    if _BULLET.match(following.text) or begins_pair or (is_pair and following.text[0].isupper()):
+        return False
+    is_cjk = bool(_CJK.match(following.text))
+    word = 1 if is_cjk else len(following.text.split(" ", 1)[0]) + 1
+    width = (line.box[2] - line.box[0]) / len(text)
+    return right - line.box[2] < word * width
+
+
+def _is_split_word(text: str, following: str) -> bool:
+    """Return whether a word was hyphenated at the end of a line."""
+    return bool(_HYPHENATED.search(text)) and following[:1].islower()
+
+
+def _last_word(text: str) -> str:
+    return text.rsplit(" ", 1)[-1]
+
+
+def _is_cjk_border(text: str, following: str) -> bool:
+    return bool(_CJK.match(text[-1:])) and bool(_CJK.match(following[:1]))
