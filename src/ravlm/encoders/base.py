@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import BrokenData, InvalidInput
 from ravlm.records import ImageSource
 
@@ -71,6 +72,9 @@ class Encoder(ABC):
     """Lengths to which a vector may be cut because the model was trained for them (Matryoshka)."""
     is_asymmetric: bool = False
     """Whether an input gets another vector as a query than as a document."""
+    token_pooling: int = 0
+    """0 for one vector per input. Encoders of several vectors (`encode_image_tokens`) keep one for
+    about so many tokens."""
 
     @abstractmethod
     def encode_images(
@@ -90,6 +94,21 @@ class Encoder(ABC):
         `passages`). Raises InvalidInput for a text that is not valid Unicode, or an unknown
         `role`."""
 
+    def encode_image_tokens(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
+    ) -> TokenVectors:
+        """Return the token vectors of the images, which are compared by MaxSim.
+
+        An encoder of single vectors has one per image. Raises what `encode_images` raises.
+        """
+        return TokenVectors.single(self.encode_images(images, batch_size, role))
+
+    def encode_text_tokens(
+        self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
+    ) -> TokenVectors:
+        """Return the token vectors of the texts; see `encode_image_tokens`."""
+        return TokenVectors.single(self.encode_texts(texts, batch_size, role))
+
     @abstractmethod
     def passages(self, text: str) -> list[str]:
         """Split `text` into consecutive pieces that each fit the text tower. A text that fits is
@@ -106,6 +125,11 @@ class Encoder(ABC):
     def gloss(self, text: str) -> str:
         """Return the text that the text tower reads: `text` itself unless it is glossed first."""
         return text
+
+    def former(self, fingerprint: str) -> Encoder | None:
+        """Return this encoder as an earlier version of ravlm ran it, if its fingerprint was
+        `fingerprint`; None if it never was."""
+        return None
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:

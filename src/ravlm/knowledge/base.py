@@ -26,7 +26,7 @@ from ravlm.knowledge.dedup import Deduplicate
 from ravlm.knowledge.encoder_guard import EncoderGuard
 from ravlm.knowledge.filter_keys import checked_filter
 from ravlm.knowledge.index.tuning import RECALL, Requirements
-from ravlm.knowledge.ingest import Ingestion, as_entries, validate_vectors
+from ravlm.knowledge.ingest import Ingestion, PrecomputedVectors, as_entries, validate_vectors
 from ravlm.knowledge.queries import AnyModality, QueryBatch, check_search, encode_queries
 from ravlm.knowledge.records import Identity
 from ravlm.knowledge.registry import backend_for
@@ -113,8 +113,7 @@ class KnowledgeBase:
             if not loaded:
                 loaded.append(DualEncoder.load("starter"))
             (new,) = loaded
-            identity = Identity(uuid.uuid4().hex, new.name, new.fingerprint, new.dim)
-            return identity, encode_canaries(new)
+            return Identity.of_encoder(uuid.uuid4().hex, new), encode_canaries(new)
 
         kb = cls(backend_class.create(path, new_identity), None)
         kb._guard.trust(loaded[0])
@@ -196,21 +195,21 @@ class KnowledgeBase:
         """Add entries in batches; an existing id is replaced, or skipped if nothing differs.
 
         `vectors={"image": (n, dim), "text": (n, dim)}` are precomputed for a list of n entries, one
-        row per entry; a text vector stands for all of the entry's texts. Everything else is
-        encoded. A stored batch stays stored, even if the next one fails.
+        row per entry, or (tokens, dim) of a multi-vector encoder; those of "text" stand for all of
+        its texts. Everything else is encoded. A stored batch stays stored if the next one fails.
 
         `deduplicate="exact"` skips an entry with the same image (without an image, the same texts)
         as another before anything is encoded; `"near"` also one whose image looks the same. The
         report lists them.
         """
         entries = as_entries(entries)
-        precomputed = validate_vectors(vectors, entries, self._backend.identity.dim)
+        precomputed = validate_vectors(vectors, entries, self._backend.identity)
         return self._ingest(entries, precomputed, progress, deduplicate, keep_existing=False)
 
     def _ingest(
         self,
         entries: Iterable[Entry],
-        vectors: Mapping[Modality, np.ndarray],
+        vectors: Mapping[Modality, PrecomputedVectors],
         progress: Callable[[AddReport], None] | None,
         deduplicate: Deduplicate | None,
         keep_existing: bool,
@@ -269,8 +268,9 @@ class KnowledgeBase:
 
         `modality` selects the parts to search. With "any", cosines with the other modality are
         mapped to the scale of the query's own (`ravlm.search.score_calibration`), so that texts do
-        not always win; a bare vector is compared as it is. `where` is a filter, for example
-        `{"split": "train"}` or `"year >= 1990"`. If k exceeds the base, all entries are returned.
+        not always win; a bare vector is compared as it is; with a multi-vector encoder it may be
+        (tokens, dim). `where` is a filter, for example `{"split": "train"}` or `"year >= 1990"`. If
+        k exceeds the base, all entries are returned.
         """
         query = {"text": text, "image": image, "vector": vector}
         return self.search_many([query], k, modality, where, options)[0]
@@ -290,9 +290,9 @@ class KnowledgeBase:
         """
         modalities = check_search(k, modality)
         tree = checked_filter(where, self._backend.store)
-        dim = self._backend.identity.dim
+        identity, encoder = self._backend.identity, self._guard.get
         batches = [
-            (batch, encode_queries(batch.queries, batch.options, modalities, dim, self._guard.get))
+            (batch, encode_queries(batch.queries, batch.options, modalities, identity, encoder))
             for batch in QueryBatch.group(queries, options)
         ]
         results: dict[int, list[Hit]] = {}

@@ -7,20 +7,22 @@ from functools import cached_property
 
 import numpy as np
 
+from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.knowledge.candidates import Candidates, Ranking, best_part_per_entry
 from ravlm.knowledge.entry_store import decode_vector, to_entry
 from ravlm.knowledge.index.analyzer import query_words
 from ravlm.knowledge.index.bm25 import KeywordIndex
 from ravlm.knowledge.records import MODALITY_BY_CODE, MODALITY_CODES, EntryRow, hit_part
-from ravlm.knowledge.searcher import Searcher, Selector
+from ravlm.knowledge.searcher import MultiVectorSearcher, Selector
 from ravlm.records import Entry, Modality, Part
 from ravlm.search.filters import Filter, matches
+from ravlm.search.maxsim import maxsim
 
 SAMPLE_SIZE = 512
 """Vectors that represent a modality."""
 
 
-class ExactSearcher(Searcher):
+class ExactSearcher(MultiVectorSearcher):
     """Compares a query with every vector. Selectors are boolean arrays over entries."""
 
     def __init__(self, rows: Iterable[EntryRow], canaries: Mapping[Modality, np.ndarray]) -> None:
@@ -65,10 +67,7 @@ class ExactSearcher(Searcher):
         self, modality: Modality, vectors: np.ndarray, n: int, selector: Selector
     ) -> list[Candidates]:
         """Return the n nearest parts of each vector (q, dim)."""
-        mask = self._codes == MODALITY_CODES[modality]  # (parts,)
-        if selector is not None:
-            mask &= selector[self._owners]
-        parts = np.flatnonzero(mask)  # (m,)
+        parts = self._selected(modality, selector)  # (m,)
         scores = np.minimum(vectors @ self._vectors[parts].T, 1.0)  # (q, m)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
         return [
@@ -79,6 +78,35 @@ class ExactSearcher(Searcher):
             for query_scores, best in zip(scores, order, strict=True)
         ]
 
+    def _selected(self, modality: Modality, selector: Selector) -> np.ndarray:
+        """Return the parts of a modality that may be found, (m,)."""
+        mask = self._codes == MODALITY_CODES[modality]  # (parts,)
+        if selector is not None:
+            mask &= selector[self._owners]
+        return np.flatnonzero(mask)
+
+    def nearest_by_tokens(
+        self, modality: Modality, query: np.ndarray, n: int, selector: Selector
+    ) -> Candidates:
+        """Return the n best parts for a query (t, dim)."""
+        parts = self._selected(modality, selector)
+        tokens = self.token_vectors(parts)
+        scores = np.minimum(maxsim(query, tokens.vectors, tokens.starts), 1.0)
+        best = np.argsort(-scores, kind="stable")[:n]
+        ranking = Ranking(parts[best], self._owners[parts[best]], scores[best])
+        return Candidates(ranking, exhausted=len(best) < n)
+
+    def token_vectors(self, parts: np.ndarray) -> TokenVectors:
+        """Return the vectors of the tokens of parts."""
+        dim = self._vectors.shape[1]
+        blobs = [self._parts[part].tokens or b"" for part in parts.tolist()]
+        rows = [np.frombuffer(blob, "<f2").reshape(-1, dim) for blob in blobs]
+        return TokenVectors.from_items(rows, dim)
+
+    def token_sample(self, modality: Modality) -> TokenVectors:
+        """Return the token vectors of evenly spaced parts."""
+        return self.token_vectors(self._evenly_spaced(modality))
+
     def keyword_search(self, text: str, n: int, selector: Selector) -> Candidates:
         """Return the n best text parts for the words of `text`."""
         ranking = self._keywords.search(query_words(text), n, selector)
@@ -86,9 +114,13 @@ class ExactSearcher(Searcher):
 
     def sample(self, modality: Modality) -> np.ndarray:
         """Return the canaries and evenly spaced vectors."""
-        parts = np.flatnonzero(self._codes == MODALITY_CODES[modality])
+        parts = self._evenly_spaced(modality)
+        return np.concatenate([self._canaries[modality], self._vectors[parts]])
+
+    def _evenly_spaced(self, modality: Modality) -> np.ndarray:
+        parts = self._selected(modality, None)
         spaced = np.linspace(0, len(parts) - 1, min(SAMPLE_SIZE, len(parts))).astype(np.int64)
-        return np.concatenate([self._canaries[modality], self._vectors[parts[spaced]]])
+        return parts[spaced]
 
     def vectors(self, parts: np.ndarray) -> tuple[list[Modality], np.ndarray]:
         """Return the modality of each part and its vector."""

@@ -12,7 +12,9 @@ from ravlm.data.text import check_unicode
 from ravlm.encoders.base import check_finite
 from ravlm.errors import InvalidInput, Mismatch, did_you_mean
 from ravlm.knowledge.images import open_image
+from ravlm.knowledge.records import Identity
 from ravlm.records import MODALITIES, ImageSource, Modality
+from ravlm.search.maxsim import weighted_query
 from ravlm.search.options import SearchOptions
 
 if TYPE_CHECKING:
@@ -25,7 +27,11 @@ AnyModality = Literal["any", "image", "text"]
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """A query: its text for keyword search, and its unit vectors (dim,) by source."""
+    """A query: its text for keyword search, and its vectors by source.
+
+    They are unit vectors (dim,); of a multi-vector encoder also (t, dim), which
+    `ravlm.search.maxsim.weighted_query` returned.
+    """
 
     text: str = ""
     vectors: Mapping[str, np.ndarray] | None = None
@@ -87,19 +93,19 @@ def encode_queries(
     queries: Sequence[Mapping[str, Any]],
     options: SearchOptions,
     modalities: Sequence[Modality],
-    dim: int,
+    identity: Identity,
     encoder: Callable[[], Encoder],
 ) -> list[EncodedQuery]:
     """Validate and encode queries, all texts in one batch and all images in another.
 
-    `encoder` is called only if something must be encoded.
+    `encoder`, that of the base with this `identity`, is called only if something must be encoded.
     """
     for query in queries:
         if options.method != "dense" or not _is_bare_vector(query):
             _check_query(query, options, modalities)
     vectors: list[dict[str, np.ndarray]] = [{} for _ in queries]
     if options.method != "keyword" or options.relevance:
-        _add_vectors(vectors, queries, dim)
+        _add_vectors(vectors, queries, identity)
         _add_texts(vectors, queries, encoder)
         _add_images(vectors, queries, encoder)
     return [
@@ -118,13 +124,17 @@ def _positions(queries: Sequence[Mapping[str, Any]], key: str) -> list[int]:
 
 
 def _add_vectors(
-    vectors: list[dict[str, np.ndarray]], queries: Sequence[Mapping[str, Any]], dim: int
+    vectors: list[dict[str, np.ndarray]], queries: Sequence[Mapping[str, Any]], identity: Identity
 ) -> None:
     positions = _positions(queries, "vector")
-    if positions:
-        units = _unit_vectors([queries[position]["vector"] for position in positions], dim)
-        for position, vector in zip(positions, units, strict=True):
-            vectors[position]["vector"] = vector
+    rows = [_vector_row(queries[position]["vector"], identity) for position in positions]
+    single = [row for row in rows if row.ndim == 1]
+    units = iter(_unit_vectors(np.stack(single)) if single else ())
+    for position, row in zip(positions, rows, strict=True):
+        is_several = row.ndim > 1
+        vectors[position]["vector"] = (
+            weighted_query(_unit_vectors(row)) if is_several else next(units)
+        )
 
 
 def _add_texts(
@@ -135,9 +145,8 @@ def _add_texts(
     positions = _positions(queries, "text")
     if positions:
         texts = [queries[position]["text"] for position in positions]
-        encoded = check_finite(encoder().encode_texts(texts, role="query"), encoder().name)
-        for position, vector in zip(positions, encoded, strict=True):
-            vectors[position]["text"] = vector
+        for position, of_text in zip(positions, _encode(encoder(), "text", texts), strict=True):
+            vectors[position]["text"] = of_text
 
 
 def _add_images(
@@ -148,9 +157,20 @@ def _add_images(
     positions = _positions(queries, "image")
     if positions:
         images = [open_image(queries[position]["image"], encoder()) for position in positions]
-        encoded = check_finite(encoder().encode_images(images, role="query"), encoder().name)
-        for position, vector in zip(positions, encoded, strict=True):
-            vectors[position]["image"] = vector
+        for position, of_image in zip(positions, _encode(encoder(), "image", images), strict=True):
+            vectors[position]["image"] = of_image
+
+
+def _encode(encoder: Encoder, modality: Modality, inputs: Sequence[Any]) -> list[np.ndarray]:
+    """Return the vectors of each text or image to search with, (dim,) or (t, dim)."""
+    is_text = modality == "text"
+    if not encoder.token_pooling:
+        encode = encoder.encode_texts if is_text else encoder.encode_images
+        return list(check_finite(encode(inputs, role="query"), encoder.name))
+    encode_tokens = encoder.encode_text_tokens if is_text else encoder.encode_image_tokens
+    tokens = encode_tokens(inputs, role="query")
+    check_finite(tokens.vectors, encoder.name)
+    return [weighted_query(tokens[row]) for row in range(len(tokens))]
 
 
 def _check_query(
@@ -207,9 +227,8 @@ def _check_keyword_search(
         )
 
 
-def _unit_vectors(vectors: Sequence[Any], dim: int) -> np.ndarray:
-    """Return the vectors scaled to length 1, float32 (n, dim)."""
-    rows = np.array([_vector_row(vector, dim) for vector in vectors])
+def _unit_vectors(rows: np.ndarray) -> np.ndarray:
+    """Return vectors (n, dim) scaled to length 1, float32."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)  # (n, 1)
     invalid = lengths[~(np.isfinite(lengths) & (lengths > 0))]
     if len(invalid):
@@ -217,16 +236,20 @@ def _unit_vectors(vectors: Sequence[Any], dim: int) -> np.ndarray:
     return np.asarray(rows / lengths, np.float32)
 
 
-def _vector_row(vector: Any, dim: int) -> np.ndarray:
+def _vector_row(vector: Any, identity: Identity) -> np.ndarray:
+    """Return a vector (dim,), or several (t, dim) for a base of a multi-vector encoder."""
+    dim = identity.dim
     try:
         row = np.asarray(vector, np.float32)
     except (TypeError, ValueError):
         raise InvalidInput(
             f"vector= is of type {type(vector).__name__}; give {dim} numbers."
         ) from None
-    if row.shape != (dim,):
+    is_several = identity.is_multi_vector and row.ndim == 2 and len(row) > 0
+    if row.shape != (dim,) and not (is_several and row.shape[1] == dim):
+        shape = f"(tokens, {dim})" if identity.is_multi_vector else f"({dim},)"
         raise Mismatch(
-            f"vector= has shape {row.shape}, but this base's encoder produces ({dim},); "
+            f"vector= has shape {row.shape}, but this base's encoder produces {shape}; "
             "give a vector of that encoder."
         )
     return row

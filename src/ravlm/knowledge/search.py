@@ -19,6 +19,7 @@ from ravlm.knowledge.candidates import (
     best_part_per_entry,
     merge_rankings,
 )
+from ravlm.knowledge.comparison import Comparison
 from ravlm.knowledge.queries import EncodedQuery
 from ravlm.knowledge.searcher import Searcher, Selector
 from ravlm.records import Hit, Modality
@@ -27,14 +28,7 @@ from ravlm.search.filters import AllOf, Compare, Filter, Not
 from ravlm.search.options import SearchOptions
 from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks_in_place
 from ravlm.search.rerank import Rerank, RerankQuery, rerank_scores
-from ravlm.search.score_calibration import (
-    CosineStats,
-    combine_queries,
-    cosine_stats,
-    interleave,
-    relevance,
-    rescale,
-)
+from ravlm.search.score_calibration import interleave, relevance, rescale
 
 MIN_CANDIDATES = 32
 WIDENING = 4
@@ -48,6 +42,7 @@ class SearchPipeline:
         self, searcher: Searcher, modalities: Sequence[Modality], options: SearchOptions
     ) -> None:
         self.searcher = searcher
+        self.comparison = Comparison(searcher)
         self.options = options
         self.modalities = [name for name in modalities if name in searcher.modalities]
 
@@ -144,12 +139,12 @@ class SearchPipeline:
         return self.searcher.exclude(selector, np.concatenate(duplicates))
 
     def _entries_within(
-        self, modality: Modality, vector: np.ndarray, min_cosine: float
+        self, modality: Modality, vectors: np.ndarray, min_cosine: float
     ) -> np.ndarray:
         """Return the entries with a part whose cosine is at least `min_cosine`."""
         n = MIN_CANDIDATES
         while True:
-            (candidates,) = self.searcher.nearest(modality, vector[None], n, None)
+            (candidates,) = self.comparison.nearest([vectors], modality, n, [None])
             ranking = candidates.ranking
             is_complete = candidates.exhausted or not len(ranking.scores)
             if is_complete or ranking.scores[-1] < min_cosine:
@@ -227,39 +222,24 @@ class SearchPipeline:
         n: int,
         selectors: Sequence[Selector],
     ) -> list[Candidates]:
-        vectors = np.stack([self._vector(query, modality) for query in queries])  # (q, dim)
-        if all(selector is selectors[0] for selector in selectors):
-            return self.searcher.nearest(modality, vectors, n, selectors[0])
-        return [
-            self.searcher.nearest(modality, vector[None], n, selector)[0]
-            for vector, selector in zip(vectors, selectors, strict=True)
-        ]
-
-    def _vector(self, query: EncodedQuery, modality: Modality) -> np.ndarray:
-        """Return the query's vector (dim,) for a modality; several are combined."""
-        vectors = list((query.vectors or {}).values())
-        if len(vectors) == 1:
-            return vectors[0]
-        return combine_queries(np.stack(vectors), self.searcher.sample(modality))
+        vectors = [self.comparison.query_vectors(query, modality) for query in queries]
+        return self.comparison.nearest(vectors, modality, n, selectors)
 
     def _combine_modalities(self, query: EncodedQuery, rankings: Sequence[Ranking]) -> Ranking:
         """Return one ranking of entries over all modalities."""
         if len(rankings) == 1 or query.modality is None:
             return best_part_per_entry(merge_rankings(rankings))
-        target = self._cosine_stats(query, query.modality)
+        target = self.comparison.stats(query, query.modality)
         rescaled = []
         for modality, ranking in zip(self.modalities, rankings, strict=True):
             if modality != query.modality:
-                source = self._cosine_stats(query, modality)
+                source = self.comparison.stats(query, modality)
                 ranking = ranking._replace(scores=rescale(ranking.scores, source, target))
             rescaled.append(best_part_per_entry(ranking))
         order, scores = interleave([ranking.scores for ranking in rescaled])
         parts = np.concatenate([ranking.parts for ranking in rescaled])
         entries = np.concatenate([ranking.entries for ranking in rescaled])
         return best_part_per_entry(Ranking(parts[order], entries[order], scores))
-
-    def _cosine_stats(self, query: EncodedQuery, modality: Modality) -> CosineStats:
-        return cosine_stats(self._vector(query, modality), self.searcher.sample(modality))
 
     # hits
 
@@ -286,32 +266,22 @@ class SearchPipeline:
         if rerank == "exact":
             if not query.vectors or self.options.method == "keyword":
                 return ranking
-            scores = self._exact_scores(query, ranking)
+            scores, _ = self.comparison.scores(query, ranking.parts)
         else:
             (hits,) = self._read_hits([ranking])
             scores = rerank_scores(rerank, RerankQuery(query.text, query.image), hits)
         order = np.argsort(-scores, kind="stable")
         return ranking.take(order)._replace(scores=scores[order])
 
-    def _exact_scores(self, query: EncodedQuery, ranking: Ranking) -> np.ndarray:
-        """Return the cosines of the stored vectors, float32 (n,)."""
-        modalities, vectors = self.searcher.vectors(ranking.parts)
-        targets = {modality: self._vector(query, modality) for modality in set(modalities)}
-        cosines = [
-            vector @ targets[modality] for vector, modality in zip(vectors, modalities, strict=True)
-        ]
-        return np.array(cosines, np.float32)
-
     def _with_relevance(
         self, query: EncodedQuery, ranking: Ranking, hits: Sequence[Hit]
     ) -> list[Hit]:
         """Return the hits with their relevance: their cosine against those of random parts."""
-        modalities, _ = self.searcher.vectors(ranking.parts)
-        stats = {m: self._cosine_stats(query, m) for m in dict.fromkeys(modalities)}
-        cosines = self._exact_scores(query, ranking)
+        scores, modalities = self.comparison.scores(query, ranking.parts)
+        stats = {m: self.comparison.stats(query, m) for m in dict.fromkeys(modalities)}
         return [
-            replace(hit, relevance=float(relevance(cosine, stats[modality])))
-            for hit, cosine, modality in zip(hits, cosines, modalities, strict=True)
+            replace(hit, relevance=float(relevance(score, stats[modality])))
+            for hit, score, modality in zip(hits, scores, modalities, strict=True)
         ]
 
     def _read_hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:

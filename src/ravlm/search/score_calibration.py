@@ -35,12 +35,16 @@ class CosineStats:
 
 def cosine_stats(query: np.ndarray, sample: np.ndarray) -> CosineStats:
     """Return the statistics of `query` (dim,) against `sample`; the prior for an empty sample."""
-    if not len(sample):
+    return score_stats(sample @ query if len(sample) else np.zeros(0, np.float32))
+
+
+def score_stats(scores: np.ndarray) -> CosineStats:
+    """Return the statistics of cosines (n,) with random parts; the prior without any."""
+    if not len(scores):
         return CosineStats(0.0, PRIOR_STD)
-    cosines = sample @ query  # (n,)
-    mean = float(cosines.mean())
-    squares = float(((cosines - mean) ** 2).sum()) + PRIOR_COUNT * PRIOR_STD**2
-    return CosineStats(mean, float(np.sqrt(squares / (len(cosines) + PRIOR_COUNT))))
+    mean = float(scores.mean())
+    squares = float(((scores - mean) ** 2).sum()) + PRIOR_COUNT * PRIOR_STD**2
+    return CosineStats(mean, float(np.sqrt(squares / (len(scores) + PRIOR_COUNT))))
 
 
 def rescale(scores: np.ndarray, source: CosineStats, target: CosineStats) -> np.ndarray:

@@ -53,7 +53,9 @@ class IndexCache:
             self._vectors = None  # stays None if the update is interrupted halfway
             if indexes.change != state.change:
                 removed = self.store.removed_since(indexes.change)
-                indexes.update(self.store.parts_after(indexes.last_part), removed, state.change)
+                rows = self.store.parts_after(indexes.last_part)
+                tokens = self.store.tokens_after(indexes.last_part)
+                indexes.update(rows, tokens, removed, state.change)
             self._vectors = indexes
             return indexes
 
@@ -136,7 +138,8 @@ class IndexCache:
                 self.forget()
 
     def _empty(self) -> VectorIndexes:
-        return VectorIndexes(self.identity.dim, self.store.canaries())
+        identity = self.identity
+        return VectorIndexes(identity.dim, self.store.canaries(), identity.is_multi_vector)
 
     def _read_snapshot(self, oldest: int, newest: int) -> VectorIndexes | None:
         """Return the newest snapshot with the same history as the store.

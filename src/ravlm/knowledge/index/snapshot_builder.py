@@ -14,17 +14,23 @@ from pathlib import Path
 import numpy as np
 
 from ravlm.data.parallel import batched
+from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import InvalidInput
 from ravlm.files import temporary_folder
-from ravlm.knowledge.index import snapshots, tuning
+from ravlm.knowledge.index import snapshots, token_tuning, tuning
 from ravlm.knowledge.index.auto import MIN_ROWS, tuned_kinds
 from ravlm.knowledge.index.bm25 import KeywordIndex
 from ravlm.knowledge.index.facets import FacetIndex
 from ravlm.knowledge.index.faiss_index import FaissIndex
+from ravlm.knowledge.index.maxsim_index import MaxSimIndex
 from ravlm.knowledge.index.snapshots import ModalitySnapshot, SnapshotContents, StoredFieldSource
 from ravlm.knowledge.index.source import IndexSource
 from ravlm.knowledge.index.tuning import Requirements
-from ravlm.knowledge.index.vector_index import ROWS_PER_READ, wrong_vector_length
+from ravlm.knowledge.index.vector_index import (
+    ROWS_PER_READ,
+    missing_tokens,
+    wrong_vector_length,
+)
 from ravlm.knowledge.records import MODALITY_BY_CODE, Identity
 from ravlm.knowledge.reports import Trial, TuneReport
 from ravlm.records import MODALITIES, Modality
@@ -40,6 +46,10 @@ class ModalityVectors:
     positions: np.ndarray
     vectors: np.ndarray
     """float16 (n, dim), memory-mapped."""
+    tokens: TokenVectors | None
+    """Token vectors of each row, float16, memory-mapped; None if the encoder gives one vector."""
+    scratch: Path
+    """Folder for temporary files of this modality."""
 
 
 GatheredVectors = Mapping[Modality, ModalityVectors]
@@ -58,7 +68,7 @@ def write(source: IndexSource, derived: Path, identity: Identity) -> None:
             )
             for modality, cross_modality in zip(MODALITIES, MODALITIES[::-1], strict=True)
         }
-        _write(derived, store, identity, gathered, indexes)
+        _write(derived, store, identity, gathered, indexes, _token_indexes(gathered, kind))
 
 
 def tune(
@@ -80,13 +90,15 @@ def tune(
                 f"The base has {num_rows:,} vectors, too few to tune an index. "
                 f"Add entries until it has at least {MIN_ROWS:,}."
             )
+        if gathered[larger].tokens is not None:
+            return _tune_tokens(derived, store, identity, gathered, (requirements, progress))
         vectors = gathered[larger].vectors
         cross_modal = gathered[smaller].vectors
         kinds = tuned_kinds(identity.dim)
         results = list(tuning.run_trials(vectors, cross_modal, kinds, requirements, progress))
         best, trial = tuning.select_best(results, requirements, num_rows)
         second = tuning.build_tuned(cross_modal, vectors, best.kind, requirements.recall)
-        _write(derived, store, identity, gathered, {larger: best, smaller: second})
+        _write(derived, store, identity, gathered, {larger: best, smaller: second}, {})
     trials = tuple(trial for _, trial in results)
     return TuneReport(trials, trial, requirements.met_by(trial, num_rows), num_rows), best.kind
 
@@ -100,16 +112,17 @@ def _gathered(
     try:
         # the state is read until the scratch files are gone: `compact` waits for its readers
         with store.reading(), temporary_folder(derived) as scratch:
-            yield store, _gather(store, scratch, identity.dim)
+            yield store, _gather(store, scratch, identity)
     finally:
         store.close()
 
 
-def _gather(store: IndexSource, scratch: Path, dim: int) -> GatheredVectors:
+def _gather(store: IndexSource, scratch: Path, identity: Identity) -> GatheredVectors:
+    dim = identity.dim
     numbers: dict[int, list[np.ndarray]] = {code: [] for code in MODALITY_BY_CODE}
     with ExitStack() as stack:
         files = {
-            code: stack.enter_context(open(scratch / modality, "wb"))
+            code: stack.enter_context(open(_scratch_folder(scratch, modality) / "vectors", "wb"))
             for code, modality in MODALITY_BY_CODE.items()
         }
         for batch in batched(store.parts_after(0), ROWS_PER_READ):
@@ -120,18 +133,99 @@ def _gather(store: IndexSource, scratch: Path, dim: int) -> GatheredVectors:
                 columns = [(part, entry, position) for part, entry, _, _, _, position in rows]
                 numbers[code].append(np.array(columns, np.int64).reshape(-1, 3))
                 file.writelines(row[3] for row in rows)
+    tokens = _gather_tokens(store, scratch, dim) if identity.is_multi_vector else {}
     return {
-        modality: _modality_vectors(numbers[code], scratch / modality, dim)
+        modality: _modality_vectors(
+            numbers[code], scratch / modality, dim, tokens.get(code) if tokens else None
+        )
         for code, modality in MODALITY_BY_CODE.items()
     }
 
 
-def _modality_vectors(numbers: list[np.ndarray], path: Path, dim: int) -> ModalityVectors:
-    """Map the vectors in `path`; `numbers` are batches (n, 3) of part, entry and position."""
+def _scratch_folder(scratch: Path, modality: Modality) -> Path:
+    folder = scratch / modality
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _gather_tokens(store: IndexSource, scratch: Path, dim: int) -> dict[int, TokenVectors]:
+    """Write the token vectors of each modality to a file, and map it."""
+    counts: dict[int, list[int]] = {code: [0] for code in MODALITY_BY_CODE}
+    with ExitStack() as stack:
+        files = {
+            code: stack.enter_context(open(scratch / modality / "tokens", "wb"))
+            for code, modality in MODALITY_BY_CODE.items()
+        }
+        for _, code, blob in store.tokens_after(0):
+            if not blob or len(blob) % (2 * dim):
+                raise wrong_vector_length()
+            counts[code].append(len(blob) // (2 * dim))
+            files[code].write(blob)
+    tokens = {}
+    for code, modality in MODALITY_BY_CODE.items():
+        starts = np.cumsum(np.array(counts[code], np.int64))
+        tokens[code] = TokenVectors(
+            _map(scratch / modality / "tokens", int(starts[-1]), dim), starts
+        )
+    return tokens
+
+
+def _modality_vectors(
+    numbers: list[np.ndarray], scratch: Path, dim: int, tokens: TokenVectors | None
+) -> ModalityVectors:
+    """Map the vectors in `scratch`; `numbers` are batches (n, 3) of part, entry and position."""
     columns = np.concatenate([*numbers, np.zeros((0, 3), np.int64)]).T.copy()
-    shape = (columns.shape[1], dim)
-    vectors = np.memmap(path, "<f2", "r", shape=shape) if shape[0] else np.zeros(shape)
-    return ModalityVectors(columns[0], columns[1], columns[2], vectors)
+    if tokens is not None and len(tokens) != columns.shape[1]:
+        raise missing_tokens()
+    vectors = _map(scratch / "vectors", columns.shape[1], dim)
+    return ModalityVectors(columns[0], columns[1], columns[2], vectors, tokens, scratch)
+
+
+def _map(path: Path, num_rows: int, dim: int) -> np.ndarray:
+    """Memory-map float16 vectors (num_rows, dim)."""
+    shape = (num_rows, dim)
+    return np.memmap(path, "<f2", "r", shape=shape) if num_rows else np.zeros(shape, "<f2")
+
+
+def _token_indexes(
+    gathered: GatheredVectors, kind: str | None
+) -> dict[Modality, MaxSimIndex | None]:
+    """Index the token vectors of each modality, with codes of `kind` or else of the default."""
+    return {
+        modality: None
+        if vectors.tokens is None
+        else MaxSimIndex.build(
+            vectors.tokens, token_tuning.choose_kind(kind), vectors.scratch / "codes"
+        )
+        for modality, vectors in gathered.items()
+    }
+
+
+def _tune_tokens(
+    derived: Path,
+    store: IndexSource,
+    identity: Identity,
+    gathered: GatheredVectors,
+    wanted: tuple[Requirements, Callable[[Trial], None]],
+) -> tuple[TuneReport, str]:
+    """Measure the kinds of codes, and write a snapshot with the best."""
+    requirements, progress = wanted
+    larger, smaller = sorted(MODALITIES, key=lambda m: -len(gathered[m].parts))
+    vectors = gathered[larger]
+    assert vectors.tokens is not None
+    results = token_tuning.run_trials(vectors.tokens, vectors.scratch, requirements, progress)
+    num_rows = len(vectors.parts)
+    best, trial = token_tuning.select_best(results, requirements, num_rows)
+    others = _token_indexes({smaller: gathered[smaller]}, best.kind)
+    indexes = {
+        modality: tuning.build_tuned(
+            gathered[modality].vectors, gathered[other].vectors, None, requirements.recall
+        )
+        for modality, other in zip(MODALITIES, MODALITIES[::-1], strict=True)
+    }
+    _write(derived, store, identity, gathered, indexes, {larger: best, **others})
+    trials = tuple(trial for _, trial in results)
+    return TuneReport(trials, trial, requirements.met_by(trial, num_rows), num_rows), best.kind
 
 
 def _write(
@@ -140,6 +234,7 @@ def _write(
     identity: Identity,
     gathered: GatheredVectors,
     indexes: Mapping[Modality, FaissIndex],
+    token_indexes: Mapping[Modality, MaxSimIndex | None],
 ) -> None:
     change = store.state().change
     keywords = KeywordIndex()
@@ -152,7 +247,9 @@ def _write(
         base=identity.base,
         change=change,
         vectors={
-            m: ModalitySnapshot(indexes[m], gathered[m].parts, gathered[m].entries)
+            m: ModalitySnapshot(
+                indexes[m], gathered[m].parts, gathered[m].entries, token_indexes.get(m)
+            )
             for m in MODALITIES
         },
         keywords=keywords,

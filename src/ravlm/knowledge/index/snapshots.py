@@ -30,6 +30,7 @@ from ravlm.knowledge.index.facets import (
     FacetSegment,
 )
 from ravlm.knowledge.index.faiss_index import FaissIndex
+from ravlm.knowledge.index.maxsim_index import MaxSimIndex
 from ravlm.knowledge.index.stored_fields import (
     StoredFieldRow,
     StoredFields,
@@ -57,6 +58,8 @@ class ModalitySnapshot:
     index: FaissIndex
     parts: np.ndarray
     entries: np.ndarray
+    tokens: MaxSimIndex | None = None
+    """Token vectors, if the encoder gives a part several vectors."""
 
 
 class StoredFieldSource(NamedTuple):
@@ -226,16 +229,19 @@ def _slice_columns(
 
 
 def _write_files(folder: Path, contents: SnapshotContents) -> None:
-    indexes = {}
+    indexes, token_indexes = {}, {}
     for modality, snapshot in contents.vectors.items():
         indexes[modality] = save_index(snapshot.index, folder, modality)
         np.save(folder / f"{modality}-parts.npy", snapshot.parts)
         np.save(folder / f"{modality}-entries.npy", snapshot.entries)
+        if snapshot.tokens is not None:
+            token_indexes[modality] = snapshot.tokens.save(folder, modality)
     manifest: Manifest = {
         "format": FORMAT,
         "base": contents.base,
         "change": contents.change,
         "indexes": indexes,
+        "token_indexes": token_indexes,
         "last_part": max((part for part, _ in contents.checksums), default=0),
         "checksums": contents.checksums,
     }
@@ -276,9 +282,12 @@ def _read_vectors(folder: Path, manifest: Manifest, indexes: VectorIndexes) -> V
         for modality in MODALITIES:
             segment = _read_segment(folder, manifest, modality)
             index = segment.index
-            if index.dim != indexes.dim:
+            if index.dim != indexes.dim or (segment.tokens is not None) != indexes.with_tokens:
                 return None
-            if not len(index) == len(segment.parts) == len(segment.entries):
+            num_rows = [len(segment.parts), len(segment.entries)]
+            if segment.tokens is not None:
+                num_rows.append(len(segment.tokens))
+            if any(count != len(index) for count in num_rows):
                 return None
             indexes.by_modality[modality].segments.insert(0, segment)
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError):
@@ -293,7 +302,9 @@ def _read_vectors(folder: Path, manifest: Manifest, indexes: VectorIndexes) -> V
 def _read_segment(folder: Path, manifest: Manifest, modality: Modality) -> Segment:
     index = load_index(folder, modality, manifest["indexes"][modality])
     parts = _load_mmap(folder / f"{modality}-parts.npy")
-    return Segment(index, parts, _load_mmap(folder / f"{modality}-entries.npy"))
+    record = manifest.get("token_indexes", {}).get(modality)  # older snapshots have none
+    tokens = None if record is None else MaxSimIndex.load(folder, modality, record, index.dim)
+    return Segment(index, parts, _load_mmap(folder / f"{modality}-entries.npy"), tokens)
 
 
 def _checked_manifest(folder: Path | None, prefix: str) -> Manifest | None:

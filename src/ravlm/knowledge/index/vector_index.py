@@ -3,29 +3,35 @@
 A modality is a list of segments. The first is read from a snapshot, memory-mapped, and covers the
 base up to some change; the last is in memory, holds what is newer and is scanned exactly. Deleted
 rows are masked. A filter that keeps few rows, and a query that an `ann` can't answer in full, are
-answered by a scan.
+answered by a scan. A part of a multi-vector encoder also has token vectors, in a `MaxSimIndex`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ravlm.data.parallel import batched
+from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import DamagedBase
 from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, merge_rankings
 from ravlm.knowledge.index.exact import FlatIndex
 from ravlm.knowledge.index.faiss_index import FaissIndex, SearchResult
+from ravlm.knowledge.index.maxsim_index import MaxSimIndex
 from ravlm.knowledge.records import MODALITY_BY_CODE
 from ravlm.records import MODALITIES, Modality
 
 SAMPLE_ROWS = 512
 """Rows that represent a modality when the distribution of chance cosines is estimated."""
+TOKEN_SAMPLE_ROWS = 64
+"""The same for parts with several vectors."""
 ROWS_PER_READ = 8192
 """Rows read from the store at a time."""
+TOKEN_ROWS_PER_READ = 128
+"""The same for token vectors, which may take 300 kB each."""
 MIN_ANN_SHARE = 0.2
 """Share of a segment's rows that a filter must keep for its `ann` to be searched."""
 MAX_ANN_DEPTH = 0.02
@@ -38,20 +44,29 @@ class Segment:
     """Rows of one modality: an index of their vectors, their parts and entries, and a live mask.
 
     `parts` and `entries`, int64 (rows,), are numbers in the store; part numbers ascend. Deleted
-    rows stay in the index and are masked by `alive`.
+    rows stay in the index and are masked by `alive`. `tokens`: the token vectors of a multi-vector
+    encoder; `index` then holds one vector per row, the direction of their mean.
     """
 
-    def __init__(self, index: FaissIndex, parts: np.ndarray, entries: np.ndarray) -> None:
+    def __init__(
+        self,
+        index: FaissIndex,
+        parts: np.ndarray,
+        entries: np.ndarray,
+        tokens: MaxSimIndex | None = None,
+    ) -> None:
         self.index = index
+        self.tokens = tokens
         self.parts = parts
         self.entries = entries
         self.alive = np.ones(len(parts), bool)
         self.num_deleted = 0
 
     @classmethod
-    def empty(cls, dim: int) -> Segment:
+    def empty(cls, dim: int, with_tokens: bool) -> Segment:
         """Return a segment without rows; `extend` adds some."""
-        return cls(FlatIndex.empty(dim), np.zeros(0, np.int64), np.zeros(0, np.int64))
+        tokens = MaxSimIndex.empty(dim) if with_tokens else None
+        return cls(FlatIndex.empty(dim), np.zeros(0, np.int64), np.zeros(0, np.int64), tokens)
 
     def extend(self, parts: np.ndarray, entries: np.ndarray, vectors: np.ndarray) -> None:
         """Append rows to a flat segment. `parts` must be higher than all part numbers in it."""
@@ -91,6 +106,12 @@ class Segment:
         else:
             scores, rows = self._search_ann(queries, n, depth, mask)
         return Ranking(self.parts[rows], self.entries[rows], np.minimum(scores, 1.0))
+
+    def search_tokens(self, query: np.ndarray, n: int, entry_mask: np.ndarray | None) -> Ranking:
+        """Return the best n rows by MaxSim of a query (t, dim) with their codes."""
+        assert self.tokens is not None
+        scores, rows = self.tokens.search(query, n, self._row_mask(entry_mask))
+        return Ranking(self.parts[rows], self.entries[rows], scores)
 
     def _row_mask(self, entry_mask: np.ndarray | None) -> np.ndarray | None:
         """Return the rows that may be found, bool (rows,); None for all."""
@@ -132,13 +153,17 @@ class Segment:
 
 
 class VectorIndex:
-    """All parts of one modality. `canaries` (c, dim) are vectors of it that every base has."""
+    """All parts of one modality. `canaries` (c, dim) are vectors of it that every base has.
 
-    def __init__(self, dim: int, canaries: np.ndarray) -> None:
+    `with_tokens`: each part also has token vectors.
+    """
+
+    def __init__(self, dim: int, canaries: np.ndarray, with_tokens: bool = False) -> None:
         self.dim = dim
         self.canaries = canaries
-        self.segments = [Segment.empty(dim)]
+        self.segments = [Segment.empty(dim, with_tokens)]
         self._sample: np.ndarray | None = None
+        self._token_sample: TokenVectors | None = None
         self._one_part_per_entry: bool | None = None
 
     def __len__(self) -> int:
@@ -155,13 +180,16 @@ class VectorIndex:
     def extend(self, parts: np.ndarray, entries: np.ndarray, vectors: np.ndarray) -> None:
         """Append rows to the segment in memory."""
         self.segments[-1].extend(parts, entries, vectors)
-        self._sample = self._one_part_per_entry = None
+        self._forget_statistics()
 
     def delete(self, parts: np.ndarray) -> None:
         """Mask deleted parts."""
         for segment in self.segments:
             segment.delete(parts)
-        self._sample = self._one_part_per_entry = None
+        self._forget_statistics()
+
+    def _forget_statistics(self) -> None:
+        self._sample = self._token_sample = self._one_part_per_entry = None
 
     def search(
         self, queries: np.ndarray, n: int, entry_mask: np.ndarray | None = None
@@ -179,6 +207,17 @@ class VectorIndex:
                 return list(map(Ranking, *results[0]))
         rankings = [map(Ranking, *arrays) for arrays in results]
         return [merge_rankings(of_query, n) for of_query in zip(*rankings, strict=True)]
+
+    def search_tokens(
+        self, query: np.ndarray, n: int, entry_mask: np.ndarray | None = None
+    ) -> Ranking:
+        """Return the best n parts of each segment by MaxSim of a query (t, dim) with their codes.
+
+        Compare their stored vectors to order them: segments may have different codes.
+        """
+        segments = [segment for segment in self.segments if len(segment.parts)]
+        rankings = [segment.search_tokens(query, n, entry_mask) for segment in segments]
+        return merge_rankings(rankings) if rankings else EMPTY_RANKING
 
     def parts(self) -> np.ndarray:
         """Return the numbers of all live parts, ascending."""
@@ -222,24 +261,67 @@ class VectorIndex:
             self._sample = np.concatenate([self.canaries, self.vectors(parts[rows])])
         return self._sample
 
+    def token_sample(self) -> TokenVectors:
+        """Return up to `TOKEN_SAMPLE_ROWS` evenly spaced parts, in the precision of their codes."""
+        if self._token_sample is None:
+            parts = self.parts()
+            rows = np.linspace(0, len(parts) - 1, min(TOKEN_SAMPLE_ROWS, len(parts)))
+            self._token_sample = self.tokens(parts[rows.astype(np.int64)])
+        return self._token_sample
+
+    def tokens(self, parts: np.ndarray) -> TokenVectors:
+        """Return the token vectors of `parts`, which ascend, in the precision of their codes."""
+        items: list[np.ndarray] = []
+        for segment, _, rows in self._locate(parts):
+            assert segment.tokens is not None
+            decoded = segment.tokens.tokens.decode(rows)
+            items += [decoded[row] for row in range(len(rows))]
+        return TokenVectors.from_items(items, self.dim)
+
+    def differing_tokens(self, parts: np.ndarray, stored: TokenVectors) -> np.ndarray:
+        """Return those of `parts`, which ascend, whose codes are not those of their `stored` token
+        vectors; codes may differ by a step that was rounded in another way."""
+        is_equal = np.zeros(len(parts), bool)
+        for segment, mask, rows in self._locate(parts):
+            assert segment.tokens is not None
+            is_equal[mask] = segment.tokens.tokens.matches(rows, stored.take(np.flatnonzero(mask)))
+        return parts[~is_equal]
+
 
 class VectorIndexes:
-    """The vector index of each modality of a base, and the change up to which they cover it."""
+    """The vector index of each modality of a base, and the change up to which they cover it.
 
-    def __init__(self, dim: int, canaries: Mapping[Modality, np.ndarray]) -> None:
+    `with_tokens`: its encoder gives a part several vectors.
+    """
+
+    def __init__(
+        self, dim: int, canaries: Mapping[Modality, np.ndarray], with_tokens: bool = False
+    ) -> None:
         self.dim = dim
+        self.with_tokens = with_tokens
         self.change = 0
         self.last_part = 0
         self.snapshot: Path | None = None
         """The snapshot folder that the first segments were read from."""
-        self.by_modality = {m: VectorIndex(dim, canaries[m]) for m in MODALITIES}
+        self.by_modality = {
+            modality: VectorIndex(dim, canaries[modality], with_tokens) for modality in MODALITIES
+        }
 
     def update(
-        self, rows: Iterable[tuple[int, int, int, bytes, int, int]], removed: list[int], change: int
+        self,
+        rows: Iterable[tuple[int, int, int, bytes, int, int]],
+        token_rows: Iterable[tuple[int, int, bytes]],
+        removed: list[int],
+        change: int,
     ) -> None:
-        """Add new parts (rows of `IndexSource.parts_after`), then mask the removed ones."""
+        """Add new parts, then mask the removed ones.
+
+        `rows` are those of `IndexSource.parts_after`, `token_rows` of `IndexSource.tokens_after`.
+        """
         for batch in batched(rows, ROWS_PER_READ):
             self._add(batch)
+        if self.with_tokens:
+            self._add_tokens(token_rows)
         if removed:
             parts = np.array(sorted(removed), np.int64)
             for index in self.by_modality.values():
@@ -260,6 +342,34 @@ class VectorIndexes:
                 index = self.by_modality[modality]
                 index.extend(parts[mask], entries[mask], vectors[mask].astype(np.float32))
         self.last_part = int(parts[-1])
+
+    def _add_tokens(self, rows: Iterable[tuple[int, int, bytes]]) -> None:
+        """Add the token vectors of the parts that were added last. Raises DamagedBase."""
+        newest = {code: self.by_modality[m].segments[-1] for code, m in MODALITY_BY_CODE.items()}
+        for batch in batched(rows, TOKEN_ROWS_PER_READ):
+            for code, segment in newest.items():
+                blobs = [blob for _, of_part, blob in batch if of_part == code]
+                if blobs and segment.tokens is not None:
+                    segment.tokens.append(decode_tokens(blobs, self.dim))
+        for segment in newest.values():
+            if segment.tokens is None or len(segment.tokens) != len(segment.parts):
+                raise missing_tokens()
+
+
+def decode_tokens(blobs: Sequence[bytes], dim: int) -> TokenVectors:
+    """Return stored token vectors, float16 (tokens, dim). Raises DamagedBase."""
+    if any(not blob or len(blob) % (2 * dim) for blob in blobs):
+        raise wrong_vector_length()
+    vectors = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, dim)
+    counts = [len(blob) // (2 * dim) for blob in blobs]
+    return TokenVectors(vectors, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def missing_tokens() -> DamagedBase:
+    """Return the error for parts of a multi-vector encoder that have no token vectors."""
+    return DamagedBase(
+        "Some parts of the knowledge base have no token vectors. Run `ravlm verify` on the base."
+    )
 
 
 def wrong_vector_length() -> DamagedBase:

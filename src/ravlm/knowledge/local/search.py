@@ -7,21 +7,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.knowledge.candidates import Candidates, Ranking, best_part_per_entry
 from ravlm.knowledge.images import resolve_image
 from ravlm.knowledge.index.analyzer import query_words
 from ravlm.knowledge.index.index_cache import IndexCache
+from ravlm.knowledge.index.maxsim_index import search_depth
 from ravlm.knowledge.index.stored_fields import IMAGE_POSITION, NO_POSITION
+from ravlm.knowledge.index.vector_index import decode_tokens
 from ravlm.knowledge.local.sql import select_in
 from ravlm.knowledge.local.store import SqliteStore
-from ravlm.knowledge.searcher import Searcher, Selector
+from ravlm.knowledge.searcher import MultiVectorSearcher, Selector
 from ravlm.records import Entry, Modality, Part
 from ravlm.search.filters import Filter, StoredValue
+from ravlm.search.maxsim import maxsim
 
 IMAGE_PART = Part("image")
 
 
-class LocalSearcher(Searcher):
+class LocalSearcher(MultiVectorSearcher):
     """The store's state within `reading()`, whose connection is `db`.
 
     Selectors are boolean arrays by entry number, (last number + 1,).
@@ -63,6 +67,29 @@ class LocalSearcher(Searcher):
         """Return the n nearest parts of each vector (q, dim)."""
         rankings = self.vector_indexes.by_modality[modality].search(vectors, n, selector)
         return [Candidates(ranking, len(ranking.parts) < n) for ranking in rankings]
+
+    def nearest_by_tokens(
+        self, modality: Modality, query: np.ndarray, n: int, selector: Selector
+    ) -> Candidates:
+        """Return the n best parts for a query (t, dim): the best codes, ordered by their vectors in
+        the store."""
+        index = self.vector_indexes.by_modality[modality]
+        ranking = index.search_tokens(query, search_depth(n), selector)
+        tokens = self.token_vectors(ranking.parts)
+        scores = np.minimum(maxsim(query, tokens.vectors, tokens.starts), 1.0)
+        order = np.lexsort((ranking.parts, -scores))[:n]
+        best = ranking._replace(scores=scores).take(order)
+        return Candidates(best, exhausted=len(ranking.parts) < n)
+
+    def token_vectors(self, parts: np.ndarray) -> TokenVectors:
+        """Return the stored vectors of the tokens of parts. Raises DamagedBase."""
+        stored = self.store.tokens(parts.tolist())
+        blobs = [stored.get(part, b"") for part in parts.tolist()]
+        return decode_tokens(blobs, self.vector_indexes.dim)
+
+    def token_sample(self, modality: Modality) -> TokenVectors:
+        """Return the token vectors of evenly spaced parts."""
+        return self.vector_indexes.by_modality[modality].token_sample()
 
     def keyword_search(self, text: str, n: int, selector: Selector) -> Candidates:
         """Return the n best text parts for the words of `text`."""

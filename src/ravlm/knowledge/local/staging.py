@@ -32,7 +32,7 @@ _CREATE = """
 CREATE TABLE IF NOT EXISTS staged (
     number INTEGER PRIMARY KEY, entry INTEGER NOT NULL, ordinal INTEGER NOT NULL,
     modality INTEGER NOT NULL, position INTEGER NOT NULL, passage TEXT, checksum INTEGER NOT NULL,
-    vector BLOB NOT NULL, words TEXT, UNIQUE (entry, ordinal)
+    vector BLOB NOT NULL, words TEXT, tokens BLOB, token_checksum INTEGER, UNIQUE (entry, ordinal)
 )"""
 _TABLES = "SELECT 1 FROM sqlite_master WHERE name IN ('staged', 'fresh')"
 _NOT_STAGED = (
@@ -42,6 +42,10 @@ _OF_REMOVED = "DELETE FROM staged WHERE entry NOT IN (SELECT number FROM entry)"
 _REPLACE_PARTS = """
 INSERT INTO part
 SELECT number + ?, entry, modality, position, passage, 0, checksum, ?, vector, words FROM staged
+"""
+_REPLACE_TOKENS = """
+INSERT INTO token_vectors
+SELECT number + ?, token_checksum, tokens FROM staged WHERE tokens NOTNULL
 """
 
 
@@ -80,13 +84,16 @@ class Staging:
                 zlib.crc32(part.vector),
                 part.vector,
                 part.words,
+                part.tokens,
+                None if part.tokens is None else zlib.crc32(part.tokens),
             )
             for item in items
             for ordinal, part in enumerate(item.parts)
         ]
         with self.store.writing() as (db, _):
             self._check_owner(db)
-            db.executemany("INSERT INTO staged VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            marks = ", ".join("?" * 10)
+            db.executemany(f"INSERT INTO staged VALUES (NULL, {marks})", rows)  # noqa: S608
 
     def replace_parts(self, db: sqlite3.Connection, change: int) -> bool:
         """Replace all parts by the staged ones, which are then gone, within `writing()`.
@@ -97,9 +104,12 @@ class Staging:
         if self.missing(db, 1):
             return False
         db.execute(_OF_REMOVED)
+        db.execute("DELETE FROM token_vectors")
         db.execute("DELETE FROM part")
         db.execute("DELETE FROM removed")
-        db.execute(_REPLACE_PARTS, (last_number(db, "part"), change))
+        last_part = last_number(db, "part")
+        db.execute(_REPLACE_PARTS, (last_part, change))
+        db.execute(_REPLACE_TOKENS, (last_part,))
         _drop(db)
         return True
 

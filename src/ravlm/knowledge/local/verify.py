@@ -19,7 +19,12 @@ from ravlm.data.parallel import batched
 from ravlm.knowledge.images import resolve_image
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.index_cache import IndexCache
-from ravlm.knowledge.index.vector_index import ROWS_PER_READ, VectorIndexes
+from ravlm.knowledge.index.vector_index import (
+    ROWS_PER_READ,
+    TOKEN_ROWS_PER_READ,
+    VectorIndexes,
+    decode_tokens,
+)
 from ravlm.knowledge.local.row_checks import find_damaged_rows
 from ravlm.knowledge.local.sql import select_in
 from ravlm.knowledge.local.store import SqliteStore
@@ -48,6 +53,10 @@ SELECT id, texts, position, passage, count FROM entry JOIN (
     SELECT entry, position, passage, COUNT(*) AS count FROM part
     GROUP BY entry, modality, position, passage HAVING COUNT(*) > 1
 ) AS repeated ON repeated.entry = entry.number
+"""
+_TOKENS = """
+SELECT part, modality, token_vectors.checksum, vectors
+FROM token_vectors JOIN part ON part.number = part ORDER BY part
 """
 _SAMPLE_ENTRIES = "SELECT id, number FROM entry ORDER BY RANDOM() LIMIT ?"
 _SAMPLE_ENCODED = """
@@ -81,7 +90,7 @@ class LocalVerifier:
                 self.findings += find_damaged_rows(db)
             if not self.findings:  # the values of all rows have the right types
                 self._check_rows(db)
-                self._check_vectors()
+                self._check_vectors(db)
                 self._check_images(db)
                 self._check_embeddings(db)
         return VerifyReport(tuple(self.findings), self.checked)
@@ -117,7 +126,7 @@ class LocalVerifier:
             if set(rows) != set(facets(self.store.entries([id_])[id_].metadata)):
                 self.findings.append(f'The filter values of "{id_}" differ from its metadata.')
 
-    def _check_vectors(self) -> None:
+    def _check_vectors(self, db: sqlite3.Connection) -> None:
         """Check all vectors by checksum, and that the indexes hold the same vectors."""
         self._add_findings(snapshots.find_damage(self.indexes.derived))
         vectors = self.indexes.vectors()
@@ -131,6 +140,8 @@ class LocalVerifier:
             different += self._different_vectors(vectors, [r for r in batch if r[0] not in bad])
         self._add_findings(damaged)
         self._add_findings(different)
+        if vectors.with_tokens:
+            self._check_tokens(db, vectors)
         num_indexed = sum(len(index) for index in vectors.by_modality.values())
         if num_stored != num_indexed:
             self.findings.append(
@@ -160,6 +171,30 @@ class LocalVerifier:
                 for number in numbers[~is_equal].tolist()
             ]
         return findings
+
+    def _check_tokens(self, db: sqlite3.Connection, vectors: VectorIndexes) -> None:
+        """Check all token vectors by checksum, and that the indexes hold their codes."""
+        damaged: list[str] = []
+        different: list[str] = []
+        num_tokens = 0
+        for batch in batched(db.execute(_TOKENS), TOKEN_ROWS_PER_READ):
+            bad = {part for part, _, checksum, blob in batch if zlib.crc32(blob) != checksum}
+            damaged += [
+                f"The token vectors of part {n} are damaged: checksum differs." for n in bad
+            ]
+            for code, modality in MODALITY_BY_CODE.items():
+                rows = [row for row in batch if row[1] == code and row[0] not in bad]
+                stored = decode_tokens([row[3] for row in rows], vectors.dim)
+                numbers = np.array([row[0] for row in rows], np.int64)
+                differing = vectors.by_modality[modality].differing_tokens(numbers, stored)
+                different += [
+                    f"The {modality} index has other token vectors for part {number}."
+                    for number in differing.tolist()
+                ]
+                num_tokens += len(stored.vectors)
+        self._add_findings(damaged)
+        self._add_findings(different)
+        self.checked["token vectors"] = num_tokens
 
     def _check_self_search(self, vectors: VectorIndexes) -> None:
         """Check that a search for a part's own vector finds that part or an equal one."""

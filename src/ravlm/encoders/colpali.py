@@ -1,0 +1,155 @@
+"""Late-interaction checkpoints of Transformers: ColPali, ColQwen2 and 2.5, ColModernVBERT.
+
+Their processors prepare images as documents and texts as queries, with tokens that augment them. A
+text that is stored is prepared as a query without prefix and augmentation.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ravlm import runtime
+from ravlm.data.images import load_image
+from ravlm.data.parallel import batched, parallel_map
+from ravlm.data.text import check_unicode
+from ravlm.encoders.base import Role
+from ravlm.encoders.hub_files import hash_weights, small_files, weight_files
+from ravlm.encoders.multi_vector import MultiVectorEncoder
+from ravlm.encoders.processors import read_processor
+from ravlm.encoders.tokenization import TextTokenizer
+from ravlm.encoders.transformers_io import (
+    CONFIG_ERRORS,
+    check_weights,
+    max_text_length,
+    read_config,
+    read_model,
+)
+from ravlm.errors import Mismatch
+from ravlm.files import atomic_write
+from ravlm.records import ImageSource
+
+MAX_TEXT_TOKENS = 512
+"""Tokens of a text, although most of these models could read more: longer ones are split."""
+_DECODE_EDGE = 2048
+"""Edge in pixels that a JPEG decoder must leave: pages are read at their own size."""
+_IMAGE_BATCH = 4
+"""Images of a batch at most: each is about a thousand tokens of a language model."""
+_TRAINING_INPUTS = ("labels",)
+
+
+class ColPaliEncoder(MultiVectorEncoder):
+    """A late-interaction model of Transformers. Create it with `from_folder`."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self._folder = folder
+        self._device = runtime.device()
+        config = read_config(folder, name)
+        self._processor = read_processor(folder, name, config)
+        network, info = read_model(
+            folder, runtime.inference_dtype(self._device), retrieval_class(config)
+        )
+        check_weights(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), info, name)
+        self._network = network.to(self._device).eval()
+        self._plain_processor = copy.copy(self._processor)
+        self._plain_processor.query_prefix = ""
+        tokenizer = self._processor.tokenizer
+        limit = max_text_length(tokenizer, config.get_text_config(), network)
+        limit = min(MAX_TEXT_TOKENS, limit - self._num_added_tokens())
+        self._tokenizer = TextTokenizer(tokenizer, limit, pad_to_max=False)
+        self.image_size = _DECODE_EDGE
+        self.languages = self._tokenizer.languages
+        self.dim = int(config.embedding_dim)
+
+    @classmethod
+    def from_folder(cls, folder: Path, name: str) -> ColPaliEncoder:
+        """Load a checkpoint folder. `name` is the name under which it can be loaded again."""
+        return cls(folder, name)
+
+    def passages(self, text: str) -> list[str]:
+        return self._tokenizer.passages(text)
+
+    def save(self, folder: str | Path) -> None:
+        with atomic_write(folder) as target:
+            target.mkdir(parents=True, exist_ok=True)
+            for file_name, content in small_files(self._folder).items():
+                (target / file_name).write_bytes(content)
+            for path in weight_files(self._folder):
+                shutil.copyfile(path, target / path.name)
+
+    @cached_property
+    def _whole_fingerprint(self) -> str:  # type: ignore[override]
+        weights_hash = hash_weights(weight_files(self._folder))
+        digest = hashlib.sha256(f"ColPaliEncoder {weights_hash}".encode())
+        for name, content in small_files(self._folder).items():
+            if not name.endswith(".index.json"):
+                digest.update(f" {name} ".encode() + hashlib.sha256(content).digest())
+        return digest.hexdigest()
+
+    def _image_tokens(self, images: Sequence[ImageSource], batch_size: int) -> list[np.ndarray]:
+        def decode(image: ImageSource) -> Image.Image:
+            return load_image(image, edge=self.image_size)
+
+        size = min(batch_size, _IMAGE_BATCH)
+        decoded = parallel_map(decode, images, workers=runtime.cpu_count(), lookahead=2 * size)
+        return [
+            vectors
+            for batch in batched(decoded, size)
+            for vectors in self._encode(self._processor.process_images(list(batch)))
+        ]
+
+    def _text_tokens(self, texts: Sequence[str], batch_size: int, role: Role) -> list[np.ndarray]:
+        for text in texts:
+            check_unicode(text)
+        read = [text if self._tokenizer.fits(text) else self.passages(text)[0] for text in texts]
+        rows: list[np.ndarray] = [np.zeros((0, self.dim), np.float32)] * len(texts)
+        order = sorted(range(len(read)), key=lambda row: len(read[row]))
+        for batch in batched(order, batch_size):
+            inputs = self._text_inputs([read[row] for row in batch], role)
+            for row, vectors in zip(batch, self._encode(inputs), strict=True):
+                rows[row] = vectors
+        return rows
+
+    def _text_inputs(self, texts: list[str], role: Role) -> Any:
+        if role == "query":
+            return self._processor.process_queries(texts)
+        return self._plain_processor.process_queries(texts, suffix="")
+
+    def _num_added_tokens(self) -> int:
+        """Return how many tokens a query has besides its text."""
+        return int(self._text_inputs(["a"], "query")["input_ids"].shape[1])
+
+    def _encode(self, inputs: Any) -> list[np.ndarray]:
+        """Return the vectors of each row of processed inputs, without padding."""
+        tensors = inputs.to(self._device)  # the network casts the pixels
+        arguments = {key: x for key, x in tensors.items() if key not in _TRAINING_INPUTS}
+        try:
+            with torch.inference_mode():
+                vectors = self._network(**arguments).embeddings.float().cpu().numpy()
+        except CONFIG_ERRORS as error:
+            raise Mismatch(
+                f'The network of "{self.name}" does not fit its processor ({error}). '
+                "Choose another checkpoint."
+            ) from None
+        mask = inputs["attention_mask"].bool().cpu().numpy()  # (n, tokens)
+        return [rows[is_token] for rows, is_token in zip(vectors, mask, strict=True)]
+
+
+def retrieval_class(config: Any) -> Any:
+    """Return Transformers' class of a late-interaction checkpoint; None if it is another model."""
+    import transformers
+
+    if not (hasattr(config, "vlm_config") and hasattr(config, "embedding_dim")):
+        return None
+    names = getattr(config, "architectures", None) or []
+    return next(filter(None, (getattr(transformers, name, None) for name in names)), None)

@@ -1,0 +1,105 @@
+"""Base class of encoders with several vectors per image or text: one per token.
+
+They are compared by MaxSim (late interaction). Where one vector is needed, it is the direction of
+the mean of all tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from ravlm.encoders.base import Encoder, Role, check_finite, check_role
+from ravlm.encoders.token_vectors import TokenVectors
+from ravlm.errors import InvalidInput, MissingExtra
+from ravlm.records import ImageSource
+
+
+class MultiVectorEncoder(Encoder):
+    """Encodes images and texts to the unit vectors of their tokens.
+
+    `token_pooling`: documents keep one vector for about so many tokens, the mean of those that are
+    most similar (Clavié et al. 2024). Images are pooled as queries, too, so that a page finds
+    itself; the texts of queries never are.
+    """
+
+    is_asymmetric = True
+    token_pooling = 1
+    _whole_fingerprint: str
+    """Fingerprint of the encoder that pools no tokens."""
+
+    @abstractmethod
+    def _image_tokens(self, images: Sequence[ImageSource], batch_size: int) -> list[np.ndarray]:
+        """Return the vectors of each image, float32 (tokens, dim)."""
+
+    @abstractmethod
+    def _text_tokens(self, texts: Sequence[str], batch_size: int, role: Role) -> list[np.ndarray]:
+        """Return the vectors of each text, float32 (tokens, dim)."""
+
+    def with_token_pooling(self, factor: int) -> Self:
+        """Return the same encoder with another factor. Raises InvalidInput below 1."""
+        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
+            raise InvalidInput(f"token_pooling is {factor!r}; give a whole number, at least 1.")
+        pooled = copy.copy(self)
+        pooled.token_pooling = factor
+        return pooled
+
+    @property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Hash of weights and preprocessing, and of the token pooling if there is any."""
+        whole = self._whole_fingerprint
+        if self.token_pooling == 1:
+            return whole
+        return hashlib.sha256(f"{whole} pooled {self.token_pooling}".encode()).hexdigest()
+
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
+    ) -> np.ndarray:
+        return self.encode_image_tokens(images, batch_size, role).pooled()
+
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
+    ) -> np.ndarray:
+        return self.encode_text_tokens(texts, batch_size, role).pooled()
+
+    def encode_image_tokens(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
+    ) -> TokenVectors:
+        check_role(role)
+        return self._joined(self._image_tokens(images, batch_size), "document")
+
+    def encode_text_tokens(
+        self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
+    ) -> TokenVectors:
+        check_role(role)
+        return self._joined(self._text_tokens(texts, batch_size, role), role)
+
+    def _joined(self, items: list[np.ndarray], role: Role) -> TokenVectors:
+        """Scale the vectors to length 1 and pool those of documents. Raises BrokenData."""
+        units = [
+            check_finite(rows / np.linalg.norm(rows, axis=1, keepdims=True), self.name)
+            for rows in items
+        ]
+        if role == "document" and self.token_pooling > 1:
+            units = pool_tokens(units, self.token_pooling)
+        return TokenVectors.from_items(units, self.dim)
+
+
+def pool_tokens(items: Sequence[np.ndarray], factor: int) -> list[np.ndarray]:
+    """Return unit vectors (tokens / factor, dim) for those of each item (tokens, dim).
+
+    Similar tokens are merged by Ward's hierarchical clustering. Raises MissingExtra.
+    """
+    try:
+        import torch
+        from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+    except ImportError:
+        raise MissingExtra("sentence-transformers", "hub", "Token pooling") from None
+    pooling: Any = HierarchicalTokenPooling(factor, num_protected_tokens=0)
+    tensors = [torch.from_numpy(np.asarray(rows, np.float32)) for rows in items]
+    return [rows.numpy() for rows in pooling.pool(tensors)]
