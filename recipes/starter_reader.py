@@ -54,6 +54,8 @@ class Recipe:
     """Questions about cards, tables and made-up prose per epoch and language."""
     chinese_copies: int = 2
     """How often each Chinese question is read per epoch."""
+    human_share: float = 1.0
+    """Share of the human questions that is read per epoch."""
     distractor_share: float = 0.25
     seed: int = 0
 
@@ -176,6 +178,7 @@ class ReadingStep(TrainingStep):
         examples = self.english + self.chinese * recipe.chinese_copies
         examples += distractors(self.english, recipe.distractor_share, rng)
         examples += distractors(self.chinese, recipe.distractor_share, rng)
+        examples = rng.sample(examples, round(recipe.human_share * len(examples)))
         for language in ("en", "zh"):
             examples += card_examples([CardMaker(language, rng)], recipe.cards)
         rows = [row for e in examples if (row := self.encoder.window(e, rng)) is not None]
@@ -229,11 +232,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=READER)
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
     parser.add_argument("--start", type=Path, help="a folder of weights to train further")
+    parser.add_argument("--human-share", type=float, default=Recipe.human_share)
+    parser.add_argument("--cards", type=int, default=Recipe.cards)
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(0)
-    recipe = Recipe(options.epochs, learning_rate=options.learning_rate, seed=options.seed)
+    names = ("epochs", "learning_rate", "cards", "human_share", "seed")
+    recipe = Recipe(**{name: getattr(options, name) for name in names})
     step = ReadingStep(options.data, recipe)
     if options.start:
         step.model.load_trained(options.start)

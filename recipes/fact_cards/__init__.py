@@ -134,6 +134,8 @@ class CardMaker(ValueMaker):
         """Make a card with two to eight facts and questions about all of them and two others."""
         rng, language = self.rng, self.language
         concepts = rng.sample(self.concepts, rng.randint(2, 8))
+        if rng.random() < 0.15:  # their parts are asked for, too
+            concepts[0] = next(c for c in self.concepts if c.kind == "hours")
         is_person = any("{p}" in q for concept in concepts for q in concept.questions)
         name = self.person() if is_person else self.thing()
         separator = rng.choice(SEPARATORS[language])
@@ -189,9 +191,7 @@ class CardMaker(ValueMaker):
             else:
                 question = self._ask(concept, key, rng.choice(references))
                 questions.append(CardQuestion(question, value))
-        for concept in self._absent(facts):
-            key = rng.choice(concept.keys)
-            questions.append(CardQuestion(self._ask(concept, key, rng.choice(references)), ""))
+        questions += self._absent_questions(facts, rng.choice(references))
         for _, value in (fact for fact in facts.values() if fact[0].kind == "hours"):
             questions += self._hours_questions(name, value)
         if name in text and rng.random() < 0.5:
@@ -199,9 +199,11 @@ class CardMaker(ValueMaker):
             questions.append(CardQuestion(question, name))
         return questions
 
-    def _absent(self, facts: dict[str, tuple[Concept, str]]) -> list[Concept]:
-        """Choose two concepts that no fact tells of; one, if possible, that shares words with a
-        fact, as "Who built it?" does with "Built: 1974"."""
+    def _absent_questions(
+        self, facts: dict[str, tuple[Concept, str]], reference: str
+    ) -> Iterator[CardQuestion]:
+        """Yield questions that no fact answers: one about anything and, where there is such a one,
+        one that shares a word with a key, as "Who built it?" does with "Built: 1974"."""
         present = [concept for concept, _ in facts.values()]
         groups = {c.group for c in present if c.kind not in EXCLUSIVE_KINDS}
         keys = {key.lower() for key in facts}
@@ -212,28 +214,35 @@ class CardMaker(ValueMaker):
             and concept.group not in groups
             and not keys & {key.lower() for key in concept.keys}
         ]
-        related = [
-            concept
+        words = self._rare_words & {word for key in keys for word in _words(key, self.language)}
+        confusing = [
+            (question, concept)
             for concept in absent
-            if any(self._stems[concept] & self._stems[other] for other in present)
+            for question in concept.questions
+            if words & set(_words(question.lower(), self.language))
         ]
-        chosen = self.rng.sample(related, min(1, len(related)))
-        return chosen + self.rng.sample(absent, min(1, len(absent)))
+        if confusing:
+            question, concept = self.rng.choice(confusing)
+            key = self.rng.choice(concept.keys)
+            yield CardQuestion(self._fill(question, reference, key), "")
+        if absent:
+            concept = self.rng.choice(absent)
+            key = self.rng.choice(concept.keys)
+            yield CardQuestion(self._ask(concept, key, reference), "")
 
     @cached_property
-    def _stems(self) -> dict[Concept, set[str]]:
-        """The beginnings of a concept's words that few concepts have; pairs of characters of
-        Chinese."""
-        stems = {
-            concept: {
-                stem
-                for text in (*concept.keys, *concept.questions)
-                for stem in _stems_of(text.lower(), self.language)
-            }
+    def _rare_words(self) -> set[str]:
+        """The words of keys and questions that at most eight concepts have."""
+        counts = Counter(
+            word
             for concept in self.concepts
-        }
-        counts = Counter(stem for found in stems.values() for stem in found)
-        return {c: {s for s in found if counts[s] <= 6} for c, found in stems.items()}
+            for word in {
+                word
+                for text in (*concept.keys, *concept.questions)
+                for word in _words(text.lower(), self.language)
+            }
+        )
+        return {word for word, count in counts.items() if count <= 8}
 
     def _hours_questions(self, name: str, value: str) -> Iterator[CardQuestion]:
         """Yield questions about the parts of opening hours."""
@@ -266,7 +275,8 @@ class CardMaker(ValueMaker):
         return filled
 
 
-def _stems_of(text: str, language: str) -> Iterable[str]:
+def _words(text: str, language: str) -> Iterable[str]:
+    """Return the beginnings of English words, and pairs of Chinese characters."""
     plain = re.sub(r"\{\w+\}", " ", text)
     if language == "zh":
         return (plain[i : i + 2] for i in range(len(plain) - 1) if plain[i : i + 2].isalpha())

@@ -47,13 +47,14 @@ def test_answers_of_made_up_prose_stand_once_in_it(language: str) -> None:
 def test_questions_that_share_a_word_with_a_fact_may_have_no_answer() -> None:
     """ "Who built it?" was answered with "1974" of "Built: 1974"."""
     maker = CardMaker("en", random.Random(7))
-    found = [
-        (card, question)
-        for card in (maker.card() for _ in range(1500))
-        for question in card.questions
-        if question.question.startswith("Who built") and "Built: " in card.text
-    ]
-    assert any(not question.answer for _, question in found)
+    shared = []
+    for card in (maker.card() for _ in range(500)):
+        keys = {line.split(":")[0].lower()[:5] for line in card.text.splitlines()}
+        for question in card.questions:
+            if not question.answer:
+                words = question.question.replace(card.name, "").lower().strip("?").split()
+                shared.append(any(word[:5] in keys for word in words if len(word) > 3))
+    assert sum(shared) / len(shared) > 0.15
 
 
 def test_a_cell_of_a_table_is_where_it_says() -> None:

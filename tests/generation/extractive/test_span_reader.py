@@ -49,7 +49,7 @@ def test_windows_cover_the_passage(question_length: int, passage_length: int) ->
 def test_the_best_span_is_that_of_all_pairs(length: int, seed: int) -> None:
     scores = np.random.default_rng(seed).normal(size=(length + 3, 2))
     window = Window(0, 0, 2, length, [0] * (length + 3), [""] * (length + 3))
-    spans = best_spans(window, scores, tokens_of(length), "a" * length, num_spans=2)
+    spans = best_spans(window, scores, tokens_of(length), "1" * length, num_spans=2)
     totals = {
         (i, j + 1): scores[i + 2, 0] + scores[j + 2, 1] - scores[0].sum()
         for i in range(length)
@@ -97,5 +97,18 @@ def test_a_span_stays_within_a_line() -> None:
     scores[2, 0] = scores[6, 1] = 5.0  # best start and end, on two lines
     scores[3, 1] = 4.0
     window = Window(0, 0, 2, 6, [0] * 9, [""] * 9)
-    spans = best_spans(window, scores, tokens_of(6), "aaa\naa", num_spans=1)
+    spans = best_spans(window, scores, tokens_of(6), "111\n11", num_spans=1)
     assert [(span.start, span.end) for span in spans] == [(0, 2)]
+
+
+def test_a_span_holds_whole_words() -> None:
+    """ "terrier" was once answered as "terri", its first word piece."""
+    scores = np.zeros((9, 2))
+    scores[2, 0] = scores[4, 1] = 5.0  # "a ter"
+    scores[5, 1] = 4.0
+    window = Window(0, 0, 2, 6, [0] * 9, [""] * 9)
+    spans = best_spans(window, scores, tokens_of(6), "a 1 er", num_spans=1)
+    assert [span.text for span in spans] == ["a 1"]
+    scores[7, 1] = 1.0
+    spans = best_spans(window, scores, tokens_of(6), "a terr", num_spans=1)
+    assert [span.text for span in spans] == ["a terr"]

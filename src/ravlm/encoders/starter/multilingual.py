@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -35,12 +35,14 @@ _NUM_TABLES = 17
 _BOS, _EOS = 1, 2
 _SPACE = "\u2581"
 """Begins a piece that follows a space."""
-_NO_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
+NO_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 """Kana, Chinese characters and Thai."""
 _NUM_ENGLISH = 15_000
 _MIN_COSINE = 0.35
 _CACHE_SIZE = 50_000
-_BATCH_SIZE = 2000
+_BATCH_TOKENS = 2048
+"""Tokens of a batch: their features stay in the processor's cache."""
+_MAX_PIECES = 256
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class TokenFeatures:
                 and words[-1][1] == start
                 and text[start].isalpha()
                 and text[start - 1].isalpha()
-                and not _NO_SPACES.match(text[start])
+                and not NO_SPACES.match(text[start])
             )
             if continues:
                 words[-1] = (words[-1][0], end)
@@ -133,20 +135,40 @@ class TokenFeatures:
 
     def words(self, words: Sequence[str]) -> np.ndarray:
         """Return a unit vector (n, 512) for each word: the mean of its pieces' unit features."""
-        ids = [self._tokenizer.encode(word) for word in words]
         vectors = np.zeros((len(words), WIDTH), np.float32)
+        for rows, features in self._in_batches(words):
+            pieces = features[:, 1:-1]
+            if pieces.shape[1]:
+                vectors[rows] = _unit(_unit(pieces).mean(1))
+        return vectors
+
+    def sentences(self, texts: Sequence[str]) -> np.ndarray:
+        """Return a unit vector (n, 512) for each text: the output of the network.
+
+        Texts that say the same in different languages have similar ones. Of a text, the first
+        256 pieces count.
+        """
+        w = self._weights
+        vectors = np.zeros((len(texts), WIDTH), np.float32)
+        for rows, features in self._in_batches(texts):
+            x = features.sum(1) / np.sqrt(features.shape[1])
+            inner = np.maximum(x @ w["d0"], 0)
+            x = np.maximum(x @ w["p1"] + inner @ w["d1"], 0)
+            inner = np.maximum(x @ w["d2"], 0)
+            vectors[rows] = _unit(np.tanh(x @ w["p3"] + inner @ w["d3"]))
+        return vectors
+
+    def _in_batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Yield rows of texts of equally many pieces with their features (n, pieces + 2, 512)."""
+        ids = [pieces[:_MAX_PIECES] for pieces in self._tokenizer.encode(list(texts))]
         by_length: dict[int, list[int]] = {}
         for row, pieces in enumerate(ids):
-            by_length.setdefault(len(pieces), []).append(row)
+            by_length.setdefault(len(pieces) + 2, []).append(row)
         for length, rows in by_length.items():
-            for first in range(0, len(rows) if length else 0, _BATCH_SIZE):
-                batch = rows[first : first + _BATCH_SIZE]
-                features = self.features(np.array([[_BOS, *ids[row], _EOS] for row in batch]))
-                pieces_of_words = features[:, 1:-1]
-                pieces_of_words /= np.linalg.norm(pieces_of_words, axis=2, keepdims=True)
-                means = pieces_of_words.mean(1)
-                vectors[batch] = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return vectors
+            size = max(1, _BATCH_TOKENS // length)
+            for first in range(0, len(rows), size):
+                batch = rows[first : first + size]
+                yield batch, self.features(np.array([[_BOS, *ids[row], _EOS] for row in batch]))
 
     def features(self, ids: np.ndarray) -> np.ndarray:
         """Return the features (n, tokens, 512) of n sequences of piece ids (n, tokens)."""
@@ -207,6 +229,11 @@ def _normalize(x: np.ndarray, gain: np.ndarray, bias: np.ndarray, epsilon: float
     centered = x - x.mean(-1, keepdims=True)
     variance = np.square(centered).mean(-1, keepdims=True)
     return centered / np.sqrt(variance + epsilon) * gain + bias
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    """Scale vectors (..., d) to length 1."""
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def _neighbors(x: np.ndarray, width: int, before: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from ravlm import runtime
 from ravlm.checkpoint import CONFIG, read_checkpoint_config, read_weights
 from ravlm.encoders.starter import minilm
 from ravlm.encoders.starter.backbones import batches_by_length, cached_session
+from ravlm.encoders.starter.multilingual import NO_SPACES
 from ravlm.encoders.starter.onnx_builder import GraphBuilder
 from ravlm.files import STARTER
 from ravlm.generation.extractive.aligned_tokenizer import AlignedTokenizer, AlignedTokens
@@ -192,7 +193,8 @@ def best_spans(
 ) -> list[Span]:
     """Return the spans of a window with the highest scores. `scores`: (tokens, 2).
 
-    A span stays within a line: the next line of a card is another fact.
+    A span stays within a line, since the next line of a card is another fact, and holds whole
+    words.
     """
     body = scores[window.offset : window.offset + window.length]
     totals = np.add.outer(body[:, 0], body[:, 1])  # (start, end)
@@ -200,6 +202,7 @@ def best_spans(
     lines = _line_numbers(passage, tokens.starts[window.first : window.first + window.length])
     same_line = np.equal.outer(lines, lines)
     allowed = (length <= 0) & (length > -MAX_ANSWER_TOKENS) & same_line
+    allowed &= np.logical_and.outer(*_word_borders(window, tokens, passage))
     totals = np.where(allowed, totals, _NOT_ALLOWED) - scores[0].sum()
     num_candidates = min(totals.size, num_spans)
     candidates = np.argpartition(-totals, num_candidates - 1, axis=None)[:num_candidates]
@@ -211,6 +214,25 @@ def best_spans(
         if allowed[first, last] and passage[start:end].strip():
             spans.append(Span(passage[start:end], start, end, float(totals[first, last])))
     return sorted(spans, key=lambda span: -span.score)
+
+
+def _word_borders(
+    window: Window, tokens: AlignedTokens, passage: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which tokens of a window begin a word, and which end one, (tokens,) each."""
+    rows = slice(window.first, window.first + window.length)
+    starts, ends = tokens.starts[rows], tokens.ends[rows]
+    begins = [not _is_inside_word(passage, start) for start in starts]
+    stops = [not _is_inside_word(passage, end) for end in ends]
+    return np.array(begins, bool), np.array(stops, bool)
+
+
+def _is_inside_word(text: str, position: int) -> bool:
+    """Return whether letters of a script with spaces stand on both sides of a position."""
+    return 0 < position < len(text) and all(
+        character.isalpha() and not NO_SPACES.match(character)
+        for character in text[position - 1 : position + 1]
+    )
 
 
 def _line_numbers(text: str, positions: Sequence[int]) -> np.ndarray:
