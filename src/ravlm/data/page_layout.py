@@ -6,7 +6,7 @@ The input are pieces of text with their boxes, born-digital or recognized; nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -22,8 +22,8 @@ _MAX_PITCH = 2.5
 """Distance of lines above which it says nothing about the usual one, in heights of a line."""
 _SIZE_CHANGE = 1.15
 """Ratio of two heights of lines that are not of one block."""
-_TITLE_SIZE = 1.15
-"""Height of a title of one row in the height of the body text."""
+TITLE_SIZE = 1.15
+"""Height of a title of one row in the height of the body text, if heights are exact."""
 _LARGE_TITLE_SIZE = 1.35
 _MAX_TITLE_ROWS = 3
 """Rows of a large title."""
@@ -61,47 +61,75 @@ class LayoutBlock:
 
 
 def find_blocks(
-    segments: Sequence[TextSegment], width: float, height: float, figures: Sequence[Box] = ()
+    segments: Sequence[TextSegment],
+    width: float,
+    height: float,
+    figures: Sequence[Box] = (),
+    title_size: float = TITLE_SIZE,
 ) -> list[LayoutBlock]:
     """Return the blocks of a page of `width` x `height` in reading order.
 
     `figures` are the boxes of its images, as shares of the page; one with a caption becomes a
-    block.
+    block. `title_size` is the height of a title of one row in the height of the body text.
     """
     areas = order_segments(segments)
     if not areas:
         return []
     weighted = sorted((row.height, len(row.text)) for rows in areas for row in rows)
     body = _weighted_median(weighted)
-    blocks = [block for rows in areas for block in _area_blocks(rows, body)]
+    blocks = [block for rows in areas for block in _area_blocks(rows, body, title_size)]
     _mark_margins(blocks, height)
     _attach_figures(blocks, width, height, list(figures))
     return blocks
 
 
 def to_regions(
-    blocks: Sequence[LayoutBlock], boxes: Sequence[Box], page: int | None, trust: Sequence[float]
+    blocks: Sequence[LayoutBlock],
+    boxes: Sequence[Box],
+    page: int | None,
+    trust: Sequence[float],
+    words: Mapping[int, Sequence[Region]] | None = None,
 ) -> list[Region]:
     """Return a region for each block, followed by its lines if it has several.
 
-    `boxes` and `trust` are the box on the page and the confidence of each segment, by its index.
+    `boxes` and `trust` are the box on the page and the confidence of each segment, by its index;
+    `words` are those of segments whose words were not read with the same confidence.
     """
     regions: list[Region] = []
     for block in blocks:
-        lines = []
-        separator = CELL_SEPARATOR if block.kind == "table" else " "
-        for row in block.rows:
-            indexes = [segment.index for segment in row.segments]
-            text = separator.join(segment.text for segment in row.segments)
-            box = enclosing_box(boxes[index] for index in indexes)
-            confidence = min(trust[index] for index in indexes)
-            lines.append(Region(text, box, page, "line", confidence))
+        lines = [
+            line
+            for row in block.rows
+            for line in _line_regions(row, block.kind, boxes, page, trust, words or {})
+        ]
         box = enclosing_box([block.figure, *(line.box for line in lines)])
         if len(lines) == 1 and block.figure is None:
             line = lines[0]
             regions.append(Region(line.text, line.box, page, block.kind, line.confidence))
         else:
             regions += [Region("", box, page, block.kind), *lines]
+    return regions
+
+
+def _line_regions(
+    row: TextRow,
+    kind: RegionKind,
+    boxes: Sequence[Box],
+    page: int | None,
+    trust: Sequence[float],
+    words: Mapping[int, Sequence[Region]],
+) -> list[Region]:
+    """Return a row as one line, or as its words if some of them are less certain than others."""
+    indexes = [segment.index for segment in row.segments]
+    separator = CELL_SEPARATOR if kind == "table" else " "
+    if kind == "table" or not any(index in words for index in indexes):
+        text = separator.join(segment.text for segment in row.segments)
+        box = enclosing_box(boxes[index] for index in indexes)
+        return [Region(text, box, page, "line", min(trust[index] for index in indexes))]
+    regions: list[Region] = []
+    for segment in row.segments:
+        whole = Region(segment.text, boxes[segment.index], page, "word", trust[segment.index])
+        regions += words.get(segment.index, [whole])
     return regions
 
 
@@ -116,8 +144,8 @@ def _weighted_median(pairs: Sequence[tuple[float, int]]) -> float:
     return pairs[-1][0]
 
 
-def _area_blocks(rows: Sequence[TextRow], body: float) -> list[LayoutBlock]:
-    """Split the rows of a column into blocks."""
+def _area_blocks(rows: Sequence[TextRow], body: float, title_size: float) -> list[LayoutBlock]:
+    """Split the rows of a column into blocks; `body` is the height of the body text."""
     in_table = _table_rows(rows)
     pitches = [second.center - first.center for first, second in pairwise(rows)]
     usual = [pitch for pitch in pitches if 0 < pitch <= _MAX_PITCH * body]
@@ -131,7 +159,7 @@ def _area_blocks(rows: Sequence[TextRow], body: float) -> list[LayoutBlock]:
         else:
             block.rows.append(row)
     for block in blocks:
-        if block.kind == "paragraph" and _is_title(block, body):
+        if block.kind == "paragraph" and _is_title(block, body, title_size):
             block.kind = "title"
     return blocks
 
@@ -160,7 +188,7 @@ def _begins_block(block: LayoutBlock, row: TextRow, kind: RegionKind, pitch: flo
     return heights[1] > _SIZE_CHANGE * heights[0] or bold[0] != bold[1]
 
 
-def _is_title(block: LayoutBlock, body: float) -> bool:
+def _is_title(block: LayoutBlock, body: float, title_size: float) -> bool:
     text = block.text
     if len(block.rows) > _MAX_TITLE_ROWS or len(text) > _MAX_TITLE_LENGTH or len(text) < 2:
         return False
@@ -171,7 +199,7 @@ def _is_title(block: LayoutBlock, body: float) -> bool:
     if height >= _LARGE_TITLE_SIZE * body:
         return True
     is_heading = len(block.rows) == 1 and not _SENTENCE_END.search(text)
-    return is_heading and (height >= _TITLE_SIZE * body or (is_bold and height >= 0.95 * body))
+    return is_heading and (height >= title_size * body or (is_bold and height >= 0.95 * body))
 
 
 def _table_rows(rows: Sequence[TextRow]) -> list[bool]:

@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +25,12 @@ from PIL import Image
 
 from ravlm.data.child_process import ChildProcess
 from ravlm.errors import BrokenData, MissingExtra, NotFound
-from ravlm.records import ImageSource, PdfPage
+from ravlm.records import DocumentBytes, ImageSource, PdfPage
 from ravlm.runtime import has_packages
 
 DPI = 200.0
 """Resolution of a page image; OCR reads print of six points at it."""
+PDF_SUFFIX = ".pdf"
 MAX_PAGES = 100_000
 """Pages of one file."""
 _PAGE = re.compile(r"(.+)#page=([1-9][0-9]{0,6})", re.DOTALL)
@@ -61,13 +63,17 @@ class PdfSummary:
     outline: tuple[tuple[int, str, int], ...] = ()
     """Level (from 0), title and page (from 1) of each bookmark."""
 
+    def section_of(self, page: int) -> str:
+        """Return the first bookmark of a page, or else the last one before it; "" without one."""
+        number = bisect_left(self._bookmarks, (page,))
+        if number < len(self._bookmarks) and self._bookmarks[number][0] == page:
+            return self._bookmarks[number][2]
+        return self._bookmarks[number - 1][2] if number else ""
+
     @cached_property
-    def sections(self) -> dict[int, str]:
-        """The first bookmark of each page that has one."""
-        sections: dict[int, str] = {}
-        for _, title, page in self.outline:
-            sections.setdefault(page, title)
-        return sections
+    def _bookmarks(self) -> list[tuple[int, int, str]]:
+        """Page, position in the outline, and title of each bookmark, by pages."""
+        return sorted((page, row, title) for row, (_, title, page) in enumerate(self.outline))
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,8 @@ class PdfReader:
         self._process: ChildProcess | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files: OrderedDict[str, str] = OrderedDict()  # hash -> path
+        self.hashes: dict[tuple[str, int, int], str] = {}
+        """Path, time of change and size of a file -> SHA-256."""
 
     def __enter__(self) -> PdfReader:
         return self
@@ -214,19 +222,19 @@ class PdfReader:
 
     def _located(self, source: ImageSource) -> tuple[str, int]:
         if isinstance(source, PdfPage):
-            return self._write(source), source.page
+            return self.file_of(source.document), source.page
         location = split_page_path(source)
         assert location is not None
         return _checked_path(location[0]), location[1]
 
-    def _write(self, source: PdfPage) -> str:
+    def file_of(self, document: DocumentBytes) -> str:
         """Return the path of a file in memory, which is written for the child to read."""
-        name = source.document.sha256
+        name = document.sha256
         if name not in self._files:
             if self._folder is None:
                 self._folder = tempfile.TemporaryDirectory(prefix="ravlm-pdf-")
             path = Path(self._folder.name) / f"{name}.pdf"
-            path.write_bytes(source.document.data)
+            path.write_bytes(document.data)
             self._files[name] = str(path)
             if len(self._files) > _MAX_FILES:
                 Path(self._files.popitem(last=False)[1]).unlink(missing_ok=True)
@@ -283,12 +291,19 @@ def render_page(source: ImageSource, edge: int | None = None) -> Image.Image:
 
 
 def file_sha256(path: str) -> str:
-    """Return the SHA-256 of a file, read in pieces. Raises NotFound or BrokenData."""
+    """Return the SHA-256 of a file, in `shared_pdf_reader` once. Raises NotFound or BrokenData."""
+    shared = _SHARED.get()
+    known = {} if shared is None else shared.hashes
+    path = _checked_path(path)
     try:
-        with open(_checked_path(path), "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        status = os.stat(path)
+        key = path, status.st_mtime_ns, status.st_size
+        if key not in known:
+            with open(path, "rb") as file:
+                known[key] = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BrokenData(f'"{path}" can\'t be read: {error.strerror}.') from None
+    return known[key]
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

@@ -16,12 +16,15 @@ from pypdfium2 import raw
 from ravlm.data.child_process import limit_cpu, limit_memory, read_message, write_message
 from ravlm.data.pdf_text import page_regions
 from ravlm.errors import BrokenData
+from ravlm.regions import Box
 
 _PAGES_PER_OPENING = 200
 """Pages after which a document is opened again: PDFium keeps what it read."""
 _MAX_PIXELS = 16_000_000
 """Pixels of a rendered page, whatever its size."""
 _POINTS_PER_INCH = 72
+_DIGITS = 5
+"""Decimal places of boxes: a hundredth of a point."""
 _MAX_BOOKMARKS = 5000
 _MAX_TITLE = 300
 _OPEN_ERRORS = {
@@ -151,10 +154,14 @@ def answer(current: OpenPdf, request: dict[str, Any]) -> tuple[dict[str, Any], b
             return {"size": size}, pixels
         regions = page_regions(page, request["page"])
         is_blank = not regions and raw.FPDFPage_CountObjects(page) == 0
-        rows = [(r.kind, r.text, r.box, r.confidence) for r in regions]
+        rows = [(r.kind, r.text, _rounded(r.box), r.confidence) for r in regions]
         return {"regions": rows, "blank": is_blank}, b""
     finally:
         raw.FPDF_ClosePage(page)
+
+
+def _rounded(box: Box | None) -> list[float] | None:
+    return None if box is None else [round(share, _DIGITS) for share in box]
 
 
 def main(max_bytes: int, cpu_seconds: int) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from ravlm.data.documents import expand_documents
 from ravlm.data.formats import (
     coco,
     csv,
+    document,
     flickr,
     hf_dataset,
     image_folder,
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 Record = TypeVar("Record", Entry, Pair)
+SourcePaths: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 _HEAD_BYTES = 65536
 """How much of a file a reader sees to recognize it."""
 _MAX_ROWS_WITHOUT_CONTENT = 20
@@ -70,6 +73,7 @@ READERS: dict[str, SourceReader] = {
     "saved dataset (Hugging Face)": hf_dataset,
     "WebDataset shards": webdataset,
     "folder of images": image_folder,
+    "document (PDF, DOCX, PPTX, HTML)": document,
     "Parquet": parquet,
     "COCO captions": coco,
     "JSON Lines": jsonl,
@@ -78,13 +82,12 @@ READERS: dict[str, SourceReader] = {
 }
 
 
-def read_entries(
-    source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
-) -> EntryStream:
+def read_entries(source: SourcePaths, images: str | os.PathLike[str] | None = None) -> EntryStream:
     """Stream the entries of `source`; the format is detected from its content.
 
     `source` is a file or folder in one of the formats of `READERS`, or "-" for JSON Lines from
-    standard input. `images` is the folder that relative image paths start from. It defaults to the
+    standard input, or a list of them. A PDF, alone, in a folder or in a row, is an entry per page.
+    `images` is the folder that relative image paths start from. It defaults to the
     folder of the source; for a COCO or token file, nearby folders are searched as well.
 
     Each iteration reads the source again (standard input can be read once), and nothing is held in
@@ -101,9 +104,7 @@ def read_entries(
     return EntryStream(source, images)
 
 
-def read_pairs(
-    source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
-) -> PairStream:
+def read_pairs(source: SourcePaths, images: str | os.PathLike[str] | None = None) -> PairStream:
     """Stream the pairs of `source`. As `read_entries`; a row without image or text is rejected."""
     return PairStream(source, images)
 
@@ -111,20 +112,22 @@ def read_pairs(
 class _Stream(Generic[Record]):
     _to_record: Callable[[Row], Record]
 
-    def __init__(
-        self, source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
-    ) -> None:
-        if not isinstance(source, str | os.PathLike) or not os.fspath(source):
-            raise InvalidInput(
-                f'source is {source!r}; it must be the path of a folder or file, or "-".'
-            )
+    def __init__(self, source: SourcePaths, images: str | os.PathLike[str] | None = None) -> None:
+        sources = [source] if isinstance(source, str | os.PathLike) else source
+        if not isinstance(sources, Sequence) or not sources:
+            raise _not_a_source(source)
+        for item in sources:
+            if not isinstance(item, str | os.PathLike) or not os.fspath(item):
+                raise _not_a_source(item)
         if images is not None and not Path(images).is_dir():
             raise NotFound(f'There is no folder of images "{images}"; check the path.')
-        self.source = "-" if os.fspath(source) == "-" else Path(source)
+        self.sources = ["-" if os.fspath(item) == "-" else Path(item) for item in sources]
         self.images = None if images is None else Path(images)
         self.quarantine: list[Quarantined] = []
         self._stdin_consumed = False
-        self._reader = None if self.source == "-" else _find_reader(Path(source))
+        self._readers = [
+            _find_reader(item) if isinstance(item, Path) else None for item in self.sources
+        ]
 
     def __iter__(self) -> Iterator[Record]:
         self.quarantine = quarantine = []
@@ -150,20 +153,24 @@ class _Stream(Generic[Record]):
 
     @property
     def _name(self) -> str:
-        return "Standard input" if self.source == "-" else f'"{self.source}"'
+        names = ["Standard input" if item == "-" else f'"{item}"' for item in self.sources]
+        return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
     def _converted_rows(self) -> Iterator[Row | Quarantined]:
-        rows: Iterable[Row | Quarantined] = self._rows()
-        folder = self.images
-        if folder is not None:
-            rows = (replace(row, folder=folder) if isinstance(row, Row) else row for row in rows)
-        locate = folder is None and self.source != "-"
-        name = "standard input" if self.source == "-" else str(self.source)
-        return convert_layouts(rows, name, locate)
+        for source, reader in zip(self.sources, self._readers, strict=True):
+            rows: Iterable[Row | Quarantined] = self._rows(source, reader)
+            folder = self.images
+            if folder is not None:
+                rows = (
+                    replace(row, folder=folder) if isinstance(row, Row) else row for row in rows
+                )
+            locate = folder is None and source != "-"
+            name = "standard input" if source == "-" else str(source)
+            yield from expand_documents(convert_layouts(rows, name, locate))
 
-    def _rows(self) -> Iterator[Row | Quarantined]:
-        if isinstance(self.source, Path):
-            return iter(()) if self._reader is None else self._reader.read_rows(self.source)
+    def _rows(self, source: Path | str, reader: SourceReader | None) -> Iterator[Row | Quarantined]:
+        if isinstance(source, Path):
+            return iter(()) if reader is None else reader.read_rows(source)
         if self._stdin_consumed:
             raise InvalidInput(
                 "Standard input can be read once; save it to a file to read it again."
@@ -182,6 +189,12 @@ class PairStream(_Stream[Pair]):
     """An iterable of Pair; `.quarantine` lists what the current iteration rejected."""
 
     _to_record = staticmethod(to_pair)
+
+
+def _not_a_source(source: object) -> InvalidInput:
+    return InvalidInput(
+        f'source is {source!r}; it must be the path of a folder or file, "-", or a list of them.'
+    )
 
 
 def _hash64(text: str) -> int:

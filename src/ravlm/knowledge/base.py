@@ -32,6 +32,7 @@ from ravlm.knowledge.records import Identity
 from ravlm.knowledge.registry import backend_for
 from ravlm.knowledge.reports import AddReport, ExportReport, Info, Page, TuneReport, VerifyReport
 from ravlm.knowledge.search import SearchPipeline
+from ravlm.ocr.base import OcrMode, OcrOptions
 from ravlm.records import Entry, Hit, ImageSource, Modality
 from ravlm.search.filter_parser import Where
 from ravlm.search.options import DEFAULT_OPTIONS, SearchOptions
@@ -81,13 +82,14 @@ class KnowledgeBase:
         encoder: Encoder | str | Path | None = None,
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
+        ocr: OcrMode | OcrOptions = "auto",
     ) -> KnowledgeBase:
         """Create a base in a folder or at an address and add `entries`, or resume an existing one.
 
         Entries whose id is stored stay as they are. `encoder` is an encoder or a name for
         `DualEncoder.load`; by default that of the existing base, or "starter". `progress` is called
-        after each batch; `deduplicate` as in `add`. `.report` and `.quarantine` list what was
-        stored and rejected. A new base that could not store anything is removed again.
+        after each batch; `deduplicate` and `ocr` as in `add`. `.report` and `.quarantine` list what
+        was stored and rejected. A new base that could not store anything is removed again.
         """
         backend_class, entries = backend_for(path), as_entries(entries)
         if isinstance(encoder, str | Path):
@@ -98,7 +100,7 @@ class KnowledgeBase:
             else:
                 kb = cls._create(backend_class, path, encoder)
                 on_error.callback(kb.discard)
-            kb._ingest(entries, {}, progress, deduplicate, keep_existing=True)
+            kb._ingest(entries, {}, progress, keep_existing=True, deduplicate=deduplicate, ocr=ocr)
             on_error.pop_all()
         return kb
 
@@ -191,6 +193,7 @@ class KnowledgeBase:
         vectors: Mapping[str, Any] | None = None,
         progress: Callable[[AddReport], None] | None = None,
         deduplicate: Deduplicate | None = None,
+        ocr: OcrMode | OcrOptions = "auto",
     ) -> AddReport:
         """Add entries in batches; an existing id is replaced, or skipped if nothing differs.
 
@@ -199,25 +202,22 @@ class KnowledgeBase:
         its texts. Everything else is encoded. A stored batch stays stored if the next one fails.
 
         `deduplicate="exact"` skips an entry with the same image (without an image, the same texts)
-        as another before anything is encoded; `"near"` also one whose image looks the same. The
-        report lists them.
+        as another before anything is encoded; `"near"` also one whose image looks the same. `ocr`
+        reads the text of pages without a text layer ("auto"), "always" of all images, or "never".
         """
         entries = as_entries(entries)
         precomputed = validate_vectors(vectors, entries, self._backend.identity)
-        return self._ingest(entries, precomputed, progress, deduplicate, keep_existing=False)
+        return self._ingest(entries, precomputed, progress, deduplicate=deduplicate, ocr=ocr)
 
     def _ingest(
         self,
         entries: Iterable[Entry],
         vectors: Mapping[Modality, PrecomputedVectors],
         progress: Callable[[AddReport], None] | None,
-        deduplicate: Deduplicate | None,
-        keep_existing: bool,
+        **options: Any,
     ) -> AddReport:
         backend = self._backend
-        ingestion = Ingestion(
-            backend.store, backend.identity, self._guard.get, keep_existing, deduplicate
-        )
+        ingestion = Ingestion(backend.store, backend.identity, self._guard.get, **options)
         try:
             ingestion.run(entries, vectors, progress)
         finally:
@@ -376,7 +376,7 @@ class KnowledgeBase:
             self.report = import_.import_rows(self._backend.store, identity, source)
         else:
             source.check_encodable(identity)
-            report = self.add(source.entries())
+            report = self.add(source.entries(), ocr="never")
             self.report = replace(report, quarantined=(*report.quarantined, *source.notes))
         return self.report
 

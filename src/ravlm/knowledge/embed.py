@@ -63,6 +63,8 @@ class IngestItem:
     image: str | None = None
     image_hash: str | None = None
     image_bytes: bytes | None = None
+    fetched_image: bytes | None = None
+    """Content of an image at an address, whose text is to be recognized."""
     digest: str = ""
     seconds: float = 0.0
     parts: list[PartRow] = field(default_factory=list)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import zlib
 from abc import ABC, abstractmethod
@@ -27,8 +28,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ravlm.data.formats.image_folder import image_suffixes
-from ravlm.data.images import is_address
-from ravlm.errors import InvalidInput, did_you_mean
+from ravlm.data.images import image_bytes, is_address
+from ravlm.data.pdf import is_page, page_path, shared_pdf_reader, split_page_path
+from ravlm.errors import InvalidInput, RavlmError, did_you_mean
 from ravlm.files import atomic_write
 from ravlm.knowledge.entry_store import EntryStore, to_entry
 from ravlm.knowledge.images import FOLDER
@@ -71,6 +73,7 @@ def export(
         else:
             entries = _ShardWriter(folder, files, shard_size)
         parts = _PartWriter(folder, files, identity)
+        files.enter_context(shared_pdf_reader())
         for row in store.rows():
             if not entries.write(row):
                 missing.append(str(row.image))
@@ -115,17 +118,30 @@ class _FileWriter(_EntryWriter):
         image = row.image
         is_copied = True
         if image is not None and not is_address(image):
-            name = row.image_hash or hashlib.sha256(image.encode()).hexdigest()
-            target = self.folder / FOLDER / f"{name}{Path(image).suffix.lower()}"
-            if not target.exists():
-                data = _read_file(image)
-                is_copied = data is not None
-                if data is not None:
-                    target.write_bytes(data)  # a full disk is no missing image
-            if is_copied:
-                image = f"{FOLDER}/{target.name}"
+            copied = self._copy(image, row.image_hash)
+            is_copied = copied is not None
+            image = copied or image
         self.lines.write(json.dumps(_source_row(row, image), ensure_ascii=False) + "\n")
         return is_copied
+
+    def _copy(self, image: str, image_hash: str | None) -> str | None:
+        """Copy the file of an image, a PDF once for all its pages.
+
+        Return the path in the export, or None if the file no longer exists.
+        """
+        location = split_page_path(image)
+        file = image if location is None else location[0]
+        name = image_hash if location is None and image_hash else _hash(file)
+        target = self.folder / FOLDER / f"{name}{Path(file).suffix.lower()}"
+        if not target.exists():
+            try:
+                source = open(file, "rb")  # noqa: SIM115
+            except OSError:
+                return None
+            with source, open(target, "wb") as copy:  # a full disk is no missing image
+                shutil.copyfileobj(source, copy)
+        reference = f"{FOLDER}/{target.name}"
+        return reference if location is None else page_path(reference, location[1])
 
 
 class _ShardWriter(_EntryWriter):
@@ -149,7 +165,7 @@ class _ShardWriter(_EntryWriter):
         self._add(f"{key}.json", json.dumps(_source_row(row, image), ensure_ascii=False).encode())
         if data is not None:
             # readers recognize an image by its suffix, then by its content
-            suffix = Path(str(row.image)).suffix.lower()
+            suffix = ".png" if is_page(row.image) else Path(str(row.image)).suffix.lower()
             self._add(f"{key}{suffix if suffix in image_suffixes() else '.jpg'}", data)
         return image is None or is_address(image)
 
@@ -168,9 +184,13 @@ def _read_file(image: str | None) -> bytes | None:
     if image is None or is_address(image):
         return None
     try:
-        return Path(image).read_bytes()
-    except OSError:
+        return image_bytes(image) if is_page(image) else Path(image).read_bytes()
+    except (OSError, RavlmError):
         return None
+
+
+def _hash(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()
 
 
 class _VectorWriter:

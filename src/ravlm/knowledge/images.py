@@ -12,10 +12,11 @@ from pathlib import Path
 from PIL import Image
 
 from ravlm.data.images import image_bytes, is_address, load_image
+from ravlm.data.pdf import file_sha256, image_file, is_page, page_path, split_page_path
 from ravlm.encoders.base import Encoder
 from ravlm.files import atomic_write, remove_leftovers
 from ravlm.knowledge.records import EntryRow
-from ravlm.records import ImageSource
+from ravlm.records import DocumentBytes, ImageSource, PdfPage
 from ravlm.regions import IMAGE_KINDS, Region
 
 FOLDER = "pictures"
@@ -30,7 +31,7 @@ _SUFFIXES = {
 _MAX_MAGNIFICATION = 8
 """Images are loaded for their regions at most at this many times the encoder's input size."""
 _NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)?")
-"""File name of an image in the base."""
+"""File name of an image, or of a PDF whose pages are images, in the base."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,10 @@ def locate_image(source: ImageSource, can_embed: bool = True) -> LocatedImage:
 
     A file among the embedded images of a base, this one or another, is embedded like bytes: its
     path would be wrong once that base is moved, or has removed its entry. Without `can_embed` the
-    store keeps paths only.
+    store keeps paths only. The pages of a PDF share its file, and are not rendered here.
     """
+    if is_page(source):
+        return _locate_page(source, can_embed)
     data = image_bytes(source)
     sha256 = hashlib.sha256(data).hexdigest()
     if is_address(source):
@@ -102,11 +105,53 @@ def locate_image(source: ImageSource, can_embed: bool = True) -> LocatedImage:
     return LocatedImage(f"{FOLDER}/{sha256[:2]}/{sha256}{suffix}", sha256, data, embedded=True)
 
 
+def _locate_page(source: ImageSource, can_embed: bool) -> LocatedImage:
+    if isinstance(source, PdfPage):
+        document, page = source.document, source.page
+        return _embedded_page(document.sha256, page, document.data)
+    location = split_page_path(source)
+    assert location is not None
+    path, page = os.path.abspath(location[0]), location[1]
+    document_hash = file_sha256(path)
+    embedded_path = _embedded_path(path)
+    if can_embed and embedded_path is not None and document_hash in embedded_path:
+        return _embedded_page(document_hash, page, Path(path).read_bytes())
+    return LocatedImage(page_path(path, page), _page_hash(document_hash, page), b"", embedded=False)
+
+
+def _embedded_page(document_hash: str, page: int, data: bytes) -> LocatedImage:
+    reference = page_path(f"{FOLDER}/{document_hash[:2]}/{document_hash}.pdf", page)
+    return LocatedImage(reference, _page_hash(document_hash, page), data, embedded=True)
+
+
+def _page_hash(document_hash: str, page: int) -> str:
+    return hashlib.sha256(page_path(document_hash, page).encode()).hexdigest()
+
+
+def content_hash(source: ImageSource) -> str:
+    """Return the SHA-256 of an encoded image; that of a page is made of its file's and its number.
+
+    Raises NotFound or BrokenData.
+    """
+    return locate_image(source).hash
+
+
+def portable_image(image: ImageSource | None, folder: Path) -> ImageSource | None:
+    """Return an image in a form that stays valid if the base in `folder` is moved: an image that
+    the base holds as its bytes."""
+    if not isinstance(image, str) or not Path(image).is_relative_to(folder):
+        return image
+    location = split_page_path(image)
+    if location is None:
+        return image_bytes(image)
+    return PdfPage(DocumentBytes(Path(location[0]).read_bytes()), location[1])
+
+
 def _embedded_path(image: str) -> str | None:
     """Return the end of a path that names an embedded image of some base; None for other paths."""
     path = re.split(r"[/\\]", image)[-3:]
-    name = path[-1]
-    is_embedded = path == [FOLDER, name[:2], name] and _NAME.fullmatch(name)
+    name = image_file(path[-1])
+    is_embedded = path[:2] == [FOLDER, name[:2]] and _NAME.fullmatch(name)
     return "/".join(path) if is_embedded else None
 
 
@@ -116,14 +161,14 @@ def own_reference(image: str, folder: Path) -> str | None:
     `image` may be an absolute path from before the base was moved to `folder`.
     """
     path = _embedded_path(image)
-    return path if path is not None and (folder / path).is_file() else None
+    return path if path is not None and (folder / image_file(path)).is_file() else None
 
 
 def save_image(row: EntryRow, folder: Path) -> None:
     """Write the image bytes of a row, if it has any, into the folder of the base."""
     if row.image_bytes is None:
         return
-    path = folder / str(row.image)
+    path = folder / image_file(str(row.image))
     if not path.is_file():
         with atomic_write(path) as temporary:
             temporary.write_bytes(row.image_bytes)
@@ -142,7 +187,7 @@ def remove_unreferenced(folder: Path, references: Iterable[str]) -> None:
     References are compared by file name, the hash of the content: the same file may be referred to
     by the path of a base that has been moved since, or through a link.
     """
-    names = {re.split(r"[/\\]", reference)[-1] for reference in references}
+    names = {re.split(r"[/\\]", image_file(reference))[-1] for reference in references}
     for subfolder in (folder / FOLDER).glob("[0-9a-f]" * 2):
         remove_leftovers(subfolder)
         for path in subfolder.iterdir():

@@ -20,6 +20,7 @@ from ravlm.data.formats import webdataset
 from ravlm.data.images import image_bytes, is_address
 from ravlm.data.lines import bounded_lines, too_long
 from ravlm.data.parallel import batched
+from ravlm.data.pdf import split_page_path
 from ravlm.data.rows import Quarantined, entry_id, take_regions
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound, RavlmError
 from ravlm.knowledge.entry_store import EntryStore, encode_regions
@@ -36,7 +37,7 @@ from ravlm.knowledge.images import locate_image
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.knowledge.records import EntryRow, Identity, PartRow, searchable_text
 from ravlm.knowledge.reports import AddReport
-from ravlm.records import MODALITIES, Entry
+from ravlm.records import MODALITIES, DocumentBytes, Entry, PdfPage
 from ravlm.search.filters import facets
 
 IMPORT_BATCH = 256
@@ -56,6 +57,7 @@ class ExportFolder:
         self.folder = folder
         self.notes: list[Quarantined] = []
         """Images that were left out."""
+        self._document: tuple[str, DocumentBytes] | None = None
         if not folder.exists():
             raise NotFound(f'There is no folder "{folder}" to import.')
         try:
@@ -157,7 +159,7 @@ class ExportFolder:
         "".join([*values, encode_regions(regions) or ""]).encode()
         return Entry(id_, self._image(id_, row.get("image")), tuple(texts), metadata, regions)
 
-    def _image(self, id_: str, image: Any) -> bytes | str | None:
+    def _image(self, id_: str, image: Any) -> bytes | str | PdfPage | None:
         """Return the bytes of an image in the export, or the address of one on the web."""
         if image is None or isinstance(image, bytes):
             return image
@@ -169,10 +171,20 @@ class ExportFolder:
             reason = f'The image "{image}" is not in the export; the entry has none now.'
             self.notes.append(Quarantined(f'{self.folder}, "{id_}"', reason, is_note=True))
             return None
-        path = os.path.realpath(self.folder / image)
+        location = split_page_path(self.folder / image)
+        path = os.path.realpath(self.folder / image if location is None else location[0])
         if not Path(path).is_relative_to(os.path.realpath(self.folder)):
             raise BrokenData(f'its image "{image}" is outside of the export')
-        return image_bytes(path)
+        return image_bytes(path) if location is None else self._page(path, location[1])
+
+    def _page(self, path: str, page: int) -> PdfPage:
+        """Return a page of a PDF in the export, whose pages follow each other."""
+        if self._document is None or self._document[0] != path:
+            try:
+                self._document = path, DocumentBytes(Path(path).read_bytes())
+            except OSError as error:
+                raise NotFound(f'There is no file "{path}": {error.strerror}.') from None
+        return PdfPage(self._document[1], page)
 
     def _load_vectors(self, name: str, count: int) -> np.ndarray:
         """Return the vectors (count, dim) of a file. Raises BrokenData."""
@@ -278,7 +290,7 @@ def import_rows(
 def _entry_row(entry: Entry, parts: list[PartRow]) -> EntryRow:
     image = None if entry.image is None else str(entry.image)
     image_hash = data = None
-    if isinstance(entry.image, bytes):
+    if isinstance(entry.image, bytes | PdfPage):
         located = locate_image(entry.image)
         image = located.reference
         image_hash = located.hash

@@ -18,19 +18,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ravlm.data.images import image_bytes, is_address
+from ravlm.data.images import is_address
 from ravlm.data.page_text import all_texts
 from ravlm.data.parallel import batched, parallel_map
+from ravlm.data.pdf import shared_pdf_reader
 from ravlm.data.rows import Quarantined, entry_id
 from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, did_you_mean
 from ravlm.knowledge.dedup import Deduplicate, check_deduplicate, perceptual_hash
 from ravlm.knowledge.embed import IngestItem, encode_items
 from ravlm.knowledge.entry_store import EntryStore, encode_regions
-from ravlm.knowledge.images import locate_image, open_images
+from ravlm.knowledge.images import content_hash, locate_image, open_images
 from ravlm.knowledge.near_duplicates import DuplicateCheck
+from ravlm.knowledge.recognition import Recognition
 from ravlm.knowledge.records import Identity
 from ravlm.knowledge.reports import AddReport
+from ravlm.ocr.base import OcrMode, OcrOptions
 from ravlm.records import MODALITIES, Entry, Modality
 from ravlm.runtime import cpu_count
 from ravlm.search.filters import facets
@@ -61,8 +64,10 @@ class Ingestion:
         encoder: Callable[[], Encoder],
         keep_existing: bool = False,
         deduplicate: Deduplicate | None = None,
+        ocr: OcrMode | OcrOptions = "auto",
     ) -> None:
         check_deduplicate(deduplicate)
+        self.recognition = Recognition(OcrOptions.of(ocr))
         self.store = store
         self.identity = identity
         self.encoder = encoder
@@ -73,7 +78,7 @@ class Ingestion:
         self.source: Iterable[Entry] = ()
         self._own_quarantine: list[Quarantined] = []
         self.counts = {"added": 0, "updated": 0, "unchanged": 0}
-        self.seconds = {"decode": 0.0, "encode": 0.0, "store": 0.0}
+        self.seconds = {"decode": 0.0, "recognize": 0.0, "encode": 0.0, "store": 0.0}
         self.start = time.perf_counter()
 
     def run(
@@ -90,10 +95,12 @@ class Ingestion:
         if self.deduplicate is not None:
             self.duplicate_check = DuplicateCheck(self.deduplicate, self.store, self.encoder)
         batch_size = PRECOMPUTED_BATCH_SIZE if vectors else BATCH_SIZE
-        for batch in batched(self._prepared_items(entries, vectors, batch_size), batch_size):
-            self._store_batch(batch)
-            if progress is not None:
-                progress(self.report())
+        with shared_pdf_reader():
+            for batch in batched(self._prepared_items(entries, vectors, batch_size), batch_size):
+                self._store_batch(batch)
+                if progress is not None:
+                    progress(self.report())
+        self.quarantine.extend(self.recognition.notes())
         return self.report()
 
     @property
@@ -106,6 +113,7 @@ class Ingestion:
         """Return what was done so far."""
         return AddReport(
             **self.counts,
+            recognized=self.recognition.count,
             quarantined=tuple(self.quarantine),
             duplicates=tuple(self.duplicates),
             duplicate_reasons={} if self.duplicate_check is None else self.duplicate_check.reasons,
@@ -178,11 +186,14 @@ class Ingestion:
             ids.add(id_)
 
     def _store_batch(self, batch: list[IngestItem]) -> None:
-        """Encode and store the new entries of a batch."""
+        """Recognize, encode and store the new entries of a batch."""
         new_items = self._without_duplicates(
             [item for item in batch if not item.error and not item.unchanged]
         )
         self.seconds["decode"] += sum(item.seconds for item in batch)
+        start = time.perf_counter()
+        self.quarantine.extend(self.recognition.recognize(new_items))
+        self.seconds["recognize"] += time.perf_counter() - start
         start = time.perf_counter()
         encode_items(new_items, self.encoder)
         encoded = time.perf_counter()
@@ -249,7 +260,10 @@ class Ingestion:
             item.image_bytes = located.data if located.embedded else None
         elif not item.vectors and not any(text.strip() for text in all_texts(entry)):
             raise InvalidInput("It has neither an image nor a text.")
-        item.digest = _digest(item)
+        recognition = self.recognition.marker(item)
+        if recognition and is_address(source):
+            item.fetched_image = data
+        item.digest = _digest(item, recognition)
         if item.digest == item.stored_digest:
             item.unchanged = True
             item.image_bytes = None
@@ -259,14 +273,17 @@ class Ingestion:
             item.perceptual_hash = perceptual_hash(item.pixels)
 
 
-def _digest(item: IngestItem) -> str:
-    """Return a hash of image, texts, metadata, regions and precomputed vectors."""
+def _digest(item: IngestItem, recognition: str) -> str:
+    """Return a hash of image, texts, metadata, regions, precomputed vectors, and of what recognizes
+    the image's text, if anything."""
     image = _NO_IMAGE
     if item.entry.image is not None:
         image = json_texts([item.image or "", item.image_hash or ""])
     content = f"{image}\n{item.texts}\n{item.metadata}"  # JSON has no bare line ends
     if item.regions is not None:
         content += f"\n{item.regions}"
+    if recognition:
+        content += f"\nocr {recognition}"
     for name, vectors in item.vectors.items():
         content += f"\n{name} {zlib.crc32(vectors[item.row].data)}"
     return hashlib.sha256(content.encode()).hexdigest()
@@ -359,7 +376,7 @@ def content_id(entry: Entry, texts: tuple[str, ...]) -> str:
     """Return an id derived from the content of an entry, 16 hexadecimal digits."""
     image_hash = None
     if entry.image is not None:
-        image_hash = hashlib.sha256(image_bytes(entry.image)).hexdigest()
+        image_hash = content_hash(entry.image)
     content = json.dumps([image_hash, texts, dict(entry.metadata)], sort_keys=True)
     content += encode_regions(entry.regions) or ""
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -30,10 +30,14 @@ class AddReport:
     duplicate_reasons: Mapping[str, str] = field(default_factory=dict)
     """Skipped id -> what both have in common: "the same image" ..."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """`decode` (summed over threads), `encode`, `store`, and `total` (wall-clock)."""
+    """`decode` (summed over threads), `recognize`, `encode`, `store`, and `total` (wall-clock)."""
+    recognized: int = 0
+    """Images and pages whose text was recognized, or taken from the cache."""
 
     def __str__(self) -> str:
         counts = {"added": self.added, "updated": self.updated, "unchanged": self.unchanged}
+        if self.recognized:
+            counts["recognized"] = self.recognized
         if self.duplicates:
             counts["skipped as duplicates"] = len(self.duplicates)
         parts = [f"{count:,} {label}" for label, count in counts.items()]
@@ -112,7 +116,7 @@ class TuneReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{'':2}{'index':<8}{'recall':>7}{'queries/s':>11}{'p50 ms':>8}{'p99 ms':>8}"
+            f"{'':2}{'index':<14}{'recall':>7}{'queries/s':>11}{'p50 ms':>8}{'p99 ms':>8}"
             f"{'bytes':>7}{'build s':>9}"
         ]
         lines += [_trial_line(trial, trial == self.selected) for trial in self.trials]
@@ -128,7 +132,7 @@ def _trial_line(trial: Trial, is_selected: bool) -> str:
     mark = "*" if is_selected else ""
     settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
     return (
-        f"{mark:2}{trial.kind:<8}{trial.recall:>7.3f}{trial.per_second:>11,.0f}"
+        f"{mark:2}{trial.kind:<14}{trial.recall:>7.3f}{trial.per_second:>11,.0f}"
         f"{1e3 * trial.p50:>8.2f}{1e3 * trial.p99:>8.2f}{trial.row_bytes:>7.0f}"
         f"{trial.build_seconds:>9.1f}  {settings}"
     ).rstrip()

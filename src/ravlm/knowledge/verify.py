@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ravlm.data.images import is_address
+from ravlm.data.pdf import image_file
 from ravlm.knowledge.entry_store import EntryStore
 from ravlm.knowledge.records import EntryRow
 from ravlm.knowledge.reports import VerifyReport
@@ -67,7 +68,11 @@ class RowVerifier:
         for (_, position, passage), count in parts.items():
             if count > 1 and count > max_parts(row.texts, position, passage):
                 self.findings.append(stored_repeatedly(row.id, count))
-        if row.image is not None and not is_address(row.image) and not os.path.isfile(row.image):
+        if (
+            row.image is not None
+            and not is_address(row.image)
+            and not os.path.isfile(image_file(row.image))
+        ):
             self.findings.append(missing_image(row.id, row.image))
 
 

@@ -16,7 +16,16 @@ import numpy as np
 
 from ravlm.data.text import normalize_text, split_words
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Entry, Example, Hit, ImageSource, Modality, Pair, image_path
+from ravlm.records import (
+    Entry,
+    Example,
+    Hit,
+    ImageSource,
+    Modality,
+    Pair,
+    PdfPage,
+    image_path,
+)
 from ravlm.search.options import SearchOptions
 
 NEAR_DUPLICATE = 0.98
@@ -176,7 +185,7 @@ def _same_file(path: str, entry_path: str) -> bool:
 
 def _content(image: ImageSource) -> object:
     """Return a file's bytes, bytes as they are, or an open image's pixels; None if unreadable."""
-    if isinstance(image, bytes):
+    if isinstance(image, bytes | PdfPage):
         return image
     if isinstance(image, str | os.PathLike):
         try:

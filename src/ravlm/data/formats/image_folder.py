@@ -1,10 +1,11 @@
-"""A folder of images, with its subfolders.
+"""A folder of images and documents, with its subfolders.
 
-The id is the path of the image below the folder. Texts come from the text file of the same name
-(boat.jpg, boat.txt): one text per line, empty lines skipped. A .json file of the same name is read
-as img2dataset writes it, and metadata.jsonl, .csv or .parquet as Hugging Face's ImageFolder does
-(see folder_metadata.py). Hidden files and folders are skipped, links to folders are followed once.
-Images that can't be read are rejected by name; other files are noted, one line per type.
+The id is the path of the file below the folder; a PDF becomes an entry per page. Texts come from
+the text file of the same name (boat.jpg, boat.txt): one text per line, empty lines skipped. A .json
+file of the same name is read as img2dataset writes it, and metadata.jsonl, .csv or .parquet as
+Hugging Face's ImageFolder does (see folder_metadata.py). Hidden files and folders are skipped,
+links to folders are followed once. Images that can't be read are rejected by name; other files are
+noted, one line per type.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from ravlm.data.formats.folder_metadata import (
     sidecars,
 )
 from ravlm.data.images import is_heif, register_heif
+from ravlm.data.office import OFFICE_SUFFIXES
+from ravlm.data.pdf import PDF_SUFFIX
 from ravlm.data.rows import Quarantined, Row, text_lines
 from ravlm.errors import MissingExtra, NotFound
+from ravlm.runtime import has_packages
 
 # Formats that Pillow identifies, but that are not images, or that it can't open by itself.
 _EXCLUDED_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -38,7 +42,7 @@ _MAGIC_NUMBERS = (
 _HEIF_SUFFIXES = (".heic", ".heif")
 # Images that Pillow does not read: raw files of cameras, drawings, formats without a decoder.
 _UNREADABLE_SUFFIXES = frozenset({
-    ".jxl", ".svg", ".svgz", ".avif", ".eps", ".ai", ".wmf", ".emf", ".pdf", ".exr", ".xcf",
+    ".jxl", ".svg", ".svgz", ".avif", ".eps", ".ai", ".wmf", ".emf", ".exr", ".xcf",
     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw",
 })  # fmt: skip
 _DATA_SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
@@ -75,7 +79,7 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
         yield Quarantined(str(error.filename), f"The folder can't be read: {error.strerror}.")
     if not num_images and not errors:
         raise NotFound(
-            f'The folder "{path}" and its subfolders contain no images; '
+            f'The folder "{path}" and its subfolders contain no images and no PDF files; '
             "name another folder, or a file of rows."
         )
     yield from leftovers.notes(path)
@@ -135,9 +139,12 @@ def _walk(root: Path, errors: list[OSError]) -> Iterator[tuple[Path, list[str]]]
 
 
 def _is_image(path: Path, suffixes: frozenset[str]) -> bool:
+    """Return whether a file is an image, or a document."""
     suffix = path.suffix.lower()
-    if suffix in suffixes:
+    if suffix in suffixes or suffix == PDF_SUFFIX:
         return True
+    if suffix in OFFICE_SUFFIXES:
+        return has_packages("markitdown")
     if suffix in _DATA_SUFFIXES or suffix in _UNREADABLE_SUFFIXES or suffix in _HEIF_SUFFIXES:
         return False
     try:
@@ -197,4 +204,7 @@ class _Leftovers:
             if count == 1:
                 files = f"The file {names[0]} is"
             reason = f"{files} not read: no image and not the texts of one."
+            if suffix in OFFICE_SUFFIXES:
+                missing = MissingExtra("markitdown", "office", "Reading them")
+                reason = f"{files} not read. {missing}."
             yield Quarantined(str(root), reason, is_note=True)

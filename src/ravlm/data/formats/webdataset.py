@@ -4,9 +4,9 @@ Consecutive files with the same name up to the first dot form a sample: `0001.jp
 text per line) and `0001.json` (an object with the keys of a JSON Lines row) become the entry
 `0001`. If all have several dots (`scan.01.png`, `scan.02.png`), the last dot separates name and
 type. An entry has one image: `0001.jpg` wins over `0001.depth.jpg`, and every further image is
-rejected by name. Images are files of the shard or web addresses, never paths outside of it. A shard
-is read sequentially, one sample in memory at a time. Files of other types are left out and
-reported.
+rejected by name; a PDF counts as one and becomes an entry per page. Images are files of the shard
+or web addresses, never paths outside of it. A shard is read sequentially, one sample in memory at a
+time. Files of other types are left out and reported.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 from ravlm.data.formats.image_folder import image_suffixes
 from ravlm.data.formats.tar_stream import READ_ERRORS, TarStream, open_tar
 from ravlm.data.images import DEFAULT_LIMITS, is_address
+from ravlm.data.pdf import PDF_SUFFIX
 from ravlm.data.rows import Quarantined, Row, text_lines
 from ravlm.errors import BrokenData
 
@@ -85,7 +86,7 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _has_images(folder: Path) -> bool:
-    suffixes = image_suffixes()
+    suffixes = image_suffixes() | {PDF_SUFFIX}
     return any(file.suffix.lower() in suffixes for file in folder.iterdir())
 
 
@@ -147,7 +148,8 @@ def _rows_of_tar(
     tar: TarStream, path: Path, unknown_extensions: set[str]
 ) -> Iterator[Row | Quarantined]:
     """Yield the samples of an open tar file. `unknown_extensions` collects what is not read."""
-    images = frozenset(suffix.removeprefix(".") for suffix in image_suffixes())
+    suffixes = image_suffixes() | {PDF_SUFFIX}  # the pages of a PDF are images
+    images = frozenset(suffix.removeprefix(".") for suffix in suffixes)
     types = images | {*_TEXT_EXTENSIONS, "json"}
     members = _members(tar, types, unknown_extensions)
     for stem, group in groupby(members, key=lambda member: _split_name(member.name)[0]):

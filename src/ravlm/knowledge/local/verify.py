@@ -16,6 +16,7 @@ import numpy as np
 
 from ravlm.data.images import is_address
 from ravlm.data.parallel import batched
+from ravlm.data.pdf import image_file
 from ravlm.knowledge.images import resolve_image
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.index_cache import IndexCache
@@ -242,7 +243,7 @@ class LocalVerifier:
 
     def _is_missing(self, image: str) -> bool:
         path = str(resolve_image(image, self.store.folder))
-        return not is_address(path) and not os.path.isfile(path)
+        return not is_address(path) and not os.path.isfile(image_file(path))
 
     def _images_now(self, ids: Iterable[str]) -> list[tuple[str, str]]:
         """Return id and image of those of `ids` that exist in the latest state.

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from ravlm.data import rows
 from ravlm.data.images import image_bytes, is_address
 from ravlm.errors import BrokenData, InvalidInput, NotFound
+from ravlm.knowledge.images import portable_image
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import Entry, ImageSource
 from ravlm.regions import Region
@@ -221,12 +222,9 @@ def _changed_regions(old: Entry, body: schemas.EntryPatch) -> Sequence[Region]:
 
 
 def _portable_image(entry: Entry, session: Session) -> ImageSource | None:
-    """Return the entry's image in a form that stays valid if the base is moved: an image stored
-    inside the base as its bytes."""
-    folder, image = session.kb.path, entry.image
-    if not isinstance(folder, Path) or not isinstance(image, str):
-        return image
-    return image_bytes(image) if Path(image).is_relative_to(folder) else image
+    """Return the entry's image in a form that stays valid if the base is moved."""
+    folder = session.kb.path
+    return portable_image(entry.image, folder) if isinstance(folder, Path) else entry.image
 
 
 def _add_response(report: AddReport, entries: Sequence[Entry]) -> dict[str, Any]:

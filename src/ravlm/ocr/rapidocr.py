@@ -1,0 +1,152 @@
+"""Text recognition by RapidOCR: PP-OCRv6 on ONNX Runtime, English and Chinese.
+
+The models come with the package; nothing is downloaded. https://github.com/RapidAI/RapidOCR
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import metadata
+from itertools import groupby, islice
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ravlm.errors import MissingExtra
+from ravlm.ocr.base import TextRecognizer
+from ravlm.ocr.lines import RecognizedLine, RecognizedWord, line_regions
+from ravlm.regions import Region
+from ravlm.runtime import cpu_count, has_packages
+
+MIN_CONFIDENCE = 0.3
+"""Mean probability of the characters of a line; below it, it is not text."""
+_MIN_SIDE = 640
+"""Smaller images are enlarged, at most by _MAX_SCALE: print on a photo is then large enough."""
+_MAX_SCALE = 3.0
+_MAX_THREADS = 8
+_MIN_TURN = 0.9
+"""Probability from which a line is taken to be upside down."""
+_VERSION = 1
+"""Of the code in this package that changes results."""
+
+
+class RapidOcrRecognizer(TextRecognizer):
+    """RapidOCR with the models of its package, loaded on first use.
+
+    Raises MissingExtra if it is not installed.
+    """
+
+    name = "rapidocr"
+
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads` of each network; by default one per core, at most 8."""
+        if not has_packages("rapidocr", "onnxruntime"):
+            raise MissingExtra("rapidocr", "ocr", "Recognizing text")
+        self.fingerprint = f"rapidocr {metadata.version('rapidocr')} {_VERSION}"
+        self.threads = threads or min(cpu_count(), _MAX_THREADS)
+        self._lock = threading.Lock()
+
+    def recognize(self, images: Sequence[Image.Image]) -> list[list[Region]]:
+        """Return the regions of each image; the lines of all of them are read together."""
+        with self._lock:
+            detections = [self.detect_lines(image) for image in images]
+            texts = iter(self.read_lines([crop for _, crops in detections for crop in crops]))
+        results = []
+        for image, (corners, crops) in zip(images, detections, strict=True):
+            lines = [
+                RecognizedLine(text, quad, confidence, is_turned, words)
+                for quad, (text, confidence, is_turned, words) in zip(
+                    corners, islice(texts, len(crops)), strict=True
+                )
+                if confidence >= MIN_CONFIDENCE
+            ]
+            results.append(line_regions(lines, image.width, image.height))
+        return results
+
+    def detect_lines(self, image: Image.Image) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the corners (n, 4, 2) of the lines on an image, in pixels, and their crops."""
+        from rapidocr.main import RapidOCRError
+        from rapidocr.utils.process_img import map_boxes_to_original
+
+        pixels = np.asarray(_enlarged(image))[:, :, ::-1]  # (h, w, 3), blue first
+        height, width = pixels.shape[:2]
+        prepared, steps = self._engine.preprocess_img(np.ascontiguousarray(pixels))
+        try:
+            crops, detection = self._engine.detect_and_crop(prepared, steps)
+        except RapidOCRError:  # there is no text
+            return np.empty((0, 4, 2)), []
+        corners = map_boxes_to_original(detection.boxes, steps, height, width)
+        return corners * (image.width / width, image.height / height), crops
+
+    def read_lines(
+        self, crops: Sequence[np.ndarray]
+    ) -> list[tuple[str, float, bool, tuple[RecognizedWord, ...]]]:
+        """Return text, confidence, whether it was upside down, and words of each crop of a line."""
+        if not crops:
+            return []
+        upright, turns = self._engine.cls_and_rotate(list(crops))
+        read = self._engine.recognize_txt(upright)
+        return [
+            (text, float(score), label == "180" and certainty > _MIN_TURN, _words(text, details))
+            for text, score, details, (label, certainty) in zip(
+                read.txts, read.scores, read.word_results, turns.cls_res, strict=True
+            )
+        ]
+
+    @cached_property
+    def _engine(self) -> Any:
+        from rapidocr import RapidOCR
+
+        return RapidOCR(
+            params={
+                "Global.log_level": "error",
+                "Global.return_word_box": True,
+                "Cls.cls_thresh": _MIN_TURN,
+                "EngineConfig.onnxruntime.intra_op_num_threads": self.threads,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            }
+        )
+
+
+def _enlarged(image: Image.Image) -> Image.Image:
+    """Return an RGB image, a small one enlarged."""
+    image = image.convert("RGB")
+    scale = min(_MAX_SCALE, _MIN_SIDE / max(1, min(image.size)))
+    if scale <= 1:
+        return image
+    size = round(image.width * scale), round(image.height * scale)
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _words(text: str, details: Any) -> tuple[RecognizedWord, ...]:
+    """Return the words of a line between spaces, with the mean probability of their characters.
+
+    `details` has the probability of each character, and the column of the network's output of each
+    one that is no space.
+    """
+    columns = [column for word in details.word_cols for column in word]
+    width = details.line_txt_len
+    if len(details.confs) != len(text) or not width:
+        return ()
+    words = []
+    position = 0
+    num_letters = 0
+    for is_space, group in groupby(text, key=str.isspace):
+        letters = list(group)
+        if not is_space:
+            of_word = columns[num_letters : num_letters + len(letters)]
+            if len(of_word) < len(letters):
+                return ()
+            confidence = sum(details.confs[position : position + len(letters)]) / len(letters)
+            start, end = (of_word[0] - 0.5) / width, (of_word[-1] + 1.5) / width
+            words.append(
+                RecognizedWord(
+                    "".join(letters), max(0.0, start), min(1.0, max(start, end)), confidence
+                )
+            )
+            num_letters += len(letters)
+        position += len(letters)
+    return tuple(words)
