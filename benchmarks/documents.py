@@ -1,0 +1,334 @@
+"""Find the right page, answer from it and point at the line, born-digital and scanned.
+
+    python -m benchmarks.documents --work runs/documents [--scans] [--ocr] [--json FILE]
+
+120 pages of documents that this machine has (this project's docs, manual pages, copyright files,
+licenses, READMEs; English and Chinese) are set as PDF; see `document_pages`. 240 questions are made
+by template and 60 were written by hand, with known page and line; see `document_questions`. An
+answer is right if it has a token F1 of at least 0.5 with the reference, or contains it with at most
+eight other words. The box of a right answer is compared with that of the lines that it is printed
+in. `--scans` renders each page at 200 dpi, tilts it by 2 degrees, adds noise and saves a JPEG at
+quality 60; its base needs `--ocr`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.document_pages import (
+    PrintedDocument,
+    Typesetter,
+    chinese_font,
+    scanned,
+    source_documents,
+    tilted_box,
+)
+from benchmarks.document_questions import DocumentQuestion, template_questions, written_questions
+from benchmarks.reports import interval_values, wilson, write_json
+from ravlm import KnowledgeBase, RetrievalAugmentedVLM, SearchOptions, read_entries
+from ravlm.data.page_text import all_texts
+from ravlm.data.text import is_chinese, split_words
+from ravlm.metrics.statistics import PairedScores
+from ravlm.records import Answer, Modality, Score
+from ravlm.regions import Box, enclosing_box
+
+NUM_PAGES, NUM_QUESTIONS, NUM_WORDS = 120, 240, 200
+DEGREES, DPI = 2.0, 200
+MIN_F1, MAX_EXTRA_WORDS, MIN_IOU = 0.5, 8, 0.6
+ARMS: dict[str, Modality] = {"text only": "text", "page image only": "image", "both": "any"}
+_TELLING = re.compile(r"[A-Z][a-z]{3,}|\d[\d.,:/-]*\d|[A-Z]{2,}[\w-]*\d[\w-]*")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one question."""
+
+    question: DocumentQuestion
+    answer: Answer
+    is_right: bool
+    iou: float
+    """Of the cited box with that of the printed lines; 0 without one on the right page."""
+
+
+# pages
+
+
+def print_documents(work: Path, num_pages: int) -> list[PrintedDocument]:
+    """Set documents as PDF below `work`, until they have `num_pages` pages."""
+    font = chinese_font()
+    if font is None:
+        print("There is no Chinese font (fonts-noto-cjk), so the Chinese documents are left out.")
+    setter = Typesetter(font)
+    folder = work / "pdf"
+    folder.mkdir(parents=True, exist_ok=True)
+    printed: list[PrintedDocument] = []
+    for source in source_documents():
+        remaining = num_pages - sum(document.num_pages for document in printed)
+        if remaining <= 0:
+            break
+        if source.chinese and font is None:
+            continue
+        document = setter.print(source, folder / _file_name(source.name, ".pdf"), remaining)
+        printed.append(document)
+    return printed
+
+
+def scan_documents(work: Path, printed: Sequence[PrintedDocument]) -> None:
+    """Write a scan of every page below `work`, unless it is there."""
+    import pypdfium2
+
+    folder = work / "scans"
+    folder.mkdir(exist_ok=True)
+    for document in printed:
+        pdf = pypdfium2.PdfDocument(work / "pdf" / _file_name(document.source.name, ".pdf"))
+        for number in range(document.num_pages):
+            path = folder / _file_name(document.source.name, f"-{number + 1}.jpg")
+            if not path.exists():
+                image = pdf[number].render(scale=DPI / 72).to_pil()
+                path.write_bytes(scanned(image, number, DEGREES))
+        pdf.close()
+
+
+def _file_name(name: str, suffix: str) -> str:
+    return name.replace("/", "-") + suffix
+
+
+def _page_id(question: DocumentQuestion, are_scans: bool) -> str:
+    """Return the id that the reader gives the page of a question."""
+    if are_scans:
+        return _file_name(question.document, f"-{question.page}.jpg")
+    return f"{_file_name(question.document, '.pdf')}#page={question.page}"
+
+
+# figures
+
+
+def is_right(answer: str, references: Sequence[str]) -> bool:
+    """Return whether an answer says what a reference says."""
+    words = _tokens(answer)
+    for reference in references:
+        wanted = _tokens(reference)
+        shared = sum(min(words.count(w), wanted.count(w)) for w in set(wanted))
+        f1 = 2 * shared / max(len(words) + len(wanted), 1)
+        is_contained = shared == len(wanted) and len(words) - shared <= MAX_EXTRA_WORDS
+        if f1 >= MIN_F1 or is_contained:
+            return True
+    return False
+
+
+def _tokens(text: str) -> list[str]:
+    if is_chinese(text):
+        return [c for c in text.lower() if c.isalnum()]
+    return [word for word in split_words(text) if word not in ("a", "an", "the")]
+
+
+def iou(first: Box | None, second: Box | None) -> float:
+    """Return the intersection of two boxes over their union."""
+    if first is None or second is None:
+        return 0.0
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return shared / max(sum(areas) - shared, 1e-9)
+
+
+def search_figures(
+    kb: KnowledgeBase, questions: Sequence[DocumentQuestion], are_scans: bool
+) -> dict[str, Any]:
+    """Return the share of questions whose page is first, for each way, with paired differences."""
+    queries = [{"text": question.text} for question in questions]
+    targets = [_page_id(question, are_scans) for question in questions]
+    scores: dict[str, Score] = {}
+    for method in ("keyword", "dense", "hybrid"):
+        for name, modality in ARMS.items():
+            if method == "keyword" and modality == "image":
+                continue
+            options = SearchOptions(method)  # type: ignore[arg-type]
+            ranked = kb.search_many(queries, 5, modality, options=options)
+            firsts = [
+                float(bool(hits) and hits[0].entry.id == target)
+                for hits, target in zip(ranked, targets, strict=True)
+            ]
+            within = [
+                any(hit.entry.id == target for hit in hits)
+                for hits, target in zip(ranked, targets, strict=True)
+            ]
+            label = f"{name}, {method}"
+            scores[label] = Score(100 * float(np.mean(firsts)), tuple(firsts), "page at 1")
+            print(f"{label}: page at 1 {scores[label].value:.1f} %, at 5 {np.mean(within):.1%}")
+    paired = PairedScores([_percent(score) for score in scores.values()])
+    names = list(scores)
+    best = names.index("both, hybrid")
+    return {
+        "page at 1": {
+            name: interval_values(paired.interval(index)) for index, name in enumerate(names)
+        },
+        "both, hybrid minus": {
+            name: interval_values(paired.difference(index, best))
+            for index, name in enumerate(names)
+            if index != best
+        },
+    }
+
+
+def _percent(score: Score) -> Score:
+    items = tuple(100 * item for item in score.items)
+    return Score(score.value, items, score.signature)
+
+
+def answer_questions(
+    model: RetrievalAugmentedVLM, questions: Sequence[DocumentQuestion], are_scans: bool
+) -> list[Outcome]:
+    """Ask every question, and compare answers and boxes with what is printed."""
+    outcomes = []
+    for question in questions:
+        answer = model.ask(question.text)
+        right = not answer.abstained and is_right(answer.text, question.answers)
+        cited = [
+            source.part
+            for source in answer.sources
+            if source.entry_id == _page_id(question, are_scans)
+        ]
+        printed = enclosing_box(
+            tilted_box(line.box, DEGREES) if are_scans else line.box for line in question.lines
+        )
+        overlap = iou(cited[0].box, printed) if cited else 0.0
+        outcomes.append(Outcome(question, answer, right, overlap))
+    return outcomes
+
+
+def answer_figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return shares of right answers, by kind of question, and of boxes that fit."""
+    by_kind: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_kind[outcome.question.kind].append(outcome)
+    groups: Mapping[str, Sequence[Outcome]] = {"all": outcomes, **by_kind}
+    figures: dict[str, Any] = {}
+    for name, group in groups.items():
+        right = [outcome for outcome in group if outcome.is_right]
+        boxed = [outcome for outcome in right if outcome.iou >= MIN_IOU]
+        abstained = sum(outcome.answer.abstained for outcome in group)
+        low, high = wilson(len(right), len(group))
+        figures[name] = {
+            "n": len(group),
+            "right": round(100 * len(right) / len(group), 1),
+            "interval": [round(100 * low, 1), round(100 * high, 1)],
+            "abstained": round(100 * abstained / len(group), 1),
+            "box fits": round(100 * len(boxed) / max(len(right), 1), 1),
+        }
+        print(name, figures[name])
+    return figures
+
+
+def word_figures(
+    kb: KnowledgeBase, printed: Sequence[PrintedDocument], are_scans: bool
+) -> dict[str, float]:
+    """Return the share of names, numbers and dates of the pages that were read exactly."""
+    rng = np.random.default_rng(0)
+    words: list[tuple[str, str]] = []
+    for document in printed:
+        for line in document.lines:
+            question = DocumentQuestion("", (), document.source.name, line.page, (), "")
+            id_ = _page_id(question, are_scans)
+            words += [(word, id_) for word in _TELLING.findall(line.text)]
+    sample = [words[i] for i in rng.permutation(len(words))[:NUM_WORDS]]
+    texts = {
+        entry.id: set(_TELLING.findall("\n".join(all_texts(entry))))
+        for entry in kb.get(sorted({id_ for _, id_ in sample}))
+    }
+    num_read = sum(word in texts.get(id_, ()) for word, id_ in sample)
+    share = {"n": len(sample), "read exactly": round(100 * num_read / max(len(sample), 1), 1)}
+    print("words and numbers", share)
+    return share
+
+
+def measure(
+    work: Path,
+    source: Path,
+    printed: Sequence[PrintedDocument],
+    questions: Sequence[DocumentQuestion],
+    are_scans: bool,
+    num_asked: int,
+) -> dict[str, Any]:
+    """Build a base of a source, unless it is there, and return all figures."""
+    start = time.perf_counter()
+    folder = work / ("kb-scans" if are_scans else "kb-pdf")
+    with KnowledgeBase.build(folder, read_entries(source)) as kb:
+        seconds = time.perf_counter() - start
+        print(f"{len(kb)} pages in {seconds:.1f} s; {len(kb.quarantine)} notes")
+        figures: dict[str, Any] = {"pages": len(kb), "seconds": round(seconds, 1)}
+        figures["words and numbers"] = word_figures(kb, printed, are_scans)
+        figures["search"] = search_figures(kb, questions, are_scans)
+        model = RetrievalAugmentedVLM(kb)
+        outcomes = answer_questions(model, questions[:num_asked], are_scans)
+        figures["answers"] = answer_figures(outcomes)
+        with open(folder.with_suffix(".jsonl"), "w", encoding="utf-8") as file:
+            for outcome in outcomes:
+                file.write(json.dumps(_row(outcome, are_scans), ensure_ascii=False) + "\n")
+    return figures
+
+
+def _row(outcome: Outcome, are_scans: bool) -> dict[str, Any]:
+    question, answer = outcome.question, outcome.answer
+    return {
+        "question": question.text,
+        "kind": question.kind,
+        "answers": question.answers,
+        "page": _page_id(question, are_scans),
+        "answer": answer.text,
+        "citations": answer.citations,
+        "right": outcome.is_right,
+        "iou": round(outcome.iou, 3),
+        "read": [hit.entry.id for hit in answer.evidence],
+    }
+
+
+def main() -> None:
+    """Print the documents, ask the questions, and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--pages", type=int, default=NUM_PAGES)
+    parser.add_argument("--asked", type=int, default=1000, help="questions that are asked")
+    parser.add_argument("--scans", action="store_true", help="measure scans, too")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    printed = print_documents(options.work, options.pages)
+    questions = template_questions(printed, NUM_QUESTIONS) + written_questions(printed)
+    np.random.default_rng(1).shuffle(questions)  # type: ignore[arg-type]
+    counts: dict[str, int] = defaultdict(int)
+    for question in questions:
+        counts[question.kind] += 1
+    num_pages = sum(document.num_pages for document in printed)
+    print(
+        f"{len(printed)} documents, {num_pages} pages, {len(questions)} questions: {dict(counts)}"
+    )
+    report: dict[str, Any] = {"pages": num_pages, "questions": dict(counts)}
+    arguments = (printed, questions)
+    report["born-digital"] = measure(
+        options.work, options.work / "pdf", *arguments, are_scans=False, num_asked=options.asked
+    )
+    if options.scans:
+        scan_documents(options.work, printed)
+        report["scans"] = measure(
+            options.work,
+            options.work / "scans",
+            *arguments,
+            are_scans=True,
+            num_asked=options.asked,
+        )
+    write_json(report, options.json)
+
+
+if __name__ == "__main__":
+    main()
