@@ -24,7 +24,7 @@ from ravlm import DualEncoder
 from ravlm.data.images import load_image
 from ravlm.encoders.base import Encoder
 from ravlm.retrieval.abstention import PRIOR, ScoreSamples, calibrate
-from ravlm.retrieval.calibration import changed_copy
+from ravlm.retrieval.image_copies import changed_copy
 from ravlm.retrieval.visual_entities import (
     EntityRanking,
     Gallery,

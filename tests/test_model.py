@@ -18,6 +18,7 @@ from ravlm.generation.chat.prompts import PromptBudget, build_prompt
 from ravlm.generation.extractive.generator import ExtractiveGenerator
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
+from ravlm.retrieval.calibration import FILE
 from tests.helpers import chat_checkpoints, endpoints
 from tests.helpers.birds import (  # noqa: F401 - fixtures
     BIRDS,
@@ -80,6 +81,28 @@ def test_the_generator_is_the_one_that_was_passed(birds: KnowledgeBase) -> None:
     """`.generator` was the network behind a trainable one, and `.writer` the generator."""
     generator = ExtractiveGenerator(birds.encoder)
     assert RetrievalAugmentedVLM(birds, generator=generator).generator is generator
+
+
+def test_a_base_is_calibrated_right_after_it_was_built(
+    birds: KnowledgeBase,  # noqa: F811
+) -> None:
+    """The first question about an image took 14 seconds without a word: 160 changed images of the
+    base were encoded for it."""
+    steps: list[tuple[int, int]] = []
+    model = RetrievalAugmentedVLM(birds, progress=lambda *step: steps.append(step))
+    assert steps[-1] == (10, 10)
+    calibration = birds.derived_folder / FILE
+    written = calibration.stat().st_mtime_ns
+    assert model.ask("What is it?", image=model.kb.get("bird-0-0")[0].image).citations
+    assert calibration.stat().st_mtime_ns == written
+    calibration.unlink()
+    with KnowledgeBase.open(birds.path, birds.encoder) as kb:
+        opened = RetrievalAugmentedVLM(kb)
+        assert not calibration.exists()  # words alone never need it
+        assert opened.ask("Where does the Sea Heron come from?").text == "Norway"
+        assert not calibration.exists()
+        opened.caption(kb.get("bird-0-0")[0].image)
+        assert calibration.exists()
 
 
 def test_editing_is_imported_when_something_is_edited() -> None:

@@ -26,6 +26,7 @@ from ravlm.generation.inputs import (
     broadcast,
     check_text,
     checked_k,
+    checked_rate,
     is_batch,
     validated_evidence,
 )
@@ -40,6 +41,7 @@ from ravlm.generation.verbs import (
 )
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import CLOSED_BOOK, Answer, AnswerStream, Edit, Evidence, Hit, ImageSource
+from ravlm.retrieval.image_copies import Progress
 from ravlm.retrieval.retriever import Retriever
 from ravlm.search.filter_parser import Where
 
@@ -75,6 +77,7 @@ class RetrievalAugmentedVLM:
         max_false_answers: float | None = None,
         editor: EditorName = "local",
         base_only: bool = True,
+        progress: Progress | None = None,
         **options: Unpack[ChatOptions],
     ) -> None:
         """`kb`: a base or its path. `generator`: None for what measures best for each verb among
@@ -88,22 +91,21 @@ class RetrievalAugmentedVLM:
         support; with False a chat model may go on by itself, and `trace["closed_book"]` is true.
         `options` are for chat models that are given by name. `max_tokens`: limit of a reply; the
         default depends on the verb. `quantize`: "4bit" or "8bit", on an NVIDIA GPU. `device_map`:
-        "auto" spreads a model over several devices.
+        "auto" spreads a model over several devices. `progress` is called with the images done and
+        their total while the base is calibrated: now, if `kb` was just changed, or when needed.
         """
-        if max_false_answers is not None and not 0 <= max_false_answers <= 1:
-            raise InvalidInput(
-                f"max_false_answers is {max_false_answers}; give a rate from 0 to 1."
-            )
         if isinstance(kb, str | os.PathLike):
             kb = KnowledgeBase.open(kb)
         self._kb = kb
         self.k = checked_k(k) if kb is not None else 0
-        self.max_false_answers = max_false_answers
-        self.base_only = base_only
+        self.max_false_answers = checked_rate(max_false_answers, "max_false_answers")
+        self.base_only, self._progress = base_only, progress
         self.generator: Any = load_generator(generator, kb, **options)
         """The `Generator` that writes. A trainable one also behaves as a Transformers model."""
         self.generator.check_reachable()
         self._editor_name = editor
+        if kb is not None and (kb.report.added or kb.report.updated):
+            self._retriever.calibrate()
 
     @staticmethod
     def from_backbones(
@@ -130,9 +132,8 @@ class RetrievalAugmentedVLM:
         from ravlm.generation.captioner.from_backbones import captioner_from_backbones
 
         text_tower = None if text is None else str(text)
-        fallback = extractive_over(kb)
         generator = captioner_from_backbones(
-            str(language), str(vision), text_tower, fusion, fallback, seed
+            str(language), str(vision), text_tower, fusion, extractive_over(kb), seed
         )
         return RetrievalAugmentedVLM(kb, generator)
 
@@ -349,7 +350,7 @@ class RetrievalAugmentedVLM:
 
     @cached_property
     def _retriever(self) -> Retriever:
-        return Retriever(self.kb, self.max_false_answers)
+        return Retriever(self.kb, self.max_false_answers, self._progress)
 
     # Editing
 

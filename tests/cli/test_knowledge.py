@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ravlm.retrieval.calibration import FILE
 from tests.helpers.commands import assert_fails
 
 
@@ -62,6 +63,26 @@ def test_build_again_adds_what_is_missing(ravlm: Any, kb: Path, source: Path) ->
         file.write('{"id": "more", "text": "one more"}\n')
     code, out, _ = ravlm("build", kb, source, "--json")
     assert (code, json.loads(out)["added"], json.loads(out)["entries"]) == (0, 1, 5)
+
+
+def test_commands_that_add_images_leave_a_calibrated_base(
+    ravlm: Any, kb: Path, source: Path, tmp_path: Path
+) -> None:
+    """It was fitted with the first question about an image, seconds after the question."""
+    calibration = Path("derived") / FILE
+    assert (kb / calibration).is_file()
+    built = (kb / calibration).read_bytes()
+    assert ravlm("ask", kb, "What is it?", "--image", source.parent / "red.png")[0] == 0
+    assert (kb / calibration).read_bytes() == built
+    (kb / calibration).unlink()
+    assert ravlm("reencode", kb, "--encoder", "other")[0] == 0
+    assert (kb / calibration).is_file()
+    assert ravlm("export", kb, tmp_path / "export")[0] == 0
+    assert ravlm("import", tmp_path / "copy", tmp_path / "export", "--encoder", "other")[0] == 0
+    assert (tmp_path / "copy" / calibration).is_file()
+    (kb / calibration).unlink()
+    assert ravlm("add", kb, "-", stdin='{"id": "more", "text": "one more"}\n')[0] == 0
+    assert (kb / calibration).is_file()
 
 
 def huge_png() -> bytes:

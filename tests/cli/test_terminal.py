@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ravlm.cli import main
+from ravlm.cli.calibration import CalibrationProgress
 from ravlm.cli.output import Progress, print_json
 from ravlm.cli.terminal import unfiltered, visible, visible_output
 from ravlm.knowledge.base import KnowledgeBase
@@ -88,6 +89,22 @@ def test_progress_still_overwrites_its_line(monkeypatch: pytest.MonkeyPatch) -> 
             progress.last_time -= 2
             progress.show(10, 20)
     assert terminal.getvalue().startswith("\r10 of 20 entries")
+
+
+def test_a_calibration_ends_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    times = iter([0.0, 0.5, 2.0, 4.0, 10.0, 10.5])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    progress = CalibrationProgress()
+    for num_done in (8, 16, 24):
+        progress(num_done, 24)
+    progress(4, 4)  # the next one, done at once
+    assert terminal.getvalue().count("\r") == 2
+    assert terminal.getvalue().endswith(
+        "24 of 24 images to calibrate the base, 6 per second, 0 s left   \n"
+    )
 
 
 PASSWORDS = [

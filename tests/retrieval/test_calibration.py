@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,12 @@ from ravlm.retrieval.calibration import (
     FILE,
     NUM_NEIGHBORS,
     BaseCalibration,
-    changed_copy,
     fit_or_load,
 )
+from ravlm.retrieval.image_copies import changed_copy
 from ravlm.search.score_calibration import CosineStats
 from tests.helpers.birds import bird
+from tests.helpers.generators import WordEncoder
 
 
 @pytest.fixture
@@ -56,6 +59,61 @@ def test_it_is_made_anew_when_the_base_has_grown(
     birds.add([Entry("yellow", str(tmp_path / "yellow.png"), ("Name: Sun Canary",))])
     fit_or_load(birds)
     assert fitted == [10, 11]
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each call of an encoder was given."""
+    sizes: list[int] = []
+    plain = WordEncoder.encode_images
+
+    def counting(self: WordEncoder, images: list[Any], *args: Any, **options: Any) -> np.ndarray:
+        sizes.append(len(images))
+        return plain(self, images, *args, **options)
+
+    monkeypatch.setattr(WordEncoder, "encode_images", counting)
+    return sizes
+
+
+def test_only_images_that_are_new_to_it_are_encoded(
+    birds: KnowledgeBase, encoded: list[int], tmp_path: Path
+) -> None:
+    """A base of photos that had grown by a tenth encoded 160 copies again, seconds of silence."""
+    steps: list[tuple[int, int]] = []
+    first = fit_or_load(birds, lambda *step: steps.append(step))
+    assert steps == [(8, 10), (10, 10)]
+    assert encoded == [32, 8, calibration._MIN_IMAGES]  # four copies of each image; patches
+    for n, color in enumerate([(200, 200, 20), (20, 200, 200)]):
+        bird(color, 99 + n).save(tmp_path / f"new-{n}.png")
+        birds.add([Entry(f"new-{n}", str(tmp_path / f"new-{n}.png"), (f"Name: New {n}",))])
+    bird((90, 90, 90), 7).save(tmp_path / "0-0.png")
+    (old,) = birds.get("bird-0-0")
+    birds.add([Entry(old.id, str(tmp_path / "0-0.png"), old.texts)])
+    encoded.clear()
+    steps.clear()
+    second = fit_or_load(birds, lambda *step: steps.append(step))
+    assert steps == [(3, 3)]
+    assert encoded == [12]
+    assert first.copies is not None
+    assert second.copies is not None
+    assert len(second.copies.keys) == 12
+    unchanged = set(first.copies.keys) & set(second.copies.keys)
+    assert len(unchanged) == 9
+    rows = [first.copies.by_key(4)[key] for key in sorted(unchanged)]
+    again = [second.copies.by_key(4)[key] for key in sorted(unchanged)]
+    np.testing.assert_array_equal(rows, again)
+
+
+def test_a_calibration_without_copies_is_read(birds: KnowledgeBase, fitted: list[int]) -> None:
+    """Earlier versions stored none."""
+    path = birds.derived_folder / FILE
+    calibration._save(path, replace(fit_or_load(birds), copies=None), _fingerprint(birds))
+    assert fit_or_load(birds).copies is None
+    assert fitted == [10]
+
+
+def _fingerprint(kb: KnowledgeBase) -> str:
+    return f"{calibration.VERSION} {kb.encoder.fingerprint}"
 
 
 def test_a_damaged_file_is_made_anew(birds: KnowledgeBase, fitted: list[int]) -> None:

@@ -4,19 +4,20 @@ Each calls one library function and prints its report."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ravlm.cli import stdin
+from ravlm.cli.calibration import calibrate
 from ravlm.cli.command import KB, SOURCE, Command, Options, argument
 from ravlm.cli.output import MAX_NOTES, Progress, note, print_json, print_rejected
+from ravlm.cli.tune import TUNE
 from ravlm.data.addresses import hide_password
-from ravlm.errors import BrokenData, InvalidInput, RavlmError
+from ravlm.errors import BrokenData, RavlmError
 
 if TYPE_CHECKING:
     from ravlm.knowledge.reports import AddReport
+    from ravlm.ocr.base import OcrOptions
 
 
 def build(options: Options) -> int:
@@ -28,18 +29,20 @@ def build(options: Options) -> int:
         kb = KnowledgeBase.build(
             options.kb,
             entries,
-            encoder=options.encoder,
+            encoder=_encoder(options),
             progress=progress,
             deduplicate=options.deduplicate,
+            ocr=_ocr(options),
         )
     with kb:
         num_entries = kb.count()
         report = kb.report
-        discarded = num_entries == 0 and kb.discard()
+        if not (discarded := num_entries == 0 and kb.discard()):
+            calibrate(kb)
     if discarded:
         print_rejected(report)
         raise BrokenData(
-            f'Nothing in "{options.source}" could be stored, so no base was created. '
+            f'Nothing in "{", ".join(options.source)}" could be stored, so no base was created. '
             "Fix the source and try again."
         )
     _print_report(options, report, num_entries)
@@ -53,7 +56,10 @@ def add(options: Options) -> int:
     with KnowledgeBase.open(options.kb) as kb:
         entries = read_entries(options.source, options.images)
         with Progress("entries", lambda: _count(options)) as progress:
-            report = kb.add(entries, progress=progress, deduplicate=options.deduplicate)
+            report = kb.add(
+                entries, progress=progress, deduplicate=options.deduplicate, ocr=_ocr(options)
+            )
+        calibrate(kb)
         _print_report(options, report, kb.count())
     return 0
 
@@ -125,48 +131,6 @@ def optimize(options: Options) -> int:
     return _print_result(options, sentence, entries=num_entries)
 
 
-def tune(options: Options) -> int:
-    """Run `ravlm tune`: exit code 1 if no index meets the requirements."""
-    from ravlm import KnowledgeBase
-
-    memory = _read_amount(options.memory, "memory", _BYTES)
-    latency = _read_amount(options.latency, "latency", _SECONDS)
-    with KnowledgeBase.open(options.kb) as kb:
-        report = kb.tune(
-            options.recall, memory, latency, progress=lambda trial: note(f"Measured {trial.kind}.")
-        )
-    if options.json:
-        print_json(asdict(report))
-    else:
-        print(report)
-    return 0 if report.meets_requirements else 1
-
-
-_BYTES = {
-    "KB": 1e3,
-    "MB": 1e6,
-    "GB": 1e9,
-    "TB": 1e12,
-    "KIB": 2.0**10,
-    "MIB": 2.0**20,
-    "GIB": 2.0**30,
-}
-_SECONDS = {"S": 1.0, "MS": 1e-3, "US": 1e-6}
-
-
-def _read_amount(text: str | None, option: str, units: Mapping[str, float]) -> float | None:
-    """Return the value of an option such as `2GB` or `5ms` in the base unit; None if not given."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
-    if match is None or match[2].upper() not in units:
-        names = ", ".join(units)
-        raise InvalidInput(
-            f'--{option} is "{text}"; it must be a number with one of the units {names}.'
-        )
-    return float(match[1]) * units[match[2].upper()]
-
-
 def compact(options: Options) -> int:
     """Run `ravlm compact`."""
     from ravlm import KnowledgeBase
@@ -185,8 +149,10 @@ def reencode(options: Options) -> int:
     """Run `ravlm reencode`."""
     from ravlm import KnowledgeBase
 
-    with Progress("entries") as progress, KnowledgeBase.open(options.kb) as kb:
-        kb.reencode(options.encoder, progress=progress.show)
+    with KnowledgeBase.open(options.kb) as kb:
+        with Progress("entries") as progress:
+            kb.reencode(_encoder(options), progress=progress.show)
+        calibrate(kb)
         info = kb.info()
     sentence = f'All {info.entries:,} entries now have vectors of "{info.encoder}".'
     return _print_result(
@@ -213,23 +179,40 @@ def import_(options: Options) -> int:
     if KnowledgeBase.exists(options.kb):
         kb = KnowledgeBase.open(options.kb)
     else:
-        kb = KnowledgeBase.build(options.kb, (), options.encoder)
+        kb = KnowledgeBase.build(options.kb, (), _encoder(options))
     with kb:
         try:
             report = kb.import_from(options.source)
         except RavlmError:
             kb.discard()
             raise
+        calibrate(kb)
         num_entries = kb.count()
     _print_report(options, report, num_entries)
     return 0
+
+
+def _encoder(options: Options) -> Any:
+    """Return the encoder's name, or the encoder if its vectors are to be cut or pooled."""
+    from ravlm import DualEncoder
+
+    if options.dimensions is None and options.token_pooling is None:
+        return options.encoder
+    name = options.encoder or "starter"
+    return DualEncoder.load(name, options.dimensions, options.token_pooling)
+
+
+def _ocr(options: Options) -> OcrOptions:
+    from ravlm.ocr.base import OcrOptions
+
+    return OcrOptions(options.ocr, options.ocr_engine)
 
 
 def _count(options: Options) -> int:
     """Return the number of entries in the source; 0 if it can be read only once. Opens no image."""
     from ravlm import read_entries
 
-    if options.source == "-":
+    if "-" in options.source:
         return 0
     return sum(1 for _ in read_entries(options.source, options.images))
 
@@ -257,6 +240,32 @@ _DEDUPLICATE = argument(
     help="skip entries whose image or texts are already stored (exact), or whose image looks the "
     "same as a stored one, too (near)",
 )
+_OCR = argument(
+    "--ocr",
+    choices=("auto", "always", "never"),
+    default="auto",
+    help="recognize text in pages without a text layer (auto), in all images, such as print on "
+    "photos (always), or not at all (never)",
+)
+_OCR_ENGINE = argument(
+    "--ocr-engine",
+    default="rapidocr",
+    metavar="O",
+    help="rapidocr (default), or a folder or Hugging Face model that reads text",
+)
+_DIMENSIONS = argument(
+    "--dimensions",
+    type=int,
+    metavar="N",
+    help="cut vectors to N dimensions, if the encoder was trained for that (Matryoshka)",
+)
+_TOKEN_POOLING = argument(
+    "--token-pooling",
+    type=int,
+    metavar="N",
+    help="keep one vector for about N tokens of an image or text, if the encoder gives several "
+    "vectors (ColPali): 3 loses little",
+)
 _IMAGES = argument(
     "--images",
     metavar="DIR",
@@ -276,11 +285,16 @@ COMMANDS = {
                 help="starter, a folder or a Hugging Face model (default: the base's own encoder, "
                 "else starter)",
             ),
+            _DIMENSIONS,
+            _TOKEN_POOLING,
             _IMAGES,
             _DEDUPLICATE,
+            _OCR,
+            _OCR_ENGINE,
         ),
         """
         ravlm build kb photos/
+        ravlm build kb manual.pdf letters/ --ocr always
         ravlm build kb entries.jsonl --json
         ravlm build kb captions_val2017.json --images /data/val2017
         cat entries.jsonl | ravlm build kb -
@@ -289,7 +303,7 @@ COMMANDS = {
     "add": Command(
         "add entries; an entry with an existing id is replaced",
         add,
-        (KB, SOURCE, _IMAGES, _DEDUPLICATE),
+        (KB, SOURCE, _IMAGES, _DEDUPLICATE, _OCR, _OCR_ENGINE),
         """
         ravlm add kb more-photos/
         echo '{"id": "note-1", "text": "a fluffy orange cat"}' | ravlm add kb -
@@ -319,23 +333,7 @@ COMMANDS = {
         (KB,),
         "ravlm optimize kb",
     ),
-    "tune": Command(
-        "measure index kinds on the base's vectors and keep the best; exit code 1 if none fits",
-        tune,
-        (
-            KB,
-            argument(
-                "--recall",
-                type=float,
-                default=0.95,
-                metavar="R",
-                help="minimum recall of the ten nearest neighbors (default 0.95)",
-            ),
-            argument("--memory", metavar="SIZE", help="maximum memory of all vectors: 2GB"),
-            argument("--latency", metavar="TIME", help="maximum time of one search: 5ms"),
-        ),
-        "ravlm tune kb --recall 0.95 --memory 2GB --latency 5ms",
-    ),
+    "tune": TUNE,
     "compact": Command("delete removed entries from the disk", compact, (KB,), "ravlm compact kb"),
     "reencode": Command(
         "re-encode all entries with another encoder; resumable",
@@ -348,6 +346,8 @@ COMMANDS = {
                 required=True,
                 help="starter, a folder or a Hugging Face model",
             ),
+            _DIMENSIONS,
+            _TOKEN_POOLING,
         ),
         "ravlm reencode kb --encoder runs/my-encoder",
     ),
@@ -388,6 +388,8 @@ COMMANDS = {
                 metavar="E",
                 help="encoder of a new base (default: starter)",
             ),
+            _DIMENSIONS,
+            _TOKEN_POOLING,
         ),
         "ravlm import kb backup/",
     ),

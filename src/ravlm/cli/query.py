@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ravlm.cli import stdin
+from ravlm.cli.calibration import CalibrationProgress
 from ravlm.cli.command import (
     BASE_ONLY,
     GENERATOR,
@@ -170,7 +171,10 @@ def _model(options: Options) -> Iterator[RetrievalAugmentedVLM]:
     from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 
     with KnowledgeBase.open(options.kb) as kb:
-        yield RetrievalAugmentedVLM(kb, options.generator, max_tokens=options.max_tokens)
+        progress = CalibrationProgress()
+        yield RetrievalAugmentedVLM(
+            kb, options.generator, progress=progress, max_tokens=options.max_tokens
+        )
 
 
 def _image(name: str | None, text: str | None = None) -> ImageSource | None:

@@ -47,6 +47,13 @@ def checked_k(k: int) -> int:
     return k
 
 
+def checked_rate(rate: float | None, name: str) -> float | None:
+    """Return `rate`. Raises InvalidInput unless it is None or from 0 to 1."""
+    if rate is not None and not 0 <= rate <= 1:
+        raise InvalidInput(f"{name} is {rate}; give a rate from 0 to 1.")
+    return rate
+
+
 def check_text(text: Any, name: str, advice: str = "write what you want to know") -> None:
     """Raise InvalidInput unless `text` is a string with words. `name` stands in the message."""
     if not isinstance(text, str):

@@ -129,16 +129,17 @@ def measure(gallery: Gallery, axes: np.ndarray, seed: int = 0) -> ScoreSamples:
     return ScoreSamples(np.array(present).reshape(-1, 3), np.array(absent).reshape(-1, 3))
 
 
-class _Probe(NamedTuple):
-    """An image of a fold, compared with the gallery."""
+class _Probes(NamedTuple):
+    """The images of a fold and their copies, compared with the gallery."""
 
-    row: int
-    """Row of the gallery; of a copy, that of its original."""
-    vector: np.ndarray
-    """(dim,), of the encoder"""
+    rows: np.ndarray
+    """(p,), rows of the gallery; of a copy, that of its original"""
+    vectors: np.ndarray
+    """(p, dim), of the encoder"""
     mapped: np.ndarray
-    """(dim,), in the metric of the rest"""
-    is_copy: bool
+    """(p, dim), in the metric of the rest"""
+    is_copy: np.ndarray
+    """(p,)"""
 
 
 def _fold_features(
@@ -153,42 +154,44 @@ def _fold_features(
     metric = fit_metric(gallery.without(fold), axes)
     mapped = metric(gallery.vectors)
     copies = metric(gallery.copies) if len(gallery.copies) else gallery.copies
-    probes = [
-        _Probe(row, gallery.vectors[row], mapped[row], False)
-        for row in np.flatnonzero(fold).tolist()
-    ]
-    probes += [
-        _Probe(int(gallery.originals[copy]), gallery.copies[copy], copies[copy], True)
-        for copy in np.flatnonzero(fold[gallery.originals]).tolist()
-    ]
+    codes = np.unique(gallery.entities, return_inverse=True)[1]
+    rows = np.flatnonzero(fold)
+    copy_rows = np.flatnonzero(fold[gallery.originals])
+    probes = _Probes(
+        rows=np.concatenate([rows, gallery.originals[copy_rows]]),
+        vectors=np.concatenate([gallery.vectors[rows], gallery.copies[copy_rows]]),
+        mapped=np.concatenate([mapped[rows], copies[copy_rows]]),
+        is_copy=np.arange(len(rows) + len(copy_rows)) >= len(rows),
+    )
+    cosines = probes.vectors @ gallery.vectors.T  # (p, n)
     features = []
-    for probe in probes:
-        mask = _comparable(gallery, probe, only_other_entities)
+    for number, mapped_probe in enumerate(probes.mapped):
+        mask = _comparable(codes, probes.rows[number], probes.is_copy[number], only_other_entities)
         if mask.any():
-            rows = _nearest(gallery.vectors, probe.vector, mask)
-            ranking = rank_entities(probe.mapped, mapped[rows], gallery.entities[rows])
+            nearest = np.argsort(-np.where(mask, cosines[number], -np.inf))
+            nearest = nearest[: min(CANDIDATES, int(mask.sum()))]
+            ranking = rank_entities(mapped_probe, mapped[nearest], gallery.entities[nearest])
             features.append(ranking.features)
     return features
 
 
-def _comparable(gallery: Gallery, probe: _Probe, only_other_entities: bool) -> np.ndarray:
-    """Return the mask of the images that a probe is compared with."""
-    same_entity = gallery.entities == gallery.entities[probe.row]
+def _comparable(
+    codes: np.ndarray, row: int, is_copy: bool, only_other_entities: bool
+) -> np.ndarray:
+    """Return the mask of the images that a probe is compared with.
+
+    `codes` (n,) are the entities of the images; `row` is that of the probe or of its original.
+    """
+    same_entity = codes == codes[row]
     if only_other_entities:
         return ~same_entity
     if same_entity.sum() > 1:
-        mask = np.ones(len(same_entity), bool)
-        mask[probe.row] = False
+        mask = np.ones(len(codes), bool)
+        mask[row] = False
         return mask
-    if probe.is_copy:
-        return np.ones(len(same_entity), bool)
-    return np.zeros(len(same_entity), bool)  # its only image: finding itself tests nothing
-
-
-def _nearest(vectors: np.ndarray, query: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the indices of the candidates for a query among the images of a mask."""
-    cosines = np.where(mask, vectors @ query, -np.inf)
-    return np.argsort(-cosines)[: min(CANDIDATES, int(mask.sum()))]
+    if is_copy:
+        return np.ones(len(codes), bool)
+    return np.zeros(len(codes), bool)  # its only image: finding itself tests nothing
 
 
 def fit_classifier(samples: ScoreSamples, prior: ScoreSamples) -> OodClassifier:

@@ -1,7 +1,7 @@
 """The calibration of a base: its metric and its classifier, fitted once and stored with it.
 
 It is fitted to the base's own images and texts, stored in the derived folder, and fitted again when
-the number of images has changed by a tenth."""
+the number of images has changed by a tenth. Then only images that are new to it are encoded."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image
 
 from ravlm.data.facts import entity_key
-from ravlm.data.images import load_image
-from ravlm.errors import BrokenData, NotFound
 from ravlm.files import atomic_write
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Entry, Part
 from ravlm.retrieval.abstention import OodClassifier, calibrate, read_prior
+from ravlm.retrieval.image_copies import ImageCopies, Progress, Sample, encode_copies
 from ravlm.retrieval.visual_entities import Gallery, Metric
 from ravlm.search.score_calibration import CosineStats
 
@@ -28,9 +25,6 @@ FILE = "recognition.safetensors"
 VERSION = "4"
 """Increase it whenever the fitting changes."""
 _MAX_IMAGES = 2000
-_MAX_COPIED = 160
-"""Images of which changed copies are made."""
-_COPIES_PER_IMAGE = 4
 _MAX_TEXTS = 300
 _MIN_IMAGES = 12
 """With fewer images, random patches take their place when unrelated cosines are measured."""
@@ -40,8 +34,6 @@ NUM_NEIGHBORS = 32
 _NUM_QUANTILES = 21
 _MAX_NEIGHBORS = 400
 """Images whose nearest neighbors are searched."""
-
-Sample: TypeAlias = "list[tuple[Entry, Part, np.ndarray]]"
 
 
 @dataclass(frozen=True)
@@ -60,6 +52,8 @@ class BaseCalibration:
     neighbor_cosines: np.ndarray
     """Mean cosine of an image of the base with its nearest neighbors, at 21 quantiles; empty if the
     base has too few images."""
+    copies: ImageCopies | None = None
+    """None if an earlier version stored it."""
 
     def familiarity(self, cosines: Sequence[float]) -> float:
         """Return the share of the base's images whose neighbors are at most as near as these.
@@ -77,8 +71,11 @@ class BaseCalibration:
         return float(np.interp(mean, quantiles, shares, left=0.0, right=1.0))
 
 
-def fit_or_load(kb: KnowledgeBase) -> BaseCalibration:
-    """Return the stored calibration of a base if it still fits, else fit and store a new one."""
+def fit_or_load(kb: KnowledgeBase, progress: Progress | None = None) -> BaseCalibration:
+    """Return the stored calibration of a base if it still fits, else fit and store a new one.
+
+    `progress` is called with the number of images encoded for it and their total.
+    """
     path = kb.derived_folder / FILE
     fingerprint, change = f"{VERSION} {kb.encoder.fingerprint}", kb.change
     stored = _load(path, fingerprint)
@@ -91,7 +88,10 @@ def fit_or_load(kb: KnowledgeBase) -> BaseCalibration:
         if growth < _REFIT_GROWTH * stored.num_images:
             return stored
     sample = kb.sample(_MAX_IMAGES, "image")
-    metric, classifier = calibrate(_gallery(kb, sample), read_prior())
+    earlier = None if stored is None else stored.copies
+    copies, originals = encode_copies(kb.encoder, sample, earlier, progress)
+    gallery = _gallery(sample, kb.encoder.dim, copies, originals)
+    metric, classifier = calibrate(gallery, read_prior())
     calibration = BaseCalibration(
         metric=metric,
         classifier=classifier,
@@ -100,32 +100,23 @@ def fit_or_load(kb: KnowledgeBase) -> BaseCalibration:
         unrelated_cosines=_unrelated_cosines(kb, sample),
         num_texts=parts.get("text", 0),
         neighbor_cosines=_neighbor_cosines(kb, sample),
+        copies=copies,
     )
     _save(path, calibration, fingerprint)
     return calibration
 
 
-def changed_copy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Return an image as another camera might have taken it: cropped, lighter or darker, noisy."""
-    width, height = image.size
-    side = np.sqrt(rng.uniform(0.65, 1.0))
-    w, h = max(1, int(width * side)), max(1, int(height * side))
-    x, y = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
-    part = ImageEnhance.Brightness(image.crop((x, y, x + w, y + h))).enhance(rng.uniform(0.5, 1.2))
-    pixels = np.asarray(part, np.float32) + rng.normal(0, rng.uniform(0, 8), (h, w, 3))
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+def _gallery(sample: Sample, dim: int, copies: ImageCopies, originals: np.ndarray) -> Gallery:
+    """Return a sample of the base's images with their entities, and changed copies of some of them.
 
-
-def _gallery(kb: KnowledgeBase, sample: Sample, seed: int = 0) -> Gallery:
-    """Return a sample of the base's images with their entities, and changed copies of some."""
+    `originals` (images,) are the rows of the sample that were copied.
+    """
     vectors = np.array([vector for _, _, vector in sample], np.float32)
-    entries = [entry for entry, _, _ in sample]
-    copies, originals = _changed_copies(kb, entries, seed)
     return Gallery(
-        vectors=vectors.reshape(len(sample), kb.encoder.dim),
-        entities=np.array([entity_key(entry) for entry in entries]),
-        copies=copies,
-        originals=originals,
+        vectors=vectors.reshape(len(sample), dim),
+        entities=np.array([entity_key(entry) for entry, _, _ in sample]),
+        copies=copies.flat,
+        originals=np.repeat(originals, copies.copies_per_image),
     )
 
 
@@ -174,31 +165,6 @@ def _random_patches() -> list[Image.Image]:
     ]
 
 
-def _changed_copies(
-    kb: KnowledgeBase, entries: Sequence[Entry], seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return vectors (c, dim) of changed copies and the index (c,) of the entry of each.
-
-    Images that can no longer be read are skipped.
-    """
-    rng = np.random.default_rng(seed)
-    images: list[Image.Image] = []
-    originals: list[int] = []
-    copies = max(1, min(_COPIES_PER_IMAGE, _MAX_COPIED // max(len(entries), 1)))
-    for index in rng.permutation(len(entries))[:_MAX_COPIED].tolist():
-        source = entries[index].image
-        if source is None:
-            continue
-        try:
-            image = load_image(source, edge=kb.encoder.image_size)
-        except (NotFound, BrokenData):
-            continue
-        image.thumbnail((2 * kb.encoder.image_size,) * 2)
-        images.extend(changed_copy(image, rng) for _ in range(copies))
-        originals.extend([index] * copies)
-    return kb.encoder.encode_images(images, role="query"), np.array(originals, np.int64)
-
-
 def _load(path: Path, fingerprint: str) -> BaseCalibration | None:
     """Read a stored calibration; None if there is none, or it is damaged or of another encoder."""
     from safetensors import SafetensorError, safe_open
@@ -228,6 +194,7 @@ def _load(path: Path, fingerprint: str) -> BaseCalibration | None:
         unrelated_cosines=CosineStats(*about["chance"]),
         num_texts=about["texts"],
         neighbor_cosines=arrays["neighbors"],
+        copies=ImageCopies(arrays["copies"], tuple(about["copied"])) if "copied" in about else None,
     )
 
 
@@ -239,6 +206,9 @@ def _save(path: Path, calibration: BaseCalibration, fingerprint: str) -> None:
     cosines = calibration.unrelated_cosines
     arrays = {"weights": classifier.weights, "absent": classifier.absent_probabilities}
     arrays["neighbors"] = calibration.neighbor_cosines
+    copies = calibration.copies
+    if copies is not None:
+        arrays["copies"] = copies.vectors
     if metric is not None:
         arrays |= {
             "mean": metric.mean,
@@ -254,6 +224,8 @@ def _save(path: Path, calibration: BaseCalibration, fingerprint: str) -> None:
         "chance": [cosines.mean, cosines.std],
         "texts": calibration.num_texts,
     }
+    if copies is not None:
+        about["copied"] = copies.keys
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
         with atomic_write(path) as temporary:

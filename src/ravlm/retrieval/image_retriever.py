@@ -17,6 +17,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Evidence, Hit, ImageSource, Modality
 from ravlm.retrieval.abstention import TEXT_THRESHOLD, text_match_probability
 from ravlm.retrieval.calibration import NUM_NEIGHBORS, BaseCalibration, fit_or_load
+from ravlm.retrieval.image_copies import Progress
 from ravlm.retrieval.text_retriever import softmax_weights
 from ravlm.retrieval.visual_entities import CANDIDATES, FEATURES, EntityRanking, rank_entities
 from ravlm.search.filter_parser import Where
@@ -46,18 +47,28 @@ class _Neighbors:
 class ImageRetriever:
     """Retrieves by image from one knowledge base."""
 
-    def __init__(self, kb: KnowledgeBase, max_false_answers: float | None = None) -> None:
+    def __init__(
+        self,
+        kb: KnowledgeBase,
+        max_false_answers: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """`progress` is called while the base is calibrated, see `fit_or_load`."""
         self._kb = kb
         self._max_false_answers = max_false_answers
         self._calibration: BaseCalibration | None = None
         self._calibrated_change = -1
+        self._progress = progress
 
     @property
     def calibration(self) -> BaseCalibration:
-        """The metric and the classifier of the base in its present state."""
+        """The metric and the classifier of the base in its present state.
+
+        Fitted after the base was built or has grown by a tenth, otherwise loaded.
+        """
         change = self._kb.change
         if self._calibration is None or self._calibrated_change != change:
-            self._calibration = fit_or_load(self._kb)
+            self._calibration = fit_or_load(self._kb, self._progress)
             self._calibrated_change = change
         return self._calibration
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Evidence, Modality
+from ravlm.retrieval.image_copies import Progress
 from ravlm.retrieval.image_retriever import AdaptQuery, ImageRetriever
 from ravlm.retrieval.query import RetrievalQuery, choose_evidence
 from ravlm.retrieval.text_retriever import TextRetriever
@@ -22,11 +23,23 @@ class Retriever:
     'Eiffel Tower'
     """
 
-    def __init__(self, kb: KnowledgeBase, max_false_answers: float | None = None) -> None:
-        """`max_false_answers`: see `RetrievalAugmentedVLM`."""
+    def __init__(
+        self,
+        kb: KnowledgeBase,
+        max_false_answers: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """`max_false_answers`, `progress`: see `RetrievalAugmentedVLM`."""
         self._kb = kb
         self._texts = TextRetriever(kb)
-        self._images = ImageRetriever(kb, max_false_answers)
+        self._images = ImageRetriever(kb, max_false_answers, progress)
+
+    def calibrate(self) -> None:
+        """Fit what questions about images need, unless it is stored with the base and still fits.
+
+        Otherwise the first such question does.
+        """
+        _ = self._images.calibration
 
     def retrieve(
         self,

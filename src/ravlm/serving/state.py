@@ -19,6 +19,7 @@ from PIL import Image
 
 from ravlm.data.addresses import AddressPolicy, allow_addresses
 from ravlm.encoders.base import Encoder, Role
+from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import DamagedBase, DiskError, Mismatch
 from ravlm.generation.auto import GeneratorName
 from ravlm.knowledge.base import DEFAULT_OPTIONS, AnyModality, KnowledgeBase
@@ -56,12 +57,25 @@ class TimedEncoder(Encoder):
         self.image_size = encoder.image_size
         self.matryoshka_dims = encoder.matryoshka_dims
         self.is_asymmetric = encoder.is_asymmetric
+        self.token_pooling = encoder.token_pooling
 
     def encode_images(
         self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
     ) -> np.ndarray:
         with self._metrics.stage("encode"):
             return self._encoder.encode_images(images, batch_size, role)
+
+    def encode_image_tokens(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
+    ) -> TokenVectors:
+        with self._metrics.stage("encode"):
+            return self._encoder.encode_image_tokens(images, batch_size, role)
+
+    def encode_text_tokens(
+        self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
+    ) -> TokenVectors:
+        with self._metrics.stage("encode"):
+            return self._encoder.encode_text_tokens(texts, batch_size, role)
 
     def precompute(self, texts: Sequence[str]) -> None:
         """Encode `texts` and their glosses in one batch and cache the vectors.
