@@ -21,9 +21,10 @@ from ravlm.encoders import hub_files
 from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.clip import ClipEncoder
 from ravlm.encoders.hub_files import hash_weights, weight_files
+from ravlm.encoders.torch_encoder import unit
 from ravlm.errors import BrokenData, Mismatch, MissingExtra, NotFound
 from tests.encoders.conformance import LONG, TEXTS, cosines, draw_image
-from tests.helpers import encoder_checkpoints
+from tests.helpers import embedder_checkpoints, encoder_checkpoints
 
 IMAGES = [draw_image(150, 100, 1), draw_image(70, 200, 2), draw_image(32, 32, 3)]
 SENTENCES = [*TEXTS, LONG]
@@ -479,3 +480,86 @@ def test_lengths_that_a_checkpoint_declares(tmp_path: Path) -> None:
     for key in ("matryoshka_dimensions", "matryoshka_dims"):
         (folder / "config.json").write_text(json.dumps(config | {key: [8, 4, "x", -1]}))
         assert ClipEncoder.from_folder(folder, "declared").matryoshka_dims == (4, 8)
+
+
+def test_siglip_2_reads_small_letters(tmp_path: Path) -> None:
+    """The tokenizer of a SigLIP 2 with a fixed image size is Gemma's, which keeps capital letters;
+    "A Red BOAT" and "a red boat" were 0.18 alike."""
+    from transformers import AutoTokenizer, SiglipModel
+
+    folder = embedder_checkpoints.siglip2_fixed(tmp_path / "siglip2")
+    encoder = DualEncoder.load(folder)
+    texts = ["A Red BOAT", "a red boat", "ÉCOLE 42"]
+    vectors = encoder.encode_texts(texts)
+    assert np.abs(vectors[0] - vectors[1]).max() < 1e-6
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(
+        [text.lower() for text in texts], padding="max_length", max_length=24, return_tensors="pt"
+    )
+    with torch.no_grad():
+        output = SiglipModel.from_pretrained(folder).get_text_features(inputs["input_ids"])
+    expected = unit(getattr(output, "pooler_output", output)).numpy()
+    assert (vectors * expected).sum(1).min() > 0.999
+
+    kept = ClipEncoder(folder, str(folder), keep_case=True)
+    cased = kept.encode_texts(texts)
+    assert cased[0] @ cased[1] < 0.99
+    assert kept.fingerprint != encoder.fingerprint
+    former = encoder.former(kept.fingerprint)  # of a base that was built before
+    assert former is not None
+    assert np.abs(former.encode_texts(texts) - cased).max() < 1e-6
+    assert encoder.former("of another model") is None
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (embedder_checkpoints.clipseg, "is a CLIPSegForImageSegmentation, which segments images"),
+        (
+            embedder_checkpoints.blip_retrieval,
+            "is a BlipForImageTextRetrieval, which scores one image with one text",
+        ),
+    ],
+)
+def test_a_model_with_another_head_says_what_it_is(
+    write: Callable[[Path], Path], message: str, tmp_path: Path
+) -> None:
+    """The message was a list of weights that are missing and unknown."""
+    with pytest.raises(Mismatch, match=message):
+        DualEncoder.load(write(tmp_path / "model"))
+
+
+def test_size_and_license_are_shown_before_a_download(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model was on the disk before anybody could read under which terms."""
+    from types import SimpleNamespace
+
+    order: list[str] = []
+    card = SimpleNamespace(license="other", license_name="gemma")
+    files = [("model.safetensors", 2_340_000_000), ("config.json", 900), ("onnx/model.onnx", 9**12)]
+
+    def model_info(self: object, name: str, **options: object) -> object:
+        siblings = [SimpleNamespace(rfilename=file, size=size) for file, size in files]
+        return SimpleNamespace(card_data=card, siblings=siblings)
+
+    def snapshot(name: str, **options: object) -> str:
+        order.append(capsys.readouterr().err)
+        return str(folders["clip"])
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    hub_files.find_folder("owner/model")
+    card.license = None
+    hub_files.find_folder("OFA-Sys/chinese-clip-vit-base-patch16")
+    hub_files.find_folder("owner/model")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **b: "/there")
+    hub_files.find_folder("owner/model")
+    assert order == [
+        "Downloading owner/model: 2.3 GB, license gemma (https://huggingface.co/owner/model).\n",
+        "Downloading OFA-Sys/chinese-clip-vit-base-patch16: 2.3 GB, license not stated (its code: "
+        "MIT) (https://huggingface.co/OFA-Sys/chinese-clip-vit-base-patch16).\n",
+        "Downloading owner/model: 2.3 GB, no license is stated: ask its authors "
+        "(https://huggingface.co/owner/model).\n",
+        "",
+    ]

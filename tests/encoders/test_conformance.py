@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,12 @@ import pytest
 from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.base import Encoder
 from tests.encoders.conformance import Conformance
-from tests.helpers import encoder_checkpoints
+from tests.helpers import (
+    chat_checkpoints,
+    embedder_checkpoints,
+    encoder_checkpoints,
+    family_checkpoints,
+)
 
 
 def dual_encoder(folder: Path) -> Encoder:
@@ -19,6 +25,13 @@ def dual_encoder(folder: Path) -> Encoder:
         encoder_checkpoints.roberta(folder / "text"),
     )
     return DualEncoder.from_backbones(image, text, dim=24)
+
+
+def truncated_encoder(folder: Path) -> Encoder:
+    """A CLIP that declares shorter vectors, cut to eight of its sixteen dimensions."""
+    config = encoder_checkpoints.clip(folder) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"matryoshka_dims": [4, 8]}))
+    return DualEncoder.load(folder, dimensions=8)
 
 
 def load(write: Callable[[Path], Path]) -> Callable[[Path], Encoder]:
@@ -30,6 +43,15 @@ KINDS: dict[str, Callable[[Path], Encoder]] = {
     **{name: load(write) for name, write in encoder_checkpoints.DUAL.items()},
     "vision-text-dual": dual_encoder,
     "sentence-transformers": load(encoder_checkpoints.sentence),
+    "siglip2-fixed": load(embedder_checkpoints.siglip2_fixed),
+    "qwen3-vl-embedding": load(embedder_checkpoints.qwen3_vl_embedding),
+    "truncated": lambda folder: truncated_encoder(folder / "checkpoint"),
+    "t5-and-clip": lambda folder: DualEncoder.from_backbones(
+        encoder_checkpoints.clip(folder / "clip"), family_checkpoints.t5(folder / "t5"), dim=24
+    ),
+    "decoder": lambda folder: DualEncoder.from_backbones(
+        encoder_checkpoints.vit(folder / "vit"), chat_checkpoints.qwen2(folder / "qwen2"), dim=24
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ravlm.encoders.losses import softmax_contrastive
 from ravlm.encoders.vision_text_dual import VisionTextDualEncoder
 from ravlm.errors import InvalidInput, Mismatch, NotFound
 from tests.encoders.conformance import LONG, cosines, draw_image
-from tests.helpers import encoder_checkpoints
+from tests.helpers import chat_checkpoints, encoder_checkpoints, family_checkpoints
 
 IMAGES = [draw_image(150, 100, 1), draw_image(70, 200, 2), draw_image(32, 32, 3)]
 SENTENCES = ["a cat", "two children build a castle of sand", LONG]
@@ -226,11 +227,11 @@ def test_backbones_whose_weights_do_not_fit(
 
 
 def test_backbones_of_the_wrong_kind(folders: dict[str, Path], tmp_path: Path) -> None:
-    clip = encoder_checkpoints.clip(tmp_path / "clip")
+    decoder = chat_checkpoints.qwen2(tmp_path / "qwen2")
     for image, text, message in (
         (folders["bert"], folders["bert"], '"bert" model, which cannot be the image tower'),
         (folders["vit"], folders["vit"], '"vit" model, which cannot be the text tower'),
-        (clip, folders["bert"], '"clip" model, which cannot be the image tower'),
+        (decoder, folders["bert"], '"qwen2" model, which cannot be the image tower'),
     ):
         with pytest.raises(Mismatch, match=message):
             DualEncoder.from_backbones(image, text)
@@ -257,3 +258,94 @@ def test_a_saved_pair_is_loaded_strictly(
     shutil.rmtree(tmp_path / "mine" / "text")
     with pytest.raises(Mismatch, match='lacks its folder "text"'):
         DualEncoder.load(tmp_path / "mine")
+
+
+def test_the_image_tower_of_a_whole_clip(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A whole CLIP was refused: "clip" cannot be the image tower."""
+    from transformers import CLIPVisionModel
+
+    clip = encoder_checkpoints.clip(tmp_path / "clip")
+    encoder = DualEncoder.from_backbones(clip, folders["bert"], dim=12)
+    assert isinstance(encoder, VisionTextDualEncoder)
+    inputs = [encoder.image_processor.preprocess(image) for image in IMAGES]
+    pixels = encoder.image_processor.collate(inputs, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        pooled = encoder.model.image_pooled(**pixels)
+        expected = CLIPVisionModel.from_pretrained(clip).eval()(**pixels).pooler_output
+    assert (pooled - expected).abs().max() < 1e-5
+    encoder.save(tmp_path / "mine")
+    assert '"clip_vision_model"' in (tmp_path / "mine" / "image" / "config.json").read_text()
+    again = DualEncoder.load(tmp_path / "mine")
+    assert np.abs(again.encode_images(IMAGES) - encoder.encode_images(IMAGES)).max() < 1e-2
+    assert again.fingerprint == encoder.fingerprint
+
+
+def test_a_t5_reads_texts_with_its_encoder(folders: dict[str, Path], tmp_path: Path) -> None:
+    """T5 was refused, because it has a decoder, too; that is left out."""
+    from transformers import T5EncoderModel
+
+    t5 = family_checkpoints.t5(tmp_path / "t5")
+    encoder = DualEncoder.from_backbones(folders["vit"], t5, dim=12)
+    assert isinstance(encoder, VisionTextDualEncoder)
+    assert not any("decoder" in name for name in encoder.model.state_dict())
+    network = T5EncoderModel.from_pretrained(t5).eval()
+    for text in SENTENCES:
+        _, inputs = next(encoder.tokenizer.batches([text], 1, torch.device("cpu")))
+        with torch.no_grad():
+            expected = network(**inputs).last_hidden_state.mean(1)
+            assert (encoder.model.text_pooled(**inputs) - expected).abs().max() < 1e-5
+
+
+def test_a_decoder_is_pooled_by_its_last_token(folders: dict[str, Path], tmp_path: Path) -> None:
+    """The mean of a decoder's states is mostly of tokens that have seen only a part of the text."""
+    from transformers import AutoTokenizer, Qwen2Model
+
+    qwen2 = chat_checkpoints.qwen2(tmp_path / "qwen2")
+    encoder = DualEncoder.from_backbones(folders["vit"], qwen2, dim=12)
+    assert isinstance(encoder, VisionTextDualEncoder)
+    network, tokenizer = Qwen2Model.from_pretrained(qwen2), AutoTokenizer.from_pretrained(qwen2)
+    rows, batch = next(encoder.tokenizer.batches([*SENTENCES, ""], 9, torch.device("cpu")))
+    with torch.no_grad():
+        pooled = encoder.model.text_pooled(**batch)
+        for row, text in enumerate([[*SENTENCES, ""][i] for i in rows]):
+            ids = torch.tensor([[*tokenizer(text)["input_ids"], tokenizer.eos_token_id]])
+            expected = network.eval()(input_ids=ids).last_hidden_state[0, -1]
+            assert (pooled[row] - expected).abs().max() < 1e-4
+    encoder.save(tmp_path / "mine")
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())
+    assert config.pop("text_pooling") == "last"
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(config))
+    former = DualEncoder.load(tmp_path / "mine")  # as earlier versions saved it
+    assert (former.encode_texts(SENTENCES) * encoder.encode_texts(SENTENCES)).sum(1).max() < 0.99
+    assert former.model.config.text_pooling == "mean"  # type: ignore[attr-defined]
+
+
+def test_a_model_of_timm_names_what_it_needs(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.utils.is_torchvision_available", lambda: False)
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 0, "pretrained_cfg": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Mismatch, match=r'a model of timm and needs .*"timm" and "torchvision"'):
+        DualEncoder.from_backbones(tmp_path, folders["bert"])
+    with pytest.raises(Mismatch, match=r"an image model of timm \(vit_tiny.*from_backbones\(image"):
+        DualEncoder.load(tmp_path)
+
+
+def test_a_model_of_timm(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Its processor gives tensors only, its configuration names no `model_type`."""
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    pytest.importorskip("torchvision", reason="timm needs torchvision")
+    from transformers import TimmWrapperConfig, TimmWrapperModel
+
+    config = TimmWrapperConfig(
+        architecture="resnet18", model_args={"width": 8}, num_labels=3, pretrained_cfg={}
+    )
+    config.pretrained_cfg = timm.create_model("resnet18").pretrained_cfg | {"num_classes": 0}
+    TimmWrapperModel(config).eval().save_pretrained(tmp_path / "timm")
+    encoder = DualEncoder.from_backbones(tmp_path / "timm", folders["bert"], dim=12)
+    vectors = encoder.encode_images(IMAGES)
+    assert vectors.shape == (3, 12)
+    encoder.save(tmp_path / "mine")
+    again = DualEncoder.load(tmp_path / "mine")
+    assert np.abs(again.encode_images(IMAGES) - vectors).max() < 1e-2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -365,6 +366,27 @@ def test_shorter_vectors_of_a_matryoshka_encoder(
         assert np.allclose(vectors, cut, atol=1e-6)
     with pytest.raises(openai.BadRequestError, match="has other lengths; allowed: 16, 32, 64"):
         client.embeddings.create(model="ravlm", input=inputs, dimensions=48)
+
+
+def test_queries_and_documents_are_told_apart(
+    client: openai.OpenAI, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Voyage and others name it, `input_type`; without it, an input is a document."""
+    encoder = server.engine.served_model.session.encoder._encoder
+    roles: list[str] = []
+
+    def encode(texts: Sequence[str], batch_size: int = 64, role: str = "document") -> np.ndarray:
+        roles.append(role)
+        return FakeEncoder().encode_texts(texts)
+
+    monkeypatch.setattr(encoder, "encode_texts", encode)
+    client.embeddings.create(model="ravlm", input="a red boat")
+    client.embeddings.create(model="ravlm", input="a red boat", extra_body={"input_type": "query"})
+    assert roles == ["document", "query"]
+    with pytest.raises(openai.BadRequestError, match="input_type"):
+        client.embeddings.create(
+            model="ravlm", input="a red boat", extra_body={"input_type": "question"}
+        )
 
 
 def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:

@@ -1,5 +1,9 @@
 """CLIP-like checkpoints of Transformers: CLIP, SigLIP, SigLIP 2, Chinese-CLIP, and any other model
-with `get_image_features` and `get_text_features`."""
+with `get_image_features` and `get_text_features`.
+
+SigLIP was trained on texts in small letters. The tokenizers of SigLIP 2 checkpoints with a fixed
+image size are Gemma's, which keep capital letters: there, the text is lower-cased here.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from ravlm.encoders.torch_encoder import TorchEncoder, Towers, unit
 from ravlm.encoders.transformers_io import (
     check_weights,
     has_towers,
+    lower_case,
     matryoshka_dims,
     max_text_length,
     model_class,
@@ -30,23 +35,41 @@ from ravlm.encoders.transformers_io import (
 from ravlm.errors import Mismatch
 from ravlm.records import Modality
 
+_HEADS = {
+    "ForImageTextRetrieval": "scores one image with one text at a time",
+    "ForImageSegmentation": "segments images by text",
+    "ForObjectDetection": "finds objects by text",
+    "ForImageClassification": "classifies images",
+    "ForConditionalGeneration": "writes text",
+    "ForQuestionAnswering": "answers questions",
+}
+"""What a model does that has a head for a task, by the end of its class's name."""
+
 
 class ClipEncoder(TorchEncoder):
-    """A dual encoder of Transformers. Create it with `from_folder`."""
+    """A dual encoder of Transformers. Create it with `from_folder`.
+
+    `keep_case`: tokenize texts as the checkpoint's tokenizer does, even where the tower was trained
+    on small letters. ravlm did so until version 0.3.
+    """
 
     fingerprint_prefix = "HubEncoder"
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, keep_case: bool = False) -> None:
         self._folder = folder
         self._config = read_config(folder, name)
         _check_has_both_towers(self._config, name)
         self.matryoshka_dims = matryoshka_dims(self._config)
+        tokenizer = read_tokenizer(folder, name)
+        if not keep_case and _needs_lower_case(self._config, tokenizer):
+            lower_case(tokenizer)
+            self.fingerprint_suffix = " lower case"
         super().__init__(
             name=name,
             files=small_files(folder),
             weights=weight_files(folder),
             image_processor=ImageProcessor(read_image_processor(folder, name)),
-            tokenizer=read_tokenizer(folder, name),
+            tokenizer=tokenizer,
         )
 
     @classmethod
@@ -54,10 +77,18 @@ class ClipEncoder(TorchEncoder):
         """Load a checkpoint folder. `name` is the name under which it can be loaded again."""
         return cls(folder, name)
 
+    def former(self, fingerprint: str) -> ClipEncoder | None:
+        if not self.fingerprint_suffix:
+            return None
+        encoder = ClipEncoder(self._folder, self.name, keep_case=True)
+        return encoder if encoder.fingerprint == fingerprint else None
+
     def _load_towers(self, dtype: torch.dtype) -> Towers:
         network, info = read_model(self._folder, dtype)
         missing = sorted(info["missing_keys"])
         unknown = sorted(info["unexpected_keys"])
+        if missing or unknown:
+            _check_head(self._config, type(network).__name__, self.name)
         check_weights(missing, unknown, info, self.name)
         return ClipTowers(network)
 
@@ -129,6 +160,25 @@ def _check_has_both_towers(config: Any, name: str) -> None:
         f"{' and no '.join(missing)} tower. Use a model with both (CLIP, SigLIP, ...)."
         + (hint if backbone else "")
     )
+
+
+def _check_head(config: Any, class_name: str, name: str) -> None:
+    """Raise Mismatch if the weights are those of a model with a head for another task."""
+    saved_class = next(iter(config.architectures or ()), class_name)
+    if saved_class == class_name:
+        return
+    task = next((task for end, task in _HEADS.items() if saved_class.endswith(end)), "")
+    raise Mismatch(
+        f'The checkpoint "{name}" is a {saved_class}{task and f", which {task}"}. Its weights are '
+        f"not those of a dual encoder ({class_name}). Use a model with an image tower and a text "
+        "tower (CLIP, SigLIP, ...)."
+    )
+
+
+def _needs_lower_case(config: Any, tokenizer: Any) -> bool:
+    """Return whether the text tower was trained on small letters and its tokenizer keeps others."""
+    small, capital = (tokenizer(text)["input_ids"] for text in ("red boat", "RED BOAT"))
+    return config.model_type.startswith("siglip") and small != capital
 
 
 def _backbone_modality(config: Any) -> str | None:

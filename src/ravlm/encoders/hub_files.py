@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ravlm.checkpoint import WEIGHTS, read_json_object
+from ravlm.checkpoint import CONFIG, WEIGHTS, read_json_object
+from ravlm.encoders.presets import preset_of
 from ravlm.errors import BrokenData, NotFound
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def _download(name: str) -> Path:
 
     match = _HUB_NAME.fullmatch(name)
     assert match is not None  # checked by the caller
+    _announce(match[1], match[2])
     try:
         folder = Path(
             snapshot_download(
@@ -87,6 +90,49 @@ def _download(name: str) -> Path:
             f'transformers.AutoModel.from_pretrained("{match[1]}").save_pretrained(new_folder).'
         )
     return folder
+
+
+def _announce(name: str, revision: str | None) -> None:
+    """Print the size and the license of a model on stderr before it is downloaded.
+
+    What the hub does not tell is left to the download, which reports why it can't be reached.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.utils import filter_repo_objects
+
+    if isinstance(try_to_load_from_cache(name, CONFIG, revision=revision), str):
+        return
+    try:
+        info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=10)
+    except (OSError, ValueError, HTTPError):
+        return
+    files = filter_repo_objects(
+        info.siblings or (),
+        allow_patterns=_DOWNLOAD_PATTERNS,
+        ignore_patterns=_IGNORE_PATTERNS,
+        key=lambda file: file.rfilename,
+    )
+    gigabytes = sum(file.size or 0 for file in files) / 1e9
+    print(
+        f"Downloading {name}: {gigabytes:.1f} GB, {_license(name, info.card_data)} "
+        f"(https://huggingface.co/{name}).",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _license(name: str, card: Any) -> str:
+    """Return which license a model card states, or that it states none."""
+    stated = getattr(card, "license", None)
+    if stated == "other":
+        stated = getattr(card, "license_name", None) or stated
+    if isinstance(stated, list):
+        stated = ", ".join(map(str, stated))
+    preset = preset_of(name)
+    if preset is not None and not stated:
+        stated = preset.license
+    return f"license {stated}" if stated else "no license is stated: ask its authors"
 
 
 def small_files(folder: Path) -> dict[str, bytes]:

@@ -118,7 +118,7 @@ class ImageProcessor:
         return image.crop((left, top, left + new_width, top + new_height))
 
     def _run_processor(self, image: Image.Image) -> ImageInputs:
-        inputs = self._processor(images=[image], return_tensors="np")
+        inputs = self._processor(images=[image], return_tensors="pt")  # timm's give nothing else
         return {key: np.asarray(value)[0] for key, value in inputs.items()}
 
     def _plan_is_exact(self) -> bool:

@@ -18,14 +18,19 @@ _UNUSED_PARTS = ("video", "audio", "feature_extractor")
 """Beginnings of the names of a processor's parts that read neither text nor images."""
 
 
-def read_processor(folder: Path, name: str, config: Any) -> Any:
+def read_processor(folder: Path, name: str, config: Any, **options: Any) -> Any:
     """Read the checkpoint's processor on Pillow, without its parts for video and audio, which
     need other packages.
 
-    Raises Mismatch for a checkpoint without a processor that Transformers knows, or with one that
-    needs torchvision.
+    `options` override its settings. Raises Mismatch for a checkpoint without a processor that
+    Transformers knows, or with one that needs torchvision.
     """
-    processor_class = _processor_class(folder, name, config)
+    processor_class = processor_class_of(folder, config)
+    if processor_class is None:
+        raise Mismatch(
+            f'The checkpoint "{name}" has no processor that Transformers knows. Update '
+            "Transformers, or use a different checkpoint."
+        )
     if _needs_torchvision(processor_class, config):
         raise Mismatch(
             f'The processor of "{name}", a "{config.model_type}" model, needs the package '
@@ -34,7 +39,9 @@ def read_processor(folder: Path, name: str, config: Any) -> Any:
         )
     if any(map(_is_unused, processor_class.get_attributes())):
         processor_class = _without_unused_parts(processor_class)
-    return read_part(processor_class.from_pretrained, folder, name, "processor", backend="pil")
+    return read_part(
+        processor_class.from_pretrained, folder, name, "processor", **options, backend="pil"
+    )
 
 
 def _is_unused(attribute: str) -> bool:
@@ -68,7 +75,9 @@ def _without_unused_parts(processor_class: Any) -> Any:
     )
 
 
-def _processor_class(folder: Path, name: str, config: Any) -> Any:
+def processor_class_of(folder: Path, config: Any) -> Any:
+    """Return the class of the checkpoint's processor; None if it has none that Transformers
+    knows."""
     from transformers.models.auto.processing_auto import (
         PROCESSOR_MAPPING,
         processor_class_from_name,
@@ -77,15 +86,8 @@ def _processor_class(folder: Path, name: str, config: Any) -> Any:
     class_names = (_read_class_name(folder / file) for file in _PROCESSOR_FILES)
     class_name = next((class_name for class_name in class_names if class_name), None)
     if class_name:
-        processor_class = processor_class_from_name(class_name)
-    else:
-        processor_class = PROCESSOR_MAPPING.get(type(config), None)
-    if processor_class is None:
-        raise Mismatch(
-            f'The checkpoint "{name}" has no processor that Transformers knows (it names '
-            f"{class_name or 'none'}). Update Transformers, or use a different checkpoint."
-        )
-    return processor_class
+        return processor_class_from_name(class_name)
+    return PROCESSOR_MAPPING.get(type(config), None)
 
 
 def _needs_torchvision(processor_class: Any, config: Any) -> bool:

@@ -1,7 +1,8 @@
 """sentence-transformers models that encode both images and texts.
 
 A model that is only a CLIP-like checkpoint runs as `ClipEncoder`, which gives the same vectors
-faster. Any other model runs in its own package.
+faster. Any other model runs in its own package: vision-language models such as Qwen3-VL-Embedding,
+models of several modules, and those with a query side and a document side.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, get_args
 
 import numpy as np
@@ -25,9 +28,12 @@ from ravlm.data.text import check_unicode
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.clip import ClipEncoder
 from ravlm.encoders.hub_files import hash_weights, quiet, small_files
+from ravlm.encoders.multi_vector import several_vectors_error
+from ravlm.encoders.processors import processor_class_of, read_processor
 from ravlm.encoders.tokenization import TextTokenizer
 from ravlm.encoders.transformers_io import (
     check_weights,
+    custom_code_error,
     has_towers,
     matryoshka_dims,
     max_text_length,
@@ -37,6 +43,9 @@ from ravlm.errors import BrokenData, Mismatch, MissingExtra
 from ravlm.files import atomic_write
 from ravlm.records import ImageSource
 
+_MAX_TOKENS = 8192
+"""A vision-language model may read a hundred thousand tokens; that of a passage is one vector for
+all of them."""
 _DECODE_EDGE = 1024
 """Edge in pixels that a JPEG decoder must leave: the tower's input size is unknown."""
 _PROMPT_NAMES: dict[Role, tuple[str, ...]] = {
@@ -44,27 +53,47 @@ _PROMPT_NAMES: dict[Role, tuple[str, ...]] = {
     "document": ("document", "passage", "corpus"),
 }
 """Names of the prompts of each role in config_sentence_transformers.json."""
+_HUB_OPTIONS = {
+    "backend", "cache_dir", "local_files_only", "revision", "subfolder", "token",
+    "trust_remote_code",
+}  # fmt: skip
+"""Options with which sentence-transformers has a processor read that are not settings of it."""
+_PROCESSOR_LOCK = Lock()
 _FEATURE_METHODS = {"text": "get_text_features", "image": "get_image_features"}
 
 
 class SentenceTransformerEncoder(Encoder):
-    """A model of sentence-transformers. Create it with `from_folder`."""
+    """A model of sentence-transformers. Create it with `from_folder`.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    `with_roles`: give queries and documents the prompts and modules that the model has for them.
+    ravlm did not before version 0.1.
+    """
+
+    def __init__(self, folder: Path, name: str, with_roles: bool = True) -> None:
         self._folder = folder
         self.name = name
-        self._model = _load_model(folder, name)
-        network = self._model[0].model
+        self._with_roles = with_roles
+        self._model = load_model(folder, name, "SentenceTransformer")
+        self._prompts = {
+            role: _prompt(self._model, folder, role) if with_roles else _default_prompt(self._model)
+            for role in get_args(Role)
+        }
+        has_routes = with_roles and self._has_routes
+        self.is_asymmetric = has_routes or len(set(self._prompts.values())) > 1
+        network = _first_network(self._model)
         text_config = getattr(network.config, "text_config", network.config)
-        max_length = max_text_length(self._model.tokenizer, text_config, network)
-        self._tokenizer = TextTokenizer(self._model.tokenizer, max_length, pad_to_max=False)
+        tokenizer = self._model.tokenizer
+        max_length = min(max_text_length(tokenizer, text_config, network), _MAX_TOKENS)
         self._model.max_seq_length = max_length
-        self._prompts = {role: _prompt(self._model, folder, role) for role in get_args(Role)}
-        self.is_asymmetric = self._routes or len(set(self._prompts.values())) > 1
+        text_length = max_length - self._num_added_tokens()
+        self._tokenizer = TextTokenizer(tokenizer, text_length, pad_to_max=False)
         self.image_size = _DECODE_EDGE
         self.languages = self._tokenizer.languages
         self.matryoshka_dims = matryoshka_dims(network.config)
-        self.dim = self.encode_texts(["a"]).shape[1]
+        try:
+            self.dim = self.encode_texts(["a"]).shape[1]
+        except KeyError:  # there is no "sentence_embedding"
+            raise several_vectors_error(name, "a text") from None
 
     @classmethod
     def from_folder(cls, folder: Path, name: str) -> Encoder:
@@ -72,6 +101,7 @@ class SentenceTransformerEncoder(Encoder):
         path = folder / "modules.json"
         try:
             first, *later_modules = json.loads(path.read_text(encoding="utf-8"))
+            classes = [module["type"] for module in (first, *later_modules)]
             module_types = {module["type"].split(".")[-1] for module in later_modules}
             first_folder = folder / first["path"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -79,6 +109,9 @@ class SentenceTransformerEncoder(Encoder):
                 f'"{path}" is not a valid list of modules ({error}). '
                 "Save or download the model again."
             ) from None
+        custom = [name for name in classes if not name.startswith("sentence_transformers.")]
+        if custom:
+            raise custom_code_error(name, custom)
         if module_types <= {"Normalize"} and _is_dual_encoder(first_folder, name):
             return ClipEncoder(first_folder, name)
         return cls(folder, name)
@@ -105,37 +138,52 @@ class SentenceTransformerEncoder(Encoder):
         return self._tokenizer.passages(text)
 
     def save(self, folder: str | Path) -> None:
-        with atomic_write(folder) as target:
-            ignore = shutil.ignore_patterns(".*", "*.bin", "onnx", "openvino")
-            shutil.copytree(self._folder, target, ignore=ignore)
+        copy_checkpoint(self._folder, folder)
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
         """Hash of all configuration files and all weights."""
-        digest = hashlib.sha256(b"SentenceEncoder")  # never change: stored bases depend on it
-        for folder in sorted({path.parent for path in self._folder.rglob("*.json")}):
-            for name, content in small_files(folder).items():
-                path = folder.relative_to(self._folder) / name
-                digest.update(f" {path} ".encode() + hashlib.sha256(content).digest())
-            digest.update(hash_weights(sorted(folder.glob("*.safetensors"))).encode())
-        if self._routes or self._prompts["document"] != _default_prompt(self._model):
-            digest.update(b" document")  # before there were roles, its vectors were others
+        digest = hash_checkpoint(self._folder, "SentenceEncoder")
+        if self._with_roles and self._changed_by_roles:
+            digest.update(b" document")
         return digest.hexdigest()
 
+    def former(self, fingerprint: str) -> SentenceTransformerEncoder | None:
+        if not (self._with_roles and self._changed_by_roles):
+            return None
+        encoder = SentenceTransformerEncoder(self._folder, self.name, with_roles=False)
+        return encoder if encoder.fingerprint == fingerprint else None
+
     @property
-    def _routes(self) -> bool:
+    def _changed_by_roles(self) -> bool:
+        """Whether documents had other vectors before there were roles."""
+        return self._has_routes or self._prompts["document"] != _default_prompt(self._model)
+
+    @property
+    def _has_routes(self) -> bool:
         """Whether queries and documents may go through different modules."""
-        return any(type(module).__name__ == "Router" for module in self._model)
+        from sentence_transformers.base.modules import Router
+
+        return any(isinstance(module, Router) for module in self._model)
+
+    def _num_added_tokens(self) -> int:
+        """Return how many tokens the prompt and the chat template add to a document."""
+        options = {"task": "document"} if self._with_roles else {}
+        inputs = self._model.preprocess(["a"], prompt=self._prompts["document"], **options)
+        if "input_ids" not in inputs:
+            return 0
+        return inputs["input_ids"].shape[-1] - len(self._model.tokenizer("a")["input_ids"])
 
     def _encode(self, batches: Iterable[list[Any]], batch_size: int, role: Role) -> np.ndarray:
         check_role(role)
+        options = {"task": role} if self._with_roles else {}
         rows = [
             self._model.encode(
                 batch,
                 prompt=self._prompts[role],
-                task=role,
                 batch_size=batch_size,
                 show_progress_bar=False,
+                **options,
             )
             for batch in batches
         ]
@@ -163,17 +211,41 @@ def _default_prompt(model: Any) -> str:
     return model.prompts.get(model.default_prompt_name) or ""
 
 
-def _load_model(folder: Path, name: str) -> Any:
-    """Load and check the model. Raises MissingExtra or Mismatch."""
+def hash_checkpoint(folder: Path, prefix: str) -> hashlib._Hash:
+    """Return the hash of `prefix` and of all configuration files and weights of a checkpoint.
+
+    It must never change: stored bases depend on it.
+    """
+    digest = hashlib.sha256(prefix.encode())
+    for part in sorted({path.parent for path in folder.rglob("*.json")}):
+        for name, content in small_files(part).items():
+            path = part.relative_to(folder) / name
+            digest.update(f" {path} ".encode() + hashlib.sha256(content).digest())
+        digest.update(hash_weights(sorted(part.glob("*.safetensors"))).encode())
+    return digest
+
+
+def copy_checkpoint(source: Path, folder: str | Path) -> None:
+    """Copy a checkpoint, without what is not read."""
+    with atomic_write(folder) as target:
+        ignore = shutil.ignore_patterns(".*", "*.bin", "onnx", "openvino")
+        shutil.copytree(source, target, ignore=ignore)
+
+
+def load_model(folder: Path, name: str, class_name: str) -> Any:
+    """Load and check a model by a class of sentence-transformers.
+
+    Raises MissingExtra or Mismatch.
+    """
     try:
-        from sentence_transformers import SentenceTransformer
+        import sentence_transformers
     except ImportError:
         raise MissingExtra("sentence-transformers", "hub", f'The encoder "{name}"') from None
     device = runtime.device()
     dtype = runtime.inference_dtype(device)
     try:
-        with quiet():
-            model = SentenceTransformer(
+        with quiet(), _processors_on_pillow(name):
+            model = getattr(sentence_transformers, class_name)(
                 str(folder),
                 device=str(device),
                 local_files_only=True,
@@ -185,6 +257,40 @@ def _load_model(folder: Path, name: str) -> Any:
             return model
     except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
         raise Mismatch(f'"{name}" can\'t be loaded by sentence-transformers: {error}.') from None
+
+
+@contextmanager
+def _processors_on_pillow(name: str) -> Iterator[None]:
+    """Let sentence-transformers read processors as ravlm does: without their parts for video, which
+    need torchvision, and which the option backend="pil" makes Transformers refuse."""
+    from sentence_transformers.base.modules import transformer as module
+
+    class Processors:
+        """Stands in for `AutoProcessor`."""
+
+        @staticmethod
+        def from_pretrained(folder: str, **options: Any) -> Any:
+            path = Path(folder, options.get("subfolder") or "")
+            config = read_config(path, name)
+            if processor_class_of(path, config) is None:
+                return auto_processor.from_pretrained(folder, **options)
+            settings = {key: x for key, x in options.items() if key not in _HUB_OPTIONS}
+            return read_processor(path, name, config, **settings)
+
+    with _PROCESSOR_LOCK:
+        auto_processor = module.AutoProcessor
+        module.AutoProcessor = Processors
+        try:
+            yield
+        finally:
+            module.AutoProcessor = auto_processor
+
+
+def _first_network(model: Any) -> Any:
+    """Return the Transformers model of the first module that has one."""
+    from sentence_transformers.base.modules import Transformer
+
+    return next(part.model for part in model.modules() if isinstance(part, Transformer))
 
 
 def _is_dual_encoder(folder: Path, name: str) -> bool:
@@ -214,10 +320,10 @@ def _check_model(model: Any, folder: Path, name: str) -> None:
     for path, module in zip(_module_folders(folder), model, strict=True):
         network: Any = getattr(module, "model", None)
         if hasattr(network, "from_pretrained"):
-            # sentence-transformers does not report missing weights, so load this part again
+            # sentence-transformers does not report missing weights, so look them up again
             _, info = type(network).from_pretrained(
                 path,
-                dtype=network.dtype,
+                device_map="meta",  # without reading any
                 output_loading_info=True,
                 local_files_only=True,
                 trust_remote_code=False,

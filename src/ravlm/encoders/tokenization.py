@@ -23,13 +23,18 @@ class TextTokenizer:
     """A tokenizer with the requirements of its text tower.
 
     `max_length`: tokens that the tower reads, including special tokens. `pad_to_max`: pad every
-    text to that length.
+    text to that length. `last_token`: end every text with the token of this id, and pad behind it.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, pad_to_max: bool) -> None:
+    def __init__(
+        self, tokenizer: Any, max_length: int, pad_to_max: bool, last_token: int | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.pad_to_max = pad_to_max
+        self.last_token = last_token
+        if last_token is not None:
+            tokenizer.padding_side = "right"  # a causal tower numbers the tokens from the left
         # A tokenizer stores its truncation setting: concurrent calls would overwrite each other's.
         self._lock = Lock()
         if tokenizer.pad_token is None:  # masked out, so any token works
@@ -37,7 +42,8 @@ class TextTokenizer:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TextTokenizer:
         """Copy with a new lock, because locks cannot be copied."""
-        return TextTokenizer(copy.deepcopy(self.tokenizer, memo), self.max_length, self.pad_to_max)
+        tokenizer = copy.deepcopy(self.tokenizer, memo)
+        return TextTokenizer(tokenizer, self.max_length, self.pad_to_max, self.last_token)
 
     def batches(
         self, texts: Sequence[str], size: int, device: torch.device
@@ -47,10 +53,7 @@ class TextTokenizer:
         Unicode."""
         for text in texts:
             check_unicode(text)
-        with self._lock:
-            encodings = self.tokenizer(
-                list(texts), truncation=True, max_length=self.max_length, verbose=False
-            )
+        encodings = self._encode(texts, truncate=True)
         order = np.argsort([len(ids) for ids in encodings["input_ids"]], kind="stable")
         for start in range(0, len(order), size):
             rows = order[start : start + size]
@@ -69,14 +72,31 @@ class TextTokenizer:
 
     def num_truncated(self, texts: Sequence[str]) -> int:
         """Return how many of the texts are longer than the tower reads."""
-        with self._lock:
-            rows = self.tokenizer(list(texts), verbose=False)["input_ids"]
+        rows = self._encode(texts, truncate=False)["input_ids"]
         return sum(len(row) > self.max_length for row in rows)
 
     def fits(self, text: str) -> bool:
         """Return whether the tower reads `text` without truncation."""
+        return self.num_truncated([text]) == 0
+
+    def _encode(self, texts: Sequence[str], truncate: bool) -> dict[str, list[list[int]]]:
+        """Return the tokenizer's lists for each text, which end with the last token. No text that
+        is not padded is without tokens, not even the empty one."""
+        limit = {"truncation": True, "max_length": self.max_length} if truncate else {}
         with self._lock:
-            return len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.max_length
+            encodings = self.tokenizer(list(texts), verbose=False, **limit)
+        if self.pad_to_max:
+            return encodings
+        last_token = self.tokenizer.pad_token_id if self.last_token is None else self.last_token
+        added = {"input_ids": last_token, "attention_mask": 1}
+        for row, ids in enumerate(encodings["input_ids"]):
+            if ids and self.last_token in (None, ids[-1]):
+                continue
+            for key, rows in encodings.items():
+                if truncate:
+                    del rows[row][self.max_length - 1 :]
+                rows[row].append(added.get(key, 0))
+        return encodings
 
     @property
     def languages(self) -> tuple[str, ...]:

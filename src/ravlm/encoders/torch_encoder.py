@@ -30,6 +30,7 @@ from ravlm.data.parallel import batched, parallel_map
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.hub_files import hash_weights
 from ravlm.encoders.image_processing import ImageInputs, ImageProcessor
+from ravlm.encoders.multi_vector import several_vectors_error
 from ravlm.encoders.tokenization import TextTokenizer
 from ravlm.errors import Mismatch
 from ravlm.files import atomic_write
@@ -120,6 +121,8 @@ class TorchEncoder(Encoder):
     fingerprint_prefix: ClassVar[str]
     """Part of the fingerprint. It must never change, or existing knowledge bases would refuse the
     encoder."""
+    fingerprint_suffix: str = ""
+    """What earlier versions of ravlm did differently with this checkpoint; empty if nothing."""
 
     def __init__(
         self,
@@ -260,6 +263,7 @@ class TorchEncoder(Encoder):
         for name in sorted(self.files):
             if not name.endswith(".index.json"):
                 digest.update(f" {name} ".encode() + hashlib.sha256(self.files[name]).digest())
+        digest.update(self.fingerprint_suffix.encode())
         return digest.hexdigest()
 
     @contextmanager
@@ -299,6 +303,9 @@ class TorchEncoder(Encoder):
                 f'The towers of "{self.name}" do not fit its image processor or tokenizer '
                 f"({error}). Choose another checkpoint."
             ) from None
+        for item, vectors in {"an image": image, "a text": text}.items():
+            if vectors.ndim > 2:
+                raise several_vectors_error(self.name, item)
         if image.ndim != 2 or image.shape != text.shape:
             raise Mismatch(
                 f'The towers of "{self.name}" return shape {tuple(image.shape[1:])} for an image '

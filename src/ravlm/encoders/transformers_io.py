@@ -5,7 +5,7 @@ Loading is strict: missing, unknown or mismatched weights are errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,11 +27,44 @@ _DEFAULT_MAX_LENGTH = 512
 
 
 def read_config(folder: Path, name: str) -> Any:
-    """Read the model configuration. Raises Mismatch for a model type unknown to Transformers."""
+    """Read the model configuration. Raises Mismatch for a model type unknown to Transformers, and
+    for a model that consists of custom code."""
     from transformers import AutoConfig
 
+    _refuse_custom_code(folder, name)
     purpose = "config.json of a model that Transformers knows"
     return read_part(AutoConfig.from_pretrained, folder, name, purpose)
+
+
+def _refuse_custom_code(folder: Path, name: str) -> None:
+    """Raise Mismatch if the model's classes are files of the checkpoint, as Jina-CLIP's are."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if not (folder / CONFIG).is_file():
+        return
+    config = read_json_object(folder / CONFIG)
+    references = config.get("auto_map")
+    if config.get("model_type") in CONFIG_MAPPING or not isinstance(references, dict):
+        return
+    raise custom_code_error(name, [str(reference) for reference in references.values()])
+
+
+def custom_code_error(name: str, classes: Sequence[str]) -> Mismatch:
+    """Return the error for a checkpoint whose `classes` are not part of an installed package."""
+    return Mismatch(
+        f'The checkpoint "{name}" needs custom code, which is not run '
+        f"({', '.join(dict.fromkeys(classes))}). Use a model that Transformers or "
+        "sentence-transformers implements (CLIP, SigLIP 2, Qwen3-VL-Embedding, ...)."
+    )
+
+
+def lower_case(tokenizer: Any) -> None:
+    """Let a fast tokenizer turn all letters into small ones."""
+    from tokenizers import normalizers
+
+    backend = tokenizer.backend_tokenizer
+    steps = [normalizers.Lowercase(), *filter(None, [backend.normalizer])]
+    backend.normalizer = normalizers.Sequence(steps)
 
 
 def read_tokenizer(folder: Path, name: str) -> Any:
@@ -149,6 +182,16 @@ def check_weights(missing: list[str], unknown: list[str], info: dict[str, Any], 
             f'The weights of "{name}" do not fit its configuration ({"; ".join(parts)}). '
             "Nothing was loaded."
         )
+
+
+def encoder_class(config: Any) -> Any:
+    """Return the Transformers auto class that loads a model's encoder: of a model from text to text
+    (T5, mT5 ...) that without its decoder."""
+    from transformers import AutoModel, AutoModelForTextEncoding
+
+    is_encoder_decoder = getattr(config, "is_encoder_decoder", False)
+    has_encoder = type(config) in AutoModelForTextEncoding._model_mapping
+    return AutoModelForTextEncoding if is_encoder_decoder and has_encoder else AutoModel
 
 
 def model_class(config: Any) -> type | None:

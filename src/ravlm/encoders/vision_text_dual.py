@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ravlm.checkpoint import CONFIG, check_shapes, read_checkpoint_config
+from ravlm.checkpoint import CONFIG, check_shapes, read_checkpoint_config, read_json_object
 from ravlm.config import from_mapping, to_mapping
 from ravlm.encoders.hub_files import find_folder, quiet, small_files, weight_files
 from ravlm.encoders.image_processing import ImageProcessor
@@ -23,6 +23,8 @@ from ravlm.encoders.tokenization import TextTokenizer
 from ravlm.encoders.torch_encoder import TorchEncoder, Towers, unit
 from ravlm.encoders.transformers_io import (
     check_weights,
+    encoder_class,
+    has_towers,
     max_text_length,
     model_class,
     read_config,
@@ -36,7 +38,12 @@ from ravlm.records import Modality
 
 _IMAGE, _TEXT = "image", "text"
 """Folders in a checkpoint: each backbone's configuration, with its image processor or tokenizer."""
-_EXAMPLES = {_IMAGE: "ViT, DINOv2, ConvNeXt, ResNet, ...", _TEXT: "BERT, RoBERTa, ModernBERT, ..."}
+_EXAMPLES = {
+    _IMAGE: "ViT, DINOv2, ConvNeXt, timm, the image tower of CLIP, ...",
+    _TEXT: "BERT, ModernBERT, T5, Qwen3, the text tower of CLIP, ...",
+}
+_MAX_CAUSAL_TOKENS = 8192
+"""A decoder may read a hundred thousand tokens; that of a passage is one vector for all of them."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,9 @@ class VisionTextDualConfig:
     """Input width of the text head."""
     image_pooler: bool = False
     """Use the image backbone's own pooling, instead of the mean of its last hidden states."""
+    text_pooling: str = "mean"
+    """"mean" of the last hidden states, or the "last" of them, which alone has seen the whole text
+    if the backbone is a decoder."""
     architecture: str = "vision_text_dual"
 
 
@@ -72,9 +82,10 @@ class VisionTextDualTowers(Towers):
     def text_pooled(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **extra_inputs: Tensor
     ) -> Tensor:
-        """Return the input of the text head (n, width): the mean of the last hidden states."""
+        """Return the input of the text head (n, width): the last hidden states, pooled."""
         states = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return _mean_states(states, attention_mask)
+        pool = _last_states if self.config.text_pooling == "last" else _mean_states
+        return pool(states, attention_mask)
 
     def project(self, pooled: Tensor, tower: Modality) -> Tensor:
         return unit((self.image_head if tower == "image" else self.text_head)(pooled))
@@ -104,13 +115,20 @@ class VisionTextDualEncoder(TorchEncoder):
         sample = _run_on_blank_image(image_model, image_processor)
         has_pooler = has_pooler and getattr(sample, "pooler_output", None) is not None
         image_width = _pool_image(sample, has_pooler).shape[1]
-        config = VisionTextDualConfig(dim, image_width, text_model.config.hidden_size, has_pooler)
+        config = VisionTextDualConfig(
+            dim=dim,
+            image_width=image_width,
+            text_width=text_model.config.hidden_size,
+            image_pooler=has_pooler,
+            text_pooling="last" if _is_causal(text_model) else "mean",
+        )
 
         towers = VisionTextDualTowers(image_model, text_model, config)
         _initialize_heads(towers, seed)
         towers.freeze()
         files = {CONFIG: json.dumps(to_mapping(config), indent=2).encode()}
-        files |= _backbone_files(_IMAGE, image_folder) | _backbone_files(_TEXT, text_folder)
+        files |= _backbone_files(_IMAGE, image_folder, image_model)
+        files |= _backbone_files(_TEXT, text_folder, text_model)
         tokenizer = read_tokenizer(text_folder, str(text))
         return cls(f"{image} + {text}", files, [], image_processor, tokenizer, towers)
 
@@ -153,7 +171,12 @@ class VisionTextDualEncoder(TorchEncoder):
 
     def _text_tokenizer(self, tokenizer: Any, towers: Any) -> TextTokenizer:
         max_length = max_text_length(tokenizer, towers.text.config, towers.text)
-        return TextTokenizer(tokenizer, max_length, pad_to_max=False)
+        if towers.config.text_pooling != "last":
+            return TextTokenizer(tokenizer, max_length, pad_to_max=False)
+        max_length = min(max_length, _MAX_CAUSAL_TOKENS)
+        ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
+        last_token = next((token for token in ends if token is not None), None)
+        return TextTokenizer(tokenizer, max_length, False, last_token)
 
     def _state(self, towers: Any) -> dict[str, Tensor]:
         return state_without_duplicates(towers)
@@ -162,17 +185,38 @@ class VisionTextDualEncoder(TorchEncoder):
 def read_backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
     """Load a backbone in fp32 without any task head; also return whether it has a trained pooler of
     its own."""
-    config = read_config(folder, name)
+    whole_config = read_config(folder, name)
+    config = _tower_config(whole_config, tower)
     _check_modality(config, name, tower)
-    model, info = read_model(folder, torch.float32, **_unmasked(config))
+    _check_timm(config, name)
+    config.update(_unmasked(config))
+    model, info = read_model(folder, torch.float32, encoder_class(config), config=config)
     pooler_keys = {key for key in info["missing_keys"] if key.split(".")[0] == "pooler"}
     missing = sorted(info["missing_keys"] - pooler_keys)
-    unknown = sorted(_unknown_keys(model, config, info["unexpected_keys"]))
+    unknown = sorted(_unknown_keys(model, whole_config, info["unexpected_keys"]))
     check_weights(missing, unknown, info, name)
     has_pooler = tower == _IMAGE and not pooler_keys
     if not has_pooler:
         drop_pooler(model)
     return model.eval(), has_pooler
+
+
+def _tower_config(config: Any, tower: str) -> Any:
+    """Return the configuration of one tower of a dual encoder, as of CLIP; of another model its
+    own."""
+    if not all(has_towers(config).values()):
+        return config
+    part = getattr(config, "vision_config" if tower == _IMAGE else "text_config", None)
+    return config if part is None or model_class(part) is None else part
+
+
+def _is_causal(model: Any) -> bool:
+    """Return whether the state of a token ignores the tokens behind it, as in a decoder."""
+    first, *others = (i for i in range(2, 6) if i != model.config.pad_token_id)
+    texts = torch.tensor([[first, other] for other in others[:2]])
+    with torch.inference_mode():
+        states = model(input_ids=texts, attention_mask=torch.ones_like(texts)).last_hidden_state
+    return bool(torch.allclose(states[0, 0], states[1, 0], atol=1e-6))
 
 
 def _unmasked(config: Any) -> dict[str, float]:
@@ -199,19 +243,36 @@ def _unknown_keys(model: Any, config: Any, unexpected: list[str]) -> list[str]:
 
 def _check_modality(config: Any, name: str, tower: str) -> None:
     """Raise Mismatch unless the model reads only images, or only texts."""
+    from transformers import AutoModel
+
     # BEiT's configuration has a vocabulary, too: of visual words.
     main_input = getattr(model_class(config), "main_input_name", "")
-    has_channels = hasattr(config, "num_channels")
+    has_channels = hasattr(config, "num_channels") or hasattr(config, "pretrained_cfg")  # timm's
+    is_whole_model = getattr(config, "is_encoder_decoder", False)
     if tower == _IMAGE:
-        fits = has_channels and main_input == "pixel_values"
+        fits = has_channels and main_input == "pixel_values" and not is_whole_model
     else:
         is_text = hasattr(config, "vocab_size") and hasattr(config, "hidden_size")
         fits = is_text and main_input == "input_ids" and not has_channels
-    if not fits or getattr(config, "is_encoder_decoder", False):
+        fits = fits and (not is_whole_model or encoder_class(config) is not AutoModel)
+    if not fits:
         raise Mismatch(
             f'The checkpoint "{name}" is a "{config.model_type}" model, which cannot be the '
             f"{tower} tower. Expected a model that reads {tower}s only ({_EXAMPLES[tower]})."
         )
+
+
+def _check_timm(config: Any, name: str) -> None:
+    """Raise Mismatch for a model of timm if it can't be run."""
+    from transformers.utils import is_timm_available, is_torchvision_available
+
+    if config.model_type != "timm_wrapper" or (is_timm_available() and is_torchvision_available()):
+        return
+    raise Mismatch(
+        f'The checkpoint "{name}" is a model of timm and needs the packages "timm" and '
+        '"torchvision", which are not both installed; install the versions for your torch: '
+        "https://pytorch.org/get-started/locally/ and pip install --no-deps timm"
+    )
 
 
 def drop_pooler(model: Any) -> None:
@@ -223,11 +284,9 @@ def drop_pooler(model: Any) -> None:
 
 
 def _empty_model(config: Any) -> nn.Module:
-    from transformers import AutoModel
-
     config.update(_unmasked(config))
     with quiet():
-        return AutoModel.from_config(config, dtype=torch.float32)
+        return encoder_class(config).from_config(config, dtype=torch.float32)
 
 
 def _run_on_blank_image(model: Any, image_processor: ImageProcessor) -> Any:
@@ -242,12 +301,17 @@ def _initialize_heads(towers: VisionTextDualTowers, seed: int) -> None:
         nn.init.normal_(head.weight, std=head.in_features**-0.5, generator=generator)
 
 
-def _backbone_files(tower: str, folder: Path) -> dict[str, bytes]:
-    return {
+def _backbone_files(tower: str, folder: Path, model: Any) -> dict[str, bytes]:
+    """Return the small files of a backbone; of a tower of a dual encoder, with the tower's own
+    configuration."""
+    files = {
         f"{tower}/{name}": content
         for name, content in small_files(folder).items()
         if not name.endswith(".index.json")
     }
+    if read_json_object(folder / CONFIG).get("model_type", "") not in ("", model.config.model_type):
+        files[f"{tower}/{CONFIG}"] = model.config.to_json_string().encode()
+    return files
 
 
 def _pool_image(output: Any, use_pooler: bool) -> Tensor:
@@ -264,3 +328,11 @@ def _mean_states(states: Tensor, attention_mask: Tensor | None) -> Tensor:
         return states.mean(1)
     mask = attention_mask[:, :, None].to(states.dtype)  # (n, tokens, 1)
     return (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def _last_states(states: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Return the state of each text's last token: (n, tokens, width) -> (n, width)."""
+    if attention_mask is None:
+        return states[:, -1]
+    last = attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(1)  # (n,)
+    return states[torch.arange(len(states), device=states.device), last]

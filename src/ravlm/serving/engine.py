@@ -17,8 +17,10 @@ from PIL import Image
 
 from ravlm.data.fetch import ImageFetcher
 from ravlm.data.parallel import batched
+from ravlm.encoders.base import Role
+from ravlm.encoders.truncated import truncate
 from ravlm.errors import RavlmError
-from ravlm.records import Answer, AnswerStream, Edit, Hit
+from ravlm.records import MODALITIES, Answer, AnswerStream, Edit, Hit, Modality
 from ravlm.search.options import DEFAULT_OPTIONS, SearchOptions
 from ravlm.serving.answer_request import AnswerKey, AnswerRequest
 from ravlm.serving.batching import DynamicBatcher, Place
@@ -31,7 +33,6 @@ from ravlm.serving.streaming import StreamRunner, timeout_error
 from ravlm.serving.threads import WorkerThreads
 
 T = TypeVar("T")
-_EMBED_KINDS = ("text", "image")
 _EMBED_BATCH = 64
 """Inputs that are encoded at a time."""
 _READ_THREADS = 8
@@ -45,6 +46,13 @@ class SearchKey(NamedTuple):
     modality: Any
     where: str
     options: SearchOptions
+
+
+class EmbedKey(NamedTuple):
+    """Embeddings with equal keys share a batch."""
+
+    modality: Modality
+    role: Role
 
 
 class Engine:
@@ -165,7 +173,9 @@ class Engine:
 
         return await self._with_timeout(task())
 
-    async def embed(self, inputs: Sequence[tuple[str, str]], dim: int) -> np.ndarray:
+    async def embed(
+        self, inputs: Sequence[tuple[str, str]], dim: int, role: Role = "document"
+    ) -> np.ndarray:
         """Return unit vectors (n, dim) of inputs ("text", text) or ("image", URL), in order.
 
         Many inputs are encoded part by part, so that other requests get their turn."""
@@ -174,26 +184,28 @@ class Engine:
 
         async def embed_all() -> list[np.ndarray]:
             with self._encode_batcher.place() as place:
-                return [await self._embed_part(part, place, quota) for part in parts]
+                return [await self._embed_part(part, role, place, quota) for part in parts]
 
-        vectors = np.concatenate(await self._with_timeout(embed_all()))[:, :dim]
-        if dim < self.served_model.session.encoder.dim:
-            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-            vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
-        return vectors
+        vectors: np.ndarray = np.concatenate(await self._with_timeout(embed_all()))
+        is_whole = dim == self.served_model.session.encoder.dim
+        return vectors if is_whole else truncate(vectors, dim)
 
     async def _embed_part(
-        self, inputs: Sequence[tuple[str, str]], place: Place[Any, Any], quota: PixelQuota
+        self,
+        inputs: Sequence[tuple[str, str]],
+        role: Role,
+        place: Place[Any, Any],
+        quota: PixelQuota,
     ) -> np.ndarray:
         vectors: dict[int, np.ndarray] = {}
-        for kind in _EMBED_KINDS:
+        for kind in MODALITIES:
             indices = [i for i, (input_kind, _) in enumerate(inputs) if input_kind == kind]
             values = [inputs[i][1] for i in indices]
             if not values:
                 continue
             urls = values if kind == "image" else []
             async with self.images.hold_images(urls, self._for_encoder, quota) as images:
-                rows = await place.run(kind, images if kind == "image" else values)
+                rows = await place.run(EmbedKey(kind, role), images if kind == "image" else values)
             vectors |= dict(zip(indices, rows, strict=True))
         return np.stack([vectors[i] for i in range(len(inputs))])
 
@@ -283,7 +295,7 @@ class Engine:
 
     # in the threads of the batchers
 
-    def _encode(self, key: SearchKey | str, items: list[Any]) -> Sequence[Any]:
+    def _encode(self, key: SearchKey | EmbedKey, items: list[Any]) -> Sequence[Any]:
         """Search a batch of queries, or encode a batch of lists of texts or images."""
         if isinstance(key, SearchKey):
             where = json.loads(key.where)
@@ -294,7 +306,8 @@ class Engine:
             )
         encoder = self.served_model.session.encoder
         values = [value for item in items for value in item]
-        vectors = encoder.encode_images(values) if key == "image" else encoder.encode_texts(values)
+        encode = encoder.encode_images if key.modality == "image" else encoder.encode_texts
+        vectors = encode(values, role=key.role)
         ends = np.cumsum([len(item) for item in items])
         return np.split(vectors, ends[:-1])
 

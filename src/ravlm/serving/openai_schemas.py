@@ -225,3 +225,10 @@ class EmbeddingsBody(OpenAIBody):
     ] = None
     encoding_format: Literal["float", "base64"] | None = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
+    input_type: Annotated[
+        Literal["query", "document"],
+        Field(
+            description="Whether the inputs are searched with, or are to be found: some encoders "
+            "tell them apart by a prompt"
+        ),
+    ] = "document"

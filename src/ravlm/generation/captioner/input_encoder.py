@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig
 
 from ravlm.encoders.starter import efficientnet_torch
+from ravlm.encoders.transformers_io import encoder_class
 from ravlm.encoders.vision_text_dual import drop_pooler
 from ravlm.errors import InvalidInput
 from ravlm.fusion import fusion_class
@@ -203,7 +204,8 @@ def _tower(config: dict[str, Any] | None) -> Any:
     """Return a Transformers tower with random weights, without a pooler: only its states count."""
     if config is None:
         return None
-    tower = AutoModel.from_config(AutoConfig.for_model(**config))
+    tower_config = AutoConfig.for_model(**config)
+    tower = encoder_class(tower_config).from_config(tower_config)
     drop_pooler(tower)
     return tower
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ravlm.knowledge.index.binary import BinaryIndex
 from ravlm.knowledge.index.exact import BytesIndex, FlatIndex
 from ravlm.knowledge.index.faiss_index import FaissIndex
 from ravlm.knowledge.index.hnsw import HnswIndex
@@ -16,6 +17,7 @@ from ravlm.knowledge.index.ivf import IvfIndex
 INDEX_KINDS: dict[str, type[FaissIndex]] = {
     FlatIndex.kind: FlatIndex,
     BytesIndex.kind: BytesIndex,
+    BinaryIndex.kind: BinaryIndex,
     IvfIndex.kind: IvfIndex,
     HnswIndex.kind: HnswIndex,
 }

@@ -87,7 +87,7 @@ class _OpenAIEndpoints:
         dim = self._dimensions(body.dimensions)
         values = body.input if isinstance(body.input, list) else [body.input]
         inputs = [_embed_input(value, body.modality) for value in values]
-        vectors = await self._engine.embed(inputs, dim)  # (n, dim)
+        vectors = await self._engine.embed(inputs, dim, body.input_type)  # (n, dim)
         is_base64 = body.encoding_format == "base64"
         data = [
             {
