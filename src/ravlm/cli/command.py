@@ -51,9 +51,10 @@ def argument(*flags: str, **settings: Any) -> Argument:
 KB = argument("kb", metavar="KB", help="knowledge base: a folder, or milvus://host:19530/name")
 SOURCE = argument(
     "source",
+    nargs="+",
     metavar="SOURCE",
-    help="folder of images, JSON Lines, CSV, TSV, Parquet, COCO, WebDataset ...; "
-    "- reads JSON Lines from stdin",
+    help="folder of images and PDF files, PDF, JSON Lines, CSV, TSV, Parquet, COCO, WebDataset "
+    "...; - reads JSON Lines from stdin",
 )
 WHERE = argument(
     "--where",
