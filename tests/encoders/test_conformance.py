@@ -16,6 +16,7 @@ from tests.helpers import (
     embedder_checkpoints,
     encoder_checkpoints,
     family_checkpoints,
+    multi_vector_checkpoints,
 )
 
 
@@ -43,6 +44,9 @@ KINDS: dict[str, Callable[[Path], Encoder]] = {
     **{name: load(write) for name, write in encoder_checkpoints.DUAL.items()},
     "vision-text-dual": dual_encoder,
     "sentence-transformers": load(encoder_checkpoints.sentence),
+    "colpali": load(multi_vector_checkpoints.colpali),
+    "colqwen2": load(multi_vector_checkpoints.colqwen2),
+    "colmodernvbert": load(multi_vector_checkpoints.colmodernvbert),
     "siglip2-fixed": load(embedder_checkpoints.siglip2_fixed),
     "qwen3-vl-embedding": load(embedder_checkpoints.qwen3_vl_embedding),
     "truncated": lambda folder: truncated_encoder(folder / "checkpoint"),

@@ -22,6 +22,7 @@ import numpy as np
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
 from tests.helpers.fakes import FakeEncoder
+from tests.helpers.multi_vector_fake import FakeMultiVectorEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = [f"{i}" for i in range(60)]
@@ -34,11 +35,12 @@ LIVES_PER_BASE = 10
 WRITER = """
 import random, sys
 import numpy as np
-from ravlm.knowledge.index import auto
+from ravlm.knowledge.index import auto, maxsim_index
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Entry
-from tests.helpers.kill_writers import vector_of
-auto.MIN_ROWS = 5
+from tests.helpers.kill_writers import vectors_of
+auto.MIN_ROWS = maxsim_index.MIN_CELL_ROWS = 5
+maxsim_index.CANDIDATES = 8
 OPERATIONS = ["add", "add", "add", "update", "remove", "optimize", "compact", "choose"]
 seed, base = int(sys.argv[2]), KnowledgeBase.open(sys.argv[1])
 rng = random.Random(seed)
@@ -48,13 +50,14 @@ for step in range(1000000):
     names = list(dict.fromkeys(names))
     print("begin", operation, step, *names, flush=True)
     if operation in ("add", "update"):
-        rows = np.stack([vector_of(name, step) for name in names])
+        rows = np.stack([vectors_of(base, name, step) for name in names])
         entries = [Entry(n, None, (f"name {n} step {step}",), {"step": step}) for n in names]
         base.add(entries, vectors={"text": rows})
     elif operation == "remove":
         base.remove(names)
     elif operation == "choose":
-        base._backend.store.choose_index(rng.choice(["flat", "bytes", "hnsw"]), 0.9)
+        kinds = ["flat", "bytes", "hnsw", "tokens-binary"]
+        base._backend.store.choose_index(rng.choice(kinds), 0.9)
     else:
         getattr(base, operation)()
     print("done", operation, step, *names, flush=True)
@@ -76,6 +79,14 @@ def vector_of(name: str, step: int) -> np.ndarray:
     """Return the vector (64,) of entry `name` that step `step` adds."""
     row = np.random.default_rng([int(name), step]).standard_normal(64)
     return row / np.linalg.norm(row)
+
+
+def vectors_of(base: KnowledgeBase, name: str, step: int) -> np.ndarray:
+    """Return the vector (64,) of an entry; (3, 64) for a base of a multi-vector encoder."""
+    vector = vector_of(name, step)
+    if not base._backend.identity.is_multi_vector:
+        return vector
+    return np.stack([vector, np.roll(vector, 1), np.roll(vector, 2)])
 
 
 def entries_to_build() -> list[Entry]:
@@ -141,7 +152,7 @@ class Ledger:
                     self.acknowledged |= after
             assert {name: steps[name] for name in self.acknowledged} == self.acknowledged
             for name, entry in entries.items():
-                hit = base.search(vector=vector_of(name, entry.metadata["step"]), k=1)[0]
+                hit = base.search(vector=vectors_of(base, name, entry.metadata["step"]), k=1)[0]
                 assert hit.entry == entry
                 assert abs(hit.score - 1) < 5e-3
 
@@ -183,7 +194,8 @@ def main() -> None:
         kills += build_kills
         num_builds += 1
         killed_in["build"] += build_kills
-        KnowledgeBase.build(folder / "kb", [], FakeEncoder()).close()
+        encoder = FakeMultiVectorEncoder() if num_builds % 2 else FakeEncoder()
+        KnowledgeBase.build(folder / "kb", [], encoder).close()
         ledger = Ledger(folder / "kb")
         for life in range(min(LIVES_PER_BASE, max_kills - kills)):
             ledger.live_and_die(10_000 + kills + life)

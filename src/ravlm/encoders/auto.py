@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ravlm import runtime
-from ravlm.checkpoint import CONFIG, read_checkpoint_config
+from ravlm.checkpoint import CONFIG, read_checkpoint_config, read_json_object
 from ravlm.encoders.base import Encoder
 from ravlm.encoders.hub_files import find_folder
+from ravlm.encoders.multi_vector import MultiVectorEncoder, pool_tokens_of
 from ravlm.encoders.presets import PRESETS, preset_of
 from ravlm.encoders.truncated import TruncatedEncoder
 from ravlm.errors import Mismatch, NotFound, did_you_mean
@@ -30,15 +31,20 @@ class DualEncoder(Encoder):
     """
 
     @staticmethod
-    def load(name_or_folder: str | Path, dimensions: int | None = None) -> Encoder:
+    def load(
+        name_or_folder: str | Path, dimensions: int | None = None, token_pooling: int | None = None
+    ) -> Encoder:
         """Load "starter", a preset ("small", "medium", "large", "chinese", "vlm", "vlm-large"), a
         checkpoint folder, or a Hugging Face model by hub name.
 
-        `dimensions` cuts the vectors of a model that was trained for it (Matryoshka). Raises
-        NotFound, BrokenData, Mismatch, or InvalidInput for a length that the model was not trained
-        for; the message says how to fix it.
+        `dimensions` cuts the vectors of a model that was trained for it (Matryoshka);
+        `token_pooling=3` keeps one vector for about three tokens of a document with a multi-vector
+        model (ColPali ...). Raises NotFound, BrokenData, Mismatch, or InvalidInput for a setting
+        that the model does not have; the message says how to fix it.
         """
         encoder = load_encoder(name_or_folder)
+        if token_pooling is not None:
+            encoder = pool_tokens_of(encoder, token_pooling)
         if dimensions is None or dimensions == encoder.dim:
             return encoder
         return TruncatedEncoder(encoder, dimensions)
@@ -68,9 +74,11 @@ class MatchingEncoder:
     """Whether it runs as an earlier version of ravlm ran it."""
 
 
-def matching_encoder(encoder: Encoder, fingerprint: str, dim: int) -> MatchingEncoder | None:
+def matching_encoder(
+    encoder: Encoder, fingerprint: str, dim: int, token_pooling: int = 0
+) -> MatchingEncoder | None:
     """Return the form of `encoder` that has this fingerprint: the encoder, cut to `dim` dimensions
-    or not, or its former self; None if it has no such form."""
+    or not, with this token pooling, or its former self; None if it has no such form."""
     if encoder.fingerprint == fingerprint:
         return MatchingEncoder(encoder)
     former = encoder.former(fingerprint)
@@ -80,6 +88,10 @@ def matching_encoder(encoder: Encoder, fingerprint: str, dim: int) -> MatchingEn
         truncated = TruncatedEncoder(encoder, dim)
         if truncated.fingerprint == fingerprint:
             return MatchingEncoder(truncated)
+    if token_pooling and isinstance(encoder, MultiVectorEncoder):
+        pooled = encoder.with_token_pooling(token_pooling)
+        if pooled.fingerprint == fingerprint:
+            return MatchingEncoder(pooled)
     return None
 
 
@@ -105,9 +117,23 @@ def _load_clip(folder: Path, name: str) -> Encoder:
 
 def _load_sentence_transformer(folder: Path, name: str) -> Encoder:
     runtime.require_torch(f'The encoder "{name}"')
+    from ravlm.encoders.sentence_multi_vector import (
+        SentenceMultiVectorEncoder,
+        is_multi_vector_checkpoint,
+    )
+
+    if is_multi_vector_checkpoint(folder):
+        return SentenceMultiVectorEncoder.from_folder(folder, name)
     from ravlm.encoders.sentence_transformer import SentenceTransformerEncoder
 
     return SentenceTransformerEncoder.from_folder(folder, name)
+
+
+def _load_colpali(folder: Path, name: str) -> Encoder:
+    runtime.require_torch(f'The encoder "{name}"')
+    from ravlm.encoders.colpali import ColPaliEncoder
+
+    return ColPaliEncoder.from_folder(folder, name)
 
 
 ARCHITECTURES: dict[str, EncoderLoader] = {
@@ -143,16 +169,34 @@ def load_encoder(name_or_folder: str | Path) -> Encoder:
     return encoder
 
 
+def _adapter_error(folder: Path) -> Mismatch:
+    """Return the error for a checkpoint that is no model by itself."""
+    base = read_json_object(folder / "adapter_config.json").get("base_model_name_or_path")
+    return Mismatch(
+        f'The checkpoint "{folder}" is an adapter (PEFT) of "{base}". Merge it into its model and '
+        "save that, or use a conversion for Transformers (its name often ends in -hf)."
+    )
+
+
 def _loader(folder: Path) -> EncoderLoader:
     """Choose the loader of a checkpoint folder. Raises Mismatch for another kind of model."""
     if (folder / "modules.json").is_file():
         return _load_sentence_transformer
+    if not (folder / CONFIG).is_file() and (folder / "adapter_config.json").is_file():
+        raise _adapter_error(folder)
     config = read_checkpoint_config(folder)
     architecture = config.get("architecture")
     if isinstance(architecture, str) and architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
+    if architecture is None and "vlm_config" in config and "embedding_dim" in config:
+        return _load_colpali
     if architecture is None and "model_type" in config:
         return _load_clip
+    if "pretrained_cfg" in config:
+        raise Mismatch(
+            f'The checkpoint "{folder}" is an image model of timm ({architecture}). Combine it '
+            f'with a text model: DualEncoder.from_backbones(image="{folder}", text=...).'
+        )
     allowed = ", ".join(f'"{name}"' for name in ARCHITECTURES)
     raise Mismatch(
         f'The checkpoint "{folder}" has the architecture {architecture!r}. Expected {allowed}, '

@@ -24,6 +24,7 @@ from ravlm.data.parallel import batched, parallel_map
 from ravlm.data.text import check_unicode
 from ravlm.encoders.base import Role
 from ravlm.encoders.hub_files import hash_weights, small_files, weight_files
+from ravlm.encoders.image_processing import ImageProcessor
 from ravlm.encoders.multi_vector import MultiVectorEncoder
 from ravlm.encoders.processors import read_processor
 from ravlm.encoders.tokenization import TextTokenizer
@@ -40,8 +41,9 @@ from ravlm.records import ImageSource
 
 MAX_TEXT_TOKENS = 512
 """Tokens of a text, although most of these models could read more: longer ones are split."""
-_DECODE_EDGE = 2048
-"""Edge in pixels that a JPEG decoder must leave: pages are read at their own size."""
+_MAX_EDGE = 2048
+"""Edge in pixels to which larger images are shrunk before they are processed: no model of this kind
+reads more of a page."""
 _IMAGE_BATCH = 4
 """Images of a batch at most: each is about a thousand tokens of a language model."""
 _TRAINING_INPUTS = ("labels",)
@@ -57,17 +59,18 @@ class ColPaliEncoder(MultiVectorEncoder):
         config = read_config(folder, name)
         self._processor = read_processor(folder, name, config)
         network, info = read_model(
-            folder, runtime.inference_dtype(self._device), retrieval_class(config)
+            folder, runtime.inference_dtype(self._device), retrieval_class(config, name)
         )
         check_weights(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), info, name)
         self._network = network.to(self._device).eval()
+        self._pixels = ImageProcessor(self._processor.image_processor)
         self._plain_processor = copy.copy(self._processor)
         self._plain_processor.query_prefix = ""
         tokenizer = self._processor.tokenizer
         limit = max_text_length(tokenizer, config.get_text_config(), network)
         limit = min(MAX_TEXT_TOKENS, limit - self._num_added_tokens())
         self._tokenizer = TextTokenizer(tokenizer, limit, pad_to_max=False)
-        self.image_size = _DECODE_EDGE
+        self.image_size = _MAX_EDGE
         self.languages = self._tokenizer.languages
         self.dim = int(config.embedding_dim)
 
@@ -78,6 +81,12 @@ class ColPaliEncoder(MultiVectorEncoder):
 
     def passages(self, text: str) -> list[str]:
         return self._tokenizer.passages(text)
+
+    def prepare(self, image: Image.Image) -> Image.Image:
+        if max(image.size) > _MAX_EDGE:
+            image = image.copy()
+            image.thumbnail((_MAX_EDGE, _MAX_EDGE), Image.Resampling.LANCZOS)
+        return self._pixels.shrink(image)
 
     def save(self, folder: str | Path) -> None:
         with atomic_write(folder) as target:
@@ -98,7 +107,7 @@ class ColPaliEncoder(MultiVectorEncoder):
 
     def _image_tokens(self, images: Sequence[ImageSource], batch_size: int) -> list[np.ndarray]:
         def decode(image: ImageSource) -> Image.Image:
-            return load_image(image, edge=self.image_size)
+            return self.prepare(load_image(image, edge=self.image_size))
 
         size = min(batch_size, _IMAGE_BATCH)
         decoded = parallel_map(decode, images, workers=runtime.cpu_count(), lookahead=2 * size)
@@ -145,11 +154,19 @@ class ColPaliEncoder(MultiVectorEncoder):
         return [rows[is_token] for rows, is_token in zip(vectors, mask, strict=True)]
 
 
-def retrieval_class(config: Any) -> Any:
-    """Return Transformers' class of a late-interaction checkpoint; None if it is another model."""
+def retrieval_class(config: Any, name: str) -> Any:
+    """Return Transformers' class of a late-interaction checkpoint. Raises Mismatch.
+
+    No class of Transformers finds it by the configuration of all these models.
+    """
     import transformers
 
-    if not (hasattr(config, "vlm_config") and hasattr(config, "embedding_dim")):
-        return None
-    names = getattr(config, "architectures", None) or []
-    return next(filter(None, (getattr(transformers, name, None) for name in names)), None)
+    architectures = getattr(config, "architectures", None) or ["none"]
+    network = getattr(transformers, architectures[0], None)
+    if network is None:
+        raise Mismatch(
+            f'The checkpoint "{name}" is a "{architectures[0]}", which is not a class of this '
+            "version of Transformers. Update Transformers, or use a conversion of the checkpoint "
+            "(its name often ends in -hf)."
+        )
+    return network

@@ -16,7 +16,7 @@ import numpy as np
 
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.token_vectors import TokenVectors
-from ravlm.errors import InvalidInput, MissingExtra
+from ravlm.errors import InvalidInput, Mismatch, MissingExtra
 from ravlm.records import ImageSource
 
 
@@ -88,6 +88,25 @@ class MultiVectorEncoder(Encoder):
         if role == "document" and self.token_pooling > 1:
             units = pool_tokens(units, self.token_pooling)
         return TokenVectors.from_items(units, self.dim)
+
+
+def several_vectors_error(name: str, item: str) -> Mismatch:
+    """Return the error for a model of single vectors that gives several for one `item`."""
+    return Mismatch(
+        f'The model "{name}" gives several vectors for {item}, and is no multi-vector model that '
+        "ravlm knows. Use a model that pools them, a late-interaction model of Transformers "
+        "(ColPali, ColQwen2), or a MultiVectorEncoder of sentence-transformers."
+    )
+
+
+def pool_tokens_of(encoder: Encoder, factor: int) -> MultiVectorEncoder:
+    """Return the encoder with this token pooling. Raises InvalidInput."""
+    if not isinstance(encoder, MultiVectorEncoder):
+        raise InvalidInput(
+            f'token_pooling is {factor}, but the encoder "{encoder.name}" gives one vector per '
+            "image or text; leave the setting out, or use a multi-vector model (ColPali, ColQwen2)."
+        )
+    return encoder.with_token_pooling(factor)
 
 
 def pool_tokens(items: Sequence[np.ndarray], factor: int) -> list[np.ndarray]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ravlm.encoders.auto import DualEncoder
+from ravlm.encoders.auto import DualEncoder, matching_encoder
 from ravlm.errors import Mismatch
 from ravlm.knowledge import canaries
 from ravlm.knowledge.backend import Backend
@@ -25,11 +26,9 @@ class EncoderGuard:
         if isinstance(encoder, str | Path):
             encoder = DualEncoder.load(encoder)
         self._backend = backend
-        self._encoder = encoder
         self._is_verified = False
         self._lock = threading.RLock()
-        if encoder is not None:
-            self._check_fingerprint(encoder)
+        self._encoder = None if encoder is None else self._as_built(encoder)
 
     def trust(self, encoder: Encoder) -> None:
         """Use an encoder whose canaries were just stored."""
@@ -42,17 +41,22 @@ class EncoderGuard:
         with self._lock:
             if self._encoder is None:
                 encoder = DualEncoder.load(self._backend.identity.encoder)
-                self._check_fingerprint(encoder)
-                self._encoder = encoder
+                self._encoder = self._as_built(encoder)
             if not self._is_verified:
                 self._backend.check_current()
                 self._check_canaries(self._encoder)
                 self._is_verified = True
             return self._encoder
 
-    def _check_fingerprint(self, encoder: Encoder) -> None:
+    def _as_built(self, encoder: Encoder) -> Encoder:
+        """Return the encoder, or the form of it that the base was built with.
+
+        Raises Mismatch if the base was built with another one."""
         name, identity = self._backend.name, self._backend.identity
-        if encoder.fingerprint != identity.fingerprint:
+        matching = matching_encoder(
+            encoder, identity.fingerprint, identity.dim, identity.token_pooling
+        )
+        if matching is None:
             raise Mismatch(
                 f'The knowledge base "{name}" was built with the encoder "{identity.encoder}" '
                 f'(fingerprint {identity.fingerprint[:12]}), not with "{encoder.name}" '
@@ -60,6 +64,14 @@ class EncoderGuard:
                 "the first encoder, or re-encode the base: "
                 f"ravlm reencode {name} --encoder {encoder.name}"
             )
+        if matching.is_former:
+            warnings.warn(
+                f'The knowledge base "{name}" was built by an earlier version of ravlm, which ran '
+                f'the encoder "{encoder.name}" differently; it is still run so for this base. Move '
+                f"to the better vectors: ravlm reencode {name} --encoder {encoder.name}",
+                stacklevel=3,
+            )
+        return matching.encoder
 
     def _check_canaries(self, encoder: Encoder) -> None:
         cosine = canaries.min_canary_cosine(encoder, self._backend.store.canaries())

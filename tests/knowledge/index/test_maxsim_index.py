@@ -48,7 +48,7 @@ def _exact(tokens: TokenVectors, query: np.ndarray) -> np.ndarray:
     return maxsim(query, tokens.vectors, tokens.starts)
 
 
-@pytest.mark.parametrize(("kind", "least"), [("8bit", 0.97), ("binary", 0.95)])
+@pytest.mark.parametrize(("kind", "least"), [("tokens-8bit", 0.97), ("tokens-binary", 0.95)])
 def test_the_best_rows_are_among_the_best_codes(
     kind: str, least: float, tokens: TokenVectors, queries: list[np.ndarray], tmp_path: Path
 ) -> None:
@@ -69,7 +69,7 @@ def test_the_best_rows_are_among_the_best_codes(
 def test_only_rows_that_pass_are_returned(
     tokens: TokenVectors, queries: list[np.ndarray], tmp_path: Path
 ) -> None:
-    index = MaxSimIndex.build(tokens, "8bit", tmp_path / "codes")
+    index = MaxSimIndex.build(tokens, "tokens-8bit", tmp_path / "codes")
     for share in (0.002, 0.4):
         mask = np.random.default_rng(2).random(ROWS) < share
         for query in queries[:5]:

@@ -19,6 +19,7 @@ from ravlm.records import Entry
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
 from tests.helpers.kill_writers import REPOSITORY, Ledger, environment, interrupted_build, vector_of
+from tests.helpers.multi_vector_fake import FakeMultiVectorEncoder
 from tests.knowledge.conformance import ids
 
 
@@ -29,9 +30,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_at_any_moment_keeps_every_acknowledged_change(folder: Path, seed: int) -> None:
-    """Kill three writers one after the other."""
-    ledger = Ledger(folder)
+def test_killed_at_any_moment_keeps_every_acknowledged_change(tmp_path: Path, seed: int) -> None:
+    """Kill three writers one after the other; half of the bases have several vectors per part."""
+    encoder = FakeMultiVectorEncoder() if seed % 2 else FakeEncoder()
+    KnowledgeBase.build(tmp_path / "kb", [], encoder=encoder).close()
+    ledger = Ledger(tmp_path / "kb")
     for life in range(3):
         ledger.live_and_die(10 * seed + life)
     assert ledger.acknowledged

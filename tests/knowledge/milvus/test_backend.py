@@ -39,6 +39,7 @@ from ravlm.search.options import SearchOptions
 from tests.conftest import REPOSITORY
 from tests.helpers.fakes import FakeEncoder
 from tests.helpers.filter_strategies import FILTERS
+from tests.helpers.multi_vector_fake import FakeMultiVectorEncoder
 from tests.knowledge.conformance import Conformance, color_entries
 
 pytest.importorskip("pymilvus")
@@ -345,6 +346,15 @@ def test_more_hits_than_a_server_returns(
     assert len(base.search(text="red", k=2, modality="image")) == 2
     with pytest.raises(InvalidInput, match=r"needs 4 hits, .* returns at most 3 candidates"):
         base.search(text="red", k=4, modality="image")
+
+
+def test_several_vectors_are_refused(base: KnowledgeBase, lite: Callable[[], str]) -> None:
+    encoder = FakeMultiVectorEncoder("colpali")
+    with pytest.raises(InvalidInput, match=r'"colpali" gives several .* in a folder'):
+        KnowledgeBase.build(lite(), [], encoder=encoder)
+    with pytest.raises(InvalidInput, match="Milvus does not store"):
+        base.reencode(encoder)
+    assert base.search(text="a red wall", k=1)
 
 
 def test_tune_is_refused(base: KnowledgeBase) -> None:

@@ -91,7 +91,7 @@ def tune(
                 f"Add entries until it has at least {MIN_ROWS:,}."
             )
         if gathered[larger].tokens is not None:
-            return _tune_tokens(derived, store, identity, gathered, (requirements, progress))
+            return _tune_tokens(derived, store, identity, gathered, requirements, progress)
         vectors = gathered[larger].vectors
         cross_modal = gathered[smaller].vectors
         kinds = tuned_kinds(identity.dim)
@@ -206,10 +206,10 @@ def _tune_tokens(
     store: IndexSource,
     identity: Identity,
     gathered: GatheredVectors,
-    wanted: tuple[Requirements, Callable[[Trial], None]],
+    requirements: Requirements,
+    progress: Callable[[Trial], None],
 ) -> tuple[TuneReport, str]:
     """Measure the kinds of codes, and write a snapshot with the best."""
-    requirements, progress = wanted
     larger, smaller = sorted(MODALITIES, key=lambda m: -len(gathered[m].parts))
     vectors = gathered[larger]
     assert vectors.tokens is not None

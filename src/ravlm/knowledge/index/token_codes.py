@@ -49,7 +49,7 @@ class TokenCodec(ABC):
 class EightBitCodec(TokenCodec):
     """One byte per dimension: a component of a unit vector lies between -1 and 1."""
 
-    kind: ClassVar[str] = "8bit"
+    kind: ClassVar[str] = "tokens-8bit"
     dtype: ClassVar[Any] = np.int8
     max_step: ClassVar[int] = 1
 
@@ -71,7 +71,7 @@ class EightBitCodec(TokenCodec):
 class BinaryCodec(TokenCodec):
     """The sign of each dimension; a query is not rounded."""
 
-    kind: ClassVar[str] = "binary"
+    kind: ClassVar[str] = "tokens-binary"
 
     @property
     def width(self) -> int:

@@ -24,7 +24,7 @@ from ravlm.knowledge.milvus.descriptor import (
 )
 from ravlm.knowledge.milvus.search import MilvusSearcher
 from ravlm.knowledge.milvus.store import MilvusStore, parse_body
-from ravlm.knowledge.records import hit_part
+from ravlm.knowledge.records import Identity, hit_part
 from ravlm.knowledge.reencode import ReencodeProgress
 from ravlm.knowledge.reports import Info, Trial, TuneReport, VerifyReport
 from ravlm.records import MODALITIES, Modality
@@ -86,6 +86,7 @@ class MilvusBackend(Backend):
         connection = MilvusConnection(parse_address(str(path)))
         try:
             identity, canaries = new_identity()
+            _check_single_vectors(identity)
             files = connection.address.files
             descriptor = BaseDescriptor(
                 identity,
@@ -219,9 +220,19 @@ class MilvusBackend(Backend):
         progress: ReencodeProgress | None,
     ) -> None:
         """Encode into new collections, and switch to them by writing one row."""
+        _check_single_vectors(self.identity.with_encoder(encoder))
         maintenance.reencode(self.store, encoder, canaries, progress)
         self.identity = self.store.descriptor.identity
         self._samples = {}
+
+
+def _check_single_vectors(identity: Identity) -> None:
+    """Raise InvalidInput for a multi-vector encoder: most servers search one vector per row."""
+    if identity.is_multi_vector:
+        raise InvalidInput(
+            f'The encoder "{identity.encoder}" gives several vectors per image, which a base on '
+            "Milvus does not store; build the base in a folder, or use another encoder."
+        )
 
 
 def _create_collections(connection: MilvusConnection, descriptor: BaseDescriptor) -> None:
