@@ -43,7 +43,8 @@ _LICENSES = ("Apache-2.0", "GPL-3", "MPL-2.0", "Artistic")
 _PROJECT_DOCS = (
     "README.md", "docs/knowledge.md", "docs/answers.md", "docs/serving.md", "docs/training.md",
     "docs/choosing.md", "docs/comparing.md", "docs/editing.md", "docs/security.md",
-    "docs/method.md", "docs/metrics.md", "docs/reading.md", "docs/architecture.md", "docs/benchmarks.md",
+    "docs/method.md", "docs/metrics.md", "docs/reading.md", "docs/architecture.md",
+    "docs/benchmarks.md",
 )  # fmt: skip
 _MARKDOWN = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*_]{2}|`")
 _ADDRESS = re.compile(r"<[^>\n]{1,200}>")

@@ -196,7 +196,7 @@ def test_a_passage_leads_back_to_its_box_and_a_tile_is_no_text() -> None:
     page = PageText.of(entry.regions)
     passage = "still in use. A second tower was planned"  # cut and joined by an encoder
     part = page.part_of_passage(passage, 1)
-    assert part.text == passage
+    assert part.text == "still in use.\nA second tower was planned"
     assert part.box == (0.1, 0.14, 0.89, 0.175)
     assert page.part_of_passage("not on the page", 1).box is None
     assert all_texts(Entry("x", texts=("a",))) == ("a",)

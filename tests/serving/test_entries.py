@@ -268,3 +268,33 @@ def test_an_error_is_about_the_form_that_was_sent(server: Running, body: Any, me
     response = server.client.post("/v1/entries", json=body)
     assert response.status_code == 400
     assert message in response.json()["error"]["message"]
+
+
+def test_regions_over_http(own_server: Running) -> None:
+    """What is written on an image is added, found with its box, changed and shown."""
+    line = {"text": "Oil pressure: 4.5 bar", "box": [0.1, 0.2, 0.5, 0.25], "page": 3}
+    doubtful = {"text": "QX7731", "box": [0.1, 0.3, 0.5, 0.35], "page": 3, "confidence": 0.4}
+    new = {"id": "manual#page=3", "image": url_of("white"), "regions": [line, doubtful]}
+    assert own_server.post("/v1/entries", entries=[new]).json()["added"] == 1
+    path = f"/v1/entries/{quote('manual#page=3', safe='')}"
+    stored = own_server.client.get(path).json()["regions"]
+    assert stored == [line | {"kind": "line"}, doubtful | {"kind": "line"}]
+    (hit,) = own_server.post("/v1/search", text="QX7731", method="keyword").json()["hits"]
+    assert hit["part"] == {
+        "modality": "text",
+        "index": 0,
+        "text": "Oil pressure: 4.5 bar\nQX7731",
+        "box": [0.1, 0.2, 0.5, 0.35],
+        "page": 3,
+    }
+    assert "regions" not in hit  # a page has many
+    own_server.client.patch(path, json={"metadata": {"year": 2001}})
+    assert len(own_server.client.get(path).json()["regions"]) == 2
+    own_server.client.patch(path, json={"regions": [line]})
+    assert own_server.post("/v1/search", text="QX7731", method="keyword").json()["hits"] == []
+    own_server.client.patch(path, json={"image": url_of("red")})
+    assert "regions" not in own_server.client.get(path).json()  # they were of the old image
+    pixels = {"text": "x", "box": [10, 20, 300, 400]}
+    refused = own_server.post("/v1/entries", entries=[{"id": "x", "regions": [pixels]}])
+    assert refused.status_code == 400
+    assert "0 to 1" in refused.text

@@ -15,11 +15,16 @@ from PIL import Image
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Edit, Entry
+from ravlm.regions import Region
 from ravlm.serving.settings import Settings
 from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import Running, png, running
 
 HOSTILE = "Name: <img src=x onerror=\"document.title='broken into'\">\nColour: white"
+WRITTEN = [
+    Region("Oil pressure: 4.5 bar", (0.1, 0.2, 0.5, 0.3), 3),
+    Region("QX7731", (0.1, 0.6, 0.5, 0.7), 3, "line", 0.4),
+]
 TABS = ("search", "ask", "caption", "tell", "edit", "entries")
 
 
@@ -45,6 +50,7 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     kb = Path(shutil.copytree(built, tmp_path_factory.mktemp("page") / "kb"))
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         base.add([Entry("hostile", png(COLORS["white"]), (HOSTILE,))])
+        base.add([Entry("manual.pdf#page=3", png(COLORS["white"]), regions=WRITTEN)])
     with running(kb) as server:
         yield server
 
@@ -236,6 +242,36 @@ def test_ask_about_an_entry_and_find_similar(visit: Callable[..., Any]) -> None:
     page.click("dialog .row button >> nth=1")
     page.wait_for_selector("#view-search .tile")
     assert page.inner_text("#view-search .tile-name >> nth=0") == "green square"
+
+
+def test_the_cited_place_is_highlighted(visit: Callable[..., Any]) -> None:
+    """A citation of a page opens its image, with the box of the cited line on it."""
+    page = visit()
+    page.fill("#view-search [name=text]", "Oil pressure: 4.5 bar")
+    page.keyboard.press("Enter")
+    tile = page.wait_for_selector("#view-search .tile:has-text('page 3')")
+    tile.click()
+    page.wait_for_selector("dialog[open] .highlight")
+    share = page.evaluate(
+        """() => {
+            const image = document.querySelector("dialog .page-image img").getBoundingClientRect();
+            const mark = document.querySelector("dialog .highlight").getBoundingClientRect();
+            return [
+                (mark.left - image.left) / image.width, (mark.top - image.top) / image.height,
+                mark.width / image.width, mark.height / image.height,
+            ].map((value) => Math.round(100 * value) / 100);
+        }"""
+    )
+    assert share == [0.1, 0.2, 0.4, 0.5]  # both lines are one passage
+    assert page.inner_text("dialog .doubtful") == "QX7731"
+    linked = visit(path="/#entry=manual.pdf%23page%3D3&box=0.1000,0.6000,0.5000,0.7000")
+    linked.wait_for_selector("dialog[open] .highlight")
+    style = linked.get_attribute("dialog .highlight", "style")
+    assert "left: 10%" in style
+    assert "top: 60%" in style
+    plain = visit(path="/#entry=manual.pdf%23page%3D3&box=9,9,9,x")
+    plain.wait_for_selector("dialog[open] h2")
+    assert plain.query_selector(".highlight") is None
 
 
 def test_entry_texts_are_never_run(visit: Callable[..., Any]) -> None:

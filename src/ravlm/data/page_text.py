@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 from ravlm.data.chinese import HAN
 from ravlm.data.line_groups import Line, LineGroup, line_groups, same_row
+from ravlm.data.page_layout import CELL_SEPARATOR
 from ravlm.records import Entry, Part, Source
 from ravlm.regions import Box, Region, RegionKind, enclosing_box
 
-CELL_SEPARATOR = " | "
-"""Divides the cells of a row of a table that is one region."""
 MIN_CONFIDENCE = 0.8
 """Answers are not taken from words that were read with less; they can still be searched for."""
 _FLOWING = ("title", "caption")
@@ -135,9 +134,9 @@ class PageText:
         return match.span() if match else (0, 0)
 
     def part_of_passage(self, passage: str, index: int) -> Part:
-        """Return the part of a passage that was cut out of the text; white space may differ."""
+        """Return the part of a passage that was cut out of the text; its white space may differ."""
         start, end = self.find(passage)
-        return _part(passage, self.spans_within(start, end), index)
+        return _part(self.text[start:end] or passage, self.spans_within(start, end), index)
 
     def in_section(self, passage: str) -> str:
         """Return a passage after the title of its section, which tells what it is about."""

@@ -49,8 +49,10 @@ def split_page(page: PageText, split: Callable[[str], list[str]]) -> list[str]:
     def passages_of(blocks: Sequence[Block]) -> list[str]:
         text = page.text[blocks[0].start : blocks[-1].end]
         section = "" if blocks[0].kind == "title" else blocks[0].section
-        is_whole = section and len(split(f"{section}\n{text}")) == 1
-        return [text] if is_whole else split(text)
+        if section and len(split(f"{section}\n{text}")) == 1:
+            return [text]
+        pieces = split(text)
+        return pieces if len(pieces) > 1 else [text]
 
     passages: list[str] = []
     current: list[Block] = []
