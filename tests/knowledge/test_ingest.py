@@ -223,7 +223,7 @@ def test_progress_is_called_after_each_batch(base: KnowledgeBase) -> None:
         progress=lambda report: counts.append(report.added),
     )
     assert counts == [64, 128, 150]
-    assert set(base.report.seconds) == {"decode", "encode", "store", "total"}
+    assert set(base.report.seconds) == {"decode", "recognize", "encode", "store", "total"}
 
 
 # duplicates

@@ -112,7 +112,9 @@ def _section_rows(reader: OfficeReader, row: Row, image: str) -> Iterator[Row]:
     title = ""
     for section in reader.sections(os.path.join(row.folder, image)):
         title = title or section.title or Path(file).stem
-        values = {"title": title, **({"section": section.title} if section.title else {})}
+        values: dict[str, Any] = {"title": title}
+        if section.title:
+            values["section"] = section.title
         values |= own_values | {"file": file}
         if section.slide is not None:
             values["page"] = section.slide
@@ -152,7 +154,8 @@ class _PdfRows:
         if isinstance(image, str):
             path = os.path.abspath(os.path.join(row.folder, image))
             self.path, self.only_page = split_page_path(path) or (path, None)
-            image = split_page_path(image)[0] if self.only_page else image
+            if self.only_page is not None:
+                image = image.removesuffix(page_path("", self.only_page))
         id_ = row.values.get("id")
         self.name = str(id_) if id_ is not None else image if isinstance(image, str) else ""
         self.file = _file_name(row, image) if isinstance(image, str) else self.name

@@ -286,7 +286,7 @@ def render_page(source: ImageSource, edge: int | None = None) -> Image.Image:
         with PdfReader() as reader:
             return reader.render(source, edge)
     except BrokenData as error:
-        name = f"Page {source.page} of the PDF" if isinstance(source, PdfPage) else f'"{source}"'
+        name = f"Page {source.page} of the PDF" if isinstance(source, PdfPage) else f'"{source!s}"'
         raise BrokenData(f"{name} can't be rendered: {error}") from None
 
 

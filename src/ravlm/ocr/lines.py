@@ -61,8 +61,10 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
     upright = _turn(_deskew(corners, direction, width, height), direction, width, height)
     low, high = upright.min(axis=1), upright.max(axis=1)  # (n, 2)
     segments = [
-        TextSegment(line.text.strip(), *map(float, (*low[row], *high[row])), row)
-        for row, line in enumerate(lines)
+        TextSegment(line.text.strip(), left, top, right, bottom, row)
+        for row, (line, (left, top), (right, bottom)) in enumerate(
+            zip(lines, low.tolist(), high.tolist(), strict=True)
+        )
     ]
     boxes = [relative_box((*c.min(axis=0), *c.max(axis=0)), width, height) for c in corners]
     size = (height, width) if direction in (90, 270) else (width, height)
@@ -133,11 +135,7 @@ def _uncertain_words(line: RecognizedLine, width: int, height: int) -> list[Regi
         if line.is_turned:
             shares = (1 - word.end, 1 - word.start)
         points = np.stack(
-            [
-                first + share * (last - first)
-                for share in shares
-                for first, last in zip(*sides, strict=True)
-            ]
+            [first + share * (last - first) for share in shares for first, last in sides]
         )
         box = relative_box((*points.min(axis=0), *points.max(axis=0)), width, height)
         regions.append(Region(word.text, box, None, "word", word.confidence))

@@ -1,0 +1,92 @@
+"""Recognized lines become blocks in reading order, on tilted and turned pages too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ravlm.ocr.lines import RecognizedLine, RecognizedWord, line_regions
+from ravlm.regions import Region
+
+SIZE = (600, 800)
+
+
+def quad(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+
+
+def rotated(corners: np.ndarray, degrees: float) -> np.ndarray:
+    """Rotate corners clockwise around the center of the page."""
+    angle = np.deg2rad(degrees)
+    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return (corners - (300, 400)) @ matrix + (300, 400)
+
+
+def page(degrees: float = 0, is_turned: bool = False) -> list[RecognizedLine]:
+    """Return two columns of four lines below a title, as a detector sorts them: by height."""
+    lines = [("A title across both of the columns", quad(100, 60, 500, 100))]
+    lines += [
+        (f"{side} {row} " + "word " * 4, quad(x, 150 + 30 * row, x + 230, 170 + 30 * row))
+        for row in range(4)
+        for x, side in ((40, "left"), (330, "right"))
+    ]
+    return [
+        RecognizedLine(text, rotated(corners, degrees), 0.95, is_turned)
+        for text, corners in sorted(lines, key=lambda line: rotated(line[1], degrees)[0, 1])
+    ]
+
+
+def first_words(regions: list[Region]) -> list[str]:
+    return [" ".join(region.text.split()[:2]) for region in regions if region.text]
+
+
+ORDER = ["A title", *(f"{side} {row}" for side in ("left", "right") for row in range(4))]
+
+
+@pytest.mark.parametrize("degrees", [0, 2, -3])
+def test_columns_of_a_tilted_page(degrees: float) -> None:
+    """At 2 degrees the end of a line is lower than the beginning of the next one."""
+    regions = line_regions(page(degrees), *SIZE)
+    assert first_words(regions) == ORDER
+    assert [region.kind for region in regions if not region.text] == ["paragraph", "paragraph"]
+    assert regions[0].kind == "title"
+    (line,) = [region for region in regions if region.text.startswith("right 3")]
+    expected = rotated(quad(330, 240, 560, 260), degrees)
+    assert line.box == pytest.approx(
+        (*(expected.min(axis=0) / SIZE), *(expected.max(axis=0) / SIZE))
+    )
+
+
+def test_a_page_upside_down() -> None:
+    lines = page(180, is_turned=True)
+    # the detector begins at the corner that is at the top left on the image
+    lines = [RecognizedLine(line.text, line.corners[[2, 3, 0, 1]], 0.95, True) for line in lines]
+    assert first_words(line_regions(lines, *SIZE)) == ORDER
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_a_page_on_its_side(is_turned: bool) -> None:
+    """Clockwise, text runs downwards; the other way, RapidOCR reads it from the other end."""
+    order = [0, 1, 2, 3]
+    lines = []
+    for line in page():
+        x, y = line.corners[:, 0], line.corners[:, 1]
+        turned = np.stack((y, 600 - x) if is_turned else (800 - y, x), axis=1)  # 800 x 600 pixels
+        order = [1, 2, 3, 0] if is_turned else [3, 0, 1, 2]
+        lines.append(RecognizedLine(line.text, turned[order], 0.95, is_turned))
+    assert first_words(line_regions(lines, 800, 600)) == ORDER
+
+
+def test_words_are_apart_only_where_their_confidence_differs() -> None:
+    words = (RecognizedWord("Total:", 0, 0.5, 0.99), RecognizedWord("12.S0", 0.6, 1, 0.4))
+    mixed = RecognizedLine("Total: 12.S0", quad(100, 100, 300, 120), 0.7, words=words)
+    sure = (RecognizedWord("Thank", 0, 0.5, 0.99), RecognizedWord("you", 0.6, 1, 0.98))
+    certain = RecognizedLine("Thank you", quad(100, 130, 300, 150), 0.98, words=sure)
+    block, total, amount, line = line_regions([mixed, certain], *SIZE)
+    assert (block.kind, block.text) == ("paragraph", "")
+    assert (total.text, total.kind, total.confidence) == ("Total:", "word", 0.99)
+    assert (amount.text, amount.kind, amount.confidence) == ("12.S0", "word", 0.4)
+    assert total.box == pytest.approx((100 / 600, 100 / 800, 200 / 600, 120 / 800))
+    assert amount.box == pytest.approx((220 / 600, 100 / 800, 300 / 600, 120 / 800))
+    assert (line.text, line.kind) == ("Thank you", "line")
+    assert line_regions([], *SIZE) == []
