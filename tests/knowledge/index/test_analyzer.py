@@ -10,7 +10,8 @@ import pytest
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.analyzer import index_words, query_words
-from ravlm.knowledge.index.bm25 import KeywordIndex, TermHashes
+from ravlm.knowledge.index.bm25 import KeywordIndex
+from ravlm.knowledge.index.terms import TermHashes, max_terms
 from ravlm.records import Entry
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -51,7 +52,7 @@ def test_an_older_base_keeps_finding_its_words() -> None:
     assert index.search(query_words("东方明珠"), 5).parts.tolist() == [1]
     assert index.search(query_words("tower"), 5).parts.tolist() == [2]
     hashes = TermHashes()
-    assert hashes["館"] == hashes["馆"]
+    assert hashes.index_terms(["館"]) == hashes.index_terms(["馆"])
 
 
 def test_terms_of_another_analyzer_come_from_the_store(
@@ -63,7 +64,7 @@ def test_terms_of_another_analyzer_come_from_the_store(
     with KnowledgeBase.build(tmp_path / "kb", entries, encoder=FakeEncoder()) as kb:
         monkeypatch.setattr(snapshots, "ANALYZER", 1)
         kb.optimize()
-    monkeypatch.setattr(snapshots, "ANALYZER", 2)
+    monkeypatch.undo()
     with KnowledgeBase.open(tmp_path / "kb", FakeEncoder()) as kb:
         kb.search(vector=np.ones(64))
         (folder,) = (tmp_path / "kb").glob("derived/vectors-*")
@@ -77,3 +78,71 @@ def test_terms_of_another_analyzer_come_from_the_store(
 def test_index_and_query_split_alike() -> None:
     for text in ("ＡＢＣ公司與國際", "Ｔｏｋｙｏ-Ｔｏｗｅｒ", "Zoe\u0308 3,5"):
         assert set(query_words(text)) <= set(index_words(text).split())
+
+
+DOCUMENTS = {
+    "de": "Zwei Häuser stehen am See, und ein Hund läuft über die Wiese.",
+    "fr": "Des chevaux blancs courent près de l'eau avec leurs cavaliers.",
+    "es": "Las niñas están corriendo por la playa con sus perros.",
+    "ru": "Собаки бегут по снегу, и мальчик смотрит на них.",
+    "tr": "Çocuklar parkta oynuyor ve köpekler için su var.",
+    "ja": "赤いカメラを持っている女の子",
+    "th": "แมวสีส้มกำลังนอนหลับอยู่บนโซฟา",
+    "ko": "고양이가 창문에서 새를 보고 있다",
+    "zh": "一只橘猫在沙发上睡觉",
+    "en": "Two houses stand on a hill while the boys are running.",
+    "he": "ילד רץ בפארק",
+}
+FORMS = {
+    "de": ("Haus", "Hunde", "hauser"),
+    "fr": ("cheval blanc", "eau"),
+    "es": ("niña", "correr perro"),
+    "ru": ("собака", "мальчики"),
+    "tr": ("çocuk",),
+    "ja": ("カメラ", "女"),
+    "th": ("แมว", "โซฟา"),
+    "ko": ("고양이", "새"),
+    "zh": ("橘猫",),
+    "en": ("run boy", "house"),
+    "he": ("בפארק",),
+}
+"""Document -> queries: its words in other forms, or out of a sentence without spaces."""
+
+
+def test_words_meet_in_their_languages() -> None:
+    """Only English was stemmed; a Thai or Japanese sentence was one word, and a Korean noun was not
+    found with its particle."""
+    index = KeywordIndex()
+    rows = [(i, i, index_words(text)) for i, text in enumerate(DOCUMENTS.values(), 1)]
+    index.update(rows[:6], [], 1)
+    index.update(rows[6:], [], 2)
+    ids = list(DOCUMENTS)
+    best = {
+        id_: [[ids[part - 1] for part in index.search(query_words(q), 1).parts] for q in queries]
+        for id_, queries in FORMS.items()
+    }
+    assert best == {id_: [[id_]] * len(queries) for id_, queries in FORMS.items()}
+    assert index.search(query_words("ラジオ"), 3).parts.tolist() == []
+    assert index.search(query_words("หมา"), 3).parts.tolist() == []
+
+
+OTHER_SCRIPTS = [
+    *("Dvě děti 🎈 běží", "दो बच्चे", "🙂🙂", "חתול cat 猫 แมว котик"),
+    *("ー", "ๆๆ", "a\u0301\u0301", "ẞ’s", "İ"),
+]
+
+
+@pytest.mark.parametrize("text", OTHER_SCRIPTS)
+def test_any_script_is_searched_without_an_error(text: str) -> None:
+    """Languages that no stemmer knows, emoji, and scripts within one text."""
+    index = KeywordIndex()
+    index.update([(1, 1, index_words(text)), (2, 2, index_words("the dog"))], [], 1)
+    found = index.search(query_words(text), 5).parts.tolist()
+    assert found == ([1] if query_words(text) else [])
+
+
+def test_a_long_query_without_spaces_is_bounded() -> None:
+    terms = TermHashes().query_terms(query_words("กขคงจฉชซ" * 500), ())
+    assert len(terms) <= 65
+    passage = index_words("カメラのレンズ 写真" * 20)
+    assert len(TermHashes().index_terms(passage.split())) <= max_terms(passage)

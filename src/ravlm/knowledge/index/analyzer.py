@@ -2,7 +2,8 @@
 
 Both are normalized first: traditional and simplified Chinese, full and half width, composed and
 decomposed accents meet. Chinese is indexed by character bigrams and by single characters. That
-needs no dictionary, so every machine splits a text into the same terms.
+needs no dictionary, so every machine splits a text into the same terms. `terms` stems the words and
+splits those of other scripts without spaces.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """BM25 over the words of text parts: an inverted index in arrays, derived from the store.
 
 Like the vectors it is a list of segments: one of a snapshot, memory-mapped, and newer ones in
-memory; deleted rows are masked. English words are stemmed and accents removed here; the store
-keeps the words as `analyzer` splits them.
+memory; deleted rows are masked. The store keeps the words as `analyzer` splits them; `terms` stems
+them here.
 
 Source of the formula: Robertson & Zaragoza, "The Probabilistic Relevance Framework: BM25 and
 Beyond" (2009), with Lucene's idf, which is never negative.
@@ -10,16 +10,14 @@ Beyond" (2009), with Lucene's idf, which is never negative.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from hashlib import blake2b
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from ravlm.data.text import normalize_text, porter_stem, strip_accents
 from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, merge_rankings
+from ravlm.knowledge.index.terms import TermHashes
 
 BM25_K1 = 1.2
 """Term frequency saturation."""
@@ -27,19 +25,6 @@ BM25_B = 0.75
 """Length normalization."""
 FREQUENT_SHARE = 0.02
 """Share of rows above which a term is looked up only for rows that can still reach the top n."""
-
-_POSSESSIVE = re.compile("['’]s?$")
-
-
-class TermHashes(dict[str, int]):
-    """Words to terms, 64-bit hashes of their stems; a cache that fills on access."""
-
-    def __missing__(self, word: str) -> int:
-        # Normalized here, too: an older base stores words as they were written.
-        plain = _POSSESSIVE.sub("", strip_accents(normalize_text(word)))
-        digest = blake2b(porter_stem(plain).encode(), digest_size=8).digest()
-        self[word] = term = int.from_bytes(digest, "little")
-        return term
 
 
 class Postings(NamedTuple):
@@ -95,7 +80,7 @@ def build_postings(
     earlier: CorpusStats,
 ) -> Postings:
     """Invert new rows. `texts` are words separated by blanks; `earlier` counts all other rows."""
-    term_lists = [[hashes[word] for word in text.split()] for text in texts]
+    term_lists = [hashes.index_terms(text.split()) for text in texts]
     lengths = np.fromiter(map(len, term_lists), np.int32, len(term_lists))
     terms = np.fromiter(chain.from_iterable(term_lists), np.uint64, int(lengths.sum()))
     rows = np.repeat(np.arange(len(term_lists), dtype=np.int32), lengths)
@@ -156,6 +141,10 @@ class KeywordSegment:
         if position < len(terms) and terms[position] == np.uint64(term):
             return position
         return -1
+
+    def has(self, term: int) -> bool:
+        """Return whether a row has `term`; a deleted one counts."""
+        return self.find(term) >= 0
 
     def document_frequency(self, term: int) -> int:
         """Return how many rows have `term`, deleted ones included."""
@@ -280,7 +269,9 @@ class KeywordIndex:
         """Return the best n parts that have one of `words`, by BM25 (higher is better)."""
         num_rows = sum(len(segment.alive) for segment in self.segments)
         weights = []
-        for term in dict.fromkeys(self.hashes[word] for word in words):
+        markers = self.hashes.markers.items()
+        languages = [code for code, marker in markers if any(s.has(marker) for s in self.segments)]
+        for term in self.hashes.query_terms(words, languages):
             frequency = sum(segment.document_frequency(term) for segment in self.segments)
             if frequency:
                 idf = float(np.log1p((num_rows - frequency + 0.5) / (frequency + 0.5)))

@@ -16,14 +16,15 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
 from ravlm.knowledge.index.analyzer import index_words
-from ravlm.knowledge.index.bm25 import BM25_B, BM25_K1, TermHashes
+from ravlm.knowledge.index.bm25 import BM25_B, BM25_K1
+from ravlm.knowledge.index.terms import TermHashes, max_terms
 from ravlm.knowledge.milvus.filters import FIELD, facet_value
 from ravlm.knowledge.records import EntryRow, PartRow, searchable_text
 from ravlm.records import Entry, Modality
@@ -61,9 +62,9 @@ def entry_key(id_: str) -> str:
     return blake2b(id_.encode(), digest_size=16).hexdigest()
 
 
-def hash_words(words: str, hashes: TermHashes) -> str:
-    """Return words as terms that every analyzer leaves unchanged."""
-    return " ".join(f"{hashes[word] >> 16:012x}" for word in words.split())
+def term_text(terms: Iterable[int]) -> str:
+    """Return terms as words that every analyzer leaves unchanged."""
+    return " ".join(f"{term >> 16:012x}" for term in terms)
 
 
 def collection_schema(client: Any, fields: Fields) -> Any:
@@ -194,7 +195,7 @@ def part_values(
             "vector": np.frombuffer(part.vector, "<f2").astype(np.float32),
         }
         if hashes is not None and part.modality == "text":
-            values["words"] = hash_words(part.words or "", hashes)
+            values["words"] = term_text(hashes.index_terms((part.words or "").split()))
         yield part.modality, values
 
 
@@ -212,7 +213,7 @@ def part_row(values: Mapping[str, Any], modality: Modality, entry: Entry) -> Par
 
 def size_error(row: EntryRow, with_words: bool) -> str:
     """Return why an entry is too large for Milvus; an empty string if it is not."""
-    max_words = max((len((part.words or "").split()) for part in row.parts), default=0)
+    max_words = max((max_terms(part.words or "") for part in row.parts), default=0)
     sizes = {
         "bytes of texts, regions and metadata": len(entry_values(row, "")["body"].encode()),
         "bytes of filter values": len(json.dumps(facet_value(row.facets))),

@@ -20,7 +20,7 @@ from ravlm.knowledge.candidates import (
     best_part_per_entry,
 )
 from ravlm.knowledge.index.analyzer import query_words
-from ravlm.knowledge.index.bm25 import TermHashes
+from ravlm.knowledge.index.terms import TermHashes
 from ravlm.knowledge.milvus import schema
 from ravlm.knowledge.milvus.client import MAX_ROWS, ScoredRow
 from ravlm.knowledge.milvus.filters import ALL_ROWS, expression, one_of
@@ -107,7 +107,8 @@ class MilvusSearcher(Searcher):
                 f"{self.connection.version}, which has no keyword search (needs 2.5 or newer); "
                 'use method="dense".'
             )
-        words = schema.hash_words(" ".join(query_words(text)), TermHashes())
+        hashes = TermHashes()
+        words = schema.term_text(hashes.query_terms(query_words(text), hashes.markers))
         if not words:
             return Candidates(EMPTY_RANKING, exhausted=True)
         limit = min(n, MAX_ROWS)

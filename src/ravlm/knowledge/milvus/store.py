@@ -21,7 +21,7 @@ from ravlm.errors import Mismatch, NotFound
 from ravlm.knowledge.backend import reencoded_error
 from ravlm.knowledge.entry_store import EntryStore, decode_regions, invalid_page_mark
 from ravlm.knowledge.images import resolve_image, save_image
-from ravlm.knowledge.index.bm25 import TermHashes
+from ravlm.knowledge.index.terms import TermHashes
 from ravlm.knowledge.ingest import json_texts
 from ravlm.knowledge.milvus import schema
 from ravlm.knowledge.milvus.client import KEY_BATCH, MilvusConnection, key_slices
