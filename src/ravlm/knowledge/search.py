@@ -19,7 +19,7 @@ from ravlm.knowledge.candidates import (
     best_part_per_entry,
     merge_rankings,
 )
-from ravlm.knowledge.comparison import Comparison
+from ravlm.knowledge.comparison import VectorComparison
 from ravlm.knowledge.queries import EncodedQuery
 from ravlm.knowledge.searcher import Searcher, Selector
 from ravlm.records import Hit, Modality
@@ -42,7 +42,7 @@ class SearchPipeline:
         self, searcher: Searcher, modalities: Sequence[Modality], options: SearchOptions
     ) -> None:
         self.searcher = searcher
-        self.comparison = Comparison(searcher)
+        self.comparison = VectorComparison(searcher)
         self.options = options
         self.modalities = [name for name in modalities if name in searcher.modalities]
 

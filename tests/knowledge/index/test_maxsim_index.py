@@ -27,8 +27,8 @@ def tokens() -> TokenVectors:
     starts = np.concatenate([[0], np.cumsum(counts)])
     centers = rng.standard_normal((200, DIM))
     shared = np.repeat(rng.standard_normal((ROWS, DIM)), counts, axis=0)
-    vectors = centers[rng.integers(0, 200, starts[-1])] + 0.7 * shared
-    vectors += 0.5 * rng.standard_normal(vectors.shape)
+    vectors = centers[rng.integers(0, 200, starts[-1])] + 0.4 * shared
+    vectors += 0.3 * rng.standard_normal(vectors.shape)
     return TokenVectors(_units(vectors).astype(np.float16), starts)
 
 
