@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "sub").mkdir(parents=True)
     pages = ["Page one", "", "Page three", ""]
     (folder / "a.pdf").write_bytes(make_pdf(pages, "Report A", [("Intro", 1), ("End", 3)]))
-    heading = text_at(72, 760, "Big heading", 20) + "\n" + text_at(72, 700, "body text")
+    heading = text_at(72, 760, "Big heading", 20) + "\n" + text_at(72, 700, "the text of the body")
     (folder / "sub" / "b.PDF").write_bytes(make_pdf([PageContent(heading), "more"]))
     (folder / "bad.pdf").write_bytes(b"%PDF-1.4 nothing else")
     Image.new("RGB", (4, 4), "red").save(folder / "red.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -281,30 +282,52 @@ def test_damaged_and_encrypted_files_say_so(reader: PdfReader, tmp_path: Path) -
             reader.summary(path)
 
 
+class DyingProcess:
+    """A child that dies of some pages, with what it was to read after them."""
+
+    deadly: tuple[int, ...] = (2, 5, 6)
+
+    def __init__(self, *arguments: str) -> None:
+        self.alive = True
+        self.waiting: list[int] = []
+
+    def send(self, request: dict[str, Any]) -> None:
+        self.waiting.append(request["page"])
+
+    def receive(self, seconds: float) -> tuple[dict[str, Any], bytes] | None:
+        page = self.waiting.pop(0)
+        if page in self.deadly:
+            self.alive = False
+            return None
+        return {"regions": [("line", f"page {page}", None, 1.0)], "blank": False}, b""
+
+    def end(self) -> None:
+        self.alive = False
+
+
 def test_a_page_that_ends_the_process_costs_that_page_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A content stream that computes for hours stopped the whole job; its neighbors were lost."""
-    monkeypatch.setattr(pdf, "_MAX_FAILURES", 3)
-    path = tmp_path / "a.pdf"
-    path.write_bytes(make_pdf([f"page {number}" for number in range(1, 10)]))
+    monkeypatch.setattr(pdf, "ChildProcess", DyingProcess)
+    (tmp_path / "a.pdf").touch()
     with PdfReader() as reader:
-        texts = []
-        for text in reader.read_pages(path, 9):
-            texts.append(text)
-            if text.number in (1, 4, 5):  # as the limit of processor time does
-                assert reader._process is not None
-                reader._process.process.kill()
-                reader._process.process.wait()
-    assert [text.number for text in texts] == list(range(1, 10))
-    reasons = {text.number: text.error for text in texts if text.error}
-    assert reasons.pop(2) == "It takes too much time or memory to read."
-    assert len(reasons) == 6  # two more that end the process, and what is after the third
-    assert "3 pages before it" in reasons[9]
+        texts = {text.number: text for text in reader.read_pages(tmp_path / "a.pdf", 8)}
+    assert list(texts) == list(range(1, 9))
+    assert [text.number for text in texts.values() if text.error] == [2, 5, 6]
+    assert texts[2].error == "It takes too much time or memory to read."
+    assert [text.regions[0]["text"] for text in texts.values() if not text.error] == [
+        f"page {number}" for number in (1, 3, 4, 7, 8)
+    ]
+    monkeypatch.setattr(pdf, "_MAX_FAILURES", 2)
+    with PdfReader() as reader:
+        errors = [text.error for text in reader.read_pages(tmp_path / "a.pdf", 8)]
+    assert [bool(error) for error in errors] == [False, True, False, False] + [True] * 4
+    assert errors[7] == "2 pages before it took too much time."
 
 
 def test_a_page_with_too_many_characters_is_left_out(reader: PdfReader) -> None:
-    heavy = PageContent("BT /F1 1 Tf " + "(" + "a" * 100 + ") Tj " * 5100 + "ET")
+    heavy = PageContent("BT /F1 1 Tf " + ("(" + "a" * 100 + ") Tj ") * 5100 + "ET")
     path = reader.file_of(DocumentBytes(make_pdf([heavy, "fine"])))
     assert "510,000 characters; at most 500,000" in reader.read_page(path, 1).error
     assert reader.read_page(path, 2).regions

@@ -22,6 +22,7 @@ from ravlm.data.pdf import (
     PdfReader,
     PdfSummary,
     is_pdf,
+    is_pdf_file,
     page_path,
     split_page_path,
 )
@@ -29,7 +30,6 @@ from ravlm.data.rows import Quarantined, Row
 from ravlm.errors import RavlmError
 from ravlm.records import DocumentBytes, PdfPage
 
-_HEAD_BYTES = 1024
 _MAX_LISTED = 20
 """Blank pages that a note lists."""
 
@@ -85,18 +85,10 @@ def _is_document(row: Row, image: str) -> bool:
     path = os.path.join(row.folder, image)
     location = split_page_path(path)
     if location is not None:
-        return "regions" not in row.values and _is_pdf_file(location[0])
+        return "regions" not in row.values and is_pdf_file(location[0])
     if is_office_file(image):
         return os.path.isfile(path)
-    return image.lower().endswith(PDF_SUFFIX) and _is_pdf_file(path)
-
-
-def _is_pdf_file(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return is_pdf(file.read(_HEAD_BYTES))
-    except (OSError, ValueError):
-        return False
+    return image.lower().endswith(PDF_SUFFIX) and is_pdf_file(path)
 
 
 def _document_name(row: Row) -> str:

@@ -15,7 +15,8 @@ from ravlm.data.child_process import limit_cpu, limit_memory, read_message, writ
 MAX_EXPANDED_BYTES = 500_000_000
 """Size of the files in a document, which is a zip archive."""
 MAX_CHARACTERS = 16_000_000
-_TOO_LARGE = f"It expands to more than {MAX_EXPANDED_BYTES:,} bytes."
+_ARCHIVES = (".docx", ".pptx")
+_TOO_LARGE = f"it expands to more than {MAX_EXPANDED_BYTES:,} bytes."
 
 
 def convert(converter: Any, path: str) -> str:
@@ -24,9 +25,11 @@ def convert(converter: Any, path: str) -> str:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_EXPANDED_BYTES:
                 raise ValueError(_TOO_LARGE)
+    elif path.lower().endswith(_ARCHIVES):  # markitdown would take its bytes for text
+        raise ValueError("it is damaged, or not of the type that its name says.")
     text: str = converter.convert_local(path).text_content
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"It has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read.")
+        raise ValueError(f"it has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read.")
     return text
 
 

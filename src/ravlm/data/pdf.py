@@ -34,8 +34,10 @@ PDF_SUFFIX = ".pdf"
 MAX_PAGES = 100_000
 """Pages of one file."""
 _PAGE = re.compile(r"(.+)#page=([1-9][0-9]{0,6})", re.DOTALL)
+_MAGIC = b"%PDF-"
+_BLANKS = b"\xef\xbb\xbf \t\r\n\x00"
 _HEAD_BYTES = 1024
-"""A PDF may have other bytes before its header, as many as readers accept."""
+"""Bytes in which PDFium looks for the header."""
 _OVERSAMPLING = 2
 """A page is rendered at this many times the size that is asked for, and shrunk: thin lines stay."""
 _MAX_MEMORY = 1_500_000_000
@@ -90,7 +92,20 @@ class PdfPageText:
 
 def is_pdf(head: bytes) -> bool:
     """Return whether `head`, the beginning of a file, is that of a PDF."""
-    return b"%PDF-" in head[:_HEAD_BYTES]
+    return head[:_HEAD_BYTES].lstrip(_BLANKS).startswith(_MAGIC)
+
+
+def is_pdf_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a PDF; one with that suffix may have other bytes before its header.
+
+    Archives and tables may begin with a PDF that they contain, too.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except (OSError, ValueError):
+        return False
+    return is_pdf(head) or (os.fspath(path).lower().endswith(PDF_SUFFIX) and _MAGIC in head)
 
 
 def split_page_path(image: object) -> tuple[str, int] | None:

@@ -110,7 +110,7 @@ class _TokenReader:
     """A model that writes text about an image, token by token."""
 
     def __init__(self, name: str, auto_class: str) -> None:
-        self.processor = _load("AutoProcessor", name)
+        self.processor = _load("AutoProcessor", name, backend="pil")
         self.model = _load(auto_class, name, use_safetensors=True)
         self.model.eval().to(device())
 

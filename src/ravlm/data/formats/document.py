@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ravlm.data.office import is_office_file
-from ravlm.data.pdf import is_pdf
+from ravlm.data.pdf import is_pdf_file
 from ravlm.data.rows import Quarantined, Row
 
 
 def recognizes(path: Path, head: bytes) -> bool:
     """Return whether `path` is a document."""
-    return is_pdf(head) or (bool(head) and is_office_file(path))
+    return bool(head) and (is_pdf_file(path) or is_office_file(path))
 
 
 def read_rows(path: Path) -> Iterator[Row | Quarantined]:
