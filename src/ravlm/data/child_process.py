@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "LANG")
 """Variables that a child gets; it has no use for tokens and keys."""
+_READ_BYTES = 1 << 20
 
 
 class ChildProcess:
@@ -37,6 +39,11 @@ class ChildProcess:
             env=environment,
             start_new_session=os.name == "posix",  # Ctrl-C is for the parent alone
         )
+        self._received = bytearray()
+        self._poll: Any = None
+        if hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(_pipe(self.process.stdout), select.POLLIN | select.POLLHUP)
 
     def call(
         self, request: Mapping[str, Any], data: bytes, seconds: float
@@ -55,19 +62,52 @@ class ChildProcess:
 
     def receive(self, seconds: float) -> tuple[dict[str, Any], bytes] | None:
         """Return the answer to the first request without one, as `call` does."""
-        timer = threading.Timer(seconds, self.process.kill)
-        timer.daemon = True
-        timer.start()
         message = None
-        try:
-            with suppress(OSError, ValueError):
-                message = read_message(_pipe(self.process.stdout))
-        finally:
-            timer.cancel()
+        with suppress(OSError, ValueError), self._killed_after(seconds):
+            message = self._read_message(time.monotonic() + seconds)
         if message is None:
             self.process.kill()
             self.process.wait()
         return message
+
+    def _read_message(self, deadline: float) -> tuple[dict[str, Any], bytes] | None:
+        """Read what `write_message` wrote; None at the end of the stream, and after `deadline`."""
+        while (end := self._received.find(b"\n")) < 0:
+            if not self._read(deadline):
+                return None
+        header: dict[str, Any] = json.loads(self._received[:end])
+        start = end + 1
+        end = start + header.pop("length")
+        while len(self._received) < end:
+            if not self._read(deadline):
+                return None
+        data = bytes(self._received[start:end])
+        del self._received[:end]
+        return header, data
+
+    def _read(self, deadline: float) -> bool:
+        """Wait for more bytes, and read them; False if there are none until `deadline`."""
+        if self._poll is not None:
+            wait = max(0.0, deadline - time.monotonic())
+            if not self._poll.poll(1000 * wait):
+                return False
+        data = os.read(_pipe(self.process.stdout).fileno(), _READ_BYTES)
+        self._received += data
+        return bool(data)
+
+    @contextmanager
+    def _killed_after(self, seconds: float) -> Iterator[None]:
+        """Kill the process after `seconds` where waiting for a pipe has no time limit (Windows)."""
+        if self._poll is not None:
+            yield
+            return
+        timer = threading.Timer(seconds, self.process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @property
     def alive(self) -> bool:

@@ -35,7 +35,7 @@ _FIGURE_AREA = (0.02, 0.95)
 _DEVICE = 1_000_000
 """Width and height to which PDFium maps the page: it returns whole numbers."""
 _HYPHEN = re.compile("[\x02\ufffe]")
-_LINE_END = re.compile("(\r\n|(?<=[\x02\ufffe]))")
+_LINE = re.compile("[^\r\n\x02\ufffe]+[\x02\ufffe]?")
 """PDFium writes nothing between the hyphen at the end of a line and the next line."""
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\uffff]")
 _UNMAPPED = re.compile("[\x00\x01\x03-\x08\x0e-\x1f\ufffd\ue000-\uf8ff]")
@@ -73,6 +73,8 @@ class PdfTextLayer:
         self.boxes: list[Box] = []
         self._corners = (c_double(), c_double(), c_double(), c_double())
         self._pointers = tuple(map(byref, self._corners))
+        left, right, bottom, top = self._pointers
+        self._rect_pointers = (left, top, right, bottom)
         self._loose = raw.FS_RECTF()
         self._loose_pointer = byref(self._loose)
         count = raw.FPDFText_CountChars(handle)
@@ -116,13 +118,12 @@ class PdfTextLayer:
 
     def _lines(self) -> Iterator[tuple[int, int]]:
         """Yield start and end, in `text`, of each line that is not blank."""
-        position = 0
-        for line in _LINE_END.split(self.text):  # with the line ends
+        for match in _LINE.finditer(self.text):
+            line = match[0]
             stripped = line.strip()
             if stripped:
-                start = position + len(line) - len(line.lstrip())
+                start = match.start() + len(line) - len(line.lstrip())
                 yield start, start + len(stripped)
-            position += len(line)
 
     def _find_direction(self, lines: Sequence[tuple[int, int]]) -> int:
         """Return the direction of most lines: 0 horizontal, 1 downwards, -1 upwards."""
@@ -149,12 +150,14 @@ class PdfTextLayer:
         left, right, bottom, top = self._corners
         rects = []
         for number in range(num_rects):
-            raw.FPDFText_GetRect(self.handle, number, *(self._pointers[i] for i in (0, 3, 1, 2)))
+            raw.FPDFText_GetRect(self.handle, number, *self._rect_pointers)
             rects.append((left.value, bottom.value, right.value, top.value))
-        if num_rects > 1 and self._has_gaps(rects):
+        if num_rects == 1:
+            self._add(start, end, rects[0])
+        elif self._has_gaps(rects):
             self._add_split_line(start, end)
         else:
-            self._add(start, end, rects)
+            self._add(start, end, _union(rects))
 
     def _has_gaps(self, rects: Sequence[tuple[float, float, float, float]]) -> bool:
         """Return whether the rectangles of a line are far apart, so that it must be split."""
@@ -181,7 +184,7 @@ class PdfTextLayer:
             else:
                 pieces.append((position, position + 1, [box]))
         for first, last, boxes in pieces:
-            self._add(first, last, boxes)
+            self._add(first, last, _union(boxes))
 
     def _char_box(self, index: int) -> tuple[float, float, float, float]:
         """Return left, bottom, right, top of a character in the PDF's coordinates."""
@@ -193,24 +196,20 @@ class PdfTextLayer:
         """Return a rectangle of the PDF as shares of the page, cut off at its edges."""
         x0, xx, xy, y0, yx, yy = self.map
         left, bottom, right, top = rect
-        if xy == yx == 0:
-            xs = (x0 + xx * left, x0 + xx * right)
-            ys = (y0 + yy * bottom, y0 + yy * top)
-        else:
-            xs = (x0 + xx * left + xy * bottom, x0 + xx * right + xy * top)
-            ys = (y0 + yx * left + yy * bottom, y0 + yx * right + yy * top)
-        return _clip(min(xs)), _clip(min(ys)), _clip(max(xs)), _clip(max(ys))
+        first = x0 + xx * left + xy * bottom, y0 + yx * left + yy * bottom
+        last = x0 + xx * right + xy * top, y0 + yx * right + yy * top
+        x, right = (first[0], last[0]) if first[0] <= last[0] else (last[0], first[0])
+        y, bottom = (first[1], last[1]) if first[1] <= last[1] else (last[1], first[1])
+        if x >= 0 and y >= 0 and right <= 1 and bottom <= 1:
+            return x, y, right, bottom
+        return _clip(x), _clip(y), _clip(right), _clip(bottom)
 
-    def _add(
-        self, start: int, end: int, rects: Sequence[tuple[float, float, float, float]]
-    ) -> None:
-        """Add a segment of `text` with the box around `rects`, as high as its font."""
+    def _add(self, start: int, end: int, rect: tuple[float, float, float, float]) -> None:
+        """Add a segment of `text` with its rectangle, as high as its font."""
         text = _clean(self.text[start:end])
         if not text:
             return
         index = self._char_index(start)
-        lefts, bottoms, rights, tops = zip(*rects, strict=True)
-        rect = min(lefts), min(bottoms), max(rights), max(tops)
         if self._direction == 0:
             rect = self._with_font_height(rect, index)
         box = self._box(rect)
@@ -245,6 +244,14 @@ class PdfTextLayer:
         if self._direction == -1:
             return height - bottom, left, height - top, right
         return left, top, right, bottom
+
+
+def _union(
+    rects: Sequence[tuple[float, float, float, float]],
+) -> tuple[float, float, float, float]:
+    """Return the rectangle (left, bottom, right, top) around all of them."""
+    lefts, bottoms, rights, tops = zip(*rects, strict=True)
+    return min(lefts), min(bottoms), max(rights), max(tops)
 
 
 def _distance(
