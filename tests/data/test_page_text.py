@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 
 from ravlm.data import page_text
-from ravlm.data.page_text import PageText, all_texts
+from ravlm.data.page_text import PageText, all_texts, in_context
 from ravlm.records import Entry
 from ravlm.regions import Box, Region, RegionKind
 
@@ -200,3 +200,16 @@ def test_a_passage_leads_back_to_its_box_and_a_tile_is_no_text() -> None:
     assert part.box == (0.1, 0.14, 0.89, 0.175)
     assert page.part_of_passage("not on the page", 1).box is None
     assert all_texts(Entry("x", texts=("a",))) == ("a",)
+
+
+def test_a_passage_stands_under_the_titles_of_its_document_and_section() -> None:
+    """The question what -v of cp does found other commands: only the first page named cp."""
+    title = line("Options", 0.1, 0.05, 0.5, height=0.03)
+    option = line("-v explains what is being done", 0.1, 0.1, 0.5)
+    metadata = {"file": "cp.pdf", "page": 2, "title": "cp(1)", "section": "Manual"}
+    entry = Entry("cp.pdf#page=2", regions=[title, option, *PROSE], metadata=metadata)
+    page = PageText.of(entry.regions)
+    assert in_context(entry, page, "-v explains") == "cp(1)\nOptions\n-v explains"
+    assert in_context(entry, page, "Options\n-v explains") == "cp(1)\nManual\nOptions\n-v explains"
+    photo = Entry("x", regions=[Region("SALE")], metadata={"title": "a poster"})
+    assert in_context(photo, PageText.of(photo.regions), "SALE") == "SALE"

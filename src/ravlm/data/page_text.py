@@ -138,12 +138,11 @@ class PageText:
         start, end = self.find(passage)
         return _part(self.text[start:end] or passage, self.spans_within(start, end), index)
 
-    def in_section(self, passage: str) -> str:
-        """Return a passage after the title of its section, which tells what it is about."""
+    def section_of(self, passage: str) -> str:
+        """Return the title above a passage; "" without one."""
         start, end = self.find(passage)
         block = next((block for block in self.blocks if start < block.end), None)
-        is_below = block is not None and start < end and block.section
-        return f"{block.section}\n{passage}" if block and is_below else passage
+        return block.section if block is not None and start < end else ""
 
 
 def region_text_index(entry: Entry) -> int:
@@ -165,6 +164,15 @@ def all_texts(entry: Entry, min_confidence: float = 0.0) -> tuple[str, ...]:
 def certain_texts(entry: Entry) -> tuple[str, ...]:
     """Return the texts of an entry that answers may be taken from."""
     return all_texts(entry, MIN_CONFIDENCE)
+
+
+def in_context(entry: Entry, page: PageText, passage: str) -> str:
+    """Return a passage after the title of its document and of its section: what it is about."""
+    metadata = entry.metadata if is_page(entry) else {}
+    section = page.section_of(passage) or metadata.get("section")
+    titles = [title for title in (metadata.get("title"), section) if isinstance(title, str)]
+    lines = dict.fromkeys(title for title in titles if title and title not in passage)
+    return "\n".join([*lines, passage])
 
 
 def is_page(entry: Entry) -> bool:

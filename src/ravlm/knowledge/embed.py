@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ravlm.data.page_text import PageText, all_texts, region_text_index
+from ravlm.data.page_text import PageText, all_texts, in_context, region_text_index
 from ravlm.data.parallel import batched
 from ravlm.encoders.chunking import split_page
 from ravlm.encoders.token_vectors import TokenVectors
@@ -153,10 +153,10 @@ def _encode_texts(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -
                 words = index_words(passage)
                 pending.append(PendingPart(item, "text", position, stored_passage, words=words))
         position = region_text_index(item.entry)
-        for passage, in_section in _region_passages(item.entry, encoder()).items():
-            fits = len(encoder().passages(in_section)) == 1
-            passages.append(in_section if fits else passage)
-            words = index_words(in_section)
+        for passage, with_titles in _region_passages(item.entry, encoder()).items():
+            fits = len(encoder().passages(with_titles)) == 1
+            passages.append(with_titles if fits else passage)
+            words = index_words(with_titles)
             pending.append(PendingPart(item, "text", position, passage, words=words))
     if pending:
         unique = {text: row for row, text in enumerate(dict.fromkeys(passages))}
@@ -166,7 +166,7 @@ def _encode_texts(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -
 
 
 def _region_passages(entry: Entry, encoder: Encoder) -> dict[str, str]:
-    """Return the passages of an entry's regions, each with the title of its section before it.
+    """Return the passages of an entry's regions, each with the titles that it stands under.
 
     A passage that occurs twice is one part.
     """
@@ -174,7 +174,7 @@ def _region_passages(entry: Entry, encoder: Encoder) -> dict[str, str]:
         return {}
     page = PageText.of(entry.regions)
     passages = split_page(page, encoder.passages)
-    return {passage: page.in_section(passage) for passage in passages if passage.strip()}
+    return {passage: in_context(entry, page, passage) for passage in passages if passage.strip()}
 
 
 def _encode_each(

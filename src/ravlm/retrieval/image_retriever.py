@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -18,6 +18,12 @@ from ravlm.records import Evidence, Hit, ImageSource, Modality
 from ravlm.retrieval.abstention import TEXT_THRESHOLD, text_match_probability
 from ravlm.retrieval.calibration import NUM_NEIGHBORS, BaseCalibration, fit_or_load
 from ravlm.retrieval.image_copies import Progress
+from ravlm.retrieval.printed_words import (
+    DECISIVE_SHARE,
+    PrintReader,
+    rank_by_words,
+    words_of_entity,
+)
 from ravlm.retrieval.text_retriever import softmax_weights
 from ravlm.retrieval.visual_entities import CANDIDATES, FEATURES, EntityRanking, rank_entities
 from ravlm.search.filter_parser import Where
@@ -42,6 +48,13 @@ class _Neighbors:
     entities: Sequence[str]
     """Entity of each hit."""
     ranking: EntityRanking
+    printed: tuple[str, ...] = ()
+    """Words that were read on the query image."""
+
+    @property
+    def pairs(self) -> Iterator[tuple[Hit, str]]:
+        """Each hit with its entity."""
+        return zip(self.hits, self.entities, strict=True)
 
 
 class ImageRetriever:
@@ -59,6 +72,7 @@ class ImageRetriever:
         self._calibration: BaseCalibration | None = None
         self._calibrated_change = -1
         self._progress = progress
+        self._print_reader = PrintReader()
 
     @property
     def calibration(self) -> BaseCalibration:
@@ -79,12 +93,14 @@ class ImageRetriever:
         where: Where = None,
         adapt_query: AdaptQuery | None = None,
         modality: Modality = "image",
+        read_print: bool = False,
     ) -> dict[int, Evidence]:
         """Return by number the k likeliest entities of each image, one entry each, and its texts.
 
         `adapt_query` maps image vectors to query vectors. With modality "text" the evidence of
         an image in which no named entity is recognized is the entries whose texts match it best,
-        whether they have an image or not.
+        whether they have an image or not. With `read_print` the words on an image tell apart
+        entities that look alike.
         """
         if not images:
             return {}
@@ -94,7 +110,8 @@ class ImageRetriever:
             vectors = adapt_query(vectors, self._kb.encoder.fingerprint)
         encoded = time.perf_counter()
 
-        evidence = self._search(vectors, k, where, modality)
+        sources = list(images.values()) if read_print else [None] * len(images)
+        evidence = self._search(vectors, sources, k, where, modality)
         seconds = {
             "encode": round((encoded - start) / len(images), 4),
             "search": round((time.perf_counter() - encoded) / len(images), 4),
@@ -105,14 +122,19 @@ class ImageRetriever:
         }
 
     def _search(
-        self, vectors: np.ndarray, k: int, where: Where, modality: Modality
+        self,
+        vectors: np.ndarray,
+        images: Sequence[ImageSource | None],
+        k: int,
+        where: Where,
+        modality: Modality,
     ) -> list[Evidence]:
-        """Return the evidence for query vectors (n, dim)."""
+        """Return the evidence for query vectors (n, dim), and the images whose words are read."""
         queries = [{"vector": vector} for vector in vectors]
         by_text = self._kb.search_many(queries, max(k, _TEXT_CANDIDATES), "text", where)
         by_image = self._kb.search_many(queries, max(k, CANDIDATES, NUM_NEIGHBORS), "image", where)
         familiarity = [self._familiarity(hits) for hits in by_image]
-        entities = self._recognize(vectors, by_image, k, where)
+        entities = self._recognize(vectors, images, by_image, k, where)
         if modality == "text" and any(by_text):
             texts = [self._text_evidence(hits, k) for hits in by_text]
             pairs = zip(entities, texts, strict=True)
@@ -139,15 +161,20 @@ class ImageRetriever:
         return vectors[[rows[key] for key in keys]]
 
     def _recognize(
-        self, vectors: np.ndarray, by_image: Sequence[Sequence[Hit]], k: int, where: Where
+        self,
+        vectors: np.ndarray,
+        images: Sequence[ImageSource | None],
+        by_image: Sequence[Sequence[Hit]],
+        k: int,
+        where: Where,
     ) -> list[Evidence]:
         """Return the likeliest entities of each image, as evidence."""
         if not any(by_image):
             return [Evidence()] * len(by_image)
         calibration = self.calibration
         neighbors = [
-            self._compare(vector, hits, calibration)
-            for vector, hits in zip(vectors, by_image, strict=True)
+            self._with_print(image, self._compare(vector, hits, calibration))
+            for vector, image, hits in zip(vectors, images, by_image, strict=True)
         ]
         siblings = self._siblings([n for n in neighbors if n is not None], k, where)
         return [
@@ -174,6 +201,24 @@ class ImageRetriever:
         entities = [entity_key(hit.entry) for hit in hits]
         return _Neighbors(hits, entities, rank_entities(query[0], candidates, entities))
 
+    def _with_print(
+        self, image: ImageSource | None, neighbors: _Neighbors | None
+    ) -> _Neighbors | None:
+        """Rank entities that look alike by the words on an image, too."""
+        if image is None or neighbors is None:
+            return neighbors
+        if neighbors.ranking.shares[0] >= DECISIVE_SHARE:
+            return neighbors
+        printed = self._print_reader.words(image)
+        if not printed:
+            return neighbors
+        words = [
+            words_of_entity([hit.entry for hit, name in neighbors.pairs if name == entity])
+            for entity in neighbors.ranking.entities
+        ]
+        ranking = rank_by_words(neighbors.ranking, printed, words)
+        return replace(neighbors, ranking=ranking, printed=tuple(sorted(printed)))
+
     def _siblings(
         self, neighbors: Sequence[_Neighbors], k: int, where: Where
     ) -> dict[str, list[Hit]]:
@@ -199,8 +244,7 @@ class ImageRetriever:
         for row, entity, cosine in zip(
             ranking.nearest[:k], ranking.entities[:k], ranking.cosines[:k], strict=True
         ):
-            pairs = zip(neighbors.hits, neighbors.entities, strict=True)
-            same_entity = [hit for hit, name in pairs if name == entity]
+            same_entity = [hit for hit, name in neighbors.pairs if name == entity]
             same_entity += siblings.get(entity_name(neighbors.hits[row].entry), [])
             hit = _most_informative(neighbors.hits[row], same_entity)
             hits.append(replace(hit, score=cosine))
@@ -215,6 +259,8 @@ class ImageRetriever:
         }
         for name, value in zip(FEATURES, ranking.features, strict=True):
             trace[name] = round(float(value), 4)
+        if neighbors.printed:
+            trace["printed"] = list(neighbors.printed)
         return Evidence(
             hits=tuple(hits),
             weights=ranking.shares[:k],

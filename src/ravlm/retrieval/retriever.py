@@ -67,7 +67,7 @@ class Retriever:
         alone = {i: image for i, image in images.items() if not queries[i].text}
         with_text = {i: image for i, image in images.items() if queries[i].text}
         by_image = self._images.retrieve(alone, k, where, adapt_query, modality)
-        by_image |= self._images.retrieve(with_text, k, where)
+        by_image |= self._images.retrieve(with_text, k, where, read_print=True)
 
         # The text decides where the image is unknown or not the subject.
         gloss = self._kb.encoder.gloss

@@ -235,7 +235,10 @@ export async function openEntry(id, box = null) {
         } }, t("remove")))));
   if (!dialog.open) dialog.showModal();
   const mark = dialog.querySelector(".highlight");
-  mark?.previousSibling.addEventListener("load", () => mark.scrollIntoView({ block: "center" }), { once: true });
+  mark?.previousSibling.addEventListener("load", () => {
+    const figure = mark.closest("figure");
+    figure.scrollTop = mark.offsetTop + mark.offsetHeight / 2 - figure.clientHeight / 2;
+  }, { once: true });
 }
 
 /** Show how far a hit is above random entries of the base: five signs, or nothing if it is not known. */
