@@ -23,6 +23,7 @@ _HOME = {
     "KnowledgeBase": "ravlm.knowledge.base",
     "LanguageModelTrainingConfig": "ravlm.training.language_model",
     "LoraTrainingConfig": "ravlm.training.chat_generator",
+    "OcrOptions": "ravlm.ocr.base",
     "Pair": "ravlm.records",
     "Part": "ravlm.records",
     "RavlmError": "ravlm.errors",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from ravlm.evaluation.compare import compare
     from ravlm.knowledge.base import KnowledgeBase
     from ravlm.model import RetrievalAugmentedVLM
+    from ravlm.ocr.base import OcrOptions
     from ravlm.records import Answer, Edit, Entry, Hit, Pair, Part, Score, Source
     from ravlm.regions import Region
     from ravlm.search.options import SearchOptions

@@ -326,6 +326,22 @@ def test_a_page_that_ends_the_process_costs_that_page_only(
     assert errors[7] == "2 pages before it took too much time."
 
 
+def test_a_large_file_is_not_read_into_memory(tmp_path: Path, reader: PdfReader) -> None:
+    path = tmp_path / "large.pdf"
+    path.write_bytes(make_pdf(["first", "last"]))
+    with open(path, "ab") as file:
+        file.truncate(300_000_000)  # zeros after the end: PDFium looks for its table in them
+    start = time.process_time()
+    assert reader.summary(path).num_pages == 2
+    assert reader.read_page(path, 2).regions[0]["text"] == "last"
+    path.write_bytes(b"%PDF-1.7\n")
+    with open(path, "ab") as file:
+        file.truncate(300_000_000)
+    with pytest.raises(BrokenData, match="damaged, or not a PDF"):
+        reader.summary(path)
+    assert time.process_time() - start < 1  # of this process
+
+
 def test_a_page_with_too_many_characters_is_left_out(reader: PdfReader) -> None:
     heavy = PageContent("BT /F1 1 Tf " + ("(" + "a" * 100 + ") Tj ") * 5100 + "ET")
     path = reader.file_of(DocumentBytes(make_pdf([heavy, "fine"])))

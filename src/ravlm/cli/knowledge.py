@@ -14,10 +14,10 @@ from ravlm.cli.output import MAX_NOTES, Progress, note, print_json, print_reject
 from ravlm.cli.tune import TUNE
 from ravlm.data.addresses import hide_password
 from ravlm.errors import BrokenData, RavlmError
+from ravlm.ocr.base import DEFAULT_ENGINE, OCR_MODES, OcrOptions
 
 if TYPE_CHECKING:
     from ravlm.knowledge.reports import AddReport
-    from ravlm.ocr.base import OcrOptions
 
 
 def build(options: Options) -> int:
@@ -203,8 +203,6 @@ def _encoder(options: Options) -> Any:
 
 
 def _ocr(options: Options) -> OcrOptions:
-    from ravlm.ocr.base import OcrOptions
-
     return OcrOptions(options.ocr, options.ocr_engine)
 
 
@@ -242,14 +240,14 @@ _DEDUPLICATE = argument(
 )
 _OCR = argument(
     "--ocr",
-    choices=("auto", "always", "never"),
+    choices=OCR_MODES,
     default="auto",
     help="recognize text in pages without a text layer (auto), in all images, such as print on "
     "photos (always), or not at all (never)",
 )
 _OCR_ENGINE = argument(
     "--ocr-engine",
-    default="rapidocr",
+    default=DEFAULT_ENGINE,
     metavar="O",
     help="rapidocr (default), or a folder or Hugging Face model that reads text",
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
-
-from PIL import Image
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from ravlm.errors import InvalidInput, did_you_mean
 from ravlm.regions import Region
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 OcrMode: TypeAlias = Literal["auto", "always", "never"]
 OCR_MODES: tuple[OcrMode, ...] = get_args(OcrMode)
