@@ -88,7 +88,7 @@ def matching_encoder(
         truncated = TruncatedEncoder(encoder, dim)
         if truncated.fingerprint == fingerprint:
             return MatchingEncoder(truncated)
-    if token_pooling and isinstance(encoder, MultiVectorEncoder):
+    if token_pooling and isinstance(encoder, MultiVectorEncoder) and encoder.token_pooling == 1:
         pooled = encoder.with_token_pooling(token_pooling)
         if pooled.fingerprint == fingerprint:
             return MatchingEncoder(pooled)

@@ -67,9 +67,10 @@ class ColPaliEncoder(MultiVectorEncoder):
         self._plain_processor = copy.copy(self._processor)
         self._plain_processor.query_prefix = ""
         tokenizer = self._processor.tokenizer
+        self._tokenizer = TextTokenizer(tokenizer, MAX_TEXT_TOKENS, pad_to_max=False)
         limit = max_text_length(tokenizer, config.get_text_config(), network)
-        limit = min(MAX_TEXT_TOKENS, limit - self._num_added_tokens())
-        self._tokenizer = TextTokenizer(tokenizer, limit, pad_to_max=False)
+        num_added = int(self._text_inputs(["a"], "query")["input_ids"].shape[1])
+        self._tokenizer.max_length = min(MAX_TEXT_TOKENS, limit - num_added)
         self.image_size = _MAX_EDGE
         self.languages = self._tokenizer.languages
         self.dim = int(config.embedding_dim)
@@ -114,7 +115,7 @@ class ColPaliEncoder(MultiVectorEncoder):
         return [
             vectors
             for batch in batched(decoded, size)
-            for vectors in self._encode(self._processor.process_images(list(batch)))
+            for vectors in self._encode(self._image_inputs(list(batch)))
         ]
 
     def _text_tokens(self, texts: Sequence[str], batch_size: int, role: Role) -> list[np.ndarray]:
@@ -129,14 +130,16 @@ class ColPaliEncoder(MultiVectorEncoder):
                 rows[row] = vectors
         return rows
 
-    def _text_inputs(self, texts: list[str], role: Role) -> Any:
-        if role == "query":
-            return self._processor.process_queries(texts)
-        return self._plain_processor.process_queries(texts, suffix="")
+    def _image_inputs(self, images: list[Image.Image]) -> Any:
+        with self._tokenizer.lock:  # the prompt is tokenized, too
+            return self._processor.process_images(images)
 
-    def _num_added_tokens(self) -> int:
-        """Return how many tokens a query has besides its text."""
-        return int(self._text_inputs(["a"], "query")["input_ids"].shape[1])
+    def _text_inputs(self, texts: list[str], role: Role) -> Any:
+        with self._tokenizer.lock:
+            if role == "query":
+                return self._processor.process_queries(texts)
+            texts = [text or " " for text in texts]  # without any token there is no vector
+            return self._plain_processor.process_queries(texts, suffix="")
 
     def _encode(self, inputs: Any) -> list[np.ndarray]:
         """Return the vectors of each row of processed inputs, without padding."""

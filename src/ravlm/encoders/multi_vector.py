@@ -16,7 +16,7 @@ import numpy as np
 
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.token_vectors import TokenVectors
-from ravlm.errors import InvalidInput, Mismatch, MissingExtra
+from ravlm.errors import BrokenData, InvalidInput, Mismatch, MissingExtra
 from ravlm.records import ImageSource
 
 
@@ -81,8 +81,15 @@ class MultiVectorEncoder(Encoder):
 
     def _joined(self, items: list[np.ndarray], role: Role) -> TokenVectors:
         """Scale the vectors to length 1 and pool those of documents. Raises BrokenData."""
+        if not all(map(len, items)):
+            raise BrokenData(
+                f'The encoder "{self.name}" returned no vector at all for an input: its tokens are '
+                "all left out. Choose another checkpoint."
+            )
         units = [
-            check_finite(rows / np.linalg.norm(rows, axis=1, keepdims=True), self.name)
+            check_finite(
+                rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), self.name
+            )
             for rows in items
         ]
         if role == "document" and self.token_pooling > 1:

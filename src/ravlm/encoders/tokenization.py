@@ -36,7 +36,7 @@ class TextTokenizer:
         if last_token is not None:
             tokenizer.padding_side = "right"  # a causal tower numbers the tokens from the left
         # A tokenizer stores its truncation setting: concurrent calls would overwrite each other's.
-        self._lock = Lock()
+        self.lock = Lock()
         if tokenizer.pad_token is None:  # masked out, so any token works
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
 
@@ -83,7 +83,7 @@ class TextTokenizer:
         """Return the tokenizer's lists for each text, which end with the last token. No text that
         is not padded is without tokens, not even the empty one."""
         limit = {"truncation": True, "max_length": self.max_length} if truncate else {}
-        with self._lock:
+        with self.lock:
             encodings = self.tokenizer(list(texts), verbose=False, **limit)
         if self.pad_to_max:
             return encodings

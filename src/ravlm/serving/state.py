@@ -81,8 +81,10 @@ class TimedEncoder(Encoder):
         """Encode `texts` and their glosses in one batch and cache the vectors.
 
         With an asymmetric encoder, each is encoded to search with it, and to compare it with other
-        texts.
+        texts. Token vectors are not cached.
         """
+        if self.token_pooling:
+            return
         unique = dict.fromkeys(variant for text in texts for variant in (text, self.gloss(text)))
         roles: tuple[Role, ...] = ("document", "query") if self.is_asymmetric else ("document",)
         for role in roles:
