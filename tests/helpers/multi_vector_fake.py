@@ -6,11 +6,15 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
+from PIL import Image
 
 from ravlm.data.images import load_image
 from ravlm.encoders.base import Role
 from ravlm.encoders.multi_vector import MultiVectorEncoder
-from ravlm.records import ImageSource
+from ravlm.knowledge.base import KnowledgeBase
+from ravlm.records import Entry, ImageSource
+from ravlm.search.maxsim import maxsim, weighted_query
 from tests.helpers.fakes import COLORS, FakeEncoder
 
 
@@ -53,3 +57,26 @@ class FakeMultiVectorEncoder(MultiVectorEncoder, FakeEncoder):
         if word in COLORS:
             return self._color(np.array(COLORS[word], np.float32))
         return self._text(word)
+
+
+def flag(left: str, right: str) -> Entry:
+    """Return an entry of two colors side by side, and a text that names them."""
+    image = Image.new("RGB", (40, 40), COLORS[left])
+    image.paste(COLORS[right], (20, 0, 40, 40))
+    text = f"a {left} wall and a {right} door"
+    return Entry(f"{left}-{right}", image, (text,), {"left": left, "length": len(left)})
+
+
+FLAGS = [flag(left, right) for left in COLORS for right in COLORS]
+
+
+def check_scores(kb: KnowledgeBase, entries: Sequence[Entry], text: str) -> None:
+    """Check that the best images of `entries` are found, with the MaxSim of all their tokens."""
+    encoder = FakeMultiVectorEncoder()
+    query = weighted_query(encoder.encode_text_tokens([text], role="query")[0])
+    tokens = encoder.encode_image_tokens([entry.image for entry in entries if entry.image])
+    scores = maxsim(query, tokens.vectors, tokens.starts)
+    order = np.argsort(-scores, kind="stable")[:5]
+    hits = kb.search(text=text, k=5, modality="image")
+    assert [hit.score for hit in hits] == pytest.approx(scores[order].tolist(), abs=2e-3)
+    assert {hit.entry.id for hit in hits[:2]} == {entries[row].id for row in order[:2]}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from tests.knowledge.conformance_entries import EntryConformance
 from tests.knowledge.conformance_fixtures import color_entries, ids
+from tests.knowledge.conformance_multi_vector import MultiVectorConformance
 from tests.knowledge.conformance_regions import RegionConformance
 from tests.knowledge.conformance_search import SearchConformance
 
 __all__ = ["Conformance", "color_entries", "ids"]
 
 
-class Conformance(SearchConformance, EntryConformance, RegionConformance):
+class Conformance(SearchConformance, EntryConformance, RegionConformance, MultiVectorConformance):
     """Subclasses provide the fixture `locations`, and `has_keywords` if a server may lack it."""

@@ -8,31 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ravlm.encoders.base import Encoder
 from ravlm.errors import BrokenData, InvalidInput, Mismatch
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.index import auto, maxsim_index
 from ravlm.records import Entry
-from ravlm.search.maxsim import maxsim, weighted_query
 from ravlm.search.options import SearchOptions
-from tests.helpers.fakes import COLORS, FakeEncoder
-from tests.helpers.multi_vector_fake import FakeMultiVectorEncoder
+from tests.helpers.fakes import FakeEncoder
+from tests.helpers.multi_vector_fake import FLAGS, FakeMultiVectorEncoder, check_scores, flag
 from tests.knowledge.conformance import ids
 
 DIM = 64
-
-
-def flag(left: str, right: str) -> Entry:
-    """Two colors side by side, and a text that names them."""
-    image = Image.new("RGB", (40, 40), COLORS[left])
-    image.paste(COLORS[right], (20, 0, 40, 40))
-    text = f"a {left} wall and a {right} door"
-    return Entry(f"{left}-{right}", image, (text,), {"left": left, "length": len(left)})
-
-
-FLAGS = [flag(left, right) for left in COLORS for right in COLORS]
 
 
 @pytest.fixture
@@ -46,23 +33,6 @@ def base(tmp_path: Path, encoder: Encoder) -> Iterator[KnowledgeBase]:
         yield kb
 
 
-def expected_ids(
-    encoder: Encoder, text: str, entries: list[Entry], k: int
-) -> list[tuple[str, float]]:
-    """Return the best images for a text by MaxSim of all token vectors."""
-    query = weighted_query(encoder.encode_text_tokens([text], role="query")[0])
-    tokens = encoder.encode_image_tokens([entry.image for entry in entries if entry.image])
-    scores = maxsim(query, tokens.vectors, tokens.starts)
-    return [(entries[row].id, float(scores[row])) for row in np.argsort(-scores, kind="stable")[:k]]
-
-
-def check(kb: KnowledgeBase, encoder: Encoder, entries: list[Entry], text: str) -> None:
-    hits = kb.search(text=text, k=5, modality="image")
-    expected = expected_ids(encoder, text, entries, 5)
-    assert [hit.score for hit in hits] == pytest.approx([s for _, s in expected], abs=2e-3)
-    assert {hits[0].entry.id, hits[1].entry.id} == {id_ for id_, _ in expected[:2]}
-
-
 @pytest.mark.parametrize("kind", ["tokens-8bit", "tokens-binary"])
 def test_searches_compare_all_tokens(
     base: KnowledgeBase, encoder: Encoder, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -70,31 +40,26 @@ def test_searches_compare_all_tokens(
     """In memory, from a snapshot with cells, and after changes by another handle."""
     monkeypatch.setattr(maxsim_index, "MIN_CELL_ROWS", 5)
     monkeypatch.setattr(maxsim_index, "CANDIDATES", 12)
-    check(base, encoder, FLAGS, "red blue")
+    check_scores(base, FLAGS, "red blue")
     base._backend.store.choose_index(kind, 0.95)  # type: ignore[attr-defined]
     base.optimize()
     assert list(base.derived_folder.glob("vectors-*/image-cell-centroids.npy"))
-    check(base, encoder, FLAGS, "red blue")
+    check_scores(base, FLAGS, "red blue")
     with KnowledgeBase.open(base.path, FakeMultiVectorEncoder()) as other:
-        check(other, encoder, FLAGS, "black green")
+        check_scores(other, FLAGS, "black green")
         assert other.remove(["red-blue"]) == 1
         other.add([flag("white", "red")])  # unchanged
         other.add(Entry("white-red", FLAGS[0].image, ("changed",)))
     left = [entry for entry in FLAGS if entry.id not in ("red-blue", "white-red")]
     changed = [*left, Entry("white-red", FLAGS[0].image)]
-    check(base, encoder, changed, "red blue")
+    check_scores(base, changed, "red blue")
     assert base.verify().sound
     base.compact()
-    check(base, encoder, changed, "red blue")
+    check_scores(base, changed, "red blue")
     assert base.verify().checked["token vectors"] == 4 * 24 + 7 * 23 + 1
 
 
-def test_filters_images_and_options(base: KnowledgeBase) -> None:
-    hits = base.search(text="blue", k=3, modality="image", where={"left": "red"})
-    assert hits[0].entry.id == "red-blue"
-    assert {hit.entry.metadata["left"] for hit in hits} == {"red"}
-    (hit,) = base.search(image=flag("green", "white").image, k=1)
-    assert (hit.entry.id, hit.score) == ("green-white", pytest.approx(1.0, abs=1e-3))
+def test_options(base: KnowledgeBase) -> None:
     both = base.search(text="white", image=flag("green", "green").image, k=2, modality="image")
     assert both[0].entry.id in ("green-white", "white-green")
     options = SearchOptions(near_duplicate=0.999)
@@ -164,7 +129,7 @@ def test_damaged_token_indexes_are_not_used(
     if damage == "gone":
         path.unlink()
     with KnowledgeBase.open(base.path, FakeMultiVectorEncoder()) as again:
-        check(again, encoder, FLAGS, "red blue")
+        check_scores(again, FLAGS, "red blue")
         assert not again.verify().sound
         again.optimize()
         assert again.verify().sound
@@ -178,7 +143,7 @@ def test_bases_move_between_encoders(base: KnowledgeBase, encoder: Encoder) -> N
     assert "token vectors" not in base.verify().checked
     base.reencode(encoder)
     assert base.verify().sound
-    check(base, encoder, FLAGS, "red blue")
+    check_scores(base, FLAGS, "red blue")
     pooled = FakeMultiVectorEncoder().with_token_pooling(2)
     base.reencode(pooled)
     # half of 4 and of 7 tokens; the tokens of five images are all the same
@@ -193,7 +158,7 @@ def test_exports_hold_tokens(base: KnowledgeBase, encoder: Encoder, tmp_path: Pa
     base.export_to(tmp_path / "export")
     with KnowledgeBase.build(tmp_path / "copy", [], encoder=encoder) as copy:
         assert copy.import_from(tmp_path / "export").added == 25
-        check(copy, encoder, FLAGS, "red blue")
+        check_scores(copy, FLAGS, "red blue")
         assert copy.verify().sound
         path = tmp_path / "export" / "tokens.npy"
         data = bytearray(path.read_bytes())
