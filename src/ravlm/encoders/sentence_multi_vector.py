@@ -79,8 +79,13 @@ class SentenceMultiVectorEncoder(MultiVectorEncoder):
     ) -> list[np.ndarray]:
         is_query = role == "query"
         encode = self._model.encode_query if is_query else self._model.encode_document
-        rows = encode(inputs, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
-        return [np.asarray(vectors, np.float32) for vectors in rows]
+        options = {"batch_size": batch_size, "show_progress_bar": False, "convert_to_numpy": True}
+        rows = [np.asarray(vectors, np.float32) for vectors in encode(inputs, **options)]
+        # some models keep only the tokens of images in documents: their texts become queries
+        for row, vectors in enumerate(rows):
+            if not len(vectors) and not is_query:
+                rows[row] = self._encode(inputs[row : row + 1], batch_size, "query")[0]
+        return rows
 
 
 def is_multi_vector_checkpoint(folder: Path) -> bool:
