@@ -13,70 +13,41 @@ import argparse
 import json
 import random
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.encoder_families import (
+    DUAL_ENCODERS,
+    IMAGE_BACKBONES,
+    TEXT_BACKBONES,
+    measure_dual_encoder,
+    measure_image_backbone,
+    measure_text_backbone,
+)
+from benchmarks.family_figures import TOLERANCE, Family, Figures, draw_images, learns
 from benchmarks.reports import write_json
 from ravlm import runtime
-from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.hub_files import quiet
-from ravlm.encoders.image_processing import ImageProcessor
-from ravlm.encoders.torch_encoder import TorchEncoder
-from ravlm.encoders.transformers_io import read_image_processor
-from ravlm.encoders.vision_text_dual import VisionTextDualEncoder
 from ravlm.errors import Mismatch
 from ravlm.generation.base import Request, VerbName
 from ravlm.generation.chat.checkpoint import auto_class
 from ravlm.generation.chat.decoding import SamplingParams
 from ravlm.generation.chat.generator import ChatGenerator
 from ravlm.generation.chat.prompts import ChatTurn
-from ravlm.records import Entry, Evidence, Hit, Pair, Part
+from ravlm.records import Entry, Evidence, Hit, Part
 from ravlm.training.chat_examples import ChatExample, ChatExamples
 from ravlm.training.chat_tuning import ChatTuningStep
-from ravlm.training.contrastive import EncoderTrainingConfig
 from ravlm.training.lora import LoraConfig
-from ravlm.training.torch_towers import TowerStep
-from ravlm.training.trainer import TrainingStep
-from tests.helpers import chat_checkpoints, encoder_checkpoints, family_checkpoints
+from tests.helpers import chat_checkpoints, family_checkpoints
 from tests.helpers.streams import read_stream
 
 RESULTS = Path(__file__).parent / "results" / "families.json"
 _MAX_TOKENS = 6
-_TOLERANCE = 1e-4
-_NUM_STEPS = 5
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family of models, and how a tiny one is written."""
-
-    models: str
-    """Well-known checkpoints of the family."""
-    write: Callable[[Path], Path]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What ravlm does with a family; None where it does not apply."""
-
-    models: str
-    loads: bool
-    equal: bool | None = None
-    batch: bool | None = None
-    stream: bool | None = None
-    sees: bool | None = None
-    trains: bool | None = None
-    needs: str = ""
-    """What has to be installed first."""
-
-
 _CHAT = chat_checkpoints.CHAT_MODELS
 _FORMS = family_checkpoints.PROMPTED
 GENERATORS = {
@@ -96,37 +67,6 @@ GENERATORS = {
     "t5": Family("Flan-T5: text alone", _FORMS["t5"]),
     "qwen2": Family("Qwen2 and other language models: text alone", _CHAT["qwen2"]),
 }
-DUAL_ENCODERS = {
-    "clip": Family("CLIP", encoder_checkpoints.clip),
-    "siglip": Family("SigLIP", encoder_checkpoints.siglip),
-    "siglip2": Family("SigLIP 2", encoder_checkpoints.siglip2),
-    "chinese_clip": Family("Chinese-CLIP", encoder_checkpoints.chinese_clip),
-}
-_VISION = family_checkpoints.VISION
-BACKBONES = {
-    "vit": Family("ViT", encoder_checkpoints.vit),
-    "dinov2": Family("DINOv2", encoder_checkpoints.dinov2),
-    "beit": Family("BEiT", _VISION["beit"]),
-    "vit_mae": Family("ViT-MAE", _VISION["vit_mae"]),
-    "swin": Family("Swin", _VISION["swin"]),
-    "convnext": Family("ConvNeXt", encoder_checkpoints.convnext),
-    "resnet": Family("ResNet", _VISION["resnet"]),
-    "efficientnet": Family("EfficientNet", _VISION["efficientnet"]),
-    "regnet": Family("RegNet", _VISION["regnet"]),
-    "mobilenet_v2": Family("MobileNet V2", _VISION["mobilenet_v2"]),
-}
-
-
-def draw_images() -> list[Image.Image]:
-    """Return three images of other sizes and content."""
-    random = np.random.default_rng(0)
-    sizes = ((40, 60), (64, 48), (33, 90))
-    return [
-        Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8) // (number + 1))
-        for number, size in enumerate(sizes)
-    ]
-
-
 # Generators
 
 
@@ -151,14 +91,14 @@ def measure_generator(family: Family, folder: Path) -> Figures:
         equal=_is_equal(generator, requests[0], folder),
         batch=all(
             one.text == other.text
-            and abs(one.trace["certainty"] - other.trace["certainty"]) < _TOLERANCE
+            and abs(one.trace["certainty"] - other.trace["certainty"]) < TOLERANCE
             for one, other in zip(answers, singles, strict=True)
         ),
         stream=[answer.text for answer in streams] == [answer.text for answer in singles[:1]],
         sees=abs(first_tokens[0] - first_tokens[1]) > 1e-7
         if generator.model.reads_images
         else None,
-        trains=_learns(
+        trains=learns(
             ChatTuningStep(
                 generator, OneBatch(requests), LoraConfig(r=4), pack=False, dtype=torch.float32
             )
@@ -175,18 +115,6 @@ class OneBatch(ChatExamples):
 
     def batch(self, index: int, rng: random.Random) -> list[ChatExample]:
         return [ChatExample(request, ("The finch is red.",)) for request in self.requests]
-
-
-def _learns(step: TrainingStep) -> bool:
-    """Return whether a few steps on one batch lower its loss."""
-    weights = [p for p in step.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=1e-2)
-    losses = []
-    for _ in range(_NUM_STEPS):
-        optimizer.zero_grad()
-        losses.append(step.backward(0, torch.Generator().manual_seed(0))["loss"])
-        optimizer.step()
-    return losses[-1] < losses[0]
 
 
 def _requests(generator: ChatGenerator, images: Sequence[Image.Image]) -> list[Request]:
@@ -228,87 +156,11 @@ def _certainty(generator: ChatGenerator, image: Image.Image) -> float:
     return generator.model.complete([turns], SamplingParams(1))[0].certainty
 
 
-# Encoders
-
-
-def measure_dual_encoder(family: Family, folder: Path) -> Figures:
-    """Measure an encoder of images and texts in fp32, compared with its own network."""
-    encoder = DualEncoder.load(family.write(folder))
-    assert isinstance(encoder, TorchEncoder)
-    images = draw_images()
-    from transformers import AutoModel, AutoProcessor
-
-    with quiet():
-        network = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    processor = AutoProcessor.from_pretrained(folder, backend="pil")
-    rows = []
-    with torch.inference_mode():
-        for image in images:
-            inputs = processor.image_processor(images=[image], return_tensors="pt")
-            output = network.get_image_features(**inputs)
-            vector = getattr(output, "pooler_output", output)
-            rows.append(torch.nn.functional.normalize(vector, dim=-1).numpy())
-    return _encoder_figures(family, encoder, images, np.concatenate(rows))
-
-
-def measure_backbone(family: Family, folder: Path) -> Figures:
-    """Measure an image model as half of an encoder, with a linear head, in fp32."""
-    text = encoder_checkpoints.bert(folder / "text")
-    encoder = DualEncoder.from_backbones(family.write(folder / "image"), text, dim=12)
-    assert isinstance(encoder, VisionTextDualEncoder)
-    images = draw_images()
-    from transformers import AutoModel
-
-    with quiet():
-        network = AutoModel.from_pretrained(folder / "image", dtype=torch.float32).eval()
-    if hasattr(network.config, "mask_ratio"):
-        network.config.mask_ratio = 0.0
-    processor = ImageProcessor(read_image_processor(folder / "image", family.models))
-    model: Any = encoder.model
-    rows = []
-    with torch.inference_mode():
-        for image in images:
-            inputs = processor.collate(
-                [processor.preprocess(image)], torch.device("cpu"), torch.float32
-            )
-            output = network(**inputs)
-            if model.config.image_pooler:
-                pooled = output.pooler_output.flatten(1)
-            else:
-                pooled = output.last_hidden_state.mean(1)
-            rows.append(torch.nn.functional.normalize(model.image_head(pooled), dim=-1))
-    return _encoder_figures(family, encoder, images, torch.cat(rows).numpy())
-
-
-def _encoder_figures(
-    family: Family, encoder: TorchEncoder, images: Sequence[Image.Image], expected: np.ndarray
-) -> Figures:
-    vectors = encoder.encode_images(images)
-    singles = np.concatenate([encoder.encode_images([image]) for image in images])
-    texts = ["a cat", "two children build a castle of sand"]
-    text_singles = np.concatenate([encoder.encode_texts([text]) for text in texts])
-    batch_error = max(
-        np.abs(vectors - singles).max(), np.abs(encoder.encode_texts(texts) - text_singles).max()
-    )
-    return Figures(
-        family.models,
-        loads=True,
-        equal=bool(np.abs(vectors - expected).max() < _TOLERANCE),
-        batch=bool(batch_error < _TOLERANCE),
-        sees=bool(np.abs(vectors[0] - vectors[1]).max() > 1e-5),
-        trains=_learns(TowerStep(encoder, _pairs(images), EncoderTrainingConfig(batch_size=3))),
-    )
-
-
-def _pairs(images: Sequence[Image.Image]) -> list[Pair]:
-    texts = ("a cat", "two children", "a castle of sand")
-    return [Pair(image, (text,)) for image, text in zip(images, texts, strict=True)]
-
-
 KINDS = {
     "generator": (GENERATORS, measure_generator),
     "encoder": (DUAL_ENCODERS, measure_dual_encoder),
-    "image backbone": (BACKBONES, measure_backbone),
+    "image backbone": (IMAGE_BACKBONES, measure_image_backbone),
+    "text backbone": (TEXT_BACKBONES, measure_text_backbone),
 }
 """Kind of model -> its families and how they are measured."""
 

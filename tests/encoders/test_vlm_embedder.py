@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.base import Role
 from ravlm.encoders.sentence_transformer import SentenceTransformerEncoder
 from ravlm.errors import Mismatch
 from tests.encoders.conformance import TEXTS, cosines, draw_image
-from tests.helpers.embedder_checkpoints import INSTRUCTIONS, jina_clip, qwen3_vl_embedding
+from tests.helpers.embedder_checkpoints import (
+    INSTRUCTIONS,
+    jina_clip,
+    last_token_states,
+    qwen3_vl_embedding,
+)
 
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
 IMAGES = [draw_image(60, 40, 1), draw_image(33, 90, 2), draw_image(16, 16, 3)]
@@ -31,36 +35,6 @@ def encoder(folder: Path) -> SentenceTransformerEncoder:
     encoder = DualEncoder.load(folder)
     assert isinstance(encoder, SentenceTransformerEncoder)
     return encoder
-
-
-def last_token_states(folder: Path, contents: list[Any], instruction: str) -> np.ndarray:
-    """Return what the authors' own script computes, one input at a time: the state of the last
-    token of a chat (n, width), of length 1."""
-    import torch
-    from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLModel
-
-    network = Qwen3VLModel.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    pictures = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    rows = []
-    for content in contents:
-        is_image = isinstance(content, Image.Image)
-        part = {"type": "image"} if is_image else {"type": "text", "text": content}
-        messages: list[dict[str, Any]] = [{"role": "user", "content": [part]}]
-        if instruction:
-            messages.insert(0, {"role": "system", "content": instruction})
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        inputs: dict[str, Any] = {}
-        if is_image:
-            inputs = dict(pictures(content, return_tensors="pt"))
-            cells = int(inputs["image_grid_thw"][0].prod()) // 4
-            text = text.replace("<|image_pad|>", "<|image_pad|>" * cells)
-        inputs |= dict(tokenizer(text, return_tensors="pt"))
-        is_image_token = inputs["input_ids"] == tokenizer.convert_tokens_to_ids("<|image_pad|>")
-        with torch.no_grad():
-            states = network(**inputs, mm_token_type_ids=is_image_token.int()).last_hidden_state
-        rows.append(states[0, -1] / states[0, -1].norm())
-    return torch.stack(rows).numpy()
 
 
 @pytest.mark.parametrize("role", INSTRUCTIONS)

@@ -7,9 +7,12 @@ tests use."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from tests.helpers.chat_checkpoints import TEXT_CONFIG, seeded, tokenizer, write_processor_name
 from tests.helpers.encoder_checkpoints import EDGE, WIDTH, clip_tokenizer, randomize
@@ -111,12 +114,42 @@ def _write_modules(folder: Path, prompts: Mapping[str, str]) -> None:
         (folder / name).write_text(json.dumps(content))
 
 
+def last_token_states(folder: Path, contents: Sequence[Any], instruction: str = "") -> np.ndarray:
+    """Return what the authors' own script computes, one input at a time: the state of the last
+    token of a chat (n, width), of length 1."""
+    import torch
+    from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLModel
+
+    network = Qwen3VLModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    pictures = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    rows = []
+    for content in contents:
+        is_image = isinstance(content, Image.Image)
+        part = {"type": "image"} if is_image else {"type": "text", "text": content}
+        messages: list[dict[str, Any]] = [{"role": "user", "content": [part]}]
+        if instruction:
+            messages.insert(0, {"role": "system", "content": instruction})
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        inputs: dict[str, Any] = {}
+        if is_image:
+            inputs = dict(pictures(content, return_tensors="pt"))
+            cells = int(inputs["image_grid_thw"][0].prod()) // 4
+            text = text.replace("<|image_pad|>", "<|image_pad|>" * cells)
+        inputs |= dict(tokenizer(text, return_tensors="pt"))
+        is_image_token = inputs["input_ids"] == tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        with torch.no_grad():
+            states = network(**inputs, mm_token_type_ids=is_image_token.int()).last_hidden_state
+        rows.append(states[0, -1] / states[0, -1].norm())
+    return torch.stack(rows).numpy()
+
+
 def siglip2_fixed(folder: Path) -> Path:
     """SigLIP 2 of a fixed image size: SigLIP's classes, and Gemma's tokenizer, which keeps capital
     letters."""
     from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 
-    words = tokenizer(["<pad>", "<bos>", "<eos>"])
+    words = tokenizer(["<pad>", "<bos>", "<eos>"], model_input_names=["input_ids"])
     text = WIDTH | {"vocab_size": len(words), "max_position_embeddings": 24, "projection_size": 32}
     config = SiglipConfig(text_config=text, vision_config=WIDTH | EDGE)
     words.model_max_length = 24

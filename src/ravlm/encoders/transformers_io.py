@@ -28,25 +28,38 @@ _DEFAULT_MAX_LENGTH = 512
 
 def read_config(folder: Path, name: str) -> Any:
     """Read the model configuration. Raises Mismatch for a model type unknown to Transformers, and
-    for a model that consists of custom code."""
+    for a model that consists of custom code, or of timm's, which is not installed."""
     from transformers import AutoConfig
 
-    _refuse_custom_code(folder, name)
+    if (folder / CONFIG).is_file():
+        values = read_json_object(folder / CONFIG)
+        _refuse_custom_code(values, name)
+        _refuse_missing_timm(values, name)
     purpose = "config.json of a model that Transformers knows"
     return read_part(AutoConfig.from_pretrained, folder, name, purpose)
 
 
-def _refuse_custom_code(folder: Path, name: str) -> None:
+def _refuse_custom_code(config: Mapping[str, Any], name: str) -> None:
     """Raise Mismatch if the model's classes are files of the checkpoint, as Jina-CLIP's are."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    if not (folder / CONFIG).is_file():
-        return
-    config = read_json_object(folder / CONFIG)
     references = config.get("auto_map")
     if config.get("model_type") in CONFIG_MAPPING or not isinstance(references, dict):
         return
     raise custom_code_error(name, [str(reference) for reference in references.values()])
+
+
+def _refuse_missing_timm(config: Mapping[str, Any], name: str) -> None:
+    """Raise Mismatch for a model of timm if it can't be run."""
+    from transformers.utils import is_timm_available, is_torchvision_available
+
+    if "pretrained_cfg" not in config or (is_timm_available() and is_torchvision_available()):
+        return
+    raise Mismatch(
+        f'The checkpoint "{name}" is a model of timm and needs the packages "timm" and '
+        '"torchvision", which are not both installed; install the versions for your torch: '
+        "https://pytorch.org/get-started/locally/ and pip install --no-deps timm"
+    )
 
 
 def custom_code_error(name: str, classes: Sequence[str]) -> Mismatch:

@@ -188,7 +188,6 @@ def read_backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
     whole_config = read_config(folder, name)
     config = _tower_config(whole_config, tower)
     _check_modality(config, name, tower)
-    _check_timm(config, name)
     config.update(_unmasked(config))
     model, info = read_model(folder, torch.float32, encoder_class(config), config=config)
     pooler_keys = {key for key in info["missing_keys"] if key.split(".")[0] == "pooler"}
@@ -260,19 +259,6 @@ def _check_modality(config: Any, name: str, tower: str) -> None:
             f'The checkpoint "{name}" is a "{config.model_type}" model, which cannot be the '
             f"{tower} tower. Expected a model that reads {tower}s only ({_EXAMPLES[tower]})."
         )
-
-
-def _check_timm(config: Any, name: str) -> None:
-    """Raise Mismatch for a model of timm if it can't be run."""
-    from transformers.utils import is_timm_available, is_torchvision_available
-
-    if config.model_type != "timm_wrapper" or (is_timm_available() and is_torchvision_available()):
-        return
-    raise Mismatch(
-        f'The checkpoint "{name}" is a model of timm and needs the packages "timm" and '
-        '"torchvision", which are not both installed; install the versions for your torch: '
-        "https://pytorch.org/get-started/locally/ and pip install --no-deps timm"
-    )
 
 
 def drop_pooler(model: Any) -> None:
