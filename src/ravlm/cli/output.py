@@ -8,6 +8,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ravlm.cli.terminal import unfiltered, visible_json
@@ -67,9 +68,11 @@ def print_evidence(answer: Answer) -> None:
     print_remarks(answer)
     if answer.evidence:
         print(f"\n  evidence (* cited), confidence {answer.confidence:.2f}")
+    cited_parts = {source.entry_id: source.part for source in answer.sources}
     for rank, hit in enumerate(answer.evidence, 1):
         mark = "*" if hit.entry.id in answer.citations else " "
-        print(_hit_line(f"  {mark}{rank:>2}", hit))
+        part = cited_parts.get(hit.entry.id, hit.part)
+        print(_hit_line(f"  {mark}{rank:>2}", replace(hit, part=part)))
 
 
 def print_rejected(report: AddReport) -> None:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ravlm.cli import stdin
@@ -80,11 +81,13 @@ def search(options: Options) -> int:
 
 def ask(options: Options) -> int:
     """Run `ravlm ask`."""
+    _check_page(options, options.question)
     image = _image(options.image, options.question)
     with _model(options) as model:
         for question in _lines(options.question):
             stream = _stream(model, options, "ask", question, image)
-            _print_answer(stream, options.json)
+            answer = _print_answer(stream, options.json)
+            _write_page(options, answer, question, image)
     return 0
 
 
@@ -108,11 +111,13 @@ def tell(options: Options) -> int:
     """Run `ravlm tell`."""
     if options.image is None and options.prompt is None:
         raise UsageError("No topic given: use IMAGE, --prompt or both; see ravlm tell --help.")
+    _check_page(options, options.prompt)
     image = _image(options.image, options.prompt)
     with _model(options) as model:
         for prompt in _lines(options.prompt):
             stream = _stream(model, options, "tell", prompt, image)
-            _print_answer(stream, options.json)
+            answer = _print_answer(stream, options.json)
+            _write_page(options, answer, prompt, image)
     return 0
 
 
@@ -147,6 +152,21 @@ def _print_answer(stream: AnswerStream, as_json: bool) -> Answer:
         print()
         print_evidence(answer)
     return answer
+
+
+def _check_page(options: Options, text: str | None) -> None:
+    if options.html is not None and text == "-":
+        raise UsageError("--html writes the page of one answer; give its text instead of -.")
+
+
+def _write_page(
+    options: Options, answer: Answer, title: str | None, image: ImageSource | None
+) -> None:
+    """Write the page that `--html` names: the answer with the cited places of its sources."""
+    if options.html is not None:
+        from ravlm.cli.answer_page import write_answer_page
+
+        note(f"Wrote {write_answer_page(options.html, answer, title or '', image)}.")
 
 
 def _consume(stream: AnswerStream, on_piece: Callable[[str], None]) -> Answer:
@@ -220,6 +240,12 @@ _QUESTION = argument(
 _ABOUT_IMAGE = argument(
     "--image", metavar="IMAGE", help="image to ask about; - reads it from stdin"
 )
+_HTML = argument(
+    "--html",
+    type=Path,
+    metavar="FILE",
+    help="also write a page that shows each cited place on its image",
+)
 _ANSWER_OPTIONS = (K, GENERATOR, WHERE, BASE_ONLY, MAX_TOKENS)
 COMMANDS = {
     "search": Command(
@@ -260,7 +286,7 @@ COMMANDS = {
     "ask": Command(
         "answer a question and cite the entries it is based on",
         ask,
-        (KB, _QUESTION, _ABOUT_IMAGE, *_ANSWER_OPTIONS),
+        (KB, _QUESTION, _ABOUT_IMAGE, _HTML, *_ANSWER_OPTIONS),
         """
         ravlm ask kb "What is the animal in the picture?" --image cat.jpg
         ravlm ask kb 图片中的动物是什么？ --image cat.jpg
@@ -293,11 +319,13 @@ COMMANDS = {
                 metavar="TEXT",
                 help="what to write about; - reads one prompt per line from stdin",
             ),
+            _HTML,
             *_ANSWER_OPTIONS,
         ),
         """
         ravlm tell kb cat.jpg
         ravlm tell kb cat.jpg --prompt "讲一个故事"
+        ravlm tell kb --prompt "the harbor at night" --html story.html
         """,
     ),
     "chat": Command(
