@@ -280,8 +280,8 @@ COMMANDS = {
             argument(
                 "--encoder",
                 metavar="E",
-                help="starter, small, medium, large, chinese, vlm, vlm-large, a folder or a Hugging "
-                "Face model (default: the base's own encoder, else starter)",
+                help="starter, small, medium, large, chinese, vlm, vlm-large, a folder or a "
+                "Hugging Face model (default: the base's own encoder, else starter)",
             ),
             _DIMENSIONS,
             _TOKEN_POOLING,
@@ -342,8 +342,8 @@ COMMANDS = {
                 "--encoder",
                 metavar="E",
                 required=True,
-                help="starter, small, medium, large, chinese, vlm, vlm-large, a folder or a Hugging "
-                "Face model",
+                help="starter, small, medium, large, chinese, vlm, vlm-large, a folder or a "
+                "Hugging Face model",
             ),
             _DIMENSIONS,
             _TOKEN_POOLING,
