@@ -106,23 +106,26 @@ class Entry:
         all_texts = (texts,) if isinstance(texts, str) else tuple(texts)
         if text is not None:
             all_texts = (text, *all_texts)
-        object.__setattr__(self, "id", id)
-        object.__setattr__(self, "image", image)
-        object.__setattr__(self, "texts", all_texts)
-        object.__setattr__(self, "metadata", {} if metadata is None else metadata)
-        object.__setattr__(self, "regions", tuple(regions))
+        # The fields are frozen. At once, because a search makes an entry for each hit.
+        vars(self).update(
+            id=id,
+            image=image,
+            texts=all_texts,
+            metadata={} if metadata is None else metadata,
+            regions=tuple(regions),
+        )
 
     @property
     def text(self) -> str:
         """The first text, or an empty string if there is none."""
         return self.texts[0] if self.texts else ""
 
-    def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
+    def to_dict(self, image_url: ImageUrl | None = None, regions: bool = True) -> dict[str, Any]:
         """Return the JSON form.
 
         `image_url` maps an entry with an image to where its image can be read; the default is the
-        stored path or address, and None for an image in memory. `regions` is left out if there are
-        none.
+        stored path or address, and None for an image in memory. `regions` are left out if there
+        are none, and where they are not asked for: a page has many.
 
         >>> Entry("cat", "cat.jpg", ("a tabby cat",)).to_dict()
         {'id': 'cat', 'texts': ['a tabby cat'], 'metadata': {}, 'image_url': 'cat.jpg'}
@@ -134,7 +137,7 @@ class Entry:
             "metadata": dict(self.metadata),
             "image_url": None if self.image is None else locate(self),
         }
-        if self.regions:
+        if self.regions and regions:
             values["regions"] = [region.to_dict() for region in self.regions]
         return values
 
@@ -197,13 +200,12 @@ class Hit:
 
     def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
         """Return the JSON form: `id`, `score` and `part`, then the other keys of the entry except
-        `regions`, of which a page has many: the part has the box that matched.
+        `regions`: the part has the box that matched.
 
         The score is rounded to 6 decimal places. `relevance` is left out if it is None. `image_url`
         as in `Entry.to_dict`.
         """
-        entry = self.entry.to_dict(image_url)
-        entry.pop("regions", None)
+        entry = self.entry.to_dict(image_url, regions=False)
         score = round(float(self.score), _DIGITS)
         values: dict[str, Any] = {"id": self.entry.id, "score": score, "part": self.part.to_dict()}
         if self.relevance is not None:

@@ -202,9 +202,12 @@ class VectorIndex:
         if not results:
             return [EMPTY_RANKING] * len(queries)
         if len(results) == 1:
-            scores = results[0].scores
-            if not (scores[:, 1:] == scores[:, :-1]).any():  # no ties to sort by part number
-                return list(map(Ranking, *results[0]))
+            (result,) = results  # arrays (q, n)
+            of_queries = list(map(Ranking, *result))
+            has_ties = (result.scores[:, 1:] == result.scores[:, :-1]).any(axis=1)  # (q,)
+            for row in np.flatnonzero(has_ties).tolist():
+                of_queries[row] = merge_rankings([of_queries[row]], n)
+            return of_queries
         rankings = [map(Ranking, *arrays) for arrays in results]
         return [merge_rankings(of_query, n) for of_query in zip(*rankings, strict=True)]
 
