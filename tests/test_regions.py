@@ -11,7 +11,7 @@ import pytest
 
 from ravlm import regions
 from ravlm.errors import InvalidInput
-from ravlm.records import Entry, Part
+from ravlm.records import Entry, Hit, Part
 from ravlm.regions import Region, enclosing_box, relative_box
 
 LINE = Region("Total: 12.50", (0.1, 0.8, 0.4, 0.82), 1, "line", 0.9)
@@ -47,6 +47,8 @@ def test_regions_and_boxes_in_json() -> None:
         "page": 2,
     }
     assert "regions" not in Entry("x").to_dict()
+    assert "regions" not in entry.to_dict(regions=False)
+    assert "regions" not in Hit(entry, 1.0, Part("image")).to_dict()
     assert TITLE.box == (0.1, 0.1, 0.9, 0.2)  # a tuple, so that the region is hashable
     assert len({TITLE, LINE}) == 2
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.serving import schemas
+from ravlm.serving import response_schemas
 from tests.helpers.fakes import COLORS, FakeEncoder
 from tests.helpers.servers import Running, png, running, url_of
 
@@ -65,7 +65,9 @@ def test_add_many_get_list_and_remove(own_server: Running, kb: Path) -> None:
         3,
         None,
     )
-    assert schemas.EntryPageResponse.model_validate(first, strict=True).next == first["next"]
+    assert (
+        response_schemas.EntryPageResponse.model_validate(first, strict=True).next == first["next"]
+    )
     page = own_server.client.get("/v1/entries", params={"where": "year < 2000"}).json()
     assert {entry["id"] for entry in page["entries"]} == {"white", "red"}
     assert page["total"] == 2

@@ -203,8 +203,8 @@ class _Tools:
             return [description, McpImage(data=buffer.getvalue(), format="png")]
 
     def get_entry(self, id: str) -> CallToolResult:
-        """Return an entry: its texts, its metadata, the reference of its image, and the image in
-        small."""
+        """Return an entry: its texts, its metadata, the reference of its image, what is written on
+        the image and where, and the image in small."""
         with self._session() as session:
             entry = _get_entry(session, id)
             return self._with_thumbnails(entry.to_dict(image_reference), [entry])
@@ -224,7 +224,7 @@ class _Tools:
         """List entries page by page; `next` is the `after` of the next page."""
         with self._session() as session:
             page = session.kb.page(min(limit, _MAX_PAGE), after, where or None)
-            entries = [entry.to_dict(image_reference) for entry in page.entries]
+            entries = [entry.to_dict(image_reference, regions=False) for entry in page.entries]
             return {"entries": entries, "next": page.next}
 
     def about(self) -> dict[str, Any]:

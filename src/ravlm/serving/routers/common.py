@@ -15,7 +15,7 @@ from ravlm.records import Answer, Entry, ImageUrl
 from ravlm.serving.engine import Engine
 from ravlm.serving.errors import error_body, public_message, status_of, to_json
 from ravlm.serving.request_body import json_route
-from ravlm.serving.schemas import ErrorResponse
+from ravlm.serving.response_schemas import ErrorResponse
 
 END_OF_STREAM = "[DONE]"
 _EVENT_SCHEMA = {

@@ -19,7 +19,7 @@ from ravlm.knowledge.images import portable_image
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import Entry, ImageSource
 from ravlm.regions import Region
-from ravlm.serving import schemas
+from ravlm.serving import response_schemas, schemas
 from ravlm.serving.engine import Engine
 from ravlm.serving.errors import HttpError, JsonResponse, NotFoundError, hide_files
 from ravlm.serving.logs import log
@@ -56,12 +56,12 @@ def entry_routes(engine: Engine) -> APIRouter:
     router = api_router("Entries", engine)
     do = _EntryEndpoints(engine)
     entries, entry, image = "/v1/entries", "/v1/entries/{id:path}", "/v1/images/{id:path}"
-    add = schemas.AddResponse
-    remove = schemas.RemoveResponse
+    add = response_schemas.AddResponse
+    remove = response_schemas.RemoveResponse
     add_route(router, "POST", entries, do.add_entries, add)
-    add_route(router, "GET", entries, do.list_entries, schemas.EntryPageResponse)
+    add_route(router, "GET", entries, do.list_entries, response_schemas.EntryPageResponse)
     add_route(router, "POST", f"{entries}/remove", do.remove_entries, remove)
-    add_route(router, "GET", entry, do.get_entry, schemas.EntryResponse, also=(404,))
+    add_route(router, "GET", entry, do.get_entry, response_schemas.EntryResponse, also=(404,))
     add_route(router, "PUT", entry, do.put_entry, add, also=(404,))
     add_route(router, "PATCH", entry, do.change_entry, add, also=(404,))
     add_route(router, "DELETE", entry, do.remove_entry, remove, also=(404,))
@@ -96,7 +96,7 @@ class _EntryEndpoints:
         def task(session: Session) -> dict[str, Any]:
             page = session.kb.page(limit, after, where)
             return {
-                "entries": [entry.to_dict(image_url) for entry in page.entries],
+                "entries": [entry.to_dict(image_url, regions=False) for entry in page.entries],
                 "total": session.kb.count(where),
                 "next": page.next or None,
             }

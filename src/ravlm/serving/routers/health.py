@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import APIRouter
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
-from ravlm.serving import schemas
+from ravlm.serving import response_schemas
 from ravlm.serving.engine import Engine
 from ravlm.serving.errors import JsonResponse, error_response
 from ravlm.serving.metrics import CONTENT_TYPE
@@ -19,7 +19,7 @@ def operation_routes(engine: Engine) -> APIRouter:
     """Return the router over an engine."""
     router = APIRouter(tags=["Operations"])
 
-    @router.get("/health", responses={200: {"model": schemas.OpenAIObject}})
+    @router.get("/health", responses={200: {"model": response_schemas.OpenAIObject}})
     async def health() -> Response:
         """Return 200 while the process responds."""
         return JsonResponse({"status": "ok"})
@@ -27,7 +27,7 @@ def operation_routes(engine: Engine) -> APIRouter:
     @router.get(
         "/ready",
         responses={
-            200: {"model": schemas.OpenAIObject},
+            200: {"model": response_schemas.OpenAIObject},
             503: {"description": "Starting, stopping, or the base is damaged"},
         },
     )
@@ -42,7 +42,7 @@ def operation_routes(engine: Engine) -> APIRouter:
         """Return counters and histograms in the Prometheus text format."""
         return PlainTextResponse(engine.metrics.text(), media_type=CONTENT_TYPE)
 
-    @router.get("/v1/about", responses={200: {"model": schemas.OpenAIObject}})
+    @router.get("/v1/about", responses={200: {"model": response_schemas.OpenAIObject}})
     async def about() -> Response:
         """Return what is served: number of entries, encoder, generator, k and languages."""
         session = engine.served_model.session

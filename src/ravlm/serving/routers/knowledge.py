@@ -14,7 +14,7 @@ from ravlm.errors import InvalidInput
 from ravlm.generation.base import VerbName
 from ravlm.records import Edit
 from ravlm.search.options import SearchOptions
-from ravlm.serving import schemas
+from ravlm.serving import response_schemas, schemas
 from ravlm.serving.answer_request import AnswerRequest
 from ravlm.serving.engine import Engine
 from ravlm.serving.errors import JsonResponse, hide_files
@@ -26,13 +26,15 @@ def knowledge_routes(engine: Engine) -> APIRouter:
     """Return the router over an engine."""
     router = api_router("Knowledge base", engine)
     endpoints = _KnowledgeEndpoints(engine)
-    answer = schemas.AnswerResponse
-    add_route(router, "POST", "/v1/search", endpoints.search, schemas.SearchResponse)
+    answer = response_schemas.AnswerResponse
+    add_route(router, "POST", "/v1/search", endpoints.search, response_schemas.SearchResponse)
     add_route(router, "POST", "/v1/ask", endpoints.ask, answer, streamed=True)
     add_route(router, "POST", "/v1/caption", endpoints.caption, answer, streamed=True)
     add_route(router, "POST", "/v1/tell", endpoints.tell, answer, streamed=True)
-    add_route(router, "POST", "/v1/edit", endpoints.edit, schemas.EditResponse, also=(501,))
-    add_route(router, "POST", "/v1/verify", endpoints.verify, schemas.VerifyResponse)
+    add_route(
+        router, "POST", "/v1/edit", endpoints.edit, response_schemas.EditResponse, also=(501,)
+    )
+    add_route(router, "POST", "/v1/verify", endpoints.verify, response_schemas.VerifyResponse)
     return router
 
 

@@ -17,7 +17,7 @@ from ravlm.data.text import is_chinese
 from ravlm.encoders.truncated import check_dimensions
 from ravlm.errors import InvalidInput
 from ravlm.generation.multi_image import too_many_images
-from ravlm.serving import openai_schemas, schemas
+from ravlm.serving import openai_schemas, response_schemas, schemas
 from ravlm.serving.answer_request import AnswerRequest
 from ravlm.serving.completions import MODEL, ChatCompletion, count_tokens
 from ravlm.serving.engine import Engine
@@ -38,7 +38,7 @@ def openai_routes(engine: Engine) -> APIRouter:
     """Return the router over an engine."""
     router = api_router("OpenAI-compatible", engine)
     endpoints = _OpenAIEndpoints(engine)
-    body = schemas.OpenAIObject
+    body = response_schemas.OpenAIObject
     chat = "/v1/chat/completions"
     add_route(router, "GET", "/v1/models", endpoints.models, body)
     add_route(router, "GET", "/v1/models/{id}", endpoints.model, body, also=(404,))
