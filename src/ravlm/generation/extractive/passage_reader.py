@@ -7,20 +7,18 @@ all, so one threshold holds for all passages together.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ravlm.data.facts import split_list
-from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.passages import Passage, passages_of
-from ravlm.generation.extractive.questions import Question, is_negated
-from ravlm.generation.extractive.reader import YES_NO
+from ravlm.generation.extractive.questions import Question
 from ravlm.generation.extractive.span_reader import Span, SpanReader
+from ravlm.generation.extractive.yes_no import yes_no_answer
 from ravlm.records import Answer
 
 _WEIGHT_FACTOR = 0.6
@@ -35,9 +33,6 @@ _SHARPNESS = {False: 1.5, True: 0.3}
 """See `most_agreeing`, for English and (True) Chinese: answers in Chinese are often whole clauses
 with unsure borders. Chosen on one half of the dev questions."""
 _MAX_SCORE = 15.0
-_CLAUSE_END = re.compile(r"[,;.!?](?=\s)|[:：](?!\d)|[，；。！？\n]")
-_EXCLUSION = re.compile(r"\b(?:closed|except|excluding|shut)\b|闭|除了?|休息|停业", re.IGNORECASE)
-_BE = ("is ", "are ", "was ", "were ")
 
 
 @dataclass(frozen=True)
@@ -167,44 +162,7 @@ def _phrase(question: Question, candidate: SpanCandidate) -> str:
         return str(len(items)) if len(items) > 1 else span
     if question.form != "yes/no":
         return span
-    return _yes_no(question, span, _clause(candidate.passage.part.text, candidate.span))
-
-
-def _yes_no(question: Question, span: str, clause: str) -> str:
-    """Answer yes where the question claims what the span says, and no where `clause`, which the
-    span stands in, denies it or names another value of that kind."""
-    truth = YES_NO.get(span.strip(" .。").lower())
-    if truth is None:
-        words = content_words(span)
-        truth = bool(words) and overlap(words, content_words(question.english)) == 1
-        if truth and denies(clause) != denies(question.text):
-            return f"不，{clause}。" if question.chinese else f"No: {clause}."
-        if not truth and _has_digit(span) != _has_digit(question.text):
-            return span  # no value of the kind that is claimed
-        if not truth and question.chinese:
-            return f"不是，是{span}。"
-        if not truth:
-            is_be = question.text.lower().startswith(_BE)
-            return f"No, it is {span}." if is_be else f"No: {span}."
-    if question.chinese:
-        return "是。" if truth else "否。"
-    return "Yes." if truth else "No."
-
-
-def _clause(text: str, span: Span) -> str:
-    """Return the clause of a text that a span stands in, without the key of its line."""
-    start = max((m.end() for m in _CLAUSE_END.finditer(text, 0, span.start)), default=0)
-    after = _CLAUSE_END.search(text, span.end)
-    return text[start : after.start() if after else len(text)].strip()
-
-
-def denies(text: str) -> bool:
-    """Return whether a clause says no, not, without, except or closed."""
-    return is_negated(text) or _EXCLUSION.search(text) is not None
-
-
-def _has_digit(text: str) -> bool:
-    return any(character.isdigit() for character in text)
+    return yes_no_answer(question, candidate.span, candidate.passage.part.text)
 
 
 def _same_answer(answer: str, second: str) -> bool:

@@ -1,0 +1,87 @@
+"""Answer a question for yes or no from the span that a reader found in a passage."""
+
+from __future__ import annotations
+
+import re
+
+from ravlm.data.facts import Fact, is_name_key, parse_facts
+from ravlm.data.lexical_overlap import content_words, overlap
+from ravlm.generation.extractive.questions import Question, is_negated
+from ravlm.generation.extractive.reader import YES_NO
+from ravlm.generation.extractive.span_reader import Span
+
+_CLAUSE_END = re.compile(r"[,;.!?](?=\s)|[:：](?!\d)|[，；。！？\n]")
+_EXCLUSION = re.compile(r"\b(?:closed|except|excluding|shut)\b|闭|除了?|休息|停业", re.IGNORECASE)
+_BE = ("is ", "are ", "was ", "were ")
+
+
+def yes_no_answer(question: Question, span: Span, text: str) -> str:
+    """Return yes where the question claims what the span, or another line of the passage `text`,
+    says; no where the clause of the span denies it or names another value; and the span itself
+    where it is no value of the kind that is claimed."""
+    words = span.text.strip()
+    truth = YES_NO.get(words.strip(" .。").lower())
+    if truth is not None:
+        return _word(question, truth)
+    asked = content_words(question.english)
+    if _is_claimed(words, asked):
+        clause = _clause(text, span)
+        if denies(clause) == denies(question.text):
+            return _word(question, True)
+        return f"不，{clause}。" if question.chinese else f"No: {clause}."
+    if not overlap(content_words(_key(text, span)), asked) and _claimed_fact(text, asked):
+        return _word(question, True)
+    if _has_digit(words) != _has_digit(question.text):
+        return words
+    if question.chinese:
+        return f"不是，是{words}。"
+    return f"No, it is {words}." if question.text.lower().startswith(_BE) else f"No: {words}."
+
+
+def denies(text: str) -> bool:
+    """Return whether a clause says no, not, without, except or closed."""
+    return is_negated(text) or _EXCLUSION.search(text) is not None
+
+
+def _word(question: Question, truth: bool) -> str:
+    if question.chinese:
+        return "是。" if truth else "否。"
+    return "Yes." if truth else "No."
+
+
+def _is_claimed(text: str, asked: frozenset[str]) -> bool:
+    """Return whether a text has content words, and the question all of them."""
+    words = content_words(text)
+    return bool(words) and overlap(words, asked) == 1
+
+
+def _claimed_fact(text: str, asked: frozenset[str]) -> Fact | None:
+    """Return a `key: value` fact, other than the name, whose value the question claims."""
+    return next(
+        (
+            fact
+            for fact in parse_facts(text)
+            if fact.key and not is_name_key(fact.key) and _is_claimed(fact.value, asked)
+            and not denies(fact.value)
+        ),
+        None,
+    )  # fmt: skip
+
+
+def _key(text: str, span: Span) -> str:
+    """Return the key of the line that a span stands in, or ""."""
+    start = text.rfind("\n", 0, span.start) + 1
+    end = text.find("\n", span.end)
+    facts = parse_facts(text[start : end if end >= 0 else len(text)])
+    return facts[0].key if facts else ""
+
+
+def _clause(text: str, span: Span) -> str:
+    """Return the clause of a text that a span stands in, without the key of its line."""
+    start = max((m.end() for m in _CLAUSE_END.finditer(text, 0, span.start)), default=0)
+    after = _CLAUSE_END.search(text, span.end)
+    return text[start : after.start() if after else len(text)].strip()
+
+
+def _has_digit(text: str) -> bool:
+    return any(character.isdigit() for character in text)
