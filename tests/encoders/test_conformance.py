@@ -28,11 +28,12 @@ def dual_encoder(folder: Path) -> Encoder:
     return DualEncoder.from_backbones(image, text, dim=24)
 
 
-def truncated_encoder(folder: Path) -> Encoder:
-    """A CLIP that declares shorter vectors, cut to eight of its sixteen dimensions."""
-    config = encoder_checkpoints.clip(folder) / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"matryoshka_dims": [4, 8]}))
-    return DualEncoder.load(folder, dimensions=8)
+def decoder(folder: Path) -> Encoder:
+    """A ViT and a decoder that reads 200 tokens."""
+    text = chat_checkpoints.qwen2(folder / "qwen2")
+    config = json.loads((text / "tokenizer_config.json").read_text())
+    (text / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 200}))
+    return DualEncoder.from_backbones(encoder_checkpoints.vit(folder / "vit"), text, dim=24)
 
 
 def load(write: Callable[[Path], Path]) -> Callable[[Path], Encoder]:
@@ -49,13 +50,10 @@ KINDS: dict[str, Callable[[Path], Encoder]] = {
     "colmodernvbert": load(multi_vector_checkpoints.colmodernvbert),
     "siglip2-fixed": load(embedder_checkpoints.siglip2_fixed),
     "qwen3-vl-embedding": load(embedder_checkpoints.qwen3_vl_embedding),
-    "truncated": lambda folder: truncated_encoder(folder / "checkpoint"),
     "t5-and-clip": lambda folder: DualEncoder.from_backbones(
         encoder_checkpoints.clip(folder / "clip"), family_checkpoints.t5(folder / "t5"), dim=24
     ),
-    "decoder": lambda folder: DualEncoder.from_backbones(
-        encoder_checkpoints.vit(folder / "vit"), chat_checkpoints.qwen2(folder / "qwen2"), dim=24
-    ),
+    "decoder": decoder,
 }
 
 

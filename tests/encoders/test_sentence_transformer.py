@@ -162,3 +162,22 @@ def test_which_prompt_a_role_has(
     is_same = bool(cosines(encoder.encode_texts(["a cat"]), former)[0] > 0.9999)
     encoder._prompts["document"] = prompts.get(default or "", "")
     assert (encoder.fingerprint == DualEncoder.load(tmp_path / "model").fingerprint) is is_same
+
+
+def test_a_plain_clip_model_with_prompts(tmp_path: Path) -> None:
+    """It ran as `ClipEncoder`, which knows no prompts. A base that was built so keeps that."""
+    from sentence_transformers import SentenceTransformer
+
+    clip = encoder_checkpoints.clip(tmp_path / "clip")
+    SentenceTransformer(str(clip), prompts={"query": "find: "}).save(
+        str(tmp_path / "model"), create_model_card=False
+    )
+    encoder = DualEncoder.load(tmp_path / "model")
+    assert isinstance(encoder, SentenceTransformerEncoder)
+    query, document = (encoder.encode_texts(["a cat"], role=role) for role in PROMPTS)
+    assert cosines(query, document)[0] < 0.998
+    expected = encoder._model.encode_query(["a cat"]).astype(np.float32)
+    assert cosines(query, expected / np.linalg.norm(expected))[0] > 0.9995
+    earlier = ClipEncoder(tmp_path / "model", str(tmp_path / "model"))
+    assert isinstance(encoder.former(earlier.fingerprint), ClipEncoder)
+    assert encoder.former("of another model") is None

@@ -50,7 +50,7 @@ class ClipEncoder(TorchEncoder):
     """A dual encoder of Transformers. Create it with `from_folder`.
 
     `keep_case`: tokenize texts as the checkpoint's tokenizer does, even where the tower was trained
-    on small letters. ravlm did so until version 0.3.
+    on small letters, as earlier versions of ravlm did.
     """
 
     fingerprint_prefix = "HubEncoder"

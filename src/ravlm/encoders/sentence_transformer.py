@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -65,14 +65,16 @@ _FEATURE_METHODS = {"text": "get_text_features", "image": "get_image_features"}
 class SentenceTransformerEncoder(Encoder):
     """A model of sentence-transformers. Create it with `from_folder`.
 
-    `with_roles`: give queries and documents the prompts and modules that the model has for them.
-    ravlm did not before version 0.1.
+    `with_roles`: give queries and documents the prompts and modules that the model has for them,
+    which earlier versions of ravlm did not.
     """
 
     def __init__(self, folder: Path, name: str, with_roles: bool = True) -> None:
         self._folder = folder
         self.name = name
         self._with_roles = with_roles
+        self._clip_folder: Path | None = None
+        """The CLIP-like checkpoint that earlier versions ran instead, without its prompts."""
         self._model = load_model(folder, name, "SentenceTransformer")
         self._prompts = {
             role: _prompt(self._model, folder, role) if with_roles else _default_prompt(self._model)
@@ -109,12 +111,16 @@ class SentenceTransformerEncoder(Encoder):
                 f'"{path}" is not a valid list of modules ({error}). '
                 "Save or download the model again."
             ) from None
-        custom = [name for name in classes if not name.startswith("sentence_transformers.")]
+        custom = [path for path in classes if not path.startswith("sentence_transformers.")]
         if custom:
             raise custom_code_error(name, custom)
-        if module_types <= {"Normalize"} and _is_dual_encoder(first_folder, name):
+        if not (module_types <= {"Normalize"} and _is_dual_encoder(first_folder, name)):
+            return cls(folder, name)
+        if not any(_declared_prompts(folder).values()):
             return ClipEncoder(first_folder, name)
-        return cls(folder, name)
+        encoder = cls(folder, name)
+        encoder._clip_folder = first_folder
+        return encoder
 
     def encode_images(
         self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
@@ -148,11 +154,15 @@ class SentenceTransformerEncoder(Encoder):
             digest.update(b" document")
         return digest.hexdigest()
 
-    def former(self, fingerprint: str) -> SentenceTransformerEncoder | None:
-        if not (self._with_roles and self._changed_by_roles):
+    def former(self, fingerprint: str) -> Encoder | None:
+        encoder: Encoder
+        if self._clip_folder is not None:
+            encoder = ClipEncoder(self._clip_folder, self.name)
+        elif self._with_roles and self._changed_by_roles:
+            encoder = SentenceTransformerEncoder(self._folder, self.name, with_roles=False)
+        else:
             return None
-        encoder = SentenceTransformerEncoder(self._folder, self.name, with_roles=False)
-        return encoder if encoder.fingerprint == fingerprint else None
+        return encoder if encoder.fingerprint == fingerprint else encoder.former(fingerprint)
 
     @property
     def _changed_by_roles(self) -> bool:
@@ -199,11 +209,16 @@ def _prompt(model: Any, folder: Path, role: Role) -> str:
 
     The model's default prompt holds for a role that its configuration does not mention.
     """
-    path = folder / "config_sentence_transformers.json"
-    declared = read_json_object(path).get("prompts") if path.is_file() else None
-    names = [name for name in _PROMPT_NAMES[role] if name in (declared or {})]
+    names = [name for name in _PROMPT_NAMES[role] if name in _declared_prompts(folder)]
     prompts = [model.prompts[name] for name in names]
     return next(filter(None, prompts), "" if names else _default_prompt(model))
+
+
+def _declared_prompts(folder: Path) -> Mapping[str, str]:
+    """Return the prompts of a checkpoint's own configuration, by name."""
+    path = folder / "config_sentence_transformers.json"
+    prompts = read_json_object(path).get("prompts") if path.is_file() else None
+    return prompts if isinstance(prompts, dict) else {}
 
 
 def _default_prompt(model: Any) -> str:

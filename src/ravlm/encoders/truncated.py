@@ -22,7 +22,7 @@ def check_dimensions(encoder: Encoder, dimensions: int) -> None:
     reason = (
         "has other lengths"
         if encoder.matryoshka_dims
-        else "was not trained for shorter vectors (Matryoshka), or its configuration does not tell"
+        else "was not trained for shorter vectors (Matryoshka)"
     )
     raise InvalidInput(
         f'dimensions is {dimensions}, but the encoder "{encoder.name}" {reason}; '

@@ -17,7 +17,8 @@ from tests.knowledge.index.conftest import ROWS, index_kind
 
 def test_tune_measures_and_keeps(large: KnowledgeBase, capsys: pytest.CaptureFixture[str]) -> None:
     report = large.tune(recall=0.9)
-    assert [trial.kind for trial in report.trials] == tuned_kinds(64) == ["bytes", "ivf", "hnsw"]
+    kinds = [trial.kind for trial in report.trials]
+    assert kinds == tuned_kinds(64) == ["bytes", "binary", "ivf", "hnsw"]
     assert report.meets_requirements
     assert report.rows == ROWS
     assert report.trials[0].recall > 0.97
