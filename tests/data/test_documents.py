@@ -30,6 +30,8 @@ def folder(tmp_path: Path) -> Path:
     heading = text_at(72, 760, "Big heading", 20) + "\n" + text_at(72, 700, "the text of the body")
     (folder / "sub" / "b.PDF").write_bytes(make_pdf([PageContent(heading), "more"]))
     (folder / "bad.pdf").write_bytes(b"%PDF-1.4 nothing else")
+    (folder / "letter.pdf").write_text("no PDF at all")
+    (folder / "empty.pdf").touch()
     Image.new("RGB", (4, 4), "red").save(folder / "red.png")
     return folder
 
@@ -61,7 +63,8 @@ def test_a_folder_of_documents_and_images(folder: Path) -> None:
     rejected = {item.location: item for item in stream.quarantine}
     assert rejected[f"{folder}/a.pdf"].reason == "Blank pages were left out: 2, 4."
     assert rejected[f"{folder}/a.pdf"].is_note
-    assert "damaged, or not a PDF" in rejected[f"{folder}/bad.pdf"].reason
+    for name in ("bad.pdf", "letter.pdf", "empty.pdf"):
+        assert rejected[f"{folder}/{name}"].reason == "It is damaged, or not a PDF; write it again."
     assert list(stream) == list(entries.values())  # each iteration reads again
 
 

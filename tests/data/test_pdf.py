@@ -12,7 +12,7 @@ from PIL import Image
 
 from ravlm.data import pdf
 from ravlm.data.images import image_bytes, load_image
-from ravlm.data.pdf import PdfReader, file_sha256, image_file, shared_pdf_reader, split_page_path
+from ravlm.data.pdf import PdfReader, file_sha256, image_file, split_page_path
 from ravlm.data.pdf_worker import rendered_size
 from ravlm.errors import BrokenData, MissingExtra, NotFound
 from ravlm.records import DocumentBytes, PdfPage
@@ -163,6 +163,9 @@ def test_chinese_and_right_to_left_text(regions: PageRegions) -> None:
         "北京的故宫",
         "建于1420年",
     ]
+    beyond = {65: "𝑥", 66: "😀", 67: "fi"}  # two units of UTF-16, and two letters of one glyph
+    page = PageContent(text_at(72, 700, "ABC C", font="F9"), fonts={"F9": unicode_font(beyond)})
+    assert regions.lines(make_pdf([page])) == ["𝑥😀fi fi"]
     # two columns of Hebrew: the right one comes first; the glyphs stand from right to left
     alphabet = {code: chr(0x05D0 + code - 65) for code in range(65, 87)}
     rows = [
@@ -247,10 +250,30 @@ def test_page_paths(tmp_path: Path) -> None:
     assert image_file(str(odd)) == str(odd)
     assert image_file("a.pdf#page=3") == "a.pdf"
     (tmp_path / "a.pdf").write_bytes(b"one")
-    with shared_pdf_reader():
-        first = file_sha256(str(tmp_path / "a.pdf"))
-        (tmp_path / "a.pdf").write_bytes(b"two!")
-        assert file_sha256(str(tmp_path / "a.pdf")) != first
+    first = file_sha256(str(tmp_path / "a.pdf"))
+    (tmp_path / "a.pdf").write_bytes(b"two!")
+    assert file_sha256(str(tmp_path / "a.pdf")) != first
+
+
+def test_pages_are_rendered_by_one_process_which_ends_when_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page image started a process of its own: 0.3 s for a thumbnail."""
+    shared = pdf._SharedReader()
+    monkeypatch.setattr(pdf, "_SHARED", shared)
+    (tmp_path / "a.pdf").write_bytes(make_pdf(["one", "two"]))
+    pids = set()
+    for page in (1, 2):
+        load_image(f"{tmp_path}/a.pdf#page={page}", edge=32)
+        assert shared._reader is not None
+        assert shared._reader._process is not None
+        pids.add(shared._reader._process.process.pid)
+    assert len(pids) == 1
+    monkeypatch.setattr(pdf, "_IDLE_SECONDS", 0.01)
+    process = shared._reader._process.process
+    load_image(f"{tmp_path}/a.pdf#page=1", edge=32)
+    process.wait(timeout=60)
+    load_image(f"{tmp_path}/a.pdf#page=2", edge=32)
 
 
 def test_huge_pages_are_rendered_smaller(reader: PdfReader) -> None:

@@ -31,7 +31,9 @@ def test_rapidocr_reads_lines_with_boxes() -> None:
     pytest.importorskip("rapidocr", reason="rapidocr is not installed")
     image = receipt()
     blank = Image.new("L", (64, 64), 128)
-    lines, nothing = load_recognizer().recognize([image, blank])
+    recognizer = load_recognizer()
+    assert load_recognizer() is recognizer  # its networks are loaded once
+    lines, nothing = recognizer.recognize([image, blank])
     assert nothing == []
     texts = [region for region in lines if region.text]
     assert [region.text for region in texts] == ["Total: 12.50", "Date 2021-03-04"]

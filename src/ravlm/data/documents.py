@@ -86,9 +86,7 @@ def _is_document(row: Row, image: str) -> bool:
     location = split_page_path(path)
     if location is not None:
         return "regions" not in row.values and is_pdf_file(location[0])
-    if is_office_file(image):
-        return os.path.isfile(path)
-    return image.lower().endswith(PDF_SUFFIX) and is_pdf_file(path)
+    return (is_office_file(image) or image.lower().endswith(PDF_SUFFIX)) and os.path.isfile(path)
 
 
 def _document_name(row: Row) -> str:

@@ -15,7 +15,6 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +52,8 @@ _MAX_FAILURES = 5
 _TOO_MUCH = "It takes too much time or memory to read."
 _MAX_FILES = 4
 """Files in memory that are kept on disk for the child."""
-_SHARED: ContextVar[PdfReader | None] = ContextVar("shared_pdf_reader", default=None)
+_IDLE_SECONDS = 20.0
+"""Time after which the process that renders pages ends."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,7 @@ class PdfReader:
         self._process: ChildProcess | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files: OrderedDict[str, str] = OrderedDict()  # hash -> path
-        self.hashes: dict[tuple[str, int, int], str] = {}
-        """Path, time of change and size of a file -> SHA-256."""
+        self._hashes: dict[tuple[str, int, int], str] = {}
 
     def __enter__(self) -> PdfReader:
         return self
@@ -235,6 +234,22 @@ class PdfReader:
             image = image.resize(size, Image.Resampling.BOX)
         return image
 
+    def sha256(self, path: str) -> str:
+        """Return the SHA-256 of a file, which is read again only if it has changed.
+
+        Raises NotFound or BrokenData.
+        """
+        path = _checked_path(path)
+        try:
+            status = os.stat(path)
+            key = path, status.st_mtime_ns, status.st_size
+            if key not in self._hashes:
+                with open(path, "rb") as file:
+                    self._hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
+            return self._hashes[key]
+        except OSError as error:
+            raise BrokenData(f'"{path}" can\'t be read: {error.strerror}.') from None
+
     def _located(self, source: ImageSource) -> tuple[str, int]:
         if isinstance(source, PdfPage):
             return self.file_of(source.document), source.page
@@ -273,32 +288,49 @@ class PdfReader:
         return message
 
 
-@contextmanager
-def shared_pdf_reader() -> Iterator[None]:
-    """Let all page images in the block, in its threads too, be rendered by one process."""
-    if _SHARED.get() is not None or not has_packages("pypdfium2"):
-        yield
-        return
-    with PdfReader() as reader:
-        token = _SHARED.set(reader)
-        try:
-            yield
-        finally:
-            _SHARED.reset(token)
-
-
 def is_page(source: object) -> bool:
     """Return whether an image source is a page of a PDF."""
     return isinstance(source, PdfPage) or split_page_path(source) is not None
 
 
+class _SharedReader:
+    """The process that reads pages for all of this program; it ends when nobody needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reader: PdfReader | None = None
+        self._pid = 0
+        self._timer: threading.Timer | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[PdfReader]:
+        """Yield the reader to one thread at a time."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._reader is None or self._pid != os.getpid():  # a fork shares the pipes
+                self._reader, self._pid = PdfReader(), os.getpid()
+            try:
+                yield self._reader
+            finally:
+                self._timer = threading.Timer(_IDLE_SECONDS, self._close)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._reader is not None and self._pid == os.getpid():
+                self._reader.close()
+                self._reader = None
+
+
+_SHARED = _SharedReader()
+
+
 def render_page(source: ImageSource, edge: int | None = None) -> Image.Image:
     """Return the image of a page, as `PdfReader.render` does. Raises NotFound or BrokenData."""
-    shared = _SHARED.get()
     try:
-        if shared is not None:
-            return shared.render(source, edge)
-        with PdfReader() as reader:
+        with _SHARED.open() as reader:
             return reader.render(source, edge)
     except BrokenData as error:
         name = f"Page {source.page} of the PDF" if isinstance(source, PdfPage) else f'"{source!s}"'
@@ -306,19 +338,9 @@ def render_page(source: ImageSource, edge: int | None = None) -> Image.Image:
 
 
 def file_sha256(path: str) -> str:
-    """Return the SHA-256 of a file, in `shared_pdf_reader` once. Raises NotFound or BrokenData."""
-    shared = _SHARED.get()
-    known = {} if shared is None else shared.hashes
-    path = _checked_path(path)
-    try:
-        status = os.stat(path)
-        key = path, status.st_mtime_ns, status.st_size
-        if key not in known:
-            with open(path, "rb") as file:
-                known[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BrokenData(f'"{path}" can\'t be read: {error.strerror}.') from None
-    return known[key]
+    """Return the SHA-256 of a PDF, as `PdfReader.sha256` does."""
+    with _SHARED.open() as reader:
+        return reader.sha256(path)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

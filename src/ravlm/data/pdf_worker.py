@@ -7,6 +7,7 @@ touched. `pdf` starts the process.
 
 from __future__ import annotations
 
+import os
 import sys
 from ctypes import c_char, create_string_buffer, string_at
 from typing import Any
@@ -39,23 +40,26 @@ class OpenPdf:
     """The document that is open; another one replaces it."""
 
     def __init__(self) -> None:
-        self.path = ""
+        self._state: tuple[str, int, int] | None = None
+        """Path, time of change and size of the file."""
         self._handle: Any = None
         self._num_loaded = 0
 
     def open(self, path: str) -> Any:
         """Return the handle of the document at `path`. Raises BrokenData."""
-        if path == self.path and self._num_loaded < _PAGES_PER_OPENING:
+        status = os.stat(path)
+        state = path, status.st_mtime_ns, status.st_size
+        if state == self._state and self._num_loaded < _PAGES_PER_OPENING:
             return self._handle
         if self._handle:
             raw.FPDF_CloseDocument(self._handle)
-            self.path = ""
+        self._state = None
         self._num_loaded = 0
-        self._handle = raw.FPDF_LoadDocument(path.encode(), None)
+        self._handle = raw.FPDF_LoadDocument(os.fsencode(path), None)
         if not self._handle:
             reason = _OPEN_ERRORS.get(raw.FPDF_GetLastError(), "It is damaged; write it again.")
             raise BrokenData(reason)
-        self.path = path
+        self._state = state
         return self._handle
 
     def load_page(self, path: str, number: int) -> Any:
@@ -173,7 +177,7 @@ def main(max_bytes: int, cpu_seconds: int) -> None:
         limit_cpu(cpu_seconds)
         try:
             header, data = answer(current, message[0])
-        except BrokenData as error:
+        except (BrokenData, OSError) as error:
             header, data = {"error": str(error)}, b""
         except MemoryError:
             header, data = {"error": "It takes too much memory."}, b""

@@ -29,7 +29,7 @@ import numpy as np
 
 from ravlm.data.formats.image_folder import image_suffixes
 from ravlm.data.images import image_bytes, is_address
-from ravlm.data.pdf import is_page, page_path, shared_pdf_reader, split_page_path
+from ravlm.data.pdf import is_page, page_path, split_page_path
 from ravlm.errors import InvalidInput, RavlmError, did_you_mean
 from ravlm.files import atomic_write
 from ravlm.knowledge.entry_store import EntryStore, to_entry
@@ -73,7 +73,6 @@ def export(
         else:
             entries = _ShardWriter(folder, files, shard_size)
         parts = _PartWriter(folder, files, identity)
-        files.enter_context(shared_pdf_reader())
         for row in store.rows():
             if not entries.write(row):
                 missing.append(str(row.image))

@@ -21,7 +21,6 @@ import numpy as np
 from ravlm.data.images import is_address
 from ravlm.data.page_text import all_texts
 from ravlm.data.parallel import batched, parallel_map
-from ravlm.data.pdf import shared_pdf_reader
 from ravlm.data.rows import Quarantined, entry_id
 from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import InvalidInput, Mismatch, RavlmError, did_you_mean
@@ -95,11 +94,10 @@ class Ingestion:
         if self.deduplicate is not None:
             self.duplicate_check = DuplicateCheck(self.deduplicate, self.store, self.encoder)
         batch_size = PRECOMPUTED_BATCH_SIZE if vectors else BATCH_SIZE
-        with shared_pdf_reader():
-            for batch in batched(self._prepared_items(entries, vectors, batch_size), batch_size):
-                self._store_batch(batch)
-                if progress is not None:
-                    progress(self.report())
+        for batch in batched(self._prepared_items(entries, vectors, batch_size), batch_size):
+            self._store_batch(batch)
+            if progress is not None:
+                progress(self.report())
         self.quarantine.extend(self.recognition.notes())
         return self.report()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from ravlm.ocr.base import DEFAULT_ENGINE, TextRecognizer
 
@@ -15,6 +17,9 @@ def _rapidocr() -> TextRecognizer:
 
 ENGINES: dict[str, Callable[[], TextRecognizer]] = {DEFAULT_ENGINE: _rapidocr}
 """Name -> recognizer. Any other name is that of a Transformers model."""
+_IN_USE: WeakValueDictionary[str, TextRecognizer] = WeakValueDictionary()
+"""Engines that somebody holds: a second one would load the same networks again."""
+_LOCK = threading.Lock()
 
 
 def load_recognizer(name: str = DEFAULT_ENGINE) -> TextRecognizer:
@@ -25,7 +30,11 @@ def load_recognizer(name: str = DEFAULT_ENGINE) -> TextRecognizer:
     Raises MissingExtra if its packages are not installed, NotFound or BrokenData for a model.
     """
     if name in ENGINES:
-        return ENGINES[name]()
+        with _LOCK:
+            recognizer = _IN_USE.get(name)
+            if recognizer is None:
+                recognizer = _IN_USE[name] = ENGINES[name]()
+            return recognizer
     from ravlm.ocr.transformers import TransformersRecognizer
 
     return TransformersRecognizer(name)
