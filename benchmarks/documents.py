@@ -1,19 +1,20 @@
 """Find the right page, answer from it and point at the line, born-digital and scanned.
 
-    python -m benchmarks.documents --work runs/documents [--scans] [--ocr] [--json FILE]
+    python -m benchmarks.documents --work runs/documents [--scans] [--json FILE]
 
 120 pages of documents that this machine has (this project's docs, manual pages, copyright files,
 licenses, READMEs; English and Chinese) are set as PDF; see `document_pages`. 240 questions are made
 by template and 60 were written by hand, with known page and line; see `document_questions`. An
 answer is right if it has a token F1 of at least 0.5 with the reference, or contains it with at most
 eight other words. The box of a right answer is compared with that of the lines that it is printed
-in. `--scans` renders each page at 200 dpi, tilts it by 2 degrees, adds noise and saves a JPEG at
-quality 60; its base needs `--ocr`.
+in. `--scans` renders each page at 200 dpi, tilts it by 2 degrees, adds noise, saves a JPEG at
+quality 60 and a PDF of such images, whose text is then recognized.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import time
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.document_pages import (
+    A4,
     PrintedDocument,
     Typesetter,
     chinese_font,
@@ -78,36 +80,39 @@ def print_documents(work: Path, num_pages: int) -> list[PrintedDocument]:
             break
         if source.chinese and font is None:
             continue
-        document = setter.print(source, folder / _file_name(source.name, ".pdf"), remaining)
+        document = setter.print(source, folder / _file_name(source.name), remaining)
         printed.append(document)
     return printed
 
 
 def scan_documents(work: Path, printed: Sequence[PrintedDocument]) -> None:
-    """Write a scan of every page below `work`, unless it is there."""
+    """Write every document below `work` as a PDF of scanned pages, unless it is there."""
     import pypdfium2
+    from fpdf import FPDF
 
     folder = work / "scans"
     folder.mkdir(exist_ok=True)
     for document in printed:
-        pdf = pypdfium2.PdfDocument(work / "pdf" / _file_name(document.source.name, ".pdf"))
+        name = _file_name(document.source.name)
+        if (folder / name).exists():
+            continue
+        pdf = pypdfium2.PdfDocument(work / "pdf" / name)
+        copy = FPDF(unit="pt", format="A4")
         for number in range(document.num_pages):
-            path = folder / _file_name(document.source.name, f"-{number + 1}.jpg")
-            if not path.exists():
-                image = pdf[number].render(scale=DPI / 72).to_pil()
-                path.write_bytes(scanned(image, number, DEGREES))
+            image = pdf[number].render(scale=DPI / 72).to_pil()
+            copy.add_page()
+            copy.image(io.BytesIO(scanned(image, number, DEGREES)), 0, 0, *A4)
         pdf.close()
+        copy.output(str(folder / name))
 
 
-def _file_name(name: str, suffix: str) -> str:
-    return name.replace("/", "-") + suffix
+def _file_name(name: str) -> str:
+    return name.replace("/", "-") + ".pdf"
 
 
-def _page_id(question: DocumentQuestion, are_scans: bool) -> str:
-    """Return the id that the reader gives the page of a question."""
-    if are_scans:
-        return _file_name(question.document, f"-{question.page}.jpg")
-    return f"{_file_name(question.document, '.pdf')}#page={question.page}"
+def _page_id(document: str, page: int) -> str:
+    """Return the id that the reader gives a page."""
+    return f"{_file_name(document)}#page={page}"
 
 
 # figures
@@ -143,16 +148,14 @@ def iou(first: Box | None, second: Box | None) -> float:
     return shared / max(sum(areas) - shared, 1e-9)
 
 
-def search_figures(
-    kb: KnowledgeBase, questions: Sequence[DocumentQuestion], are_scans: bool
-) -> dict[str, Any]:
+def search_figures(kb: KnowledgeBase, questions: Sequence[DocumentQuestion]) -> dict[str, Any]:
     """Return the share of questions whose page is first, for each way, with paired differences."""
     queries = [{"text": question.text} for question in questions]
-    targets = [_page_id(question, are_scans) for question in questions]
+    targets = [_page_id(question.document, question.page) for question in questions]
     scores: dict[str, Score] = {}
     for method in ("keyword", "dense", "hybrid"):
         for name, modality in ARMS.items():
-            if method == "keyword" and modality == "image":
+            if method == "keyword" and modality != "text":
                 continue
             options = SearchOptions(method)  # type: ignore[arg-type]
             ranked = kb.search_many(queries, 5, modality, options=options)
@@ -195,11 +198,8 @@ def answer_questions(
     for question in questions:
         answer = model.ask(question.text)
         right = not answer.abstained and is_right(answer.text, question.answers)
-        cited = [
-            source.part
-            for source in answer.sources
-            if source.entry_id == _page_id(question, are_scans)
-        ]
+        page = _page_id(question.document, question.page)
+        cited = [source.part for source in answer.sources if source.entry_id == page]
         printed = enclosing_box(
             tilted_box(line.box, DEGREES) if are_scans else line.box for line in question.lines
         )
@@ -231,16 +231,13 @@ def answer_figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return figures
 
 
-def word_figures(
-    kb: KnowledgeBase, printed: Sequence[PrintedDocument], are_scans: bool
-) -> dict[str, float]:
+def word_figures(kb: KnowledgeBase, printed: Sequence[PrintedDocument]) -> dict[str, float]:
     """Return the share of names, numbers and dates of the pages that were read exactly."""
     rng = np.random.default_rng(0)
     words: list[tuple[str, str]] = []
     for document in printed:
         for line in document.lines:
-            question = DocumentQuestion("", (), document.source.name, line.page, (), "")
-            id_ = _page_id(question, are_scans)
+            id_ = _page_id(document.source.name, line.page)
             words += [(word, id_) for word in _TELLING.findall(line.text)]
     sample = [words[i] for i in rng.permutation(len(words))[:NUM_WORDS]]
     texts = {
@@ -268,24 +265,24 @@ def measure(
         seconds = time.perf_counter() - start
         print(f"{len(kb)} pages in {seconds:.1f} s; {len(kb.quarantine)} notes")
         figures: dict[str, Any] = {"pages": len(kb), "seconds": round(seconds, 1)}
-        figures["words and numbers"] = word_figures(kb, printed, are_scans)
-        figures["search"] = search_figures(kb, questions, are_scans)
+        figures["words and numbers"] = word_figures(kb, printed)
+        figures["search"] = search_figures(kb, questions)
         model = RetrievalAugmentedVLM(kb)
         outcomes = answer_questions(model, questions[:num_asked], are_scans)
         figures["answers"] = answer_figures(outcomes)
         with open(folder.with_suffix(".jsonl"), "w", encoding="utf-8") as file:
             for outcome in outcomes:
-                file.write(json.dumps(_row(outcome, are_scans), ensure_ascii=False) + "\n")
+                file.write(json.dumps(_row(outcome), ensure_ascii=False) + "\n")
     return figures
 
 
-def _row(outcome: Outcome, are_scans: bool) -> dict[str, Any]:
+def _row(outcome: Outcome) -> dict[str, Any]:
     question, answer = outcome.question, outcome.answer
     return {
         "question": question.text,
         "kind": question.kind,
         "answers": question.answers,
-        "page": _page_id(question, are_scans),
+        "page": _page_id(question.document, question.page),
         "answer": answer.text,
         "citations": answer.citations,
         "right": outcome.is_right,

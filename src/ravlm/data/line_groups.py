@@ -25,21 +25,16 @@ class Line(NamedTuple):
     """Regions that stand next to each other in one line: one line region, or words."""
 
     regions: tuple[Region, ...]
+    text: str
+    box: Box | None
 
-    @property
-    def text(self) -> str:
-        """The words of the line."""
-        return " ".join(region.text.strip() for region in self.regions)
-
-    @property
-    def box(self) -> Box | None:
-        """The box around all its regions."""
-        return enclosing_box(region.box for region in self.regions)
-
-    @property
-    def page(self) -> int | None:
-        """The page it is on."""
-        return self.regions[0].page
+    @classmethod
+    def of(cls, *regions: Region) -> Line:
+        """Return the line of these regions, in order."""
+        if len(regions) == 1:
+            return cls(regions, regions[0].text.strip(), regions[0].box)
+        text = " ".join(region.text.strip() for region in regions)
+        return cls(regions, text, enclosing_box(region.box for region in regions))
 
 
 @dataclass
@@ -75,7 +70,7 @@ def _groups(regions: Sequence[Region]) -> Iterator[LineGroup]:
         if is_block:
             yield group
             container = None if region.text.strip() else region
-            group = LineGroup(region.kind, [] if container else [Line((region,))])
+            group = LineGroup(region.kind, [] if container else [Line.of(region)])
             continue
         if container is not None and not _is_inside(region, container):
             container = None
@@ -92,9 +87,9 @@ def _append(group: LineGroup, region: Region) -> None:
     """Add a region to the last line of a group if both are words of it, else as a new line."""
     last = group.lines[-1].regions[-1] if group.lines else None
     if last is not None and last.kind == region.kind == "word" and _is_next_word(last, region):
-        group.lines[-1] = Line((*group.lines[-1].regions, region))
+        group.lines[-1] = Line.of(*group.lines[-1].regions, region)
     else:
-        group.lines.append(Line((region,)))
+        group.lines.append(Line.of(region))
 
 
 def _is_next_word(word: Region, following: Region) -> bool:
@@ -108,7 +103,9 @@ def _is_next_word(word: Region, following: Region) -> bool:
 
 def _continues(group: LineGroup, region: Region) -> bool:
     """Return whether a line belongs to the loose lines before it."""
-    if group.kind != "line" or not group.lines or group.lines[-1].page != region.page:
+    if group.kind != "line" or not group.lines:
+        return False
+    if group.lines[-1].regions[0].page != region.page:
         return False
     last, box = group.lines[-1].box, region.box
     if last is None or box is None:

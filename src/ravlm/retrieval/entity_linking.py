@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ravlm.data.facts import entity_key, is_name_key, read_facts
+from ravlm.data.facts import Fact, entity_key, is_name_key, parse_facts, read_facts
 from ravlm.data.lexical_overlap import content_words
-from ravlm.data.page_text import all_texts
+from ravlm.data.page_text import all_texts, is_page
 from ravlm.data.text import is_chinese, normalize_text
 from ravlm.records import Entry, Hit
 
@@ -84,10 +84,12 @@ def unmatched_entity_name(question: str, gloss: Callable[[str], str], hits: Sequ
 
 
 def entity_names(entry: Entry) -> list[str]:
-    """Return all names that an entry's texts and metadata give its entity."""
+    """Return all names that an entry's texts and metadata give its entity; what is printed on a
+    page names the page as little as the title of its document."""
+    facts = _text_facts(entry) if is_page(entry) else read_facts(entry)
     names = [
         fact.value
-        for fact in read_facts(entry)
+        for fact in facts
         if is_name_key(fact.key) or fact.key.casefold().endswith(" name")
     ]
     return list(dict.fromkeys(names))
@@ -119,10 +121,7 @@ def _link_by_facts(words: frozenset[str], hits: Sequence[Hit]) -> LinkedEntities
     One fact must cover them, not the whole entry: an entry with a capital and a border with France
     does not say what France's capital is.
     """
-    facts = [
-        [content_words(f"{fact.section} {fact.line}") for fact in read_facts(hit.entry)]
-        for hit in hits
-    ]
+    facts = [[content_words(f"{fact.section} {fact.line}") for fact in _facts(hit)] for hit in hits]
     weights = _word_weights(words, facts)
     total = sum(weights.values()) or 1.0
     coverage = [
@@ -141,6 +140,17 @@ def _link_by_facts(words: frozenset[str], hits: Sequence[Hit]) -> LinkedEntities
     tied = [hits[i] for i in order if coverage[i] >= coverage[first]]
     share = 1 / len(tied)
     return LinkedEntities(tuple(tied), (share,) * len(tied), share, "")
+
+
+def _facts(hit: Hit) -> list[Fact]:
+    """Return the facts of an entry; of a page those of its texts and of what matched."""
+    if not is_page(hit.entry):
+        return read_facts(hit.entry)
+    return _text_facts(hit.entry) + parse_facts(hit.part.text)
+
+
+def _text_facts(entry: Entry) -> list[Fact]:
+    return [fact for text in entry.texts for fact in parse_facts(text)]
 
 
 def _word_weights(
