@@ -18,6 +18,8 @@ CELL_SEPARATOR = " | "
 """Between the cells of a row of a table."""
 _PARAGRAPH_PITCH = 1.3
 """Distance of two lines that begins a new paragraph, in the usual distance of the column."""
+_CAPTION_PITCH = 1.1
+"""The same before a caption; "Figure 3" at the beginning of a line of a paragraph is none."""
 _MAX_PITCH = 2.5
 """Distance of lines above which it says nothing about the usual one, in heights of a line."""
 _SIZE_CHANGE = 1.15
@@ -36,7 +38,7 @@ _MARGIN = 0.08
 """Share of the page at the top and bottom that holds running heads and page numbers."""
 _MAX_FIGURE_GAP = 4.0
 """Distance of a caption to its figure, in heights of a line."""
-_LIST_ITEM = re.compile(r"(?:[•·▪◦‣●○■□–—*-]|\(?(?:\d{1,3}|[a-zA-Z])[.)、])\s*\S")
+_LIST_ITEM = re.compile(r"(?:[•·▪◦‣●○■□–—*-]|\(?\d{1,3}[.)、]|\(?[a-z]\))\s*\S")
 _CAPTION = re.compile(
     r"(?:fig(?:ure)?\.?|table|chart|plate|abb(?:ildung)?\.?|tab(?:elle)?\.?|图表?|圖表?|表格?)"
     r"\s*[A-Z]?[\d一二三四五六七八九十]+",
@@ -173,10 +175,10 @@ def _row_kind(row: TextRow) -> RegionKind:
 
 def _begins_block(block: LayoutBlock, row: TextRow, kind: RegionKind, pitch: float) -> bool:
     last = block.rows[-1]
-    if (kind == "table") != (block.kind == "table") or kind == "caption":
+    if (kind == "table") != (block.kind == "table"):
         return True
     distance = row.center - last.center
-    limit = _PARAGRAPH_PITCH * pitch
+    limit = (_CAPTION_PITCH if kind == "caption" else _PARAGRAPH_PITCH) * pitch
     if block.kind == "table":
         return distance > 2 * limit
     if distance > limit or distance < 0:
