@@ -122,11 +122,13 @@ def test_missing_packages_are_noted_once_or_refused(
         tmp_path / "kb", ravlm.read_entries(folder), FakeEncoder()
     ) as kb:
         (note,) = [item for item in kb.quarantine if item.is_note]
-        assert "1 pages have no text layer" in note.reason
+        assert note.reason.startswith("One page has no text layer and was not read.")
         assert 'pip install "ravlm[ocr]"' in note.reason
         assert len(kb) == 3
         with pytest.raises(MissingExtra):
             kb.add(ravlm.read_entries(folder), ocr="always")
+        with pytest.raises(MissingExtra):
+            kb.add(ravlm.read_entries(folder), ocr=ravlm.OcrOptions("auto", "owner/model"))
         with pytest.raises(InvalidInput, match='Did you mean "always"'):
             kb.add(ravlm.read_entries(folder), ocr="alway")  # type: ignore[arg-type]
 
@@ -180,6 +182,8 @@ def test_text_of_the_file_and_recognized_text_are_not_both_kept() -> None:
     assert merge_regions([long], [same, label]) == (long, label)
     stamp = Region("page 3", (0.8, 0.9, 0.9, 0.95), 1)
     assert merge_regions([stamp], [same, replace(stamp, text="pago 3")]) == (same, stamp)
+    block = Region("", stamp.box, 1, "paragraph")
+    assert merge_regions([block, stamp], [block, stamp]) == (block, stamp)
     garbled = Region("y" * 70, (0.1, 0.1, 0.9, 0.2), 1, confidence=0.2)
     assert merge_regions([garbled], [same, label]) == (same, label)
     tile = Region("", (0, 0, 0.5, 0.5), None, "tile")

@@ -20,7 +20,7 @@ from ravlm.data.rows import Quarantined
 from ravlm.errors import MissingExtra, RavlmError
 from ravlm.knowledge.entry_store import encode_regions
 from ravlm.ocr.auto import load_recognizer
-from ravlm.ocr.base import OcrOptions, TextRecognizer
+from ravlm.ocr.base import DEFAULT_ENGINE, OcrOptions, TextRecognizer
 from ravlm.ocr.cache import RecognitionCache
 from ravlm.records import Entry, PdfPage
 from ravlm.regions import IMAGE_KINDS, Box, Region
@@ -51,17 +51,19 @@ class Recognition:
         """Pages without text that were not read, because packages are missing."""
         self._lock = threading.Lock()
         self._recognizer: TextRecognizer | None = None
-        if options.mode == "always":
+        self._is_required = options.mode == "always" or options.engine != DEFAULT_ENGINE
+        if self._is_required and options.mode != "never":
             self.recognizer()
 
     def recognizer(self) -> TextRecognizer | None:
-        """Return the recognizer; None in the mode "auto" if its packages are missing."""
+        """Return the recognizer; None if its packages are missing and nobody asked for it by name
+        or by the mode "always"."""
         with self._lock:
             if self._recognizer is None and self.missing is None:
                 try:
                     self._recognizer = load_recognizer(self.options.engine)
                 except MissingExtra as error:
-                    if self.options.mode == "always":
+                    if self._is_required:
                         raise
                     self.missing = error
             return self._recognizer
@@ -125,7 +127,10 @@ class Recognition:
         """Return the note on pages that were not read, if there are any."""
         if not self.num_skipped:
             return []
-        reason = f"{self.num_skipped:,} pages have no text layer and were not read. {self.missing}"
+        pages = f"{self.num_skipped:,} pages have no text layer and were"
+        if self.num_skipped == 1:
+            pages = "One page has no text layer and was"
+        reason = f"{pages} not read. {self.missing}."
         return [Quarantined("text recognition", reason, is_note=True)]
 
 
@@ -166,7 +171,10 @@ def merge_regions(own: Sequence[Region], recognized: Sequence[Region]) -> tuple[
     if _text_length(written) >= MIN_LAYER_TEXT:
         return (*parts, *written, *(r for r in _uncovered(recognized, written) if r.text))
     trusted = [region for region in written if region.text and region.confidence >= _MIN_TRUST]
-    return (*parts, *_uncovered(recognized, trusted), *trusted)
+    added = _uncovered(recognized, trusted)
+    if not any(region.text for region in added):  # what is known was recognized earlier
+        return tuple(own)
+    return (*parts, *added, *trusted)
 
 
 def _uncovered(regions: Sequence[Region], others: Sequence[Region]) -> list[Region]:
