@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.knowledge.index.maxsim_index import MaxSimIndex, TokenCells, token_cell_count
 from ravlm.knowledge.index.token_codes import CODECS, BinaryCodec, EightBitCodec
-from ravlm.search.maxsim import maxsim, weighted_query
+from ravlm.knowledge.index.token_tuning import exact_scores
+from ravlm.search.maxsim import chunk_items, maxsim, weighted_query
 
 ROWS, TOKENS, DIM = 2500, 8, 32
 
@@ -142,3 +144,15 @@ def test_a_bound_completes_what_was_not_visited() -> None:
     assert cells.bounds(query, len(tokens), 1) == pytest.approx([0.8, 0.8, 0.8])
     assert cells.bounds(query, len(tokens), 2) == pytest.approx([0.8, 0.8, 0.6])
     assert [token_cell_count(n) for n in (1, 640_000, 6_400_000)] == [2, 2048, 4096]
+
+
+def test_the_ground_truth_of_tuning_is_exact(
+    tokens: TokenVectors, queries: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is computed in chunks, since the tokens of a base need not fit into memory."""
+    small = partial(chunk_items, size=500)
+    monkeypatch.setattr("ravlm.knowledge.index.token_tuning.chunk_items", small)
+    scores = exact_scores(tokens, queries[:2])
+    for of_query, query in zip(scores, queries, strict=False):
+        assert of_query == pytest.approx(_exact(tokens, query), abs=1e-6)
+    assert np.ptp(scores[0]) > 0.1

@@ -271,15 +271,19 @@ def test_a_base_of_another_format_is_refused(closed: Path) -> None:
 
 
 def test_an_older_base_is_upgraded(closed: Path) -> None:
-    """Format 3 had no regions; its snapshots and digests stay valid."""
+    """Format 3 had no regions and no token vectors; its snapshots and digests stay valid."""
     import sqlite3
 
     db = sqlite3.connect(closed / "store.sqlite")
     db.execute("ALTER TABLE entry DROP COLUMN regions")
+    db.execute("DROP TABLE token_vectors")
+    identity = "json_remove(value, '$.token_pooling')"
+    db.execute(f"UPDATE base SET value = {identity} WHERE key = 'identity'")
     db.execute("PRAGMA user_version = 3")
+    db.commit()
     db.close()
     with KnowledgeBase.open(closed, FakeEncoder()) as base:
-        assert base.info().format == 4
+        assert base.info().format == 5
         assert ids(base.search(text="a red wall", k=1)) == ["red"]
         entries = base.get(["red", "flag"])
         assert [entry.regions for entry in entries] == [(), ()]

@@ -12,7 +12,7 @@ import pytest
 from ravlm.encoders.base import Encoder
 from ravlm.errors import BrokenData, InvalidInput, Mismatch
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.index import auto, maxsim_index
+from ravlm.knowledge.index import maxsim_index
 from ravlm.records import Entry
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -177,20 +177,3 @@ def test_tune_measures_codes(base: KnowledgeBase, monkeypatch: pytest.MonkeyPatc
     assert report.selected.row_bytes == pytest.approx(4 * DIM / 8 + 8 * 26 / 25)
     base.optimize()
     assert base.verify().sound
-    assert auto.INDEX_KINDS  # the vectors of means keep an index of their own
-
-
-def test_bases_without_token_vectors_stay_as_they_are(tmp_path: Path) -> None:
-    """A base of format 3 was made before there were token vectors; it is upgraded when opened."""
-    KnowledgeBase.build(tmp_path / "kb", FLAGS[:3], encoder=FakeEncoder()).close()
-    with sqlite3.connect(tmp_path / "kb" / "store.sqlite") as db:
-        db.execute("DROP TABLE token_vectors")
-        db.execute("ALTER TABLE entry DROP COLUMN regions")
-        db.execute(
-            "UPDATE base SET value = json_remove(value, '$.token_pooling') WHERE key = 'identity'"
-        )
-        db.execute("PRAGMA user_version = 3")
-    db.close()
-    with KnowledgeBase.open(tmp_path / "kb", FakeEncoder()) as kb:
-        assert kb.verify().sound
-        assert ids(kb.search(image=FLAGS[1].image, k=1)) == [FLAGS[1].id]

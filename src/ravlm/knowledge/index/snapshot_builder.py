@@ -135,9 +135,7 @@ def _gather(store: IndexSource, scratch: Path, identity: Identity) -> GatheredVe
                 file.writelines(row[3] for row in rows)
     tokens = _gather_tokens(store, scratch, dim) if identity.is_multi_vector else {}
     return {
-        modality: _modality_vectors(
-            numbers[code], scratch / modality, dim, tokens.get(code) if tokens else None
-        )
+        modality: _modality_vectors(numbers[code], scratch / modality, dim, tokens.get(code))
         for code, modality in MODALITY_BY_CODE.items()
     }
 

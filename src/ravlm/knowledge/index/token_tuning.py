@@ -17,7 +17,7 @@ from ravlm.knowledge.index.maxsim_index import MaxSimIndex, TokenCells, search_d
 from ravlm.knowledge.index.token_codes import CODECS
 from ravlm.knowledge.index.tuning import TOP_K, Requirements, evenly_spaced
 from ravlm.knowledge.reports import Trial
-from ravlm.search.maxsim import maxsim, weighted_query
+from ravlm.search.maxsim import chunk_items, maxsim, weighted_query
 
 NUM_QUERIES = 24
 QUERY_TOKENS = 24
@@ -45,6 +45,21 @@ def sample_queries(tokens: TokenVectors) -> list[np.ndarray]:
     return queries
 
 
+def exact_scores(tokens: TokenVectors, queries: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the MaxSim of each query with each row, float32 (q, rows).
+
+    The tokens may be memory-mapped: they are read once, in chunks.
+    """
+    scores = np.zeros((len(queries), len(tokens)), np.float32)
+    for first, last in chunk_items(tokens.starts):
+        start, end = tokens.starts[first], tokens.starts[last]
+        chunk = np.asarray(tokens.vectors[start:end], np.float32)
+        starts = tokens.starts[first : last + 1] - start
+        for row, query in enumerate(queries):
+            scores[row, first:last] = maxsim(query, chunk, starts)
+    return scores
+
+
 def run_trials(
     tokens: TokenVectors,
     scratch: Path,
@@ -53,7 +68,7 @@ def run_trials(
 ) -> Results:
     """Build and measure an index of each kind; all share their cells."""
     queries = sample_queries(tokens)
-    scores = [maxsim(query, tokens.vectors, tokens.starts) for query in queries]  # (rows,) each
+    scores = exact_scores(tokens, queries)
     truths = [set(np.argsort(-of_query)[:TOP_K].tolist()) for of_query in scores]
     cells: TokenCells | None = None
     results: Results = []
