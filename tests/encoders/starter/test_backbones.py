@@ -77,6 +77,9 @@ def test_batches_are_of_texts_of_like_length() -> None:
         [1],
     ]
     assert list(batches_by_length(np.zeros(0, np.int64), 3)) == []
+    many = np.repeat([10, 11, 12, 13], [20, 10, 5, 2])
+    sizes = [np.bincount(many[rows])[10:].tolist() for rows in batches_by_length(many, 64)]
+    assert sizes == [[20], [0, 10, 5, 1], [0, 0, 0, 1]]
     texts = ["a cat", "a red boat on a lake " * 12, "a dog that runs", ""]
     backbone = TextBackbone()
     alone = np.concatenate([backbone.pooled([text]) for text in texts])
