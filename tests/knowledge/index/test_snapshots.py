@@ -133,6 +133,8 @@ def test_a_base_of_format_1_is_upgraded(large: KnowledgeBase) -> None:
     db.execute("ALTER TABLE old RENAME TO part")
     db.execute("CREATE INDEX part_of_entry ON part (entry)")
     db.execute("ALTER TABLE entry DROP COLUMN look")
+    db.execute("ALTER TABLE entry DROP COLUMN regions")
+    db.execute("DROP TABLE token_vectors")
     db.execute("PRAGMA user_version = 1")
     db.commit()
     db.close()
