@@ -17,6 +17,7 @@ from ravlm.data.pdf_worker import rendered_size
 from ravlm.errors import BrokenData, MissingExtra, NotFound
 from ravlm.records import DocumentBytes, PdfPage
 from tests.helpers.pdfs import (
+    HELVETICA,
     PageContent,
     PdfWriter,
     make_pdf,
@@ -389,6 +390,34 @@ def test_a_bomb_of_nested_objects_is_bounded(reader: PdfReader) -> None:
     assert text.error or not text.regions
     assert time.process_time() - start < 5
     assert reader.read_page(reader.file_of(DocumentBytes(make_pdf(["fine"]))), 1).regions
+
+
+def test_filled_fields_of_forms_are_text(reader: PdfReader) -> None:
+    """The values of a form are no part of the page's content: only its labels were read."""
+    writer = PdfWriter()
+    tree, font = writer.add(""), writer.add(HELVETICA)
+    fonts = f"/Resources << /Font << /F1 {font} 0 R >> >>"
+    value = writer.add_stream(
+        b"BT /F1 12 Tf 2 5 Td (Anna Berg) Tj ET",
+        f"/Type /XObject /Subtype /Form /BBox [0 0 200 20] {fonts}",
+    )
+    field = writer.add(
+        f"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (Anna Berg) /F 4 "
+        f"/Rect [150 695 350 715] /AP << /N {value} 0 R >> >>"
+    )
+    content = writer.add_stream(text_at(72, 700, "Name:").encode())
+    page = writer.add(
+        f"<< /Type /Page /Parent {tree} 0 R /MediaBox [0 0 595 842] /Contents {content} 0 R "
+        f"{fonts} /Annots [{field} 0 R] >>"
+    )
+    writer.objects[tree - 1] = f"<< /Type /Pages /Count 1 /Kids [{page} 0 R] >>".encode()
+    form = f"/AcroForm << /Fields [{field} 0 R] >>"
+    root = writer.add(f"<< /Type /Catalog /Pages {tree} 0 R {form} >>")
+    document = DocumentBytes(writer.to_bytes(root))
+    (line,) = reader.read_page(reader.file_of(document), 1).regions
+    assert line["text"] == "Name: Anna Berg"
+    image = reader.render(PdfPage(document, 1), edge=595).convert("L")
+    assert image.crop((150, 842 - 715, 350, 842 - 695)).getextrema()[0] < 128
 
 
 def test_scripts_and_embedded_files_are_not_touched(reader: PdfReader) -> None:

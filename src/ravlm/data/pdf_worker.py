@@ -1,8 +1,8 @@
 """The child process that reads PDF files: it opens, extracts and renders pages on request.
 
 PDFium parses what strangers wrote. Here it has limits of memory and processor time that the
-operating system enforces, and can be killed. Scripts, forms, embedded files and links are not
-touched. `pdf` starts the process.
+operating system enforces, and can be killed. Scripts, embedded files and links are not touched.
+Values of forms are read. `pdf` starts the process.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _MAX_PIXELS = 16_000_000
 _POINTS_PER_INCH = 72
 _DIGITS = 5
 """Decimal places of boxes: a hundredth of a point."""
+_MAX_ANNOTATIONS = 500
+"""Annotations of a page of which fields are looked for."""
 _MAX_BOOKMARKS = 5000
 _MAX_TITLE = 300
 _OPEN_ERRORS = {
@@ -70,9 +72,24 @@ class OpenPdf:
             raise BrokenData(f"It has {num_pages} pages, and no page {number}.")
         self._num_loaded += 1
         page = raw.FPDF_LoadPage(document, number - 1)
+        if page and _has_fields(page):
+            raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY)  # in memory
+            raw.FPDF_ClosePage(page)
+            page = raw.FPDF_LoadPage(document, number - 1)
         if not page:
             raise BrokenData(f"Its page {number} is damaged.")
         return page
+
+
+def _has_fields(page: Any) -> bool:
+    """Return whether a page has fields of a form, whose values are not part of its content."""
+    for number in range(min(raw.FPDFPage_GetAnnotCount(page), _MAX_ANNOTATIONS)):
+        annotation = raw.FPDFPage_GetAnnot(page, number)
+        is_field = raw.FPDFAnnot_GetSubtype(annotation) == raw.FPDF_ANNOT_WIDGET
+        raw.FPDFPage_CloseAnnot(annotation)
+        if is_field:
+            return True
+    return False
 
 
 def document_summary(document: Any) -> dict[str, Any]:
