@@ -98,8 +98,10 @@ class RapidOcrRecognizer(TextRecognizer):
 
     @cached_property
     def _engine(self) -> Any:
+        import cv2
         from rapidocr import RapidOCR
 
+        cv2.setNumThreads(self.threads)
         return RapidOCR(
             params={
                 "Global.log_level": "error",
