@@ -537,11 +537,12 @@ def test_size_and_license_are_shown_before_a_download(
 
     order: list[str] = []
     card = SimpleNamespace(license="other", license_name="gemma")
+    config: dict[str, object] = {"model_type": "clip", "auto_map": {"AutoModel": "x.CLIP"}}
     files = [("model.safetensors", 2_340_000_000), ("config.json", 900), ("onnx/model.onnx", 9**12)]
 
     def model_info(self: object, name: str, **options: object) -> object:
         siblings = [SimpleNamespace(rfilename=file, size=size) for file, size in files]
-        return SimpleNamespace(card_data=card, siblings=siblings)
+        return SimpleNamespace(card_data=card, siblings=siblings, config=config)
 
     def snapshot(name: str, **options: object) -> str:
         order.append(capsys.readouterr().err)
@@ -553,6 +554,9 @@ def test_size_and_license_are_shown_before_a_download(
     card.license = None
     hub_files.find_folder("OFA-Sys/chinese-clip-vit-base-patch16")
     hub_files.find_folder("owner/model")
+    config["model_type"] = "jina_clip"
+    with pytest.raises(Mismatch, match=r"owner/model.*custom code, which is not run \(x\.CLIP"):
+        hub_files.find_folder("owner/model")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **b: "/there")
     hub_files.find_folder("owner/model")
     assert order == [

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ravlm.checkpoint import CONFIG, WEIGHTS, read_json_object
 from ravlm.encoders.presets import preset_of
-from ravlm.errors import BrokenData, NotFound
+from ravlm.errors import BrokenData, Mismatch, NotFound
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,6 +96,7 @@ def _announce(name: str, revision: str | None) -> None:
     """Print the size and the license of a model on stderr before it is downloaded.
 
     What the hub does not tell is left to the download, which reports why it can't be reached.
+    Raises Mismatch for a model of custom code, which would be downloaded for nothing.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HTTPError
@@ -107,6 +108,7 @@ def _announce(name: str, revision: str | None) -> None:
         info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=10)
     except (OSError, ValueError, HTTPError):
         return
+    refuse_custom_code(info.config or {}, name)
     files = filter_repo_objects(
         info.siblings or (),
         allow_patterns=_DOWNLOAD_PATTERNS,
@@ -119,6 +121,25 @@ def _announce(name: str, revision: str | None) -> None:
         f"(https://huggingface.co/{name}).",
         file=sys.stderr,
         flush=True,
+    )
+
+
+def refuse_custom_code(config: Mapping[str, Any], name: str) -> None:
+    """Raise Mismatch if the model's classes are files of the checkpoint, as Jina-CLIP's are."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    references = config.get("auto_map")
+    if config.get("model_type") in CONFIG_MAPPING or not isinstance(references, dict):
+        return
+    raise custom_code_error(name, [str(reference) for reference in references.values()])
+
+
+def custom_code_error(name: str, classes: Sequence[str]) -> Mismatch:
+    """Return the error for a checkpoint whose `classes` are not part of an installed package."""
+    return Mismatch(
+        f'The checkpoint "{name}" needs custom code, which is not run '
+        f"({', '.join(dict.fromkeys(classes))}). Use a model that Transformers or "
+        "sentence-transformers implements (CLIP, SigLIP 2, Qwen3-VL-Embedding, ...)."
     )
 
 

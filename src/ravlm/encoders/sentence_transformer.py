@@ -27,13 +27,12 @@ from ravlm.data.parallel import batched, parallel_map
 from ravlm.data.text import check_unicode
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.clip import ClipEncoder
-from ravlm.encoders.hub_files import hash_weights, quiet, small_files
+from ravlm.encoders.hub_files import custom_code_error, hash_weights, quiet, small_files
 from ravlm.encoders.multi_vector import several_vectors_error
 from ravlm.encoders.processors import processor_class_of, read_processor
 from ravlm.encoders.tokenization import TextTokenizer
 from ravlm.encoders.transformers_io import (
     check_weights,
-    custom_code_error,
     has_towers,
     matryoshka_dims,
     max_text_length,

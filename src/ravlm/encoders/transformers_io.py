@@ -5,7 +5,7 @@ Loading is strict: missing, unknown or mismatched weights are errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ravlm.checkpoint import CONFIG, read_json_object
-from ravlm.encoders.hub_files import quiet, weight_files
+from ravlm.encoders.hub_files import quiet, refuse_custom_code, weight_files
 from ravlm.errors import BrokenData, Mismatch, MissingExtra
 
 T = TypeVar("T")
@@ -33,20 +33,10 @@ def read_config(folder: Path, name: str) -> Any:
 
     if (folder / CONFIG).is_file():
         values = read_json_object(folder / CONFIG)
-        _refuse_custom_code(values, name)
+        refuse_custom_code(values, name)
         _refuse_missing_timm(values, name)
     purpose = "config.json of a model that Transformers knows"
     return read_part(AutoConfig.from_pretrained, folder, name, purpose)
-
-
-def _refuse_custom_code(config: Mapping[str, Any], name: str) -> None:
-    """Raise Mismatch if the model's classes are files of the checkpoint, as Jina-CLIP's are."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    references = config.get("auto_map")
-    if config.get("model_type") in CONFIG_MAPPING or not isinstance(references, dict):
-        return
-    raise custom_code_error(name, [str(reference) for reference in references.values()])
 
 
 def _refuse_missing_timm(config: Mapping[str, Any], name: str) -> None:
@@ -59,15 +49,6 @@ def _refuse_missing_timm(config: Mapping[str, Any], name: str) -> None:
         f'The checkpoint "{name}" is a model of timm and needs the packages "timm" and '
         '"torchvision", which are not both installed; install the versions for your torch: '
         "https://pytorch.org/get-started/locally/ and pip install --no-deps timm"
-    )
-
-
-def custom_code_error(name: str, classes: Sequence[str]) -> Mismatch:
-    """Return the error for a checkpoint whose `classes` are not part of an installed package."""
-    return Mismatch(
-        f'The checkpoint "{name}" needs custom code, which is not run '
-        f"({', '.join(dict.fromkeys(classes))}). Use a model that Transformers or "
-        "sentence-transformers implements (CLIP, SigLIP 2, Qwen3-VL-Embedding, ...)."
     )
 
 
