@@ -9,6 +9,7 @@ import pytest
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.index import snapshots
+from ravlm.knowledge.local.schema import FORMAT
 from ravlm.records import Entry
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
@@ -139,7 +140,7 @@ def test_a_base_of_format_1_is_upgraded(large: KnowledgeBase) -> None:
     db.commit()
     db.close()
     with KnowledgeBase.open(large.path) as base:
-        assert base.info().format == 3
+        assert base.info().format == FORMAT
         assert ids(base.search(text="text 77", k=1, options=SearchOptions(method="keyword"))) == [
             "77"
         ]

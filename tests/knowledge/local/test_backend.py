@@ -17,6 +17,7 @@ from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.base import Encoder
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, NotFound, RavlmError
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.knowledge.local.schema import FORMAT
 from ravlm.records import Entry, ImageSource
 from ravlm.regions import Region
 from ravlm.search.options import SearchOptions
@@ -283,7 +284,7 @@ def test_an_older_base_is_upgraded(closed: Path) -> None:
     db.commit()
     db.close()
     with KnowledgeBase.open(closed, FakeEncoder()) as base:
-        assert base.info().format == 5
+        assert base.info().format == FORMAT
         assert ids(base.search(text="a red wall", k=1)) == ["red"]
         entries = base.get(["red", "flag"])
         assert [entry.regions for entry in entries] == [(), ()]
