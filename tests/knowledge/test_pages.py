@@ -12,10 +12,12 @@ from PIL import Image, ImageDraw
 import ravlm
 from ravlm.errors import InvalidInput, MissingExtra
 from ravlm.knowledge import recognition
+from ravlm.knowledge.images import portable_image
 from ravlm.knowledge.recognition import merge_regions
 from ravlm.ocr.base import TextRecognizer
 from ravlm.records import DocumentBytes, Entry, PdfPage
 from ravlm.regions import Region
+from ravlm.retrieval.leakage import leaks
 from tests.helpers.fakes import FakeEncoder
 from tests.helpers.pdfs import make_pdf, page_of_lines, scan
 
@@ -173,6 +175,27 @@ def test_entries_of_an_export_are_pages_as_they_were(folder: Path, tmp_path: Pat
     read = {entry.id: entry for entry in ravlm.read_entries(tmp_path / "export" / "entries.jsonl")}
     for entry in expected:
         assert replace(read[entry.id], image=entry.image) == entry
+
+
+def test_pages_of_a_base_stay_pages_when_an_entry_is_changed(
+    folder: Path, tmp_path: Path, recognizer: FakeRecognizer
+) -> None:
+    """An entry that was changed over HTTP had a rendered image instead of its page."""
+    document = DocumentBytes((folder / "a.pdf").read_bytes())
+    entries = [Entry("page", PdfPage(document, 2)), Entry("b", (folder / "b.png").read_bytes())]
+    with ravlm.KnowledgeBase.build(tmp_path / "kb", entries, FakeEncoder()) as kb:
+        page, image = kb.get(["page", "b"])
+        portable = portable_image(page.image, tmp_path / "kb")
+        assert portable == PdfPage(document, 2)
+        assert portable_image(image.image, tmp_path / "kb") == (folder / "b.png").read_bytes()
+        outside = f"{folder}/a.pdf#page=1"
+        assert portable_image(outside, tmp_path / "kb") == outside
+        kb.add(Entry("page", portable, metadata={"year": 2020}))
+        changed = kb.get("page")[0]
+        assert (changed.image, changed.metadata) == (page.image, {"year": 2020})
+        assert kb.verify().sound
+    assert leaks(Entry("other", PdfPage(document, 2)), Entry("page", PdfPage(document, 2)))
+    assert not leaks(Entry("other", PdfPage(document, 1)), Entry("page", PdfPage(document, 2)))
 
 
 def test_text_of_the_file_and_recognized_text_are_not_both_kept() -> None:
