@@ -41,7 +41,7 @@ from ravlm.generation.verbs import (
 )
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import CLOSED_BOOK, Answer, AnswerStream, Edit, Evidence, Hit, ImageSource
-from ravlm.retrieval.image_copies import Progress
+from ravlm.retrieval.image_copies import ImageProgress
 from ravlm.retrieval.retriever import Retriever
 from ravlm.search.filter_parser import Where
 
@@ -77,7 +77,7 @@ class RetrievalAugmentedVLM:
         max_false_answers: float | None = None,
         editor: EditorName = "local",
         base_only: bool = True,
-        progress: Progress | None = None,
+        progress: ImageProgress | None = None,
         **options: Unpack[ChatOptions],
     ) -> None:
         """`kb`: a base or its path. `generator`: None for what measures best for each verb among

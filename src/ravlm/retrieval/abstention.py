@@ -170,7 +170,8 @@ def _fold_features(
         if mask.any():
             nearest = np.argsort(-np.where(mask, cosines[number], -np.inf))
             nearest = nearest[: min(CANDIDATES, int(mask.sum()))]
-            ranking = rank_entities(mapped_probe, mapped[nearest], gallery.entities[nearest])
+            entities = gallery.entities[nearest].tolist()
+            ranking = rank_entities(mapped_probe, mapped[nearest], entities)
             features.append(ranking.features)
     return features
 

@@ -17,7 +17,7 @@ from ravlm.data.facts import entity_key
 from ravlm.files import atomic_write
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.retrieval.abstention import OodClassifier, calibrate, read_prior
-from ravlm.retrieval.image_copies import ImageCopies, Progress, Sample, encode_copies
+from ravlm.retrieval.image_copies import ImageCopies, ImageProgress, Sample, encode_copies
 from ravlm.retrieval.visual_entities import Gallery, Metric
 from ravlm.search.score_calibration import CosineStats
 
@@ -71,7 +71,7 @@ class BaseCalibration:
         return float(np.interp(mean, quantiles, shares, left=0.0, right=1.0))
 
 
-def fit_or_load(kb: KnowledgeBase, progress: Progress | None = None) -> BaseCalibration:
+def fit_or_load(kb: KnowledgeBase, progress: ImageProgress | None = None) -> BaseCalibration:
     """Return the stored calibration of a base if it still fits, else fit and store a new one.
 
     `progress` is called with the number of images encoded for it and their total.

@@ -28,7 +28,7 @@ _BATCH_SIZE = 8
 
 Sample: TypeAlias = "list[tuple[Entry, Part, np.ndarray]]"
 """Entry, part and vector (dim,) of images."""
-Progress: TypeAlias = "Callable[[int, int], None]"
+ImageProgress: TypeAlias = "Callable[[int, int], None]"
 """Called with the number of images done and the total."""
 
 
@@ -61,7 +61,7 @@ def encode_copies(
     encoder: Encoder,
     sample: Sample,
     earlier: ImageCopies | None = None,
-    progress: Progress | None = None,
+    progress: ImageProgress | None = None,
 ) -> tuple[ImageCopies, np.ndarray]:
     """Return copies of up to `MAX_IMAGES` images of a sample, and the row (images,) of each.
 

@@ -17,7 +17,7 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Evidence, Hit, ImageSource, Modality
 from ravlm.retrieval.abstention import TEXT_THRESHOLD, text_match_probability
 from ravlm.retrieval.calibration import NUM_NEIGHBORS, BaseCalibration, fit_or_load
-from ravlm.retrieval.image_copies import Progress
+from ravlm.retrieval.image_copies import ImageProgress
 from ravlm.retrieval.printed_words import (
     DECISIVE_SHARE,
     PrintReader,
@@ -64,7 +64,7 @@ class ImageRetriever:
         self,
         kb: KnowledgeBase,
         max_false_answers: float | None = None,
-        progress: Progress | None = None,
+        progress: ImageProgress | None = None,
     ) -> None:
         """`progress` is called while the base is calibrated, see `fit_or_load`."""
         self._kb = kb

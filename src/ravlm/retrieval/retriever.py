@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Evidence, Modality
-from ravlm.retrieval.image_copies import Progress
+from ravlm.retrieval.image_copies import ImageProgress
 from ravlm.retrieval.image_retriever import AdaptQuery, ImageRetriever
 from ravlm.retrieval.query import RetrievalQuery, choose_evidence
 from ravlm.retrieval.text_retriever import TextRetriever
@@ -27,7 +27,7 @@ class Retriever:
         self,
         kb: KnowledgeBase,
         max_false_answers: float | None = None,
-        progress: Progress | None = None,
+        progress: ImageProgress | None = None,
     ) -> None:
         """`max_false_answers`, `progress`: see `RetrievalAugmentedVLM`."""
         self._kb = kb

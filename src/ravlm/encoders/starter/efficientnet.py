@@ -42,7 +42,7 @@ _LAST_OF_STRIDE_16 = sum(stage[0] for stage in STAGES[:5]) - 1
 _BATCH_NORM_EPSILON = 1e-3
 
 
-class Block(NamedTuple):
+class ResidualBlock(NamedTuple):
     """An inverted residual: expand 1 x 1, depthwise k x k, project 1 x 1."""
 
     stride: int
@@ -51,12 +51,12 @@ class Block(NamedTuple):
     """Whether the input is added to the output."""
 
 
-def network_blocks() -> list[Block]:
+def network_blocks() -> list[ResidualBlock]:
     """Return the blocks of the network in order."""
-    blocks: list[Block] = []
+    blocks: list[ResidualBlock] = []
     for repeats, _, first_stride, expansion, _ in STAGES:
-        blocks.append(Block(first_stride, expands=expansion > 1, skips=False))
-        blocks += [Block(1, expands=expansion > 1, skips=True)] * (repeats - 1)
+        blocks.append(ResidualBlock(first_stride, expands=expansion > 1, skips=False))
+        blocks += [ResidualBlock(1, expands=expansion > 1, skips=True)] * (repeats - 1)
     return blocks
 
 
@@ -125,7 +125,7 @@ class _NetworkBuilder(GraphBuilder):
         return self("Clip", y, self._zero, self._six) if relu else y
 
     def inverted_residual(
-        self, x: str, weights: Mapping[str, np.ndarray], name: str, block: Block
+        self, x: str, weights: Mapping[str, np.ndarray], name: str, block: ResidualBlock
     ) -> str:
         y = x
         if f"{name}expand.weight" in weights:
@@ -135,7 +135,7 @@ class _NetworkBuilder(GraphBuilder):
         return self("Add", x, y) if block.skips else y
 
     def last_stage(
-        self, trunk: str, weights: Mapping[str, np.ndarray], name: str, block: Block
+        self, trunk: str, weights: Mapping[str, np.ndarray], name: str, block: ResidualBlock
     ) -> str:
         return self.convolve(self.inverted_residual(trunk, weights, name, block), weights, "head")
 

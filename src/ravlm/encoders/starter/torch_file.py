@@ -18,7 +18,10 @@ from ravlm.errors import BrokenData
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_DTYPES = {"torch FloatStorage": np.dtype("<f4"), "torch LongStorage": np.dtype("<i8")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "torch FloatStorage": np.dtype("<f4"),
+    "torch LongStorage": np.dtype("<i8"),
+}
 _MARK = object()
 _PUSHED = {
     *("LONG1", "BININT", "BININT1", "BININT2", "BINUNICODE", "GLOBAL"),
@@ -86,7 +89,7 @@ def _to_array(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
 def _read_pickle(file: IO[bytes]) -> Any:
     """Follow the instructions of one pickle; return what it describes."""
     stack: Stack = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for instruction, argument, _ in pickletools.genops(file):
         name = instruction.name
         if name in _PUSHED:
