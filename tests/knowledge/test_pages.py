@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 
 import ravlm
+from ravlm.data.scanned_pages import is_scanned_page
 from ravlm.errors import InvalidInput, MissingExtra
 from ravlm.knowledge import recognition
 from ravlm.knowledge.images import portable_image
@@ -86,6 +89,46 @@ def test_scans_are_recognized_and_text_pages_and_photos_are_not(
         assert second.metadata["file"] == "a.pdf"
         assert kb.search(text="color 10", k=1, options=ravlm.SearchOptions(method="keyword"))
         assert kb.verify().sound
+
+
+def test_scans_in_image_files_are_recognized(tmp_path: Path, recognizer: FakeRecognizer) -> None:
+    """A folder of scans in JPEG files was stored without a word of them."""
+    (tmp_path / "scans").mkdir()
+    paper = Image.new("RGB", (827, 1169), (250, 250, 240))
+    paper.save(tmp_path / "scans" / "a4.jpg", dpi=(100, 100))
+    paper.save(tmp_path / "scans" / "photo.jpg", dpi=(300, 300))  # 7 x 10 cm
+    Image.new("1", (600, 900), 1).save(tmp_path / "scans" / "fax.tif")
+    entries = ravlm.read_entries(tmp_path / "scans")
+    with ravlm.KnowledgeBase.build(tmp_path / "kb", entries, FakeEncoder()) as kb:
+        assert kb.report.recognized == 2
+        assert [bool(texts(entry)) for entry in kb.get(["a4.jpg", "fax.tif", "photo.jpg"])] == [
+            True,
+            True,
+            False,
+        ]
+        assert kb.add(ravlm.read_entries(tmp_path / "scans")).unchanged == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "expected"),
+    [
+        ((2480, 3508), {"dpi": (300, 300)}, True),  # A4
+        ((3508, 2480), {"dpi": (300, 300)}, True),
+        ((1700, 2200), {"dpi": (200, 200)}, True),  # Letter
+        ((1728, 1082), {"dpi": (204, 98)}, False),
+        ((4000, 3000), {"dpi": (300, 300)}, False),
+        ((595, 842), {"dpi": (72, 72)}, False),  # a picture of that size may be anything
+        ((2480, 3508), {}, False),
+        ((83, 117), {"dpi": (100, 100)}, False),
+    ],
+)
+def test_scans_are_told_by_their_size(
+    size: tuple[int, int], options: dict[str, Any], expected: bool
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", size, 255).save(buffer, "PNG", **options)
+    assert is_scanned_page(buffer.getvalue()) == expected
+    assert not is_scanned_page(buffer.getvalue()[:40])
 
 
 def test_always_reads_photos_and_pictures_on_pages(

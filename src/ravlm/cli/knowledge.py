@@ -242,8 +242,8 @@ _OCR = argument(
     "--ocr",
     choices=OCR_MODES,
     default="auto",
-    help="recognize text in pages without a text layer (auto), in all images, such as print on "
-    "photos (always), or not at all (never)",
+    help="recognize text in scans and pages without a text layer (auto), in all images, such as "
+    "print on photos (always), or not at all (never)",
 )
 _OCR_ENGINE = argument(
     "--ocr-engine",

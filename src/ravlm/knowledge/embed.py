@@ -65,6 +65,8 @@ class IngestItem:
     image_bytes: bytes | None = None
     fetched_image: bytes | None = None
     """Content of an image at an address, whose text is to be recognized."""
+    is_scan: bool = False
+    """Whether the image is a scanned page in a file of its own."""
     digest: str = ""
     seconds: float = 0.0
     parts: list[PartRow] = field(default_factory=list)

@@ -258,6 +258,7 @@ class Ingestion:
             item.image_bytes = located.data if located.embedded else None
         elif not item.vectors and not any(text.strip() for text in all_texts(entry)):
             raise InvalidInput("It has neither an image nor a text.")
+        item.is_scan = self.recognition.is_scan(item, data)
         recognition = self.recognition.marker(item)
         if recognition and is_address(source):
             item.fetched_image = data

@@ -1,7 +1,7 @@
 """Recognize the text of images while they are added: which of them, in batches, from the cache.
 
-Pages of documents bring the text that their file contains. A page without it is a scan; whether a
-photo is read is for the caller to decide (`OcrOptions`).
+Pages of documents bring the text that their file contains. A page without it is a scan, and so is
+an image as large as a sheet of paper; whether a photo is read is for the caller to decide.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
 from ravlm.data.pdf import DPI, split_page_path
 from ravlm.data.rows import Quarantined
+from ravlm.data.scanned_pages import is_scanned_page
 from ravlm.errors import MissingExtra, RavlmError
 from ravlm.knowledge.entry_store import encode_regions
 from ravlm.ocr.auto import load_recognizer
@@ -67,6 +68,12 @@ class Recognition:
                         raise
                     self.missing = error
             return self._recognizer
+
+    def is_scan(self, item: IngestItem, data: bytes) -> bool:
+        """Return whether an image, whose encoded content is `data`, is a scanned page that is read
+        in the mode "auto"."""
+        may_be = self.options.mode == "auto" and item.entry.image is not None and not item.vectors
+        return may_be and page_of(item.entry) is None and is_scanned_page(data)
 
     def marker(self, item: IngestItem) -> str:
         """Return what the digest of an entry says of the recognition of its image: "" if it is not
@@ -121,7 +128,7 @@ class Recognition:
         if page_of(entry) is not None:
             return mode == "always" or _text_length(entry.regions) < MIN_LAYER_TEXT
         has_text = any(region.text for region in entry.regions if region.kind not in IMAGE_KINDS)
-        return mode == "always" and not has_text
+        return (mode == "always" or item.is_scan) and not has_text
 
     def notes(self) -> list[Quarantined]:
         """Return the note on pages that were not read, if there are any."""

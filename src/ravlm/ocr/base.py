@@ -44,8 +44,8 @@ class OcrOptions:
     """
 
     mode: OcrMode = "auto"
-    """"auto" recognizes pages without a usable text layer; "always" all images and pages; "never"
-    nothing."""
+    """"auto" recognizes pages without a usable text layer, and images that are scanned pages;
+    "always" all images and pages; "never" nothing."""
     engine: str = DEFAULT_ENGINE
     """A name of `ocr.auto.ENGINES`, or a folder or hub name of a Transformers model."""
 
