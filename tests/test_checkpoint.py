@@ -128,3 +128,14 @@ def test_shards_are_files_of_their_folder(tmp_path: Path, name: object) -> None:
     (tmp_path.parent / "secret.safetensors").touch()
     with pytest.raises(BrokenData, match="files next to it"):
         weight_files(tmp_path)
+
+
+def test_saving_keeps_the_other_files_of_a_folder(tmp_path: Path) -> None:
+    """A folder with notes and subfolders was emptied by saving an encoder into it."""
+    folder = tmp_path / "mine"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "notes" / "a.txt").write_text("keep")
+    for value in (1.0, 2.0):
+        save_checkpoint(folder, {"architecture": "x"}, {"w": np.full(2, value, np.float32)})
+        assert (folder / "notes" / "a.txt").read_text() == "keep"
+        assert read_weights(folder)["w"].tolist() == [value, value]

@@ -29,8 +29,12 @@ def save_checkpoint(
 ) -> None:
     """Write `config` and `weights` (name -> array) as `folder`, atomically.
 
-    An existing folder is replaced.
+    An existing checkpoint is replaced; a folder that holds other files keeps them.
     """
+    own = {CONFIG, WEIGHTS}
+    if Path(folder).is_dir() and any(path.name not in own for path in Path(folder).iterdir()):
+        save_checkpoint_into(folder, config, weights)
+        return
     with atomic_write(folder) as temporary:
         temporary.mkdir()
         (temporary / CONFIG).write_text(_config_json(config), encoding="utf-8")

@@ -67,6 +67,60 @@ def test_features_that_are_not_numbers_are_refused(starter: StarterEncoder) -> N
         starter.text_vectors(features, *stages)
 
 
+FORMER_FINGERPRINT = "6cf28260361cc0acc2340dac680b964460f5d2bbb05bed863c5fbbb62c6766e5"
+"""Of the starter before it read sixteen languages."""
+
+
+def test_bases_built_before_the_languages_keep_their_encoder(starter: StarterEncoder) -> None:
+    former = starter.former(FORMER_FINGERPRINT)
+    assert former is not None
+    assert former.fingerprint == FORMER_FINGERPRINT
+    assert former.languages == ("en",)
+    assert former.encode_texts(["a cat"]).shape == (1, 1152)
+    assert starter.former("0" * 64) is None
+
+
+def test_an_english_text_is_read_by_the_english_network_most_of_all(
+    starter: StarterEncoder,
+) -> None:
+    width = starter.config.aligned_dim
+    texts = ["A dog runs along the beach.", "Ein Hund rennt am Strand entlang."]
+    new = starter.encode_texts(texts)[:, :width]
+    former = starter.without_sentences().encode_texts(texts)[:, :width]
+    cosines = np.sum(new * former, 1) / np.linalg.norm(new, axis=1)
+    cosines /= np.linalg.norm(former, axis=1)
+    assert cosines[0] > 0.95
+    assert cosines[1] < 0.6
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["un gato naranja y peludo", "una taza de café"],
+        ["un chat roux à poil long", "une tasse de café"],
+        ["eine flauschige orange Katze", "eine Tasse Kaffee"],
+        ["ふわふわのオレンジ色の猫", "一杯のコーヒー"],
+        ["рыжий пушистый кот", "чашка кофе"],
+        ["قطة برتقالية", "فنجان قهوة"],
+    ],
+)
+def test_words_of_other_languages_find_their_photos(
+    starter: StarterEncoder, texts: list[str]
+) -> None:
+    images = starter.encode_images([photo("chelsea.png"), photo("coffee.png"), photo("rocket.jpg")])
+    scores = images @ starter.encode_texts(texts).T
+    assert scores.argmax(0).tolist() == [0, 1], scores
+
+
+def test_without_its_second_network_it_says_so_and_reads_english(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ravlm.encoders.starter.multilingual.is_available", lambda: False)
+    with pytest.warns(UserWarning, match="reads English alone"):
+        encoder = DualEncoder.load("starter")
+    assert encoder.fingerprint == FORMER_FINGERPRINT
+
+
 def test_words_find_their_photos_in_english_and_chinese(starter: StarterEncoder) -> None:
     """The captions that the heads were trained on mention neither rockets nor coffee cups."""
     images = starter.encode_images([photo("chelsea.png"), photo("coffee.png"), photo("rocket.jpg")])
