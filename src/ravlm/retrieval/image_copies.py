@@ -96,7 +96,7 @@ def _chosen_rows(sample: Sample) -> list[int]:
 
 def _key(item: tuple[Entry, Part, np.ndarray]) -> str:
     entry, _, vector = item
-    return f"{zlib.crc32(np.ascontiguousarray(vector)):08x} {entry.id}"
+    return f"{zlib.crc32(vector.tobytes()):08x} {entry.id}"
 
 
 def _copies(entry: Entry, encoder: Encoder, count: int) -> list[Image.Image]:
