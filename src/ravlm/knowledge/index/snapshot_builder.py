@@ -154,7 +154,7 @@ def _gather_tokens(store: IndexSource, scratch: Path, dim: int) -> dict[int, Tok
             code: stack.enter_context(open(scratch / modality / "tokens", "wb"))
             for code, modality in MODALITY_BY_CODE.items()
         }
-        for _, code, blob in store.tokens_after(0):
+        for _, code, blob, _ in store.tokens_after(0):
             if not blob or len(blob) % (2 * dim):
                 raise wrong_vector_length()
             counts[code].append(len(blob) // (2 * dim))

@@ -36,8 +36,8 @@ class IndexSource(Protocol):
     def parts_after(self, last_part: int) -> Iterator[tuple[int, int, int, bytes, int, int]]:
         """Yield newer parts: number, entry number, modality code, vector, checksum, position."""
 
-    def tokens_after(self, last_part: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the token vectors of newer parts: number, modality code, float16 (tokens, dim).
+    def tokens_after(self, last_part: int) -> Iterator[tuple[int, int, bytes, int]]:
+        """Yield the token vectors of newer parts: number, modality code, vectors, checksum.
 
         Only the parts of multi-vector encoders have any.
         """

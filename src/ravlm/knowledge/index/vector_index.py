@@ -313,7 +313,7 @@ class VectorIndexes:
     def update(
         self,
         rows: Iterable[tuple[int, int, int, bytes, int, int]],
-        token_rows: Iterable[tuple[int, int, bytes]],
+        token_rows: Iterable[tuple[int, int, bytes, int]],
         removed: list[int],
         change: int,
     ) -> None:
@@ -346,12 +346,12 @@ class VectorIndexes:
                 index.extend(parts[mask], entries[mask], vectors[mask].astype(np.float32))
         self.last_part = int(parts[-1])
 
-    def _add_tokens(self, rows: Iterable[tuple[int, int, bytes]]) -> None:
+    def _add_tokens(self, rows: Iterable[tuple[int, int, bytes, int]]) -> None:
         """Add the token vectors of the parts that were added last. Raises DamagedBase."""
         newest = {code: self.by_modality[m].segments[-1] for code, m in MODALITY_BY_CODE.items()}
         for batch in batched(rows, TOKEN_ROWS_PER_READ):
             for code, segment in newest.items():
-                blobs = [blob for _, of_part, blob in batch if of_part == code]
+                blobs = [blob for _, of_part, blob, _ in batch if of_part == code]
                 if blobs and segment.tokens is not None:
                     segment.tokens.append(decode_tokens(blobs, self.dim))
         for segment in newest.values():

@@ -64,12 +64,14 @@ class SqliteIndexSource(SqliteConnection):
         """
         return iter(self._reader.execute(_PARTS_AFTER, (last_part,)))
 
-    def tokens_after(self, last_part: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the token vectors of newer parts, within `reading()`: number, modality code,
-        float16 (tokens, dim)."""
+    def tokens_after(self, last_part: int) -> Iterator[tuple[int, int, bytes, int]]:
+        """Yield the token vectors of newer parts, within `reading()`.
+
+        A row is number, modality code, float16 (tokens, dim), and checksum.
+        """
         sql = (
-            "SELECT part, modality, vectors FROM token_vectors JOIN part ON part.number = part "
-            "WHERE part > ? ORDER BY part"
+            "SELECT part, modality, vectors, token_vectors.checksum "
+            "FROM token_vectors JOIN part ON part.number = part WHERE part > ? ORDER BY part"
         )
         return iter(self._reader.execute(sql, (last_part,)))
 

@@ -55,10 +55,6 @@ SELECT id, texts, position, passage, count FROM entry JOIN (
     GROUP BY entry, modality, position, passage HAVING COUNT(*) > 1
 ) AS repeated ON repeated.entry = entry.number
 """
-_TOKENS = """
-SELECT part, modality, token_vectors.checksum, vectors
-FROM token_vectors JOIN part ON part.number = part ORDER BY part
-"""
 _SAMPLE_ENTRIES = "SELECT id, number FROM entry ORDER BY RANDOM() LIMIT ?"
 _SAMPLE_ENCODED = """
 SELECT id FROM entry WHERE number IN (SELECT entry FROM part WHERE given = 0)
@@ -91,7 +87,7 @@ class LocalVerifier:
                 self.findings += find_damaged_rows(db)
             if not self.findings:  # the values of all rows have the right types
                 self._check_rows(db)
-                self._check_vectors(db)
+                self._check_vectors()
                 self._check_images(db)
                 self._check_embeddings(db)
         return VerifyReport(tuple(self.findings), self.checked)
@@ -127,7 +123,7 @@ class LocalVerifier:
             if set(rows) != set(facets(self.store.entries([id_])[id_].metadata)):
                 self.findings.append(f'The filter values of "{id_}" differ from its metadata.')
 
-    def _check_vectors(self, db: sqlite3.Connection) -> None:
+    def _check_vectors(self) -> None:
         """Check all vectors by checksum, and that the indexes hold the same vectors."""
         self._add_findings(snapshots.find_damage(self.indexes.derived))
         vectors = self.indexes.vectors()
@@ -142,7 +138,7 @@ class LocalVerifier:
         self._add_findings(damaged)
         self._add_findings(different)
         if vectors.with_tokens:
-            self._check_tokens(db, vectors)
+            self._check_tokens(vectors)
         num_indexed = sum(len(index) for index in vectors.by_modality.values())
         if num_stored != num_indexed:
             self.findings.append(
@@ -173,19 +169,19 @@ class LocalVerifier:
             ]
         return findings
 
-    def _check_tokens(self, db: sqlite3.Connection, vectors: VectorIndexes) -> None:
+    def _check_tokens(self, vectors: VectorIndexes) -> None:
         """Check all token vectors by checksum, and that the indexes hold their codes."""
         damaged: list[str] = []
         different: list[str] = []
         num_tokens = 0
-        for batch in batched(db.execute(_TOKENS), TOKEN_ROWS_PER_READ):
-            bad = {part for part, _, checksum, blob in batch if zlib.crc32(blob) != checksum}
+        for batch in batched(self.store.tokens_after(0), TOKEN_ROWS_PER_READ):
+            bad = {part for part, _, blob, checksum in batch if zlib.crc32(blob) != checksum}
             damaged += [
                 f"The token vectors of part {n} are damaged: checksum differs." for n in bad
             ]
             for code, modality in MODALITY_BY_CODE.items():
                 rows = [row for row in batch if row[1] == code and row[0] not in bad]
-                stored = decode_tokens([row[3] for row in rows], vectors.dim)
+                stored = decode_tokens([row[2] for row in rows], vectors.dim)
                 numbers = np.array([row[0] for row in rows], np.int64)
                 differing = vectors.by_modality[modality].differing_tokens(numbers, stored)
                 different += [
