@@ -97,7 +97,9 @@ def test_an_english_text_is_read_by_the_english_network_most_of_all(
     "texts",
     [
         ["un gato naranja y peludo", "una taza de café"],
-        ["un chat roux à poil long", "une tasse de café"],
+        ["un gatto arancione", "una tazza di caffè"],
+        ["แมวสีส้มขนฟู", "กาแฟหนึ่งถ้วย"],
+        ["복슬복슬한 주황색 고양이", "커피 한 잔"],
         ["eine flauschige orange Katze", "eine Tasse Kaffee"],
         ["ふわふわのオレンジ色の猫", "一杯のコーヒー"],
         ["рыжий пушистый кот", "чашка кофе"],
