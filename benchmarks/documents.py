@@ -267,7 +267,7 @@ def measure(
         figures: dict[str, Any] = {"pages": len(kb), "seconds": round(seconds, 1)}
         figures["words and numbers"] = word_figures(kb, printed)
         figures["search"] = search_figures(kb, questions)
-        model = RetrievalAugmentedVLM(kb)
+        model = RetrievalAugmentedVLM(kb, "extractive")
         outcomes = answer_questions(model, questions[:num_asked], are_scans)
         figures["answers"] = answer_figures(outcomes)
         with open(folder.with_suffix(".jsonl"), "w", encoding="utf-8") as file:

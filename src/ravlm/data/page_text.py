@@ -28,7 +28,8 @@ _MIN_FULL_LINE = {False: 30, True: 12}
 """Characters of a line that can be a full one, in other scripts and in (True) Chinese: lines of
 narrow columns, such as receipts, are left apart."""
 _KEY_VALUE = re.compile(r"[^:：]{1,40}[:：](?!//)\s*\S")
-_BULLET = re.compile(r"(?:[-*•·‣▪–—]|\(?\d{1,3}[.)]|[a-z][.)])\s")
+_BULLET = re.compile(r"(?:[-*•·‣▪–—]|\(?\d{1,3}[.)]|[a-z][.)])\s|--?[A-Za-z]")
+"""What begins a line of its own: an item of a list, or an option of a command."""
 _HYPHENATED = re.compile(r"([^\W\d_]+)[-\u00ad\u2010]$")
 _CJK = re.compile(f"[{HAN}\u3000-\u303f\uff00-\uffef]")
 _HAS_DIGIT = re.compile(r"\d")

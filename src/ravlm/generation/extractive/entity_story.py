@@ -130,7 +130,7 @@ def _cut(text: str, length: int) -> str:
 
 
 def _facts(hit: Hit) -> list[Fact]:
-    """Return the facts of an entry's texts and regions, and of its metadata where they say little."""
+    """Return the facts of an entry, and of its metadata where its texts and regions say little."""
     texts = (_cut(text, 2 * _MAX_CHARACTERS) for text in certain_texts(hit.entry))
     facts = read_facts(Entry(texts=map(clean_text, texts)))
     if is_page(hit.entry) or sum(not is_name_key(fact.key) for fact in facts) >= _ENOUGH_FACTS:

@@ -24,6 +24,7 @@ from ravlm.generation.consensus_caption import consensus
 from ravlm.generation.extractive.answer_text import phrase_answer, same_answer
 from ravlm.generation.extractive.chat_commands import request_of_command
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
+from ravlm.generation.extractive.line_reader import answer_from_lines
 from ravlm.generation.extractive.passage_reader import answer_from_passages
 from ravlm.generation.extractive.passages import passages_of
 from ravlm.generation.extractive.question_types import (
@@ -177,8 +178,11 @@ class ExtractiveGenerator(Generator):
         )
 
     def _read_passages(self, request: Request, question: Question) -> Answer | None:
-        if self._span_reader is None:
-            return None
+        """Read the lines of pages that have a form, else prose."""
+        has_value = question.form != "yes/no" and not question.counts
+        answer = answer_from_lines(request) if has_value else None
+        if answer is not None or self._span_reader is None:
+            return answer
         return answer_from_passages(self._span_reader, request, question)
 
     def _candidates(

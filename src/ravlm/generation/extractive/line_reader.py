@@ -1,0 +1,203 @@
+"""Answer from the lines of pages that have a form: `key: value`, rows of tables, options, "x - y".
+
+The reader of spans was trained on prose. Here the words of a question are compared with what a line
+is about: its key, the row it is in, and the titles above it. Rare words count more (inverse
+document frequency); a word of the key must be among them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ravlm.data.lexical_overlap import content_words
+from ravlm.data.text import is_chinese
+from ravlm.generation.base import Request
+from ravlm.generation.extractive.passages import Passage, passages_of
+from ravlm.records import Answer
+
+MIN_COVERAGE = 0.5
+"""Share of a question's words, by weight, that a line must be about to answer it."""
+_MAX_CONFIDENCE = 0.9
+_UNKNOWN_WEIGHT = {False: 1.0, True: 0.3}
+"""Weight of a word that no line has, in other scripts and of two Chinese characters: a question has
+names that must be found, and words that only ask."""
+_LITERAL_WEIGHT = 3.0
+"""Of an option as it is written, which may be a single letter and no word."""
+_KEY_SHARE = 0.25
+"""Share of the words that are found which the key must have."""
+_PAIR = re.compile(r"[ \t]*(?:[*•·]\s+)?([^:：\n]{1,60})[:：](?!//)[ \t]*(\S[^\n]*)")
+_CELL = re.compile(r"(?:^|; )([^:;\n]{1,60}): ")
+_OPTION = re.compile(r"[ \t]*(-{1,2}[^\s,]+(?:[ ,/|]+-{1,2}[^\s,]+)*)((?:[ \t]+\S+){0,2})[ \t]*\n?")
+_LITERAL = re.compile(r"(?<![\w-])-{1,2}[A-Za-z0-9?][\w-]*")
+_OPTION_WORD = re.compile(r"\b(?:options?|flags?|switch(?:es)?)\b|选项|参数", re.IGNORECASE)
+_DEFINITION = re.compile(r"[ \t]*([^\n:：–—]{1,40}?)\s+[-–—]+\s+(\S[^\n]*)")
+_SENTENCE_END = re.compile(r"(?<=[.;])\s|[。；]")
+_NOT_A_KEY = re.compile(r"[.!?;。！？；\"\[\]{}()<>=`]|https?$")
+_KINDS = content_words(
+    "command option flag package program table row column value page 命令 选项 参数 一表"
+)
+"""Words that say what kind of line is asked for."""
+
+
+@dataclass(frozen=True)
+class FormLine:
+    """A line that says something of a known form."""
+
+    key: frozenset[str]
+    context: frozenset[str]
+    """Words of the row, and of the titles above it."""
+    start: int
+    end: int
+    """Where the value is in the passage."""
+    passage: Passage
+    literals: frozenset[str] = frozenset()
+    """Of an option: how it is written."""
+
+
+def answer_from_lines(request: Request) -> Answer | None:
+    """Return the value of the line that the question is about; None if no line has its words."""
+    passages = [passage for passage in passages_of(request) if passage.page is not None]
+    lines = [line for passage in passages for line in form_lines(passage)]
+    best, coverage = best_line(request.text, lines)
+    if best is None or coverage < MIN_COVERAGE:
+        return None
+    value = best.passage.part.text[best.start : best.end].strip()
+    source = best.passage.source(best.start, best.end)
+    return Answer(
+        text=value,
+        evidence=request.evidence.hits,
+        citations=(source.entry_id,),
+        sources=(source,),
+        confidence=round(min(_MAX_CONFIDENCE, coverage), 4),
+        trace={**request.evidence.trace, "read by": "lines", "coverage": round(coverage, 4)},
+    )
+
+
+def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None, float]:
+    """Return the line that is about most of a question's words, the first of equals, and the share
+    of the words by weight.
+
+    A question that names an option is about a line that has it as it is written; others are not
+    about options.
+    """
+    words = content_words(question) - _KINDS
+    of_keys, of_context = _weights(words, lines)
+    literals = frozenset(_LITERAL.findall(question))
+    asks_for_option = bool(literals) or _OPTION_WORD.search(question) is not None
+    best: FormLine | None = None
+    best_score = best_found = 0.0
+    for line in lines:
+        if bool(line.literals) != asks_for_option or (literals and not literals & line.literals):
+            continue
+        key = sum(of_keys[word] for word in words & line.key)
+        key += _LITERAL_WEIGHT * len(literals & line.literals)
+        context = sum(of_context[word] for word in words & (line.context - line.key))
+        is_of_other = len(words) > 1 and not words & line.context
+        if not key or key < _KEY_SHARE * (key + context) or is_of_other:
+            continue
+        if not line.passage.is_certain(line.start, line.end):
+            continue
+        surplus = 0.02 * len(line.key - words)  # of two keys, the one that says less else
+        score = key + context - surplus + 0.1 * line.passage.weight
+        if score > best_score:
+            best, best_score, best_found = line, score, key + context
+    unknown = {word: _UNKNOWN_WEIGHT[is_chinese(word)] for word in words}
+    total = sum(max(of_keys[w], of_context[w]) or unknown[w] for w in words)
+    total += _LITERAL_WEIGHT * len(literals)
+    return best, best_found / total if total else 0.0
+
+
+def form_lines(passage: Passage) -> Iterator[FormLine]:
+    """Yield the lines of a passage of a page that have a known form, in order."""
+    text = passage.part.text
+    metadata = passage.hit.entry.metadata
+    title = content_words(" ".join(str(metadata.get(key, "")) for key in ("title", "file")))
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        context = title | content_words(_section(passage, start))
+        yield from _lines_of_row(passage, start, end, context)
+        start = end + 1
+
+
+def _lines_of_row(
+    passage: Passage, start: int, end: int, context: frozenset[str]
+) -> Iterator[FormLine]:
+    """Yield what one line says: the cells of a row, or one value."""
+    text = passage.part.text
+    cells = list(_CELL.finditer(text[start:end]))
+    if len(cells) > 1 and cells[0].start() == 0:
+        bounds = [*(cell.start() for cell in cells[1:]), end - start]
+        row = content_words(text[start + cells[0].end() : start + bounds[0]])
+        for cell, bound in zip(cells[1:], bounds[1:], strict=True):
+            key = content_words(cell[1])
+            first, last = start + cell.end(), start + bound
+            yield FormLine(key, context | row | content_words(cells[0][1]), first, last, passage)
+        return
+    if text[start:end].lstrip().startswith("-"):
+        yield from _option(passage, start, end, context)
+        return
+    for pattern in (_PAIR, _DEFINITION):
+        match = pattern.match(text, start)
+        if match is None or _NOT_A_KEY.search(match[1]):
+            continue
+        first, last = match.span(2)
+        if pattern is _DEFINITION:
+            last = _end_of_sentence(text, first, last)
+        yield FormLine(content_words(match[1]), context, first, last, passage)
+        return
+
+
+def _option(passage: Passage, start: int, end: int, context: frozenset[str]) -> Iterator[FormLine]:
+    """Yield an option of a command with the first sentence of its description, which is behind it
+    or on the next line."""
+    text = passage.part.text
+    match = _OPTION.match(text, start)
+    if match is None:
+        return
+    literals = frozenset(_LITERAL.findall(match[1]))
+    first = match.end() if match.end() > end else match.end(1)
+    last = text.find("\n", first)
+    last = _end_of_sentence(text, first, len(text) if last < 0 else last)
+    if literals and text[first:last].strip() and not text[first:last].lstrip().startswith("-"):
+        key = content_words(match[1])
+        yield FormLine(key, context, first, last, passage, literals)
+
+
+def _end_of_sentence(text: str, start: int, end: int) -> int:
+    stop = _SENTENCE_END.search(text, start, end)
+    return end if stop is None else stop.start()
+
+
+def _section(passage: Passage, position: int) -> str:
+    if passage.page is None:
+        return ""
+    position += passage.offset
+    blocks = passage.page.blocks
+    return next((block.section for block in blocks if position < block.end), "")
+
+
+def _weights(
+    words: frozenset[str], lines: Sequence[FormLine]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Weigh each word in keys, and in what keys stand under, by how few lines have it there; 0 if
+    none has."""
+    keys = {line.key for line in lines}  # a key may be repeated on a page
+    contexts = {(line.key, line.context) for line in lines}
+    return (
+        _rarity(words, list(keys)),
+        _rarity(words, [context for _, context in contexts]),
+    )
+
+
+def _rarity(words: frozenset[str], sets: Sequence[frozenset[str]]) -> dict[str, float]:
+    counts = Counter(word for members in sets for word in words & members)
+    return {
+        word: math.log((len(sets) + 1) / (counts[word] + 0.5)) + 0.2 if counts[word] else 0.0
+        for word in words
+    }

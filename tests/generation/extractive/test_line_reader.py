@@ -1,0 +1,99 @@
+"""Answers from lines of pages: keys and values, rows of tables, options, definitions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ravlm.generation.base import Request
+from ravlm.generation.extractive.line_reader import answer_from_lines
+from ravlm.records import Answer, Entry, Evidence, Hit, Part
+from ravlm.regions import Region
+
+
+def page(title: str, *lines: str, kind: str = "line") -> Entry:
+    regions = [
+        Region(text, (0.1, 0.1 + n / 50, 0.1 + 0.008 * len(text), 0.112 + n / 50), 1)
+        for n, text in enumerate(lines)
+    ]
+    if kind == "table":
+        regions.insert(0, Region("", (0, 0, 1, 1), 1, "table"))
+    return Entry(f"{title}.pdf#page=1", regions=regions, metadata={"title": title})
+
+
+COPY = page(
+    "cp(1)",
+    "cp - copy files and directories",
+    "-a, --archive",
+    "same as -dR. It keeps links.",
+    "--no-preserve=ATTR",
+    "do not preserve attributes",
+    "--preserve",
+    "preserve attributes",
+)
+LIST = page("ls(1)", "ls - list directory contents", "-a, --all", "do not ignore hidden entries")
+LICENSE = page(
+    "bash copyright", "License: GPL-3+", "Copyright: Free Software Foundation", "License: GPL-3+"
+)
+PRICES = page(
+    "Prices of fruit",
+    "Fruit | Price | Origin",
+    "Apple | 3.20 | Peru",
+    "Pear | 2.90 | Chile",
+    kind="table",
+)
+
+
+def ask(question: str, *entries: Entry) -> Answer | None:
+    entries = entries or (COPY, LIST, LICENSE, PRICES)
+    hits = tuple(Hit(entry, 0.5, Part("text", 0, "")) for entry in entries)
+    weights = (1 / len(hits),) * len(hits)
+    evidence = Evidence(hits, weights, linked=False)
+    chinese = any("\u4e00" <= c <= "\u9fff" for c in question)
+    return answer_from_lines(Request("ask", question, evidence=evidence, chinese=chinese))
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "line"),
+    [
+        ("What does the option --archive of cp do?", "same as -dR.", 2),
+        ("What does -a of ls do?", "do not ignore hidden entries", 2),
+        ("What does the option --preserve of cp do?", "preserve attributes", 6),
+        ("What does the command ls do?", "list directory contents", 0),
+        ("Under which license is the Debian package bash distributed?", "GPL-3+", 0),
+        ("Who holds the copyright of the package bash?", "Free Software Foundation", 1),
+        ("What is the price of the pear in the table of prices of fruit?", "2.90", 3),
+        ("What is the origin of the apple in the table of prices of fruit?", "Peru", 2),
+        ("cp 的 --archive 选项有什么作用？", "same as -dR.", 2),
+    ],
+)
+def test_the_line_that_the_question_is_about(question: str, text: str, line: int) -> None:
+    """The reader of prose answered "GNU/Linux" where "License: GPL-3+" stands."""
+    answer = ask(question)
+    assert answer is not None
+    assert answer.text == text.removesuffix(".") or answer.text == text
+    (source,) = answer.sources
+    entry = next(e for e in (COPY, LIST, LICENSE, PRICES) if e.id == source.entry_id)
+    assert source.part.box == entry.regions[line].box
+    assert source.part.text[source.start : source.end].strip() == answer.text
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What does the option --recursive of cp do?",  # no such option
+        "What does the option --archive of rsync do?",  # another command
+        "Who wrote the novel about the white whale?",
+        "When was the harbor of Alden built?",
+    ],
+)
+def test_other_questions_are_left_to_the_reader_of_prose(question: str) -> None:
+    assert ask(question) is None
+
+
+def test_doubtful_lines_and_texts_of_entries_are_not_read() -> None:
+    regions = tuple(replace(region, confidence=0.5) for region in LICENSE.regions)
+    question = "Under which license is the package bash distributed?"
+    assert ask(question, replace(LICENSE, regions=regions)) is None
+    assert ask(question, Entry("card", texts=("Name: bash\nLicense: GPL-3+",))) is None
