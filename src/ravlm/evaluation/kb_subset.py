@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.knowledge.reports import Info
+from ravlm.knowledge.reports import AddReport, Info
 from ravlm.records import Entry, Hit, Modality, Part
 
 _SHARED_ATTRIBUTES = ("encoder", "change", "get", "image_vectors")
@@ -40,6 +40,11 @@ class KnowledgeBaseSubset:
     def derived_folder(self) -> Path:
         """A temporary folder: a calibration of the subset must not be used for the whole base."""
         return Path(self._folder.name)
+
+    @property
+    def report(self) -> AddReport:
+        """An empty report: nothing is added to a subset."""
+        return AddReport()
 
     def info(self) -> Info:
         """Return the info of the base with the numbers of entries and parts scaled."""
