@@ -329,7 +329,7 @@ def test_threads_share_a_handle(closed: Path) -> None:
 def test_info(closed: Path) -> None:
     with KnowledgeBase.open(closed) as base:
         info = base.info()
-        assert (info.entries, info.dim, info.format, info.change) == (6, 64, 4, base.change)
+        assert (info.entries, info.dim, info.format, info.change) == (6, 64, FORMAT, base.change)
         assert info.parts == {"image": 4, "text": 6}
         assert info.bytes >= (closed / "store.sqlite").stat().st_size
         assert base.path == closed
