@@ -79,7 +79,8 @@ class ReaderLab:
 
     def __init__(self, encoder: Encoder, data: Path, entities: int = 10) -> None:
         """`entities`: how many entities each question is asked about, at most."""
-        self.encoder, self.vectors = encoder, EmbeddingCache(encoder, max_texts=200_000)
+        self.encoder = encoder
+        self.vectors = EmbeddingCache(encoder.short_text_encoder, max_texts=200_000)
         self.entities = entities
         self.bank = QuestionTypeBank(read_question_types(), self.vectors)
         self.blank = FactReader(self.vectors, self.bank, dict.fromkeys((*FEATURES, "none"), 0.0))

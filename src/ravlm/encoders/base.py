@@ -126,6 +126,12 @@ class Encoder(ABC):
         """Return the text that the text tower reads: `text` itself unless it is glossed first."""
         return text
 
+    @property
+    def short_text_encoder(self) -> Encoder:
+        """The encoder that compares short texts, such as questions and keys, best; by default, this
+        one."""
+        return self
+
     def former(self, fingerprint: str) -> Encoder | None:
         """Return this encoder as an earlier version of ravlm ran it, if its fingerprint was
         `fingerprint`; None if it never was."""

@@ -107,10 +107,15 @@ class StarterEncoder(Encoder):
         config = replace(self.config, multilingual_hidden_dim=0, raw_sentence_dim=0)
         return StarterEncoder(config, _known(self._weights, config), self.name)
 
+    @cached_property
+    def short_text_encoder(self) -> StarterEncoder:  # type: ignore[override]
+        """The English network alone: sentence vectors tell single words apart less well."""
+        return self.without_sentences() if self.config.reads_sentences else self
+
     def former(self, fingerprint: str) -> StarterEncoder | None:
         if not self.config.reads_sentences:
             return None
-        encoder = self.without_sentences()
+        encoder = self.short_text_encoder
         return encoder if encoder.fingerprint == fingerprint else None
 
     def with_name(self, name: str) -> StarterEncoder:

@@ -73,7 +73,7 @@ class ExtractiveGenerator(Generator):
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._vectors = EmbeddingCache(encoder)
+        self._vectors = EmbeddingCache(encoder.short_text_encoder)
         self._reader: FactReader | None = None
         self._span_reader = SpanReader() if SpanReader.is_available() else None
 
