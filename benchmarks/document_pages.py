@@ -95,7 +95,7 @@ class PrintedDocument:
 
 def source_documents() -> Iterator[SourceDocument]:
     """Yield the documents that this machine has, those of each kind in turn."""
-    kinds = [
+    kinds: list[Iterator[SourceDocument | None]] = [
         (_markdown_document(name) for name in _PROJECT_DOCS),
         (_manual(name, chinese=False) for name in _MANUALS),
         (_copyright(name) for name in _PACKAGES),
@@ -106,10 +106,12 @@ def source_documents() -> Iterator[SourceDocument]:
     ]
     while kinds:
         for documents in list(kinds):
-            document = next(documents, False)
-            if document is False:
+            try:
+                document = next(documents)
+            except StopIteration:
                 kinds.remove(documents)
-            elif document is not None and len(document.blocks) > 2:
+                continue
+            if document is not None and len(document.blocks) > 2:
                 yield document
 
 

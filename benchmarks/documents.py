@@ -40,14 +40,15 @@ from benchmarks.reports import interval_values, wilson, write_json
 from ravlm import KnowledgeBase, RetrievalAugmentedVLM, SearchOptions, read_entries
 from ravlm.data.page_text import all_texts
 from ravlm.data.text import is_chinese, split_words
+from ravlm.knowledge.queries import AnyModality
 from ravlm.metrics.statistics import PairedScores
-from ravlm.records import Answer, Modality, Score
+from ravlm.records import Answer, Score
 from ravlm.regions import Box, enclosing_box
 
 NUM_PAGES, NUM_QUESTIONS, NUM_WORDS = 120, 240, 200
 DEGREES, DPI = 2.0, 200
 MIN_F1, MAX_EXTRA_WORDS, MIN_IOU = 0.5, 8, 0.6
-ARMS: dict[str, Modality] = {"text only": "text", "page image only": "image", "both": "any"}
+ARMS: dict[str, AnyModality] = {"text only": "text", "page image only": "image", "both": "any"}
 _TELLING = re.compile(r"[A-Z][a-z]{3,}|\d[\d.,:/-]*\d|[A-Z]{2,}[\w-]*\d[\w-]*")
 
 
@@ -157,7 +158,7 @@ def search_figures(kb: KnowledgeBase, questions: Sequence[DocumentQuestion]) -> 
         for name, modality in ARMS.items():
             if method == "keyword" and modality != "text":
                 continue
-            options = SearchOptions(method)  # type: ignore[arg-type]
+            options = SearchOptions(method)
             ranked = kb.search_many(queries, 5, modality, options=options)
             firsts = [
                 float(bool(hits) and hits[0].entry.id == target)
@@ -293,7 +294,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 
 def main() -> None:
     """Print the documents, ask the questions, and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--pages", type=int, default=NUM_PAGES)
     parser.add_argument("--asked", type=int, default=1000, help="questions that are asked")
@@ -302,7 +303,7 @@ def main() -> None:
     options = parser.parse_args()
     printed = print_documents(options.work, options.pages)
     questions = template_questions(printed, NUM_QUESTIONS) + written_questions(printed)
-    np.random.default_rng(1).shuffle(questions)  # type: ignore[arg-type]
+    np.random.default_rng(1).shuffle(questions)
     counts: dict[str, int] = defaultdict(int)
     for question in questions:
         counts[question.kind] += 1

@@ -131,7 +131,7 @@ class Entry:
         {'id': 'cat', 'texts': ['a tabby cat'], 'metadata': {}, 'image_url': 'cat.jpg'}
         """
         locate = image_url or image_location
-        values = {
+        values: dict[str, Any] = {
             "id": self.id,
             "texts": list(self.texts),
             "metadata": dict(self.metadata),
