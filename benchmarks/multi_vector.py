@@ -216,7 +216,7 @@ def fixed_dimensional(vectors: np.ndarray, starts: np.ndarray, is_query: bool) -
         size = num_items << FDE_BITS
         sums = np.stack([np.bincount(rows, column, size) for column in projected.T], axis=1)
         if not is_query:
-            sums /= np.maximum(np.bincount(rows, minlength=size), 1)[:, None]
+            sums = sums / np.maximum(np.bincount(rows, minlength=size), 1)[:, None]
         blocks.append(sums.reshape(num_items, -1).astype(np.float32))
     return np.concatenate(blocks, axis=1)
 

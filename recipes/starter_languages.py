@@ -15,6 +15,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -88,6 +89,8 @@ class LanguagesStep(TrainingStep):
     `differences` (m, 1536): translations minus their originals.
     """
 
+    model: LanguagesModel
+
     def __init__(
         self,
         features: np.ndarray,
@@ -140,7 +143,9 @@ def read_captions(data: Path) -> tuple[list[str], np.ndarray, dict[str, CaptionS
     chinese = _read_lines(data / "flickr8k_cn" / "captions.jsonl")
     several = _read_lines(data / "multi30k" / "captions.jsonl")
 
-    def captions(rows: Sequence[dict], texts: Callable[[dict], list[str]]) -> CaptionSet:
+    def captions(
+        rows: Sequence[dict[str, Any]], texts: Callable[[dict[str, Any]], list[str]]
+    ) -> CaptionSet:
         pairs = [(number[Path(row["image"]).name], text) for row in rows for text in texts(row)]
         pairs.sort(key=lambda pair: pair[0])  # translations stand in the order of their originals
         return CaptionSet(np.array([i for i, _ in pairs]), [text for _, text in pairs])
@@ -154,8 +159,12 @@ def read_captions(data: Path) -> tuple[list[str], np.ndarray, dict[str, CaptionS
     translated = [row for row in several if row.get("translated")]
     for language in ("en", "de", "fr"):
         name = f"{language} translated"
-        sets[name] = captions(translated, lambda row, key=language: [row["translated"][key]])
+        sets[name] = captions(translated, partial(_translation, language))
     return photos, is_train, sets
+
+
+def _translation(language: str, row: dict[str, Any]) -> list[str]:
+    return [row["translated"][language]]
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -239,7 +239,7 @@ def average(folders: Sequence[Path], out: Path) -> None:
         raise SystemExit("The readers know different characters; train them from one another.")
     weights = [read_weights(folder) for folder in folders]
     means = {
-        name: np.mean([w[name] for w in weights], axis=0, dtype=np.float32).astype(np.float16)
+        name: np.stack([w[name] for w in weights]).astype(np.float32).mean(0).astype(np.float16)
         for name in weights[0]
     }
     save_checkpoint(out, config, means)

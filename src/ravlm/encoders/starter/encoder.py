@@ -108,7 +108,7 @@ class StarterEncoder(Encoder):
         return StarterEncoder(config, _known(self._weights, config), self.name)
 
     @cached_property
-    def short_text_encoder(self) -> StarterEncoder:  # type: ignore[override]
+    def short_text_encoder(self) -> StarterEncoder:
         """The English network alone: sentence vectors tell single words apart less well."""
         return self.without_sentences() if self.config.reads_sentences else self
 
