@@ -214,7 +214,8 @@ def fixed_dimensional(vectors: np.ndarray, starts: np.ndarray, is_query: bool) -
         rows = (owner << FDE_BITS) + buckets
         projected = vectors @ signs.astype(np.float32)
         size = num_items << FDE_BITS
-        sums = np.stack([np.bincount(rows, column, size) for column in projected.T], axis=1)
+        counts = [np.bincount(rows, column, size) for column in projected.T]
+        sums: np.ndarray = np.stack(counts, axis=1)
         if not is_query:
             sums = sums / np.maximum(np.bincount(rows, minlength=size), 1)[:, None]
         blocks.append(sums.reshape(num_items, -1).astype(np.float32))
