@@ -35,7 +35,7 @@ _CJK = re.compile(f"[{HAN}\u3000-\u303f\uff00-\uffef]")
 _HAS_DIGIT = re.compile(r"\d")
 
 
-class Span(NamedTuple):
+class RegionSpan(NamedTuple):
     """Characters of the text that stand in one region."""
 
     start: int
@@ -70,7 +70,7 @@ class PageText:
     """
 
     text: str = ""
-    spans: tuple[Span, ...] = ()
+    spans: tuple[RegionSpan, ...] = ()
     """In the order of the text, without overlaps. Copies of a table's head have spans, too."""
     blocks: tuple[Block, ...] = ()
 
@@ -82,7 +82,7 @@ class PageText:
             writer.write(group)
         return PageText("".join(writer.pieces), tuple(writer.spans), tuple(writer.blocks))
 
-    def spans_within(self, start: int, end: int) -> tuple[Span, ...]:
+    def spans_within(self, start: int, end: int) -> tuple[RegionSpan, ...]:
         """Return the spans that have a character in `start:end`."""
         first = max(bisect_right(self.spans, start, key=lambda span: span.start) - 1, 0)
         within = []
@@ -187,7 +187,7 @@ def page_number(regions: Sequence[Region]) -> int | None:
     return pages.pop() if len(pages) == 1 else None
 
 
-def _part(text: str, spans: Sequence[Span], index: int) -> Part:
+def _part(text: str, spans: Sequence[RegionSpan], index: int) -> Part:
     regions = [span.region for span in spans]
     return Part("text", index, text, enclosing_box(r.box for r in regions), page_number(regions))
 
@@ -197,7 +197,7 @@ class _Writer:
     """Writes groups one after the other, and keeps the region of each character."""
 
     pieces: list[str] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
+    spans: list[RegionSpan] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     length: int = 0
     section: str = ""
@@ -255,7 +255,7 @@ class _Writer:
             self._write_line(cell.line)
         else:
             region = cell.line.regions[0]
-            self.spans.append(Span(self.length, self.length + len(cell.text), region))
+            self.spans.append(RegionSpan(self.length, self.length + len(cell.text), region))
             self._add(cell.text)
 
     def _write_line(self, line: Line, cut: int = 0) -> None:
@@ -266,7 +266,7 @@ class _Writer:
             text = region.text.strip()
             if number == len(line.regions) - 1 and cut:
                 text = text[:-cut]
-            self.spans.append(Span(self.length, self.length + len(text), region))
+            self.spans.append(RegionSpan(self.length, self.length + len(text), region))
             self._add(text)
 
     def _add(self, text: str) -> None:
