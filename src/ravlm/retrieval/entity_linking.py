@@ -86,10 +86,9 @@ def unmatched_entity_name(question: str, gloss: Callable[[str], str], hits: Sequ
 def entity_names(entry: Entry) -> list[str]:
     """Return all names that an entry's texts and metadata give its entity; what is printed on a
     page names the page as little as the title of its document."""
-    facts = _text_facts(entry) if is_page(entry) else read_facts(entry)
     names = [
         fact.value
-        for fact in facts
+        for fact in _facts(entry)
         if is_name_key(fact.key) or fact.key.casefold().endswith(" name")
     ]
     return list(dict.fromkeys(names))
@@ -121,7 +120,9 @@ def _link_by_facts(words: frozenset[str], hits: Sequence[Hit]) -> LinkedEntities
     One fact must cover them, not the whole entry: an entry with a capital and a border with France
     does not say what France's capital is.
     """
-    facts = [[content_words(f"{fact.section} {fact.line}") for fact in _facts(hit)] for hit in hits]
+    facts = [
+        [content_words(f"{fact.section} {fact.line}") for fact in _facts(hit.entry)] for hit in hits
+    ]
     weights = _word_weights(words, facts)
     total = sum(weights.values()) or 1.0
     coverage = [
@@ -142,14 +143,11 @@ def _link_by_facts(words: frozenset[str], hits: Sequence[Hit]) -> LinkedEntities
     return LinkedEntities(tuple(tied), (share,) * len(tied), share, "")
 
 
-def _facts(hit: Hit) -> list[Fact]:
-    """Return the facts of an entry; of a page those of its texts and of what matched."""
-    if not is_page(hit.entry):
-        return read_facts(hit.entry)
-    return _text_facts(hit.entry) + parse_facts(hit.part.text)
-
-
-def _text_facts(entry: Entry) -> list[Fact]:
+def _facts(entry: Entry) -> list[Fact]:
+    """Return the facts of an entry. A page is linked by its texts alone: one of its many lines has
+    the words of most questions, and the other pages would not be read."""
+    if not is_page(entry):
+        return read_facts(entry)
     return [fact for text in entry.texts for fact in parse_facts(text)]
 
 
