@@ -12,7 +12,7 @@ from ravlm.encoders.starter import minilm
 from ravlm.errors import Mismatch
 from tests.test_architecture import FILES, name_of, parse
 
-WITHOUT_WEIGHTS = ("Tokenizer", "Processor", "Config")
+WITHOUT_WEIGHTS = ("Tokenizer", "Processor", "Config", "auto_processor")
 """Ends of the names of classes whose `from_pretrained` reads no weights."""
 
 

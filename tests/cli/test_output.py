@@ -13,7 +13,7 @@ def test_people_see_a_bar_and_no_raw_scores(capsys: pytest.CaptureFixture[str]) 
     entry = Entry("cat", text="a cat")
     hits = [Hit(entry, 14.71, Part("text", 0, "a cat"), value) for value in (1.0, 0.5, 0.04)]
     print_hits(hits)
-    print_evidence(Answer("A cat.", tuple(hits[:1]), ("cat",), 0.8))
+    print_evidence(Answer("A cat.", tuple(hits[:1]), ("cat",), confidence=0.8))
     out = capsys.readouterr().out
     assert [line.split()[1] for line in out.splitlines()[:3]] == ["▰▰▰▰▰", "▰▰▱▱▱", "▱▱▱▱▱"]
     assert "14.7" not in out

@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 SOURCE = REPOSITORY / "src" / "ravlm" / "knowledge"
 PREFIX = "ravlm.knowledge."
 SHARED = ("records", "reports", "candidates", "images", "canaries", "dedup", "queries")
-TOP = ("registry", "encoder_guard", "base")
+TOP = ("registry", "encoder_guard", "base", "dimensions")
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py")
 
 

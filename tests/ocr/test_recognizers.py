@@ -77,10 +77,11 @@ def test_names_and_modes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     with pytest.raises(InvalidInput, match='Did you mean "always"'):
         OcrOptions.of("allways")  # type: ignore[arg-type]
     monkeypatch.setattr(rapidocr, "has_packages", lambda *names: False)
+    monkeypatch.setattr("ravlm.ocr.auto._IN_USE", {})  # another test may hold the engine
     with pytest.raises(MissingExtra, match=r"ravlm\[ocr\]"):
         load_recognizer()
     pytest.importorskip("transformers", reason="transformers is not installed")
-    with pytest.raises(NotFound, match='Give "rapidocr", or a folder or hub name'):
+    with pytest.raises(NotFound, match='Give "rapidocr", or a folder of a model'):
         load_recognizer(str(tmp_path))
 
 

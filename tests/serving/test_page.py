@@ -50,7 +50,7 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     kb = Path(shutil.copytree(built, tmp_path_factory.mktemp("page") / "kb"))
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         base.add([Entry("hostile", png(COLORS["white"]), (HOSTILE,))])
-        base.add([Entry("manual.pdf#page=3", png(COLORS["white"]), regions=WRITTEN)])
+        base.add([Entry("manual.pdf#page=3", png((120, 0, 160)), regions=WRITTEN)])
     with running(kb) as server:
         yield server
 

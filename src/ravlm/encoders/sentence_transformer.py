@@ -287,7 +287,11 @@ def _processors_on_pillow(name: str) -> Iterator[None]:
             path = Path(folder, options.get("subfolder") or "")
             config = read_config(path, name)
             if processor_class_of(path, config) is None:
-                return auto_processor.from_pretrained(folder, **options)
+                own = {"trust_remote_code", "local_files_only"}
+                others = {key: x for key, x in options.items() if key not in own}
+                return auto_processor.from_pretrained(
+                    folder, trust_remote_code=False, local_files_only=True, **others
+                )
             settings = {key: x for key, x in options.items() if key not in _HUB_OPTIONS}
             return read_processor(path, name, config, **settings)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class TransformersRecognizer(TextRecognizer):
             raise MissingExtra("transformers", "torch", f'The text recognizer "{name}"')
         self.name = name
         self._lock = threading.Lock()
-        config = _load("AutoConfig", name)
+        config = _load_config(name)
         self.fingerprint = f"{name} {_content(name, config)} {_VERSION}"
         self._reader = _reader(name, config)
 
@@ -88,9 +89,10 @@ class _CtcModel(_LineModel):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.processor = _load("AutoImageProcessor", name)
-        self.model = _load("AutoModelForTextRecognition", name, use_safetensors=True)
-        self.model.eval().to(device())
+        from transformers import AutoImageProcessor
+
+        self.processor = _load_processor(AutoImageProcessor, name)
+        self.model = _load_model("AutoModelForTextRecognition", name)
 
     def read(self, lines: Sequence[Image.Image]) -> list[tuple[str, float]]:
         import torch
@@ -110,9 +112,10 @@ class _TokenReader:
     """A model that writes text about an image, token by token."""
 
     def __init__(self, name: str, auto_class: str) -> None:
-        self.processor = _load("AutoProcessor", name, backend="pil")
-        self.model = _load(auto_class, name, use_safetensors=True)
-        self.model.eval().to(device())
+        from transformers import AutoProcessor
+
+        self.processor = _load_processor(AutoProcessor, name, backend="pil")
+        self.model = _load_model(auto_class, name)
 
     def write(self, images: Sequence[Image.Image], max_tokens: int) -> list[tuple[str, float]]:
         """Return the text that the model writes about each image, and the mean probability of its
@@ -189,19 +192,44 @@ def _reader(name: str, config: Any) -> _LineModel | _PageModel:
     return _PageModel(name)
 
 
-def _load(auto_class: str, name: str, **options: Any) -> Any:
-    """Load a part of a checkpoint; code from it is not run. Raises NotFound."""
+def _load_config(name: str) -> Any:
+    """Load the configuration of a checkpoint; code from it is not run. Raises NotFound."""
+    from transformers import AutoConfig
+
+    with _loading(name):
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=True)
+
+
+def _load_processor(auto_processor: Any, name: str, **options: Any) -> Any:
+    """Load what prepares the images; code from the checkpoint is not run. Raises NotFound."""
+    with _loading(name):
+        return auto_processor.from_pretrained(
+            name, trust_remote_code=False, local_files_only=True, **options
+        )
+
+
+def _load_model(auto_class: str, name: str) -> Any:
+    """Load the weights of a checkpoint; code from it is not run. Raises NotFound."""
     import transformers
 
-    try:
-        return getattr(transformers, auto_class).from_pretrained(
-            name, trust_remote_code=False, **options
+    with _loading(name):
+        model = getattr(transformers, auto_class).from_pretrained(
+            name, trust_remote_code=False, local_files_only=True, use_safetensors=True
         )
+    return model.eval().to(device())
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Name the checkpoint if Transformers can't load it."""
+    try:
+        yield
     except _LOAD_ERRORS as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise NotFound(
             f'The text recognizer "{name}" can\'t be loaded: {lines[0][:300].rstrip(".")}. Give '
-            '"rapidocr", or a folder or hub name of a model of Transformers that reads text.'
+            '"rapidocr", or a folder of a model of Transformers that reads text, or the hub name '
+            f"of one that was downloaded (hf download {name})."
         ) from None
 
 

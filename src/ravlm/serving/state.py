@@ -59,6 +59,10 @@ class TimedEncoder(Encoder):
         self.is_asymmetric = encoder.is_asymmetric
         self.token_pooling = encoder.token_pooling
 
+    @property
+    def short_text_encoder(self) -> Encoder:
+        return self._encoder.short_text_encoder
+
     def encode_images(
         self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
     ) -> np.ndarray:
@@ -258,8 +262,11 @@ class ServedModel:
         assert isinstance(kb, TimedKnowledgeBase)  # `open` returns the class it is called on
         kb.metrics = self.metrics
         try:
-            model = RetrievalAugmentedVLM(kb, self._generator, self._k, max_tokens=self._max_tokens)
-            Retriever(kb).calibrate()  # now, and not with the first request
+            with allow_addresses(self.addresses):
+                model = RetrievalAugmentedVLM(
+                    kb, self._generator, self._k, max_tokens=self._max_tokens
+                )
+                Retriever(kb).calibrate()  # now, and not with the first request
         except BaseException:
             kb.close()
             raise

@@ -184,6 +184,7 @@ def test_descriptors_of_earlier_versions_can_be_read() -> None:
     values = {"identity": identity, "generation": 2, "worded": False, "files": "/x", "format": 1}
     descriptor = BaseDescriptor.from_json(json.dumps(values), "milvus://host/kb")
     assert descriptor == BaseDescriptor(Identity(**identity), 2, False, "/x")
+    values["identity"] = identity | {"token_pooling": 0}  # a later addition
     assert json.loads(descriptor.to_json()) == values
     with pytest.raises(Mismatch, match=r"format 2.*newer ravlm"):
         BaseDescriptor.from_json(json.dumps(values | {"format": 2}), "milvus://host/kb")
