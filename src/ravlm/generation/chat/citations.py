@@ -35,8 +35,9 @@ _NUMBER = rf"(?:{_LABEL})?\^?\d{{1,3}}\^?"
 _SEPARATOR = r"\s?(?:[,，;；、&和与]|and)\s?"
 _NUMBERS = rf"{_NUMBER}(?:(?:{_SEPARATOR}|\s?[–-]\s?){_NUMBER}){{0,15}}"
 _ROUND_NUMBERS = rf"{_LABEL}\d{{1,3}}(?:(?:{_SEPARATOR}|\s?[–-]\s?){_NUMBER}){{0,15}}"
+_NAME = r"(?:†[^\[\]【】［］\n]{0,30})?"
 _MARK = re.compile(
-    rf"( ?)(?:[\[【［]({_NUMBERS})(?:†[^\[\]【】［］\n]{{0,30}})?[\]】］]|[(（]({_ROUND_NUMBERS})[)）])",
+    rf"( ?)(?:[\[【［]({_NUMBERS}){_NAME}[\]】］]|[(（]({_ROUND_NUMBERS})[)）])",
     re.IGNORECASE,
 )
 """A citation as chat models write it: [1], [1, 2], 【1†source】, [^1], [Entry 1], (source 1) ... A
