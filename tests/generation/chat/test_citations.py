@@ -312,6 +312,7 @@ PARTS = [
 
 @example(["<think>", "</think>", "<think>"])
 @example(["[2", "†", "[1]", "[2", "[1]"])
+@example(["[2", "†", "(source ", "]", "]", "(source "])
 @given(st.lists(st.sampled_from(PARTS)))
 def test_pieces_give_what_the_whole_gives(parts: list[str]) -> None:
     text = "".join(parts)

@@ -29,13 +29,13 @@ from ravlm.records import Answer
 
 _LABEL = (
     r"(?:entry|entries|evidence|sources?|doc(?:ument)?s?|条目|证据|来源|文档|资料)"
-    r"[\s:：#]{0,2}"
+    r"(?:[^\S\n]|[:：#]){0,2}"
 )
 _NUMBER = rf"(?:{_LABEL})?\^?\d{{1,3}}\^?"
-_SEPARATOR = r"\s?(?:[,，;；、&和与]|and)\s?"
-_NUMBERS = rf"{_NUMBER}(?:(?:{_SEPARATOR}|\s?[–-]\s?){_NUMBER}){{0,15}}"
-_ROUND_NUMBERS = rf"{_LABEL}\d{{1,3}}(?:(?:{_SEPARATOR}|\s?[–-]\s?){_NUMBER}){{0,15}}"
-_NAME = r"(?:†[^\[\]【】［］\n]{0,30})?"
+_SEPARATOR = r"[^\S\n]?(?:[,，;；、&和与]|and)[^\S\n]?"
+_NUMBERS = rf"{_NUMBER}(?:(?:{_SEPARATOR}|[^\S\n]?[–-][^\S\n]?){_NUMBER}){{0,15}}"
+_ROUND_NUMBERS = rf"{_LABEL}\d{{1,3}}(?:(?:{_SEPARATOR}|[^\S\n]?[–-][^\S\n]?){_NUMBER}){{0,15}}"
+_NAME = r"(?:†[^\[\]【】［］()（）\n]{0,30})?"
 _MARK = re.compile(
     rf"( ?)(?:[\[【［]({_NUMBERS}){_NAME}[\]】］]|[(（]({_ROUND_NUMBERS})[)）])",
     re.IGNORECASE,
