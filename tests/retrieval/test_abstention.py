@@ -10,6 +10,7 @@ from ravlm.retrieval.abstention import (
     ScoreSamples,
     calibrate,
     fit_classifier,
+    measure,
     read_prior,
 )
 from ravlm.retrieval.visual_entities import Gallery, rank_entities
@@ -88,3 +89,14 @@ def test_a_stricter_wish_moves_the_threshold_up_and_never_down() -> None:
     assert classifier.threshold(None) == classifier.threshold(1.0) == 0.4
     assert 0.5 < classifier.threshold(0.2) < 0.51
     assert classifier.threshold(0.0) > 0.9
+
+
+def test_an_image_under_two_ids_is_no_absent_one_and_no_rival() -> None:
+    """A base of five photos, one of them stored twice, declined its own photo of a cat."""
+    base, _ = synthetic_base(5, 1, deviation=0.1)
+    twice = np.append(np.arange(5), 0)
+    names = np.append(base.entities, "again")
+    doubled = Gallery(base.vectors[twice], names, base.copies, base.originals)
+    samples = measure(doubled, np.eye(DIM))
+    assert samples.absent[:, 0].max() < 0.9  # the cosine was 1
+    assert samples.present[:, 1].min() > 0.1  # the margin was 0

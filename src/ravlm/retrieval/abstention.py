@@ -129,6 +129,10 @@ def measure(gallery: Gallery, axes: np.ndarray, seed: int = 0) -> ScoreSamples:
     return ScoreSamples(np.array(present).reshape(-1, 3), np.array(absent).reshape(-1, 3))
 
 
+_SAME_IMAGE = 0.9995
+"""Cosine above which two images are the same one."""
+
+
 class _Probes(NamedTuple):
     """The images of a fold and their copies, compared with the gallery."""
 
@@ -164,9 +168,13 @@ def _fold_features(
         is_copy=np.arange(len(rows) + len(copy_rows)) >= len(rows),
     )
     cosines = probes.vectors @ gallery.vectors.T  # (p, n)
+    is_twin = cosines[: len(rows)] > _SAME_IMAGE  # (rows, n)
     features = []
     for number, mapped_probe in enumerate(probes.mapped):
-        mask = _comparable(codes, probes.rows[number], probes.is_copy[number], only_other_entities)
+        row = probes.rows[number]
+        mask = _comparable(codes, row, probes.is_copy[number], only_other_entities)
+        # The same image under another id is neither an absent entity nor a rival.
+        mask &= ~is_twin[np.searchsorted(rows, row)] | (codes == codes[row])
         if mask.any():
             nearest = np.argsort(-np.where(mask, cosines[number], -np.inf))
             nearest = nearest[: min(CANDIDATES, int(mask.sum()))]
