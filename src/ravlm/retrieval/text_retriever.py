@@ -23,7 +23,7 @@ _CANDIDATES = 32
 """Hits per ranking that are searched for names."""
 _NAME_THRESHOLD = 0.5
 """Abstain below this probability that the base contains the subject of a text."""
-_RANKINGS = (SearchOptions("keyword"), SearchOptions("dense"))
+_KEYWORD, _DENSE = SearchOptions("keyword"), SearchOptions("dense")
 _PASSAGE_SHARPNESS = 100.0
 """Scores of rank fusion differ by about a hundredth."""
 _CACHE_SIZE = 64
@@ -130,16 +130,17 @@ class TextRetriever:
     def _candidates(
         self, texts: Sequence[str], glosses: Sequence[str], where: Where
     ) -> list[_RankedHits]:
-        """Search each text and its gloss by keyword and by vector; each entry counts once."""
+        """Search each text by keyword and by vector, and its gloss by keyword; each entry counts
+        once. The encoder glosses a text itself."""
         queries: list[dict[str, str]] = []
         options: list[SearchOptions] = []
         owners: list[int] = []
-        for owner, pair in enumerate(zip(texts, glosses, strict=True)):
-            for query in dict.fromkeys(pair):
-                for ranking in _RANKINGS:
-                    queries.append({"text": query})
-                    options.append(ranking)
-                    owners.append(owner)
+        for owner, (text, gloss) in enumerate(zip(texts, glosses, strict=True)):
+            searches = dict.fromkeys([(text, _KEYWORD), (text, _DENSE), (gloss, _KEYWORD)])
+            for query, ranking in searches:
+                queries.append({"text": query})
+                options.append(ranking)
+                owners.append(owner)
         rankings = self._kb.search_many(queries, _CANDIDATES, "text", where, options)
         candidates: list[dict[str, Hit]] = [{} for _ in texts]
         entry_ids: list[list[list[str]]] = [[] for _ in texts]
