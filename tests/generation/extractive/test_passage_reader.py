@@ -99,6 +99,12 @@ def test_yes_and_no(question: str, text: str, expected: str) -> None:
             "9:00 to 17:00",
         ),
         ("Does it contain nuts?", "Contains: soy, no nuts", "nuts", "no nuts"),
+        (
+            "Is it open on Fridays?",
+            "Hours: 9:00 to 17:00, closed on Mondays",
+            "Mondays",
+            "9:00 to 17:00, closed on Mondays",
+        ),
         ("Is the Marlin a ferry?", "Kind: ferry\nRoute: Aldhavn to Skerry", "Skerry", "Yes."),
         ("Is the roof red?", "Walls: red\nRoof: green", "green", "No, it is green."),
         ("Does it contain soy?", "Contains: soy, no nuts", "soy", "Yes."),

@@ -24,13 +24,17 @@ def yes_no_answer(question: Question, span: Span, text: str) -> str:
     if truth is not None:
         return _word(question, truth)
     asked = content_words(question.english)
+    clause = _clause(text, span)
+    is_denied = denies(clause) != denies(question.text)
     if _is_claimed(words, asked):
-        clause = _clause(text, span)
-        if denies(clause) == denies(question.text):
+        if not is_denied:
             return _word(question, True)
         return f"不，{clause}。" if question.chinese else f"No: {clause}."
-    if not overlap(content_words(_key(text, span)), asked) and _claimed_fact(text, asked):
+    fact = _fact(text, span)
+    if not overlap(content_words(fact.key if fact else ""), asked) and _claimed_fact(text, asked):
         return _word(question, True)
+    if is_denied:  # "closed on Mondays" says nothing about Tuesdays
+        return fact.value if fact else clause
     if _has_digit(words) != _has_digit(question.text):
         return words
     if question.chinese:
@@ -68,12 +72,12 @@ def _claimed_fact(text: str, asked: frozenset[str]) -> Fact | None:
     )  # fmt: skip
 
 
-def _key(text: str, span: Span) -> str:
-    """Return the key of the line that a span stands in, or ""."""
+def _fact(text: str, span: Span) -> Fact | None:
+    """Return the `key: value` line that a span stands in, if it is one."""
     start = text.rfind("\n", 0, span.start) + 1
     end = text.find("\n", span.end)
     facts = parse_facts(text[start : end if end >= 0 else len(text)])
-    return facts[0].key if facts else ""
+    return next((fact for fact in facts if fact.key), None)
 
 
 def _clause(text: str, span: Span) -> str:
