@@ -44,7 +44,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Profile:
     """What a passage says about one subject."""
 
     name: str
@@ -73,15 +73,15 @@ class StatementWriter:
         """Write a passage and its questions. An answer stands once in the passage or is ""."""
         rng = self.rng
         kind = rng.choice(("thing", "thing", "person"))
-        about = self._tell(kind, rng.randint(1, 5))
-        others = [self._tell(kind, rng.randint(1, 4))] if rng.random() < 0.5 else []
-        told = [about, *others]
-        rng.shuffle(told)
+        about = self._profile(kind, rng.randint(1, 5))
+        others = [self._profile(kind, rng.randint(1, 4))] if rng.random() < 0.5 else []
+        profiles = [about, *others]
+        rng.shuffle(profiles)
         joint = " " if self.maker.language == "en" else ""
-        text = joint.join(one.text for one in told)
+        text = joint.join(profile.text for profile in profiles)
         return Card(about.name, text, tuple(self._questions(kind, about, others)))
 
-    def _tell(self, kind: str, count: int) -> _Told:
+    def _profile(self, kind: str, count: int) -> _Profile:
         rng, language = self.rng, self.maker.language
         name = self.maker.person() if kind == "person" else self.maker.thing()
         fitting = [one for one in self.statements if one.subject in (kind, "any")]
@@ -96,9 +96,9 @@ class StatementWriter:
             subject = rng.choice(_PRONOUNS[language][kind]) if sentences else "{n}"
             said = _AND[language].join(pair)
             sentences.append(subject.replace("{n}", name) + space + said + end)
-        return _Told(name, space.join(sentences), tuple(chosen))
+        return _Profile(name, space.join(sentences), tuple(chosen))
 
-    def _questions(self, kind: str, about: _Told, others: list[_Told]) -> list[CardQuestion]:
+    def _questions(self, kind: str, about: _Profile, others: list[_Profile]) -> list[CardQuestion]:
         rng = self.rng
         text = about.text + "".join(other.text for other in others)
         questions = []
@@ -106,7 +106,7 @@ class StatementWriter:
             slot, question = rng.choice(statement.questions)
             if text.count(values[slot]) == 1:
                 questions.append(CardQuestion(question.replace("{n}", about.name), values[slot]))
-        told = {slot for one, _ in about.statements for slot, _ in one.questions}
+        slots = {slot for one, _ in about.statements for slot, _ in one.questions}
         wordings = {question for one, _ in about.statements for _, question in one.questions}
         elsewhere = [one for other in others for one, _ in other.statements]
         fitting = [one for one in self.statements if one.subject in (kind, "any")]
@@ -115,14 +115,14 @@ class StatementWriter:
                 question
                 for one in pool
                 for slot, question in one.questions
-                if question not in wordings and (slot not in told or pool is elsewhere)
+                if question not in wordings and (slot not in slots or pool is elsewhere)
                 and not self._same_topic(one, about)
             ]  # fmt: skip
             if absent and rng.random() < 0.6:
                 questions.append(CardQuestion(rng.choice(absent).replace("{n}", about.name), ""))
         return questions
 
-    def _same_topic(self, statement: Statement, about: _Told) -> bool:
+    def _same_topic(self, statement: Statement, about: _Profile) -> bool:
         """Return whether something that `about` tells answers the statement's questions."""
         mine = {(slot, _verb(question)) for slot, question in statement.questions}
         return any(

@@ -31,8 +31,8 @@ def save_checkpoint(
 
     An existing checkpoint is replaced; a folder that holds other files keeps them.
     """
-    own = {CONFIG, WEIGHTS}
-    if Path(folder).is_dir() and any(path.name not in own for path in Path(folder).iterdir()):
+    files = {CONFIG, WEIGHTS}
+    if Path(folder).is_dir() and any(path.name not in files for path in Path(folder).iterdir()):
         save_checkpoint_into(folder, config, weights)
         return
     with atomic_write(folder) as temporary:

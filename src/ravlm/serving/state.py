@@ -61,7 +61,8 @@ class TimedEncoder(Encoder):
 
     @property
     def short_text_encoder(self) -> Encoder:
-        return self._encoder.short_text_encoder
+        encoder = self._encoder.short_text_encoder
+        return self if encoder is self._encoder else encoder
 
     def encode_images(
         self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
@@ -82,14 +83,14 @@ class TimedEncoder(Encoder):
             return self._encoder.encode_text_tokens(texts, batch_size, role)
 
     def precompute(self, texts: Sequence[str]) -> None:
-        """Encode `texts` and their glosses in one batch and cache the vectors.
+        """Encode `texts` in one batch and cache the vectors.
 
         With an asymmetric encoder, each is encoded to search with it, and to compare it with other
         texts. Token vectors are not cached.
         """
         if self.token_pooling:
             return
-        unique = dict.fromkeys(variant for text in texts for variant in (text, self.gloss(text)))
+        unique = dict.fromkeys(texts)
         roles: tuple[Role, ...] = ("document", "query") if self.is_asymmetric else ("document",)
         for role in roles:
             with self._lock:

@@ -70,7 +70,7 @@ class StarterConfig:
     def to_mapping(self) -> dict[str, Any]:
         """Return the values as they are written to config.json (and hashed)."""
         values = to_mapping(self)
-        if not self.reads_sentences:  # as it was before there were such
+        if not self.reads_sentences:  # as before these fields existed
             values = {name: v for name, v in values.items() if name not in _SENTENCE_KEYS}
         return {_SAVED_KEYS.get(name, name): value for name, value in values.items()}
 
@@ -99,15 +99,13 @@ class StarterConfig:
         for member in range(self.members):
             shapes |= self._tower_shapes(f"image.{member}", IMAGE_WIDTH, IMAGE_STAGE)
             shapes |= self._tower_shapes(f"text.{member}", TEXT_WIDTH, TEXT_STAGE)
-        hidden, sentence = self.multilingual_hidden_dim, multilingual.WIDTH
-        if hidden:
-            shapes |= _head_shapes(
-                "multilingual", multilingual.TEXT_WIDTH, hidden, self.aligned_dim
-            )
+        if hidden := self.multilingual_hidden_dim:
+            width = multilingual.TEXT_WIDTH
+            shapes |= _head_shapes("multilingual", width, hidden, self.aligned_dim)
             shapes["multilingual.gate"] = (2,)
         if self.raw_sentence_dim:
-            shapes["sentence.raw_mean"] = (sentence,)
-            shapes["sentence.raw"] = (sentence, self.raw_sentence_dim)
+            shapes["sentence.raw_mean"] = (multilingual.WIDTH,)
+            shapes["sentence.raw"] = (multilingual.WIDTH, self.raw_sentence_dim)
         return shapes
 
     def _tower_shapes(self, prefix: str, width: int, stage: Shapes) -> Shapes:

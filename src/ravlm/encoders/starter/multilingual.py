@@ -202,8 +202,8 @@ class TokenFeatures:
         table = ids % _NUM_TABLES
         rows = self._embeddings[ids].astype(np.float32)
         embeddings = rows * w["scale"][table][..., None] + w["lo"][table][..., None]
-        x = embeddings @ _join(w, "proj") + _join(w, "proj_b")
-        x = _normalize(x, _join(w, "ln_g"), _join(w, "ln_b"), float(w["eps"]))
+        x = embeddings @ w["proj"] + w["proj_b"]
+        x = _normalize(x, w["branch_ln_g"], w["branch_ln_b"], float(w["eps"]))
         parts = [embeddings]
         branches = np.split(x, len(_BRANCHES), axis=2)
         for (width, before), branch in zip(_BRANCHES, branches, strict=True):
@@ -225,8 +225,15 @@ class TokenFeatures:
 
     @cached_property
     def _weights(self) -> dict[str, np.ndarray]:
+        """The arrays other than the embeddings; those of the three branches, which are computed
+        together, are joined."""
         with np.load(package_file("weights.npz"), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files if not name.startswith("q")}
+            weights = {name: arrays[name] for name in arrays.files if not name.startswith("q")}
+        for name in ("proj", "proj_b"):
+            weights[name] = _join(weights, name)
+        for name in ("ln_g", "ln_b"):
+            weights[f"branch_{name}"] = _join(weights, name)
+        return weights
 
     @cached_property
     def _embeddings(self) -> np.ndarray:
@@ -246,7 +253,7 @@ def package_file(name: str) -> Path:
 
 
 def _join(weights: dict[str, np.ndarray], name: str) -> np.ndarray:
-    """Join the arrays of the three branches, which are normalized together."""
+    """Join the arrays of the three branches."""
     return np.concatenate([weights[f"{name}{width}"] for width, _ in _BRANCHES], -1)
 
 

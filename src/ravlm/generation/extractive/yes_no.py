@@ -23,15 +23,17 @@ def yes_no_answer(question: Question, span: Span, text: str) -> str:
     truth = YES_NO.get(words.strip(" .。").lower())
     if truth is not None:
         return _word(question, truth)
-    asked = content_words(question.english)
+    question_words = content_words(question.english)
     clause = _clause(text, span)
     is_denied = denies(clause) != denies(question.text)
-    if _is_claimed(words, asked):
+    if _is_claimed(words, question_words):
         if not is_denied:
             return _word(question, True)
         return f"不，{clause}。" if question.chinese else f"No: {clause}."
     fact = _fact(text, span)
-    if not overlap(content_words(fact.key if fact else ""), asked) and _claimed_fact(text, asked):
+    if not overlap(content_words(fact.key if fact else ""), question_words) and _claimed_fact(
+        text, question_words
+    ):
         return _word(question, True)
     if is_denied:  # "closed on Mondays" says nothing about Tuesdays
         return fact.value if fact else clause
@@ -53,19 +55,19 @@ def _word(question: Question, truth: bool) -> str:
     return "Yes." if truth else "No."
 
 
-def _is_claimed(text: str, asked: frozenset[str]) -> bool:
+def _is_claimed(text: str, question_words: frozenset[str]) -> bool:
     """Return whether a text has content words, and the question all of them."""
     words = content_words(text)
-    return bool(words) and overlap(words, asked) == 1
+    return bool(words) and overlap(words, question_words) == 1
 
 
-def _claimed_fact(text: str, asked: frozenset[str]) -> Fact | None:
+def _claimed_fact(text: str, question_words: frozenset[str]) -> Fact | None:
     """Return a `key: value` fact, other than the name, whose value the question claims."""
     return next(
         (
             fact
             for fact in parse_facts(text)
-            if fact.key and not is_name_key(fact.key) and _is_claimed(fact.value, asked)
+            if fact.key and not is_name_key(fact.key) and _is_claimed(fact.value, question_words)
             and not denies(fact.value)
         ),
         None,
