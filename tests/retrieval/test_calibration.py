@@ -48,7 +48,7 @@ def test_it_is_made_once_and_kept(birds: KnowledgeBase, fitted: list[int]) -> No
     np.testing.assert_array_equal(again.metric.mean, first.metric.mean)
 
 
-def test_it_is_made_anew_when_the_base_has_grown(
+def test_it_is_refitted_when_the_base_has_grown(
     birds: KnowledgeBase, fitted: list[int], tmp_path: Path
 ) -> None:
     fit_or_load(birds)
@@ -116,7 +116,7 @@ def _fingerprint(kb: KnowledgeBase) -> str:
     return f"{calibration.VERSION} {kb.encoder.fingerprint}"
 
 
-def test_a_damaged_file_is_made_anew(birds: KnowledgeBase, fitted: list[int]) -> None:
+def test_a_damaged_file_is_refitted(birds: KnowledgeBase, fitted: list[int]) -> None:
     fit_or_load(birds)
     (birds.derived_folder / FILE).write_bytes(b"no safetensors")
     fit_or_load(birds)

@@ -105,9 +105,9 @@ def test_pages_are_no_entities() -> None:
         Entry(f"p{n}", regions=[Region(text, (0, 0, 1, 1), n)], metadata=metadata)
         for n, text in enumerate(["Name: the maker", "Oil pressure: 4.5 bar"], 1)
     ]
-    found = [Hit(page, 1.0, Part("text", 0, page.regions[0].text, page=1)) for page in pages]
+    page_hits = [Hit(page, 1.0, Part("text", 0, page.regions[0].text, page=1)) for page in pages]
     for question in ("What is the oil pressure in the pump manual?", "What is the oil pressure?"):
-        linked = link(question, "", found)
+        linked = link(question, "", page_hits)
         assert (linked.hits, linked.subject) == ((), "")
     assert entity_names(pages[0]) == entity_names(pages[1]) == []
     card = replace(pages[0], texts=("Name: Alden pump",))

@@ -40,16 +40,16 @@ class FakeRecognizer(TextRecognizer):
         return [[Region("SOY milk 250"), Region("unsure", confidence=0.5)] for _ in images]
 
 
-def test_a_printed_word_speaks_for_those_who_have_it() -> None:
+def test_a_printed_word_raises_the_entities_that_have_it() -> None:
     ranking = rank_by_words(RANKING, frozenset({"soy", "barista"}), WORDS)
     assert ranking.entities == ("Soy Milk", "Oat Milk", "Juice")
     assert (ranking.nearest, ranking.cosines) == ((3, 0, 1), (0.78, 0.8, 0.7))
     expected = np.array([0.4 * 3, 0.5, 0.1])  # one of three has the word: odds times 3
     assert ranking.shares == pytest.approx(tuple(expected / expected.sum()))
-    assert ranking.features is RANKING.features  # whether it is any of them is for the image
+    assert ranking.features is RANKING.features  # the image decides whether it is any of them
 
 
-def test_words_that_all_or_none_have_say_nothing() -> None:
+def test_words_that_all_or_none_have_change_nothing() -> None:
     assert rank_by_words(RANKING, frozenset({"barista"}), WORDS) is RANKING
     shared = [words | {"organic"} for words in WORDS]
     assert rank_by_words(RANKING, frozenset({"organic"}), shared) is RANKING

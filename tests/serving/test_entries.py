@@ -148,10 +148,10 @@ def test_upload_an_image(own_server: Running) -> None:
     response = own_server.client.get("/v1/images/photo")
     with Image.open(io.BytesIO(response.content)) as image:
         assert image.convert("RGB").getpixel((5, 5)) == (0, 0, 0)
-    refused = own_server.client.put(
+    response = own_server.client.put(
         "/v1/images/other", content=b"GIF89a no picture", headers={"content-type": "image/gif"}
     )
-    assert refused.status_code == 400
+    assert response.status_code == 400
     assert own_server.client.get("/v1/entries/other").status_code == 404
 
 
@@ -206,13 +206,13 @@ def test_good_entries_of_a_bulk_are_stored(own_server: Running) -> None:
 )
 def test_invalid_entries(server: Running, body: dict[str, Any]) -> None:
     """Then nothing in the request is stored."""
-    refused = server.client.post(
+    response = server.client.post(
         "/v1/entries",
         content=json.dumps(body).encode(),
         headers={"content-type": "application/json"},
     )
-    assert refused.status_code == 400, refused.text
-    assert refused.json()["error"]["message"]
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["message"]
     assert server.client.get("/v1/entries").json()["total"] == 5
 
 
@@ -297,6 +297,6 @@ def test_regions_over_http(own_server: Running) -> None:
     own_server.client.patch(path, json={"image": url_of("red")})
     assert "regions" not in own_server.client.get(path).json()  # they were of the old image
     pixels = {"text": "x", "box": [10, 20, 300, 400]}
-    refused = own_server.post("/v1/entries", entries=[{"id": "x", "regions": [pixels]}])
-    assert refused.status_code == 400
-    assert "0 to 1" in refused.text
+    response = own_server.post("/v1/entries", entries=[{"id": "x", "regions": [pixels]}])
+    assert response.status_code == 400
+    assert "0 to 1" in response.text

@@ -28,11 +28,11 @@ class CitedSource:
     image: ImageSource | None
     max_edge: int
     style: str
-    """Where the cited place is on the image, as CSS; "" if it is the whole image."""
+    """CSS of the cited place on the image; "" if it is the whole image."""
     before: str
     cited: str
     after: str
-    """The text of the part, divided where the cited characters are."""
+    """The text of the part, split at the cited characters."""
 
 
 def write_answer_page(

@@ -37,7 +37,8 @@ def build(options: Options) -> int:
     with kb:
         num_entries = kb.count()
         report = kb.report
-        if not (discarded := num_entries == 0 and kb.discard()):
+        discarded = num_entries == 0 and kb.discard()
+        if not discarded:
             calibrate(kb)
     if discarded:
         print_rejected(report)
@@ -251,6 +252,9 @@ _OCR_ENGINE = argument(
     metavar="O",
     help="rapidocr (default), or a folder or Hugging Face model that reads text",
 )
+_ENCODERS = (
+    "starter, small, medium, large, chinese, vlm, vlm-large, a folder or a Hugging Face model"
+)
 _DIMENSIONS = argument(
     "--dimensions",
     type=int,
@@ -280,8 +284,7 @@ COMMANDS = {
             argument(
                 "--encoder",
                 metavar="E",
-                help="starter, small, medium, large, chinese, vlm, vlm-large, a folder or a "
-                "Hugging Face model (default: the base's own encoder, else starter)",
+                help=f"{_ENCODERS} (default: the base's own encoder, else starter)",
             ),
             _DIMENSIONS,
             _TOKEN_POOLING,
@@ -342,8 +345,7 @@ COMMANDS = {
                 "--encoder",
                 metavar="E",
                 required=True,
-                help="starter, small, medium, large, chinese, vlm, vlm-large, a folder or a "
-                "Hugging Face model",
+                help=_ENCODERS,
             ),
             _DIMENSIONS,
             _TOKEN_POOLING,

@@ -121,19 +121,20 @@ def cited_parts(
 ) -> tuple[Source, ...]:
     """Return a source for each citation: the part of its hit that matched, as a whole.
 
-    `quotes` are what the output takes from an entry, by id: where one stands in the entry's
-    regions, the source has its lines, with their box.
+    `quotes` are the texts that the output takes from entries, by id. The source of a quote from an
+    entry's regions is the lines that contain it, with their box.
     """
+    quotes = quotes or {}
     by_id = {hit.entry.id: hit for hit in reversed(hits)}
     return tuple(
-        _quoted(by_id[entry_id], (quotes or {}).get(entry_id, ""))
+        _quote_source(by_id[entry_id], quotes.get(entry_id, ""))
         or Source(entry_id, by_id[entry_id].part)
         for entry_id in citations
     )
 
 
-def _quoted(hit: Hit, quote: str) -> Source | None:
-    """Return where a quote stands in the regions of an entry; None if it does not."""
+def _quote_source(hit: Hit, quote: str) -> Source | None:
+    """Return the lines that contain a quote among an entry's regions; None if none does."""
     if not quote or not hit.entry.regions:
         return None
     page = PageText.of(hit.entry.regions)

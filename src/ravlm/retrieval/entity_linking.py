@@ -84,8 +84,10 @@ def unmatched_entity_name(question: str, gloss: Callable[[str], str], hits: Sequ
 
 
 def entity_names(entry: Entry) -> list[str]:
-    """Return all names that an entry's texts and metadata give its entity; what is printed on a
-    page names the page as little as the title of its document."""
+    """Return all names that an entry's texts and metadata give its entity.
+
+    For a page only its texts count: neither its print nor the title of its document names it.
+    """
     names = [
         fact.value
         for fact in _facts(entry)
@@ -144,8 +146,10 @@ def _link_by_facts(words: frozenset[str], hits: Sequence[Hit]) -> LinkedEntities
 
 
 def _facts(entry: Entry) -> list[Fact]:
-    """Return the facts of an entry. A page is linked by its texts alone: one of its many lines has
-    the words of most questions, and the other pages would not be read."""
+    """Return the facts of an entry; of a page, those of its texts alone.
+
+    A page has so many lines that one matches most questions, which would exclude the other pages.
+    """
     if not is_page(entry):
         return read_facts(entry)
     return [fact for text in entry.texts for fact in parse_facts(text)]

@@ -1,7 +1,7 @@
 """Changed copies of a base's images: how photos of one thing differ.
 
-A calibration compares images with their copies. The vectors are kept with it, so that the next one
-encodes only copies of images that it does not have."""
+A calibration compares images with their copies. It stores their vectors, so that the next one
+encodes only copies of images that are new."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def encode_copies(
 ) -> tuple[ImageCopies, np.ndarray]:
     """Return copies of up to `MAX_IMAGES` images of a sample, and the row (images,) of each.
 
-    Images of `earlier` are not encoded again, images that can no longer be read are left out.
+    Vectors of `earlier` are reused. Images that can no longer be read are left out.
     """
     copies_per_image = max(1, min(_COPIES_PER_IMAGE, MAX_IMAGES // max(len(sample), 1)))
     vectors = {} if earlier is None else earlier.by_key(copies_per_image)
@@ -82,14 +82,14 @@ def encode_copies(
         if progress is not None:
             progress(num_done, len(pending))
     rows = [row for row, key in keys.items() if key in vectors]
-    stacked = np.zeros((len(rows), copies_per_image, encoder.dim), np.float16)
-    for i, row in enumerate(rows):
-        stacked[i] = vectors[keys[row]]
+    stacked = np.array([vectors[keys[row]] for row in rows], np.float16)
+    stacked = stacked.reshape(len(rows), copies_per_image, encoder.dim)
     return ImageCopies(stacked, tuple(keys[row] for row in rows)), np.array(rows, np.int64)
 
 
 def _chosen_rows(sample: Sample) -> list[int]:
-    """Return the rows of the images that are copied: the same ones again in a larger sample."""
+    """Return the rows of the images that are copied, chosen by id: mostly the same ones in a larger
+    sample."""
     ids = [entry.id.encode() for entry, _, _ in sample]
     return sorted(range(len(ids)), key=lambda row: (zlib.crc32(ids[row]), row))[:MAX_IMAGES]
 

@@ -99,7 +99,7 @@ class ImageRetriever:
 
         `adapt_query` maps image vectors to query vectors. With modality "text" the evidence of
         an image in which no named entity is recognized is the entries whose texts match it best,
-        whether they have an image or not. With `read_print` the words on an image tell apart
+        whether they have an image or not. With `read_print` the words on an image distinguish
         entities that look alike.
         """
         if not images:
@@ -110,8 +110,8 @@ class ImageRetriever:
             vectors = adapt_query(vectors, self._kb.encoder.fingerprint)
         encoded = time.perf_counter()
 
-        sources = list(images.values()) if read_print else [None] * len(images)
-        evidence = self._search(vectors, sources, k, where, modality)
+        images_to_read = list(images.values()) if read_print else [None] * len(images)
+        evidence = self._search(vectors, images_to_read, k, where, modality)
         seconds = {
             "encode": round((encoded - start) / len(images), 4),
             "search": round((time.perf_counter() - encoded) / len(images), 4),
@@ -129,7 +129,10 @@ class ImageRetriever:
         where: Where,
         modality: Modality,
     ) -> list[Evidence]:
-        """Return the evidence for query vectors (n, dim), and the images whose words are read."""
+        """Return the evidence for query vectors (n, dim).
+
+        The words on `images` are read; None for an image whose words are not.
+        """
         queries = [{"vector": vector} for vector in vectors]
         by_text = self._kb.search_many(queries, max(k, _TEXT_CANDIDATES), "text", where)
         by_image = self._kb.search_many(queries, max(k, CANDIDATES, NUM_NEIGHBORS), "image", where)

@@ -28,9 +28,10 @@ from ravlm.retrieval.visual_entities import EntityRanking
 from ravlm.runtime import has_packages
 
 DECISIVE_SHARE = 0.9
-"""An entity of at least this share is not doubted: the words of the photo are not read."""
+"""If an entity has at least this share, the words on the photo are not read."""
 _MAX_EVIDENCE = 4.0
-"""Of all words together, as a logarithm of odds: a word may be misread, or of something else."""
+"""Limit of the log odds of all words together: a word may be misread, or belong to something
+else."""
 _MIN_LETTERS = 3
 _MAX_SIDE = 1600
 """Longer side in pixels at which a photo is read."""
@@ -38,7 +39,8 @@ _CACHE_SIZE = 64
 
 
 class PrintReader:
-    """Reads the words on photos; remembers the last ones. Without the extra `ocr` it reads none."""
+    """Reads the words on photos and caches those of the last ones. Without the extra `ocr` it reads
+    none."""
 
     def __init__(self, load: Callable[[], TextRecognizer] = load_recognizer) -> None:
         self._load = load
@@ -73,23 +75,24 @@ class PrintReader:
 def printed_words(regions: Sequence[Region]) -> frozenset[str]:
     """Return the words of regions that were read with confidence, as stems."""
     text = "\n".join(region.text for region in regions if region.confidence >= MIN_CONFIDENCE)
-    return frozenset(word for word in content_words(text) if _is_telling(word))
+    return frozenset(word for word in content_words(text) if _is_distinctive(word))
 
 
 def words_of_entity(entries: Sequence[Entry]) -> frozenset[str]:
     """Return the words of an entity's name and those printed on its images, as stems."""
     names = content_words(" ".join(entity_name(entry) for entry in entries))
     printed = [printed_words(entry.regions) for entry in entries]
-    return frozenset(filter(_is_telling, names)).union(*printed)
+    return frozenset(filter(_is_distinctive, names)).union(*printed)
 
 
 def rank_by_words(
     ranking: EntityRanking, printed: frozenset[str], entities: Sequence[frozenset[str]]
 ) -> EntityRanking:
-    """Return a ranking in which a printed word speaks for the entities that have it.
+    """Return a ranking in which a printed word raises the share of the entities that have it.
 
-    `entities` has the words of each entity of the ranking. The fewer have a word, the more it says
-    (inverse document frequency). The features, which tell whether any of them is shown, stay.
+    `entities` has the words of each entity of the ranking. The fewer entities have a word, the more
+    it counts (inverse document frequency). The features, which decide whether any of them is shown,
+    stay as they are.
     """
     counts = {word: sum(word in words for words in entities) for word in printed}
     weights = {word: math.log(len(entities) / n) for word, n in counts.items() if n}
@@ -110,6 +113,6 @@ def rank_by_words(
     )
 
 
-def _is_telling(word: str) -> bool:
-    """Return whether a stem is no number and no scrap; a Chinese word may be short."""
+def _is_distinctive(word: str) -> bool:
+    """Return whether a stem is neither a number nor a fragment; a Chinese word may be short."""
     return len(word) >= (_MIN_LETTERS if word.isascii() else 1) and not word.isdecimal()

@@ -215,6 +215,10 @@ class RegionBody(StrictBody):
     kind: RegionKind = "line"
     confidence: Annotated[float, Field(ge=0, le=1)] = 1.0
 
+    def to_region(self) -> Region:
+        """Return the region as a record. Raises InvalidInput for a box that is not one."""
+        return Region.from_dict(self.model_dump())
+
 
 class EntryBody(StrictBody):
     """The content of an entry: an image, texts, or both, metadata, and what is written on the
@@ -228,11 +232,6 @@ class EntryBody(StrictBody):
     texts: Annotated[list[NonBlankText], Field(max_length=100)] = []
     metadata: Metadata = {}
     regions: Annotated[list[RegionBody], Field(max_length=MAX_REGIONS)] = []
-
-    @property
-    def entry_regions(self) -> list[Region]:
-        """The regions as records. Raises InvalidInput for a box that is not one."""
-        return [Region.from_dict(region.model_dump()) for region in self.regions]
 
     @property
     def all_texts(self) -> list[str]:

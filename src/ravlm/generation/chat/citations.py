@@ -27,14 +27,18 @@ from ravlm.generation.chat.reply import (
 )
 from ravlm.records import Answer
 
+_SPACE = r"[^\S\n]"
+"""A citation does not continue on another line."""
 _LABEL = (
     r"(?:entry|entries|evidence|sources?|doc(?:ument)?s?|条目|证据|来源|文档|资料)"
-    r"(?:[^\S\n]|[:：#]){0,2}"
+    rf"(?:{_SPACE}|[:：#]){{0,2}}"
 )
 _NUMBER = rf"(?:{_LABEL})?\^?\d{{1,3}}\^?"
-_SEPARATOR = r"[^\S\n]?(?:[,，;；、&和与]|and)[^\S\n]?"
-_NUMBERS = rf"{_NUMBER}(?:(?:{_SEPARATOR}|[^\S\n]?[–-][^\S\n]?){_NUMBER}){{0,15}}"
-_ROUND_NUMBERS = rf"{_LABEL}\d{{1,3}}(?:(?:{_SEPARATOR}|[^\S\n]?[–-][^\S\n]?){_NUMBER}){{0,15}}"
+_SEPARATOR = rf"{_SPACE}?(?:[,，;；、&和与]|and){_SPACE}?"
+_RANGE = rf"{_SPACE}?[–-]{_SPACE}?"
+_NEXT_NUMBERS = rf"(?:(?:{_SEPARATOR}|{_RANGE}){_NUMBER}){{0,15}}"
+_NUMBERS = rf"{_NUMBER}{_NEXT_NUMBERS}"
+_ROUND_NUMBERS = rf"{_LABEL}\d{{1,3}}{_NEXT_NUMBERS}"
 _NAME = r"(?:†[^\[\]【】［］()（）\n]{0,30})?"
 _MARK = re.compile(
     rf"( ?)(?:[\[【［]({_NUMBERS}){_NAME}[\]】］]|[(（]({_ROUND_NUMBERS})[)）])",

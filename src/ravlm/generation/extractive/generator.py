@@ -159,7 +159,6 @@ class ExtractiveGenerator(Generator):
         agreeing = sorted(np.flatnonzero(agreement[index]).tolist(), key=lambda i: -weights[i])
         supporting = [candidates[i] for i in [index, *(i for i in agreeing if i != index)]]
         citations = list(dict.fromkeys(c.hit.entry.id for c in supporting))[:_MAX_CITATIONS]
-
         quotes = {c.hit.entry.id: c.fact.value for c in reversed(supporting)}
 
         total = float(weights.sum())
@@ -178,7 +177,7 @@ class ExtractiveGenerator(Generator):
         )
 
     def _read_passages(self, request: Request, question: Question) -> Answer | None:
-        """Read the lines of pages that have a form, else prose."""
+        """Answer from lines of pages that have a form, else from prose."""
         has_value = question.form != "yes/no" and not question.counts
         answer = answer_from_lines(request) if has_value else None
         if answer is not None or self._span_reader is None:

@@ -1,8 +1,8 @@
 """Answer from the lines of pages that have a form: `key: value`, rows of tables, options, "x - y".
 
-The reader of spans was trained on prose. Here the words of a question are compared with what a line
-is about: its key, the row it is in, and the titles above it. Rare words count more (inverse
-document frequency); a word of the key must be among them.
+The span reader was trained on prose. Here the words of a question are compared with the subject of
+a line: its key, its row, and the titles above it. Rare words count more (inverse document
+frequency), and a word of the key must match.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ravlm.generation.extractive.passages import Passage, passages_of
 from ravlm.records import Answer
 
 MIN_COVERAGE = 0.5
-"""Share of a question's words, by weight, that a line must be about to answer it."""
+"""Minimum share of a question's words, by weight, that the answering line must match."""
 _MAX_CONFIDENCE = 0.9
 _UNKNOWN_WEIGHT = {False: 1.0, True: 0.3}
-"""Weight of a word that no line has, in other scripts and of two Chinese characters: a question has
-names that must be found, and words that only ask."""
+"""Weight of a word that no line has, in other scripts and (True) in Chinese: it is a name that must
+match, or a word that only asks."""
 _LITERAL_WEIGHT = 3.0
-"""Of an option as it is written, which may be a single letter and no word."""
-_KEY_SHARE = 0.25
-"""Share of the words that are found which the key must have."""
+"""Weight of an option as it is written ("-a"): a single letter is no word."""
+_MIN_KEY_SHARE = 0.25
+"""Minimum share of the matched weight that is in the key."""
 _PAIR = re.compile(r"[ \t]*(?:[*•·]\s+)?([^:：\n]{1,60})[:：](?!//)[ \t]*(\S[^\n]*)")
 _CELL = re.compile(r"(?:^|; )([^:;\n]{1,60}): ")
 _OPTION = re.compile(r"[ \t]*(-{1,2}[^\s,]+(?:[ ,/|]+-{1,2}[^\s,]+)*)((?:[ \t]+\S+){0,2})[ \t]*\n?")
@@ -45,21 +45,21 @@ _KINDS = content_words(
 
 @dataclass(frozen=True)
 class FormLine:
-    """A line that says something of a known form."""
+    """A value in a line of a known form, and the words that say what it is."""
 
     key: frozenset[str]
     context: frozenset[str]
     """Words of the row, and of the titles above it."""
     start: int
     end: int
-    """Where the value is in the passage."""
+    """The characters `start:end` of the passage are the value."""
     passage: Passage
     literals: frozenset[str] = frozenset()
-    """Of an option: how it is written."""
+    """Spellings of an option ("-a", "--all"); empty for other lines."""
 
 
 def answer_from_lines(request: Request) -> Answer | None:
-    """Return the value of the line that the question is about; None if no line has its words."""
+    """Return the value of the line that matches the question; None if none has enough words."""
     passages = [passage for passage in passages_of(request) if passage.page is not None]
     lines = [line for passage in passages for line in form_lines(passage)]
     best, coverage = best_line(request.text, lines)
@@ -78,37 +78,38 @@ def answer_from_lines(request: Request) -> Answer | None:
 
 
 def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None, float]:
-    """Return the line that is about most of a question's words, the first of equals, and the share
-    of the words by weight.
+    """Return the line that matches most words of a question, by weight, and their share.
 
-    A question that names an option is about a line that has it as it is written; others are not
-    about options.
+    The first of equal lines wins. A question that names an option needs a line with the same
+    spelling; a question about no option is not answered by one.
     """
     words = content_words(question) - _KINDS
-    of_keys, of_context = _weights(words, lines)
+    key_weights, context_weights = _weights(words, lines)
     literals = frozenset(_LITERAL.findall(question))
     asks_for_option = bool(literals) or _OPTION_WORD.search(question) is not None
     best: FormLine | None = None
-    best_score = best_found = 0.0
+    best_score = best_weight = 0.0
     for line in lines:
         if bool(line.literals) != asks_for_option or (literals and not literals & line.literals):
             continue
-        key = sum(of_keys[word] for word in words & line.key)
+        key = sum(key_weights[word] for word in words & line.key)
         key += _LITERAL_WEIGHT * len(literals & line.literals)
-        context = sum(of_context[word] for word in words & (line.context - line.key))
-        is_of_other = len(words) > 1 and not words & line.context
-        if not key or key < _KEY_SHARE * (key + context) or is_of_other:
+        context = sum(context_weights[word] for word in words & (line.context - line.key))
+        has_other_subject = len(words) > 1 and not words & line.context
+        if not key or key < _MIN_KEY_SHARE * (key + context) or has_other_subject:
             continue
         if not line.passage.is_certain(line.start, line.end):
             continue
-        surplus = 0.02 * len(line.key - words)  # of two keys, the one that says less else
+        surplus = 0.02 * len(line.key - words)  # prefer the key with fewer other words
         score = key + context - surplus + 0.1 * line.passage.weight
         if score > best_score:
-            best, best_score, best_found = line, score, key + context
-    unknown = {word: _UNKNOWN_WEIGHT[is_chinese(word)] for word in words}
-    total = sum(max(of_keys[w], of_context[w]) or unknown[w] for w in words)
+            best, best_score, best_weight = line, score, key + context
+    total = sum(
+        max(key_weights[word], context_weights[word]) or _UNKNOWN_WEIGHT[is_chinese(word)]
+        for word in words
+    )
     total += _LITERAL_WEIGHT * len(literals)
-    return best, best_found / total if total else 0.0
+    return best, best_weight / total if total else 0.0
 
 
 def form_lines(passage: Passage) -> Iterator[FormLine]:
@@ -128,7 +129,7 @@ def form_lines(passage: Passage) -> Iterator[FormLine]:
 def _lines_of_row(
     passage: Passage, start: int, end: int, context: frozenset[str]
 ) -> Iterator[FormLine]:
-    """Yield what one line says: the cells of a row, or one value."""
+    """Yield the values of one line: the cells of a table row, an option, or one value."""
     text = passage.part.text
     cells = list(_CELL.finditer(text[start:end]))
     if len(cells) > 1 and cells[0].start() == 0:
@@ -154,8 +155,8 @@ def _lines_of_row(
 
 
 def _option(passage: Passage, start: int, end: int, context: frozenset[str]) -> Iterator[FormLine]:
-    """Yield an option of a command with the first sentence of its description, which is behind it
-    or on the next line."""
+    """Yield an option of a command with the first sentence of its description, which follows on the
+    same line or on the next."""
     text = passage.part.text
     match = _OPTION.match(text, start)
     if match is None:
@@ -185,17 +186,17 @@ def _section(passage: Passage, position: int) -> str:
 def _weights(
     words: frozenset[str], lines: Sequence[FormLine]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Weigh each word in keys, and in what keys stand under, by how few lines have it there; 0 if
-    none has."""
+    """Return the weight of each word in keys and in contexts: the fewer have it, the higher; 0 if
+    none has it."""
     keys = {line.key for line in lines}  # a key may be repeated on a page
     contexts = {(line.key, line.context) for line in lines}
     return (
-        _rarity(words, list(keys)),
-        _rarity(words, [context for _, context in contexts]),
+        _inverse_frequencies(words, list(keys)),
+        _inverse_frequencies(words, [context for _, context in contexts]),
     )
 
 
-def _rarity(words: frozenset[str], sets: Sequence[frozenset[str]]) -> dict[str, float]:
+def _inverse_frequencies(words: frozenset[str], sets: Sequence[frozenset[str]]) -> dict[str, float]:
     counts = Counter(word for members in sets for word in words & members)
     return {
         word: math.log((len(sets) + 1) / (counts[word] + 0.5)) + 0.2 if counts[word] else 0.0

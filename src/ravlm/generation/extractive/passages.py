@@ -1,5 +1,5 @@
-"""The passages of the evidence that the span reader reads: texts of entries, and the text of pages
-and of print on photos."""
+"""The passages of the evidence from which answers are read: texts of entries, the text of pages,
+and print on photos."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Passage:
     weight: float
     """The hit's weight in the evidence."""
     page: PageText | None = None
-    """The text of the entry's regions that this is from; None for a text of the entry."""
+    """The text of the entry's regions that contains the passage; None for a text of the entry."""
     offset: int = 0
-    """Where it begins in the page's text."""
+    """Start of the passage in the page's text."""
 
     def is_certain(self, start: int, end: int) -> bool:
         """Return whether every word of the characters `start:end` was read with confidence."""
@@ -46,7 +46,7 @@ class Passage:
 
 
 def passages_of(request: Request) -> list[Passage]:
-    """Return the texts of the evidence, in the question's language where there are such.
+    """Return the texts of the evidence: those in the question's language if there are any.
 
     Evidence that is not linked may be cards of other entities, whose keys fit the question. A card
     is left out if the question has no word of its name.
@@ -88,6 +88,6 @@ def _page(hit: Hit, weight: float) -> Iterator[Passage]:
 
 
 def _is_other_card(text: str, question_words: frozenset[str]) -> bool:
-    """Return whether a text names its entity in a line, and the question no word of the name."""
+    """Return whether a line of a text names its entity and the question has no word of the name."""
     names = [fact.value for fact in parse_facts(text) if is_name_key(fact.key)]
     return bool(names) and not any(content_words(name) & question_words for name in names)

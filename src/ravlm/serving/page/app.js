@@ -76,7 +76,7 @@ function applyTheme(theme) {
 function openHash(hash) {
   const target = hash.replace(/^#/, "");
   if (target.startsWith("entry=")) {
-    const { id, box } = readCitation(location.href);
+    const { id, box } = readCitation(hash);
     openEntry(id, box).catch(() => {});
   }
   else if (NAMES.includes(target)) show(target, false);

@@ -185,7 +185,13 @@ class _EntryEndpoints:
     async def _add(self, bodies: Sequence[schemas.EntryBody], ids: Sequence[str]) -> Response:
         def task(session: Session, images: list[bytes | None]) -> tuple[AddReport, Sequence[Entry]]:
             entries = [
-                make_entry(id, image, new.all_texts, new.metadata, new.entry_regions)
+                make_entry(
+                    id,
+                    image,
+                    new.all_texts,
+                    new.metadata,
+                    [region.to_region() for region in new.regions],
+                )
                 for id, image, new in zip(ids, images, bodies, strict=True)
             ]
             return session.kb.add(entries), entries
@@ -215,9 +221,9 @@ def _check_content(bodies: Sequence[schemas.EntryBody]) -> None:
 
 
 def _changed_regions(old: Entry, body: schemas.EntryPatch) -> Sequence[Region]:
-    """Return the regions of a changed entry: those of an image that was replaced are gone."""
+    """Return the regions of a changed entry: a new image drops those of the old one."""
     if body.regions is not None:
-        return [Region.from_dict(region.model_dump()) for region in body.regions]
+        return [region.to_region() for region in body.regions]
     return () if body.image is not None else old.regions
 
 
