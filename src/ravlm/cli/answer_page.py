@@ -40,19 +40,18 @@ def write_answer_page(
 ) -> Path:
     """Write the page of an answer about `image` and return its path."""
     chinese = is_chinese(answer.text)
+    label = "置信度" if chinese else "confidence"
     values = {
         "title": title or answer.text[:80],
         "query_image": image,
         "answer": answer,
         "chinese": chinese,
-        "remark": f"置信度 {answer.confidence:.2f}" if chinese else (
-            f"confidence {answer.confidence:.2f}"
-        ),
+        "remark": f"{label} {answer.confidence:.2f}",
         "sources": _cited_sources(answer),
         "image": ImageTags(),
         "lang": _lang,
         "citation_parts": _citation_parts,
-    }  # fmt: skip
+    }
     return write_page(path, _TEMPLATE, values)
 
 

@@ -21,7 +21,7 @@ class CalibrationProgress:
             self._progress = Progress("images to calibrate the base")
         self._progress.show(num_done, total)
         if num_done == total:
-            self._progress.__exit__()
+            self._progress.close()
             self._progress = None
 
 

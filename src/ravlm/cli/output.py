@@ -134,6 +134,10 @@ class Progress:
         print(line, end="", file=unfiltered(sys.stderr), flush=True)
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the line, if one was shown."""
         if self.last_time > self.start_time:
             print(file=sys.stderr)
 
