@@ -7,26 +7,22 @@ and manual pages, copyright files and READMEs as Debian installs them.
 from __future__ import annotations
 
 import gzip
-import io
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.structure import ROOT
 from ravlm.regions import Box
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 A4 = (595.0, 842.0)
 _MARGIN = 62.0
 _SIZE, _LEADING = 10.5, 14.5
 _TITLE_SIZES = (17.0, 13.5, 11.5)
-MAX_PAGES = 3
+_MAX_PAGES = 3
 """Pages of one document."""
 _MANUALS = (
     "ls", "cp", "tar", "grep", "find", "sort", "gzip", "date", "head", "chmod", "wc", "uniq",
@@ -162,26 +158,11 @@ def _manual(name: str, chinese: bool) -> SourceDocument | None:
     """Return a manual page as `man` prints it, its words unhyphenated and its lines joined."""
     if shutil.which("man") is None:
         return None
-    language = ["-L", "zh_CN"] if chinese else ["-L", "C"]
-    command = [
-        "man",
-        *language,
-        "-E",
-        "UTF-8",
-        "--no-hyphenation",
-        "--no-justification",
-        "-P",
-        "cat",
-    ]
-    environment = {
-        "MANWIDTH": "78",
-        "PATH": "/usr/bin:/bin",
-        "LC_ALL": "C.UTF-8",
-        "MANROFFOPT": "-c",
-    }
-    result = subprocess.run(
-        [*command, "1", name], capture_output=True, text=True, env=environment, check=False
-    )
+    options = ["-E", "UTF-8", "--no-hyphenation", "--no-justification", "-P", "cat"]
+    command = ["man", "-L", "zh_CN" if chinese else "C", *options, "1", name]
+    environment = {"MANWIDTH": "78", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    environment["MANROFFOPT"] = "-c"
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     text = re.sub(".\b", "", result.stdout)
     if result.returncode or (chinese and not re.search("[\u4e00-\u9fff]", text)):
         return None
@@ -275,7 +256,7 @@ class Typesetter:
             assert self.font is not None
             family = "chinese"
             pdf.add_font(family, fname=self.font[0], collection_font_number=self.font[1])
-        setting = _Setting(pdf, family, PrintedDocument(source), min(max_pages, MAX_PAGES))
+        setting = _Setting(pdf, family, PrintedDocument(source), min(max_pages, _MAX_PAGES))
         for number, block in enumerate(source.blocks):
             if not setting.place(number, block):
                 break
@@ -340,7 +321,6 @@ class _Setting:
         if not self._has_room(height):
             return False
         if text.strip():
-            text = text if self.family != "Helvetica" else _latin(text)
             width = self.pdf.get_string_width(text)
             self.pdf.set_xy(left, self.y)
             self.pdf.cell(w=width + 1, h=height, text=text)
@@ -389,35 +369,3 @@ def chinese_font() -> tuple[str, int] | None:
     query = ["fc-query", "-f", "%{lang}\n", file]
     languages = subprocess.run(query, capture_output=True, text=True, check=False)
     return (file, int(index or 0)) if "zh-cn" in languages.stdout else None
-
-
-# scans
-
-
-def scanned(page: Image.Image, seed: int, degrees: float) -> bytes:
-    """Return a page as a scanner gives it: tilted, with noise, as a JPEG."""
-    import numpy as np
-    from PIL import Image
-
-    rng = np.random.default_rng(seed)
-    tilted = page.convert("L").rotate(degrees, Image.Resampling.BICUBIC, fillcolor=255)
-    pixels = np.asarray(tilted, np.float32) * 0.93 + 10 + rng.normal(0, 9, tilted.size[::-1])
-    buffer = io.BytesIO()
-    noisy = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-    noisy.save(buffer, "JPEG", quality=60, dpi=(200, 200))
-    return buffer.getvalue()
-
-
-def tilted_box(box: Box, degrees: float) -> Box:
-    """Return the box around a line of a page that was turned around its center."""
-    import math
-
-    cosine, sine = math.cos(math.radians(-degrees)), math.sin(math.radians(-degrees))
-    corners = []
-    for x, y in ((box[0], box[1]), (box[2], box[1]), (box[0], box[3]), (box[2], box[3])):
-        u, v = (x - 0.5) * A4[0], (y - 0.5) * A4[1]
-        turned = (u * cosine - v * sine, u * sine + v * cosine)
-        corners.append((turned[0] / A4[0] + 0.5, turned[1] / A4[1] + 0.5))
-    xs, ys = zip(*corners, strict=True)
-    clipped = [min(max(value, 0.0), 1.0) for value in (min(xs), min(ys), max(xs), max(ys))]
-    return clipped[0], clipped[1], clipped[2], clipped[3]

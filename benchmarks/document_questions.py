@@ -51,15 +51,15 @@ def template_questions(
     for questions in by_kind.values():
         rng.shuffle(questions)
     chosen: list[DocumentQuestion] = []
-    of_page: dict[tuple[str, int], int] = defaultdict(int)
+    num_of_page: dict[tuple[str, int], int] = defaultdict(int)
     texts: set[str] = set()
     while len(chosen) < limit and any(by_kind.values()):
         for kind in sorted(by_kind):
             if len(chosen) < limit and by_kind[kind]:
                 question = by_kind[kind].pop()
-                place = (question.document, question.page)
-                if question.text not in texts and of_page[place] < 6:
-                    of_page[place] += 1
+                page = (question.document, question.page)
+                if question.text not in texts and num_of_page[page] < 6:
+                    num_of_page[page] += 1
                     texts.add(question.text)
                     chosen.append(question)
     return chosen
@@ -129,11 +129,11 @@ def _manual_questions(
 def _copyright_questions(document: PrintedDocument) -> Iterator[DocumentQuestion]:
     """Ask for the first value of the fields of a copyright file."""
     name = document.source.name.removeprefix("copyright/")
-    asked: set[str] = set()
+    previous: set[str] = set()
     for line in document.lines:
         match = _FIELD.fullmatch(line.text.strip())
-        if match and match[1] not in asked:
-            asked.add(match[1])
+        if match and match[1] not in previous:
+            previous.add(match[1])
             text = _COPYRIGHT_QUESTIONS[match[1]].format(name=name)
             yield from _question(document, text, match[2].rstrip("., "), [line], "copyright files")
 
@@ -198,14 +198,14 @@ def _question(
 
 def _lines_of(document: PrintedDocument, quote: str) -> tuple[PrintedLine, ...]:
     """Return the consecutive lines that a quote is printed in."""
-    wanted = _compact(quote)
+    target = _compact(quote)
     for first in range(len(document.lines)):
         text = ""
         for last in range(first, min(first + 6, len(document.lines))):
             text += _compact(document.lines[last].text)
-            if wanted in text:
+            if target in text:
                 lines = document.lines[first : last + 1]
-                starts = [n for n in range(len(lines)) if wanted in _joined(lines[n:])]
+                starts = [n for n in range(len(lines)) if target in _joined(lines[n:])]
                 return tuple(lines[max(starts) :])
     return ()
 

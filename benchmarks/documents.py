@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import re
 import time
 from collections import defaultdict
@@ -25,15 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.document_pages import (
     A4,
     PrintedDocument,
     Typesetter,
     chinese_font,
-    scanned,
     source_documents,
-    tilted_box,
 )
 from benchmarks.document_questions import DocumentQuestion, template_questions, written_questions
 from benchmarks.reports import interval_values, wilson, write_json
@@ -43,7 +43,7 @@ from ravlm.data.text import is_chinese, split_words
 from ravlm.knowledge.queries import AnyModality
 from ravlm.metrics.statistics import PairedScores
 from ravlm.records import Answer, Score
-from ravlm.regions import Box, enclosing_box
+from ravlm.regions import Box, enclosing_box, relative_box
 
 NUM_PAGES, NUM_QUESTIONS, NUM_WORDS = 120, 240, 200
 DEGREES, DPI = 2.0, 200
@@ -54,7 +54,7 @@ _TELLING = re.compile(r"[A-Z][a-z]{3,}|\d[\d.,:/-]*\d|[A-Z]{2,}[\w-]*\d[\w-]*")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one question."""
+    """The answer to one question, and how good it is."""
 
     question: DocumentQuestion
     answer: Answer
@@ -107,6 +107,29 @@ def scan_documents(work: Path, printed: Sequence[PrintedDocument]) -> None:
         copy.output(str(folder / name))
 
 
+def scanned(page: Image.Image, seed: int, degrees: float) -> bytes:
+    """Return a page as from a scanner: tilted, with noise, as a JPEG."""
+    rng = np.random.default_rng(seed)
+    tilted = page.convert("L").rotate(degrees, Image.Resampling.BICUBIC, fillcolor=255)
+    pixels = np.asarray(tilted, np.float32) * 0.93 + 10 + rng.normal(0, 9, tilted.size[::-1])
+    buffer = io.BytesIO()
+    noisy = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    noisy.save(buffer, "JPEG", quality=60, dpi=(200, 200))
+    return buffer.getvalue()
+
+
+def tilted_box(box: Box, degrees: float) -> Box:
+    """Return the box around a line of a page that was turned around its center."""
+    cosine, sine = math.cos(math.radians(-degrees)), math.sin(math.radians(-degrees))
+    corners = []
+    for x, y in ((box[0], box[1]), (box[2], box[1]), (box[0], box[3]), (box[2], box[3])):
+        u, v = (x - 0.5) * A4[0], (y - 0.5) * A4[1]
+        turned = (u * cosine - v * sine, u * sine + v * cosine)
+        corners.append((turned[0] / A4[0] + 0.5, turned[1] / A4[1] + 0.5))
+    xs, ys = zip(*corners, strict=True)
+    return relative_box((min(xs), min(ys), max(xs), max(ys)), 1.0, 1.0)
+
+
 def _file_name(name: str) -> str:
     return name.replace("/", "-") + ".pdf"
 
@@ -123,10 +146,10 @@ def is_right(answer: str, references: Sequence[str]) -> bool:
     """Return whether an answer says what a reference says."""
     words = _tokens(answer)
     for reference in references:
-        wanted = _tokens(reference)
-        shared = sum(min(words.count(w), wanted.count(w)) for w in set(wanted))
-        f1 = 2 * shared / max(len(words) + len(wanted), 1)
-        is_contained = shared == len(wanted) and len(words) - shared <= MAX_EXTRA_WORDS
+        expected = _tokens(reference)
+        shared = sum(min(words.count(w), expected.count(w)) for w in set(expected))
+        f1 = 2 * shared / max(len(words) + len(expected), 1)
+        is_contained = shared == len(expected) and len(words) - shared <= MAX_EXTRA_WORDS
         if f1 >= MIN_F1 or is_contained:
             return True
     return False
@@ -161,7 +184,7 @@ def search_figures(kb: KnowledgeBase, questions: Sequence[DocumentQuestion]) -> 
             options = SearchOptions(method)
             ranked = kb.search_many(queries, 5, modality, options=options)
             firsts = [
-                float(bool(hits) and hits[0].entry.id == target)
+                100.0 * (bool(hits) and hits[0].entry.id == target)
                 for hits, target in zip(ranked, targets, strict=True)
             ]
             within = [
@@ -169,9 +192,9 @@ def search_figures(kb: KnowledgeBase, questions: Sequence[DocumentQuestion]) -> 
                 for hits, target in zip(ranked, targets, strict=True)
             ]
             label = f"{name}, {method}"
-            scores[label] = Score(100 * float(np.mean(firsts)), tuple(firsts), "page at 1")
+            scores[label] = Score(float(np.mean(firsts)), tuple(firsts), "page at 1")
             print(f"{label}: page at 1 {scores[label].value:.1f} %, at 5 {np.mean(within):.1%}")
-    paired = PairedScores([_percent(score) for score in scores.values()])
+    paired = PairedScores(list(scores.values()))
     names = list(scores)
     best = names.index("both, hybrid")
     return {
@@ -184,11 +207,6 @@ def search_figures(kb: KnowledgeBase, questions: Sequence[DocumentQuestion]) -> 
             if index != best
         },
     }
-
-
-def _percent(score: Score) -> Score:
-    items = tuple(100 * item for item in score.items)
-    return Score(score.value, items, score.signature)
 
 
 def answer_questions(

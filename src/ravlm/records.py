@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ravlm.regions import Box, Region, place
+from ravlm.regions import Box, Region, location_to_dict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ class Entry:
         all_texts = (texts,) if isinstance(texts, str) else tuple(texts)
         if text is not None:
             all_texts = (text, *all_texts)
-        # The fields are frozen. At once, because a search makes an entry for each hit.
+        # Frozen fields, set at once: a search makes an entry for each hit.
         vars(self).update(
             id=id,
             image=image,
@@ -125,7 +125,7 @@ class Entry:
 
         `image_url` maps an entry with an image to where its image can be read; the default is the
         stored path or address, and None for an image in memory. `regions` are left out if there
-        are none, and where they are not asked for: a page has many.
+        are none, or with `regions=False`: a page has many.
 
         >>> Entry("cat", "cat.jpg", ("a tabby cat",)).to_dict()
         {'id': 'cat', 'texts': ['a tabby cat'], 'metadata': {}, 'image_url': 'cat.jpg'}
@@ -178,7 +178,7 @@ class Part:
         {'modality': 'text', 'index': 1, 'text': 'Eyes: green'}
         """
         values: dict[str, Any] = {"modality": self.modality, "index": self.index}
-        return values | {"text": self.text, **place(self.box, self.page)}
+        return values | {"text": self.text, **location_to_dict(self.box, self.page)}
 
 
 @dataclass(frozen=True)

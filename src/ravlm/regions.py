@@ -61,7 +61,7 @@ class Region:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without what is not known and without a confidence of 1."""
-        values: dict[str, Any] = {"text": self.text, **place(self.box, self.page)}
+        values: dict[str, Any] = {"text": self.text, **location_to_dict(self.box, self.page)}
         values["kind"] = self.kind
         if self.confidence < 1:
             values["confidence"] = round(float(self.confidence), _DIGITS)
@@ -123,8 +123,8 @@ def _checked_box(box: Iterable[float]) -> Box:
     return left, top, right, bottom
 
 
-def place(box: Box | None, page: int | None) -> dict[str, Any]:
-    """Return box and page as JSON has them: those that are known."""
+def location_to_dict(box: Box | None, page: int | None) -> dict[str, Any]:
+    """Return the JSON form of a box and a page, without those that are None."""
     values: dict[str, Any] = {}
     if box is not None:
         values["box"] = [round(value, _DIGITS) for value in box]

@@ -69,7 +69,7 @@ def _detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RapidOcrRecognizer, "detect_lines", detect)
     monkeypatch.setattr(engine, "_MAX_LINE_TOKENS", 5)
     monkeypatch.setattr(engine, "_MAX_PAGE_TOKENS", 5)
-    monkeypatch.setattr(engine, "_MIN_CONFIDENCE", 0.0)
+    monkeypatch.setattr("ravlm.ocr.lines._MIN_LINE_CONFIDENCE", 0.0)
 
 
 def picture(seed: int) -> Image.Image:
@@ -82,7 +82,7 @@ def test_a_model_of_lines_reads_what_the_detector_finds(
 ) -> None:
     write = engine._TokenReader.write
     monkeypatch.setattr(  # the model may write blanks only
-        engine._TokenReader, "write", lambda *given: [(f"x{t}", p) for t, p in write(*given)]
+        engine._TokenReader, "write", lambda *args: [(f"x{t}", p) for t, p in write(*args)]
     )
     recognizer = load_recognizer(str(trocr(tmp_path / "model")))
     first, second = recognizer.recognize([picture(0), picture(1)])

@@ -1,7 +1,7 @@
 """Child processes that decode what is not trusted, within limits that the system enforces.
 
-Parent and child exchange messages: a line of JSON followed by as many bytes as it says. A child has
-a limit of memory, a limit of processor time for each message, and can be killed.
+Parent and child exchange messages: a line of JSON, which has the number of bytes that follow it. A
+child has a limit of memory, a limit of processor time for each message, and can be killed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ class ChildProcess:
     """A process that runs the module `name`, which reads messages from stdin and answers each."""
 
     def __init__(self, name: str, *arguments: str) -> None:
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            environment[variable] = "1"
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", name, *arguments],
             stdin=subprocess.PIPE,

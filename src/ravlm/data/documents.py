@@ -58,12 +58,8 @@ class _DocumentExpansion:
 
     def expand(self, row: Row) -> Iterator[Row | Quarantined]:
         """Yield the pages of a row's document, or the row itself if it has none."""
-        image = row.values.get("image")
-        if isinstance(image, bytes):
-            if not is_pdf(image):
-                yield row
-                return
-        elif not isinstance(image, str) or not _is_document(row, image):
+        image: Any = row.values.get("image")
+        if not _is_document(row, image):
             yield row
             return
         try:
@@ -74,13 +70,17 @@ class _DocumentExpansion:
                 self._pdf = self._pdf or self._stack.enter_context(PdfReader())
                 yield from _PdfRows(self._pdf, row, image).rows()
         except RavlmError as error:
-            name = "" if isinstance(image, str) and image in row.location else _document_name(row)
-            yield Quarantined(row.location, f"{name}{error}")
+            is_named = isinstance(image, str) and image in row.location
+            prefix = "" if is_named else f"{_document_name(row)}: "
+            yield Quarantined(row.location, f"{prefix}{error}")
 
 
-def _is_document(row: Row, image: str) -> bool:
-    """Return whether a path names a document, or a page of one whose text the row does not have."""
-    if is_address(image):
+def _is_document(row: Row, image: Any) -> bool:
+    """Return whether the image of a row is a document: bytes, its path, or the path of a page whose
+    text the row does not have."""
+    if isinstance(image, bytes):
+        return is_pdf(image)
+    if not isinstance(image, str) or is_address(image):
         return False
     path = os.path.join(row.folder, image)
     location = split_page_path(path)
@@ -91,21 +91,21 @@ def _is_document(row: Row, image: str) -> bool:
 
 def _document_name(row: Row) -> str:
     image, id_ = row.values.get("image"), row.values.get("id")
-    return f'"{image if isinstance(image, str) else id_ or "the PDF"}": '
+    return f'"{image if isinstance(image, str) else id_ or "the PDF"}"'
 
 
 def _section_rows(reader: OfficeReader, row: Row, image: str) -> Iterator[Row]:
     """Yield a row per section of a DOCX, PPTX or HTML file. Raises as OfficeReader."""
     file = _file_name(row, image)
     name = str(row.values.get("id") or file)
-    own_values = {key: value for key, value in row.values.items() if key != "image"}
+    row_values = {key: value for key, value in row.values.items() if key != "image"}
     title = ""
     for section in reader.sections(os.path.join(row.folder, image)):
         title = title or section.title or Path(file).stem
         values: dict[str, Any] = {"title": title}
         if section.title:
             values["section"] = section.title
-        values |= own_values | {"file": file}
+        values |= row_values | {"file": file}
         if section.slide is not None:
             values["page"] = section.slide
         part = f"section={section.number}" if section.slide is None else f"slide={section.slide}"
@@ -153,7 +153,7 @@ class _PdfRows:
         self.title = ""
 
     def rows(self) -> Iterator[Row | Quarantined]:
-        """Yield a row per page, and what of the document can't be read. Raises as PdfReader."""
+        """Yield a row per page; pages that can't be read are quarantined. Raises as PdfReader."""
         path = self.path if self.document is None else self.reader.file_of(self.document)
         summary = self.reader.summary(path)
         self.title = summary.title
@@ -168,8 +168,8 @@ class _PdfRows:
         yield from failures.end()
         if blank:
             listed = ", ".join(map(str, blank[:_MAX_LISTED]))
-            rest = f" and {len(blank) - _MAX_LISTED} more" if len(blank) > _MAX_LISTED else ""
-            reason = f"Blank pages were left out: {listed}{rest}."
+            more = f" and {len(blank) - _MAX_LISTED} more" if len(blank) > _MAX_LISTED else ""
+            reason = f"Blank pages were left out: {listed}{more}."
             yield Quarantined(self.row.location, reason, is_note=True)
 
     def _pages(self, path: str, summary: PdfSummary) -> Iterator[PdfPageText]:
@@ -190,18 +190,18 @@ class _PdfRows:
             self.section = summary.section_of(page.number)
         elif titles:
             self.section = titles[0]
-        own_values = self._own_values(page.number)
+        row_values = self._row_values(page.number)
         values: dict[str, Any] = {"title": self.title}
         if self.section:
             values["section"] = self.section
-        values |= own_values
-        place = {"file": self.file, "page": page.number}
-        values = place | values if self.only_page else values | place
+        values |= row_values
+        location = {"file": self.file, "page": page.number}
+        values = location | values if self.only_page else values | location
         if page.regions:
             values["regions"] = page.regions
         return replace(self.row, location=f"{self.row.location}, page {page.number}", values=values)
 
-    def _own_values(self, page: int) -> Mapping[str, Any]:
+    def _row_values(self, page: int) -> Mapping[str, Any]:
         """Return the values of the row for a page; its texts are about the document: page one."""
         values = dict(self.row.values)
         if self.only_page is None and page > 1:
@@ -225,7 +225,7 @@ class _Failures:
         self._reason = ""
 
     def add(self, page: PdfPageText) -> Iterator[Quarantined]:
-        """Take a page; yield what is complete."""
+        """Add a page; yield the previous pages if their reason is another one."""
         if page.error != self._reason:
             yield from self.end()
         if page.error:

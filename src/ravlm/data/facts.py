@@ -81,8 +81,8 @@ def parse_facts(text: str) -> list[Fact]:
 def entity_name(entry: Entry) -> str:
     """Return the name of the entity that the entry is about, or "".
 
-    It is the value of the first line whose key means "name", else of such a metadata key; the title
-    of a document is the name of none of its pages.
+    It is the value of the first line whose key means "name", else that of such a key in the
+    metadata; the title of a document is the name of none of its pages.
     """
     for text in entry.texts:
         for fact in parse_facts(text):

@@ -11,13 +11,13 @@ from typing import NamedTuple
 from ravlm.regions import IMAGE_KINDS, Box, Region, RegionKind, enclosing_box
 
 _MIN_OVERLAP = 0.5
-"""Share of the lower of two lines that is next to the other one: they are in one row."""
+"""Share of the lower line's height that two lines of one row have in common."""
 _MAX_WORD_GAP = 2.5
 """Gap between words of a line, in characters; cells of a table are further apart."""
 _MAX_LINE_GAP = 0.9
 """Gap between lines of a block, in lines."""
 _MAX_HEIGHT_RATIO = 1.35
-"""Of lines of one block; and a line that is higher than the median by this much is a title."""
+"""Ratio of the heights of lines of one block, and of a title to the median line."""
 _MAX_TITLE_LINES = 2
 
 

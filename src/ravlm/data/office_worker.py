@@ -1,6 +1,6 @@
 """The child process that converts DOCX, PPTX and HTML files to Markdown. `office` starts it.
 
-markitdown parses what strangers wrote. Here it has limits of memory and processor time, and can be
+markitdown parses untrusted files. Here it has limits of memory and processor time, and can be
 killed. Files are read from disk only: no address in them is opened.
 """
 
@@ -36,7 +36,7 @@ def convert(converter: Any, path: str) -> str:
 def main(max_bytes: int, cpu_seconds: int) -> None:
     """Answer requests until stdin ends."""
     requests, results = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # what libraries print is no answer
+    sys.stdout = sys.stderr  # libraries may print; stdout is for answers
     from markitdown import MarkItDown
 
     converter = MarkItDown(enable_plugins=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
@@ -24,13 +24,13 @@ _MAX_PITCH = 2.5
 """Distance of lines above which it says nothing about the usual one, in heights of a line."""
 _SIZE_CHANGE = 1.15
 """Ratio of two heights of lines that are not of one block."""
-TITLE_SIZE = 1.15
+_TITLE_SIZE = 1.15
 """Height of a title of one row in the height of the body text, if heights are exact."""
 _LARGE_TITLE_SIZE = 1.35
 _MAX_TITLE_ROWS = 3
 """Rows of a large title."""
 _MAX_TITLE_LENGTH = 200
-_CELL_GAP = 1.2
+CELL_GAP = 1.2
 """Gap between two cells, in heights of a line."""
 _ALIGNMENT = 0.8
 """Largest distance of aligned cells, in heights of a line."""
@@ -52,7 +52,7 @@ class LayoutBlock:
     """Rows of text that belong together."""
 
     kind: RegionKind
-    rows: list[TextRow] = field(default_factory=list)
+    rows: list[TextRow]
     figure: Box | None = None
     """Box of the figure of which the rows are the caption, as shares of the page."""
 
@@ -67,7 +67,7 @@ def find_blocks(
     width: float,
     height: float,
     figures: Sequence[Box] = (),
-    title_size: float = TITLE_SIZE,
+    title_size: float = _TITLE_SIZE,
 ) -> list[LayoutBlock]:
     """Return the blocks of a page of `width` x `height` in reading order.
 
@@ -185,9 +185,8 @@ def _begins_block(block: LayoutBlock, row: TextRow, kind: RegionKind, pitch: flo
         return True
     if kind == "list" and block.kind != "list":
         return True
-    bold = [all(segment.is_bold for segment in r.segments) for r in (last, row)]
     heights = sorted((last.height, row.height))
-    return heights[1] > _SIZE_CHANGE * heights[0] or bold[0] != bold[1]
+    return heights[1] > _SIZE_CHANGE * heights[0] or last.is_bold != row.is_bold
 
 
 def _is_title(block: LayoutBlock, body: float, title_size: float) -> bool:
@@ -197,7 +196,7 @@ def _is_title(block: LayoutBlock, body: float, title_size: float) -> bool:
     if not any(character.isalpha() for character in text):
         return False
     height = median(row.height for row in block.rows)
-    is_bold = all(segment.is_bold for row in block.rows for segment in row.segments)
+    is_bold = all(row.is_bold for row in block.rows)
     if height >= _LARGE_TITLE_SIZE * body:
         return True
     is_heading = len(block.rows) == 1 and not _SENTENCE_END.search(text)
@@ -228,7 +227,7 @@ def _cell_edges(row: TextRow) -> list[tuple[float, float]]:
     """Return left and right edge of each cell; a row of prose has one."""
     edges: list[tuple[float, float]] = []
     for segment in sorted(row.segments, key=lambda segment: segment.left):
-        if edges and segment.left - edges[-1][1] < _CELL_GAP * row.height:
+        if edges and segment.left - edges[-1][1] < CELL_GAP * row.height:
             edges[-1] = (edges[-1][0], max(edges[-1][1], segment.right))
         else:
             edges.append((segment.left, segment.right))
@@ -257,7 +256,7 @@ def _mark_margins(blocks: Sequence[LayoutBlock], height: float) -> None:
         if len(block.rows) != 1 or block.kind not in ("paragraph", "list", "title"):
             continue
         row = block.rows[0]
-        others = [other for b in blocks if b is not block for other in b.rows]
+        others = (other for b in blocks if b is not block for other in b.rows)
         if row.bottom < _MARGIN * height and block.kind != "title":
             if all(other.center >= row.center - row.height for other in others):
                 block.kind = "header"

@@ -12,6 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from ravlm.data.chinese import HAN
@@ -44,14 +45,14 @@ class RegionSpan(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A cell of a table, and the line it is of."""
+    """A cell of a table, and its line."""
 
     text: str
     line: Line
 
 
 class Block(NamedTuple):
-    """A paragraph, a row of titles, a table: what is not to be split if it need not be."""
+    """A paragraph, a title, a table: passages split one only if it is too long."""
 
     kind: RegionKind
     start: int
@@ -206,29 +207,28 @@ class _Writer:
         """Write a group as a block."""
         if self.length:
             self._add("\n")
-        start = self.length
+        start, first_piece = self.length, len(self.pieces)
         rows = _rows(group)
         if any(len(row) > 1 for row in rows):
             self._write_table(rows)
         else:
             self._write_lines(group)
         if group.kind == "title":
-            self.section = "".join(self.pieces)[start:]
+            self.section = "".join(self.pieces[first_piece:])
         section = "" if group.kind == "title" else self.section
         self.blocks.append(Block(group.kind, start, self.length, section))
 
     def _write_lines(self, group: LineGroup) -> None:
         right = max((line.box[2] for line in group.lines if line.box is not None), default=1.0)
-        for line, following in zip(group.lines, [*group.lines[1:], None], strict=True):
-            flows = following is not None and _flows(group.kind, line, following, right)
-            hyphenated = flows and _is_split_word(line.text, following.text if following else "")
+        for line, following in pairwise(group.lines):
+            flows = _flows(group.kind, line, following, right)
+            hyphenated = flows and _is_split_word(line.text, following.text)
             self._write_line(line, cut=int(hyphenated and "-" not in _last_word(line.text)[:-1]))
-            if following is None:
-                return
             if not flows:
                 self._add("\n")
             elif not hyphenated and not _is_cjk_border(line.text, following.text):
                 self._add(" ")
+        self._write_line(group.lines[-1])
 
     def _write_table(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Write rows of two cells as `key: value`, and others with the head of each column."""

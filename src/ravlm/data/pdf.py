@@ -30,7 +30,7 @@ from ravlm.runtime import has_packages
 DPI = 200.0
 """Resolution of a page image; OCR reads print of six points at it."""
 PDF_SUFFIX = ".pdf"
-MAX_PAGES = 100_000
+_MAX_PAGES = 100_000
 """Pages of one file."""
 _PAGE = re.compile(r"(.+)#page=([1-9][0-9]{0,6})", re.DOTALL)
 _MAGIC = b"%PDF-"
@@ -38,7 +38,7 @@ _BLANKS = b"\xef\xbb\xbf \t\r\n\x00"
 _HEAD_BYTES = 1024
 """Bytes in which PDFium looks for the header."""
 _OVERSAMPLING = 2
-"""A page is rendered at this many times the size that is asked for, and shrunk: thin lines stay."""
+"""A page is rendered at this many times the requested size, and shrunk: thin lines stay."""
 _MAX_MEMORY = 1_500_000_000
 """Bytes that the child process may allocate."""
 _CPU_SECONDS = 20
@@ -58,7 +58,7 @@ _IDLE_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class PdfSummary:
-    """What a PDF says of itself."""
+    """Number of pages, title and outline of a PDF."""
 
     num_pages: int
     title: str = ""
@@ -170,9 +170,10 @@ class PdfReader:
         """Return number of pages, title and outline. Raises NotFound or BrokenData."""
         with self._lock:
             header, _ = self._call({"task": "open", "path": _checked_path(path)})
-        if header["pages"] > MAX_PAGES:
+        if header["pages"] > _MAX_PAGES:
             raise BrokenData(
-                f"It has {header['pages']:,} pages; at most {MAX_PAGES:,} are read. Split the file."
+                f"It has {header['pages']:,} pages; at most {_MAX_PAGES:,} are read. Split the "
+                "file."
             )
         outline = tuple((level, title, page) for level, title, page in header["outline"])
         return PdfSummary(header["pages"], header["title"], outline)
@@ -212,8 +213,8 @@ class PdfReader:
             finally:
                 if num_sent > number and self._process is not None:
                     self._process.end()  # nobody reads the answers that are to come
-        for rest in range(number + 1, num_pages + 1):
-            yield PdfPageText(rest, error=f"{_MAX_FAILURES} pages before it took too much time.")
+        for skipped in range(number + 1, num_pages + 1):
+            yield PdfPageText(skipped, error=f"{_MAX_FAILURES} pages before it took too much time.")
 
     def render(self, source: ImageSource, edge: int | None = None) -> Image.Image:
         """Return the image of a page on white: a `file.pdf#page=3` or a `PdfPage`.
@@ -222,7 +223,7 @@ class PdfReader:
         that it has 16 million pixels at most. Raises NotFound or BrokenData.
         """
         with self._lock:
-            path, page = self._located(source)
+            path, page = self._file_and_page(source)
             target = None if edge is None else _OVERSAMPLING * edge
             request = {"task": "render", "path": path, "page": page, "dpi": DPI, "edge": target}
             header, pixels = self._call(request)
@@ -250,7 +251,7 @@ class PdfReader:
         except OSError as error:
             raise BrokenData(f'"{path}" can\'t be read: {error.strerror}.') from None
 
-    def _located(self, source: ImageSource) -> tuple[str, int]:
+    def _file_and_page(self, source: ImageSource) -> tuple[str, int]:
         if isinstance(source, PdfPage):
             return self.file_of(source.document), source.page
         location = split_page_path(source)
@@ -294,7 +295,7 @@ def is_page(source: object) -> bool:
 
 
 class _SharedReader:
-    """The process that reads pages for all of this program; it ends when nobody needs it."""
+    """One reader of pages for the whole program; its process ends when it is idle."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -8,24 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from ctypes import byref, c_double, c_float, c_int, c_ushort
-from typing import Any
+from typing import Any, TypeAlias
 
 from pypdfium2 import raw
 
-from ravlm.data.page_layout import find_blocks, to_regions
+from ravlm.data.page_layout import CELL_GAP, find_blocks, to_regions
 from ravlm.data.reading_order import TextSegment
 from ravlm.errors import BrokenData
-from ravlm.regions import Box, Region
+from ravlm.regions import Box, Region, relative_box
 
-MAX_CHARACTERS = 500_000
+_MAX_CHARACTERS = 500_000
 """Characters of a page; a dense one has 10,000."""
-UNTRUSTED = 0.2
+_UNTRUSTED = 0.2
 """Confidence of text whose font does not say which characters its glyphs are."""
 _MAX_UNMAPPED = 0.3
 """Share of such characters above which no text of the page is trusted."""
 _SAMPLE = 32
-_CELL_GAP = 1.2
-"""Gap at which a line is split, in its height."""
 _MAX_LOOSE_RATIO = 3.5
 """Height of a font's box in that of the glyphs above which the font's box is wrong."""
 _MAX_OBJECTS = 2000
@@ -41,7 +39,9 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\uffff]")
 _UNMAPPED = re.compile("[\x00\x01\x03-\x08\x0e-\x1f\ufffd\ue000-\uf8ff]")
 _BLANKS = re.compile(r"\s+")
 
-PageMap = tuple[float, float, float, float, float, float]
+Rect: TypeAlias = tuple[float, float, float, float]
+"""Left, bottom, right, top in the PDF's coordinates."""
+PageMap: TypeAlias = tuple[float, float, float, float, float, float]
 """Maps a point of the PDF to shares of the page as displayed: (x0, xx, xy, y0, yx, yy)."""
 
 
@@ -54,7 +54,7 @@ def page_regions(page: Any, number: int) -> list[Region]:
         text = PdfTextLayer(page, handle)
         if not text.segments:
             return []
-        trust = [UNTRUSTED if text.is_unmapped() else 1.0] * len(text.boxes)
+        trust = [_UNTRUSTED if text.is_unmapped() else 1.0] * len(text.boxes)
         width, height = text.layout_size
         blocks = find_blocks(text.segments, width, height, _figures(page, text.map))
         return to_regions(blocks, text.boxes, number, trust)
@@ -78,8 +78,8 @@ class PdfTextLayer:
         self._loose = raw.FS_RECTF()
         self._loose_pointer = byref(self._loose)
         count = raw.FPDFText_CountChars(handle)
-        if count > MAX_CHARACTERS:
-            raise BrokenData(f"It has {count:,} characters; at most {MAX_CHARACTERS:,} are read.")
+        if count > _MAX_CHARACTERS:
+            raise BrokenData(f"It has {count:,} characters; at most {_MAX_CHARACTERS:,} are read.")
         self.count = max(count, 0)
         self.text = self._read_text()
         self._is_indexed = self.count > 0 and (
@@ -130,7 +130,9 @@ class PdfTextLayer:
         votes = {0: 0, 1: 0, -1: 0}
         long_lines = [line for line in lines if line[1] - line[0] >= 4]
         for start, end in long_lines[:: max(1, len(long_lines) // 8)]:
-            first, last = (self._box(self._char_box(self._char_index(i))) for i in (start, end - 1))
+            first, last = (
+                _page_box(self.map, self._char_box(self._char_index(i))) for i in (start, end - 1)
+            )
             dx = (last[0] + last[2] - first[0] - first[2]) * self.size[0]
             dy = (last[1] + last[3] - first[1] - first[3]) * self.size[1]
             votes[0 if abs(dx) >= abs(dy) else 1 if dy > 0 else -1] += end - start
@@ -159,9 +161,9 @@ class PdfTextLayer:
         else:
             self._add(start, end, _union(rects))
 
-    def _has_gaps(self, rects: Sequence[tuple[float, float, float, float]]) -> bool:
+    def _has_gaps(self, rects: Sequence[Rect]) -> bool:
         """Return whether the rectangles of a line are far apart, so that it must be split."""
-        limit = _CELL_GAP * max(min(r[2] - r[0], r[3] - r[1]) for r in rects)
+        limit = CELL_GAP * max(min(r[2] - r[0], r[3] - r[1]) for r in rects)
         previous = rects[0]
         for rect in rects[1:]:
             if _distance(previous, rect) > limit:
@@ -171,14 +173,14 @@ class PdfTextLayer:
 
     def _add_split_line(self, start: int, end: int) -> None:
         """Add the pieces of a line between its wide gaps, by the boxes of its characters."""
-        pieces: list[tuple[int, int, list[tuple[float, float, float, float]]]] = []
+        pieces: list[tuple[int, int, list[Rect]]] = []
         height = 0.0
         for position in range(start, end):
             if self.text[position].isspace():
                 continue
             box = self._char_box(self._char_index(position))
             height = max(height, min(box[3] - box[1], 4 * (box[2] - box[0])))
-            if pieces and _distance(pieces[-1][2][-1], box) <= _CELL_GAP * height:
+            if pieces and _distance(pieces[-1][2][-1], box) <= CELL_GAP * height:
                 pieces[-1][2].append(box)
                 pieces[-1] = (pieces[-1][0], position + 1, pieces[-1][2])
             else:
@@ -186,25 +188,13 @@ class PdfTextLayer:
         for first, last, boxes in pieces:
             self._add(first, last, _union(boxes))
 
-    def _char_box(self, index: int) -> tuple[float, float, float, float]:
+    def _char_box(self, index: int) -> Rect:
         """Return left, bottom, right, top of a character in the PDF's coordinates."""
         raw.FPDFText_GetCharBox(self.handle, index, *self._pointers)
         left, right, bottom, top = self._corners
         return left.value, bottom.value, right.value, top.value
 
-    def _box(self, rect: tuple[float, float, float, float]) -> Box:
-        """Return a rectangle of the PDF as shares of the page, cut off at its edges."""
-        x0, xx, xy, y0, yx, yy = self.map
-        left, bottom, right, top = rect
-        first = x0 + xx * left + xy * bottom, y0 + yx * left + yy * bottom
-        last = x0 + xx * right + xy * top, y0 + yx * right + yy * top
-        x, right = (first[0], last[0]) if first[0] <= last[0] else (last[0], first[0])
-        y, bottom = (first[1], last[1]) if first[1] <= last[1] else (last[1], first[1])
-        if x >= 0 and y >= 0 and right <= 1 and bottom <= 1:
-            return x, y, right, bottom
-        return _clip(x), _clip(y), _clip(right), _clip(bottom)
-
-    def _add(self, start: int, end: int, rect: tuple[float, float, float, float]) -> None:
+    def _add(self, start: int, end: int, rect: Rect) -> None:
         """Add a segment of `text` with its rectangle, as high as its font."""
         text = _clean(self.text[start:end])
         if not text:
@@ -212,7 +202,7 @@ class PdfTextLayer:
         index = self._char_index(start)
         if self._direction == 0:
             rect = self._with_font_height(rect, index)
-        box = self._box(rect)
+        box = _page_box(self.map, rect)
         if box[2] - box[0] <= 0 or box[3] - box[1] <= 0:
             return  # outside of the page
         is_bold = raw.FPDFText_GetFontWeight(self.handle, index) >= 600
@@ -220,9 +210,7 @@ class PdfTextLayer:
         self.segments.append(TextSegment(text, *layout, len(self.boxes), is_bold))
         self.boxes.append(box)
 
-    def _with_font_height(
-        self, rect: tuple[float, float, float, float], index: int
-    ) -> tuple[float, float, float, float]:
+    def _with_font_height(self, rect: Rect, index: int) -> Rect:
         """Return the rectangle with the height of the font, the same for all lines of a text."""
         left, bottom, right, top = rect
         if not raw.FPDFText_GetLooseCharBox(self.handle, index, self._loose_pointer):
@@ -246,25 +234,17 @@ class PdfTextLayer:
         return left, top, right, bottom
 
 
-def _union(
-    rects: Sequence[tuple[float, float, float, float]],
-) -> tuple[float, float, float, float]:
+def _union(rects: Sequence[Rect]) -> Rect:
     """Return the rectangle (left, bottom, right, top) around all of them."""
     lefts, bottoms, rights, tops = zip(*rects, strict=True)
     return min(lefts), min(bottoms), max(rights), max(tops)
 
 
-def _distance(
-    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
-) -> float:
+def _distance(first: Rect, second: Rect) -> float:
     """Return the gap between two rectangles, the larger of both axes; 0 if they overlap."""
     return max(
         second[0] - first[2], first[0] - second[2], second[1] - first[3], first[1] - second[3], 0.0
     )
-
-
-def _clip(share: float) -> float:
-    return min(max(share, 0.0), 1.0)
 
 
 def _clean(text: str) -> str:
@@ -287,6 +267,19 @@ def _page_map(page: Any) -> PageMap:
     return (x0, (x1 - x0) / 100, (x2 - x0) / 100, y0, (y1 - y0) / 100, (y2 - y0) / 100)
 
 
+def _page_box(page_map: PageMap, rect: Rect) -> Box:
+    """Return a rectangle of the PDF as shares of the page, cut off at its edges."""
+    x0, xx, xy, y0, yx, yy = page_map
+    left, bottom, right, top = rect
+    x1, x2 = x0 + xx * left + xy * bottom, x0 + xx * right + xy * top
+    y1, y2 = y0 + yx * left + yy * bottom, y0 + yx * right + yy * top
+    left, right = (x1, x2) if x1 <= x2 else (x2, x1)
+    top, bottom = (y1, y2) if y1 <= y2 else (y2, y1)
+    box = left, top, right, bottom
+    is_inside = left >= 0 and top >= 0 and right <= 1 and bottom <= 1
+    return box if is_inside else relative_box(box, 1.0, 1.0)  # which is slower
+
+
 def _figures(page: Any, page_map: PageMap) -> list[Box]:
     """Return the boxes of the images of a page, as shares of it."""
     count = raw.FPDFPage_CountObjects(page)
@@ -294,7 +287,6 @@ def _figures(page: Any, page_map: PageMap) -> list[Box]:
         return []
     edges = (c_float(), c_float(), c_float(), c_float())
     pointers = tuple(map(byref, edges))
-    x0, xx, xy, y0, yx, yy = page_map
     boxes: list[Box] = []
     for number in range(count):
         item = raw.FPDFPage_GetObject(page, number)
@@ -302,10 +294,8 @@ def _figures(page: Any, page_map: PageMap) -> list[Box]:
             continue
         if not raw.FPDFPageObj_GetBounds(item, *pointers):
             continue
-        left, bottom, right, top = (edge.value for edge in edges)
-        xs = sorted((x0 + xx * left + xy * bottom, x0 + xx * right + xy * top))
-        ys = sorted((y0 + yx * left + yy * bottom, y0 + yx * right + yy * top))
-        box = _clip(xs[0]), _clip(ys[0]), _clip(xs[1]), _clip(ys[1])
+        left, bottom, right, top = edges
+        box = _page_box(page_map, (left.value, bottom.value, right.value, top.value))
         if _FIGURE_AREA[0] <= (box[2] - box[0]) * (box[3] - box[1]) <= _FIGURE_AREA[1]:
             boxes.append(box)
     return boxes

@@ -1,6 +1,6 @@
 """The child process that reads PDF files: it opens, extracts and renders pages on request.
 
-PDFium parses what strangers wrote. Here it has limits of memory and processor time that the
+PDFium parses untrusted files. Here it has limits of memory and processor time that the
 operating system enforces, and can be killed. Scripts, embedded files and links are not touched.
 Values of forms are read. `pdf` starts the process.
 """
@@ -22,12 +22,12 @@ from ravlm.regions import Box
 _PAGES_PER_OPENING = 200
 """Pages after which a document is opened again: PDFium keeps what it read."""
 _MAX_PIXELS = 16_000_000
-"""Pixels of a rendered page, whatever its size."""
+"""Pixels of a rendered page; a page of more is rendered smaller."""
 _POINTS_PER_INCH = 72
 _DIGITS = 5
 """Decimal places of boxes: a hundredth of a point."""
 _MAX_ANNOTATIONS = 500
-"""Annotations of a page of which fields are looked for."""
+"""Annotations of a page that are searched for fields of a form."""
 _MAX_BOOKMARKS = 5000
 _MAX_TITLE = 300
 _OPEN_ERRORS = {

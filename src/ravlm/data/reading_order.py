@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 
-RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _LETTER = re.compile(r"[^\W\d_]")
 _MIN_COLUMN_ROWS = 3
 _MIN_COLUMN_WIDTH = 8.0
@@ -33,7 +33,7 @@ class TextSegment:
     right: float
     bottom: float
     index: int = 0
-    """Position in the list that the caller keeps, to find what else it knows of the segment."""
+    """Position in the caller's list."""
     is_bold: bool = False
 
     @property
@@ -51,9 +51,9 @@ class TextSegment:
 class TextRow:
     """The segments that stand side by side on one line, in reading order."""
 
-    segments: list[TextSegment] = field(default_factory=list)
-    top: float = 0.0
-    bottom: float = 0.0
+    segments: list[TextSegment]
+    top: float
+    bottom: float
 
     @property
     def center(self) -> float:
@@ -74,6 +74,11 @@ class TextRow:
     def right(self) -> float:
         """Right edge."""
         return max(segment.right for segment in self.segments)
+
+    @property
+    def is_bold(self) -> bool:
+        """Whether all of its text is bold."""
+        return all(segment.is_bold for segment in self.segments)
 
     @property
     def text(self) -> str:
@@ -99,7 +104,7 @@ def is_right_to_left(texts: Iterable[str]) -> bool:
             letters += len(text)
             continue
         letters += len(_LETTER.findall(text))
-        rtl += len(RIGHT_TO_LEFT.findall(text))
+        rtl += len(_RIGHT_TO_LEFT.findall(text))
     return 2 * rtl > letters
 
 

@@ -1,6 +1,6 @@
 """Stems of the words of many languages, by the Snowball stemmers (snowballstemmer).
 
-The language of a text is told by its function words, else by its script.
+The language of a text is detected by its function words, else by its script.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def _rapidocr() -> TextRecognizer:
 ENGINES: dict[str, Callable[[], TextRecognizer]] = {DEFAULT_ENGINE: _rapidocr}
 """Name -> recognizer. Any other name is that of a Transformers model."""
 _IN_USE: WeakValueDictionary[str, TextRecognizer] = WeakValueDictionary()
-"""Engines that somebody holds: a second one would load the same networks again."""
+"""Engines in use: a second one of the same name would load the same networks again."""
 _LOCK = threading.Lock()
 
 

@@ -37,7 +37,7 @@ class TextRecognizer(ABC):
 
 @dataclass(frozen=True)
 class OcrOptions:
-    """When text is recognized, and by what.
+    """When text is recognized, and by which engine.
 
     >>> OcrOptions("always")
     OcrOptions(mode='always', engine='rapidocr')
@@ -58,5 +58,5 @@ class OcrOptions:
 
     @staticmethod
     def of(value: OcrMode | OcrOptions) -> OcrOptions:
-        """Return options, of which the mode may be given alone."""
+        """Return `value` as options; it may be a mode alone."""
         return value if isinstance(value, OcrOptions) else OcrOptions(value)

@@ -30,7 +30,7 @@ class RecognitionCache:
         self.path = folder / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}.sqlite"
 
     def get(self, images: Sequence[str]) -> dict[str, list[Region]]:
-        """Return the regions of those of `images`, hashes of their content, that are known."""
+        """Return the cached regions of `images`, which are hashes of their content."""
         results: dict[str, list[Region]] = {}
         if not self.path.is_file():
             return results

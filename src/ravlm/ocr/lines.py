@@ -22,10 +22,12 @@ from ravlm.regions import Region, relative_box
 _TITLE_SIZE = 1.4
 """Height of a title in that of the body text: boxes of recognized lines differ by 20 %."""
 _MIN_RATIO = 4.0
-"""Length of a line in its height from which it tells by how much the page is tilted."""
+"""Length of a line in its height from which its slope shows the tilt of the page."""
 _VERTICAL_RATIO = 1.5
 """Height of a box in its width from which its text is turned by 90 degrees."""
 _MAX_TILT = math.radians(20)
+_MIN_LINE_CONFIDENCE = 0.3
+"""Mean probability of the characters or tokens of a line; below it, it is not text."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,13 @@ class RecognizedLine:
 
 
 def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> list[Region]:
-    """Return the regions of the lines of an image of `width` x `height` pixels."""
-    lines = [line for line in lines if line.text.strip()]
+    """Return the regions of the lines of an image of `width` x `height` pixels.
+
+    Blank lines and those of very low confidence are left out.
+    """
+    lines = [
+        line for line in lines if line.text.strip() and line.confidence >= _MIN_LINE_CONFIDENCE
+    ]
     if not lines:
         return []
     corners = np.stack([line.corners for line in lines]).astype(float)  # (n, 4, 2)
@@ -90,14 +97,14 @@ def _direction(lines: Sequence[RecognizedLine], corners: np.ndarray) -> int:
 
 def _deskew(corners: np.ndarray, direction: int, width: int, height: int) -> np.ndarray:
     """Rotate the corners (n, 4, 2) so that the lines are parallel to the edges of the image."""
-    first, second = (0, 1) if direction in (0, 180) else (0, 3)
-    along = corners[:, second] - corners[:, first]  # (n, 2)
-    across = corners[:, 4 - second if second == 3 else 3] - corners[:, first]
+    is_horizontal = direction in (0, 180)
+    right, down = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]  # (n, 2)
+    along, across = (right, down) if is_horizontal else (down, right)
     lengths, heights = np.linalg.norm(along, axis=1), np.linalg.norm(across, axis=1)
     is_long = lengths > _MIN_RATIO * heights
     if not is_long.any():
         return corners
-    angles = np.arctan2(along[:, 1], along[:, 0]) - (0 if second == 1 else math.pi / 2)
+    angles = np.arctan2(along[:, 1], along[:, 0]) - (0 if is_horizontal else math.pi / 2)
     tilt = float(median(angles[is_long].tolist()))
     if abs(tilt) > _MAX_TILT:
         return corners

@@ -5,11 +5,12 @@ The models come with the package; nothing is downloaded. https://github.com/Rapi
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from functools import cached_property
 from importlib import metadata
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,13 @@ from ravlm.ocr.lines import RecognizedLine, RecognizedWord, line_regions
 from ravlm.regions import Region
 from ravlm.runtime import cpu_count, has_packages
 
-MIN_CONFIDENCE = 0.3
-"""Mean probability of the characters of a line; below it, it is not text."""
 _MIN_SIDE = 640
 """Smaller images are enlarged, at most by _MAX_SCALE: print on a photo is then large enough."""
 _MAX_SCALE = 3.0
 _MAX_THREADS = 8
 _MIN_TURN = 0.9
 """Probability from which a line is taken to be upside down."""
+_WORD = re.compile(r"\S+")
 _VERSION = 1
 """Of the code in this package that changes results."""
 
@@ -61,7 +61,6 @@ class RapidOcrRecognizer(TextRecognizer):
                 for quad, (text, confidence, is_turned, words) in zip(
                     corners, islice(texts, len(crops)), strict=True
                 )
-                if confidence >= MIN_CONFIDENCE
             ]
             results.append(line_regions(lines, image.width, image.height))
         return results
@@ -88,11 +87,11 @@ class RapidOcrRecognizer(TextRecognizer):
         if not crops:
             return []
         upright, turns = self._engine.cls_and_rotate(list(crops))
-        read = self._engine.recognize_txt(upright)
+        output = self._engine.recognize_txt(upright)
         return [
             (text, float(score), label == "180" and certainty > _MIN_TURN, _words(text, details))
             for text, score, details, (label, certainty) in zip(
-                read.txts, read.scores, read.word_results, turns.cls_res, strict=True
+                output.txts, output.scores, output.word_results, turns.cls_res, strict=True
             )
         ]
 
@@ -134,21 +133,15 @@ def _words(text: str, details: Any) -> tuple[RecognizedWord, ...]:
     if len(details.confs) != len(text) or not width:
         return ()
     words = []
-    position = 0
     num_letters = 0
-    for is_space, group in groupby(text, key=str.isspace):
-        letters = list(group)
-        if not is_space:
-            of_word = columns[num_letters : num_letters + len(letters)]
-            if len(of_word) < len(letters):
-                return ()
-            confidence = sum(details.confs[position : position + len(letters)]) / len(letters)
-            start, end = (of_word[0] - 0.5) / width, (of_word[-1] + 1.5) / width
-            words.append(
-                RecognizedWord(
-                    "".join(letters), max(0.0, start), min(1.0, max(start, end)), confidence
-                )
-            )
-            num_letters += len(letters)
-        position += len(letters)
+    for match in _WORD.finditer(text):
+        length = len(match[0])
+        word_columns = columns[num_letters : num_letters + length]
+        if len(word_columns) < length:
+            return ()
+        num_letters += length
+        confidence = sum(details.confs[match.start() : match.end()]) / length
+        start, end = (word_columns[0] - 0.5) / width, (word_columns[-1] + 1.5) / width
+        start, end = max(0.0, start), min(1.0, max(start, end))
+        words.append(RecognizedWord(match[0], start, end, confidence))
     return tuple(words)

@@ -1,13 +1,14 @@
 """Text recognition by models of Transformers: of lines (TrOCR, PP-OCR) or of whole pages.
 
-A model of lines needs to be told where they are: RapidOCR's detector finds them. A model of pages
-(GOT-OCR 2, PaddleOCR-VL, LightOnOCR, any image-text-to-text model) writes the text of an image, and
-does not say where it stands: its regions have no box.
+A model of lines reads crops, which RapidOCR's detector finds. A model of pages (GOT-OCR 2,
+PaddleOCR-VL, LightOnOCR, any image-text-to-text model) writes the text of an image without its
+position: the regions have no box.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,6 @@ PROMPT = "Transcribe all text in this image. Keep the line breaks."
 _BATCH_SIZE = 16
 _MAX_LINE_TOKENS = 128
 _MAX_PAGE_TOKENS = 4096
-_MIN_CONFIDENCE = 0.3
 _VERSION = 1
 _LOAD_ERRORS = (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, TypeError)
 """What Transformers raises for a checkpoint that is not one, or that it does not know."""
@@ -50,7 +50,7 @@ class TransformersRecognizer(TextRecognizer):
         self._reader = _reader(name, config)
 
     def recognize(self, images: Sequence[Image.Image]) -> list[list[Region]]:
-        """Return the regions of each image, as the interface has it."""
+        """Return the regions of each image, in reading order."""
         with self._lock:
             return self._reader.recognize([image.convert("RGB") for image in images])
 
@@ -71,12 +71,11 @@ class _LineModel:
             texts: list[tuple[str, float]] = []
             for start in range(0, len(lines), _BATCH_SIZE):
                 texts += self.read(lines[start : start + _BATCH_SIZE])
-            read = [
+            recognized = [
                 RecognizedLine(text, quad, confidence)
                 for quad, (text, confidence) in zip(corners, texts, strict=True)
-                if confidence >= _MIN_CONFIDENCE
             ]
-            results.append(line_regions(read, image.width, image.height))
+            results.append(line_regions(recognized, image.width, image.height))
         return results
 
     def read(self, lines: Sequence[Image.Image]) -> list[tuple[str, float]]:
@@ -104,7 +103,7 @@ class _CtcModel(_LineModel):
                 outputs = self.model(**inputs)
             (result,) = self.processor.post_process_text_recognition(outputs)
             score = float(result["score"])
-            texts.append((str(result["text"]), score if score == score else 0.0))  # NaN: no text
+            texts.append((str(result["text"]), 0.0 if math.isnan(score) else score))  # NaN: no text
         return texts
 
 
@@ -182,7 +181,7 @@ class _PageModel:
 
 
 def _reader(name: str, config: Any) -> _LineModel | _PageModel:
-    """Return what reads with a model, by the kind of its configuration."""
+    """Return the reader for a model, by the type of its configuration."""
     from transformers.models.auto import modeling_auto
 
     if config.model_type in getattr(modeling_auto, "MODEL_FOR_TEXT_RECOGNITION_MAPPING_NAMES", ()):
@@ -201,7 +200,7 @@ def _load_config(name: str) -> Any:
 
 
 def _load_processor(auto_processor: Any, name: str, **options: Any) -> Any:
-    """Load what prepares the images; code from the checkpoint is not run. Raises NotFound."""
+    """Load the processor of a checkpoint; code from it is not run. Raises NotFound."""
     with _loading(name):
         return auto_processor.from_pretrained(
             name, trust_remote_code=False, local_files_only=True, **options

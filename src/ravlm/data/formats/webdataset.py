@@ -86,8 +86,13 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _has_images(folder: Path) -> bool:
-    suffixes = image_suffixes() | {PDF_SUFFIX}
+    suffixes = _image_suffixes()
     return any(file.suffix.lower() in suffixes for file in folder.iterdir())
+
+
+def _image_suffixes() -> frozenset[str]:
+    """Return the suffixes of images; the pages of a PDF are images, too."""
+    return image_suffixes() | {PDF_SUFFIX}
 
 
 def _rows_of_shard(path: Path) -> Iterator[Row | Quarantined]:
@@ -148,8 +153,7 @@ def _rows_of_tar(
     tar: TarStream, path: Path, unknown_extensions: set[str]
 ) -> Iterator[Row | Quarantined]:
     """Yield the samples of an open tar file. `unknown_extensions` collects what is not read."""
-    suffixes = image_suffixes() | {PDF_SUFFIX}  # the pages of a PDF are images
-    images = frozenset(suffix.removeprefix(".") for suffix in suffixes)
+    images = frozenset(suffix.removeprefix(".") for suffix in _image_suffixes())
     types = images | {*_TEXT_EXTENSIONS, "json"}
     members = _members(tar, types, unknown_extensions)
     for stem, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
