@@ -5,8 +5,8 @@
 Pages are windows of 64 word pieces of English prose (SQuAD, the captions of Flickr8k). Their token
 vectors are those of four layers of all-MiniLM-L6-v2 in their 128 principal dimensions. Queries are
 captions and questions that are in no page. The exact comparison holds all vectors in memory as
-float32; a base reads its codes and the vectors of the best pages from the disk. Both use as many
-threads: set OMP_NUM_THREADS=1 to compare on one.
+float32; a base reads its codes and the vectors of the best pages from the disk. Both use the
+same number of threads: set OMP_NUM_THREADS=1 to compare on one.
 
 First, three ways to find candidates: the mean of a page's tokens, MUVERA's fixed-dimensional
 encodings (Dhulipala et al. 2024; ten repetitions of 16 buckets in 16 dimensions), and the cells of
@@ -149,10 +149,10 @@ def encode(data: Path, num_pages: int) -> tuple[np.ndarray, list[np.ndarray]]:
         sorted(row["texts"], key=len) for row in read_lines(data / "flickr8k" / "metadata.jsonl")
     ]
     half = NUM_QUERIES // 2
-    asked = [row["question"] for row in questions]
+    question_texts = [row["question"] for row in questions]
     texts = [row["text"] for row in passages]
-    texts += [text for of_photo in captions for text in (*of_photo[:2], *of_photo[3:])]
-    texts += asked[half:]
+    texts += [text for photo in captions for text in (*photo[:2], *photo[3:])]
+    texts += question_texts[half:]
     size = PAGE_TOKENS - 2
     ids = [i for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for i in row]
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
@@ -161,8 +161,8 @@ def encode(data: Path, num_pages: int) -> tuple[np.ndarray, list[np.ndarray]]:
     windows = windows[::step][:num_pages]
     hidden = np.concatenate([run(windows[i : i + 64]) for i in range(0, len(windows), 64)])
     axes = np.linalg.svd(hidden[::10].reshape(-1, hidden.shape[2])[::8], full_matrices=False)[2]
-    asked_for = [of_photo[2] for of_photo in captions[:half]] + asked[:half]
-    queries = [run([tokenizer(text)["input_ids"]])[0] for text in asked_for]
+    query_texts = [photo[2] for photo in captions[:half]] + question_texts[:half]
+    queries = [run([tokenizer(text)["input_ids"]])[0] for text in query_texts]
     return (
         _units(hidden @ axes[:DIM].T).astype(np.float16),
         [_units(query @ axes[:DIM].T) for query in queries],
@@ -305,7 +305,7 @@ def _bytes(kb: KnowledgeBase, pattern: str) -> int:
 
 
 def measure_opening(pages: np.ndarray, query: np.ndarray, num_pages: int) -> dict[str, Any]:
-    """Return the seconds to open a large base of the small setting, and to its first result."""
+    """Return the seconds to open a large base with binary codes, and to its first result."""
     rng = np.random.default_rng(0)
 
     def noisy(batch: np.ndarray) -> np.ndarray:

@@ -60,8 +60,8 @@ class MultiVectorConformance(ConformanceFixtures):
         flags.optimize()
         flags.add(Entry("white-red", FLAGS[0].image, ("changed",)))
         assert flags.remove(["red-blue"]) == 1
-        left = [entry for entry in FLAGS if entry.id not in ("red-blue", "white-red")]
-        changed = [*left, Entry("white-red", FLAGS[0].image)]
+        remaining = [entry for entry in FLAGS if entry.id not in ("red-blue", "white-red")]
+        changed = [*remaining, Entry("white-red", FLAGS[0].image)]
         check_scores(flags, changed, "red blue")
         rows = [np.eye(64)[50:53], np.eye(64)[55]]
         flags.add([Entry("p", None, ("x",)), Entry("q", None, ("y",))], vectors={"text": rows})

@@ -65,6 +65,21 @@ def test_export_and_import_carry_everything_over(
         ]
 
 
+def test_metadata_named_regions_survive_an_older_export(
+    base: KnowledgeBase, empty: Callable[..., KnowledgeBase], tmp_path: Path
+) -> None:
+    """Exports from before regions have such metadata as a key of the row; it was dropped."""
+    base.add([Entry("old", None, ("text",), {"regions": ["Asia", "Peru"], "year": 1990})])
+    base.export_to(tmp_path / "out")
+    file = tmp_path / "out" / "entries.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows = [row.pop("metadata", {}) | row for row in rows]  # as they were written
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    copy = empty()
+    assert copy.import_from(tmp_path / "out").added == 8
+    assert copy.get("old")[0].metadata == {"regions": ["Asia", "Peru"], "year": 1990}
+
+
 def test_an_export_can_be_read_as_a_source(base: KnowledgeBase, tmp_path: Path) -> None:
     base.export_to(tmp_path / "export")
     entries = {entry.id: entry for entry in read_entries(tmp_path / "export" / "entries.jsonl")}

@@ -1,8 +1,8 @@
 """Compare queries with parts: single vectors by their cosine, several vectors by MaxSim.
 
 The vectors of a query are (dim,), or (t, dim) as `ravlm.search.maxsim.weighted_query` returns them.
-A base of a multi-vector encoder has both for each part: its token vectors, and the direction of
-their mean, with which a single vector is compared.
+A base of a multi-vector encoder stores both for each part: its token vectors, and the direction of
+their mean, which is compared with a single vector.
 """
 
 from __future__ import annotations
@@ -50,18 +50,16 @@ class VectorComparison:
         n: int,
         selectors: Sequence[Selector],
     ) -> list[Candidates]:
-        """Return the n best parts of each query; `selectors` may be one object for all."""
-        if any(vectors.ndim > 1 for vectors in queries):
-            return [
-                self._nearest_one(vectors, modality, n, selector)
-                for vectors, selector in zip(queries, selectors, strict=True)
-            ]
-        stacked = np.stack(queries)  # (q, dim)
-        if all(selector is selectors[0] for selector in selectors):
-            return self.searcher.nearest(modality, stacked, n, selectors[0])
+        """Return the n best parts of each query.
+
+        Queries of one vector each with the same selector object are searched in one batch.
+        """
+        is_single = all(vectors.ndim == 1 for vectors in queries)
+        if is_single and all(selector is selectors[0] for selector in selectors):
+            return self.searcher.nearest(modality, np.stack(queries), n, selectors[0])
         return [
-            self.searcher.nearest(modality, vector[None], n, selector)[0]
-            for vector, selector in zip(stacked, selectors, strict=True)
+            self._nearest_one(vectors, modality, n, selector)
+            for vectors, selector in zip(queries, selectors, strict=True)
         ]
 
     def _nearest_one(

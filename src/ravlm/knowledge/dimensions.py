@@ -76,9 +76,9 @@ def measure_dimensions(
     base's vectors, if none is known, and for a base with fewer than `MIN_VECTORS` vectors of
     every modality.
     """
-    dim = kb.info().dim
-    lengths = _lengths(kb, dimensions, dim)
-    samples = {m: _sample(kb, m, dim) for m in MODALITIES}
+    info = kb.info()
+    lengths = _lengths(kb, dimensions, info.dim)
+    samples = {m: _sample(kb, m, info.dim) for m in MODALITIES}
     large = {m: vectors for m, vectors in samples.items() if len(vectors) >= MIN_VECTORS}
     if not large:
         raise InvalidInput(
@@ -92,7 +92,7 @@ def measure_dimensions(
         for length in lengths:
             recalls[length][modality] = _recall(truth, length)
     trials = tuple(DimensionTrial(length, recalls[length]) for length in lengths)
-    return DimensionReport(kb.info().encoder, trials, {m: len(v) for m, v in large.items()})
+    return DimensionReport(info.encoder, trials, {m: len(v) for m, v in large.items()})
 
 
 def _lengths(kb: KnowledgeBase, dimensions: Sequence[int] | None, dim: int) -> list[int]:

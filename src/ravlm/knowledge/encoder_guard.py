@@ -67,8 +67,8 @@ class EncoderGuard:
         if matching.is_former:
             warnings.warn(
                 f'The knowledge base "{name}" was built by an earlier version of ravlm, which ran '
-                f'the encoder "{encoder.name}" differently; it is still run so for this base. Move '
-                f"to the better vectors: ravlm reencode {name} --encoder {encoder.name}",
+                f'the encoder "{encoder.name}" differently; for this base it still runs that way. '
+                f"Move to the better vectors: ravlm reencode {name} --encoder {encoder.name}",
                 stacklevel=3,
             )
         return matching.encoder

@@ -12,6 +12,8 @@ from ravlm.knowledge.candidates import Candidates, Ranking, best_part_per_entry
 from ravlm.knowledge.entry_store import decode_vector, to_entry
 from ravlm.knowledge.index.analyzer import query_words
 from ravlm.knowledge.index.bm25 import KeywordIndex
+from ravlm.knowledge.index.faiss_index import evenly_spaced
+from ravlm.knowledge.index.vector_index import decode_tokens
 from ravlm.knowledge.records import MODALITY_BY_CODE, MODALITY_CODES, EntryRow, hit_part
 from ravlm.knowledge.searcher import MultiVectorSearcher, Selector
 from ravlm.records import Entry, Modality, Part
@@ -97,11 +99,9 @@ class ExactSearcher(MultiVectorSearcher):
         return Candidates(ranking, exhausted=len(best) < n)
 
     def token_vectors(self, parts: np.ndarray) -> TokenVectors:
-        """Return the vectors of the tokens of parts."""
+        """Return the vectors of the tokens of parts. Raises DamagedBase."""
         dim = self._vectors.shape[1]
-        blobs = [self._parts[part].tokens or b"" for part in parts.tolist()]
-        rows = [np.frombuffer(blob, "<f2").reshape(-1, dim) for blob in blobs]
-        return TokenVectors.from_items(rows, dim)
+        return decode_tokens([self._parts[part].tokens or b"" for part in parts.tolist()], dim)
 
     def token_sample(self, modality: Modality) -> TokenVectors:
         """Return the token vectors of evenly spaced parts."""
@@ -119,8 +119,7 @@ class ExactSearcher(MultiVectorSearcher):
 
     def _evenly_spaced(self, modality: Modality) -> np.ndarray:
         parts = self._selected(modality, None)
-        spaced = np.linspace(0, len(parts) - 1, min(SAMPLE_SIZE, len(parts))).astype(np.int64)
-        return parts[spaced]
+        return parts[evenly_spaced(len(parts), SAMPLE_SIZE)]
 
     def vectors(self, parts: np.ndarray) -> tuple[list[Modality], np.ndarray]:
         """Return the modality of each part and its vector."""

@@ -44,8 +44,9 @@ PARTS = "parts.jsonl"
 VECTORS = "vectors.npy"
 TOKENS = "tokens.npy"
 MANIFEST = "manifest.json"
-RESERVED_KEYS = ("id", "image", "text", "texts", "metadata", "regions")
-"""Keys of a row that are not metadata; nor is "regions", unless it has something else."""
+RESERVED_KEYS = ("id", "image", "text", "texts", "metadata")
+"""Keys of a row that are not metadata. Nor is "regions", unless it holds something else: see
+`take_regions`."""
 SHARD_SIZE = 10_000
 """Entries per tar file."""
 
@@ -205,7 +206,7 @@ class _VectorWriter:
         self._write_header()
 
     def write(self, vectors: bytes) -> int:
-        """Write vectors, and return how many they are."""
+        """Write vectors and return their number."""
         count = len(vectors) // (2 * self.dim)
         self.file.write(vectors)
         self.count += count
@@ -276,8 +277,6 @@ def _source_row(row: EntryRow, image: str | None) -> dict[str, Any]:
         values["image"] = image
     entry = to_entry(row)
     values["texts"] = list(entry.texts)
-    if entry.regions:
-        values["regions"] = [region.to_dict() for region in entry.regions]
     if entry.regions:
         values["regions"] = [region.to_dict() for region in entry.regions]
     metadata = dict(entry.metadata)

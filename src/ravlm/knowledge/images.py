@@ -129,7 +129,7 @@ def _page_hash(document_hash: str, page: int) -> str:
 
 
 def content_hash(source: ImageSource) -> str:
-    """Return the SHA-256 of an encoded image; that of a page is made of its file's and its number.
+    """Return the SHA-256 of an encoded image; for a page, one of its file's hash and its number.
 
     Raises NotFound or BrokenData.
     """
@@ -137,8 +137,8 @@ def content_hash(source: ImageSource) -> str:
 
 
 def portable_image(image: ImageSource | None, folder: Path) -> ImageSource | None:
-    """Return an image in a form that stays valid if the base in `folder` is moved: an image that
-    the base holds as its bytes."""
+    """Return an image in a form that stays valid if the base in `folder` is moved: the bytes of an
+    image that the base stores, other images as they are."""
     if not isinstance(image, str) or not Path(image).is_relative_to(folder):
         return image
     location = split_page_path(image)

@@ -216,7 +216,7 @@ class ExportFolder:
             raise self._damage(TOKENS, f'the token vectors of a part of "{entry.id}" are damaged')
         lengths = np.linalg.norm(tokens.astype(np.float32), axis=1)
         if not (np.abs(lengths - 1) < MAX_LENGTH_ERROR).all():  # NaN is not
-            raise self._damage(TOKENS, f'a token vector of "{entry.id}" has not length 1')
+            raise self._damage(TOKENS, f'a token vector of "{entry.id}" does not have length 1')
         return data
 
     def _part(self, entry: Entry, values: Mapping[str, Any], row: np.ndarray) -> PartRow:

@@ -273,8 +273,8 @@ class Ingestion:
 
 
 def _digest(item: IngestItem, recognition: str) -> str:
-    """Return a hash of image, texts, metadata, regions, precomputed vectors, and of what recognizes
-    the image's text, if anything."""
+    """Return a hash of image, texts, metadata, regions and precomputed vectors, and of the text
+    recognizer if it reads the image."""
     image = _NO_IMAGE
     if item.entry.image is not None:
         image = json_texts([item.image or "", item.image_hash or ""])
@@ -346,7 +346,7 @@ def _vector_rows(name: str, array: np.ndarray, num_entries: int, identity: Ident
 
 
 def _token_vectors(name: str, rows: Any, num_entries: int, dim: int) -> TokenVectors:
-    """Return token vectors given as such, as (n, tokens, dim), or as (tokens, dim) per entry."""
+    """Return the token vectors of n entries. `rows`: (n, tokens, dim), or (tokens, dim) of each."""
     items = [np.atleast_2d(np.asarray(rows[row], np.float32)) for row in range(len(rows))]
     if len(items) != num_entries:
         raise InvalidInput(

@@ -131,9 +131,8 @@ def _add_vectors(
     single = [row for row in rows if row.ndim == 1]
     units = iter(_unit_vectors(np.stack(single)) if single else ())
     for position, row in zip(positions, rows, strict=True):
-        is_several = row.ndim > 1
         vectors[position]["vector"] = (
-            weighted_query(_unit_vectors(row)) if is_several else next(units)
+            next(units) if row.ndim == 1 else weighted_query(_unit_vectors(row))
         )
 
 

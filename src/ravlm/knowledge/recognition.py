@@ -35,7 +35,7 @@ MIN_LAYER_TEXT = 64
 """Characters of a page's text layer from which it is taken for its text; a stamp on a scan has
 fewer."""
 _MIN_TRUST = 0.5
-"""Confidence of text in a file; less has a font that does not say which characters it shows."""
+"""Confidence of text in a file; text in a font that does not map to characters has less."""
 _MAX_OVERLAP = 0.3
 """Share of a line that may be covered by text that is known already."""
 
@@ -57,8 +57,8 @@ class Recognition:
             self.recognizer()
 
     def recognizer(self) -> TextRecognizer | None:
-        """Return the recognizer; None if its packages are missing and nobody asked for it by name
-        or by the mode "always"."""
+        """Return the recognizer; None if its packages are missing and neither its name nor the
+        mode "always" requires it."""
         with self._lock:
             if self._recognizer is None and self.missing is None:
                 try:
@@ -76,17 +76,16 @@ class Recognition:
         return may_be and page_of(item.entry) is None and is_scanned_page(data)
 
     def marker(self, item: IngestItem) -> str:
-        """Return what the digest of an entry says of the recognition of its image: "" if it is not
-        read."""
+        """Return mode and recognizer for the digest of an entry; "" if its image is not read."""
         if not self._applies(item):
             return ""
         recognizer = self.recognizer()
         return "" if recognizer is None else f"{self.options.mode} {recognizer.fingerprint}"
 
     def recognize(self, items: Sequence[IngestItem]) -> Iterator[Quarantined]:
-        """Add to the entries of `items` what is written on their images.
+        """Add the text on their images to the entries of `items`.
 
-        Yield a note for an image that can't be read, whose entry stays without it.
+        Yield a note for an image that can't be read; its entry stays without that text.
         """
         waiting = [item for item in items if self._applies(item)]
         if not waiting:
@@ -106,14 +105,11 @@ class Recognition:
         for batch in batched(zip(unknown, loaded, strict=True), BATCH_SIZE):
             readable = [(item, image) for item, image in batch if isinstance(image, Image.Image)]
             results = recognizer.recognize([image for _, image in readable]) if readable else []
+            results_by_hash = {}
             for (item, _), regions in zip(readable, results, strict=True):
                 _add_regions(item, regions)
-            cache.put(
-                {
-                    str(item.image_hash): regions
-                    for (item, _), regions in zip(readable, results, strict=True)
-                }
-            )
+                results_by_hash[str(item.image_hash)] = regions
+            cache.put(results_by_hash)
             self.count += len(readable)
             for item, error in batch:
                 if isinstance(error, RavlmError):
@@ -165,22 +161,22 @@ def _add_regions(item: IngestItem, recognized: Sequence[Region]) -> None:
     item.regions = encode_regions(item.entry.regions)
 
 
-def merge_regions(own: Sequence[Region], recognized: Sequence[Region]) -> tuple[Region, ...]:
-    """Return the regions of a file and those recognized on its image without saying a text twice.
+def merge_regions(of_file: Sequence[Region], recognized: Sequence[Region]) -> tuple[Region, ...]:
+    """Return the regions of a file and those recognized on its image, without repeating a text.
 
-    What the file states is exact; recognized lines are added where it states nothing, such as in
-    pictures. They come first if the file states little, such as the stamp on a scan.
+    The text of the file is exact; recognized lines are added where it has none, such as in
+    pictures. They come first if the file has little text, such as the stamp on a scan.
     """
     if not recognized:
-        return tuple(own)
-    parts = [region for region in own if region.kind in IMAGE_KINDS]
-    written = [region for region in own if region.kind not in IMAGE_KINDS]
+        return tuple(of_file)
+    parts = [region for region in of_file if region.kind in IMAGE_KINDS]
+    written = [region for region in of_file if region.kind not in IMAGE_KINDS]
     if _text_length(written) >= MIN_LAYER_TEXT:
         return (*parts, *written, *(r for r in _uncovered(recognized, written) if r.text))
     trusted = [region for region in written if region.text and region.confidence >= _MIN_TRUST]
     added = _uncovered(recognized, trusted)
     if not any(region.text for region in added):  # what is known was recognized earlier
-        return tuple(own)
+        return tuple(of_file)
     return (*parts, *added, *trusted)
 
 
@@ -205,7 +201,7 @@ def _covered(box: Box, other: Box) -> float:
 
 
 def _text_length(regions: Sequence[Region]) -> int:
-    """Return the number of characters that a file states itself, not counting blanks."""
+    """Return the number of trusted characters, not counting blanks."""
     return sum(
         len("".join(region.text.split()))
         for region in regions

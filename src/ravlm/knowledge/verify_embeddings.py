@@ -69,14 +69,14 @@ def _differences(row: EntryRow, item: IngestItem) -> list[str]:
     for part in row.parts:
         if part.precomputed:
             continue
-        again = encoded.get((part.modality, part.position, part.passage))
-        if again is None:
+        encoded_part = encoded.get((part.modality, part.position, part.passage))
+        if encoded_part is None:
             if part.modality == "text":  # a missing image has been reported
                 findings.append(
                     f'"{row.id}" has a passage that is not in its texts: {part.passage!r}.'
                 )
             continue
-        cosine = _cosine(part, again)
+        cosine = _cosine(part, encoded_part)
         if not cosine >= canaries.MIN_COSINE:
             label = "image" if part.modality == "image" else f"text {part.position + 1}"
             findings.append(
@@ -87,7 +87,7 @@ def _differences(row: EntryRow, item: IngestItem) -> list[str]:
 
 
 def _cosine(stored: PartRow, encoded: PartRow) -> float:
-    """Return the cosine of two vectors of a part; of several, the mean cosine of each token's."""
+    """Return the cosine of two vectors of a part; for token vectors, the mean over the tokens."""
     if stored.tokens is None or encoded.tokens is None:
         return float(decode_vector(stored.vector) @ decode_vector(encoded.vector))
     tokens = decode_vector(stored.tokens), decode_vector(encoded.tokens)

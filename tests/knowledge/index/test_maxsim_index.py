@@ -40,9 +40,10 @@ def queries(tokens: TokenVectors) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
     queries = []
     for row in range(0, ROWS, ROWS // 20):
-        near = np.concatenate([tokens[row], tokens[(row + 7) % ROWS]]).astype(np.float32)
-        near = near[rng.integers(0, len(near), 6)] + 0.1 * rng.standard_normal((6, DIM))
-        queries.append(weighted_query(_units(near)))
+        of_rows = np.concatenate([tokens[row], tokens[(row + 7) % ROWS]]).astype(np.float32)
+        sample = of_rows[rng.integers(0, len(of_rows), 6)]
+        noisy = sample + 0.1 * rng.standard_normal((6, DIM))
+        queries.append(weighted_query(_units(noisy)))
     return queries
 
 
@@ -50,9 +51,9 @@ def _exact(tokens: TokenVectors, query: np.ndarray) -> np.ndarray:
     return maxsim(query, tokens.vectors, tokens.starts)
 
 
-@pytest.mark.parametrize(("kind", "least"), [("tokens-8bit", 0.97), ("tokens-binary", 0.95)])
+@pytest.mark.parametrize(("kind", "min_recall"), [("tokens-8bit", 0.97), ("tokens-binary", 0.95)])
 def test_the_best_rows_are_among_the_best_codes(
-    kind: str, least: float, tokens: TokenVectors, queries: list[np.ndarray], tmp_path: Path
+    kind: str, min_recall: float, tokens: TokenVectors, queries: list[np.ndarray], tmp_path: Path
 ) -> None:
     index = MaxSimIndex.build(tokens, kind, tmp_path / "codes")
     assert index.cells is not None
@@ -61,7 +62,7 @@ def test_the_best_rows_are_among_the_best_codes(
     for query in queries:
         best = set(np.argsort(-_exact(tokens, query))[:10].tolist())
         recalls.append(len(best & set(index.search(query, 60).rows.tolist())) / 10)
-    assert np.mean(recalls) >= least
+    assert np.mean(recalls) >= min_recall
     assert index.row_bytes == pytest.approx(
         (index.tokens.codec.width * tokens.starts[-1] + 8 * (ROWS + 1)) / ROWS
         + sum(array.nbytes for array in index.cells) / ROWS
@@ -108,10 +109,10 @@ def test_saved_indexes_are_mapped_again(
         index = MaxSimIndex.build(tokens, kind, tmp_path / f"codes of {kind}")
         index.settings["probes"] = 4
         record = index.save(tmp_path, "image")
-        again = MaxSimIndex.load(tmp_path, "image", record, DIM)
-        assert again.kind == kind
+        loaded = MaxSimIndex.load(tmp_path, "image", record, DIM)
+        assert loaded.kind == kind
         for query in queries[:3]:
-            one, two = index.search(query, 20), again.search(query, 20)
+            one, two = index.search(query, 20), loaded.search(query, 20)
             assert one.rows.tolist() == two.rows.tolist()
             assert one.scores == pytest.approx(two.scores)
         with pytest.raises(ValueError, match="do not match"):
@@ -125,10 +126,10 @@ def test_appended_rows_are_those_of_a_build(
     for first in range(0, 90, 30):
         index.append(tokens.take(range(first, first + 30)))
     assert len(index) == 90
-    some = tokens.take(range(90))
+    first_rows = tokens.take(range(90))
     for query in queries[:3]:
         result = index.search(query, 90)
-        assert result.scores == pytest.approx(_exact(some, query)[result.rows], abs=0.02)
+        assert result.scores == pytest.approx(_exact(first_rows, query)[result.rows], abs=0.02)
     decoded = index.tokens.decode(np.array([4, 60]))
     assert decoded[1] == pytest.approx(tokens[60].astype(np.float32), abs=0.01)
 

@@ -50,8 +50,8 @@ def test_searches_compare_all_tokens(
         assert other.remove(["red-blue"]) == 1
         other.add([flag("white", "red")])  # unchanged
         other.add(Entry("white-red", FLAGS[0].image, ("changed",)))
-    left = [entry for entry in FLAGS if entry.id not in ("red-blue", "white-red")]
-    changed = [*left, Entry("white-red", FLAGS[0].image)]
+    remaining = [entry for entry in FLAGS if entry.id not in ("red-blue", "white-red")]
+    changed = [*remaining, Entry("white-red", FLAGS[0].image)]
     check_scores(base, changed, "red blue")
     assert base.verify().sound
     base.compact()
@@ -128,11 +128,11 @@ def test_damaged_token_indexes_are_not_used(
     path.write_bytes(data[:-9] if damage == "cut" else data)
     if damage == "gone":
         path.unlink()
-    with KnowledgeBase.open(base.path, FakeMultiVectorEncoder()) as again:
-        check_scores(again, FLAGS, "red blue")
-        assert not again.verify().sound
-        again.optimize()
-        assert again.verify().sound
+    with KnowledgeBase.open(base.path, FakeMultiVectorEncoder()) as reopened:
+        check_scores(reopened, FLAGS, "red blue")
+        assert not reopened.verify().sound
+        reopened.optimize()
+        assert reopened.verify().sound
 
 
 def test_bases_move_between_encoders(base: KnowledgeBase, encoder: Encoder) -> None:
@@ -148,9 +148,9 @@ def test_bases_move_between_encoders(base: KnowledgeBase, encoder: Encoder) -> N
     base.reencode(pooled)
     # half of 4 and of 7 tokens; the tokens of five images are all the same
     assert base.verify().checked["token vectors"] == 2 * 25 - 5 + 3 * 25
-    with KnowledgeBase.open(base.path, FakeMultiVectorEncoder()) as again:  # pools as the base does
-        assert again.encoder.token_pooling == 2
-        assert ids(again.search(image=FLAGS[7].image, k=1, modality="image")) == [FLAGS[7].id]
+    with KnowledgeBase.open(base.path, FakeMultiVectorEncoder()) as reopened:
+        assert reopened.encoder.token_pooling == 2  # as when the base was built
+        assert ids(reopened.search(image=FLAGS[7].image, k=1, modality="image")) == [FLAGS[7].id]
 
 
 def test_exports_hold_tokens(base: KnowledgeBase, encoder: Encoder, tmp_path: Path) -> None:

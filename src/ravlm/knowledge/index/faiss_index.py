@@ -212,9 +212,15 @@ def trained_rows(vectors: np.ndarray, quantizer: str = "QT_8bit") -> Any:
 
 def training_sample(vectors: np.ndarray) -> np.ndarray:
     """Return at most `MAX_TRAINING_ROWS` evenly spaced vectors, float32."""
-    count = min(MAX_TRAINING_ROWS, len(vectors))
-    rows = np.linspace(0, len(vectors) - 1, count).astype(np.int64)
-    return np.ascontiguousarray(vectors[np.unique(rows)], np.float32)
+    rows = evenly_spaced(len(vectors), MAX_TRAINING_ROWS)
+    return np.ascontiguousarray(vectors[rows], np.float32)
+
+
+def evenly_spaced(num_rows: int, count: int) -> np.ndarray:
+    """Return up to `count` row numbers, evenly spaced over all rows."""
+    if not num_rows:
+        return np.zeros(0, np.int64)
+    return np.unique(np.linspace(0, num_rows - 1, min(count, num_rows)).astype(np.int64))
 
 
 def add_in_chunks(index: Any, vectors: np.ndarray) -> Any:

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ravlm.encoders.token_vectors import TokenVectors
-from ravlm.knowledge.index.faiss_index import CHUNK_ROWS, import_faiss
+from ravlm.knowledge.index.faiss_index import CHUNK_ROWS, evenly_spaced, import_faiss
 from ravlm.knowledge.index.kmeans import find_centroids
 from ravlm.knowledge.index.token_codes import CODECS, CodedTokens
 
 MIN_CELL_ROWS = 1000
-"""Up to this many rows all codes are compared: cells would not pay."""
+"""Up to this many rows all codes are compared: cells would not save time."""
 TRAINING_TOKENS = 64
 """Tokens per cell from which its centroid is learned."""
 PROBES = 16
@@ -30,9 +30,9 @@ PROBES = 16
 CANDIDATES = 256
 """Rows compared by their codes, at least."""
 OVERFETCH = 4
-"""Rows compared by their codes per row that is asked for."""
+"""Rows compared by their codes per requested row."""
 MIN_EXACT_ROWS = 32
-"""Rows beyond those asked for whose vectors are compared, at least."""
+"""Rows beyond the requested ones whose vectors are compared, at least."""
 
 
 class RowScores(NamedTuple):
@@ -61,8 +61,7 @@ class TokenCells(NamedTuple):
 
         vectors = tokens.vectors
         num_cells = token_cell_count(len(vectors))
-        count = min(len(vectors), TRAINING_TOKENS * num_cells)
-        sample = np.unique(np.linspace(0, len(vectors) - 1, count).astype(np.int64))
+        sample = evenly_spaced(len(vectors), TRAINING_TOKENS * num_cells)
         centroids = find_centroids(np.asarray(vectors[sample], np.float32), num_cells)
         index = faiss.IndexFlatIP(vectors.shape[1])
         index.add(centroids)
@@ -194,7 +193,7 @@ class MaxSimIndex:
     def load(cls, folder: Path, name: str, record: Mapping[str, Any], dim: int) -> MaxSimIndex:
         """Memory-map what `save` wrote.
 
-        Raises OSError, ValueError or KeyError if the files are not such an index.
+        Raises OSError, ValueError or KeyError if the files are not an index of this kind.
         """
 
         def read(field: str) -> np.ndarray:
@@ -217,5 +216,5 @@ def search_depth(n: int) -> int:
 
 
 def token_cell_count(num_tokens: int) -> int:
-    """Return the number of cells for so many tokens: a power of two near 2 * sqrt(tokens)."""
+    """Return the number of cells: a power of two near 2 * sqrt(tokens)."""
     return 2 ** max(0, round(math.log2(2 * math.sqrt(max(1, num_tokens)))))

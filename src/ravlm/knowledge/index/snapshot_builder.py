@@ -59,15 +59,7 @@ def write(source: IndexSource, derived: Path, identity: Identity) -> None:
     """Write a snapshot of the current state of the base to the folder `derived`."""
     with _gathered(source, derived, identity) as (store, gathered):
         kind, recall = store.index_choice()
-        indexes = {
-            modality: tuning.build_tuned(
-                gathered[modality].vectors,
-                gathered[cross_modality].vectors,
-                kind,
-                recall or tuning.RECALL,
-            )
-            for modality, cross_modality in zip(MODALITIES, MODALITIES[::-1], strict=True)
-        }
+        indexes = _vector_indexes(gathered, kind, recall or tuning.RECALL)
         _write(derived, store, identity, gathered, indexes, _token_indexes(gathered, kind))
 
 
@@ -185,17 +177,25 @@ def _map(path: Path, num_rows: int, dim: int) -> np.ndarray:
     return np.memmap(path, "<f2", "r", shape=shape) if num_rows else np.zeros(shape, "<f2")
 
 
-def _token_indexes(
-    gathered: GatheredVectors, kind: str | None
-) -> dict[Modality, MaxSimIndex | None]:
-    """Index the token vectors of each modality, with codes of `kind` or else of the default."""
+def _vector_indexes(
+    gathered: GatheredVectors, kind: str | None, recall: float
+) -> dict[Modality, FaissIndex]:
+    """Index the vectors of each modality, as `tuning.build_tuned` does."""
     return {
-        modality: None
-        if vectors.tokens is None
-        else MaxSimIndex.build(
-            vectors.tokens, token_tuning.choose_kind(kind), vectors.scratch / "codes"
+        modality: tuning.build_tuned(
+            gathered[modality].vectors, gathered[cross_modality].vectors, kind, recall
         )
+        for modality, cross_modality in zip(MODALITIES, MODALITIES[::-1], strict=True)
+    }
+
+
+def _token_indexes(gathered: GatheredVectors, kind: str | None) -> dict[Modality, MaxSimIndex]:
+    """Index the token vectors, if there are any, with codes of `kind` or else of the default."""
+    codec = token_tuning.choose_kind(kind)
+    return {
+        modality: MaxSimIndex.build(vectors.tokens, codec, vectors.scratch / "codes")
         for modality, vectors in gathered.items()
+        if vectors.tokens is not None
     }
 
 
@@ -215,12 +215,7 @@ def _tune_tokens(
     num_rows = len(vectors.parts)
     best, trial = token_tuning.select_best(results, requirements, num_rows)
     others = _token_indexes({smaller: gathered[smaller]}, best.kind)
-    indexes = {
-        modality: tuning.build_tuned(
-            gathered[modality].vectors, gathered[other].vectors, None, requirements.recall
-        )
-        for modality, other in zip(MODALITIES, MODALITIES[::-1], strict=True)
-    }
+    indexes = _vector_indexes(gathered, None, requirements.recall)
     _write(derived, store, identity, gathered, indexes, {larger: best, **others})
     trials = tuple(trial for _, trial in results)
     return TuneReport(trials, trial, requirements.met_by(trial, num_rows), num_rows), best.kind
@@ -232,7 +227,7 @@ def _write(
     identity: Identity,
     gathered: GatheredVectors,
     indexes: Mapping[Modality, FaissIndex],
-    token_indexes: Mapping[Modality, MaxSimIndex | None],
+    token_indexes: Mapping[Modality, MaxSimIndex],
 ) -> None:
     change = store.state().change
     keywords = KeywordIndex()

@@ -39,7 +39,7 @@ class IndexSource(Protocol):
     def tokens_after(self, last_part: int) -> Iterator[tuple[int, int, bytes, int]]:
         """Yield the token vectors of newer parts: number, modality code, vectors, checksum.
 
-        Only the parts of multi-vector encoders have any.
+        Only parts of multi-vector encoders have token vectors.
         """
 
     def words_after(self, last_part: int) -> list[tuple[int, int, str]]:

@@ -1,7 +1,7 @@
 """Terms of keyword search: the stems of words, and pieces of scripts without spaces (Lucene's token
 filters).
 
-Words are stemmed in the language of their text, which its function words tell. A query is often
+Words are stemmed in the language of their text, detected by its function words. A query is often
 too short for that: its words are stemmed in every language of the base. A run of kana, Hangul,
 Thai, Lao, Khmer or Burmese letters is split into overlapping pairs and single letters, as Chinese
 is; that needs no dictionary, so every machine splits a text into the same terms.

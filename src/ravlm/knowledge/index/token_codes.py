@@ -130,8 +130,7 @@ class CodedTokens:
 
     def scores(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return the MaxSim of a query (t, dim) with these rows, float32 (rows,)."""
-        counts = self.starts[rows + 1] - self.starts[rows]
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        starts = self._starts(rows)
         scores = np.zeros(len(rows), np.float32)
         for first, last in chunk_items(starts):
             codes = self._gather(rows[first:last])
@@ -141,8 +140,7 @@ class CodedTokens:
 
     def matches(self, rows: np.ndarray, tokens: TokenVectors) -> np.ndarray:
         """Return whether these rows hold the codes of `tokens`, bool (rows,)."""
-        counts = self.starts[rows + 1] - self.starts[rows]
-        is_equal = counts == np.diff(tokens.starts)
+        is_equal = np.diff(self._starts(rows)) == np.diff(tokens.starts)
         for row in np.flatnonzero(is_equal).tolist():
             codes = self.codec.encode(tokens[row]).astype(np.int16)
             steps = np.abs(self._gather(rows[row : row + 1]).astype(np.int16) - codes)
@@ -151,9 +149,12 @@ class CodedTokens:
 
     def decode(self, rows: np.ndarray) -> TokenVectors:
         """Return the vectors of these rows, as the codec keeps them."""
+        return TokenVectors(self.codec.decode(self._gather(rows)), self._starts(rows))
+
+    def _starts(self, rows: np.ndarray) -> np.ndarray:
+        """Return `starts` of these rows alone, as if they were joined: int64 (rows + 1,)."""
         counts = self.starts[rows + 1] - self.starts[rows]
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return TokenVectors(self.codec.decode(self._gather(rows)), starts)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def _gather(self, rows: np.ndarray) -> np.ndarray:
         """Return the codes of these rows, joined."""

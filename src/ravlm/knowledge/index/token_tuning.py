@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ravlm.encoders.token_vectors import TokenVectors
+from ravlm.knowledge.index.faiss_index import evenly_spaced
 from ravlm.knowledge.index.maxsim_index import MaxSimIndex, TokenCells, search_depth
 from ravlm.knowledge.index.token_codes import CODECS
-from ravlm.knowledge.index.tuning import TOP_K, Requirements, evenly_spaced
+from ravlm.knowledge.index.tuning import TOP_K, Requirements
 from ravlm.knowledge.reports import Trial
 from ravlm.search.maxsim import chunk_items, maxsim, weighted_query
 
@@ -39,8 +40,8 @@ def sample_queries(tokens: TokenVectors) -> list[np.ndarray]:
         vectors = np.asarray(tokens[row], np.float32)
         vectors = vectors[rng.integers(0, len(vectors), QUERY_TOKENS)]
         noise = rng.standard_normal(vectors.shape) * (NOISE / np.sqrt(vectors.shape[1]))
-        vectors = vectors + noise
-        units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        noisy = vectors + noise
+        units = noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
         queries.append(weighted_query(units))
     return queries
 
@@ -110,6 +111,6 @@ def _measure(
 def select_best(
     results: Results, requirements: Requirements, num_rows: int
 ) -> tuple[MaxSimIndex, Trial]:
-    """Return the most exact index that meets the requirements; if none does, of all."""
+    """Return the most exact index that meets the requirements; if none does, the most exact."""
     sufficient = [result for result in results if requirements.met_by(result[1], num_rows)]
     return max(sufficient or results, key=lambda result: result[1].recall)

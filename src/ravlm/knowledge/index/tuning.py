@@ -13,7 +13,7 @@ import numpy as np
 
 from ravlm.errors import InvalidInput
 from ravlm.knowledge.index.auto import build_index, choose_kind
-from ravlm.knowledge.index.faiss_index import CHUNK_ROWS, FaissIndex
+from ravlm.knowledge.index.faiss_index import CHUNK_ROWS, FaissIndex, evenly_spaced
 from ravlm.knowledge.reports import Trial
 
 TOP_K = 10
@@ -180,10 +180,3 @@ def select_best(
     if sufficient:
         return min(sufficient, key=lambda result: result[1].p50)
     return max(results, key=lambda result: result[1].recall)
-
-
-def evenly_spaced(num_rows: int, count: int) -> np.ndarray:
-    """Return up to `count` row numbers, evenly spaced over all rows."""
-    if not num_rows:
-        return np.zeros(0, np.int64)
-    return np.unique(np.linspace(0, num_rows - 1, min(count, num_rows)).astype(np.int64))

@@ -19,7 +19,7 @@ from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import DamagedBase
 from ravlm.knowledge.candidates import EMPTY_RANKING, Ranking, merge_rankings
 from ravlm.knowledge.index.exact import FlatIndex
-from ravlm.knowledge.index.faiss_index import FaissIndex, SearchResult
+from ravlm.knowledge.index.faiss_index import FaissIndex, SearchResult, evenly_spaced
 from ravlm.knowledge.index.maxsim_index import MaxSimIndex
 from ravlm.knowledge.records import MODALITY_BY_CODE
 from ravlm.records import MODALITIES, Modality
@@ -260,7 +260,7 @@ class VectorIndex:
         """Return the canaries and up to `SAMPLE_ROWS` evenly spaced vectors, float32 (n, dim)."""
         if self._sample is None:
             parts = self.parts()
-            rows = np.linspace(0, len(parts) - 1, min(SAMPLE_ROWS, len(parts))).astype(np.int64)
+            rows = evenly_spaced(len(parts), SAMPLE_ROWS)
             self._sample = np.concatenate([self.canaries, self.vectors(parts[rows])])
         return self._sample
 
@@ -268,8 +268,8 @@ class VectorIndex:
         """Return up to `TOKEN_SAMPLE_ROWS` evenly spaced parts, in the precision of their codes."""
         if self._token_sample is None:
             parts = self.parts()
-            rows = np.linspace(0, len(parts) - 1, min(TOKEN_SAMPLE_ROWS, len(parts)))
-            self._token_sample = self.tokens(parts[rows.astype(np.int64)])
+            rows = evenly_spaced(len(parts), TOKEN_SAMPLE_ROWS)
+            self._token_sample = self.tokens(parts[rows])
         return self._token_sample
 
     def tokens(self, parts: np.ndarray) -> TokenVectors:

@@ -77,8 +77,7 @@ class LocalSearcher(MultiVectorSearcher):
         ranking = index.search_tokens(query, search_depth(n), selector)
         tokens = self.token_vectors(ranking.parts)
         scores = np.minimum(maxsim(query, tokens.vectors, tokens.starts), 1.0)
-        order = np.lexsort((ranking.parts, -scores))[:n]
-        best = ranking._replace(scores=scores).take(order)
+        best = ranking._replace(scores=scores).take(np.lexsort((ranking.parts, -scores))[:n])
         return Candidates(best, exhausted=len(ranking.parts) < n)
 
     def token_vectors(self, parts: np.ndarray) -> TokenVectors:
