@@ -58,10 +58,13 @@ def test_a_race_of_writers_and_askers(birds: KnowledgeBase) -> None:
 
     def repeat(task: Any) -> None:
         try:
-            while time.monotonic() < end and not errors:
+            while not errors and (time.monotonic() < end or is_slow()):
                 task()
         except BaseException as error:
             errors.append(error)
+
+    def is_slow() -> bool:
+        return len(answers) <= 4 and time.monotonic() < end + 30
 
     def write(half: int) -> None:
         some = entries[half::2]
@@ -82,4 +85,4 @@ def test_a_race_of_writers_and_askers(birds: KnowledgeBase) -> None:
     for thread in threads:
         thread.join()
     assert not errors
-    assert len(answers) >= 4
+    assert len(answers) > 4
