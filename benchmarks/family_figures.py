@@ -1,4 +1,4 @@
-"""What is measured of a family of models, and the images and steps it is measured with."""
+"""Figures of a family of models, with the images and training steps to measure them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NUM_STEPS = 5
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models, and how a tiny one is written."""
+    """A family of models, with a function that writes a tiny one."""
 
     models: str
     """Well-known checkpoints of the family."""
@@ -37,11 +37,11 @@ class Figures:
     sees: bool | None = None
     trains: bool | None = None
     needs: str = ""
-    """What has to be installed first."""
+    """Package that must be installed first."""
 
 
 def draw_images() -> list[Image.Image]:
-    """Return three images of other sizes and content."""
+    """Return three images of different sizes and content."""
     random = np.random.default_rng(0)
     sizes = ((40, 60), (64, 48), (33, 90))
     return [

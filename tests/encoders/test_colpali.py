@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,4 +130,3 @@ def test_adapters_of_colpali_engine_are_named(tmp_path: Path) -> None:
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "vidore/base"}')
     with pytest.raises(Mismatch, match=r'adapter \(PEFT\) of "vidore/base".*-hf'):
         DualEncoder.load(folder)
-    shutil.rmtree(folder)

@@ -124,7 +124,7 @@ def with_prompts(folder: Path, prompts: dict[str, str], default: str | None = No
 
 
 def test_queries_and_documents_have_their_prompts(tmp_path: Path) -> None:
-    """Prompts were read by nobody: questions and passages were encoded alike."""
+    """Prompts were ignored: questions and passages were encoded alike."""
     folder = with_prompts(tmp_path / "model", PROMPTS)
     encoder = DualEncoder.load(folder)
     assert encoder.is_asymmetric
@@ -165,7 +165,7 @@ def test_which_prompt_a_role_has(
 
 
 def test_a_plain_clip_model_with_prompts(tmp_path: Path) -> None:
-    """It ran as `ClipEncoder`, which knows no prompts. A base that was built so keeps that."""
+    """It ran as `ClipEncoder`, which has no prompts. A base built with that keeps it."""
     from sentence_transformers import SentenceTransformer
 
     clip = encoder_checkpoints.clip(tmp_path / "clip")

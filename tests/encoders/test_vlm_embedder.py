@@ -1,4 +1,4 @@
-"""Vision-language embedders of sentence-transformers: Qwen3-VL-Embedding and its kin."""
+"""Vision-language embedders of sentence-transformers: Qwen3-VL-Embedding and similar models."""
 
 from __future__ import annotations
 

@@ -102,21 +102,18 @@ def _load_starter(folder: Path, name: str) -> Encoder:
 
 
 def _load_vision_text_dual(folder: Path, name: str) -> Encoder:
-    runtime.require_torch(f'The encoder "{name}"')
     from ravlm.encoders.vision_text_dual import VisionTextDualEncoder
 
     return VisionTextDualEncoder.from_folder(folder, name)
 
 
 def _load_clip(folder: Path, name: str) -> Encoder:
-    runtime.require_torch(f'The encoder "{name}"')
     from ravlm.encoders.clip import ClipEncoder
 
     return ClipEncoder.from_folder(folder, name)
 
 
 def _load_sentence_transformer(folder: Path, name: str) -> Encoder:
-    runtime.require_torch(f'The encoder "{name}"')
     from ravlm.encoders.sentence_multi_vector import (
         SentenceMultiVectorEncoder,
         is_multi_vector_checkpoint,
@@ -130,7 +127,6 @@ def _load_sentence_transformer(folder: Path, name: str) -> Encoder:
 
 
 def _load_colpali(folder: Path, name: str) -> Encoder:
-    runtime.require_torch(f'The encoder "{name}"')
     from ravlm.encoders.colpali import ColPaliEncoder
 
     return ColPaliEncoder.from_folder(folder, name)
@@ -162,7 +158,11 @@ def load_encoder(name_or_folder: str | Path) -> Encoder:
     if not is_folder:
         runtime.require_torch(f'The encoder "{name}"')  # before it is downloaded
     folder = find_folder(name)
-    encoder = _loader(folder)(folder, str(folder) if is_folder else name)
+    name = str(folder) if is_folder else name
+    loader = _loader(folder)
+    if loader is not _load_starter:
+        runtime.require_torch(f'The encoder "{name}"')
+    encoder = loader(folder, name)
     preset = None if is_folder else preset_of(name)
     if preset is not None:
         encoder.matryoshka_dims = encoder.matryoshka_dims or preset.matryoshka_dims

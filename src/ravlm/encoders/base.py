@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Role: TypeAlias = Literal["query", "document"]
-"""What an input is encoded for: to search with it, or to be found."""
+"""What an input is encoded as: a query to search with, or a document to search in."""
 
 
 def check_role(role: str) -> None:
@@ -50,9 +50,8 @@ class Encoder(ABC):
     Vectors are float32 of shape (n, dim) and length 1, in input order. An empty input gives shape
     (0, dim).
 
-    Some models encode what is searched with, the *query*, and what is found, the *document*,
-    differently: by another prompt, or by another tower. `role` says which of them the inputs are;
-    a model that makes no difference ignores it.
+    Some models encode queries and documents differently: with another prompt, or with another
+    tower. `role` says which of the two the inputs are; all other models ignore it.
     """
 
     name: str
@@ -71,10 +70,10 @@ class Encoder(ABC):
     matryoshka_dims: tuple[int, ...] = ()
     """Lengths to which a vector may be cut because the model was trained for them (Matryoshka)."""
     is_asymmetric: bool = False
-    """Whether an input gets another vector as a query than as a document."""
+    """Whether the same input has one vector as a query and another as a document."""
     token_pooling: int = 0
-    """0 for one vector per input. Encoders of several vectors (`encode_image_tokens`) keep one for
-    about so many tokens."""
+    """0 for one vector per input. For encoders of several vectors (`encode_image_tokens`), the
+    number of tokens that share one, on average."""
 
     @abstractmethod
     def encode_images(

@@ -1,8 +1,8 @@
 """CLIP-like checkpoints of Transformers: CLIP, SigLIP, SigLIP 2, Chinese-CLIP, and any other model
 with `get_image_features` and `get_text_features`.
 
-SigLIP was trained on texts in small letters. The tokenizers of SigLIP 2 checkpoints with a fixed
-image size are Gemma's, which keep capital letters: there, the text is lower-cased here.
+SigLIP was trained on lower-case texts. SigLIP 2 checkpoints with a fixed image size have Gemma's
+tokenizer, which keeps capital letters: their texts are lower-cased here.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _HEADS = {
 class ClipEncoder(TorchEncoder):
     """A dual encoder of Transformers. Create it with `from_folder`.
 
-    `keep_case`: tokenize texts as the checkpoint's tokenizer does, even where the tower was trained
-    on small letters, as earlier versions of ravlm did.
+    `keep_case`: leave upper and lower case to the checkpoint's tokenizer, as earlier versions of
+    ravlm did, even if the tower was trained on lower-case texts.
     """
 
     fingerprint_prefix = "HubEncoder"
@@ -176,9 +176,9 @@ def _check_head(config: Any, class_name: str, name: str) -> None:
 
 
 def _needs_lower_case(config: Any, tokenizer: Any) -> bool:
-    """Return whether the text tower was trained on small letters and its tokenizer keeps others."""
-    small, capital = (tokenizer(text)["input_ids"] for text in ("red boat", "RED BOAT"))
-    return config.model_type.startswith("siglip") and small != capital
+    """Return whether the text tower was trained on lower case but its tokenizer keeps capitals."""
+    lower, upper = (tokenizer(text)["input_ids"] for text in ("red boat", "RED BOAT"))
+    return config.model_type.startswith("siglip") and lower != upper
 
 
 def _backbone_modality(config: Any) -> str | None:

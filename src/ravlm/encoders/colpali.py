@@ -7,7 +7,6 @@ text that is stored is prepared as a query without prefix and augmentation.
 from __future__ import annotations
 
 import copy
-import hashlib
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
@@ -21,11 +20,10 @@ from PIL import Image
 from ravlm import runtime
 from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
-from ravlm.data.text import check_unicode
 from ravlm.encoders.base import Role
-from ravlm.encoders.hub_files import hash_weights, small_files, weight_files
+from ravlm.encoders.hub_files import hash_weights, hash_with_files, small_files, weight_files
 from ravlm.encoders.image_processing import ImageProcessor
-from ravlm.encoders.multi_vector import MultiVectorEncoder
+from ravlm.encoders.multi_vector import MAX_TEXT_TOKENS, MultiVectorEncoder
 from ravlm.encoders.processors import read_processor
 from ravlm.encoders.tokenization import TextTokenizer
 from ravlm.encoders.transformers_io import (
@@ -39,8 +37,6 @@ from ravlm.errors import Mismatch
 from ravlm.files import atomic_write
 from ravlm.records import ImageSource
 
-MAX_TEXT_TOKENS = 512
-"""Tokens of a text, although most of these models could read more: longer ones are split."""
 _MAX_EDGE = 2048
 """Edge in pixels to which larger images are shrunk before they are processed: no model of this kind
 reads more of a page."""
@@ -59,7 +55,7 @@ class ColPaliEncoder(MultiVectorEncoder):
         config = read_config(folder, name)
         self._processor = read_processor(folder, name, config)
         network, info = read_model(
-            folder, runtime.inference_dtype(self._device), retrieval_class(config, name)
+            folder, runtime.inference_dtype(self._device), _retrieval_class(config, name)
         )
         check_weights(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), info, name)
         self._network = network.to(self._device).eval()
@@ -100,11 +96,8 @@ class ColPaliEncoder(MultiVectorEncoder):
     @cached_property
     def _whole_fingerprint(self) -> str:  # type: ignore[override]
         weights_hash = hash_weights(weight_files(self._folder))
-        digest = hashlib.sha256(f"ColPaliEncoder {weights_hash}".encode())
-        for name, content in small_files(self._folder).items():
-            if not name.endswith(".index.json"):
-                digest.update(f" {name} ".encode() + hashlib.sha256(content).digest())
-        return digest.hexdigest()
+        files = small_files(self._folder)
+        return hash_with_files(f"ColPaliEncoder {weights_hash}", files).hexdigest()
 
     def _image_tokens(self, images: Sequence[ImageSource], batch_size: int) -> list[np.ndarray]:
         def decode(image: ImageSource) -> Image.Image:
@@ -115,17 +108,14 @@ class ColPaliEncoder(MultiVectorEncoder):
         return [
             vectors
             for batch in batched(decoded, size)
-            for vectors in self._encode(self._image_inputs(list(batch)))
+            for vectors in self._encode(self._image_inputs(batch))
         ]
 
     def _text_tokens(self, texts: Sequence[str], batch_size: int, role: Role) -> list[np.ndarray]:
-        for text in texts:
-            check_unicode(text)
-        read = [text if self._tokenizer.fits(text) else self.passages(text)[0] for text in texts]
         rows: list[np.ndarray] = [np.zeros((0, self.dim), np.float32)] * len(texts)
-        order = sorted(range(len(read)), key=lambda row: len(read[row]))
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         for batch in batched(order, batch_size):
-            inputs = self._text_inputs([read[row] for row in batch], role)
+            inputs = self._text_inputs([texts[row] for row in batch], role)
             for row, vectors in zip(batch, self._encode(inputs), strict=True):
                 rows[row] = vectors
         return rows
@@ -157,10 +147,10 @@ class ColPaliEncoder(MultiVectorEncoder):
         return [rows[is_token] for rows, is_token in zip(vectors, mask, strict=True)]
 
 
-def retrieval_class(config: Any, name: str) -> Any:
+def _retrieval_class(config: Any, name: str) -> Any:
     """Return Transformers' class of a late-interaction checkpoint. Raises Mismatch.
 
-    No class of Transformers finds it by the configuration of all these models.
+    None of Transformers' auto classes covers all of these models.
     """
     import transformers
 

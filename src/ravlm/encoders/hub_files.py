@@ -95,7 +95,7 @@ def _download(name: str) -> Path:
 def _announce(name: str, revision: str | None) -> None:
     """Print the size and the license of a model on stderr before it is downloaded.
 
-    What the hub does not tell is left to the download, which reports why it can't be reached.
+    Print nothing if the hub does not answer: the download reports the reason.
     Raises Mismatch for a model of custom code, which would be downloaded for nothing.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
@@ -145,15 +145,15 @@ def custom_code_error(name: str, classes: Sequence[str]) -> Mismatch:
 
 def _license(name: str, card: Any) -> str:
     """Return which license a model card states, or that it states none."""
-    stated = getattr(card, "license", None)
-    if stated == "other":
-        stated = getattr(card, "license_name", None) or stated
-    if isinstance(stated, list):
-        stated = ", ".join(map(str, stated))
+    terms = getattr(card, "license", None)
+    if terms == "other":
+        terms = getattr(card, "license_name", None) or terms
+    if isinstance(terms, list):
+        terms = ", ".join(map(str, terms))
     preset = preset_of(name)
-    if preset is not None and not stated:
-        stated = preset.license
-    return f"license {stated}" if stated else "no license is stated: ask its authors"
+    if preset is not None and not terms:
+        terms = preset.license
+    return f"license {terms}" if terms else "no license is stated: ask its authors"
 
 
 def small_files(folder: Path) -> dict[str, bytes]:
@@ -212,6 +212,15 @@ def hash_weights(weights: Sequence[Path] | Mapping[str, Tensor]) -> str:
     digests = _hash_tensors(weights) if isinstance(weights, Mapping) else _hash_files(weights)
     rows = sorted((name, dtype, list(shape), digest) for name, dtype, shape, digest in digests)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def hash_with_files(prefix: str, files: Mapping[str, bytes]) -> hashlib._Hash:
+    """Return the hash of `prefix` and of a checkpoint's small files, except indexes of weights."""
+    digest = hashlib.sha256(prefix.encode())
+    for name in sorted(files):
+        if not name.endswith(".index.json"):
+            digest.update(f" {name} ".encode() + hashlib.sha256(files[name]).digest())
+    return digest
 
 
 def _hash_tensors(tensors: Mapping[str, Tensor]) -> Iterator[TensorDigest]:

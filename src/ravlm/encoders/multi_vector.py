@@ -14,18 +14,22 @@ from typing import Any, Self
 
 import numpy as np
 
+from ravlm.data.text import check_unicode
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
-from ravlm.encoders.token_vectors import TokenVectors
+from ravlm.encoders.token_vectors import TokenVectors, unit_rows
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, MissingExtra
 from ravlm.records import ImageSource
+
+MAX_TEXT_TOKENS = 512
+"""Tokens of a text, although most of these models could read more: longer ones are split."""
 
 
 class MultiVectorEncoder(Encoder):
     """Encodes images and texts to the unit vectors of their tokens.
 
-    `token_pooling`: documents keep one vector for about so many tokens, the mean of those that are
-    most similar (Clavié et al. 2024). Images are pooled as queries, too, so that a page finds
-    itself; the texts of queries never are.
+    `token_pooling`: number of tokens of a document that share one vector, on average: the mean of
+    those that are most similar (Clavié et al. 2024). Images are pooled as queries, too, so that a
+    page finds itself; the texts of queries never are.
     """
 
     is_asymmetric = True
@@ -39,7 +43,8 @@ class MultiVectorEncoder(Encoder):
 
     @abstractmethod
     def _text_tokens(self, texts: Sequence[str], batch_size: int, role: Role) -> list[np.ndarray]:
-        """Return the vectors of each text, float32 (tokens, dim)."""
+        """Return the vectors of each text, float32 (tokens, dim). There is at least one text, and
+        each fits the model."""
 
     def with_token_pooling(self, factor: int) -> Self:
         """Return the same encoder with another factor. Raises InvalidInput below 1."""
@@ -77,7 +82,11 @@ class MultiVectorEncoder(Encoder):
         self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
     ) -> TokenVectors:
         check_role(role)
-        return self._joined(self._text_tokens(texts, batch_size, role), role)
+        for text in texts:
+            check_unicode(text)
+        passages = [self.passages(text)[0] for text in texts]
+        items = self._text_tokens(passages, batch_size, role) if passages else []
+        return self._joined(items, role)
 
     def _joined(self, items: list[np.ndarray], role: Role) -> TokenVectors:
         """Scale the vectors to length 1 and pool those of documents. Raises BrokenData."""
@@ -86,12 +95,7 @@ class MultiVectorEncoder(Encoder):
                 f'The encoder "{self.name}" returned no vector at all for an input: its tokens are '
                 "all left out. Choose another checkpoint."
             )
-        units = [
-            check_finite(
-                rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), self.name
-            )
-            for rows in items
-        ]
+        units = [check_finite(unit_rows(rows), self.name) for rows in items]
         if role == "document" and self.token_pooling > 1:
             units = pool_tokens(units, self.token_pooling)
         return TokenVectors.from_items(units, self.dim)

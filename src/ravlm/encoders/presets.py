@@ -1,7 +1,7 @@
 """Short names for checkpoints on the Hugging Face hub (docs/choosing.md).
 
-They were not run here, without access to the hub; the tests run tiny checkpoints of the same
-classes. Sizes follow from the published shapes.
+None of them was run during development, which had no access to the hub; the tests run tiny
+checkpoints of the same classes. Sizes follow from the published shapes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class EncoderPreset:
     """In millions; four bytes each in fp32, two in bf16."""
     dim: int
     edge: int
-    """Image edge in pixels; of a model that takes images of any size, that of a typical photo."""
+    """Image edge in pixels; that of a typical photo if the model takes images of any size."""
     gflop: float
     """10^9 floating point operations per image of edge x edge pixels. Divide by your processor's
     rate to get seconds."""
     matryoshka_dims: tuple[int, ...] = ()
-    """Shorter lengths that the model was trained for, if its configuration does not list them."""
+    """Shorter lengths that the model was trained for but does not list in its configuration."""
 
 
 _QWEN_DIMS = (64, 128, 256, 512, 768, 1024, 1536)
@@ -94,6 +94,6 @@ PRESETS: dict[str, EncoderPreset] = {
 
 
 def preset_of(hub_name: str) -> EncoderPreset | None:
-    """Return the preset of a checkpoint on the hub, whatever commit it is pinned to."""
+    """Return the preset of a checkpoint on the hub, with or without a commit in its name."""
     name = hub_name.partition("@")[0].lower()
     return next((p for p in PRESETS.values() if p.hub_name.lower() == name), None)

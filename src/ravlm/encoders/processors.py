@@ -19,8 +19,7 @@ _UNUSED_PARTS = ("video", "audio", "feature_extractor")
 
 
 def read_processor(folder: Path, name: str, config: Any, **options: Any) -> Any:
-    """Read the checkpoint's processor on Pillow, without its parts for video and audio, which
-    need other packages.
+    """Read the checkpoint's processor, on Pillow and without its parts for video and audio.
 
     `options` override its settings. Raises Mismatch for a checkpoint without a processor that
     Transformers knows, or with one that needs torchvision.
@@ -49,14 +48,14 @@ def _is_unused(attribute: str) -> bool:
 
 
 def _without_unused_parts(processor_class: Any) -> Any:
-    """Return a subclass of a processor's class that has None for the parts it can do without."""
+    """Return a subclass of a processor's class in which the unused parts are None."""
     from transformers import ProcessorMixin
 
     attributes = list(processor_class.get_attributes())
-    kept = [attribute for attribute in attributes if not _is_unused(attribute)]
+    used_parts = [attribute for attribute in attributes if not _is_unused(attribute)]
 
-    class ReadParts(ProcessorMixin):
-        """Stands behind the processor's class, which hands it all parts, read or not."""
+    class UsedParts(ProcessorMixin):
+        """Base class that the processor's class passes all parts to; it drops the unused ones."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             parts = dict(zip(attributes, args, strict=False)) | kwargs
@@ -65,13 +64,13 @@ def _without_unused_parts(processor_class: Any) -> Any:
         @classmethod
         def _get_arguments_from_pretrained(cls, *args: Any, **kwargs: Any) -> list[Any]:
             parts = iter(super()._get_arguments_from_pretrained(*args, **kwargs))
-            return [next(parts) if attribute in kept else None for attribute in attributes]
+            return [next(parts) if attribute in used_parts else None for attribute in attributes]
 
-    namespace = {attribute: None for attribute in attributes if attribute not in kept}
+    namespace = {attribute: None for attribute in attributes if attribute not in used_parts}
     return type(
         processor_class.__name__,
-        (processor_class, ReadParts),
-        {"get_attributes": classmethod(lambda cls: kept), **namespace},
+        (processor_class, UsedParts),
+        {"get_attributes": classmethod(lambda cls: used_parts), **namespace},
     )
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ravlm import runtime
 from ravlm.checkpoint import read_json_object
-from ravlm.data.images import load_image
-from ravlm.data.parallel import batched, parallel_map
-from ravlm.data.text import check_unicode
 from ravlm.encoders.base import Role
-from ravlm.encoders.multi_vector import MultiVectorEncoder
-from ravlm.encoders.sentence_transformer import copy_checkpoint, hash_checkpoint, load_model
+from ravlm.encoders.multi_vector import MAX_TEXT_TOKENS, MultiVectorEncoder
+from ravlm.encoders.sentence_transformer import (
+    copy_checkpoint,
+    decoded_batches,
+    hash_checkpoint,
+    load_model,
+)
 from ravlm.encoders.tokenization import TextTokenizer
 from ravlm.records import ImageSource
 
-MODEL_TYPES = ("MultiVectorEncoder", "ColBERT")
+_MODEL_TYPES = ("MultiVectorEncoder", "ColBERT")
 """`model_type` in config_sentence_transformers.json; the second is PyLate's name."""
-MAX_TEXT_TOKENS = 512
 _DECODE_EDGE = 2048
 
 
@@ -56,23 +56,14 @@ class SentenceMultiVectorEncoder(MultiVectorEncoder):
         return hash_checkpoint(self._folder, "SentenceMultiVectorEncoder").hexdigest()
 
     def _image_tokens(self, images: Sequence[ImageSource], batch_size: int) -> list[np.ndarray]:
-        def decode(image: ImageSource) -> Image.Image:
-            return load_image(image, edge=self.image_size)
-
-        decoded = parallel_map(
-            decode, images, workers=runtime.cpu_count(), lookahead=2 * batch_size
-        )
         return [
             vectors
-            for batch in batched(decoded, batch_size)
-            for vectors in self._encode(list(batch), batch_size, "document")
+            for batch in decoded_batches(images, self.image_size, batch_size)
+            for vectors in self._encode(batch, batch_size, "document")
         ]
 
     def _text_tokens(self, texts: Sequence[str], batch_size: int, role: Role) -> list[np.ndarray]:
-        for text in texts:
-            check_unicode(text)
-        read = [text if self._tokenizer.fits(text) else self.passages(text)[0] for text in texts]
-        return self._encode(read, batch_size, role) if read else []
+        return self._encode(list(texts), batch_size, role)
 
     def _encode(
         self, inputs: list[str] | list[Image.Image], batch_size: int, role: Role
@@ -91,4 +82,4 @@ class SentenceMultiVectorEncoder(MultiVectorEncoder):
 def is_multi_vector_checkpoint(folder: Path) -> bool:
     """Return whether a folder with modules.json holds a multi-vector model."""
     path = folder / "config_sentence_transformers.json"
-    return path.is_file() and read_json_object(path).get("model_type") in MODEL_TYPES
+    return path.is_file() and read_json_object(path).get("model_type") in _MODEL_TYPES

@@ -30,6 +30,7 @@ from ravlm.encoders.clip import ClipEncoder
 from ravlm.encoders.hub_files import custom_code_error, hash_weights, quiet, small_files
 from ravlm.encoders.multi_vector import several_vectors_error
 from ravlm.encoders.processors import processor_class_of, read_processor
+from ravlm.encoders.token_vectors import unit_rows
 from ravlm.encoders.tokenization import TextTokenizer
 from ravlm.encoders.transformers_io import (
     check_weights,
@@ -43,8 +44,8 @@ from ravlm.files import atomic_write
 from ravlm.records import ImageSource
 
 _MAX_TOKENS = 8192
-"""A vision-language model may read a hundred thousand tokens; that of a passage is one vector for
-all of them."""
+"""Longer texts are split: a vision-language model may read a hundred thousand tokens, but gives one
+vector for all of them."""
 _DECODE_EDGE = 1024
 """Edge in pixels that a JPEG decoder must leave: the tower's input size is unknown."""
 _PROMPT_NAMES: dict[Role, tuple[str, ...]] = {
@@ -56,7 +57,7 @@ _HUB_OPTIONS = {
     "backend", "cache_dir", "local_files_only", "revision", "subfolder", "token",
     "trust_remote_code",
 }  # fmt: skip
-"""Options with which sentence-transformers has a processor read that are not settings of it."""
+"""Options of sentence-transformers for reading a processor that are not settings of it."""
 _PROCESSOR_LOCK = Lock()
 _FEATURE_METHODS = {"text": "get_text_features", "image": "get_image_features"}
 
@@ -75,8 +76,11 @@ class SentenceTransformerEncoder(Encoder):
         self._clip_folder: Path | None = None
         """The CLIP-like checkpoint that earlier versions ran instead, without its prompts."""
         self._model = load_model(folder, name, "SentenceTransformer")
+        declared = _declared_prompts(folder)
         self._prompts = {
-            role: _prompt(self._model, folder, role) if with_roles else _default_prompt(self._model)
+            role: _prompt(self._model, declared, role)
+            if with_roles
+            else _default_prompt(self._model)
             for role in get_args(Role)
         }
         has_routes = with_roles and self._has_routes
@@ -124,13 +128,8 @@ class SentenceTransformerEncoder(Encoder):
     def encode_images(
         self, images: Sequence[ImageSource], batch_size: int = 32, role: Role = "document"
     ) -> np.ndarray:
-        def decode(image: ImageSource) -> Image.Image:
-            return load_image(image, edge=self.image_size)
-
-        decoded = parallel_map(
-            decode, images, workers=runtime.cpu_count(), lookahead=2 * batch_size
-        )
-        return self._encode(batched(decoded, batch_size), batch_size, role)
+        batches = decoded_batches(images, self.image_size, batch_size)
+        return self._encode(batches, batch_size, role)
 
     def encode_texts(
         self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
@@ -199,29 +198,40 @@ class SentenceTransformerEncoder(Encoder):
         if not rows:
             return np.zeros((0, self.dim), np.float32)
         vectors = np.concatenate(rows).astype(np.float32)
-        units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return check_finite(units, self.name)
+        return check_finite(unit_rows(vectors), self.name)
 
 
-def _prompt(model: Any, folder: Path, role: Role) -> str:
+def decoded_batches(
+    images: Sequence[ImageSource], edge: int, batch_size: int
+) -> Iterator[list[Image.Image]]:
+    """Yield batches of the images, decoded in threads ahead of the consumer; see `load_image`."""
+
+    def decode(image: ImageSource) -> Image.Image:
+        return load_image(image, edge=edge)
+
+    decoded = parallel_map(decode, images, workers=runtime.cpu_count(), lookahead=2 * batch_size)
+    return batched(decoded, batch_size)
+
+
+def _prompt(model: Any, declared: Mapping[str, str], role: Role) -> str:
     """Return the prompt of a role, by the names that sentence-transformers gives to it.
 
     The model's default prompt holds for a role that its configuration does not mention.
     """
-    names = [name for name in _PROMPT_NAMES[role] if name in _declared_prompts(folder)]
+    names = [name for name in _PROMPT_NAMES[role] if name in declared]
     prompts = [model.prompts[name] for name in names]
     return next(filter(None, prompts), "" if names else _default_prompt(model))
 
 
 def _declared_prompts(folder: Path) -> Mapping[str, str]:
-    """Return the prompts of a checkpoint's own configuration, by name."""
+    """Return the prompts in a checkpoint's configuration, by name."""
     path = folder / "config_sentence_transformers.json"
     prompts = read_json_object(path).get("prompts") if path.is_file() else None
     return prompts if isinstance(prompts, dict) else {}
 
 
 def _default_prompt(model: Any) -> str:
-    """Return the prompt of `SentenceTransformer.encode`, which knows no roles."""
+    """Return the prompt of `SentenceTransformer.encode`, which has no roles."""
     return model.prompts.get(model.default_prompt_name) or ""
 
 
@@ -240,7 +250,7 @@ def hash_checkpoint(folder: Path, prefix: str) -> hashlib._Hash:
 
 
 def copy_checkpoint(source: Path, folder: str | Path) -> None:
-    """Copy a checkpoint, without what is not read."""
+    """Copy a checkpoint, without the files that ravlm does not read."""
     with atomic_write(folder) as target:
         ignore = shutil.ignore_patterns(".*", "*.bin", "onnx", "openvino")
         shutil.copytree(source, target, ignore=ignore)
@@ -287,10 +297,10 @@ def _processors_on_pillow(name: str) -> Iterator[None]:
             path = Path(folder, options.get("subfolder") or "")
             config = read_config(path, name)
             if processor_class_of(path, config) is None:
-                own = {"trust_remote_code", "local_files_only"}
-                others = {key: x for key, x in options.items() if key not in own}
+                for key in ("trust_remote_code", "local_files_only"):
+                    options.pop(key, None)
                 return auto_processor.from_pretrained(
-                    folder, trust_remote_code=False, local_files_only=True, **others
+                    folder, trust_remote_code=False, local_files_only=True, **options
                 )
             settings = {key: x for key, x in options.items() if key not in _HUB_OPTIONS}
             return read_processor(path, name, config, **settings)

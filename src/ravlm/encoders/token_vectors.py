@@ -25,8 +25,7 @@ class TokenVectors:
     @classmethod
     def from_items(cls, items: Sequence[np.ndarray], dim: int) -> TokenVectors:
         """Join the vectors (tokens, dim) of each item."""
-        counts = [len(vectors) for vectors in items]
-        starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+        starts = np.cumsum([0, *map(len, items)], dtype=np.int64)
         return cls(np.concatenate([*items, np.zeros((0, dim), np.float32)]), starts)
 
     @classmethod
@@ -54,8 +53,13 @@ class TokenVectors:
         if not len(self):
             return np.zeros((0, self.vectors.shape[1]), np.float32)
         sums = np.add.reduceat(self.vectors.astype(np.float32), self.starts[:-1])
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        return np.asarray(sums / np.maximum(lengths, 1e-12), np.float32)
+        return unit_rows(sums)
+
+
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Scale the rows (n, dim) to length 1, in float32."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
 
 
 def token_positions(starts: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -80,22 +80,22 @@ class TextTokenizer:
         return self.num_truncated([text]) == 0
 
     def _encode(self, texts: Sequence[str], truncate: bool) -> dict[str, list[list[int]]]:
-        """Return the tokenizer's lists for each text, which end with the last token. No text that
-        is not padded is without tokens, not even the empty one."""
+        """Return the tokenizer's lists for each text, which end with the last token. Without
+        padding to full length, too, even an empty text has a token."""
         limit = {"truncation": True, "max_length": self.max_length} if truncate else {}
         with self.lock:
             encodings = self.tokenizer(list(texts), verbose=False, **limit)
         if self.pad_to_max:
             return encodings
         last_token = self.tokenizer.pad_token_id if self.last_token is None else self.last_token
-        added = {"input_ids": last_token, "attention_mask": 1}
+        end_values = {"input_ids": last_token, "attention_mask": 1}
         for row, ids in enumerate(encodings["input_ids"]):
             if ids and self.last_token in (None, ids[-1]):
                 continue
             for key, rows in encodings.items():
                 if truncate:
                     del rows[row][self.max_length - 1 :]
-                rows[row].append(added.get(key, 0))
+                rows[row].append(end_values.get(key, 0))
         return encodings
 
     @property

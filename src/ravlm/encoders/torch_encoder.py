@@ -7,7 +7,6 @@ weights come from.
 from __future__ import annotations
 
 import copy
-import hashlib
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from ravlm.checkpoint import WEIGHTS
 from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
-from ravlm.encoders.hub_files import hash_weights
+from ravlm.encoders.hub_files import hash_weights, hash_with_files
 from ravlm.encoders.image_processing import ImageInputs, ImageProcessor
 from ravlm.encoders.multi_vector import several_vectors_error
 from ravlm.encoders.tokenization import TextTokenizer
@@ -259,10 +258,7 @@ class TorchEncoder(Encoder):
         return not self.weights or _version(self._trainable) != self._initial_version
 
     def _combine_hashes(self, weights_hash: str) -> str:
-        digest = hashlib.sha256(f"{self.fingerprint_prefix} {weights_hash}".encode())
-        for name in sorted(self.files):
-            if not name.endswith(".index.json"):
-                digest.update(f" {name} ".encode() + hashlib.sha256(self.files[name]).digest())
+        digest = hash_with_files(f"{self.fingerprint_prefix} {weights_hash}", self.files)
         digest.update(self.fingerprint_suffix.encode())
         return digest.hexdigest()
 

@@ -53,7 +53,7 @@ def _refuse_missing_timm(config: Mapping[str, Any], name: str) -> None:
 
 
 def lower_case(tokenizer: Any) -> None:
-    """Let a fast tokenizer turn all letters into small ones."""
+    """Make a fast tokenizer lower-case all texts."""
     from tokenizers import normalizers
 
     backend = tokenizer.backend_tokenizer
@@ -179,8 +179,8 @@ def check_weights(missing: list[str], unknown: list[str], info: dict[str, Any], 
 
 
 def encoder_class(config: Any) -> Any:
-    """Return the Transformers auto class that loads a model's encoder: of a model from text to text
-    (T5, mT5 ...) that without its decoder."""
+    """Return the Transformers auto class that loads the model, without the decoder of a
+    text-to-text model (T5, mT5 ...)."""
     from transformers import AutoModel, AutoModelForTextEncoding
 
     is_encoder_decoder = getattr(config, "is_encoder_decoder", False)
@@ -206,7 +206,7 @@ def has_towers(config: Any) -> dict[str, bool]:
 def matryoshka_dims(config: Any) -> tuple[int, ...]:
     """Return the lengths to which vectors may be cut, as a configuration declares them.
 
-    Jina and Nomic models list them; so vLLM reads them, too.
+    The keys are those of Jina's and Nomic's models, which vLLM reads as well.
     """
     for key in ("matryoshka_dimensions", "matryoshka_dims"):
         dims = getattr(config, key, None)

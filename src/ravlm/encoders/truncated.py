@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ravlm.encoders.base import Encoder, Role
+from ravlm.encoders.token_vectors import unit_rows
 from ravlm.errors import InvalidInput
 from ravlm.records import ImageSource
 
@@ -32,8 +33,7 @@ def check_dimensions(encoder: Encoder, dimensions: int) -> None:
 
 def truncate(vectors: np.ndarray, dim: int) -> np.ndarray:
     """Return the first `dim` components of unit vectors (n, d), scaled to length 1 again."""
-    heads = vectors[:, :dim].astype(np.float32)
-    return heads / np.maximum(np.linalg.norm(heads, axis=1, keepdims=True), 1e-12)
+    return unit_rows(vectors[:, :dim].astype(np.float32))
 
 
 class TruncatedEncoder(Encoder):

@@ -43,7 +43,7 @@ _EXAMPLES = {
     _TEXT: "BERT, ModernBERT, T5, Qwen3, the text tower of CLIP, ...",
 }
 _MAX_CAUSAL_TOKENS = 8192
-"""A decoder may read a hundred thousand tokens; that of a passage is one vector for all of them."""
+"""Longer texts are split: a decoder may read a hundred thousand tokens, but gives one vector."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class VisionTextDualConfig:
     image_pooler: bool = False
     """Use the image backbone's own pooling, instead of the mean of its last hidden states."""
     text_pooling: str = "mean"
-    """"mean" of the last hidden states, or the "last" of them, which alone has seen the whole text
-    if the backbone is a decoder."""
+    """"mean" of the last hidden states, or the "last" of them, the only one that sees the whole
+    text if the backbone is a decoder."""
     architecture: str = "vision_text_dual"
 
 
@@ -201,8 +201,7 @@ def read_backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
 
 
 def _tower_config(config: Any, tower: str) -> Any:
-    """Return the configuration of one tower of a dual encoder, as of CLIP; of another model its
-    own."""
+    """Return the configuration of one tower of a dual encoder (CLIP), else `config` itself."""
     if not all(has_towers(config).values()):
         return config
     part = getattr(config, "vision_config" if tower == _IMAGE else "text_config", None)
@@ -211,8 +210,8 @@ def _tower_config(config: Any, tower: str) -> Any:
 
 def _is_causal(model: Any) -> bool:
     """Return whether the state of a token ignores the tokens behind it, as in a decoder."""
-    first, *others = (i for i in range(2, 6) if i != model.config.pad_token_id)
-    texts = torch.tensor([[first, other] for other in others[:2]])
+    token, *next_tokens = (i for i in range(2, 6) if i != model.config.pad_token_id)
+    texts = torch.tensor([[token, next_token] for next_token in next_tokens[:2]])
     with torch.inference_mode():
         states = model(input_ids=texts, attention_mask=torch.ones_like(texts)).last_hidden_state
     return bool(torch.allclose(states[0, 0], states[1, 0], atol=1e-6))
@@ -288,8 +287,8 @@ def _initialize_heads(towers: VisionTextDualTowers, seed: int) -> None:
 
 
 def _backbone_files(tower: str, folder: Path, model: Any) -> dict[str, bytes]:
-    """Return the small files of a backbone; of a tower of a dual encoder, with the tower's own
-    configuration."""
+    """Return the small files of a backbone, with the tower's configuration if it is part of a dual
+    encoder."""
     files = {
         f"{tower}/{name}": content
         for name, content in small_files(folder).items()

@@ -80,8 +80,8 @@ def find_evidence(
 def image_vectors(kb: KnowledgeBase, pairs: Sequence[Pair]) -> np.ndarray:
     """Return the vectors (num_pairs, dim) of the pairs' images as queries of the base's encoder.
 
-    Vectors of images that are in the base are read from there, unless they would be others as
-    queries.
+    Vectors of images that are in the base are read from there, unless the encoder encodes queries
+    differently.
     """
     entries = kb.get([pair.id for pair in pairs if pair.id])
     image_of = {entry.id: entry.image for entry in entries}

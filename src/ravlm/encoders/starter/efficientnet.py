@@ -151,8 +151,7 @@ def onnx_bytes(
     Input: "pixels" uint8 (n, h, w, 3). Outputs: "middle" (n, 120, h / 16, w / 16), the last grid
     with stride 16; "trunk", the input of the last block; "grid" (n, 1280, h / 32, w / 32); its mean
     "pooled" (n, 1280); and "stage0", "stage1" ... (n, 1280), the mean after each trained last stage
-    (arrays of an
-    `efficientnet_torch.LastStage`).
+    (arrays of an `efficientnet_torch.LastStage`).
     """
     try:
         from onnx import TensorProto

@@ -23,10 +23,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "torch LongStorage": np.dtype("<i8"),
 }
 _MARK = object()
-_PUSHED = {
-    *("LONG1", "BININT", "BININT1", "BININT2", "BINUNICODE", "GLOBAL"),
-    *("NONE", "NEWTRUE", "NEWFALSE", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "MARK"),
-}
+_LITERALS = {"LONG1", "BININT", "BININT1", "BININT2", "BINUNICODE", "GLOBAL"}
+"""Instructions that push their argument; that of a GLOBAL is the name of a class or function."""
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -36,8 +34,8 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_TUPLE": tuple,
     "MARK": lambda: _MARK,
 }
-"""Instructions without an argument -> what they push; a GLOBAL pushes its name."""
-Stack: TypeAlias = "list[Any]"
+"""Instructions without an argument -> what they push."""
+Stack: TypeAlias = list[Any]
 
 
 class _Storage(NamedTuple):
@@ -92,8 +90,10 @@ def _read_pickle(file: IO[bytes]) -> Any:
     memo: dict[Any, Any] = {}
     for instruction, argument, _ in pickletools.genops(file):
         name = instruction.name
-        if name in _PUSHED:
-            stack.append(_CONSTANTS[name]() if name in _CONSTANTS else argument)
+        if name in _CONSTANTS:
+            stack.append(_CONSTANTS[name]())
+        elif name in _LITERALS:
+            stack.append(argument)
         elif name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
@@ -149,7 +149,7 @@ def _describe_object(stack: Stack) -> None:
 
 
 def _drop_attributes(stack: Stack) -> None:
-    """Leave out the attributes of a mapping: the versions of the modules it was saved from."""
+    """Drop the attributes of a mapping: the versions of the modules it was saved from."""
     stack.pop()
 
 
