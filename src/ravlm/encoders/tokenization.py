@@ -80,8 +80,8 @@ class TextTokenizer:
         return self.num_truncated([text]) == 0
 
     def _encode(self, texts: Sequence[str], truncate: bool) -> dict[str, list[list[int]]]:
-        """Return the tokenizer's lists for each text, which end with the last token. Without
-        padding to full length, too, even an empty text has a token."""
+        """Return the tokenizer's lists for each text, which end with the last token. Even an empty
+        text has a token, unless texts are padded to full length."""
         limit = {"truncation": True, "max_length": self.max_length} if truncate else {}
         with self.lock:
             encodings = self.tokenizer(list(texts), verbose=False, **limit)
