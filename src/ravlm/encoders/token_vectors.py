@@ -57,8 +57,8 @@ class TokenVectors:
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Scale the rows (n, dim) to length 1, in float32."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    """Scale the rows (..., dim) to length 1, in float32."""
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from ravlm import runtime
 from ravlm.checkpoint import checked_file
+from ravlm.encoders.token_vectors import unit_rows
 from ravlm.encoders.vector_cache import cached_vectors
 from ravlm.errors import MissingExtra
 
@@ -162,7 +163,7 @@ class TokenFeatures:
         for rows, features in self._in_batches(words):
             pieces = features[:, 1:-1]
             if pieces.shape[1]:
-                vectors[rows] = _unit(_unit(pieces).mean(1))
+                vectors[rows] = unit_rows(unit_rows(pieces).mean(1))
         return vectors
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -179,8 +180,8 @@ class TokenFeatures:
             inner = np.maximum(x @ w["d0"], 0)
             x = np.maximum(x @ w["p1"] + inner @ w["d1"], 0)
             inner = np.maximum(x @ w["d2"], 0)
-            output = _unit(np.tanh(x @ w["p3"] + inner @ w["d3"]))
-            tokens = _unit(features)
+            output = unit_rows(np.tanh(x @ w["p3"] + inner @ w["d3"]))
+            tokens = unit_rows(features)
             vectors[rows] = np.concatenate([output, tokens.mean(1), tokens.max(1)], 1)
         return vectors
 
@@ -262,11 +263,6 @@ def _normalize(x: np.ndarray, gain: np.ndarray, bias: np.ndarray, epsilon: float
     centered = x - x.mean(-1, keepdims=True)
     variance = np.square(centered).mean(-1, keepdims=True)
     return centered / np.sqrt(variance + epsilon) * gain + bias
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    """Scale vectors (..., d) to length 1."""
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def _neighbors(x: np.ndarray, width: int, before: int) -> np.ndarray:
