@@ -197,6 +197,7 @@ def read_backbone(folder: Path, name: str, tower: str) -> tuple[Any, bool]:
     has_pooler = tower == _IMAGE and not pooler_keys
     if not has_pooler:
         drop_pooler(model)
+    keep_patch_order(model)
     return model.eval(), has_pooler
 
 
@@ -268,10 +269,33 @@ def drop_pooler(model: Any) -> None:
         model.pooler = None
 
 
+def keep_patch_order(model: Any) -> None:
+    """Let a masked autoencoder (ViT-MAE) read the patches of an image in order.
+
+    Without a mask it still shuffles them at random: in bf16 two vectors of an image differed by
+    0.002, and the numbers of other users of torch's random generator changed.
+    """
+    embeddings = getattr(model, "embeddings", None)
+    if hasattr(embeddings, "random_masking"):
+        model.register_forward_pre_hook(_add_patch_order, with_kwargs=True)
+
+
+def _add_patch_order(
+    model: Any, args: tuple[Any, ...], inputs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the inputs of ViT-MAE with a `noise` (n, patches) that is sorted already."""
+    pixels = inputs["pixel_values"]
+    num_patches = model.embeddings.patch_embeddings.num_patches
+    order = torch.arange(num_patches, device=pixels.device, dtype=torch.float32)
+    return args, {**inputs, "noise": order.expand(len(pixels), -1)}
+
+
 def _empty_model(config: Any) -> nn.Module:
     config.update(_unmasked(config))
     with quiet():
-        return encoder_class(config).from_config(config, dtype=torch.float32)
+        model: nn.Module = encoder_class(config).from_config(config, dtype=torch.float32)
+    keep_patch_order(model)
+    return model
 
 
 def _run_on_blank_image(model: Any, image_processor: ImageProcessor) -> Any:

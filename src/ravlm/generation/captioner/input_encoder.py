@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from ravlm.encoders.starter import efficientnet_torch
 from ravlm.encoders.transformers_io import encoder_class
-from ravlm.encoders.vision_text_dual import drop_pooler
+from ravlm.encoders.vision_text_dual import drop_pooler, keep_patch_order
 from ravlm.errors import InvalidInput
 from ravlm.fusion import fusion_class
 from ravlm.fusion.decoder import MixingLayer
@@ -207,6 +207,7 @@ def _tower(config: dict[str, Any] | None) -> Any:
     tower_config = AutoConfig.for_model(**config)
     tower = encoder_class(tower_config).from_config(tower_config)
     drop_pooler(tower)
+    keep_patch_order(tower)
     return tower
 
 
