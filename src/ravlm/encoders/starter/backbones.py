@@ -22,7 +22,7 @@ from ravlm.encoders.starter import efficientnet, minilm
 from ravlm.encoders.vector_cache import store_file, undamaged_files
 from ravlm.errors import MissingExtra
 
-GRAPH_VERSION = "4"
+GRAPH_VERSION = "5"
 """Raise it whenever the graphs change, so that no old graph in a cache is used."""
 StageWeights = Mapping[str, np.ndarray]
 """Arrays of a backbone's last stage, trained by ravlm."""
@@ -103,11 +103,31 @@ class TextBackbone:
     def features(self, texts: Sequence[str], batch_size: int = 64) -> list[np.ndarray]:
         """Return the pooled features, then those of each trained stage, (n, 384) each."""
         names = _output_names(self.stages)
-        features = [np.zeros((len(texts), minilm.WIDTH), np.float32) for _ in names]
-        for rows, outputs in self.run(texts, names, batch_size):
-            for array, output in zip(features, outputs, strict=True):
-                array[rows] = output
-        return features
+        return _gather(self.run(texts, names, batch_size), len(texts), len(names))
+
+    def embedded_features(
+        self, embeddings: Sequence[np.ndarray], batch_size: int = 64
+    ) -> list[np.ndarray]:
+        """Return what `features` does, of sequences of embeddings (tokens + 2, 384).
+
+        They are added to those of the first special token, of padding, and of the last one.
+        """
+        names = _output_names(self.stages)
+        return _gather(
+            self._run_embedded(embeddings, names, batch_size), len(embeddings), len(names)
+        )
+
+    def _run_embedded(
+        self, embeddings: Sequence[np.ndarray], outputs: Sequence[str], batch_size: int
+    ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        lengths = np.array([len(rows) for rows in embeddings], np.int64)
+        for rows in batches_by_length(lengths, batch_size):
+            ids, mask = minilm.pad([minilm.special_ids(lengths[row] - 2) for row in rows])
+            added = np.zeros((*ids.shape, minilm.WIDTH), np.float32)
+            for sequence, row in zip(added, rows, strict=True):
+                sequence[: lengths[row]] = embeddings[row]
+            inputs = {"ids": ids, "mask": mask, "embeddings": added}
+            yield rows, self.session.run(list(outputs), inputs)
 
     def run(
         self, texts: Sequence[str], outputs: Sequence[str], batch_size: int = 64
@@ -118,9 +138,11 @@ class TextBackbone:
             check_unicode(text)
         token_ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         lengths = np.array([len(ids) for ids in token_ids], np.int64)
+        nothing = np.zeros((1, 1, minilm.WIDTH), np.float32)
         for rows in batches_by_length(lengths, batch_size):
             ids, mask = minilm.pad([token_ids[row] for row in rows])
-            yield rows, self.session.run(list(outputs), {"ids": ids, "mask": mask})
+            inputs = {"ids": ids, "mask": mask, "embeddings": nothing}
+            yield rows, self.session.run(list(outputs), inputs)
 
     def num_truncated(self, texts: Sequence[str]) -> int:
         """Return how many of the texts are longer than the model reads."""
@@ -138,6 +160,17 @@ class TextBackbone:
 
     def _fits(self, text: str) -> bool:
         return not self._tokenizer.encode(text).overflowing
+
+
+def _gather(
+    batches: Iterator[tuple[np.ndarray, list[np.ndarray]]], num_texts: int, num_outputs: int
+) -> list[np.ndarray]:
+    """Put the outputs of batches (row numbers, arrays of shape (rows, 384)) in the texts' order."""
+    features = [np.zeros((num_texts, minilm.WIDTH), np.float32) for _ in range(num_outputs)]
+    for rows, outputs in batches:
+        for array, output in zip(features, outputs, strict=True):
+            array[rows] = output
+    return features
 
 
 def batches_by_length(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

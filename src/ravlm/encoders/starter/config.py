@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ravlm.config import from_mapping, to_mapping
-from ravlm.encoders.starter import minilm, multilingual
+from ravlm.encoders.starter import hubness, minilm, multilingual
+from ravlm.encoders.starter.token_adapter import adapter_shapes
 
 Shapes = dict[str, tuple[int, ...]]
 IMAGE_WIDTH = 1280
@@ -28,7 +29,7 @@ TEXT_STAGE: Shapes = minilm.layer_shapes(range(minilm.TRUNK_LAYERS, minilm.LAYER
 """Arrays of a trained text stage: the last layers."""
 STAGE_PREFIX = "opened"
 """Stands before a stage's arrays in a checkpoint: "image.0.opened.head.bias"."""
-_SENTENCE_KEYS = ("multilingual_hidden_dim", "raw_sentence_dim", "sentence_share")
+_LATER_KEYS = ("multilingual_hidden_dim", "raw_sentence_dim", "adapter_hidden_dim", "hubness_bank")
 _SAVED_KEYS = {"has_trained_stages": "opened"}
 """Field -> key in config.json, where they differ."""
 
@@ -60,6 +61,10 @@ class StarterConfig:
     """Dimensions of the multilingual sentence vector in the vector; 0 for none."""
     sentence_share: float = 0.5
     """Its share of the squared length that `raw_share` gives a text."""
+    adapter_hidden_dim: int = 0
+    """Width of the inner layer of the token adapter; 0 for none. Needs the multilingual head."""
+    hubness_bank: int = 0
+    """Captions, and photos, to which a vector is compared to correct its hubness; 0 for none."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str) -> StarterConfig:
@@ -70,8 +75,10 @@ class StarterConfig:
     def to_mapping(self) -> dict[str, Any]:
         """Return the values as they are written to config.json (and hashed)."""
         values = to_mapping(self)
-        if not self.reads_sentences:  # as before these fields existed
-            values = {name: v for name, v in values.items() if name not in _SENTENCE_KEYS}
+        if not self.reads_sentences:
+            del values["sentence_share"]
+        # a field that came later is left out where it is unused: the hash stays
+        values = {name: v for name, v in values.items() if v or name not in _LATER_KEYS}
         return {_SAVED_KEYS.get(name, name): value for name, value in values.items()}
 
     @property
@@ -82,7 +89,7 @@ class StarterConfig:
     @property
     def dim(self) -> int:
         raw = self.raw_image_dim + self.raw_text_dim + self.raw_sentence_dim
-        return self.aligned_dim + raw + self.words_dim
+        return self.aligned_dim + raw + self.words_dim + (hubness.DIM if self.hubness_bank else 0)
 
     def shapes(self) -> Shapes:
         """Return name and shape of every array of a checkpoint."""
@@ -106,6 +113,12 @@ class StarterConfig:
         if self.raw_sentence_dim:
             shapes["sentence.raw_mean"] = (multilingual.WIDTH,)
             shapes["sentence.raw"] = (multilingual.WIDTH, self.raw_sentence_dim)
+        if self.adapter_hidden_dim:
+            shapes |= adapter_shapes(self.adapter_hidden_dim)
+        if self.hubness_bank:
+            for bank in ("captions", "photos"):
+                shapes[f"hubness.{bank}"] = (self.hubness_bank, self.aligned_dim)
+            shapes["hubness.means"] = (2,)
         return shapes
 
     def _tower_shapes(self, prefix: str, width: int, stage: Shapes) -> Shapes:

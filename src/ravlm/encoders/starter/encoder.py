@@ -1,7 +1,7 @@
 """The starter encoder: two frozen backbones from packages, small trained heads, a vector in blocks.
 
-    image = [aligned | raw image | 0        | 0            | class words]
-    text  = [aligned | 0         | raw text | raw sentence | words      ]
+    image = [aligned | raw image | 0        | 0            | class words | hubness]
+    text  = [aligned | 0         | raw text | raw sentence | words       | hubness]
 
 Image-text similarity depends on the aligned and the word blocks; image-image and text-text
 similarity mostly keep the backbones' own similarity. A second text network reads sixteen languages
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -32,12 +32,18 @@ from ravlm.encoders.starter import multilingual
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
 from ravlm.encoders.starter.config import STAGE_PREFIX, StarterConfig
 from ravlm.encoders.starter.gloss import Glosser, starter_glosser
+from ravlm.encoders.starter.hubness import hubness_block
 from ravlm.encoders.starter.preprocessing import load_pixels, squash
+from ravlm.encoders.starter.token_adapter import MAX_TOKENS, adapt
 from ravlm.records import ImageSource
 
 _BATCHES_PER_HEAD_CALL = 32
 """Image batches whose features go through the heads together: the heads' matrices are read once for
 many images, and their threads do not compete with the network's."""
+_MAX_AGREEMENT = 0.75
+"""Agreement of both networks below which the English one reads a text once more, by the adapter."""
+_SHARE_OF_GLOSSED = 0.8
+"""Share of the multilingual reading of a text that was glossed for the English one."""
 _MEMBER_ARRAY = re.compile(r"(image|text)\.\d+\.")
 
 
@@ -96,15 +102,22 @@ class StarterEncoder(Encoder):
         self, config: StarterConfig, heads: Mapping[str, np.ndarray], name: str
     ) -> StarterEncoder:
         """Return a copy with other members: arrays such as "image.0.linear", with the sizes in
-        `config`. The multilingual head fits the former members alone and is left out."""
-        config = replace(config, multilingual_hidden_dim=0)
+        `config`. The multilingual head and the banks fit the former members alone and are left
+        out."""
+        config = replace(config, multilingual_hidden_dim=0, adapter_hidden_dim=0, hubness_bank=0)
         shared = {k: array for k, array in self._weights.items() if not _MEMBER_ARRAY.match(k)}
         return StarterEncoder(config, _known({**shared, **heads}, config), name)
 
     def without_sentences(self) -> StarterEncoder:
         """Return the encoder as it was before it had the second text network: it reads English,
         and Chinese by its glosses."""
-        config = replace(self.config, multilingual_hidden_dim=0, raw_sentence_dim=0)
+        config = replace(
+            self.config,
+            multilingual_hidden_dim=0,
+            raw_sentence_dim=0,
+            adapter_hidden_dim=0,
+            hubness_bank=0,
+        )
         return StarterEncoder(config, _known(self._weights, config), self.name)
 
     @cached_property
@@ -212,9 +225,15 @@ class StarterEncoder(Encoder):
     ) -> np.ndarray:
         check_role(role)
         glossed = [self.gloss(text) for text in texts]
-        features = self.text_backbone.features(glossed, batch_size)
-        sentences = self._sentences.texts(texts) if self.config.reads_sentences else None
-        return self.text_vectors(*features, sentences=sentences)
+        pooled, *stages = self.text_backbone.features(glossed, batch_size)
+        aligned = self._aligned("text", pooled, stages)
+        if not self.config.reads_sentences:
+            return self._text_blocks(pooled, aligned)
+        sentences = self._sentences.texts(texts)
+        if self.config.multilingual_hidden_dim:
+            is_glossed = np.array([a != b for a, b in zip(texts, glossed, strict=True)], bool)
+            pooled, aligned = self._mixed(texts, is_glossed, pooled, aligned, sentences)
+        return self._text_blocks(pooled, aligned, sentences)
 
     def image_vectors(self, pooled: np.ndarray, *stages: np.ndarray) -> np.ndarray:
         """Map the backbone's pooled features (n, 1280), and those of each trained stage, to vectors
@@ -228,39 +247,61 @@ class StarterEncoder(Encoder):
         balanced = unit(np.sqrt(pooled))  # the root evens out the channels
         raw = unit((balanced - weights["image.raw_mean"]) @ weights["image.raw"])
         aligned = self._aligned("image", pooled, stages)
-        return self._concatenate(aligned, words, raw_image=raw)
+        return self._concatenate("image", aligned, words, raw_image=raw)
 
-    def text_vectors(
-        self, pooled: np.ndarray, *stages: np.ndarray, sentences: np.ndarray | None = None
+    def text_vectors(self, pooled: np.ndarray, *stages: np.ndarray) -> np.ndarray:
+        """Map the backbone's pooled features (n, 384), and those of each trained stage, to vectors
+        (n, dim), without the multilingual network."""
+        return self._text_blocks(pooled, self._aligned("text", pooled, stages))
+
+    def _text_blocks(
+        self, pooled: np.ndarray, aligned: np.ndarray, sentences: np.ndarray | None = None
     ) -> np.ndarray:
-        """Map the backbone's pooled features (n, 384), those of each trained stage, and those of
-        the multilingual network (n, 1536) to vectors (n, dim).
-
-        Without `sentences`, the English network counts alone."""
         weights = self._weights
         normalized = unit(pooled)
         words = unit(normalized @ weights["words.projection"] - weights["words.mean"])
         raw = unit(normalized @ weights["text.raw"])
-        aligned = self._aligned("text", pooled, stages)
-        if sentences is None:
-            return self._concatenate(aligned, words, raw_text=raw)
-        if self.config.multilingual_hidden_dim:
-            aligned = self._mixed(aligned, sentences)
         raw_sentence = None
-        if self.config.raw_sentence_dim:
+        if self.config.raw_sentence_dim and sentences is not None:
             centered = sentences[:, : multilingual.WIDTH] - weights["sentence.raw_mean"]
             raw_sentence = unit(centered @ weights["sentence.raw"])
-        return self._concatenate(aligned, words, raw_text=raw, raw_sentence=raw_sentence)
+        return self._concatenate("text", aligned, words, raw_text=raw, raw_sentence=raw_sentence)
 
-    def _mixed(self, aligned: np.ndarray, sentences: np.ndarray) -> np.ndarray:
-        """Mix the English network's aligned vectors with those of the multilingual one.
+    def _mixed(
+        self,
+        texts: Sequence[str],
+        is_glossed: np.ndarray,
+        pooled: np.ndarray,
+        aligned: np.ndarray,
+        sentences: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mix what the English network read, pooled states and aligned vectors, with what the
+        multilingual network and the adapter read.
 
-        The less they agree, the less the English network can have read."""
+        The less they agree, the less the English network can have read. A text that was glossed is
+        read by the adapter in any case.
+        """
         other = head(sentences, self._weights, "multilingual")
-        agreement = np.sum(aligned * other, axis=1, keepdims=True)
+        agreement = np.sum(aligned * other, axis=1)
         slope, bias = self._weights["multilingual.gate"]
-        share = 1 / (1 + np.exp(-(slope * agreement + bias)))
-        return unit((1 - share) * aligned + share * other)
+        share = 1 / (1 + np.exp(-(slope * agreement + bias)))[:, None]
+        states = unit(pooled)
+        if self.config.adapter_hidden_dim:
+            share[is_glossed] = _SHARE_OF_GLOSSED
+            rows = np.flatnonzero(is_glossed | (agreement < _MAX_AGREEMENT))
+            adapted, *stages = self._adapted_features([texts[row] for row in rows.tolist()])
+            other[rows] = unit(other[rows] + self._aligned("text", adapted, stages))
+            states[rows] += share[rows] * (unit(adapted) - states[rows])
+        return states, unit((1 - share) * aligned + share * other)
+
+    def _adapted_features(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the backbone's features of texts whose tokens it reads by the adapter."""
+        embeddings: list[np.ndarray] = [np.zeros(0)] * len(texts)
+        for rows, tokens in self._sentences.tokens(texts):
+            adapted = adapt(tokens[:, :MAX_TOKENS], self._weights)
+            for row, sequence in zip(rows, adapted, strict=True):
+                embeddings[row] = sequence
+        return self.text_backbone.embedded_features(embeddings)
 
     def _aligned(self, tower: str, pooled: np.ndarray, stages: Sequence[np.ndarray]) -> np.ndarray:
         """Concatenate the members' vectors to (n, aligned_dim) of length 1. The dot product is the
@@ -271,13 +312,14 @@ class StarterEncoder(Encoder):
 
     def _concatenate(
         self,
+        side: Literal["image", "text"],
         aligned: np.ndarray,
         words: np.ndarray,
         raw_image: np.ndarray | None = None,
         raw_text: np.ndarray | None = None,
         raw_sentence: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Put the blocks together; a block that is None is 0."""
+        """Put the blocks of images or of texts together; a block that is None is 0."""
         config = self.config
         sentence_share = 0.0 if raw_sentence is None else config.sentence_share
         blocks = (
@@ -291,6 +333,12 @@ class StarterEncoder(Encoder):
             np.zeros((len(aligned), dim), np.float32) if block is None else np.sqrt(share) * block
             for block, dim, share in blocks
         ]
+        if config.hubness_bank:
+            number = ("image", "text").index(side)
+            bank = self._weights[("hubness.captions", "hubness.photos")[number]]
+            mean = float(self._weights["hubness.means"][number])
+            block = hubness_block(side, aligned, bank, mean)
+            arrays.append(np.sqrt(config.aligned_share) * block)
         return check_finite(unit(np.concatenate(arrays, axis=1)).astype(np.float32), self.name)
 
 

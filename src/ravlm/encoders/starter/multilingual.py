@@ -184,6 +184,14 @@ class TokenFeatures:
             vectors[rows] = np.concatenate([output, tokens.mean(1), tokens.max(1)], 1)
         return vectors
 
+    def tokens(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Yield rows of texts of equally many pieces with the features (n, pieces, 512) of these.
+
+        Of a text, the first 256 pieces count.
+        """
+        for rows, features in self._in_batches(texts):
+            yield rows, features[:, 1:-1]
+
     def _in_batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray]]:
         """Yield rows of texts of equally many pieces with their features (n, pieces + 2, 512)."""
         ids = [pieces[:_MAX_PIECES] for pieces in self._tokenizer.encode(list(texts))]

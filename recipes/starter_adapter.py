@@ -1,0 +1,482 @@
+"""Teach the starter's English network to read the multilingual network's tokens.
+
+    python -m recipes.starter_adapter --data ../shared/data --work runs/languages --out FOLDER
+
+`--data`: a folder with flickr8k, flickr8k_cn, multi30k and squad. A small map of token features to
+word embeddings is trained under the frozen English network: a translation gets the vectors of its
+original, a caption by a native speaker those of its photo, and English prose its own. Some texts
+lose tokens or have them in another order, as other languages do. Then the banks of captions and
+photos are chosen that correct hubness. Uses the features that `recipes.starter_languages`, which
+comes first, left in `--work`. Nothing uses a dev split except the printed figures. Resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ravlm import runtime
+from ravlm.data.text import split_sentences
+from ravlm.encoders.starter import hubness, minilm
+from ravlm.encoders.starter.config import STAGE_PREFIX
+from ravlm.encoders.starter.encoder import StarterEncoder, unit
+from ravlm.encoders.starter.hubness import bank_cosines
+from ravlm.encoders.starter.multilingual import WIDTH, TokenFeatures
+from ravlm.files import STARTER
+from ravlm.training.config import TrainingConfig
+from ravlm.training.fingerprint import fingerprint
+from ravlm.training.trainer import TrainingStep, fit_once
+from recipes.starter_encoder import PHRASINGS, class_names
+from recipes.starter_languages import RAW_DIM, LanguagesData
+
+MAX_TOKENS = 48
+_SHARES = {
+    "en": 0.06, "zh": 0.25, "zh translated": 0.22, "de": 0.19, "de translated": 0.07,
+    "fr translated": 0.07, "prose": 0.11, "names": 0.03,
+}  # fmt: skip
+"""Source -> share of a batch."""
+_BRANCHES = (0.4, 0.4, 0.2)
+"""Shares of the steps in which the vector of the first member, of the second, and the network's own
+mean state are trained: one at a time, which costs half."""
+_ORIGINALS = {
+    "en": "en",
+    "zh translated": "en",
+    "de translated": "en translated",
+    "fr translated": "en translated",
+}
+"""Source -> the source of the English captions that it translates."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig(TrainingConfig):
+    """How the adapter is trained."""
+
+    epochs: int = 2
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    ema_decay: float = 0.995
+    hidden_dim: int = 1024
+    chunk_size: int = 128
+    """Texts that are computed at once."""
+    distillation: float = 8.0
+    """Weight of the distance to the English vectors beside the contrastive loss."""
+    other_order: float = 0.2
+    """Share of the texts whose tokens are in another order."""
+    fewer_tokens: float = 0.3
+    """Share of the texts that lose every tenth token."""
+
+    example_name: ClassVar[str] = "texts"
+    saves_per_run: ClassVar[int] = 8
+
+
+@dataclass(frozen=True)
+class TokenTexts:
+    """Texts of one source: the features of their tokens, and what their vectors should be."""
+
+    tokens: np.ndarray
+    """(all tokens, 512) float16."""
+    offsets: np.ndarray
+    """(n + 1,) first token of each text."""
+    photos: np.ndarray
+    """(n,) number of the photo that a text describes, -1 for none."""
+    targets: np.ndarray | None
+    """(n, 896) float16: vectors of both members and mean state; None where there is no English."""
+
+    def text(self, row: int) -> np.ndarray:
+        first, end = self.offsets[row : row + 2]
+        return np.array(self.tokens[first : min(end, first + MAX_TOKENS)], np.float32)
+
+
+class AdaptedNetwork(nn.Module):
+    """The adapter, and the frozen network above it."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, encoder: StarterEncoder, config: AdapterConfig, dtype: torch.dtype) -> None:
+        super().__init__()
+        from transformers import BertModel
+
+        self.linear = nn.Linear(WIDTH, minilm.WIDTH)
+        self.inner = nn.Linear(WIDTH, config.hidden_dim)
+        self.outer = nn.Linear(config.hidden_dim, minilm.WIDTH, bias=False)
+        nn.init.zeros_(self.outer.weight)
+        self.log_scale = nn.Parameter(torch.tensor(3.4))
+        bert: Any = BertModel.from_pretrained(
+            str(minilm.model_folder()), local_files_only=True, attn_implementation="eager"
+        )
+        table = bert.embeddings.word_embeddings.weight.detach()
+        self.edges = nn.Parameter(table[list(minilm.special_ids(0))].clone())
+        self.register_buffer("mean", torch.zeros(WIDTH))
+        self.register_buffer("deviation", torch.ones(WIDTH))
+        self.dtype = dtype
+        bert.requires_grad_(False).eval().to(dtype)
+        # a tuple, so that the frozen network is not a part of the model
+        self._frozen: tuple[Any, ...] = (
+            bert,
+            _member_layers(bert, encoder, 0),
+            _member_layers(bert, encoder, 1),
+        )
+        self._heads = [_member_head(encoder, member) for member in range(2)]
+
+    def forward(self, tokens: Tensor, mask: Tensor, branch: int) -> Tensor:
+        """Map token features (n, t, 512) and a mask (n, t) to unit vectors: of 256 dimensions for
+        a member, of 384 for the mean state (branch 2)."""
+        bert = self._frozen[0]
+        x, mask = self._with_edges(tokens, mask)
+        places = bert.embeddings.position_embeddings.weight[: x.shape[1]]
+        kind = bert.embeddings.token_type_embeddings.weight[0]
+        x = bert.embeddings.LayerNorm(x.to(self.dtype) + places + kind)
+        attention_bias = ((1 - mask[:, None, None, :]) * -1e4).to(self.dtype)
+        last = (
+            bert.encoder.layer[minilm.TRUNK_LAYERS :] if branch == 2 else self._frozen[1 + branch]
+        )
+        for layer in [*bert.encoder.layer[: minilm.TRUNK_LAYERS], *last]:
+            x = layer(x, attention_bias)
+        pooled = (x.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return F.normalize(pooled if branch == 2 else self._heads[branch](pooled), dim=-1)
+
+    def _with_edges(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return word embeddings with those of the special tokens, and their mask."""
+        x = ((tokens - self.mean) / self.deviation).to(self.dtype)
+        words = F.linear(x, self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype))
+        inner = F.gelu(
+            F.linear(x, self.inner.weight.to(self.dtype), self.inner.bias.to(self.dtype))
+        )
+        words = words + F.linear(inner, self.outer.weight.to(self.dtype))
+        n, t = mask.shape
+        whole = torch.zeros(n, t + 2, minilm.WIDTH)
+        whole = F.pad(words.float() * mask[..., None], (0, 0, 1, 1)) + whole
+        is_last = F.one_hot(mask.sum(1).long() + 1, t + 2).float()
+        is_first = F.one_hot(torch.zeros(n, dtype=torch.long), t + 2).float()
+        whole = whole + is_first[..., None] * self.edges[0] + is_last[..., None] * self.edges[1]
+        return whole, F.pad(mask, (1, 1)) + is_first + is_last
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of a checkpoint (see `token_adapter.adapter_shapes`)."""
+        table = minilm.load_weights(minilm.model_folder())["embeddings.word_embeddings.weight"]
+        first, last = minilm.special_ids(0)
+        tensors = {
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "linear": self.linear.weight.T,
+            "inner": self.inner.weight.T,
+            "inner_bias": self.inner.bias,
+            "outer": self.outer.weight.T,
+            "outer_bias": self.linear.bias - torch.from_numpy(table[0]),
+            "edges": self.edges - torch.from_numpy(table[[first, last]]),
+        }
+        return {f"adapter.{name}": t.detach().numpy() for name, t in tensors.items()}
+
+    @torch.no_grad()
+    def start(self, sample: np.ndarray, words: np.ndarray, ids: np.ndarray) -> None:
+        """Standardize the features like `sample` (n, 512), and set the linear part by ridge
+        regression from English words (m, 512) to their embeddings."""
+        mean, deviation = sample.mean(0), sample.std(0) + 1e-6
+        self.mean.copy_(torch.from_numpy(mean))
+        self.deviation.copy_(torch.from_numpy(deviation))
+        x = np.c_[(words - mean) / deviation, np.ones(len(words))]
+        y = minilm.load_weights(minilm.model_folder())["embeddings.word_embeddings.weight"][ids]
+        matrix = np.linalg.solve(x.T @ x + 0.05 * len(x) * np.eye(WIDTH + 1), x.T @ y)
+        self.linear.weight.copy_(torch.from_numpy(matrix[:WIDTH].T))
+        self.linear.bias.copy_(torch.from_numpy(matrix[WIDTH]))
+
+
+def _member_layers(bert: Any, encoder: StarterEncoder, member: int) -> nn.ModuleList:
+    """Return a member's trained copy of the last layers."""
+    layers = copy.deepcopy(bert.encoder.layer[minilm.TRUNK_LAYERS :])
+    prefix = f"text.{member}.{STAGE_PREFIX}.encoder.layer."
+    state = {}
+    for name, array in encoder.weights.items():
+        if name.startswith(prefix):
+            number, parameter = name.removeprefix(prefix).split(".", 1)
+            state[f"{int(number) - minilm.TRUNK_LAYERS}.{parameter}"] = torch.from_numpy(array)
+    layers.load_state_dict(state)
+    return layers
+
+
+def _member_head(encoder: StarterEncoder, member: int) -> Callable[[Tensor], Tensor]:
+    """Return `encoder.head` of a member for tensors, without its normalization."""
+    w = {
+        name.rsplit(".", 1)[1]: torch.from_numpy(array)
+        for name, array in encoder.weights.items()
+        if name.startswith(f"text.{member}.") and STAGE_PREFIX not in name
+    }
+
+    def head(x: Tensor) -> Tensor:
+        x = (x - w["mean"]) / w["deviation"]
+        inner = F.relu(x @ w["inner"] + w["inner_bias"])
+        return x @ w["linear"] + inner @ w["outer"] + w["outer_bias"]
+
+    return head
+
+
+class AdapterStep(TrainingStep):
+    """A batch of texts of all sources, compared with their English vectors and their photos.
+
+    `images` (photos, 512) are the aligned vectors of the train photos: each native caption is to
+    find its own among all of them.
+    """
+
+    model: AdaptedNetwork
+
+    def __init__(
+        self,
+        model: AdaptedNetwork,
+        sources: dict[str, TokenTexts],
+        images: np.ndarray,
+        config: AdapterConfig,
+    ) -> None:
+        self.model, self.config = model, config
+        self._sources = sources
+        self._images = torch.from_numpy(images)
+
+    def fingerprint(self) -> str:
+        arrays = {
+            f"{name} {key}": getattr(texts, key)
+            for name, texts in self._sources.items()
+            for key in ("offsets", "photos", "targets")
+            if getattr(texts, key) is not None
+        }
+        return fingerprint({**arrays, "images": self._images.numpy()})
+
+    def losses(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+        raise TypeError("the adapter is trained with `backward`, chunk by chunk")
+
+    def backward(self, index: int, generator: torch.Generator) -> dict[str, float]:
+        config = self.config
+        rng = np.random.default_rng([config.seed, index])
+        branch = int(rng.choice(3, p=_BRANCHES))
+        rows = sorted(self._batch(rng, branch), key=lambda row: len(row[0]))
+        num_targets = max(1, sum(target is not None for _, _, target in rows))
+        totals = {"contrast": 0.0, "distance": 0.0}
+        for first in range(0, len(rows), config.chunk_size):
+            chunk = rows[first : first + config.chunk_size]
+            vectors = self.model(*_padded([tokens for tokens, _, _ in chunk]), branch)
+            contrast = self._contrast(vectors, [photo for _, photo, _ in chunk], branch) / len(rows)
+            distance = _distance(vectors, [target for _, _, target in chunk]) / num_targets
+            (contrast + config.distillation * distance).backward()
+            totals["contrast"] += float(contrast.detach())
+            totals["distance"] += float(distance.detach())
+        loss = totals["contrast"] + config.distillation * totals["distance"]
+        return {"loss": loss, **totals}
+
+    def _batch(
+        self, rng: np.random.Generator, branch: int
+    ) -> Iterator[tuple[np.ndarray, int, np.ndarray | None]]:
+        """Yield tokens, photo (-1 for none) and target (None for none) of each text of a batch."""
+        span = (slice(0, 256), slice(256, 512), slice(512, None))[branch]
+        names = [n for n in self._sources if branch < 2 or self._sources[n].targets is not None]
+        shares = np.array([_SHARES[name] for name in names])
+        for number in rng.choice(len(names), self.config.batch_size, p=shares / shares.sum()):
+            texts = self._sources[names[number]]
+            row = int(rng.integers(len(texts.photos)))
+            tokens = self._changed(texts.text(row), rng)
+            if not len(tokens):
+                continue
+            target = None if texts.targets is None else texts.targets[row, span].astype(np.float32)
+            yield tokens, int(texts.photos[row]) if branch < 2 else -1, target
+
+    def _changed(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the tokens, sometimes fewer or in another order."""
+        if len(tokens) > 3 and rng.random() < self.config.other_order:
+            if rng.random() < 0.5:
+                tokens = np.roll(tokens, int(rng.integers(1, len(tokens))), axis=0)
+            else:
+                order = np.arange(len(tokens)) + 5 * rng.random(len(tokens))
+                tokens = tokens[np.argsort(order)]
+        if len(tokens) > 4 and rng.random() < self.config.fewer_tokens:
+            tokens = tokens[rng.random(len(tokens)) > 0.1]
+        return tokens
+
+    def _contrast(self, vectors: Tensor, photos: Sequence[int], branch: int) -> Tensor:
+        """Return the summed cross-entropy of finding each text's photo among all."""
+        owner = torch.tensor(photos)
+        has_photo = owner >= 0
+        if not has_photo.any():
+            return vectors.new_zeros(())
+        images = F.normalize(self._images[:, 256 * branch : 256 * branch + 256], dim=1)
+        logits = vectors[has_photo] @ images.T * self.model.log_scale.exp().clamp(max=60)
+        return F.cross_entropy(logits, owner[has_photo], reduction="sum")
+
+
+def _distance(vectors: Tensor, targets: Sequence[np.ndarray | None]) -> Tensor:
+    """Return the summed cosine distance of the vectors to their targets."""
+    pairs = [(row, target) for row, target in enumerate(targets) if target is not None]
+    if not pairs:
+        return vectors.new_zeros(())
+    rows, wanted = zip(*pairs, strict=True)
+    wanted = torch.from_numpy(np.stack(wanted))
+    return (1 - F.cosine_similarity(vectors[list(rows)], wanted, dim=1)).sum()
+
+
+def _padded(sequences: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Pad sequences (tokens, 512) to a common length, a multiple of 4; return their mask, too."""
+    length = -(-max(map(len, sequences)) // 4) * 4
+    padded = np.zeros((len(sequences), length, WIDTH), np.float32)
+    mask = np.zeros((len(sequences), length), np.float32)
+    for row, sequence in enumerate(sequences):
+        padded[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = 1
+    return torch.from_numpy(padded), torch.from_numpy(mask)
+
+
+class AdapterData:
+    """Token features and targets of all texts, computed once into `work`."""
+
+    def __init__(self, data: Path, work: Path, encoder: StarterEncoder) -> None:
+        self.languages = LanguagesData(data, work, encoder)
+        self.data, self.work, self.encoder = data, work, encoder
+        self.network = TokenFeatures()
+
+    def sources(self) -> dict[str, TokenTexts]:
+        """Return the texts of train photos, prose of train articles, and names of things."""
+        sets, is_train = self.languages.sets, self.languages.is_train
+        number = np.cumsum(is_train) - 1  # among the train photos
+        sources = {}
+        for name in _SHARES:
+            if name in sets:
+                rows = is_train[sets[name].photos]
+                texts = [text for text, used in zip(sets[name].texts, rows, strict=True) if used]
+                photos = number[sets[name].photos[rows]]
+                original = _ORIGINALS.get(name)
+                targets = (
+                    None
+                    if original is None
+                    else self._targets(original, self.train_texts(original))
+                )
+            else:
+                texts = self._prose() if name == "prose" else self._names()
+                photos = np.full(len(texts), -1)
+                targets = self._targets(name, texts)
+            tokens, offsets = self._tokens(name, texts)
+            sources[name] = TokenTexts(tokens, offsets, photos, targets)
+        return sources
+
+    def train_texts(self, name: str) -> list[str]:
+        captions = self.languages.sets[name]
+        used = self.languages.is_train[captions.photos]
+        return [text for text, is_used in zip(captions.texts, used, strict=True) if is_used]
+
+    def _prose(self) -> list[str]:
+        """Return sentences and questions of squad's train articles."""
+        lines = (self.data / "squad" / "qa.jsonl").read_text(encoding="utf-8").splitlines()
+        questions = [row for row in map(json.loads, lines) if row["split"] == "train"]
+        used = {row["passage"] for row in questions}
+        lines = (self.data / "squad" / "passages.jsonl").read_text(encoding="utf-8").splitlines()
+        passages = [row["text"] for row in map(json.loads, lines) if row["id"] in used]
+        sentences = [sentence for text in passages for sentence in split_sentences(text)]
+        return [text for text in sentences if len(text) < 200] + [q["question"] for q in questions]
+
+    def _names(self) -> list[str]:
+        """Return names of classes in a few phrasings, and the words of the English vocabulary."""
+        names = [phrasing.format(name) for phrasing in PHRASINGS for name in class_names()]
+        return names + list(self.words()[0])
+
+    def words(self) -> tuple[list[str], np.ndarray]:
+        """Return the whole words of the English network's vocabulary and their ids."""
+        vocabulary = self.encoder.text_backbone.ranks
+        words = [word for word in vocabulary if word.isalpha() and word.isascii() and len(word) > 1]
+        return words, np.array([vocabulary[word] for word in words])
+
+    def _tokens(self, name: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the token features of texts, and the first token of each."""
+        paths = [
+            self.work / f"{kind}-{name.replace(' ', '-')}.npy" for kind in ("tokens", "offsets")
+        ]
+        if not paths[1].exists():
+            sequences: list[np.ndarray] = [np.zeros((0, WIDTH), np.float16)] * len(texts)
+            for rows, features in self.network.tokens(texts):
+                for row, sequence in zip(rows, features[:, :MAX_TOKENS], strict=True):
+                    sequences[row] = sequence.astype(np.float16)
+            np.save(paths[0], np.concatenate(sequences))
+            np.save(paths[1], np.cumsum([0, *map(len, sequences)]))
+        return np.load(paths[0], mmap_mode="r"), np.load(paths[1])
+
+    def _targets(self, name: str, english: Sequence[str]) -> np.ndarray:
+        """Return what the English network makes of texts, (n, 896): see `TokenTexts.targets`."""
+        path = self.work / f"targets-{name.replace(' ', '-')}.npy"
+        if not path.exists():
+            pooled, *stages = self.encoder.text_backbone.features(english)
+            aligned = self.encoder.text_vectors(pooled, *stages)[:, :512]
+            np.save(path, np.concatenate([aligned, unit(pooled)], axis=1).astype(np.float16))
+        return np.load(path)
+
+
+def hubness_banks(
+    encoder: StarterEncoder, captions: Sequence[str], photos: np.ndarray, size: int
+) -> dict[str, np.ndarray]:
+    """Return the arrays that correct hubness, from English captions and the aligned vectors of
+    photos (n, 512), both of the train split."""
+    rng = np.random.default_rng(0)
+    texts = [captions[row] for row in rng.permutation(len(captions))[: 2 * size]]
+    vectors = unit(encoder.encode_texts(texts)[:, : encoder.config.aligned_dim])
+    images = photos[rng.permutation(len(photos))[: 2 * size]]
+    means = [
+        bank_cosines(images[size:], vectors[:size]).mean(),
+        bank_cosines(vectors[size:], images[:size]).mean(),
+    ]
+    return {
+        "hubness.captions": vectors[:size],
+        "hubness.photos": images[:size],
+        "hubness.means": np.array(means, np.float32),
+    }
+
+
+def main() -> None:
+    """Train and save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("runs/languages"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new encoder")
+    parser.add_argument("--bank", type=int, default=2000, help="captions and photos of the banks")
+    options = parser.parse_args()
+    starter = StarterEncoder.from_folder(STARTER, "starter")
+    data = AdapterData(options.data, options.work, starter.without_sentences())
+    config = AdapterConfig()
+    sources = data.sources()
+    model = initial_model(data, sources, config)
+    images = data.languages.images()[data.languages.is_train].astype(np.float32)
+    step = AdapterStep(model, sources, images, config)
+    num_texts = sum(len(texts.photos) for texts in sources.values())
+    fit_once(step, config.loop(num_texts), options.work / "adapter")
+    axes = RAW_DIM - hubness.DIM  # of the sentence vectors, so that the vector is as long as before
+    layout = replace(starter.config, adapter_hidden_dim=config.hidden_dim, raw_sentence_dim=axes)
+    weights = {**starter.weights, **model.arrays()}
+    weights["sentence.raw"] = weights["sentence.raw"][:, :axes]
+    encoder = StarterEncoder(replace(layout, hubness_bank=0), weights)
+    banks = hubness_banks(encoder, data.train_texts("en"), unit(images), options.bank)
+    encoder = StarterEncoder(replace(layout, hubness_bank=options.bank), {**weights, **banks})
+    encoder.save(options.out)
+    print(encoder.fingerprint)
+
+
+def initial_model(
+    data: AdapterData, sources: dict[str, TokenTexts], config: AdapterConfig
+) -> AdaptedNetwork:
+    """Return the network before its training: English words are mapped to their embeddings."""
+    torch.manual_seed(config.seed)
+    model = AdaptedNetwork(data.encoder, config, runtime.inference_dtype(torch.device("cpu")))
+    words, ids = data.words()
+    names = sources["names"]
+    first = len(names.photos) - len(words)
+    means = np.stack([names.text(first + row).mean(0) for row in range(len(words))])
+    samples = [np.array(texts.tokens[::37], np.float32) for texts in sources.values()]
+    model.start(np.concatenate(samples), means, ids)
+    return model
+
+
+if __name__ == "__main__":
+    main()
