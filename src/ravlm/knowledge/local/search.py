@@ -134,9 +134,11 @@ class LocalSearcher(MultiVectorSearcher):
             return self._read_from_store(parts)
         if any(images):
             images = [resolve_image(image, self.store.folder) for image in images]
-        hit_entries = list(map(Entry, ids, images, map(tuple, texts), metadata))
+        hit_entries = list(map(Entry, ids, images, texts, metadata))
         matched = [
-            IMAGE_PART if position == IMAGE_POSITION else _text_part(position, of_entry)
+            IMAGE_PART
+            if position == IMAGE_POSITION
+            else Part("text", position, of_entry[position] if position < len(of_entry) else "")
             for position, of_entry in zip(positions.tolist(), texts, strict=True)
         ]
         return hit_entries, matched
@@ -145,7 +147,3 @@ class LocalSearcher(MultiVectorSearcher):
         stored = self.store.parts(dict.fromkeys(parts.tolist()))
         pairs = [stored[part] for part in parts.tolist()]
         return [entry for entry, _ in pairs], [part for _, part in pairs]
-
-
-def _text_part(position: int, texts: Sequence[str]) -> Part:
-    return Part("text", position, texts[position] if position < len(texts) else "")
