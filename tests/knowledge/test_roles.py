@@ -18,7 +18,7 @@ from tests.helpers.fakes import COLORS, FakeEncoder
 class Asymmetric(FakeEncoder):
     """Counts the inputs of each role. Vectors of queries are a little different."""
 
-    is_asymmetric = True
+    asymmetric = ("image", "text")
 
     def __init__(self) -> None:
         super().__init__()

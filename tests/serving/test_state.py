@@ -77,7 +77,7 @@ def test_the_cache_tells_queries_from_documents() -> None:
     """A question was searched with the vector that it has as a document."""
 
     class Asymmetric(FakeEncoder):
-        is_asymmetric = True
+        asymmetric = ("image", "text")
         roles: list[str] = []  # noqa: RUF012 - one instance
 
         def encode_texts(

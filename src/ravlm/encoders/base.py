@@ -14,7 +14,7 @@ import numpy as np
 
 from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import BrokenData, InvalidInput
-from ravlm.records import ImageSource
+from ravlm.records import ImageSource, Modality
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,11 +69,16 @@ class Encoder(ABC):
 
     matryoshka_dims: tuple[int, ...] = ()
     """Lengths to which a vector may be cut because the model was trained for them (Matryoshka)."""
-    is_asymmetric: bool = False
-    """Whether the same input has one vector as a query and another as a document."""
+    asymmetric: tuple[Modality, ...] = ()
+    """Modalities of which the same input has one vector as a query and another as a document."""
     token_pooling: int = 0
     """0 for one vector per input. For encoders of several vectors (`encode_image_tokens`), the
     number of tokens that share one, on average."""
+
+    @property
+    def is_asymmetric(self) -> bool:
+        """Whether queries and documents of any modality are encoded differently."""
+        return bool(self.asymmetric)
 
     @abstractmethod
     def encode_images(

@@ -42,8 +42,8 @@ def split_page(page: PageText, split: Callable[[str], list[str]]) -> list[str]:
     """Split the text of a page along its layout into passages that `split` leaves whole.
 
     As many consecutive blocks of a section as fit make a passage, together with the section's
-    title. A figure or table stays with its caption. Only a block that is too long by itself is
-    split at sentences.
+    title; a section that fills less than half a passage is joined with the next one. A figure or
+    table stays with its caption. Only a block that is too long by itself is split at sentences.
     """
 
     def passages_of(blocks: Sequence[Block]) -> list[str]:
@@ -54,10 +54,14 @@ def split_page(page: PageText, split: Callable[[str], list[str]]) -> list[str]:
         pieces = split(text)
         return pieces if len(pieces) > 1 else [text]
 
+    def is_short(blocks: Sequence[Block]) -> bool:
+        text = page.text[blocks[0].start : blocks[-1].end]
+        return len(split(f"{text}\n{text}")) == 1
+
     passages: list[str] = []
     current: list[Block] = []
     for unit in _units(page.blocks):
-        starts_section = unit[0].kind == "title"
+        starts_section = unit[0].kind == "title" and not (current and is_short(current))
         if current and not starts_section and len(passages_of([*current, *unit])) == 1:
             current += unit
             continue

@@ -18,7 +18,7 @@ from ravlm.data.text import check_unicode
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.token_vectors import TokenVectors, unit_rows
 from ravlm.errors import BrokenData, InvalidInput, Mismatch, MissingExtra
-from ravlm.records import ImageSource
+from ravlm.records import MODALITIES, ImageSource
 
 MAX_TEXT_TOKENS = 512
 """Tokens of a text, although most of these models could read more: longer ones are split."""
@@ -32,7 +32,7 @@ class MultiVectorEncoder(Encoder):
     page finds itself; the texts of queries never are.
     """
 
-    is_asymmetric = True
+    asymmetric = MODALITIES
     token_pooling = 1
     _whole_fingerprint: str
     """Fingerprint of the encoder that pools no tokens."""

@@ -41,7 +41,7 @@ from ravlm.encoders.transformers_io import (
 )
 from ravlm.errors import BrokenData, Mismatch, MissingExtra
 from ravlm.files import atomic_write
-from ravlm.records import ImageSource
+from ravlm.records import MODALITIES, ImageSource
 
 _MAX_TOKENS = 8192
 """Longer texts are split: a vision-language model may read a hundred thousand tokens, but gives one
@@ -84,7 +84,8 @@ class SentenceTransformerEncoder(Encoder):
             for role in get_args(Role)
         }
         has_routes = with_roles and self._has_routes
-        self.is_asymmetric = has_routes or len(set(self._prompts.values())) > 1
+        has_prompts = len(set(self._prompts.values())) > 1
+        self.asymmetric = MODALITIES if has_routes or has_prompts else ()
         network = _first_network(self._model)
         text_config = getattr(network.config, "text_config", network.config)
         tokenizer = self._model.tokenizer

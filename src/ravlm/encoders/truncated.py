@@ -52,7 +52,7 @@ class TruncatedEncoder(Encoder):
         self.glosses = encoder.glosses
         self.image_size = encoder.image_size
         self.matryoshka_dims = tuple(d for d in encoder.matryoshka_dims if d <= dim)
-        self.is_asymmetric = encoder.is_asymmetric
+        self.asymmetric = encoder.asymmetric
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]

@@ -56,7 +56,7 @@ class TimedEncoder(Encoder):
         self.glosses = encoder.glosses
         self.image_size = encoder.image_size
         self.matryoshka_dims = encoder.matryoshka_dims
-        self.is_asymmetric = encoder.is_asymmetric
+        self.asymmetric = encoder.asymmetric
         self.token_pooling = encoder.token_pooling
 
     @property
@@ -85,13 +85,14 @@ class TimedEncoder(Encoder):
     def precompute(self, texts: Sequence[str]) -> None:
         """Encode `texts` in one batch and cache the vectors.
 
-        With an asymmetric encoder, each is encoded to search with it, and to compare it with other
-        texts. Token vectors are not cached.
+        If the encoder tells queries from documents, each is encoded to search with it, and to
+        compare it with other texts. Token vectors are not cached.
         """
         if self.token_pooling:
             return
         unique = dict.fromkeys(texts)
-        roles: tuple[Role, ...] = ("document", "query") if self.is_asymmetric else ("document",)
+        has_roles = "text" in self.asymmetric
+        roles: tuple[Role, ...] = ("document", "query") if has_roles else ("document",)
         for role in roles:
             with self._lock:
                 missing = [text for text in unique if (text, role) not in self._cache]
@@ -107,7 +108,7 @@ class TimedEncoder(Encoder):
     def encode_texts(
         self, texts: Sequence[str], batch_size: int = 64, role: Role = "document"
     ) -> np.ndarray:
-        cached_role = role if self.is_asymmetric else "document"
+        cached_role = role if "text" in self.asymmetric else "document"
         keys = [(text, cached_role) for text in texts]
         with self._lock:
             cached = [self._cache[key] for key in keys if key in self._cache]

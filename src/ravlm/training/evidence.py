@@ -89,7 +89,8 @@ def image_vectors(kb: KnowledgeBase, pairs: Sequence[Pair]) -> np.ndarray:
         pair.id if isinstance(pair.image, str) and image_of.get(pair.id) == pair.image else ""
         for pair in pairs
     ]
-    stored_ids = [] if kb.encoder.is_asymmetric else [entry_id for entry_id in ids if entry_id]
+    is_same = "image" not in kb.encoder.asymmetric
+    stored_ids = [entry_id for entry_id in ids if entry_id and is_same]
     stored = kb.image_vectors(stored_ids)
     new_images = [
         pair.image for pair, entry_id in zip(pairs, ids, strict=True) if entry_id not in stored

@@ -82,5 +82,10 @@ def test_only_what_the_english_network_does_not_read_is_read_again(
     assert read[:2] == ["ein Hund rennt am Strand", "狗在沙滩上跑"]
     assert "a dog runs on the beach" not in read
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    read.clear()
+    as_query = encoder.encode_texts(texts[:1], role="query")
+    assert read == texts[:1]
+    assert encoder.asymmetric == ("text",)
+    assert 0.5 < float(as_query[0] @ vectors[0]) < 0.999
     alone = np.concatenate([encoder.encode_texts([text]) for text in texts])
     assert np.abs(vectors - alone).max() < 2e-5

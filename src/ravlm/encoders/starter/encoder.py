@@ -43,7 +43,9 @@ many images, and their threads do not compete with the network's."""
 _MAX_AGREEMENT = 0.75
 """Agreement of both networks below which the English one reads a text once more, by the adapter."""
 _SHARE_OF_GLOSSED = 0.8
-"""Share of the multilingual reading of a text that was glossed for the English one."""
+_SHARE_OF_QUERY = 0.5
+"""Least shares of the multilingual reading of a text that was glossed for the English one, and of a
+query: there are fewer of them than of documents, so both networks read them."""
 _MEMBER_ARRAY = re.compile(r"(image|text)\.\d+\.")
 
 
@@ -80,6 +82,7 @@ class StarterEncoder(Encoder):
         self.name = name
         self.dim = config.dim
         self.image_size = config.image_size
+        self.asymmetric = ("text",) if config.adapter_hidden_dim else ()
         self.languages = multilingual.LANGUAGES if config.multilingual_hidden_dim else ("en",)
         self._weights = {
             key: array.astype(np.float32, copy=False) for key, array in weights.items()
@@ -232,7 +235,8 @@ class StarterEncoder(Encoder):
         sentences = self._sentences.texts(texts)
         if self.config.multilingual_hidden_dim:
             is_glossed = np.array([a != b for a, b in zip(texts, glossed, strict=True)], bool)
-            pooled, aligned = self._mixed(texts, is_glossed, pooled, aligned, sentences)
+            least = np.where(is_glossed, _SHARE_OF_GLOSSED, _SHARE_OF_QUERY * (role == "query"))
+            pooled, aligned = self._mixed(texts, least, pooled, aligned, sentences)
         return self._text_blocks(pooled, aligned, sentences)
 
     def image_vectors(self, pooled: np.ndarray, *stages: np.ndarray) -> np.ndarray:
@@ -270,7 +274,7 @@ class StarterEncoder(Encoder):
     def _mixed(
         self,
         texts: Sequence[str],
-        is_glossed: np.ndarray,
+        least: np.ndarray,
         pooled: np.ndarray,
         aligned: np.ndarray,
         sentences: np.ndarray,
@@ -278,21 +282,21 @@ class StarterEncoder(Encoder):
         """Mix what the English network read, pooled states and aligned vectors, with what the
         multilingual network and the adapter read.
 
-        The less they agree, the less the English network can have read. A text that was glossed is
-        read by the adapter in any case.
+        The less they agree, the less the English network can have read. `least` (n,) is the least
+        share of the others; where it is above 0, the adapter reads the text in any case.
         """
         other = head(sentences, self._weights, "multilingual")
         agreement = np.sum(aligned * other, axis=1)
         slope, bias = self._weights["multilingual.gate"]
-        share = 1 / (1 + np.exp(-(slope * agreement + bias)))[:, None]
+        share = 1 / (1 + np.exp(-(slope * agreement + bias)))
         states = unit(pooled)
         if self.config.adapter_hidden_dim:
-            share[is_glossed] = _SHARE_OF_GLOSSED
-            rows = np.flatnonzero(is_glossed | (agreement < _MAX_AGREEMENT))
+            share = np.maximum(share, least)
+            rows = np.flatnonzero((least > 0) | (agreement < _MAX_AGREEMENT))
             adapted, *stages = self._adapted_features([texts[row] for row in rows.tolist()])
             other[rows] = unit(other[rows] + self._aligned("text", adapted, stages))
-            states[rows] += share[rows] * (unit(adapted) - states[rows])
-        return states, unit((1 - share) * aligned + share * other)
+            states[rows] += share[rows, None] * (unit(adapted) - states[rows])
+        return states, unit((1 - share[:, None]) * aligned + share[:, None] * other)
 
     def _adapted_features(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the backbone's features of texts whose tokens it reads by the adapter."""
