@@ -91,7 +91,7 @@ def passage_recall(encoder: Encoder, folder: Path) -> list[float]:
     sentences = [sentence for text in texts.values() for sentence in split_sentences(text)]
     counts = [len(split_sentences(text)) for text in texts.values()]
     first = np.cumsum([0, *counts[:-1]])
-    queries = encoder.encode_texts([question.text for question in questions])
+    queries = encoder.encode_texts([q.text for q in questions], role="query")
     passages = queries @ encoder.encode_texts(list(texts.values())).T
     best = np.maximum.reduceat(queries @ encoder.encode_texts(sentences).T, first, axis=1)
     number = {key: i for i, key in enumerate(texts)}
@@ -119,10 +119,10 @@ def main() -> None:
         vectors = one.encode_images(images)
         for captions in caption_sets(options.data):
             row = figures.setdefault(captions.name, {})
-            texts = one.encode_texts(captions.captions)
+            texts = one.encode_texts(captions.captions, role="query")
             row[name] = recall(texts @ vectors.T, captions.photos, (1, 5, 10))
             if captions.english is not None:
-                texts = one.encode_texts(captions.english)
+                texts = one.encode_texts(captions.english, role="query")
                 row[f"{name}, in English"] = recall(texts @ vectors.T, captions.photos, (1, 5, 10))
         for folder in ("squad", "cmrc2018") if options.passages else ():
             row = figures.setdefault(f"passages of {folder}", {})
