@@ -14,9 +14,8 @@ import numpy as np
 
 from ravlm.encoders.starter import minilm, multilingual
 
-MAX_TOKENS = 126
+MAX_TOKENS = minilm.MAX_TOKENS - 2
 """Tokens of a text that count."""
-HIDDEN_DIM = 1024
 Shapes = dict[str, tuple[int, ...]]
 
 
