@@ -225,7 +225,7 @@ class SearchConformance(ConformanceFixtures):
         hits = base.search(text="grass", options=SearchOptions(method="hybrid"))
         assert hits[0].entry.id == "green"
         assert len(hits) == 6
-        assert hits[0].score == pytest.approx(2 / 61, rel=1e-3)
+        assert 1 < hits[0].score < 2  # best by words, and above random parts by its vector
 
     def test_relevance_is_one_number_for_all_searches(
         self, build: Build, has_keywords: bool

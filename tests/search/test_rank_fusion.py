@@ -7,7 +7,14 @@ import pytest
 
 from ravlm.errors import InvalidInput
 from ravlm.search.options import SearchOptions
-from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks, fuse_ranks_in_place
+from ravlm.search.rank_fusion import (
+    VECTOR_WEIGHT,
+    diversify,
+    first_per_group,
+    fuse_ranks,
+    fuse_scores,
+    place_among_fixed,
+)
 from ravlm.search.score_calibration import (
     MAX_CROSS_MODAL_SCORE,
     PRIOR_STD,
@@ -31,18 +38,26 @@ def test_rank_fusion_of_empty_rankings_and_ties() -> None:
     assert [item for item, _ in fuse_ranks([["x"], ["y"]])] == ["x", "y"]
 
 
+def test_score_fusion_on_paper() -> None:
+    """By ranks, "c", the clear winner by words, came after "b", second in both."""
+    by_word = {"c": 12.0, "b": 3.0}
+    fused = fuse_scores(by_word, {"a": 4.0, "b": 3.0, "c": -1.0})
+    assert [item for item, _ in fused] == ["c", "b", "a"]
+    values = [1 - VECTOR_WEIGHT, 0.25 + 3 * VECTOR_WEIGHT, 4 * VECTOR_WEIGHT]
+    assert [value for _, value in fused] == pytest.approx(values)
+    assert fuse_scores({}, {"x": 2.0}) == [("x", 2 * VECTOR_WEIGHT)]
+    assert fuse_scores({}, {}) == []
+
+
 def test_fixed_items_keep_their_place() -> None:
-    """P and Q cannot be in the second ranking; the others change places among themselves."""
-    fused = fuse_ranks_in_place(["P", "a", "b", "Q", "c"], ["c", "z", "b"], {"P", "Q"})
-    assert [item for item, _ in fused] == ["P", "c", "b", "Q", "a", "z"]
-    values = [value for _, value in fused]
-    assert values[0] == 2 / 61
-    assert values[1:3] == pytest.approx([1 / 63 + 1 / 61, 1 / 62 + 1 / 63])
-    assert values[3] == values[2]  # Q has the value of the item before it
-    assert values[4:] == pytest.approx([1 / 61, 1 / 62])
-    plain = fuse_ranks([["a", "b", "c"], ["c", "a"]])
-    assert fuse_ranks_in_place(["a", "b", "c"], ["c", "a"], ()) == plain
-    assert fuse_ranks_in_place([], ["x"], {"x"}) == fuse_ranks([["x"]])
+    """P and Q have no words; the others change places among themselves."""
+    fused = [("c", 0.9), ("b", 0.7), ("a", 0.2), ("z", 0.1)]
+    placed = place_among_fixed(["P", "a", "b", "Q", "c"], fused, {"P", "Q"})
+    assert [item for item, _ in placed] == ["P", "c", "b", "Q", "a", "z"]
+    # A fixed item has the value of the item before it.
+    assert [value for _, value in placed] == [0.9, 0.9, 0.7, 0.7, 0.2, 0.1]
+    assert place_among_fixed(["a", "b", "c"], fused, ()) == fused
+    assert place_among_fixed(["P"], [], {"P"}) == [("P", 1.0)]
 
 
 def test_relevance_on_paper() -> None:

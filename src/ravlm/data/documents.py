@@ -8,7 +8,7 @@ DOCX, PPTX or HTML file becomes a row per section or slide, with its text.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -186,20 +186,27 @@ class _PdfRows:
         ]
         if not self.title:
             self.title = titles[0] if titles else Path(self.file).stem
-        if summary.outline:
-            self.section = summary.section_of(page.number)
-        elif titles:
-            self.section = titles[0]
+        section = self._section(page, titles, summary)
         row_values = self._row_values(page.number)
         values: dict[str, Any] = {"title": self.title}
-        if self.section:
-            values["section"] = self.section
+        if section:
+            values["section"] = section
         values |= row_values
         location = {"file": self.file, "page": page.number}
         values = location | values if self.only_page else values | location
         if page.regions:
             values["regions"] = page.regions
         return replace(self.row, location=f"{self.row.location}, page {page.number}", values=values)
+
+    def _section(self, page: PdfPageText, titles: Sequence[str], summary: PdfSummary) -> str:
+        """Return the section that a page begins in: its bookmark, or the last heading."""
+        if summary.outline:
+            return summary.section_of(page.number)
+        kinds = [region["kind"] for region in page.regions if region["kind"] != "header"]
+        begins_section = kinds[:1] == ["title"] or not self.section
+        section = titles[0] if titles and begins_section else self.section
+        self.section = titles[-1] if titles else self.section
+        return section
 
     def _row_values(self, page: int) -> Mapping[str, Any]:
         """Return the values of the row for a page; its texts are about the document: page one."""

@@ -6,7 +6,7 @@ from collections.abc import Set
 
 from ravlm.data.text import normalize_text, split_words, strip_accents
 
-_FUNCTION_WORDS = frozenset({
+FUNCTION_WORDS = frozenset({
     "'s", "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "being", "by",
     "call", "called", "can", "could", "did", "do", "does", "each", "every", "for", "from", "give",
     "had", "has", "have", "he", "her", "here", "hers", "him", "his", "how", "i", "in", "into",
@@ -16,6 +16,7 @@ _FUNCTION_WORDS = frozenset({
     "they", "this", "those", "to", "us", "was", "we", "were", "what", "when", "where", "which",
     "who", "whom", "whose", "why", "will", "with", "would", "yes", "you", "your", "yours",
 })  # fmt: skip
+"""English words that carry no meaning by themselves."""
 _SUFFIXES = ("ies", "ing", "ed", "es", "s", "y")
 _MIN_STEM = 3  # characters
 _MIN_COGNATE = 5  # characters; shorter words begin alike by chance
@@ -29,7 +30,7 @@ def content_words(text: str) -> frozenset[str]:
     True
     """
     words = split_words(strip_accents(normalize_text(text)))
-    return frozenset(_stem(word) for word in words if word not in _FUNCTION_WORDS)
+    return frozenset(_stem(word) for word in words if word not in FUNCTION_WORDS)
 
 
 def overlap(query: Set[str], text: Set[str]) -> float:

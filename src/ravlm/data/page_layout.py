@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
+from ravlm.data.line_joins import joined_lines
 from ravlm.data.reading_order import TextRow, TextSegment, order_segments
+from ravlm.data.table_layout import table_cells, table_rows
 from ravlm.regions import Box, Region, RegionKind, enclosing_box
 
-CELL_SEPARATOR = " | "
-"""Between the cells of a row of a table."""
 _PARAGRAPH_PITCH = 1.3
 """Distance of two lines that begins a new paragraph, in the usual distance of the column."""
 _CAPTION_PITCH = 1.1
@@ -30,10 +30,6 @@ _LARGE_TITLE_SIZE = 1.35
 _MAX_TITLE_ROWS = 3
 """Rows of a large title."""
 _MAX_TITLE_LENGTH = 200
-CELL_GAP = 1.2
-"""Gap between two cells, in heights of a line."""
-_ALIGNMENT = 0.8
-"""Largest distance of aligned cells, in heights of a line."""
 _MARGIN = 0.08
 """Share of the page at the top and bottom that holds running heads and page numbers."""
 _MAX_FIGURE_GAP = 4.0
@@ -99,11 +95,14 @@ def to_regions(
     """
     regions: list[Region] = []
     for block in blocks:
-        lines = [
-            line
-            for row in block.rows
-            for line in _line_regions(row, block.kind, boxes, page, trust, words or {})
-        ]
+        if block.kind == "table":
+            lines = _cell_regions(block.rows, boxes, page, trust)
+        else:
+            lines = [
+                line
+                for row in block.rows
+                for line in _line_regions(row, boxes, page, trust, words or {})
+            ]
         box = enclosing_box([block.figure, *(line.box for line in lines)])
         if len(lines) == 1 and block.figure is None:
             line = lines[0]
@@ -113,9 +112,23 @@ def to_regions(
     return regions
 
 
+def _cell_regions(
+    rows: Sequence[TextRow], boxes: Sequence[Box], page: int | None, trust: Sequence[float]
+) -> list[Region]:
+    """Return the cells of a table, row by row, each as one line of text with the box of all its
+    lines."""
+    regions: list[Region] = []
+    for row in table_cells(rows):
+        for cell in row:
+            indexes = [segment.index for segment in cell.segments]
+            text = joined_lines([segment.text for segment in cell.segments])
+            box = enclosing_box(boxes[index] for index in indexes)
+            regions.append(Region(text, box, page, "line", min(trust[i] for i in indexes)))
+    return regions
+
+
 def _line_regions(
     row: TextRow,
-    kind: RegionKind,
     boxes: Sequence[Box],
     page: int | None,
     trust: Sequence[float],
@@ -123,11 +136,9 @@ def _line_regions(
 ) -> list[Region]:
     """Return a row as one line, or as its words if some of them are less certain than others."""
     indexes = [segment.index for segment in row.segments]
-    separator = CELL_SEPARATOR if kind == "table" else " "
-    if kind == "table" or not any(index in words for index in indexes):
-        text = separator.join(segment.text for segment in row.segments)
+    if not any(index in words for index in indexes):
         box = enclosing_box(boxes[index] for index in indexes)
-        return [Region(text, box, page, "line", min(trust[index] for index in indexes))]
+        return [Region(row.text, box, page, "line", min(trust[index] for index in indexes))]
     regions: list[Region] = []
     for segment in row.segments:
         whole = Region(segment.text, boxes[segment.index], page, "word", trust[segment.index])
@@ -148,7 +159,7 @@ def _weighted_median(pairs: Sequence[tuple[float, int]]) -> float:
 
 def _area_blocks(rows: Sequence[TextRow], body: float, title_size: float) -> list[LayoutBlock]:
     """Split the rows of a column into blocks; `body` is the height of the body text."""
-    in_table = _table_rows(rows)
+    in_table = table_rows(rows)
     pitches = [second.center - first.center for first, second in pairwise(rows)]
     usual = [pitch for pitch in pitches if 0 < pitch <= _MAX_PITCH * body]
     pitch = median(usual) if usual else 1.4 * body
@@ -201,51 +212,6 @@ def _is_title(block: LayoutBlock, body: float, title_size: float) -> bool:
         return True
     is_heading = len(block.rows) == 1 and not _SENTENCE_END.search(text)
     return is_heading and (height >= title_size * body or (is_bold and height >= 0.95 * body))
-
-
-def _table_rows(rows: Sequence[TextRow]) -> list[bool]:
-    """Return for each row whether it belongs to a table: its cells are aligned with those of its
-    neighbors."""
-    cells = [_cell_edges(row) for row in rows]
-    aligned = [
-        _are_aligned(first, second, min(rows[number].height, rows[number + 1].height))
-        for number, (first, second) in enumerate(pairwise(cells))
-    ]
-    in_table = [False] * len(rows)
-    start = 0
-    for end in range(len(rows)):
-        if end < len(aligned) and aligned[end]:
-            continue
-        num_rows = end - start + 1
-        if num_rows >= 3 or (num_rows == 2 and min(map(len, cells[start : end + 1])) >= 3):
-            in_table[start : end + 1] = [True] * num_rows
-        start = end + 1
-    return in_table
-
-
-def _cell_edges(row: TextRow) -> list[tuple[float, float]]:
-    """Return left and right edge of each cell; a row of prose has one."""
-    edges: list[tuple[float, float]] = []
-    for segment in sorted(row.segments, key=lambda segment: segment.left):
-        if edges and segment.left - edges[-1][1] < CELL_GAP * row.height:
-            edges[-1] = (edges[-1][0], max(edges[-1][1], segment.right))
-        else:
-            edges.append((segment.left, segment.right))
-    return edges
-
-
-def _are_aligned(
-    first: Sequence[tuple[float, float]], second: Sequence[tuple[float, float]], height: float
-) -> bool:
-    """Return whether two rows have several cells each, and one after the first is aligned."""
-    if len(first) < 2 or len(second) < 2:
-        return False
-    limit = _ALIGNMENT * height
-    return any(
-        min(abs(a[0] - b[0]), abs(a[1] - b[1]), abs(a[0] + a[1] - b[0] - b[1]) / 2) <= limit
-        for a in first[1:]
-        for b in second[1:]
-    )
 
 
 def _mark_margins(blocks: Sequence[LayoutBlock], height: float) -> None:

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from ravlm.data.chinese import HAN
 from ravlm.data.line_groups import Line, LineGroup, line_groups, same_row
-from ravlm.data.page_layout import CELL_SEPARATOR
+from ravlm.data.line_joins import CJK, line_join
 from ravlm.records import Entry, Part, Source
 from ravlm.regions import Box, Region, RegionKind, enclosing_box
 
@@ -31,9 +30,8 @@ narrow columns, such as receipts, are left apart."""
 _KEY_VALUE = re.compile(r"[^:：]{1,40}[:：](?!//)\s*\S")
 _BULLET = re.compile(r"(?:[-*•·‣▪–—]|\(?\d{1,3}[.)]|[a-z][.)])\s|--?[A-Za-z]")
 """What begins a line of its own: an item of a list, or an option of a command."""
-_HYPHENATED = re.compile(r"([^\W\d_]+)[-\u00ad\u2010]$")
-_CJK = re.compile(f"[{HAN}\u3000-\u303f\uff00-\uffef]")
-_HAS_DIGIT = re.compile(r"\d")
+_CELL_SEPARATOR = " | "
+"""Between the cells of a row that is one line, as earlier versions stored rows of tables."""
 
 
 class RegionSpan(NamedTuple):
@@ -170,11 +168,16 @@ def certain_texts(entry: Entry) -> tuple[str, ...]:
 
 def in_context(entry: Entry, page: PageText, passage: str) -> str:
     """Return a passage after the title of its document and of its section: what it is about."""
+    titles = [title for title in titles_of(entry, page, passage) if title not in passage]
+    return "\n".join([*titles, passage])
+
+
+def titles_of(entry: Entry, page: PageText, passage: str) -> list[str]:
+    """Return the titles that a passage stands under: of its document, and of its section."""
     metadata = entry.metadata if is_page(entry) else {}
     section = page.section_of(passage) or metadata.get("section")
     titles = [title for title in (metadata.get("title"), section) if isinstance(title, str)]
-    lines = dict.fromkeys(title for title in titles if title and title not in passage)
-    return "\n".join([*lines, passage])
+    return list(dict.fromkeys(title for title in titles if title))
 
 
 def is_page(entry: Entry) -> bool:
@@ -222,12 +225,9 @@ class _Writer:
         right = max((line.box[2] for line in group.lines if line.box is not None), default=1.0)
         for line, following in pairwise(group.lines):
             flows = _flows(group.kind, line, following, right)
-            hyphenated = flows and _is_split_word(line.text, following.text)
-            self._write_line(line, cut=int(hyphenated and "-" not in _last_word(line.text)[:-1]))
-            if not flows:
-                self._add("\n")
-            elif not hyphenated and not _is_cjk_border(line.text, following.text):
-                self._add(" ")
+            cut, separator = line_join(line.text, following.text) if flows else (0, "\n")
+            self._write_line(line, cut)
+            self._add(separator)
         self._write_line(group.lines[-1])
 
     def _write_table(self, rows: Sequence[Sequence[Cell]]) -> None:
@@ -241,9 +241,10 @@ class _Writer:
                 if head is not None and number:
                     if column:
                         self._add("; ")
-                    label = head[column] if len(row) == len(head) else _nearest(head, cell)
-                    self._write_cell(label)
-                    self._add(": ")
+                    label = _label(head, row, column)
+                    if label is not None:
+                        self._write_cell(label)
+                        self._add(": ")
                 elif column:
                     left = row[column - 1].text.rstrip()
                     is_pair = widest == 2 and not left.endswith((":", "：", "=", "."))
@@ -275,40 +276,65 @@ class _Writer:
 
 
 def _rows(group: LineGroup) -> list[list[Cell]]:
-    """Return the lines of a group as rows of cells.
+    """Return the lines of a group as rows of cells, in reading order.
 
-    Cells are lines next to each other or, in a table, what CELL_SEPARATOR divides.
+    Cells are lines next to each other. In a table whose text is turned they are lines one below
+    the other, and a line may be a whole row.
     """
+    is_table = group.kind == "table"
+    turned = is_table and _is_turned(group.lines)
     rows: list[list[Cell]] = []
     last: Box | None = None
     for line in group.lines:
-        texts = line.text.split(CELL_SEPARATOR) if group.kind == "table" else [line.text]
+        texts = line.text.split(_CELL_SEPARATOR) if is_table else [line.text]
         cells = [Cell(text.strip(), line) for text in texts if text.strip()]
         box = line.box
+        if box is not None and turned:
+            box = box[1], box[0], box[3], box[2]
         if rows and last is not None and box is not None and same_row(last, box):
             rows[-1] += cells
         else:
             rows.append(cells)
         last = box
+    if is_table:
+        return rows
     return [sorted(row, key=lambda cell: (cell.line.box or (0.0,))[0]) for row in rows]
 
 
+def _is_turned(lines: Sequence[Line]) -> bool:
+    """Return whether the text of most lines runs upwards or downwards."""
+    boxes = [line.box for line in lines if line.box is not None and len(line.text) > 3]
+    votes = sum(box[3] - box[1] > box[2] - box[0] for box in boxes)
+    return 2 * votes > len(boxes)
+
+
 def _is_head(rows: Sequence[Sequence[Cell]]) -> bool:
-    """Return whether the first row names the columns: it has no numbers, and one name for each."""
+    """Return whether the first row names the columns: it has no numbers, and a name for each, of
+    which the first may be missing."""
     head = rows[0]
     longest = max(map(len, rows[1:]), default=0)
-    return longest <= len(head) and not any(_HAS_DIGIT.search(cell.text) for cell in head)
+    return longest <= len(head) + 1 and not any(_is_number(cell.text) for cell in head)
 
 
-def _nearest(head: Sequence[Cell], cell: Cell) -> Cell:
-    """Return the name of the column that a cell is in."""
+def _is_number(text: str) -> bool:
+    """Return whether a cell is a number, maybe with its unit: it has as many digits as letters."""
+    num_digits = sum(character.isdigit() for character in text)
+    return num_digits > 0 and 2 * num_digits >= sum(character.isalnum() for character in text)
+
+
+def _label(head: Sequence[Cell], row: Sequence[Cell], column: int) -> Cell | None:
+    """Return the name of the column that a cell is in; None for the first of a row that has one
+    cell more than the head."""
+    if len(row) == len(head) + 1:
+        return head[column - 1] if column else None
+    if len(row) == len(head):
+        return head[column]
 
     def distance(label: Cell) -> float:
-        boxes = (label.line.box, cell.line.box)
-        if boxes[0] is None or boxes[1] is None:
+        box, other = label.line.box, row[column].line.box
+        if box is None or other is None:
             return 0.0
-        centers = [(box[0] + box[2]) / 2 for box in boxes if box is not None]
-        return min(abs(boxes[0][0] - boxes[1][0]), abs(centers[0] - centers[1]))
+        return min(abs(box[0] - other[0]), abs(box[0] + box[2] - other[0] - other[2]) / 2)
 
     return min(head, key=distance)
 
@@ -322,7 +348,7 @@ def _flows(kind: RegionKind, line: Line, following: Line, right: float) -> bool:
     text = line.text
     if kind in _FLOWING or (kind == "paragraph" and line.box is None):
         return True
-    is_full = len(text) >= _MIN_FULL_LINE[bool(_CJK.search(text))]
+    is_full = len(text) >= _MIN_FULL_LINE[bool(CJK.search(text))]
     if line.box is None or not (is_full or kind == "paragraph"):
         return False
     is_pair = _KEY_VALUE.match(text) is not None
@@ -330,20 +356,7 @@ def _flows(kind: RegionKind, line: Line, following: Line, right: float) -> bool:
     begins_pair = begins_pair and (is_pair or text.endswith(_SENTENCE_ENDS))
     if _BULLET.match(following.text) or begins_pair or (is_pair and following.text[0].isupper()):
         return False
-    is_cjk = bool(_CJK.match(following.text))
+    is_cjk = bool(CJK.match(following.text))
     word = 1 if is_cjk else len(following.text.split(" ", 1)[0]) + 1
     width = (line.box[2] - line.box[0]) / len(text)
     return right - line.box[2] < word * width
-
-
-def _is_split_word(text: str, following: str) -> bool:
-    """Return whether a word was hyphenated at the end of a line."""
-    return bool(_HYPHENATED.search(text)) and following[:1].islower()
-
-
-def _last_word(text: str) -> str:
-    return text.rsplit(" ", 1)[-1]
-
-
-def _is_cjk_border(text: str, following: str) -> bool:
-    return bool(_CJK.match(text[-1:])) and bool(_CJK.match(following[:1]))

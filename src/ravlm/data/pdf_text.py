@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from ctypes import byref, c_double, c_float, c_int, c_ushort
+from ctypes import byref, c_double, c_float, c_int, c_ushort, create_string_buffer
 from typing import Any, TypeAlias
 
 from pypdfium2 import raw
 
-from ravlm.data.page_layout import CELL_GAP, find_blocks, to_regions
+from ravlm.data.page_layout import find_blocks, to_regions
 from ravlm.data.reading_order import TextSegment
+from ravlm.data.table_layout import CELL_GAP
 from ravlm.errors import BrokenData
 from ravlm.regions import Box, Region, relative_box
 
@@ -38,6 +39,10 @@ _LINE = re.compile("[^\r\n\x02\ufffe]+[\x02\ufffe]?")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\uffff]")
 _UNMAPPED = re.compile("[\x00\x01\x03-\x08\x0e-\x1f\ufffd\ue000-\uf8ff]")
 _BLANKS = re.compile(r"\s+")
+_BOLD_WEIGHT = 600
+_BOLD_NAME = re.compile(rb"(?:Bold|BOLD|[-,_ ]bold|Black|Heavy|Demi)(?![a-z])|CMBX")
+"""Names of bold fonts; PDFium knows no weight of the standard fonts."""
+_MAX_FONT_NAME = 128
 
 Rect: TypeAlias = tuple[float, float, float, float]
 """Left, bottom, right, top in the PDF's coordinates."""
@@ -77,6 +82,8 @@ class PdfTextLayer:
         self._rect_pointers = (left, top, right, bottom)
         self._loose = raw.FS_RECTF()
         self._loose_pointer = byref(self._loose)
+        self._font_name = create_string_buffer(_MAX_FONT_NAME)
+        self._font_flags_pointer = byref(c_int())
         count = raw.FPDFText_CountChars(handle)
         if count > _MAX_CHARACTERS:
             raise BrokenData(f"It has {count:,} characters; at most {_MAX_CHARACTERS:,} are read.")
@@ -205,10 +212,18 @@ class PdfTextLayer:
         box = _page_box(self.map, rect)
         if box[2] - box[0] <= 0 or box[3] - box[1] <= 0:
             return  # outside of the page
-        is_bold = raw.FPDFText_GetFontWeight(self.handle, index) >= 600
         layout = self._layout_box(box)
-        self.segments.append(TextSegment(text, *layout, len(self.boxes), is_bold))
+        self.segments.append(TextSegment(text, *layout, len(self.boxes), self._is_bold(index)))
         self.boxes.append(box)
+
+    def _is_bold(self, index: int) -> bool:
+        """Return whether the font of a character is bold, by its weight or its name."""
+        if raw.FPDFText_GetFontWeight(self.handle, index) >= _BOLD_WEIGHT:
+            return True
+        raw.FPDFText_GetFontInfo(
+            self.handle, index, self._font_name, _MAX_FONT_NAME, self._font_flags_pointer
+        )
+        return _BOLD_NAME.search(self._font_name.value) is not None
 
     def _with_font_height(self, rect: Rect, index: int) -> Rect:
         """Return the rectangle with the height of the font, the same for all lines of a text."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
@@ -21,6 +22,11 @@ _MAX_SPANNING = 0.4
 _MIN_OVERLAP = 0.5
 """Of two pieces on one row, in the height of the lower one; of two columns, in the shorter one."""
 _MAX_DEPTH = 4
+_ROW_TOLERANCE = 0.4
+"""Distance of the tops of cells of one row, in heights of a line."""
+_MIN_ALIGNED_ROWS, _ALIGNED_SHARE = 3, 0.6
+_SPACED_PITCH = 1.2
+"""Distance of two lines with space between them, in the smallest distance."""
 
 
 @dataclass(slots=True)
@@ -152,7 +158,7 @@ def _find_gap(segments: Sequence[TextSegment], height: float) -> float | None:
             continue
         if not (_is_column(left, height) and _is_column(right, height)):
             continue
-        if not _are_side_by_side(left, right):
+        if not _are_side_by_side(left, right) or _are_rows(left, right, height):
             continue
         candidate = (num_spanning, -min(len(left), len(right)), x)
         best = candidate if best is None else min(best, candidate)
@@ -191,6 +197,30 @@ def _are_side_by_side(left: Sequence[TextSegment], right: Sequence[TextSegment])
     ]
     overlap = min(extents[0][1], extents[1][1]) - max(extents[0][0], extents[1][0])
     return overlap >= _MIN_OVERLAP * min(bottom - top for top, bottom in extents)
+
+
+def _are_rows(left: Sequence[TextSegment], right: Sequence[TextSegment], height: float) -> bool:
+    """Return whether what has space above it begins at the same height on both sides: these are
+    rows of a table with wrapped cells. Paragraphs of two columns begin apart from each other."""
+    tops, others = _tops_below_space(left, height), _tops_below_space(right, height)
+    num_aligned = sum(
+        any(abs(top - other) < _ROW_TOLERANCE * height for other in others) for top in tops
+    )
+    fewer = min(len(tops), len(others))
+    return num_aligned >= _MIN_ALIGNED_ROWS and num_aligned >= _ALIGNED_SHARE * fewer
+
+
+def _tops_below_space(segments: Sequence[TextSegment], height: float) -> list[float]:
+    """Return the tops of the lines that have more space above them than other lines."""
+    centers = sorted((segment.center, segment.top) for segment in segments)
+    lines = [centers[0]]
+    for center, top in centers[1:]:
+        if center - lines[-1][0] > 0.5 * height:
+            lines.append((center, top))
+    pitches = [two[0] - one[0] for one, two in pairwise(lines)]
+    usual = min(pitches, default=0.0)
+    pairs = zip(lines[1:], pitches, strict=True)
+    return [top for (_, top), pitch in pairs if pitch > _SPACED_PITCH * usual]
 
 
 def _group_rows(segments: Sequence[TextSegment], is_rtl: bool) -> list[TextRow]:

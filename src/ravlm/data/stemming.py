@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import regex
 
@@ -97,15 +98,25 @@ _FOREIGN = frozenset(word for word, codes in _LANGUAGES.items() if ENGLISH not i
 def detect_language(words: Sequence[str]) -> str:
     """Return the language of a text by its lower-cased words: the one with most function words.
 
-    English if there is no function word of another language, and in a tie.
+    English if there is no function word of another language with two letters or more, and in a tie:
+    single letters are often names ("-v", "e").
 
     >>> detect_language("zwei hunde laufen auf der wiese".split())
     'de'
     """
     if _FOREIGN.isdisjoint(words):
         return ENGLISH
-    counts = Counter(code for word in set(words) for code in _LANGUAGES.get(word, ()))
-    return max(counts, key=lambda code: (counts[code], code == ENGLISH))
+    unique = set(words)
+    counts = Counter(code for word in unique for code in _LANGUAGES.get(word, ()))
+    certain = {code for word in unique if len(word) > 1 for code in _LANGUAGES.get(word, ())}
+    candidates = [code for code in _FUNCTION_WORDS if code in certain]  # English is the first
+    return max(candidates, key=lambda code: counts[code], default=ENGLISH)
+
+
+@lru_cache(maxsize=len(STEMMERS))
+def function_words(language: str) -> frozenset[str]:
+    """Return the function words by which a language is detected."""
+    return frozenset(word for word, codes in _LANGUAGES.items() if language in codes)
 
 
 def languages_of(word: str) -> tuple[str, ...]:

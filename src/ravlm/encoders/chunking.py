@@ -38,40 +38,40 @@ def _halve(sentence: str, fits: Callable[[str], bool]) -> list[str]:
     return _halve(sentence[:cut].strip(), fits) + _halve(sentence[cut:].strip(), fits)
 
 
-def split_page(page: PageText, split: Callable[[str], list[str]]) -> list[str]:
+def split_page(page: PageText, split: Callable[[str], list[str]], title: str = "") -> list[str]:
     """Split the text of a page along its layout into passages that `split` leaves whole.
 
-    As many consecutive blocks of a section as fit make a passage, together with the section's
-    title; a section that fills less than half a passage is joined with the next one. A figure or
-    table stays with its caption. Only a block that is too long by itself is split at sentences.
+    As many consecutive blocks of a section as fit make a passage, together with the section's title
+    and `title`, that of the document. A section that fills less than half a passage is joined with
+    the next one. A figure or table stays with its caption. Only a block that is too long by itself
+    is split at sentences.
     """
 
-    def passages_of(blocks: Sequence[Block]) -> list[str]:
-        text = page.text[blocks[0].start : blocks[-1].end]
-        section = "" if blocks[0].kind == "title" else blocks[0].section
-        if section and len(split(f"{section}\n{text}")) == 1:
-            return [text]
-        pieces = split(text)
-        return pieces if len(pieces) > 1 else [text]
+    def text_of(blocks: Sequence[Block]) -> str:
+        return page.text[blocks[0].start : blocks[-1].end]
 
-    def is_short(blocks: Sequence[Block]) -> bool:
-        text = page.text[blocks[0].start : blocks[-1].end]
-        return len(split(f"{text}\n{text}")) == 1
+    def fit(blocks: Sequence[Block]) -> bool:
+        section = "" if blocks[0].kind == "title" else blocks[0].section
+        titles = "".join(f"{above}\n" for above in (title, section) if above)
+        return len(split(f"{titles}{text_of(blocks)}")) == 1
+
+    def are_short(blocks: Sequence[Block]) -> bool:
+        return len(split(f"{text_of(blocks)}\n{text_of(blocks)}")) == 1
 
     passages: list[str] = []
     current: list[Block] = []
     for unit in _units(page.blocks):
-        starts_section = unit[0].kind == "title" and not (current and is_short(current))
-        if current and not starts_section and len(passages_of([*current, *unit])) == 1:
+        starts_section = unit[0].kind == "title" and not (current and are_short(current))
+        if current and not starts_section and fit([*current, *unit]):
             current += unit
             continue
         if current and [block.kind for block in current] == ["title"] and not starts_section:
             current += unit  # a title is no passage by itself
             continue
         if current:
-            passages += passages_of(current)
+            passages += split(text_of(current))
         current = list(unit)
-    return passages + (passages_of(current) if current else [])
+    return passages + (split(text_of(current)) if current else [])
 
 
 def _units(blocks: Sequence[Block]) -> Iterator[list[Block]]:

@@ -5,7 +5,7 @@ Images arrive decoded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ravlm.data.page_text import PageText, all_texts, in_context, region_text_index
+from ravlm.data.page_text import PageText, all_texts, in_context, is_page, region_text_index
 from ravlm.data.parallel import batched
 from ravlm.encoders.chunking import split_page
 from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import BrokenData
 from ravlm.knowledge.index.analyzer import index_words
+from ravlm.knowledge.index.keyword_fields import page_terms
 from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.records import MODALITIES, Entry, Modality
 from ravlm.search.filters import Facet
@@ -155,10 +156,12 @@ def _encode_texts(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -
                 words = index_words(passage)
                 pending.append(PendingPart(item, "text", position, stored_passage, words=words))
         position = region_text_index(item.entry)
-        for passage, with_titles in _region_passages(item.entry, encoder()).items():
+        page = PageText.of(item.entry.regions)
+        for passage in _page_passages(item.entry, page, encoder()):
+            with_titles = in_context(item.entry, page, passage)
             fits = len(encoder().passages(with_titles)) == 1
             passages.append(with_titles if fits else passage)
-            words = index_words(with_titles)
+            words = page_terms(item.entry, page, passage)
             pending.append(PendingPart(item, "text", position, passage, words=words))
     if pending:
         unique = {text: row for row, text in enumerate(dict.fromkeys(passages))}
@@ -167,16 +170,11 @@ def _encode_texts(items: Sequence[IngestItem], encoder: Callable[[], Encoder]) -
         _add_encoded(pending, tokens, encoder().token_pooling > 0)
 
 
-def _region_passages(entry: Entry, encoder: Encoder) -> dict[str, str]:
-    """Return the passages of an entry's regions, each with the titles that it stands under.
-
-    A passage that occurs twice is one part.
-    """
-    if not entry.regions:
-        return {}
-    page = PageText.of(entry.regions)
-    passages = split_page(page, encoder.passages)
-    return {passage: in_context(entry, page, passage) for passage in passages if passage.strip()}
+def _page_passages(entry: Entry, page: PageText, encoder: Encoder) -> Iterable[str]:
+    """Return the passages of an entry's regions; one that occurs twice is one part."""
+    title = str(entry.metadata.get("title", "")) if is_page(entry) else ""
+    passages = split_page(page, encoder.passages, title) if page.text else []
+    return dict.fromkeys(passage for passage in passages if passage.strip())
 
 
 def _encode_each(

@@ -34,8 +34,8 @@ from ravlm.knowledge.export import (
     VECTORS,
 )
 from ravlm.knowledge.images import locate_image
-from ravlm.knowledge.index.analyzer import index_words
-from ravlm.knowledge.records import EntryRow, Identity, PartRow, searchable_text
+from ravlm.knowledge.index.keyword_fields import keyword_terms
+from ravlm.knowledge.records import EntryRow, Identity, PartRow
 from ravlm.knowledge.reports import AddReport
 from ravlm.records import MODALITIES, DocumentBytes, Entry, PdfPage
 from ravlm.search.filters import facets
@@ -242,7 +242,7 @@ class ExportFolder:
             raise self._damage(VECTORS, f'a vector of "{entry.id}" has length {length:.3g}, not 1')
         words = None
         if modality == "text":
-            words = index_words(searchable_text(entry, position, passage, is_given))
+            words = keyword_terms(entry, position, passage, is_given)
         return PartRow(modality, position, passage, vector, is_given, words)
 
     def _samples(self) -> Iterator[Mapping[str, Any]]:

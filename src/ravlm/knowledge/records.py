@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from ravlm.data.page_text import PageText, all_texts, in_context, page_number
+from ravlm.data.page_text import PageText, page_number
 from ravlm.records import Entry, Modality, Part
 from ravlm.search.filters import Facet
 
@@ -111,16 +111,3 @@ def hit_part(entry: Entry, modality: Modality, position: int, passage: str | Non
     if passage is None:
         passage = entry.texts[position] if position < len(entry.texts) else ""
     return Part("text", position, passage)
-
-
-def searchable_text(entry: Entry, position: int, passage: str | None, precomputed: bool) -> str:
-    """Return the text with the words by which a stored text part of `entry` is found.
-
-    A precomputed vector stands for all texts. A passage of a page is also found by the titles of
-    its document and section.
-    """
-    if precomputed:
-        return "\n".join(all_texts(entry))
-    if position < len(entry.texts):
-        return entry.texts[position] if passage is None else passage
-    return in_context(entry, PageText.of(entry.regions), passage or "")

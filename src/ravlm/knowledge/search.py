@@ -26,7 +26,12 @@ from ravlm.records import Hit, Modality
 from ravlm.runtime import gc_paused
 from ravlm.search.filters import AllOf, Compare, Filter, Not
 from ravlm.search.options import SearchOptions
-from ravlm.search.rank_fusion import diversify, first_per_group, fuse_ranks_in_place
+from ravlm.search.rank_fusion import (
+    diversify,
+    first_per_group,
+    fuse_scores,
+    place_among_fixed,
+)
 from ravlm.search.rerank import Rerank, RerankQuery, rerank_scores
 from ravlm.search.score_calibration import interleave, relevance, rescale
 
@@ -164,17 +169,17 @@ class SearchPipeline:
         keyword = self._keyword_candidates(queries, n, selectors)
         return [
             Candidates(
-                self._fuse(by_vector.ranking, by_word.ranking),
+                self._fuse(query, by_vector.ranking, by_word.ranking),
                 by_vector.exhausted and by_word.exhausted,
             )
-            for by_vector, by_word in zip(dense, keyword, strict=True)
+            for query, by_vector, by_word in zip(queries, dense, keyword, strict=True)
         ]
 
-    def _fuse(self, by_vector: Ranking, by_word: Ranking) -> Ranking:
-        """Fuse two rankings of entries by reciprocal ranks.
+    def _fuse(self, query: EncodedQuery, by_vector: Ranking, by_word: Ranking) -> Ranking:
+        """Fuse two rankings of entries by their scores.
 
         Entries without words keep the place that their vectors give them. An entry shows its part
-        from the first ranking that contains it.
+        from the first ranking that contains it, and that part's vector counts.
         """
         without_words: set[int] = set()
         if "image" in self.modalities:
@@ -184,12 +189,25 @@ class SearchPipeline:
         for ranking in (by_vector, by_word):
             for entry, part in zip(ranking.entries.tolist(), ranking.parts.tolist(), strict=True):
                 part_by_entry.setdefault(entry, part)
-        order = fuse_ranks_in_place(
-            by_vector.entries.tolist(), by_word.entries.tolist(), without_words
+        with_words = [entry for entry in part_by_entry if entry not in without_words]
+        parts = np.array([part_by_entry[entry] for entry in with_words], np.int64)
+        fused = fuse_scores(
+            dict(zip(by_word.entries.tolist(), by_word.scores.tolist(), strict=True)),
+            dict(zip(with_words, self._deviations(query, parts), strict=True)),
         )
+        order = place_among_fixed(by_vector.entries.tolist(), fused, without_words)
         entries = np.array([entry for entry, _ in order], np.int64)
         parts = np.array([part_by_entry[entry] for entry, _ in order], np.int64)
         return Ranking(parts, entries, np.array([score for _, score in order], np.float32))
+
+    def _deviations(self, query: EncodedQuery, parts: np.ndarray) -> list[float]:
+        """Return how many standard deviations above random parts each part's cosine is."""
+        scores, modalities = self.comparison.scores(query, parts)
+        stats = {name: self.comparison.stats(query, name) for name in dict.fromkeys(modalities)}
+        return [
+            (score - stats[name].mean) / stats[name].std
+            for score, name in zip(scores.tolist(), modalities, strict=True)
+        ]
 
     def _keyword_candidates(
         self, queries: Sequence[EncodedQuery], n: int, selectors: Sequence[Selector]

@@ -5,12 +5,15 @@ Pure functions over ids and scores.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 T = TypeVar("T", bound=Hashable)
+VECTOR_WEIGHT = 0.08
+"""Weight of a standard deviation in `fuse_scores`; chosen on questions about pages, SQuAD and CMRC
+2018 (0.07 to 0.11 are equally good)."""
 
 
 def fuse_ranks(rankings: Sequence[Sequence[T]], constant: float = 60.0) -> list[tuple[T, float]]:
@@ -27,25 +30,37 @@ def fuse_ranks(rankings: Sequence[Sequence[T]], constant: float = 60.0) -> list[
     return sorted(scores.items(), key=lambda pair: -pair[1])
 
 
-def fuse_ranks_in_place(
-    ranking: Sequence[T], other: Sequence[T], fixed: Collection[T], constant: float = 60.0
-) -> list[tuple[T, float]]:
-    """Fuse two rankings as `fuse_ranks` does, but leave the items of `fixed` where they are.
+def fuse_scores(by_word: Mapping[T, float], by_vector: Mapping[T, float]) -> list[tuple[T, float]]:
+    """Fuse keyword and vector scores; return items with their sum, best first.
 
-    `fixed` are items of `ranking` that `other` cannot contain. In a plain fusion they would have
-    half the score of the others and fall behind nearly all of them, whatever their rank. Here the
-    remaining items are fused among themselves and fill the remaining places of `ranking`, and then
-    the end. A fixed item has the score of the item before it.
+    `by_word` has BM25 scores, taken as shares of the best one; `by_vector` how many standard
+    deviations a cosine lies above those of random parts, so an encoder that separates texts well
+    counts more. Unlike a fusion of ranks it tells a clear lead from a narrow one (Bruch et al.
+    2023, "An Analysis of Fusion Functions for Hybrid Retrieval"). Ties keep the order of `by_word`.
     """
-    movable = [item for item in ranking if item not in fixed]
-    fused = iter(fuse_ranks([movable, other], constant))
-    score = 2 / (constant + 1)  # the best rank in both
+    best = max(by_word.values(), default=1.0) or 1.0
+    scores = {item: score / best for item, score in by_word.items()}
+    for item, deviation in by_vector.items():
+        scores[item] = scores.get(item, 0.0) + VECTOR_WEIGHT * deviation
+    return sorted(scores.items(), key=lambda pair: -pair[1])
+
+
+def place_among_fixed(
+    ranking: Sequence[T], fused: Sequence[tuple[T, float]], fixed: Collection[T]
+) -> list[tuple[T, float]]:
+    """Return the items of `fused` in the places that `fixed` leaves in `ranking`, then the rest.
+
+    `fixed` are items of `ranking` without words: they would fall behind nearly all others,
+    whatever their rank. A fixed item has the score of the item before it.
+    """
+    movable = iter(fused)
+    score = fused[0][1] if fused else 1.0
     result = []
     for item in ranking:
         if item not in fixed:
-            item, score = next(fused)
+            item, score = next(movable)
         result.append((item, score))
-    return [*result, *fused]
+    return [*result, *movable]
 
 
 def diversify(

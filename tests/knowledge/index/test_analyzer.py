@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ravlm.data.stemming import detect_language
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.knowledge.index import snapshots
 from ravlm.knowledge.index.analyzer import index_words, query_words
 from ravlm.knowledge.index.bm25 import KeywordIndex
+from ravlm.knowledge.index.keyword_fields import TITLE_WEIGHT, keyword_terms
 from ravlm.knowledge.index.terms import TermHashes, max_terms
 from ravlm.records import Entry
+from ravlm.regions import Region
 from ravlm.search.options import SearchOptions
 from tests.helpers.fakes import FakeEncoder
 
@@ -78,6 +81,47 @@ def test_terms_of_another_analyzer_come_from_the_store(
 def test_index_and_query_split_alike() -> None:
     for text in ("ＡＢＣ公司與國際", "Ｔｏｋｙｏ-Ｔｏｗｅｒ", "Zoe\u0308 3,5"):
         assert set(query_words(text)) <= set(index_words(text).split())
+
+
+def test_joined_words_are_found_as_a_whole() -> None:
+    """ "--line-number" was found by "line" and "number", which most pages of a manual have."""
+    texts = ["-n, --line-number\nPrefix each line.", "line by line, a number", "USB-C and v10.4.2"]
+    index = KeywordIndex()
+    index.update([(i, i, index_words(text)) for i, text in enumerate(texts)], [], 1)
+    for query, expected in (("--line-number", 0), ("-n", 0), ("usb-c", 2), ("v10.4.2", 2)):
+        ranking = index.search(query_words(query), 3)
+        assert ranking.parts[0] == expected, query
+    assert query_words("What does the option -n do?") == ["option", "n", "-n"]
+    assert query_words("to be or not to be") == ["to", "be", "or", "not"]
+    assert "什么" not in "".join(query_words("水泵用什么油？"))
+    assert query_words("是的") == ["是的"]
+
+
+def test_a_stem_of_a_rare_language_is_no_rare_word() -> None:
+    """One text in Polish gave "what" a second stem, which counted as much as a name."""
+    rows = [f"what the house {i} is of the town and in it" for i in range(20)]
+    rows += ["a whatis command se na do", "the harbor of the town"]
+    index = KeywordIndex()
+    index.update([(i, i, index_words(text)) for i, text in enumerate(rows)], [], 1)
+    assert index.search(["what", "harbor"], 1).parts.tolist() == [21]
+    assert detect_language(["ls", "-e", "-v", "-i", "db", "man"]) == "en"
+
+
+def test_titles_count_more_than_text() -> None:
+    """Of two pages that mention a pump, the one of the pump's manual is first."""
+
+    def page(id_: str, title: str) -> Entry:
+        text = "The pump is oiled with care each year by the keeper."
+        region = Region(text, (0.1, 0.1, 0.9, 0.12), 1)
+        return Entry(id_, metadata={"title": title, "file": f"{id_}.pdf"}, regions=(region,))
+
+    entries = [page("a", "Garden book"), page("b", "Pump PX manual"), page("c", "Songs")]
+    rows = [(i, i, keyword_terms(e, 0, e.regions[0].text, False)) for i, e in enumerate(entries)]
+    index = KeywordIndex()
+    index.update(rows, [], 1)
+    assert index.search(query_words("How is the pump oiled?"), 3).parts[0] == 1
+    assert rows[1][2].split().count("manual") == TITLE_WEIGHT
+    assert rows[1][2].split().count("b") == TITLE_WEIGHT  # the name of the file
 
 
 DOCUMENTS = {

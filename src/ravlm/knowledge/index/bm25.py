@@ -266,19 +266,26 @@ class KeywordIndex:
         self.last_part = int(parts[-1])
 
     def search(self, words: Sequence[str], n: int, entry_mask: np.ndarray | None = None) -> Ranking:
-        """Return the best n parts that have one of `words`, by BM25 (higher is better)."""
+        """Return the best n parts that have one of `words`, by BM25 (higher is better).
+
+        The stems of one word in several languages count as one term that is as frequent as all of
+        them together: a stem that is rare because few texts are in its language is no rare word.
+        """
         num_rows = sum(len(segment.alive) for segment in self.segments)
-        weights = []
+        weights: dict[int, float] = {}
         markers = self.hashes.markers.items()
         languages = [code for code, marker in markers if any(s.has(marker) for s in self.segments)]
-        for term in self.hashes.query_terms(words, languages):
-            frequency = sum(segment.document_frequency(term) for segment in self.segments)
-            if frequency:
-                idf = float(np.log1p((num_rows - frequency + 0.5) / (frequency + 0.5)))
-                weights.append((term, idf))
+        for terms in self.hashes.query_synonyms(words, languages):
+            frequencies = [sum(s.document_frequency(term) for s in self.segments) for term in terms]
+            total = min(sum(frequencies), num_rows)
+            idf = float(np.log1p((num_rows - total + 0.5) / (total + 0.5)))
+            for term, frequency in zip(terms, frequencies, strict=True):
+                if frequency:
+                    weights[term] = max(weights.get(term, 0.0), idf)
         if not weights:
             return EMPTY_RANKING
-        rankings = [segment.search(weights, n, entry_mask) for segment in self.segments]
+        scored_terms = list(weights.items())
+        rankings = [segment.search(scored_terms, n, entry_mask) for segment in self.segments]
         return merge_rankings(rankings, n)
 
 

@@ -41,7 +41,7 @@ from ravlm.knowledge.index.vector_index import Segment, VectorIndexes
 from ravlm.records import MODALITIES, Modality
 
 FORMAT = 4
-ANALYZER = 3
+ANALYZER = 4
 """Version of the terms in `words-*`; terms of another version are read from the store again."""
 MAX_CHECKED_BYTES = 256 * 2**20
 """Files up to this size are checked by checksum when opened; larger ones by `verify` only."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import regex
@@ -59,17 +59,24 @@ class TermHashes:
 
     def query_terms(self, words: Iterable[str], languages: Iterable[str]) -> list[int]:
         """Return the distinct terms of a query; `languages` are those of the texts, and English."""
-        terms: dict[int, None] = {}
+        return list(dict.fromkeys(chain.from_iterable(self.query_synonyms(words, languages))))
+
+    def query_synonyms(
+        self, words: Iterable[str], languages: Iterable[str]
+    ) -> list[tuple[int, ...]]:
+        """Return the terms of a query; those of one word in several languages are one item."""
+        synonyms: dict[tuple[int, ...], None] = {}
         codes = [ENGLISH, *languages]
         for word in map(normalize_text, words):
             pieces = _pieces(word)
             if pieces is not None:
-                terms |= dict.fromkeys(map(_hash, (*pieces[:_MAX_QUERY_PIECES], word)))
+                terms = map(_hash, (*pieces[:_MAX_QUERY_PIECES], word))
+                synonyms |= dict.fromkeys((term,) for term in terms)
             else:
                 possible = languages_of(word)
                 in_word = [code for code in codes if code == ENGLISH or code in possible]
-                terms |= dict.fromkeys(_term(word, code) for code in in_word)
-        return list(terms)
+                synonyms[tuple(dict.fromkeys(_term(word, code) for code in in_word))] = None
+        return list(synonyms)
 
     def _word_terms(self, word: str, language: str) -> _WordTerms:
         """Return the terms of a word in a text of this language."""

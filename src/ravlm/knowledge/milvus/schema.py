@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from ravlm.knowledge.index.analyzer import index_words
 from ravlm.knowledge.index.bm25 import BM25_B, BM25_K1
+from ravlm.knowledge.index.keyword_fields import keyword_terms
 from ravlm.knowledge.index.terms import TermHashes, max_terms
 from ravlm.knowledge.milvus.filters import FIELD, facet_value
-from ravlm.knowledge.records import EntryRow, PartRow, searchable_text
+from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.records import Entry, Modality
 
 Fields = Mapping[str, Mapping[str, Any]]
@@ -206,7 +206,7 @@ def part_row(values: Mapping[str, Any], modality: Modality, entry: Entry) -> Par
     precomputed = bool(values["given"])
     words = None
     if modality == "text":
-        words = index_words(searchable_text(entry, position, passage, precomputed))
+        words = keyword_terms(entry, position, passage, precomputed)
     vector = np.asarray(values["vector"], np.float32).astype("<f2").tobytes()
     return PartRow(modality, position, passage, vector, precomputed, words)
 
