@@ -49,6 +49,17 @@ class Cell(NamedTuple):
     line: Line
 
 
+class CellSpan(NamedTuple):
+    """Characters of the text that are a cell of a table."""
+
+    start: int
+    end: int
+    column: str
+    """The name of its column; "" without one."""
+    line_start: int
+    """Start of the text of its row."""
+
+
 class Block(NamedTuple):
     """A paragraph, a title, a table: passages split one only if it is too long."""
 
@@ -72,6 +83,8 @@ class PageText:
     spans: tuple[RegionSpan, ...] = ()
     """In the order of the text, without overlaps. Copies of a table's head have spans, too."""
     blocks: tuple[Block, ...] = ()
+    cells: tuple[CellSpan, ...] = ()
+    """Cells of tables, row by row; not those of a head."""
 
     @staticmethod
     def of(regions: Sequence[Region]) -> PageText:
@@ -79,7 +92,8 @@ class PageText:
         writer = _Writer()
         for group in line_groups(regions):
             writer.write(group)
-        return PageText("".join(writer.pieces), tuple(writer.spans), tuple(writer.blocks))
+        text = "".join(writer.pieces)
+        return PageText(text, tuple(writer.spans), tuple(writer.blocks), tuple(writer.cells))
 
     def spans_within(self, start: int, end: int) -> tuple[RegionSpan, ...]:
         """Return the spans that have a character in `start:end`."""
@@ -203,6 +217,7 @@ class _Writer:
     pieces: list[str] = field(default_factory=list)
     spans: list[RegionSpan] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
+    cells: list[CellSpan] = field(default_factory=list)
     length: int = 0
     section: str = ""
 
@@ -233,15 +248,16 @@ class _Writer:
     def _write_table(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Write rows of two cells as `key: value`, and others with the head of each column."""
         widest = max(map(len, rows))
-        head = rows[0] if widest > 2 and _is_head(rows) else None
+        head = rows[0] if len(rows) > 1 and _is_head(rows) else None
         for number, row in enumerate(rows):
             if number:
                 self._add("\n")
+            line_start = self.length
             for column, cell in enumerate(row):
-                if head is not None and number:
+                label = None if head is None or not number else _label(head, row, column)
+                if widest > 2 and head is not None and number:
                     if column:
                         self._add("; ")
-                    label = _label(head, row, column)
                     if label is not None:
                         self._write_cell(label)
                         self._add(": ")
@@ -249,7 +265,11 @@ class _Writer:
                     left = row[column - 1].text.rstrip()
                     is_pair = widest == 2 and not left.endswith((":", "：", "=", "."))
                     self._add(": " if is_pair else " " if widest == 2 else " | ")
+                start = self.length
                 self._write_cell(cell)
+                if head is None or number:
+                    name = "" if label is None else label.text
+                    self.cells.append(CellSpan(start, self.length, name, line_start))
 
     def _write_cell(self, cell: Cell) -> None:
         if cell.text == cell.line.text:

@@ -10,6 +10,7 @@ from ravlm.generation.base import Request, VerbName
 from ravlm.generation.chat.citations import CitationParser
 from ravlm.generation.chat.reply import ReplyEnd
 from ravlm.records import Answer, Entry, Evidence, Hit, Part
+from ravlm.regions import Box, Region
 
 HITS = tuple(
     Hit(Entry(name, None, (text,)), 0.5, Part("text"))
@@ -321,3 +322,26 @@ def test_pieces_give_what_the_whole_gives(parts: list[str]) -> None:
         cut = parse(text, "chat", piece_length=piece_length)
         assert (cut.text, cut.citations) == (whole.text, whole.citations)
     assert all(1 <= int(n) <= len(whole.citations) for n in "123" if f"[{n}]" in whole.text)
+
+
+def test_a_citation_points_at_the_lines_of_its_statement() -> None:
+    """A reply over pages cited the passage that was found, a third of the page."""
+    texts = ["Oil pressure: 3 bar", "Water pressure: 3 bar", "The valve opens at 90 degrees."]
+    regions = [Region(t, (0.1, 0.1 * n, 0.5, 0.1 * n + 0.02), 1) for n, t in enumerate(texts, 1)]
+    page = Entry("m.pdf#page=1", regions=tuple(regions))
+    hit = Hit(page, 0.9, Part("text", 0, "\n".join(texts), (0.1, 0.1, 0.5, 0.32), 1))
+    evidence = Evidence((hit,), (1.0,), support=0.9)
+
+    def sources(reply: str, question: str, task: VerbName) -> list[tuple[str, Box | None]]:
+        parser = CitationParser(Request(task, question, evidence=evidence))
+        parser.feed(reply)
+        _, answer = parser.finish(0.5)
+        parts = [(source, source.part) for source in answer.sources]
+        return [((part.text or "")[source.start : source.end], part.box) for source, part in parts]
+
+    asked = sources("3 bar [1]", "What is the water pressure?", "ask")
+    assert asked == [("Water pressure: 3 bar", regions[1].box)]
+    reply = "It is hot. The valve opens at 90 degrees [1]."
+    assert sources(reply, "When does it open?", "chat") == [(texts[2], regions[2].box)]
+    unlike = "Nobody knows why the keeper left [1]."
+    assert sources(unlike, "Why?", "chat") == [("\n".join(texts), hit.part.box)]

@@ -97,3 +97,26 @@ def test_doubtful_lines_and_texts_of_entries_are_not_read() -> None:
     question = "Under which license is the package bash distributed?"
     assert ask(question, replace(LICENSE, regions=regions)) is None
     assert ask(question, Entry("card", texts=("Name: bash\nLicense: GPL-3+",))) is None
+
+
+def test_cells_of_any_text_are_read_by_their_columns() -> None:
+    """Cells were told by ": " and "; " in the text of their row, which cells may have, too."""
+    rows = [
+        ("path", "takes; returns", "notes"),
+        ("POST /v1/ask", "question: text; k -> an answer", "see above"),
+        ("GET /v1/[id]", "nothing", "one entry; no images"),
+    ]
+    regions = [Region("", (0, 0, 1, 1), 1, "table")]
+    for y, row in enumerate(rows):
+        regions += [
+            Region(text, (0.1 + 0.3 * x, 0.1 + y / 20, 0.3 + 0.3 * x, 0.12 + y / 20), 1)
+            for x, text in enumerate(row)
+        ]
+    entry = Entry("api.pdf#page=1", regions=regions, metadata={"title": "The API"})
+    answer = ask("What takes and returns POST ask?", entry)
+    assert answer is not None
+    assert answer.text == "question: text; k -> an answer"
+    assert answer.sources[0].part.box == regions[5].box
+    notes = ask("What are the notes of GET id?", entry)
+    assert notes is not None
+    assert notes.text == "one entry; no images"

@@ -7,7 +7,7 @@ text [1] is the first of the answer's citations."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,9 @@ from ravlm.generation.chat.reply import (
     missing_answer_text,
     partial_mark_length,
 )
-from ravlm.records import Answer
+from ravlm.generation.citation_marks import remove_citations
+from ravlm.generation.cited_lines import source_of_statement
+from ravlm.records import Answer, Source
 
 _SPACE = r"[^\S\n]"
 """A citation does not continue on another line."""
@@ -155,10 +157,23 @@ class CitationParser:
             text,
             evidence=self._hits,
             citations=tuple(citations),
-            sources=cited_parts(citations, self._hits),
+            sources=self._sources(text, citations),
             confidence=self._confidence(citations, certainty),
             trace={**self._request.evidence.trace, **trace, **about},
         )
+
+    def _sources(self, text: str, citations: Sequence[str]) -> tuple[Source, ...]:
+        """Return what each citation points to: the lines of a page with the words of the sentences
+        that cite it, else the part that was found."""
+        by_id = {hit.entry.id: hit for hit in reversed(self._hits)}
+        sources = []
+        for position, part in enumerate(cited_parts(citations, self._hits), 1):
+            mark = f"[{position}]"
+            sentences = [sentence for sentence in split_sentences(text) if mark in sentence]
+            statement = remove_citations(" ".join(sentences) or text)
+            hit = by_id[part.entry_id]
+            sources.append(source_of_statement(hit, statement, self._request.text) or part)
+        return tuple(sources)
 
     def _keeps_final_marks(self, buffer: str) -> bool:
         """Whether the marks at the end stay: not in a caption or a short answer."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ravlm.data.lexical_overlap import content_words
+from ravlm.data.page_text import CellSpan
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.passages import Passage, passages_of
@@ -30,7 +31,6 @@ _LITERAL_WEIGHT = 3.0
 _MIN_KEY_SHARE = 0.25
 """Minimum share of the matched weight that is in the key."""
 _PAIR = re.compile(r"[ \t]*(?:[*•·]\s+)?([^:：\n]{1,60})[:：](?!//)[ \t]*(\S[^\n]*)")
-_CELL = re.compile(r"(?:^|; )([^:;\n]{1,60}): ")
 _OPTION = re.compile(r"[ \t]*(-{1,2}[^\s,]+(?:[ ,/|]+-{1,2}[^\s,]+)*)((?:[ \t]+\S+){0,2})[ \t]*\n?")
 _LITERAL = re.compile(r"(?<![\w-])-{1,2}[A-Za-z0-9?][\w-]*")
 _OPTION_WORD = re.compile(r"\b(?:options?|flags?|switch(?:es)?)\b|选项|参数", re.IGNORECASE)
@@ -117,29 +117,44 @@ def form_lines(passage: Passage) -> Iterator[FormLine]:
     text = passage.part.text
     metadata = passage.hit.entry.metadata
     title = content_words(" ".join(str(metadata.get(key, "")) for key in ("title", "file")))
+    rows: dict[int, list[CellSpan]] = {}
+    for cell in passage.page.cells if passage.page is not None else ():
+        rows.setdefault(cell.line_start - passage.offset, []).append(cell)
     start = 0
     while start < len(text):
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
         context = title | content_words(_section(passage, start))
-        yield from _lines_of_row(passage, start, end, context)
+        if len(rows.get(start, ())) > 1:
+            yield from _cells(passage, rows[start], context)
+        else:
+            yield from _line(passage, start, end, context)
         start = end + 1
 
 
-def _lines_of_row(
-    passage: Passage, start: int, end: int, context: frozenset[str]
+def _cells(
+    passage: Passage, row: Sequence[CellSpan], context: frozenset[str]
 ) -> Iterator[FormLine]:
-    """Yield the values of one line: the cells of a table row, an option, or one value."""
+    """Yield the cells of a row after its first one, which says what the row is about.
+
+    A cell of two columns is the value of the first one; of more it is that of its column.
+    """
+    text, offset = passage.part.text, passage.offset
+    first, *others = row
+    subject = content_words(text[first.start - offset : first.end - offset])
+    context |= content_words(first.column)
+    for cell in others:
+        if cell.start - offset >= len(text):
+            return  # the passage ends within the row
+        column = content_words(cell.column)
+        key, about = (subject, column) if len(row) == 2 else (column, subject)
+        end = min(cell.end - offset, len(text))
+        yield FormLine(key, context | about, cell.start - offset, end, passage)
+
+
+def _line(passage: Passage, start: int, end: int, context: frozenset[str]) -> Iterator[FormLine]:
+    """Yield the value of one line: an option, `key: value`, or "x - y"."""
     text = passage.part.text
-    cells = list(_CELL.finditer(text[start:end]))
-    if len(cells) > 1 and cells[0].start() == 0:
-        bounds = [*(cell.start() for cell in cells[1:]), end - start]
-        row = content_words(text[start + cells[0].end() : start + bounds[0]])
-        for cell, bound in zip(cells[1:], bounds[1:], strict=True):
-            key = content_words(cell[1])
-            first, last = start + cell.end(), start + bound
-            yield FormLine(key, context | row | content_words(cells[0][1]), first, last, passage)
-        return
     if text[start:end].lstrip().startswith("-"):
         yield from _option(passage, start, end, context)
         return
