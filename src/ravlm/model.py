@@ -1,7 +1,7 @@
 """RetrievalAugmentedVLM: a knowledge base, a generator and an editor behind a few verbs.
 
-Each verb of the table `VERBS` goes the same way: build the requests, retrieve their evidence in one
-call, generate the answers."""
+Each verb of `VERBS` builds requests, retrieves their evidence in one call, generates the answers.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ from ravlm.generation.verbs import (
     stream_answer,
 )
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.ocr.base import OcrMode, OcrOptions
 from ravlm.records import CLOSED_BOOK, Answer, AnswerStream, Edit, Evidence, Hit, ImageSource
 from ravlm.retrieval.image_copies import ImageProgress
 from ravlm.retrieval.retriever import Retriever
@@ -78,6 +79,7 @@ class RetrievalAugmentedVLM:
         editor: EditorName = "local",
         base_only: bool = True,
         progress: ImageProgress | None = None,
+        ocr: OcrMode | OcrOptions = "auto",
         **options: Unpack[ChatOptions],
     ) -> None:
         """`kb`: a base or its path. `generator`: None for what measures best for each verb among
@@ -93,13 +95,15 @@ class RetrievalAugmentedVLM:
         default depends on the verb. `quantize`: "4bit" or "8bit", on an NVIDIA GPU. `device_map`:
         "auto" spreads a model over several devices. `progress` is called with the images done and
         their total while the base is calibrated: now, if `kb` was just changed, or when needed.
+        `ocr`: "auto" reads the words on the image of a question where it alone leaves a doubt, if
+        the extra `ocr` is installed; or "always", "never".
         """
         if isinstance(kb, str | os.PathLike):
             kb = KnowledgeBase.open(kb)
         self._kb = kb
         self.k = checked_k(k) if kb is not None else 0
         self.max_false_answers = checked_rate(max_false_answers, "max_false_answers")
-        self.base_only, self._progress = base_only, progress
+        self.base_only, self._progress, self._ocr = base_only, progress, OcrOptions.of(ocr)
         self.generator: Any = load_generator(generator, kb, **options)
         """The `Generator` that writes. A trainable one also behaves as a Transformers model."""
         self.generator.check_reachable()
@@ -160,8 +164,6 @@ class RetrievalAugmentedVLM:
         if save is None:
             raise InvalidInput(f'The generator "{self.generator.name}" has no weights to save.')
         save(folder)
-
-    # Verbs
 
     @overload
     def ask(self, question: str, image: Image = ..., **options: Unpack[Options]) -> Answer: ...
@@ -350,9 +352,7 @@ class RetrievalAugmentedVLM:
 
     @cached_property
     def _retriever(self) -> Retriever:
-        return Retriever(self.kb, self.max_false_answers, self._progress)
-
-    # Editing
+        return Retriever(self.kb, self.max_false_answers, self._progress, self._ocr)
 
     @overload
     def edit(

@@ -19,7 +19,7 @@ _NAME_COVERAGE = 0.65
 """Share of a name's words that must occur in the question."""
 _FACT_COVERAGE = 0.75
 """Share of the question's words, by weight, that one fact must have if no name matches."""
-_MAX_NAME_SUPPORT = 0.97
+MAX_NAME_SUPPORT = 0.97
 _MAX_FACT_SUPPORT = 0.9
 _OWNER = re.compile(r"\b(?:of|about) ((?:[A-Z][a-z]+ ?)+)|(?<!^)\b([A-Z][a-z]+)['’]s\b")
 _CHINESE_OWNER = re.compile(r"^[^的，。？]{2,8}(?=的)")
@@ -60,7 +60,7 @@ def link(question: str, gloss: str, hits: Sequence[Hit]) -> LinkedEntities:
     return LinkedEntities(
         hits=tuple(match.hit for match in linked),
         weights=(1 / len(linked),) * len(linked),
-        support=min(_MAX_NAME_SUPPORT, best),
+        support=min(MAX_NAME_SUPPORT, best),
         subject=linked[0].name,
     )
 

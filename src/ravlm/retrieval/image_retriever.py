@@ -14,17 +14,14 @@ import numpy as np
 
 from ravlm.data.facts import entity_key, entity_name, read_facts
 from ravlm.knowledge.base import KnowledgeBase
-from ravlm.records import Evidence, Hit, ImageSource, Modality
+from ravlm.ocr.print_reader import PrintReader
+from ravlm.records import Entry, Evidence, Hit, ImageSource, Modality
 from ravlm.retrieval.abstention import TEXT_THRESHOLD, text_match_probability
 from ravlm.retrieval.calibration import NUM_NEIGHBORS, BaseCalibration, fit_or_load
+from ravlm.retrieval.entity_linking import MAX_NAME_SUPPORT
 from ravlm.retrieval.image_copies import ImageProgress
-from ravlm.retrieval.printed_words import (
-    DECISIVE_SHARE,
-    PrintReader,
-    rank_by_words,
-    words_of_entity,
-)
-from ravlm.retrieval.text_retriever import softmax_weights
+from ravlm.retrieval.printed_words import EntityWords, PrintedText, match_print
+from ravlm.retrieval.text_retriever import NAME_THRESHOLD, softmax_weights
 from ravlm.retrieval.visual_entities import CANDIDATES, FEATURES, EntityRanking, rank_entities
 from ravlm.search.filter_parser import Where
 from ravlm.search.options import SearchOptions
@@ -37,6 +34,12 @@ _FEW_FACTS = 2
 _SIBLINGS = 16
 _DESCRIPTION_WEIGHT = 0.1
 """Weight of the texts that describe an image, relative to the entity that was recognized in it."""
+_DECISIVE_SHARE = 0.9
+"""If an entity has at least this share, the words on the image are not read."""
+_PRINT_CANDIDATES = 16
+"""Entries that are searched by the words on an image."""
+_MAX_PRINT_QUERY = 500
+"""Characters of these words that are searched for."""
 _KEYWORD = SearchOptions("keyword")
 
 
@@ -49,7 +52,9 @@ class _Neighbors:
     """Entity of each hit."""
     ranking: EntityRanking
     printed: tuple[str, ...] = ()
-    """Words that were read on the query image."""
+    """Words on the query image that the entities have."""
+    name_coverage: float = 0.0
+    """Share of the likeliest entity's name that was read on the query image."""
 
     @property
     def pairs(self) -> Iterator[tuple[Hit, str]]:
@@ -65,6 +70,7 @@ class ImageRetriever:
         kb: KnowledgeBase,
         max_false_answers: float | None = None,
         progress: ImageProgress | None = None,
+        print_reader: PrintReader | None = None,
     ) -> None:
         """`progress` is called while the base is calibrated, see `fit_or_load`."""
         self._kb = kb
@@ -72,7 +78,7 @@ class ImageRetriever:
         self._calibration: BaseCalibration | None = None
         self._calibrated_change = -1
         self._progress = progress
-        self._print_reader = PrintReader()
+        self._print_reader = print_reader or PrintReader()
 
     @property
     def calibration(self) -> BaseCalibration:
@@ -100,7 +106,7 @@ class ImageRetriever:
         `adapt_query` maps image vectors to query vectors. With modality "text" the evidence of
         an image in which no named entity is recognized is the entries whose texts match it best,
         whether they have an image or not. With `read_print` the words on an image distinguish
-        entities that look alike.
+        entities that look alike, and name those that it does not look like.
         """
         if not images:
             return {}
@@ -172,13 +178,22 @@ class ImageRetriever:
         where: Where,
     ) -> list[Evidence]:
         """Return the likeliest entities of each image, as evidence."""
-        if not any(by_image):
-            return [Evidence()] * len(by_image)
         calibration = self.calibration
         neighbors = [
-            self._with_print(image, self._compare(vector, hits, calibration))
-            for vector, image, hits in zip(vectors, images, by_image, strict=True)
+            self._compare(vector, hits, calibration)
+            for vector, hits in zip(vectors, by_image, strict=True)
         ]
+        readable = {
+            row: printed
+            for row, (image, found) in enumerate(zip(images, neighbors, strict=True))
+            if image is not None and (printed := self._read(image, found, calibration)).words
+        }
+        queries = [{"text": printed.text[:_MAX_PRINT_QUERY]} for printed in readable.values()]
+        by_print = self._kb.search_many(queries, _PRINT_CANDIDATES, "text", where, _KEYWORD)
+        for (row, printed), hits in zip(readable.items(), by_print, strict=True):
+            neighbors[row] = self._with_print(
+                vectors[row], neighbors[row], printed, hits, calibration
+            )
         siblings = self._siblings([n for n in neighbors if n is not None], k, where)
         return [
             Evidence() if n is None else self._entity_evidence(n, siblings, k, calibration)
@@ -188,39 +203,69 @@ class ImageRetriever:
     def _compare(
         self, vector: np.ndarray, hits: Sequence[Hit], calibration: BaseCalibration
     ) -> _Neighbors | None:
-        """Rank the entities of an image's neighbors in the base's own metric.
+        """Rank the entities of hits in the base's own metric.
 
-        Entries that lost their image since the search are skipped; None if no neighbor is left.
+        Entries without an image are as near as unrelated ones. Those that lost their image since
+        the search are skipped; None if no hit is left.
         """
         stored = self._kb.image_vectors([hit.entry.id for hit in hits])
-        hits = [hit for hit in hits if hit.entry.id in stored]
+        hits = [hit for hit in hits if hit.entry.id in stored or hit.entry.image is None]
         if not hits:
             return None
-        candidates = np.stack([stored[hit.entry.id] for hit in hits])  # (hits, dim)
         query = vector[None]  # (1, dim)
-        metric = calibration.metric
-        if metric is not None:
-            candidates, query = metric(candidates), metric(query)
+        candidates = np.zeros((len(hits), vector.shape[-1]), np.float32)
+        rows = [row for row, hit in enumerate(hits) if hit.entry.id in stored]
+        if rows:
+            images = np.stack([stored[hits[row].entry.id] for row in rows])
+            metric = calibration.metric
+            if metric is not None:
+                images, query = metric(images), metric(query)
+            candidates[rows] = images
         entities = [entity_key(hit.entry) for hit in hits]
         return _Neighbors(hits, entities, rank_entities(query[0], candidates, entities))
 
+    def _read(
+        self, image: ImageSource, neighbors: _Neighbors | None, calibration: BaseCalibration
+    ) -> PrintedText:
+        """Return the words on an image, if it alone leaves a doubt about the entity it shows."""
+        if neighbors is not None and not self._print_reader.reads_all:
+            is_known = self._is_known(neighbors.ranking, calibration)
+            if is_known and neighbors.ranking.shares[0] >= _DECISIVE_SHARE:
+                return PrintedText()
+        return PrintedText.of(self._print_reader.read(image))
+
+    def _is_known(self, ranking: EntityRanking, calibration: BaseCalibration) -> bool:
+        """Return whether an image looks like the likeliest entity of its ranking."""
+        classifier = calibration.classifier
+        min_support = classifier.threshold(self._max_false_answers)
+        return classifier.probability(ranking.features) >= min_support
+
     def _with_print(
-        self, image: ImageSource | None, neighbors: _Neighbors | None
+        self,
+        vector: np.ndarray,
+        neighbors: _Neighbors | None,
+        printed: PrintedText,
+        by_print: Sequence[Hit],
+        calibration: BaseCalibration,
     ) -> _Neighbors | None:
-        """Rank entities that look alike by the words on an image, too."""
-        if image is None or neighbors is None:
-            return neighbors
-        if neighbors.ranking.shares[0] >= DECISIVE_SHARE:
-            return neighbors
-        printed = self._print_reader.words(image)
-        if not printed:
-            return neighbors
-        words = [
-            words_of_entity([hit.entry for hit, name in neighbors.pairs if name == entity])
-            for entity in neighbors.ranking.entities
-        ]
-        ranking = rank_by_words(neighbors.ranking, printed, words)
-        return replace(neighbors, ranking=ranking, printed=tuple(sorted(printed)))
+        """Rank the neighbors of an image, and the hits `by_print` of its words, by these too."""
+        nearest = [] if neighbors is None else list(neighbors.hits)
+        known = {hit.entry.id for hit in nearest}
+        others = [hit for hit in by_print if hit.entry.id not in known]
+        merged = self._compare(vector, [*nearest, *others], calibration)
+        if merged is None:
+            return None
+        # Whether the image looks like any of them is decided by its neighbors alone.
+        features = np.zeros(len(FEATURES)) if neighbors is None else neighbors.ranking.features
+        ranking = replace(merged.ranking, features=features)
+        members: dict[str, list[Entry]] = {}
+        for hit, entity in merged.pairs:
+            members.setdefault(entity, []).append(hit.entry)
+        words = [EntityWords.of(members[entity]) for entity in ranking.entities]
+        match = match_print(ranking, printed, words, self._is_known(ranking, calibration))
+        return replace(
+            merged, ranking=match.ranking, printed=match.words, name_coverage=match.name_coverage
+        )
 
     def _siblings(
         self, neighbors: Sequence[_Neighbors], k: int, where: Where
@@ -255,8 +300,12 @@ class ImageRetriever:
         classifier = calibration.classifier
         support = classifier.probability(ranking.features)
         min_support = classifier.threshold(self._max_false_answers)
+        is_named = support < min_support and neighbors.name_coverage > NAME_THRESHOLD
+        if is_named:
+            support = min(MAX_NAME_SUPPORT, neighbors.name_coverage)
+            min_support = NAME_THRESHOLD
         trace: dict[str, Any] = {
-            "retrieved by": "image",
+            "retrieved by": "print" if is_named else "image",
             "support": round(support, 4),
             "min_support": round(min_support, 4),
         }
@@ -264,6 +313,7 @@ class ImageRetriever:
             trace[name] = round(float(value), 4)
         if neighbors.printed:
             trace["printed"] = list(neighbors.printed)
+            trace["name_coverage"] = round(neighbors.name_coverage, 4)
         return Evidence(
             hits=tuple(hits),
             weights=ranking.shares[:k],

@@ -1,118 +1,168 @@
-"""Words printed on a photo that is asked about: they tell apart entities that look alike.
+"""Words printed on a photo that is asked about: they tell apart entities that look alike, and name
+those that the image alone does not show.
 
-The words of a package or a sign are compared with the names of the entities that the photo may show
-and with what is printed on their own images. They change which of them is likeliest, not whether
-the photo shows any of them at all.
+The words of a package or a sign are compared with the names, texts and print of the entities that
+the photo may show. A misread word counts as the word of a name that it is most like.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ravlm.data.facts import entity_name
-from ravlm.data.images import load_image
+from ravlm.data.fuzzy_vocabulary import FuzzyVocabulary
 from ravlm.data.lexical_overlap import content_words
-from ravlm.data.page_text import MIN_CONFIDENCE
-from ravlm.ocr.auto import load_recognizer
-from ravlm.ocr.base import TextRecognizer
-from ravlm.records import Entry, ImageSource
+from ravlm.data.page_text import all_texts
+from ravlm.data.text import is_chinese
+from ravlm.records import Entry
 from ravlm.regions import Region
 from ravlm.retrieval.visual_entities import EntityRanking
-from ravlm.runtime import has_packages
 
-DECISIVE_SHARE = 0.9
-"""If an entity has at least this share, the words on the photo are not read."""
+_MIN_CONFIDENCE = 0.5
+"""Words read with less are left out; the others count by their confidence."""
+_TEXT_WEIGHT = 0.3
+"""Weight of a word of an entity's texts or print, relative to one of its name. Fitted, as is the
+next one, by `benchmarks.print` to half of the products."""
+_EVIDENCE_SCALE = 0.7
+"""Words of one photo are not independent."""
 _MAX_EVIDENCE = 4.0
-"""Limit of the log odds of all words together: a word may be misread, or belong to something
-else."""
+"""Limit of the log odds of all words together: they may belong to something else on the photo."""
+_UNKNOWN_LOOK_SCALE = 0.5
+"""The shares hold if the image shows one of the entities; of one that looks like none of them they
+say less."""
 _MIN_LETTERS = 3
-_MAX_SIDE = 1600
-"""Longer side in pixels at which a photo is read."""
-_CACHE_SIZE = 64
+_MAX_WORDS = 64
+_MAX_TEXT = 4000
+"""Characters of each text of an entity whose words are compared."""
 
 
-class PrintReader:
-    """Reads the words on photos and caches those of the last ones. Without the extra `ocr` it reads
-    none."""
+@dataclass(frozen=True)
+class PrintedText:
+    """What was read on an image."""
 
-    def __init__(self, load: Callable[[], TextRecognizer] = load_recognizer) -> None:
-        self._load = load
-        self._recognizer: TextRecognizer | None = None
-        self._cache: OrderedDict[bytes, frozenset[str]] = OrderedDict()
-        self._lock = threading.Lock()
+    text: str = ""
+    """Line by line."""
+    words: Mapping[str, float] = field(default_factory=dict)
+    """Stems of the distinctive words, with the confidence of each, 0 to 1."""
 
-    @property
-    def is_available(self) -> bool:
-        """Whether words can be read here."""
-        return self._load is not load_recognizer or has_packages("rapidocr", "onnxruntime")
-
-    def words(self, image: ImageSource) -> frozenset[str]:
-        """Return the words that are read with confidence on a photo, as stems."""
-        if not self.is_available:
-            return frozenset()
-        pixels = load_image(image, edge=_MAX_SIDE).convert("RGB")
-        pixels.thumbnail((_MAX_SIDE, _MAX_SIDE))
-        key = hashlib.sha256(f"{pixels.size}".encode() + pixels.tobytes()).digest()
-        with self._lock:
-            if key in self._cache:
-                return self._cache[key]
-            if self._recognizer is None:
-                self._recognizer = self._load()
-            (regions,) = self._recognizer.recognize([pixels])
-            words = self._cache[key] = printed_words(regions)
-            while len(self._cache) > _CACHE_SIZE:
-                self._cache.popitem(last=False)
-        return words
+    @staticmethod
+    def of(regions: Sequence[Region]) -> PrintedText:
+        """Return the words of regions."""
+        lines = [r for r in regions if r.text and r.confidence >= _MIN_CONFIDENCE]
+        words: dict[str, float] = {}
+        for line in lines:
+            for word in distinctive_words(line.text):
+                words[word] = max(line.confidence, words.get(word, 0.0))
+        best = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:_MAX_WORDS]
+        return PrintedText("\n".join(line.text for line in lines), dict(best))
 
 
-def printed_words(regions: Sequence[Region]) -> frozenset[str]:
-    """Return the words of regions that were read with confidence, as stems."""
-    text = "\n".join(region.text for region in regions if region.confidence >= MIN_CONFIDENCE)
-    return frozenset(word for word in content_words(text) if _is_distinctive(word))
+@dataclass(frozen=True)
+class EntityWords:
+    """The words that may be printed on an entity."""
+
+    name: frozenset[str]
+    others: frozenset[str] = frozenset()
+    """Words of its texts, and those read on its images."""
+
+    @staticmethod
+    def of(entries: Sequence[Entry]) -> EntityWords:
+        """Return the words of the entries of one entity."""
+        names = dict.fromkeys(entity_name(entry) for entry in entries)
+        texts = dict.fromkeys(
+            text[:_MAX_TEXT] for entry in entries for text in all_texts(entry, _MIN_CONFIDENCE)
+        )
+        name = distinctive_words(" ".join(names))
+        return EntityWords(name, distinctive_words("\n".join(texts)) - name)
+
+    def weight(self, word: str) -> float:
+        """Return how much a printed word speaks for the entity, 0 to 1."""
+        return 1.0 if word in self.name else _TEXT_WEIGHT if word in self.others else 0.0
 
 
-def words_of_entity(entries: Sequence[Entry]) -> frozenset[str]:
-    """Return the words of an entity's name and those printed on its images, as stems."""
-    names = content_words(" ".join(entity_name(entry) for entry in entries))
-    printed = [printed_words(entry.regions) for entry in entries]
-    return frozenset(filter(_is_distinctive, names)).union(*printed)
+@dataclass(frozen=True)
+class PrintMatch:
+    """Entities ranked by their looks and by the words on the image."""
+
+    ranking: EntityRanking
+    words: tuple[str, ...] = ()
+    """Words on the image that some entity has."""
+    name_coverage: float = 0.0
+    """Share of the likeliest entity's name that was read, 0 to 1; rare words count more."""
 
 
-def rank_by_words(
-    ranking: EntityRanking, printed: frozenset[str], entities: Sequence[frozenset[str]]
-) -> EntityRanking:
-    """Return a ranking in which a printed word raises the share of the entities that have it.
+def match_print(
+    ranking: EntityRanking,
+    printed: PrintedText,
+    entities: Sequence[EntityWords],
+    look_is_known: bool = True,
+) -> PrintMatch:
+    """Raise the share of the entities that have the words on an image.
 
     `entities` has the words of each entity of the ranking. The fewer entities have a word, the more
-    it counts (inverse document frequency). The features, which decide whether any of them is shown,
-    stay as they are.
+    it counts (inverse document frequency). `look_is_known`: whether the image looks like one of
+    them. The features, which decide that, stay as they are.
     """
-    counts = {word: sum(word in words for words in entities) for word in printed}
-    weights = {word: math.log(len(entities) / n) for word, n in counts.items() if n}
-    evidence = np.array(
-        [sum(w for word, w in weights.items() if word in words) for words in entities]
-    )
-    if not evidence.any():
-        return ranking
-    shares = np.array(ranking.shares) * np.exp(np.minimum(evidence, _MAX_EVIDENCE))
+    confidences = _matched_words(printed, entities)
+    if not confidences:
+        return PrintMatch(ranking)
+    words = sorted(confidences)
+    weights = np.array([[e.weight(word) for word in words] for e in entities])  # (entities, words)
+    frequencies = np.maximum(weights.sum(axis=0), 1.0)
+    rarity = np.log(len(entities) / frequencies)
+    evidence = weights @ (rarity * np.array([confidences[word] for word in words]))
+    log_odds = np.minimum(_EVIDENCE_SCALE * evidence, _MAX_EVIDENCE)
+    looks = np.array(ranking.shares) ** (1.0 if look_is_known else _UNKNOWN_LOOK_SCALE)
+    shares = looks * np.exp(log_odds)
     shares /= shares.sum()
     order = np.argsort(-shares, kind="stable").tolist()
-    return replace(
+    reordered = replace(
         ranking,
         entities=tuple(ranking.entities[i] for i in order),
         shares=tuple(shares[order].tolist()),
         cosines=tuple(ranking.cosines[i] for i in order),
         nearest=tuple(ranking.nearest[i] for i in order),
     )
+    names = [entity.name for entity in entities]
+    return PrintMatch(reordered, tuple(words), _coverage(names[order[0]], names, confidences))
 
 
-def _is_distinctive(word: str) -> bool:
-    """Return whether a stem is neither a number nor a fragment; a Chinese word may be short."""
-    return len(word) >= (_MIN_LETTERS if word.isascii() else 1) and not word.isdecimal()
+def _matched_words(printed: PrintedText, entities: Sequence[EntityWords]) -> dict[str, float]:
+    """Return the words of the entities that were read, with the confidence of each.
+
+    Only words of names may be misread: a long text has a word like any other.
+    """
+    names = FuzzyVocabulary(word for entity in entities for word in entity.name)
+    others = frozenset().union(*(entity.others for entity in entities))
+    confidences: dict[str, float] = {}
+    for word, confidence in printed.words.items():
+        match, similarity = (word, 1.0) if word in others else names.closest(word)
+        if match:
+            confidences[match] = max(confidence * similarity, confidences.get(match, 0.0))
+    return confidences
+
+
+def _coverage(
+    name: frozenset[str], names: Sequence[frozenset[str]], confidences: Mapping[str, float]
+) -> float:
+    """Return the share of a name's words that were read, weighted by how few `names` have them."""
+    rarity = {}
+    for word in name:
+        frequency = sum(word in other for other in names)
+        rarity[word] = math.log((len(names) + 1) / (frequency + 0.5)) + 0.2
+    total = sum(rarity.values())
+    return sum(confidences.get(w, 0.0) * r for w, r in rarity.items()) / total if total else 0.0
+
+
+def distinctive_words(text: str) -> frozenset[str]:
+    """Return the stems of a text's words that are neither whole numbers nor fragments; a Chinese
+    word may be short."""
+    return frozenset(
+        word
+        for word in content_words(text)
+        if not word.isdecimal() and (len(word) >= _MIN_LETTERS or is_chinese(word))
+    )

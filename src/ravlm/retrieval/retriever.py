@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ravlm.knowledge.base import KnowledgeBase
+from ravlm.ocr.base import OcrMode, OcrOptions
+from ravlm.ocr.print_reader import PrintReader
 from ravlm.records import Evidence, Modality
 from ravlm.retrieval.image_copies import ImageProgress
 from ravlm.retrieval.image_retriever import AdaptQuery, ImageRetriever
@@ -28,11 +30,13 @@ class Retriever:
         kb: KnowledgeBase,
         max_false_answers: float | None = None,
         progress: ImageProgress | None = None,
+        ocr: OcrMode | OcrOptions = "auto",
     ) -> None:
-        """`max_false_answers`, `progress`: see `RetrievalAugmentedVLM`."""
+        """`max_false_answers`, `progress`, `ocr`: see `RetrievalAugmentedVLM`."""
         self._kb = kb
         self._texts = TextRetriever(kb)
-        self._images = ImageRetriever(kb, max_false_answers, progress)
+        print_reader = PrintReader(OcrOptions.of(ocr))
+        self._images = ImageRetriever(kb, max_false_answers, progress, print_reader)
 
     def calibrate(self) -> None:
         """Fit what questions about images need, unless it is stored with the base and still fits.

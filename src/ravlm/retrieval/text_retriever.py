@@ -21,7 +21,7 @@ from ravlm.search.rank_fusion import fuse_ranks
 
 _CANDIDATES = 32
 """Hits per ranking that are searched for names."""
-_NAME_THRESHOLD = 0.5
+NAME_THRESHOLD = 0.5
 """Abstain below this probability that the base contains the subject of a text."""
 _KEYWORD, _DENSE = SearchOptions("keyword"), SearchOptions("dense")
 _PASSAGE_SHARPNESS = 100.0
@@ -165,7 +165,7 @@ def _linked_evidence(entities: LinkedEntities) -> Evidence:
         hits=entities.hits,
         weights=entities.weights,
         support=entities.support,
-        min_support=_NAME_THRESHOLD,
+        min_support=NAME_THRESHOLD,
         subject=entities.subject,
         trace={"retrieved by": "name" if entities.subject else "words"},
     )
@@ -179,7 +179,7 @@ def _passages(entities: LinkedEntities, candidates: _RankedHits) -> Evidence:
         hits=tuple(hits),
         weights=softmax_weights(scores, _PASSAGE_SHARPNESS),
         support=entities.support,
-        min_support=_NAME_THRESHOLD,
+        min_support=NAME_THRESHOLD,
         linked=False,
         trace={"retrieved by": "passages"},
     )
