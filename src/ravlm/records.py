@@ -104,9 +104,8 @@ class Entry:
         """Without an id, a base derives one from the content. `text` is the first text, before
         `texts`; a single string is one text."""
         all_texts = (texts,) if isinstance(texts, str) else tuple(texts)
-        fields = self.__dict__  # a search makes an entry for each hit: twice as fast as `setattr`
-        fields["id"] = id
-        fields["image"] = image
+        fields = self.__dict__  # faster than `setattr`: a search makes an entry for each hit
+        fields["id"], fields["image"] = id, image
         fields["texts"] = all_texts if text is None else (text, *all_texts)
         fields["metadata"] = {} if metadata is None else metadata
         fields["regions"] = tuple(regions)
@@ -158,8 +157,7 @@ class Part:
 
     modality: Modality
     index: int = 0
-    """Index of the entry's text; the text of its regions comes after `Entry.texts`. 0 for an
-    image."""
+    """Index of the entry's text; that of its regions comes after `Entry.texts`. 0 for an image."""
     text: str = ""
     """The passage; empty for an image."""
     box: Box | None = None
@@ -176,11 +174,8 @@ class Part:
         page: int | None = None,
     ) -> None:
         fields = self.__dict__  # as in `Entry`
-        fields["modality"] = modality
-        fields["index"] = index
-        fields["text"] = text
-        fields["box"] = box
-        fields["page"] = page
+        fields["modality"], fields["index"], fields["text"] = modality, index, text
+        fields["box"], fields["page"] = box, page
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `box` and `page` are left out if they are None.
@@ -213,10 +208,8 @@ class Hit:
         self, entry: Entry, score: float, part: Part, relevance: float | None = None
     ) -> None:
         fields = self.__dict__  # as in `Entry`
-        fields["entry"] = entry
-        fields["score"] = score
-        fields["part"] = part
-        fields["relevance"] = relevance
+        fields["entry"], fields["score"] = entry, score
+        fields["part"], fields["relevance"] = part, relevance
 
     def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
         """Return the JSON form: `id`, `score` and `part`, then the other keys of the entry except
@@ -295,8 +288,7 @@ class Source:
     entry_id: str
     part: Part
     start: int | None = None
-    """First character of `part.text` that the answer is based on; None for an image or the whole
-    text."""
+    """First character of `part.text` that the answer is based on; None for the whole part."""
     end: int | None = None
     """One after the last such character."""
 
@@ -364,12 +356,10 @@ class Edit:
     evidence: tuple[Hit, ...] = ()
     """The retrieved images that guided the edit, the most influential first."""
     understood: str = ""
-    """A sentence: how the instruction was understood; if nothing was changed, why and what to
-    try."""
+    """How the instruction was understood; if nothing was changed, why and what to try."""
 
     def to_dict(self, image_url: ImageUrl | None = None) -> dict[str, Any]:
-        """Return the JSON form without the pixels; `changed` is the share of changed pixels, 0 to
-        1."""
+        """Return the JSON form without the pixels; `changed` is the share of changed pixels."""
         share = 0.0 if self.region is None else float(self.region.mean())
         return {
             "understood": self.understood,
@@ -407,5 +397,4 @@ class Score:
     signature: str
     """Metric, tokenization and version. Only scores with equal signatures are comparable."""
     counts: np.ndarray | None = None
-    """For a metric that is not a mean over items: one row of counts per item; `value` is computed
-    from their sum."""
+    """One row of counts per item, if `value` is computed from their sum and is not a mean."""

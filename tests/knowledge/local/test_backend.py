@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ravlm.encoders.auto import DualEncoder
 from ravlm.encoders.base import Encoder
@@ -158,7 +159,7 @@ def test_an_encoder_that_drifted_under_its_fingerprint_is_refused(closed: Path) 
 
     with KnowledgeBase.open(closed, Drifted()) as base:
         with pytest.raises(Mismatch, match="canary"):
-            base.search(text="red")
+            base.search(image=Image.new("RGB", (8, 8)))
         with pytest.raises(Mismatch, match="canary"):
             base.add([Entry("x", None, ("x",))])
         assert not base.verify().sound
