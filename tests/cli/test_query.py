@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from ravlm.ocr.auto import ENGINES
+from ravlm.ocr.base import TextRecognizer
+from ravlm.regions import Region
 from tests.helpers.commands import assert_fails
 from tests.helpers.endpoints import Server, message
 
@@ -92,6 +97,31 @@ def test_ask_caption_tell_chat(ravlm: Any, kb: Path, pictures: Path) -> None:
         "chat", kb, blue, "--json", stdin="What is it?\nAnd what kind is it?\n\nnever read\n"
     )
     assert (code, len(out.splitlines())) == (0, 2)
+
+
+@pytest.mark.parametrize(("mode", "count"), [("always", 1), ("never", 0)])
+def test_words_on_the_image_of_a_question(
+    ravlm: Any, kb: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, mode: str, count: int
+) -> None:
+    read: list[Image.Image] = []
+
+    class Recognizer(TextRecognizer):
+        name = fingerprint = "fake"
+
+        def recognize(self, images: Sequence[Image.Image]) -> list[list[Region]]:
+            read.extend(images)
+            return [[Region("blue square")] for _ in images]
+
+    monkeypatch.setitem(ENGINES, "rapidocr", Recognizer)
+    monkeypatch.setattr("ravlm.ocr.auto._IN_USE", {})
+    red = pictures / "red.png"
+    code, out, _ = ravlm("ask", kb, "What is it?", "--image", red, "--ocr", mode, "--json")
+    assert (code, len(read)) == (0, count)
+    assert json.loads(out)["trace"].get("printed", []) == ["blue", "square"] * count
+    assert ravlm("chat", kb, red, "--ocr", mode, stdin="exit\n")[0] == 0
+    code, _, err = ravlm("ask", kb, "What is it?", "--image", red, "--ocr", "sometimes")
+    assert code == 2
+    assert "sometimes" in err
 
 
 @pytest.mark.parametrize("word", ["exit", "Quit", "/exit", "/quit", ":q", "退出"])

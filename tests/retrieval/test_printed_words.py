@@ -1,4 +1,4 @@
-"""Words on a photo tell apart entities that look alike, and name those that it does not look like."""
+"""Words on a photo tell apart entities that look alike, and name those it does not look like."""
 
 from __future__ import annotations
 

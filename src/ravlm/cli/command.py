@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ravlm.ocr.base import OCR_MODES
+
 Options = argparse.Namespace
 
 
@@ -79,6 +81,13 @@ MAX_TOKENS = argument(
     type=int,
     metavar="N",
     help="limit of a chat model's reply, with its thoughts (default: depends on the command)",
+)
+OCR_QUESTION = argument(
+    "--ocr",
+    choices=OCR_MODES,
+    default="auto",
+    help="read the words on an image that is asked about: where the image alone leaves a doubt "
+    "(auto, with ravlm[ocr]), always or never",
 )
 BASE_ONLY = argument(
     "--base-only",

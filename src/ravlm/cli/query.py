@@ -18,6 +18,7 @@ from ravlm.cli.command import (
     GENERATOR,
     KB,
     MAX_TOKENS,
+    OCR_QUESTION,
     WHERE,
     Command,
     K,
@@ -193,7 +194,11 @@ def _model(options: Options) -> Iterator[RetrievalAugmentedVLM]:
     with KnowledgeBase.open(options.kb) as kb:
         progress = CalibrationProgress()
         yield RetrievalAugmentedVLM(
-            kb, options.generator, progress=progress, max_tokens=options.max_tokens
+            kb,
+            options.generator,
+            progress=progress,
+            ocr=getattr(options, "ocr", "auto"),  # captions and stories have no such option
+            max_tokens=options.max_tokens,
         )
 
 
@@ -286,7 +291,7 @@ COMMANDS = {
     "ask": Command(
         "answer a question and cite the entries it is based on",
         ask,
-        (KB, _QUESTION, _ABOUT_IMAGE, _HTML, *_ANSWER_OPTIONS),
+        (KB, _QUESTION, _ABOUT_IMAGE, _HTML, OCR_QUESTION, *_ANSWER_OPTIONS),
         """
         ravlm ask kb "What is the animal in the picture?" --image cat.jpg
         ravlm ask kb 图片中的动物是什么？ --image cat.jpg
@@ -334,6 +339,7 @@ COMMANDS = {
         (
             KB,
             argument("image", metavar="IMAGE", nargs="?", help="image to talk about"),
+            OCR_QUESTION,
             *_ANSWER_OPTIONS,
         ),
         "ravlm chat kb cat.jpg",

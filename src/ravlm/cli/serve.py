@@ -6,7 +6,16 @@ import importlib.util
 import os
 from pathlib import Path
 
-from ravlm.cli.command import GENERATOR, KB, MAX_TOKENS, Command, K, Options, argument
+from ravlm.cli.command import (
+    GENERATOR,
+    KB,
+    MAX_TOKENS,
+    OCR_QUESTION,
+    Command,
+    K,
+    Options,
+    argument,
+)
 from ravlm.cli.output import note, print_json
 from ravlm.errors import MissingExtra, NotFound
 
@@ -40,7 +49,11 @@ def serve(options: Options) -> int:
 
     note("Loading the knowledge base and the models ...")
     served_model = ServedModel(
-        options.kb, options.generator, options.k, max_tokens=options.max_tokens
+        options.kb,
+        options.generator,
+        options.k,
+        max_tokens=options.max_tokens,
+        ocr=options.ocr,
     )
     serve_until_stopped(served_model, settings, on_started)
     return 0
@@ -58,7 +71,11 @@ def mcp(options: Options) -> int:
     if image_folder is not None and not image_folder.is_dir():
         raise NotFound(f'There is no folder "{image_folder}"; name an existing one for --images.')
     served_model = ServedModel(
-        options.kb, options.generator, options.k, max_tokens=options.max_tokens
+        options.kb,
+        options.generator,
+        options.k,
+        max_tokens=options.max_tokens,
+        ocr=options.ocr,
     )
     create_mcp_server(served_model, image_folder, options.allow_changes).run("stdio")
     served_model.close()
@@ -79,6 +96,7 @@ COMMANDS = {
             GENERATOR,
             K,
             MAX_TOKENS,
+            OCR_QUESTION,
             argument(
                 "--host",
                 default="127.0.0.1",
@@ -123,6 +141,7 @@ COMMANDS = {
             GENERATOR,
             K,
             MAX_TOKENS,
+            OCR_QUESTION,
             argument(
                 "--images",
                 metavar="FOLDER",

@@ -24,6 +24,7 @@ from ravlm.errors import DamagedBase, DiskError, Mismatch
 from ravlm.generation.auto import GeneratorName
 from ravlm.knowledge.base import DEFAULT_OPTIONS, AnyModality, KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
+from ravlm.ocr.base import OcrMode, OcrOptions
 from ravlm.records import Answer, AnswerStream, Entry, Hit, ImageSource
 from ravlm.regions import Region
 from ravlm.retrieval.retriever import Retriever
@@ -167,8 +168,8 @@ class ServedModel:
     """A knowledge base and the model over it, kept open and reopened after a re-encoding.
 
     `encoder` replaces the one that the base names. `k` is the number of entries that a generator
-    reads, `max_tokens` limits the replies of a chat model. Raises what `KnowledgeBase.open` and
-    `RetrievalAugmentedVLM` raise.
+    reads, `max_tokens` limits the replies of a chat model, `ocr` is as in `RetrievalAugmentedVLM`.
+    Raises what `KnowledgeBase.open` and `RetrievalAugmentedVLM` raise.
 
     >>> served_model = ServedModel("kb", generator="starter")  # doctest: +SKIP
     >>> app = ravlm.serving.app.create_app(served_model)  # doctest: +SKIP
@@ -182,6 +183,7 @@ class ServedModel:
         encoder: Encoder | None = None,
         metrics: Metrics | None = None,
         max_tokens: int | None = None,
+        ocr: OcrMode | OcrOptions = "auto",
     ) -> None:
         self.path = path
         self.metrics = metrics or Metrics()
@@ -193,6 +195,7 @@ class ServedModel:
         self._generator = generator
         self._k = k
         self._max_tokens = max_tokens
+        self._ocr = ocr
         self._lock = threading.Lock()
         self._retired: list[Session] = []
         self._session = self._open(encoder)
@@ -266,7 +269,7 @@ class ServedModel:
         try:
             with allow_addresses(self.addresses):
                 model = RetrievalAugmentedVLM(
-                    kb, self._generator, self._k, max_tokens=self._max_tokens
+                    kb, self._generator, self._k, ocr=self._ocr, max_tokens=self._max_tokens
                 )
                 Retriever(kb).calibrate()  # now, and not with the first request
         except BaseException:
