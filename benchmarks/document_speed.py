@@ -1,18 +1,23 @@
 """Speed and memory of reading documents, next to the bare libraries on the same pages.
 
-    python -m benchmarks.document_speed PDF... [--ocr PAGES] [--memory PAGES] [--json FILE]
+    python -m benchmarks.document_speed PDF... [--ocr PAGES] [--memory PAGES] [--build PAGES...]
+        [--json FILE]
 
 Text: pages per second of `PdfReader`, which gives blocks and lines in reading order from a child
 process, and of bare pypdfium2, which gives the text of each of its rectangles; in processor time
 too, since other work on the machine counts for neither. OCR: seconds per page of the recognizer and
 of bare rapidocr with the same threads, on pages rendered at 200 dpi. Memory: the largest size of
-this process and of its child after each tenth of many pages, which must not grow.
+this process and of its child after each tenth of many pages, which must not grow. Build: the
+largest size of a process that builds a base of a PDF with that many pages, with an encoder that
+costs nothing, so that reading, rendering, splitting and storing are seen.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,6 +139,45 @@ def memory_figures(path: Path, num_pages: int) -> list[dict[str, float]]:
     return figures
 
 
+def build_figures(path: Path, numbers: Sequence[int]) -> list[dict[str, float]]:
+    """Return the size in MB of a new process that builds a base, for each number of pages."""
+    context = multiprocessing.get_context("spawn")
+    figures = []
+    for num_pages in numbers:
+        with tempfile.TemporaryDirectory() as name:
+            pdf = Path(name) / "pages.pdf"
+            _write_repeated(path, pdf, num_pages)
+            with context.Pool(1) as pool:
+                figures.append(pool.apply(_build, (pdf, Path(name) / "kb")))
+    return figures
+
+
+def _write_repeated(path: Path, target: Path, num_pages: int) -> None:
+    """Write a PDF with the pages of another one, again and again."""
+    import pypdfium2
+
+    with pypdfium2.PdfDocument(path) as source, pypdfium2.PdfDocument.new() as copy:
+        for page in range(num_pages):
+            copy.import_pages(source, [page % len(source)])
+        copy.save(target)
+
+
+def _build(pdf: Path, folder: Path) -> dict[str, float]:
+    from ravlm import KnowledgeBase, read_entries
+    from tests.helpers.fakes import FakeEncoder
+
+    with KnowledgeBase.build(folder, read_entries(pdf), encoder=FakeEncoder()) as kb:
+        num_pages = kb.count()
+    mb = {
+        name: resource.getrusage(who).ru_maxrss / 1e3
+        for name, who in (
+            ("MB", resource.RUSAGE_SELF),
+            ("MB of the children", resource.RUSAGE_CHILDREN),
+        )
+    }
+    return {"pages": num_pages, **mb}
+
+
 def _status_mb(status: str) -> float:
     (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1e3
@@ -145,9 +189,13 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PDF")
     parser.add_argument("--ocr", type=int, default=0, metavar="PAGES")
     parser.add_argument("--memory", type=int, default=0, metavar="PAGES")
+    parser.add_argument("--build", type=int, nargs="*", default=(), metavar="PAGES")
+    parser.add_argument("--no-text", action="store_true", help="leave out the speed of text")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    figures: dict[str, Any] = {"text": text_figures(options.paths)}
+    figures: dict[str, Any] = {}
+    if not options.no_text:
+        figures["text"] = text_figures(options.paths)
     if options.ocr:
         with PdfReader() as reader:
             path = options.paths[0]
@@ -156,6 +204,8 @@ def main() -> None:
         figures["ocr"] = ocr_figures(images)
     if options.memory:
         figures["memory"] = memory_figures(options.paths[0], options.memory)
+    if options.build:
+        figures["build"] = build_figures(options.paths[0], options.build)
     for name, values in figures.items():
         print(name, values)
     if options.json:

@@ -17,6 +17,8 @@ _MIN_COLUMN_ROWS = 3
 _MIN_COLUMN_WIDTH = 8.0
 """Median width of the text in a column, in heights of a line: shorter pieces are cells of a
 table, which is read row by row."""
+_MAX_COLUMN_PITCH = 1.7
+"""Median distance of lines in a column of prose, in heights of a line."""
 _MAX_SPANNING = 0.4
 """Share of the pieces (titles, wide tables) that may cross the gap between two columns."""
 _MIN_OVERLAP = 0.5
@@ -184,11 +186,23 @@ def _aligned_edges(segments: Sequence[TextSegment], height: float) -> list[float
 
 
 def _is_column(segments: Sequence[TextSegment], height: float) -> bool:
-    """Return whether segments on one side of a gap are lines of prose rather than cells."""
+    """Return whether segments on one side of a gap are lines of prose rather than cells: wide, and
+    close to each other."""
     if len(segments) < _MIN_COLUMN_ROWS:
         return False
     width = median(segment.right - segment.left for segment in segments)
-    return width >= _MIN_COLUMN_WIDTH * height
+    pitches = [two[0] - one[0] for one, two in pairwise(_lines(segments, height))]
+    is_dense = median(pitches or [0.0]) <= _MAX_COLUMN_PITCH * height
+    return width >= _MIN_COLUMN_WIDTH * height and is_dense
+
+
+def _lines(segments: Sequence[TextSegment], height: float) -> list[tuple[float, float]]:
+    """Return vertical center and top of each line, from top to bottom."""
+    lines: list[tuple[float, float]] = []
+    for center, top in sorted((segment.center, segment.top) for segment in segments):
+        if not lines or center - lines[-1][0] > 0.5 * height:
+            lines.append((center, top))
+    return lines
 
 
 def _are_side_by_side(left: Sequence[TextSegment], right: Sequence[TextSegment]) -> bool:
@@ -212,11 +226,7 @@ def _are_rows(left: Sequence[TextSegment], right: Sequence[TextSegment], height:
 
 def _tops_below_space(segments: Sequence[TextSegment], height: float) -> list[float]:
     """Return the tops of the lines that have more space above them than other lines."""
-    centers = sorted((segment.center, segment.top) for segment in segments)
-    lines = [centers[0]]
-    for center, top in centers[1:]:
-        if center - lines[-1][0] > 0.5 * height:
-            lines.append((center, top))
+    lines = _lines(segments, height)
     pitches = [two[0] - one[0] for one, two in pairwise(lines)]
     usual = min(pitches, default=0.0)
     pairs = zip(lines[1:], pitches, strict=True)

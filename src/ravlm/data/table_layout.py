@@ -104,15 +104,19 @@ def _table_end(
 def _may_continue(last: TextRow, row: TextRow, columns: Sequence[Extent]) -> bool:
     """Return whether a line stands close below another, each of its cells within one column.
 
-    Below a row with space around it stands the first line of a cell higher than its neighbors.
+    Below a row with space around it stands the first line of a cell higher than its neighbors. In
+    the first column a line may be a heading or a paragraph.
     """
     height = min(last.height, row.height)
-    limit = _MAX_ROW_DISTANCE if row.left > columns[0][1] else _MAX_LINE_DISTANCE
-    if row.center - last.center > limit * height or row.is_bold != last.is_bold:
+    is_inside = row.left > columns[0][1]
+    limit = _MAX_ROW_DISTANCE if is_inside else _MAX_LINE_DISTANCE
+    if row.center - last.center > limit * height:
         return False
     if max(last.height, row.height) > _SIZE_CHANGE * height:
         return False
-    slots = [*(left for left, _ in columns[1:]), columns[-1][1] + _ALIGNMENT * height]
+    if not is_inside and row.is_bold != last.is_bold:
+        return False
+    slots = [*(left for left, _ in columns[1:]), float("inf")]
     return all(
         any(
             left >= first - _ALIGNMENT * height and right < slot
