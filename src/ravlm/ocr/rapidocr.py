@@ -29,7 +29,7 @@ _MAX_THREADS = 8
 _MIN_TURN = 0.9
 """Probability from which a line is taken to be upside down."""
 _WORD = re.compile(r"\S+")
-_VERSION = 1
+_VERSION = 2
 """Of the code in this package that changes results."""
 
 

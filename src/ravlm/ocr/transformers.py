@@ -28,7 +28,7 @@ PROMPT = "Transcribe all text in this image. Keep the line breaks."
 _BATCH_SIZE = 16
 _MAX_LINE_TOKENS = 128
 _MAX_PAGE_TOKENS = 4096
-_VERSION = 1
+_VERSION = 2
 _LOAD_ERRORS = (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, TypeError)
 """What Transformers raises for a checkpoint that is not one, or that it does not know."""
 
