@@ -27,8 +27,10 @@ from ravlm.data.pdf import (
     split_page_path,
 )
 from ravlm.data.rows import Quarantined, Row
+from ravlm.data.table_text import with_continued_head
 from ravlm.errors import RavlmError
 from ravlm.records import DocumentBytes, PdfPage
+from ravlm.regions import Region
 
 _MAX_LISTED = 20
 """Blank pages that a note lists."""
@@ -151,6 +153,7 @@ class _PdfRows:
         self.file = _file_name(row, image) if isinstance(image, str) else self.name
         self.section = ""
         self.title = ""
+        self.previous: Sequence[Mapping[str, Any]] = ()
 
     def rows(self) -> Iterator[Row | Quarantined]:
         """Yield a row per page; pages that can't be read are quarantined. Raises as PdfReader."""
@@ -195,8 +198,18 @@ class _PdfRows:
         location = {"file": self.file, "page": page.number}
         values = location | values if self.only_page else values | location
         if page.regions:
-            values["regions"] = page.regions
+            values["regions"] = self._regions(page)
         return replace(self.row, location=f"{self.row.location}, page {page.number}", values=values)
+
+    def _regions(self, page: PdfPageText) -> Sequence[Mapping[str, Any]]:
+        """Return the regions of a page, a table from the page before with the names of its
+        columns."""
+        previous, self.previous = self.previous, page.regions
+        kinds = (region["kind"] for region in page.regions)
+        if next((kind for kind in kinds if kind != "header"), "") == "table":
+            pages = [[Region.from_dict(v) for v in regions] for regions in (previous, page.regions)]
+            self.previous = [region.to_dict() for region in with_continued_head(*pages)]
+        return self.previous
 
     def _section(self, page: PdfPageText, titles: Sequence[str], summary: PdfSummary) -> str:
         """Return the section that a page begins in: its bookmark, or the last heading."""

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from ravlm.data.line_groups import Line, LineGroup, line_groups, same_row
+from ravlm.data.line_groups import Line, LineGroup, line_groups
 from ravlm.data.line_joins import CJK, line_join
+from ravlm.data.table_text import Cell, cell_rows, column_name, is_head
 from ravlm.records import Entry, Part, Source
-from ravlm.regions import Box, Region, RegionKind, enclosing_box
+from ravlm.regions import Region, RegionKind, enclosing_box
 
 MIN_CONFIDENCE = 0.8
 """Answers are not taken from words that were read with less; they can still be searched for."""
@@ -30,8 +31,6 @@ narrow columns, such as receipts, are left apart."""
 _KEY_VALUE = re.compile(r"[^:：]{1,40}[:：](?!//)\s*\S")
 _BULLET = re.compile(r"(?:[-*•·‣▪–—]|\(?\d{1,3}[.)]|[a-z][.)])\s|--?[A-Za-z]")
 """What begins a line of its own: an item of a list, or an option of a command."""
-_CELL_SEPARATOR = " | "
-"""Between the cells of a row that is one line, as earlier versions stored rows of tables."""
 
 
 class RegionSpan(NamedTuple):
@@ -40,13 +39,6 @@ class RegionSpan(NamedTuple):
     start: int
     end: int
     region: Region
-
-
-class Cell(NamedTuple):
-    """A cell of a table, and its line."""
-
-    text: str
-    line: Line
 
 
 class CellSpan(NamedTuple):
@@ -226,7 +218,7 @@ class _Writer:
         if self.length:
             self._add("\n")
         start, first_piece = self.length, len(self.pieces)
-        rows = _rows(group)
+        rows = cell_rows(group)
         if any(len(row) > 1 for row in rows):
             self._write_table(rows)
         else:
@@ -248,13 +240,13 @@ class _Writer:
     def _write_table(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Write rows of two cells as `key: value`, and others with the head of each column."""
         widest = max(map(len, rows))
-        head = rows[0] if len(rows) > 1 and _is_head(rows) else None
+        head = rows[0] if len(rows) > 1 and is_head(rows) else None
         for number, row in enumerate(rows):
             if number:
                 self._add("\n")
             line_start = self.length
             for column, cell in enumerate(row):
-                label = None if head is None or not number else _label(head, row, column)
+                label = None if head is None or not number else column_name(head, row, column)
                 if widest > 2 and head is not None and number:
                     if column:
                         self._add("; ")
@@ -293,70 +285,6 @@ class _Writer:
     def _add(self, text: str) -> None:
         self.pieces.append(text)
         self.length += len(text)
-
-
-def _rows(group: LineGroup) -> list[list[Cell]]:
-    """Return the lines of a group as rows of cells, in reading order.
-
-    Cells are lines next to each other. In a table whose text is turned they are lines one below
-    the other, and a line may be a whole row.
-    """
-    is_table = group.kind == "table"
-    turned = is_table and _is_turned(group.lines)
-    rows: list[list[Cell]] = []
-    last: Box | None = None
-    for line in group.lines:
-        texts = line.text.split(_CELL_SEPARATOR) if is_table else [line.text]
-        cells = [Cell(text.strip(), line) for text in texts if text.strip()]
-        box = line.box
-        if box is not None and turned:
-            box = box[1], box[0], box[3], box[2]
-        if rows and last is not None and box is not None and same_row(last, box):
-            rows[-1] += cells
-        else:
-            rows.append(cells)
-        last = box
-    if is_table:
-        return rows
-    return [sorted(row, key=lambda cell: (cell.line.box or (0.0,))[0]) for row in rows]
-
-
-def _is_turned(lines: Sequence[Line]) -> bool:
-    """Return whether the text of most lines runs upwards or downwards."""
-    boxes = [line.box for line in lines if line.box is not None and len(line.text) > 3]
-    votes = sum(box[3] - box[1] > box[2] - box[0] for box in boxes)
-    return 2 * votes > len(boxes)
-
-
-def _is_head(rows: Sequence[Sequence[Cell]]) -> bool:
-    """Return whether the first row names the columns: it has no numbers, and a name for each, of
-    which the first may be missing."""
-    head = rows[0]
-    longest = max(map(len, rows[1:]), default=0)
-    return longest <= len(head) + 1 and not any(_is_number(cell.text) for cell in head)
-
-
-def _is_number(text: str) -> bool:
-    """Return whether a cell is a number, maybe with its unit: it has as many digits as letters."""
-    num_digits = sum(character.isdigit() for character in text)
-    return num_digits > 0 and 2 * num_digits >= sum(character.isalnum() for character in text)
-
-
-def _label(head: Sequence[Cell], row: Sequence[Cell], column: int) -> Cell | None:
-    """Return the name of the column that a cell is in; None for the first of a row that has one
-    cell more than the head."""
-    if len(row) == len(head) + 1:
-        return head[column - 1] if column else None
-    if len(row) == len(head):
-        return head[column]
-
-    def distance(label: Cell) -> float:
-        box, other = label.line.box, row[column].line.box
-        if box is None or other is None:
-            return 0.0
-        return min(abs(box[0] - other[0]), abs(box[0] + box[2] - other[0] - other[2]) / 2)
-
-    return min(head, key=distance)
 
 
 def _flows(kind: RegionKind, line: Line, following: Line, right: float) -> bool:
