@@ -53,3 +53,22 @@ def test_other_tables_stay_as_they_are() -> None:
         (first, []),
     ):
         assert with_continued_head(previous, regions) == regions
+
+
+def test_a_row_with_an_empty_cell_keeps_the_columns_of_the_others() -> None:
+    """With a head that lacks its first name, "sea" was a price where the row had no price."""
+    regions = table([HEAD[1:], PEAR, ("Fig", "", "Greece")], 1)
+    page = PageText.of([region for region in regions if region.text or region.kind == "table"])
+    assert page.text.split("\n") == [
+        "Price | Origin",
+        "Pear; Price: 2.35; Origin: Peru",
+        "Fig; Origin: Greece",
+    ]
+    names = [(page.text[c.start : c.end], c.column) for c in page.cells]
+    assert names == [
+        ("Pear", ""),
+        ("2.35", "Price"),
+        ("Peru", "Origin"),
+        ("Fig", ""),
+        ("Greece", "Origin"),
+    ]

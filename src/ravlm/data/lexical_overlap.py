@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set
 
-from ravlm.data.text import normalize_text, split_words, strip_accents
+from ravlm.data.text import is_chinese, normalize_text, split_words, strip_accents
 
 FUNCTION_WORDS = frozenset({
     "'s", "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "being", "by",
@@ -17,6 +18,10 @@ FUNCTION_WORDS = frozenset({
     "who", "whom", "whose", "why", "will", "with", "would", "yes", "you", "your", "yours",
 })  # fmt: skip
 """English words that carry no meaning by themselves."""
+_CHINESE_QUESTION = re.compile(
+    "请问|为什么|为何|什么|哪[些个种里位]?|怎么样?|怎样|如何|多少|谁|吗|呢|是|的|有"
+)
+"""What a question in Chinese asks with; pairs of characters with one of these match by chance."""
 _SUFFIXES = ("ies", "ing", "ed", "es", "s", "y")
 _MIN_STEM = 3  # characters
 _MIN_COGNATE = 5  # characters; shorter words begin alike by chance
@@ -31,6 +36,18 @@ def content_words(text: str) -> frozenset[str]:
     """
     words = split_words(strip_accents(normalize_text(text)))
     return frozenset(_stem(word) for word in words if word not in FUNCTION_WORDS)
+
+
+def without_question_words(text: str) -> str:
+    """Return a question in Chinese without the words that only ask; a text of nothing else, and one
+    in another language, unchanged.
+
+    >>> without_question_words("水泵用什么油？")
+    '水泵用 油？'
+    """
+    if not is_chinese(text):
+        return text
+    return _CHINESE_QUESTION.sub(" ", text).strip() or text
 
 
 def overlap(query: Set[str], text: Set[str]) -> float:

@@ -246,7 +246,9 @@ class _Writer:
                 self._add("\n")
             line_start = self.length
             for column, cell in enumerate(row):
-                label = None if head is None or not number else column_name(head, row, column)
+                label = None
+                if head is not None and number:
+                    label = column_name(head, row, column, widest)
                 if widest > 2 and head is not None and number:
                     if column:
                         self._add("; ")

@@ -16,8 +16,9 @@ from typing import TypeAlias
 from ravlm.data.chinese import HAN
 from ravlm.data.reading_order import TextRow, TextSegment
 
-CELL_GAP = 1.2
-"""Gap between two cells, in heights of a line."""
+CELL_GAP = 0.7
+"""Gap between two cells, in heights of a line: more than between words, also where these are spread
+out to fill a line."""
 _ALIGNMENT = 0.8
 """Largest distance of aligned cells, in heights of a line."""
 _TIGHT = 1.2

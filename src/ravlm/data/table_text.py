@@ -64,26 +64,34 @@ def is_head(rows: Sequence[Sequence[Cell]]) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    """Return whether a cell is a number, maybe with its unit: it has as many digits as letters."""
-    num_digits = sum(character.isdigit() for character in text)
-    return num_digits > 0 and 2 * num_digits >= sum(character.isalnum() for character in text)
+    """Return whether a cell is a number, maybe with its unit: it begins with a digit, and at least
+    half of its characters are digits."""
+    characters = [character for character in text if character.isalnum()]
+    num_digits = sum(map(str.isdigit, characters))
+    return bool(characters) and characters[0].isdigit() and 2 * num_digits >= len(characters)
 
 
-def column_name(head: Sequence[Cell], row: Sequence[Cell], column: int) -> Cell | None:
-    """Return the name of the column that a cell is in; None for the first of a row that has one
-    cell more than the head."""
-    if len(row) == len(head) + 1:
-        return head[column - 1] if column else None
-    if len(row) == len(head):
-        return head[column]
+def column_name(
+    head: Sequence[Cell], row: Sequence[Cell], column: int, num_columns: int
+) -> Cell | None:
+    """Return the name of the column that a cell is in; None in the first of `num_columns` if the
+    head has no name for it."""
+    num_nameless = num_columns - len(head)
+    if len(row) == num_columns:
+        return head[column - num_nameless] if column >= num_nameless else None
+    box = row[column].line.box
+    boxes = [label.line.box for label in head]
+    if box is None or any(other is None for other in boxes):
+        return head[min(column, len(head) - 1)]
+    known = [other for other in boxes if other is not None]
+    if num_nameless > 0 and box[2] < min(other[0] for other in known):
+        return None
 
-    def distance(label: Cell) -> float:
-        box, other = label.line.box, row[column].line.box
-        if box is None or other is None:
-            return 0.0
+    def distance(number: int) -> float:
+        other = known[number]
         return min(abs(box[0] - other[0]), abs(box[0] + box[2] - other[0] - other[2]) / 2)
 
-    return min(head, key=distance)
+    return head[min(range(len(head)), key=distance)]
 
 
 # tables over several pages

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ravlm.data.lexical_overlap import content_words
+from ravlm.data.lexical_overlap import content_words, without_question_words
+from ravlm.data.line_keys import OPTION, PAIR
 from ravlm.data.page_text import CellSpan
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
@@ -22,16 +23,17 @@ from ravlm.records import Answer
 
 MIN_COVERAGE = 0.5
 """Minimum share of a question's words, by weight, that the answering line must match."""
+MAX_PAGE_CHARACTERS = 50_000
+"""Lines are compared fast, so whole pages are read."""
 _MAX_CONFIDENCE = 0.9
-_UNKNOWN_WEIGHT = {False: 1.0, True: 0.3}
-"""Weight of a word that no line has, in other scripts and (True) in Chinese: it is a name that must
-match, or a word that only asks."""
+_UNKNOWN_CHINESE, _UNKNOWN_OTHER = 0.3, 0.5
+"""Weight of a word that no line has and that is no name."""
+_MIN_WEIGHT = 0.5
+"""Weight of a word that all lines have."""
 _LITERAL_WEIGHT = 3.0
 """Weight of an option as it is written ("-a"): a single letter is no word."""
-_MIN_KEY_SHARE = 0.25
-"""Minimum share of the matched weight that is in the key."""
-_PAIR = re.compile(r"[ \t]*(?:[*•·]\s+)?([^:：\n]{1,60})[:：](?!//)[ \t]*(\S[^\n]*)")
-_OPTION = re.compile(r"[ \t]*(-{1,2}[^\s,]+(?:[ ,/|]+-{1,2}[^\s,]+)*)((?:[ \t]+\S+){0,2})[ \t]*\n?")
+_MIN_KEY_SHARE, _MIN_KEY_WORDS = 0.25, 0.5
+"""Minimum share of the matched weight that is in the key, or of the key's words that match."""
 _LITERAL = re.compile(r"(?<![\w-])-{1,2}[A-Za-z0-9?][\w-]*")
 _OPTION_WORD = re.compile(r"\b(?:options?|flags?|switch(?:es)?)\b|选项|参数", re.IGNORECASE)
 _DEFINITION = re.compile(r"[ \t]*([^\n:：–—]{1,40}?)\s+[-–—]+\s+(\S[^\n]*)")
@@ -60,7 +62,9 @@ class FormLine:
 
 def answer_from_lines(request: Request) -> Answer | None:
     """Return the value of the line that matches the question; None if none has enough words."""
-    passages = [passage for passage in passages_of(request) if passage.page is not None]
+    passages = [
+        passage for passage in passages_of(request, MAX_PAGE_CHARACTERS) if passage.page is not None
+    ]
     lines = [line for passage in passages for line in form_lines(passage)]
     best, coverage = best_line(request.text, lines)
     if best is None or coverage < MIN_COVERAGE:
@@ -83,20 +87,24 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
     The first of equal lines wins. A question that names an option needs a line with the same
     spelling; a question about no option is not answered by one.
     """
-    words = content_words(question) - _KINDS
+    words = content_words(without_question_words(question))
     key_weights, context_weights = _weights(words, lines)
     literals = frozenset(_LITERAL.findall(question))
     asks_for_option = bool(literals) or _OPTION_WORD.search(question) is not None
     best: FormLine | None = None
     best_score = best_weight = 0.0
     for line in lines:
-        if bool(line.literals) != asks_for_option or (literals and not literals & line.literals):
+        if literals and not literals & line.literals:
+            continue
+        if line.literals and not asks_for_option:
             continue
         key = sum(key_weights[word] for word in words & line.key)
         key += _LITERAL_WEIGHT * len(literals & line.literals)
         context = sum(context_weights[word] for word in words & (line.context - line.key))
-        has_other_subject = len(words) > 1 and not words & line.context
-        if not key or key < _MIN_KEY_SHARE * (key + context) or has_other_subject:
+        has_key = len(words & line.key) >= _MIN_KEY_WORDS * len(line.key)
+        has_key = key > 0 and (has_key or key >= _MIN_KEY_SHARE * (key + context))
+        has_other_subject = len(words - _KINDS) > 1 and not words & line.context
+        if not has_key or has_other_subject:
             continue
         if not line.passage.is_certain(line.start, line.end):
             continue
@@ -105,11 +113,21 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
         if score > best_score:
             best, best_score, best_weight = line, score, key + context
     total = sum(
-        max(key_weights[word], context_weights[word]) or _UNKNOWN_WEIGHT[is_chinese(word)]
+        max(key_weights[word], context_weights[word]) or _unknown_weight(word, question)
         for word in words
     )
     total += _LITERAL_WEIGHT * len(literals)
     return best, best_weight / total if total else 0.0
+
+
+def _unknown_weight(word: str, question: str) -> float:
+    """Return the weight of a word that no line has: a name must match, other words only ask."""
+    if word in _KINDS:
+        return 0.0
+    if is_chinese(word):
+        return _UNKNOWN_CHINESE
+    is_name = re.search(rf"(?<!^)\b{re.escape(word[0].upper() + word[1:])}", question) is not None
+    return 1.0 if is_name or any(map(str.isdigit, word)) else _UNKNOWN_OTHER
 
 
 def form_lines(passage: Passage) -> Iterator[FormLine]:
@@ -124,8 +142,11 @@ def form_lines(passage: Passage) -> Iterator[FormLine]:
     while start < len(text):
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
-        context = title | content_words(_section(passage, start))
-        if len(rows.get(start, ())) > 1:
+        kind, section = _block(passage, start)
+        context = title | content_words(section)
+        if kind == "title":
+            pass  # it may look like `key: value`
+        elif len(rows.get(start, ())) > 1:
             yield from _cells(passage, rows[start], context)
         else:
             yield from _line(passage, start, end, context)
@@ -158,7 +179,7 @@ def _line(passage: Passage, start: int, end: int, context: frozenset[str]) -> It
     if text[start:end].lstrip().startswith("-"):
         yield from _option(passage, start, end, context)
         return
-    for pattern in (_PAIR, _DEFINITION):
+    for pattern in (PAIR, _DEFINITION):
         match = pattern.match(text, start)
         if match is None or _NOT_A_KEY.search(match[1]):
             continue
@@ -173,7 +194,7 @@ def _option(passage: Passage, start: int, end: int, context: frozenset[str]) -> 
     """Yield an option of a command with the first sentence of its description, which follows on the
     same line or on the next."""
     text = passage.part.text
-    match = _OPTION.match(text, start)
+    match = OPTION.match(text, start)
     if match is None:
         return
     literals = frozenset(_LITERAL.findall(match[1]))
@@ -190,12 +211,12 @@ def _end_of_sentence(text: str, start: int, end: int) -> int:
     return end if stop is None else stop.start()
 
 
-def _section(passage: Passage, position: int) -> str:
-    if passage.page is None:
-        return ""
+def _block(passage: Passage, position: int) -> tuple[str, str]:
+    """Return the kind of the block at a position, and the title above it."""
+    blocks = () if passage.page is None else passage.page.blocks
     position += passage.offset
-    blocks = passage.page.blocks
-    return next((block.section for block in blocks if position < block.end), "")
+    block = next((block for block in blocks if position < block.end), None)
+    return ("", "") if block is None else (block.kind, block.section)
 
 
 def _weights(
@@ -213,7 +234,7 @@ def _weights(
 
 def _inverse_frequencies(words: frozenset[str], sets: Sequence[frozenset[str]]) -> dict[str, float]:
     counts = Counter(word for members in sets for word in words & members)
-    return {
-        word: math.log((len(sets) + 1) / (counts[word] + 0.5)) + 0.2 if counts[word] else 0.0
-        for word in words
-    }
+    weights = dict.fromkeys(words, 0.0)
+    for word, count in counts.items():
+        weights[word] = math.log((len(sets) + 1) / (count + 0.5)) + _MIN_WEIGHT
+    return weights

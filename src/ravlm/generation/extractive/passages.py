@@ -45,8 +45,10 @@ class Passage:
         return self.page.source(entry_id, self.part.index, start, end)
 
 
-def passages_of(request: Request) -> list[Passage]:
+def passages_of(request: Request, max_characters: int = MAX_CHARACTERS) -> list[Passage]:
     """Return the texts of the evidence: those in the question's language if there are any.
+
+    Of a text that is longer than `max_characters` only what matched is returned.
 
     Evidence that is not linked may be cards of other entities, whose keys fit the question. A card
     is left out if the question has no word of its name.
@@ -56,7 +58,7 @@ def passages_of(request: Request) -> list[Passage]:
     passages = [
         passage
         for hit, weight in zip(evidence.hits, evidence.weights, strict=True)
-        for passage in (*_texts(hit, weight), *_page(hit, weight))
+        for passage in (*_texts(hit, weight), *_page(hit, weight, max_characters))
         if evidence.linked or not _is_other_card(passage.part.text, words)
     ]
     same_language = [p for p in passages if is_chinese(p.part.text) == request.chinese]
@@ -72,17 +74,17 @@ def _texts(hit: Hit, weight: float) -> Iterator[Passage]:
             yield Passage(hit.part, hit, weight)
 
 
-def _page(hit: Hit, weight: float) -> Iterator[Passage]:
+def _page(hit: Hit, weight: float, max_characters: int) -> Iterator[Passage]:
     """Yield the text of an entry's regions; of a long one the blocks around what matched."""
     if not hit.entry.regions:
         return
     page = PageText.of(hit.entry.regions)
     index = region_text_index(hit.entry)
     start, end = 0, len(page.text)
-    if end > MAX_CHARACTERS:
+    if end > max_characters:
         has_matched = hit.part.modality == "text" and hit.part.index == index
         matched = page.find(hit.part.text) if has_matched else (0, 0)
-        start, end = page.window(sum(matched) // 2, MAX_CHARACTERS)
+        start, end = page.window(sum(matched) // 2, max_characters)
     if start < end:
         yield Passage(Part("text", index, page.text[start:end]), hit, weight, page, start)
 

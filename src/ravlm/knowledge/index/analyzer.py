@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from ravlm.data.lexical_overlap import FUNCTION_WORDS
+from ravlm.data.lexical_overlap import FUNCTION_WORDS, without_question_words
 from ravlm.data.stemming import ENGLISH, detect_language, function_words
 from ravlm.data.text import is_chinese, normalize_text, split_words
 
@@ -21,10 +21,6 @@ _COMPOUND = re.compile(
     rf"{_ALPHANUMERIC}+(?:[-_./:+]{_ALPHANUMERIC}+)+|(?<![\w-])--?[A-Za-z][\w-]*"
 )
 """Words joined by a mark ("USB-C", "10.4.2", "sys.path"), and options of commands ("-a")."""
-_CHINESE_QUESTION = re.compile(
-    "请问|为什么|为何|什么|哪[些个种里位]?|怎么样?|怎样|如何|多少|谁|吗|呢|是|的|有"
-)
-"""What a question in Chinese asks with; pairs of characters with one of these match by chance."""
 
 
 def index_words(text: str) -> str:
@@ -44,9 +40,7 @@ def query_words(text: str) -> list[str]:
     >>> query_words("What does the option --line-number of grep do?")
     ['option', 'line', 'number', 'grep', '--line-number']
     """
-    text = normalize_text(text)
-    if is_chinese(text):
-        text = _CHINESE_QUESTION.sub(" ", text).strip() or text
+    text = without_question_words(normalize_text(text))
     words = list(dict.fromkeys([*split_words(text), *_compounds(text)]))
     language = detect_language(words)
     ignored = FUNCTION_WORDS if language == ENGLISH else function_words(language)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+from ravlm.data.line_keys import line_keys
 from ravlm.data.page_text import PageText, all_texts, is_page, titles_of
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.records import Entry
 
 TITLE_WEIGHT = 3
 """Weight of the words of titles, next to those of the text."""
+KEY_WEIGHT = 3
+"""Weight of the keys of lines: where a term is explained, not only mentioned."""
 
 
 def keyword_terms(entry: Entry, position: int, passage: str | None, precomputed: bool) -> str:
@@ -25,14 +28,15 @@ def keyword_terms(entry: Entry, position: int, passage: str | None, precomputed:
 
 
 def page_terms(entry: Entry, page: PageText, passage: str) -> str:
-    """Return the words of a passage of a page, and TITLE_WEIGHT times those of its titles.
+    """Return the words of a passage of a page, and more often those of its titles and keys.
 
-    The passage and its titles are the fields of BM25F: a weight multiplies counts and length. The
-    name of the file adds its words to the title.
+    These are the fields of BM25F: a weight multiplies counts and length. The name of the file adds
+    its words to the title.
     """
     titles = index_words("\n".join(titles_of(entry, page, passage))).split()
     file = entry.metadata.get("file") if is_page(entry) else None
     if isinstance(file, str):
         name = index_words(PurePath(file).stem).split()
         titles += [word for word in name if word not in titles]
-    return " ".join([index_words(passage), *titles * TITLE_WEIGHT])
+    keys = index_words("\n".join(line_keys(page, *page.find(passage)))).split()
+    return " ".join([index_words(passage), *titles * TITLE_WEIGHT, *keys * (KEY_WEIGHT - 1)])
