@@ -38,9 +38,10 @@ from benchmarks.reports import interval_values, write_json
 from ravlm import DualEncoder, Entry, KnowledgeBase, RetrievalAugmentedVLM
 from ravlm.encoders.base import Encoder
 from ravlm.metrics.statistics import PairedScores
-from ravlm.ocr.auto import ENGINES, load_recognizer
+from ravlm.ocr.auto import ENGINES
 from ravlm.ocr.base import OcrOptions, TextRecognizer
 from ravlm.ocr.cache import RecognitionCache
+from ravlm.ocr.rapidocr import RapidOcrRecognizer
 from ravlm.records import Score
 from ravlm.regions import Region
 from ravlm.retrieval.retriever import Retriever
@@ -59,7 +60,7 @@ class KeptRecognizer(TextRecognizer):
     """RapidOCR, with its results kept by the pixels of the image."""
 
     def __init__(self, folder: Path) -> None:
-        self._recognizer = load_recognizer()
+        self._recognizer = RapidOcrRecognizer()
         self.name, self.fingerprint = ENGINE, self._recognizer.fingerprint
         self._cache = RecognitionCache(f"{self.fingerprint} pixels", folder)
 

@@ -31,8 +31,8 @@ def test_a_photo_is_read_once() -> None:
     recognizer = FakeRecognizer()
     reader = PrintReader(OcrOptions("auto", "fake"), lambda name: recognizer)
     assert reader.read(PHOTO) == reader.read(PHOTO.copy()) == (Region("64 mm"),)
-    assert reader.read(OTHER) == (Region("1600 mm"),)  # reduced
-    assert recognizer.sizes == [(64, 48), (1600, 800)]
+    assert reader.read(OTHER) == (Region("1280 mm"),)  # reduced
+    assert recognizer.sizes == [(64, 48), (1280, 640)]
 
 
 def test_modes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,12 @@ from ravlm.ocr.auto import ENGINES
 from ravlm.ocr.base import OcrOptions, TextRecognizer
 from ravlm.records import Entry, Evidence
 from ravlm.regions import Region
-from ravlm.retrieval.printed_words import EntityWords, PrintedText, match_print
+from ravlm.retrieval.printed_words import (
+    EntityWords,
+    PrintedText,
+    distinctive_words,
+    match_print,
+)
 from ravlm.retrieval.query import RetrievalQuery
 from ravlm.retrieval.retriever import Retriever
 from ravlm.retrieval.visual_entities import EntityRanking
@@ -98,7 +103,7 @@ def test_words_of_a_photo_and_of_an_entity() -> None:
         Entry("1", texts=("Name: Oat Milk\nOrigin: Ulm",), regions=[Region("BARISTA 42 ml")]),
         Entry("2", texts=("Name: Oat Milk",), regions=[Region("doubtful", confidence=0.3)]),
     ]
-    words = EntityWords.of(entries)
+    words = EntityWords.of(entries, distinctive_words)
     assert words.name == {"oat", "milk"}
     assert words.others == {"origin", "ulm", "barista"}
 

@@ -14,7 +14,7 @@ from ravlm.records import ImageSource
 from ravlm.regions import Region
 from ravlm.runtime import has_packages
 
-_MAX_SIDE = 1600
+_MAX_SIDE = 1280
 """Longer side in pixels at which a photo is read."""
 _CACHE_SIZE = 64
 

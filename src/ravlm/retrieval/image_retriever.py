@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +21,12 @@ from ravlm.retrieval.abstention import TEXT_THRESHOLD, text_match_probability
 from ravlm.retrieval.calibration import NUM_NEIGHBORS, BaseCalibration, fit_or_load
 from ravlm.retrieval.entity_linking import MAX_NAME_SUPPORT
 from ravlm.retrieval.image_copies import ImageProgress
-from ravlm.retrieval.printed_words import EntityWords, PrintedText, match_print
+from ravlm.retrieval.printed_words import (
+    EntityWords,
+    PrintedText,
+    distinctive_words,
+    match_print,
+)
 from ravlm.retrieval.text_retriever import NAME_THRESHOLD, softmax_weights
 from ravlm.retrieval.visual_entities import CANDIDATES, FEATURES, EntityRanking, rank_entities
 from ravlm.search.filter_parser import Where
@@ -38,6 +44,8 @@ _DECISIVE_SHARE = 0.9
 """If an entity has at least this share, the words on the image are not read."""
 _PRINT_CANDIDATES = 16
 """Entries that are searched by the words on an image."""
+_CACHED_TEXTS = 512
+"""Texts of entries whose words are remembered: several questions are about one photo."""
 _MAX_PRINT_QUERY = 500
 """Characters of these words that are searched for."""
 _KEYWORD = SearchOptions("keyword")
@@ -79,6 +87,7 @@ class ImageRetriever:
         self._calibrated_change = -1
         self._progress = progress
         self._print_reader = print_reader or PrintReader()
+        self._words_of = lru_cache(maxsize=_CACHED_TEXTS)(distinctive_words)
 
     @property
     def calibration(self) -> BaseCalibration:
@@ -261,7 +270,7 @@ class ImageRetriever:
         members: dict[str, list[Entry]] = {}
         for hit, entity in merged.pairs:
             members.setdefault(entity, []).append(hit.entry)
-        words = [EntityWords.of(members[entity]) for entity in ranking.entities]
+        words = [EntityWords.of(members[entity], self._words_of) for entity in ranking.entities]
         match = match_print(ranking, printed, words, self._is_known(ranking, calibration))
         return replace(
             merged, ranking=match.ranking, printed=match.words, name_coverage=match.name_coverage

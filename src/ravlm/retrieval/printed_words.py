@@ -8,8 +8,9 @@ the photo may show. A misread word counts as the word of a name that it is most 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -38,6 +39,9 @@ _MIN_LETTERS = 3
 _MAX_WORDS = 64
 _MAX_TEXT = 4000
 """Characters of each text of an entity whose words are compared."""
+
+
+WordsOf: TypeAlias = Callable[[str], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,14 @@ class EntityWords:
     """Words of its texts, and those read on its images."""
 
     @staticmethod
-    def of(entries: Sequence[Entry]) -> EntityWords:
-        """Return the words of the entries of one entity."""
-        names = dict.fromkeys(entity_name(entry) for entry in entries)
+    def of(entries: Sequence[Entry], words_of: WordsOf) -> EntityWords:
+        """Return the words of the entries of one entity, which have one name. `words_of` is
+        `distinctive_words`, which the caller may cache."""
+        name = words_of(entity_name(entries[0]))
         texts = dict.fromkeys(
             text[:_MAX_TEXT] for entry in entries for text in all_texts(entry, _MIN_CONFIDENCE)
         )
-        name = distinctive_words(" ".join(names))
-        return EntityWords(name, distinctive_words("\n".join(texts)) - name)
+        return EntityWords(name, frozenset().union(*map(words_of, texts)) - name)
 
     def weight(self, word: str) -> float:
         """Return how much a printed word speaks for the entity, 0 to 1."""
