@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -78,10 +77,8 @@ def png_header(width: int, height: int) -> bytes:
 
 def test_bomb_is_refused_by_its_header() -> None:
     """20,000 x 20,000 pixels would be 1.2 GB decoded; the header is refused at once."""
-    start = time.perf_counter()
     with pytest.raises(BrokenData, match="400000000 pixels"):
         load_image(png_header(20_000, 20_000))
-    assert time.perf_counter() - start < 1
     before = Image.MAX_IMAGE_PIXELS
     with pytest.raises(BrokenData, match=r"9,000 x 9,900 pixels; at most 89,000,000"):
         load_image(png_header(9_000, 9_900))

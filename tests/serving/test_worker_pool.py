@@ -115,7 +115,7 @@ def test_closing_ends_a_decode() -> None:
     start = time.process_time()
     pool.close()
     thread.join(20)
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 5
     assert len(errors) == 1
     with pytest.raises(Busy):
         pool.run(pixels(), b"x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Answer, Entry, Evidence, Hit, Message, Part
 from tests.helpers import endpoints
 from tests.helpers.endpoints import (
+    Handler,
     Reply,
     Server,
     drop,
@@ -164,12 +166,22 @@ def test_model_name_is_looked_up_if_the_address_has_none(serve: Any) -> None:
 
 
 def test_pieces_are_streamed_without_delay(serve: Any) -> None:
-    server = serve(stream(["One ", "two ", "three"], pause=0.1))
+    has_first = threading.Event()
+    arrived: list[bool] = []
+
+    def write(handler: Handler) -> None:
+        handler.begin(200, "text/event-stream")
+        handler.wfile.write(event("One "))
+        handler.wfile.flush()
+        arrived.append(has_first.wait(20))
+        handler.wfile.write(event("two ") + event("three") + event(finish="stop"))
+
+    server = serve(write)
     words = RemoteGenerator(f"{server.address}#tiny").stream(REQUEST)
-    began = time.monotonic()
     assert next(words).strip() == "One"
-    assert time.monotonic() - began < 0.25, "the first piece came with the last"
+    has_first.set()
     assert "".join(words).strip() == "two three"
+    assert arrived == [True], "the first piece came with the last"
 
 
 def test_answers_of_parallel_requests_keep_their_order(serve: Any) -> None:
@@ -364,7 +376,7 @@ def test_retry_after_is_respected(serve: Any) -> None:
     server = serve(error_reply(429, "wait", Retry_After="1"), message("Yes"))
     began = time.monotonic()
     assert answer(server).text == "Yes"
-    assert 1.0 <= time.monotonic() - began < 1.9
+    assert time.monotonic() - began >= 1.0
     date = formatdate(time.time() + 3600, usegmt=True)
     for wait in ("3600", date):
         server = serve(error_reply(429, "come back tomorrow", Retry_After=wait), message("Yes"))
@@ -378,7 +390,7 @@ def test_an_endpoint_that_hangs(serve: Any) -> None:
         server = serve(hanging)
         began = time.monotonic()
         assert "did not answer within 0.3 seconds" in error_text(Busy, server)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 15  # the endpoint is silent for 20 s
         assert len(server.requests) == 1
     dripping = serve(stream(["drop "] * 100, pause=0.05))
     policy = RetryPolicy(read_timeout=0.5, total_timeout=0.4, max_attempts=1)
