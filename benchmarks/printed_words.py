@@ -4,8 +4,8 @@
 
 Two kinds of bases: "cards" has one entry a product, with an iconic picture, and all photos are
 asked about; "photos" has half of the photos too, and the other half is asked about, then the
-reverse. Three arms: nothing is read; the words on the photo of the question are read; those on the
-photos of the base, too (`ocr="always"`). Packages carry print, other products do not; of the photos
+reverse. Nothing is read; the words on the photo of the question are read; or, with cards, those on
+their pictures, too (`ocr="always"`). Packages carry print, other products do not; of the photos
 of these, one in `--others` is asked about. Settings were chosen on the products of even number
 ("fitted"); those of odd number are "unseen". Intervals are of the paired difference, resampled by
 photo.
@@ -47,13 +47,14 @@ from ravlm.regions import Region
 from ravlm.retrieval.retriever import Retriever
 
 NOTHING, QUESTION, BOTH = "nothing", "the photo of the question", "both"
-ARMS = (NOTHING, QUESTION, BOTH)
-"""What is read."""
+ARMS = {"cards": (NOTHING, QUESTION, BOTH), "photos": (NOTHING, QUESTION)}
+"""What is read, by the kind of base."""
 ENGINE = "rapidocr, kept"
 KINDS = {"packages": True, "other products": False}
 PARTS = {"fitted": (0,), "unseen": (1,), "all": (0, 1)}
 """Name -> the remainders of the products' numbers by two."""
 REMOVED_SHARE = 1 / 3
+ABSTENTION = "abstention"
 
 
 class KeptRecognizer(TextRecognizer):
@@ -145,6 +146,7 @@ class Asked(NamedTuple):
 class Base(NamedTuple):
     """Entries, and the photos that are asked about."""
 
+    kind: str
     name: str
     entries: list[Entry]
     photos: list[tuple[str, str]]
@@ -153,11 +155,11 @@ class Base(NamedTuple):
 def bases(groceries: Groceries, kind: str, without: set[str]) -> Iterator[Base]:
     """Yield the bases of a kind."""
     if kind == "cards":
-        yield Base("cards", groceries.entries([], without), groceries.photos)
+        yield Base(kind, "cards", groceries.entries([], without), groceries.photos)
         return
     for fold in (0, 1):
         stored = groceries.entries(groceries.half(1 - fold), without)
-        yield Base(f"photos {fold}", stored, groceries.half(fold))
+        yield Base(kind, f"photos {fold}", stored, groceries.half(fold))
 
 
 def ask(base: Base, groceries: Groceries, encoder: Encoder, folder: Path, step: int) -> list[Asked]:
@@ -165,7 +167,7 @@ def ask(base: Base, groceries: Groceries, encoder: Encoder, folder: Path, step: 
     photos = groceries.sample(base.photos, step)
     items = [item for photo, _ in photos for item in groceries.questions[photo]]
     outcomes = []
-    for arm in ARMS:
+    for arm in ARMS[base.kind]:
         started = time.perf_counter()
         stored = OcrOptions("always", ENGINE) if arm == BOTH else "never"
         with KnowledgeBase.build(
@@ -187,7 +189,9 @@ def ask(base: Base, groceries: Groceries, encoder: Encoder, folder: Path, step: 
     ]
 
 
-def differences(asked: Sequence[Asked], groceries: Groceries) -> dict[str, object]:
+def differences(
+    asked: Sequence[Asked], groceries: Groceries, arms: Sequence[str]
+) -> dict[str, object]:
     """Return the share of right answers of each arm, and its difference from the first one."""
     report: dict[str, object] = {}
     for kind, is_package in KINDS.items():
@@ -206,17 +210,17 @@ def differences(asked: Sequence[Asked], groceries: Groceries) -> dict[str, objec
             report[f"{kind}, {part}"] = {
                 "photos": len({row.photo for row in rows}),
                 "questions": len(rows),
-                "right, %": dict(zip(ARMS, np.round(100 * right.mean(axis=0), 1), strict=True)),
+                "right, %": dict(zip(arms, np.round(100 * right.mean(axis=0), 1), strict=True)),
                 "answered, %": dict(
                     zip(
-                        ARMS,
+                        arms,
                         np.round(100 * np.mean([row.answered for row in rows], axis=0), 1),
                         strict=True,
                     )
                 ),
                 "difference, points": {
                     arm: interval_values(paired.difference(0, index), 100, 1)
-                    for index, arm in enumerate(ARMS)
+                    for index, arm in enumerate(arms)
                     if index
                 },
             }
@@ -274,6 +278,9 @@ def main() -> None:
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "ravlm-printed-words"
     )
     parser.add_argument("--others", type=int, default=4, help="ask about one in so many")
+    parser.add_argument(
+        "--only", nargs="*", choices=(*ARMS, ABSTENTION), default=(*ARMS, ABSTENTION)
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     ENGINES[ENGINE] = lambda: KeptRecognizer(options.work)
@@ -282,15 +289,16 @@ def main() -> None:
     report: dict[str, object] = {"encoder": encoder.fingerprint[:12]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for kind in ("cards", "photos"):
+        for kind in ARMS.keys() & set(options.only):
             asked = [
                 row
                 for base in bases(groceries, kind, set())
                 for row in ask(base, groceries, encoder, folder, options.others)
             ]
-            report[kind] = differences(asked, groceries)
+            report[kind] = differences(asked, groceries, ARMS[kind])
             print(json.dumps(report[kind], indent=1), file=sys.stderr)
-        report["taken for known, %"] = abstention(groceries, encoder, folder, options.others)
+        if ABSTENTION in options.only:
+            report["taken for known, %"] = abstention(groceries, encoder, folder, options.others)
     print(json.dumps(report, indent=1))
     write_json(report, options.json)
 

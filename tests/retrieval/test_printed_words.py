@@ -94,6 +94,25 @@ def test_the_share_of_the_name_that_was_read() -> None:
         assert shares[0] / shares[1] == pytest.approx(looks * 3**0.7)
 
 
+def test_another_word_in_the_place_of_a_missing_one() -> None:
+    """The sign of "Ivanov Dental Clinic" was taken for that of "Petrov Dental Clinic"."""
+    clinics = [
+        EntityWords(frozenset({"petrov", "dental", "clinic"}), frozenset({"teeth"})),
+        *WORDS[1:],
+    ]
+
+    def coverage(*words: str) -> float:
+        text = printed(**dict.fromkeys(words, 1.0))
+        return match_print(RANKING, text, clinics).name_coverage
+
+    assert coverage("dental", "clinic") == pytest.approx(2 / 3)
+    assert coverage("dental", "clinic", "ivanov") == pytest.approx(2 / 4)
+    assert coverage("dental", "clinic", "teeth", "ivo") == pytest.approx(2 / 3)  # no other name
+    assert coverage("petrov", "dental", "clinic", "open", "daily") == pytest.approx(1)
+    unsure = PrintedText("", {"dental": 1.0, "clinic": 1.0, "ivanov": 0.6})
+    assert match_print(RANKING, unsure, clinics).name_coverage == pytest.approx(2 / 3)
+
+
 def test_words_of_a_photo_and_of_an_entity() -> None:
     regions = [Region("SOY milk 250 a1"), Region("Soy unsure", confidence=0.6), Region("豆浆")]
     text = PrintedText.of([*regions, Region("noise", confidence=0.4)])

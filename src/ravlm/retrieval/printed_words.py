@@ -35,6 +35,8 @@ _MAX_EVIDENCE = 4.0
 _UNKNOWN_LOOK_SCALE = 0.5
 """The shares hold if the image shows one of the entities; of one that looks like none of them they
 say less."""
+_CERTAIN, _MIN_OTHER_LETTERS = 0.9, 4
+"""Confidence and letters from which a word is one that the name lacks, and no misread piece."""
 _MIN_LETTERS = 3
 _MAX_WORDS = 64
 _MAX_TEXT = 4000
@@ -96,7 +98,8 @@ class PrintMatch:
     words: tuple[str, ...] = ()
     """Words on the image that some entity has."""
     name_coverage: float = 0.0
-    """Share of the likeliest entity's name that was read, 0 to 1; rare words count more."""
+    """Share of the likeliest entity's name that was read, 0 to 1; rare words count more, and other
+    words in the place of missing ones count against it."""
 
 
 def match_print(
@@ -111,7 +114,10 @@ def match_print(
     it counts (inverse document frequency). `look_is_known`: whether the image looks like one of
     them. The features, which decide that, stay as they are.
     """
-    confidences = _matched_words(printed, entities)
+    meant = _meant_words(printed, entities)
+    confidences: dict[str, float] = {}
+    for read, (word, similarity) in meant.items():
+        confidences[word] = max(printed.words[read] * similarity, confidences.get(word, 0.0))
     if not confidences:
         return PrintMatch(ranking)
     words = sorted(confidences)
@@ -131,35 +137,52 @@ def match_print(
         cosines=tuple(ranking.cosines[i] for i in order),
         nearest=tuple(ranking.nearest[i] for i in order),
     )
-    names = [entity.name for entity in entities]
-    return PrintMatch(reordered, tuple(words), _coverage(names[order[0]], names, confidences))
+    best = entities[order[0]]
+    num_other_words = sum(
+        confidence >= _CERTAIN
+        and (len(read) >= _MIN_OTHER_LETTERS or is_chinese(read))
+        and not (read in meant and best.weight(meant[read][0]))
+        for read, confidence in printed.words.items()
+    )
+    rarities = _rarities(best.name, [entity.name for entity in entities])
+    coverage = _coverage(rarities, confidences, num_other_words)
+    return PrintMatch(reordered, tuple(words), coverage)
 
 
-def _matched_words(printed: PrintedText, entities: Sequence[EntityWords]) -> dict[str, float]:
-    """Return the words of the entities that were read, with the confidence of each.
+def _meant_words(
+    printed: PrintedText, entities: Sequence[EntityWords]
+) -> dict[str, tuple[str, float]]:
+    """Return the word of the entities that each printed word stands for, with their similarity.
 
     Only words of names may be misread: a long text has a word like any other.
     """
     names = FuzzyVocabulary(word for entity in entities for word in entity.name)
     others = frozenset().union(*(entity.others for entity in entities))
-    confidences: dict[str, float] = {}
-    for word, confidence in printed.words.items():
+    meant = {}
+    for word in printed.words:
         match, similarity = (word, 1.0) if word in others else names.closest(word)
         if match:
-            confidences[match] = max(confidence * similarity, confidences.get(match, 0.0))
-    return confidences
+            meant[word] = (match, similarity)
+    return meant
+
+
+def _rarities(name: frozenset[str], names: Sequence[frozenset[str]]) -> dict[str, float]:
+    """Return how rare each word of a name is among `names` (inverse document frequency)."""
+    frequencies = {word: sum(word in other for other in names) for word in name}
+    return {w: math.log((len(names) + 1) / (n + 0.5)) + 0.2 for w, n in frequencies.items()}
 
 
 def _coverage(
-    name: frozenset[str], names: Sequence[frozenset[str]], confidences: Mapping[str, float]
+    rarities: Mapping[str, float], confidences: Mapping[str, float], num_other_words: int
 ) -> float:
-    """Return the share of a name's words that were read, weighted by how few `names` have them."""
-    rarity = {}
-    for word in name:
-        frequency = sum(word in other for other in names)
-        rarity[word] = math.log((len(names) + 1) / (frequency + 0.5)) + 0.2
-    total = sum(rarity.values())
-    return sum(confidences.get(w, 0.0) * r for w, r in rarity.items()) / total if total else 0.0
+    """Return the share of a name that was read, 0 to 1; `rarities` are those of its words.
+
+    A word that is missing counts twice if there is another one that may stand in its place:
+    "Ivanov Dental Clinic" is not "Petrov Dental Clinic".
+    """
+    missing = sorted((r for word, r in rarities.items() if word not in confidences), reverse=True)
+    total = sum(rarities.values()) + sum(missing[:num_other_words])
+    return sum(confidences.get(w, 0.0) * r for w, r in rarities.items()) / total if total else 0.0
 
 
 def distinctive_words(text: str) -> frozenset[str]:
