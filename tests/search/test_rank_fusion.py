@@ -11,7 +11,6 @@ from ravlm.search.rank_fusion import (
     VECTOR_WEIGHT,
     diversify,
     first_per_group,
-    fuse_ranks,
     fuse_scores,
     place_among_fixed,
 )
@@ -25,17 +24,6 @@ from ravlm.search.score_calibration import (
     relevance,
     rescale,
 )
-
-
-def test_rank_fusion_on_paper() -> None:
-    fused = dict(fuse_ranks([["a", "b", "c"], ["c", "a"]]))
-    assert fused == pytest.approx({"a": 1 / 61 + 1 / 62, "c": 1 / 63 + 1 / 61, "b": 1 / 62})
-    assert [item for item, _ in fuse_ranks([["a", "b", "c"], ["c", "a"]])] == ["a", "c", "b"]
-
-
-def test_rank_fusion_of_empty_rankings_and_ties() -> None:
-    assert fuse_ranks([]) == fuse_ranks([[], []]) == []
-    assert [item for item, _ in fuse_ranks([["x"], ["y"]])] == ["x", "y"]
 
 
 def test_score_fusion_on_paper() -> None:

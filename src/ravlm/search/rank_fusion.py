@@ -16,20 +16,6 @@ VECTOR_WEIGHT = 0.08
 2018 (0.07 to 0.11 are equally good)."""
 
 
-def fuse_ranks(rankings: Sequence[Sequence[T]], constant: float = 60.0) -> list[tuple[T, float]]:
-    """Fuse rankings by reciprocal ranks (Cormack et al., SIGIR 2009).
-
-    Returns items with the sum of 1 / (constant + rank), best first; ranks count from 1. Ties are
-    broken by the best rank, then by the order of `rankings`.
-    """
-    scores: dict[T, float] = {}
-    for rank in range(max(map(len, rankings), default=0)):
-        for ranking in rankings:
-            if rank < len(ranking):
-                scores[ranking[rank]] = scores.get(ranking[rank], 0.0) + 1.0 / (constant + rank + 1)
-    return sorted(scores.items(), key=lambda pair: -pair[1])
-
-
 def fuse_scores(by_word: Mapping[T, float], by_vector: Mapping[T, float]) -> list[tuple[T, float]]:
     """Fuse keyword and vector scores; return items with their sum, best first.
 

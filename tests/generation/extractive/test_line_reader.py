@@ -120,3 +120,27 @@ def test_cells_of_any_text_are_read_by_their_columns() -> None:
     notes = ask("What are the notes of GET id?", entry)
     assert notes is not None
     assert notes.text == "one entry; no images"
+
+
+def test_columns_are_told_by_what_a_question_begins_with() -> None:
+    """ "Until when are there works" was answered by the works, and "What to do" had no words."""
+    regions = [Region("", (0, 0, 1, 1), 1, "table")]
+    rows = [
+        ("Quay", "Works", "Until", "What to do"),
+        ("Coal quay", "Dredging", "12 July", "Use the market quay"),
+        ("Market quay", "None", "-", "Ask the harbor master"),
+    ]
+    for y, row in enumerate(rows):
+        regions += [
+            Region(text, (0.1 + 0.2 * x, 0.1 + y / 20, 0.25 + 0.2 * x, 0.12 + y / 20), 1)
+            for x, text in enumerate(row)
+        ]
+    entry = Entry("harbor.pdf#page=1", regions=regions, metadata={"title": "Harbor news"})
+    for question, text in (
+        ("Until when are there works at the coal quay?", "12 July"),
+        ("What are the works at the coal quay?", "Dredging"),
+        ("What should I do at the market quay?", "Ask the harbor master"),
+    ):
+        answer = ask(question, entry)
+        assert answer is not None, question
+        assert answer.text == text

@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ravlm.data.lexical_overlap import content_words, without_question_words
+from ravlm.data.lexical_overlap import FUNCTION_WORDS, content_words, without_question_words
 from ravlm.data.line_keys import OPTION, PAIR
 from ravlm.data.page_text import CellSpan
-from ravlm.data.text import is_chinese
+from ravlm.data.text import is_chinese, split_words
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.passages import Passage, passages_of
 from ravlm.records import Answer
@@ -28,6 +28,8 @@ MAX_PAGE_CHARACTERS = 50_000
 _MAX_CONFIDENCE = 0.9
 _UNKNOWN_CHINESE, _UNKNOWN_OTHER = 0.3, 0.5
 """Weight of a word that no line has and that is no name."""
+_LATE_KEY = 0.3
+"""What a key at the end of the question loses to one at its beginning."""
 _MIN_WEIGHT = 0.5
 """Weight of a word that all lines have."""
 _LITERAL_WEIGHT = 3.0
@@ -87,7 +89,10 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
     The first of equal lines wins. A question that names an option needs a line with the same
     spelling; a question about no option is not answered by one.
     """
-    words = content_words(without_question_words(question))
+    asked = without_question_words(question)
+    words = content_words(asked)
+    function_words = {word for line in lines for word in line.key} & FUNCTION_WORDS
+    words |= function_words & set(split_words(asked))
     key_weights, context_weights = _weights(words, lines)
     literals = frozenset(_LITERAL.findall(question))
     asks_for_option = bool(literals) or _OPTION_WORD.search(question) is not None
@@ -102,14 +107,16 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
         key += _LITERAL_WEIGHT * len(literals & line.literals)
         context = sum(context_weights[word] for word in words & (line.context - line.key))
         has_key = len(words & line.key) >= _MIN_KEY_WORDS * len(line.key)
-        has_key = key > 0 and (has_key or key >= _MIN_KEY_SHARE * (key + context))
+        if not line.key <= FUNCTION_WORDS:
+            has_key = has_key or key >= _MIN_KEY_SHARE * (key + context)
         has_other_subject = len(words - _KINDS) > 1 and not words & line.context
-        if not has_key or has_other_subject:
+        if not key or not has_key or has_other_subject:
             continue
         if not line.passage.is_certain(line.start, line.end):
             continue
         surplus = 0.02 * len(line.key - words)  # prefer the key with fewer other words
-        score = key + context - surplus + 0.1 * line.passage.weight
+        late = _LATE_KEY * _position(line.key, asked)
+        score = key + context - surplus - late + 0.1 * line.passage.weight
         if score > best_score:
             best, best_score, best_weight = line, score, key + context
     total = sum(
@@ -118,6 +125,21 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
     )
     total += _LITERAL_WEIGHT * len(literals)
     return best, best_weight / total if total else 0.0
+
+
+def _position(key: frozenset[str], question: str) -> float:
+    """Return where the first word of a key stands in a question, 0 to 1: what is asked for comes
+    early ("Until when are there works ...")."""
+    asked = question.split()
+    for number, word in enumerate(asked):
+        if content_words(word) & key:
+            return number / len(asked)
+    return 0.0
+
+
+def _key_words(text: str) -> frozenset[str]:
+    """Return the words of a key; of one without content ("What to do") its function words."""
+    return content_words(text) or frozenset(split_words(text))
 
 
 def _unknown_weight(word: str, question: str) -> float:
@@ -167,7 +189,7 @@ def _cells(
     for cell in others:
         if cell.start - offset >= len(text):
             return  # the passage ends within the row
-        column = content_words(cell.column)
+        column = _key_words(cell.column)
         key, about = (subject, column) if len(row) == 2 else (column, subject)
         end = min(cell.end - offset, len(text))
         yield FormLine(key, context | about, cell.start - offset, end, passage)
