@@ -294,7 +294,7 @@ class StarterEncoder(Encoder):
             share = np.maximum(share, least)
             rows = np.flatnonzero((least > 0) | (agreement < _MAX_AGREEMENT))
             adapted, *stages = self._adapted_features([texts[row] for row in rows.tolist()])
-            other[rows] = unit(other[rows] + self._aligned("text", adapted, stages))
+            other[rows] = unit(other[rows] + 2 * self._aligned("text", adapted, stages))
             states[rows] += share[rows, None] * (unit(adapted) - states[rows])
         return states, unit((1 - share[:, None]) * aligned + share[:, None] * other)
 
