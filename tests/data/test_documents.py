@@ -15,6 +15,7 @@ from ravlm import read_entries
 from ravlm.data import office
 from ravlm.data.formats import image_folder
 from ravlm.data.office import split_sections
+from ravlm.data.page_text import PageText
 from ravlm.errors import InvalidInput
 from ravlm.records import Entry, PdfPage
 from tests.helpers.pdfs import PageContent, make_pdf, text_at
@@ -197,3 +198,30 @@ def test_without_markitdown_files_are_noted(
     stream = read_entries(tmp_path / "page.html")
     assert list(stream) == []
     assert "ravlm[office]" in stream.quarantine[0].reason
+
+
+def test_a_page_begins_in_the_last_section_of_the_page_before(tmp_path: Path) -> None:
+    """A page had the section of its own first heading, also for the lines above that heading, and a
+    page without headings the first one of the page before. Bold headings in a standard font, as
+    large as the text, were not found: PDFium knows no weight of it."""
+
+    def page(*lines: tuple[str, str]) -> PageContent:
+        return PageContent(
+            "\n".join(
+                text_at(72, 740 - 24 * n, text, font=font) for n, (font, text) in enumerate(lines)
+            )
+        )
+
+    body = ("F1", "the keeper oils the pump every year and writes it down.")
+    pages = [
+        page(("F2", "Pumps"), body, ("F2", "Valves"), body),
+        page(body, body),
+        page(body, ("F2", "Hoses"), body),
+        page(body),
+    ]
+    (tmp_path / "manual.pdf").write_bytes(make_pdf(pages))
+    entries = list(read_entries(tmp_path / "manual.pdf"))
+    sections = [entry.metadata["section"] for entry in entries]
+    assert sections == ["Pumps", "Valves", "Valves", "Hoses"]
+    text = PageText.of(entries[2].regions)
+    assert [block.section for block in text.blocks] == ["", "", "Hoses"]

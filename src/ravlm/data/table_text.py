@@ -135,8 +135,7 @@ def _continued_head(previous: Sequence[LineGroup], groups: Sequence[LineGroup]) 
 
 def _lefts(rows: Sequence[Sequence[Cell]], columns: int) -> list[list[float]]:
     """Return the left edges of the cells of each column, of rows with all of them."""
-    full = [row for row in rows if len(row) == columns]
+    full = [[cell.line.box for cell in row] for row in rows if len(row) == columns]
     return [
-        [row[column].line.box[0] for row in full if row[column].line.box is not None]
-        for column in range(columns)
+        [box[0] for row in full if (box := row[column]) is not None] for column in range(columns)
     ]
