@@ -14,7 +14,7 @@ from ravlm.ocr import rapidocr
 from ravlm.ocr.auto import load_recognizer
 from ravlm.ocr.base import OcrOptions
 from ravlm.ocr.cache import RecognitionCache
-from ravlm.ocr.rapidocr import _enlarged, _words
+from ravlm.ocr.rapidocr import _enlarged, _padded, _words
 from ravlm.regions import Region
 
 
@@ -25,6 +25,24 @@ def receipt() -> Image.Image:
     for row, text in enumerate(("Total: 12.50", "Date 2021-03-04")):
         draw.text((20, 100 + 60 * row), text, fill="black", font=font)
     return image
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((6, 1500), (187, 1500)),
+        ((3840, 3), (3840, 76)),
+        ((100, 800), (100, 800)),
+        ((1000, 20), (1000, 20)),
+    ],
+)
+def test_narrow_images_are_padded(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    """A strip of 2 x 500 pixels occupied the server for minutes; one of 9,000 x 9 was an error."""
+    padded = _padded(Image.new("RGB", size, "red"))
+    assert padded.size == expected
+    assert padded.getpixel((size[0] - 1, size[1] - 1)) == (255, 0, 0)
+    if padded.size != size:
+        assert padded.getpixel((expected[0] - 1, expected[1] - 1)) == (255, 255, 255)
 
 
 def test_rapidocr_reads_lines_with_boxes() -> None:

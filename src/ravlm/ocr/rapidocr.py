@@ -25,6 +25,9 @@ from ravlm.runtime import cpu_count, has_packages
 _MIN_SIDE = 640
 """Smaller images are enlarged, at most by _MAX_SCALE: print on a photo is then large enough."""
 _MAX_SCALE = 3.0
+_MAX_TALL_RATIO, _MAX_FLAT_RATIO = 8, 50
+"""Of height to width, and of width to height. RapidOCR pads flat images itself, but not the
+flattest."""
 _MAX_THREADS = 8
 _MIN_TURN = 0.9
 """Probability from which a line is taken to be upside down."""
@@ -70,7 +73,8 @@ class RapidOcrRecognizer(TextRecognizer):
         from rapidocr.main import RapidOCRError
         from rapidocr.utils.process_img import map_boxes_to_original
 
-        pixels = np.asarray(_enlarged(image))[:, :, ::-1]  # (h, w, 3), blue first
+        enlarged = _enlarged(image)
+        pixels = np.asarray(_padded(enlarged))[:, :, ::-1]  # (h, w, 3), blue first
         height, width = pixels.shape[:2]
         prepared, steps = self._engine.preprocess_img(np.ascontiguousarray(pixels))
         try:
@@ -78,7 +82,7 @@ class RapidOcrRecognizer(TextRecognizer):
         except RapidOCRError:  # there is no text
             return np.empty((0, 4, 2)), []
         corners = map_boxes_to_original(detection.boxes, steps, height, width)
-        return corners * (image.width / width, image.height / height), crops
+        return corners * (image.width / enlarged.width, image.height / enlarged.height), crops
 
     def read_lines(
         self, crops: Sequence[np.ndarray]
@@ -120,6 +124,20 @@ def _enlarged(image: Image.Image) -> Image.Image:
         return image
     size = round(image.width * scale), round(image.height * scale)
     return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _padded(image: Image.Image) -> Image.Image:
+    """Return a very narrow image with white at its right, a very flat one with white below it.
+
+    Lines are detected with the shorter side at 736 pixels: one of 6 x 1,500 pixels took a gigabyte.
+    """
+    width = max(image.width, image.height // _MAX_TALL_RATIO)
+    height = max(image.height, image.width // _MAX_FLAT_RATIO)
+    if (width, height) == image.size:
+        return image
+    canvas = Image.new("RGB", (width, height), "white")
+    canvas.paste(image)
+    return canvas
 
 
 def _words(text: str, details: Any) -> tuple[RecognizedWord, ...]:
