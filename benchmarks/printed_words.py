@@ -169,7 +169,7 @@ def ask(base: Base, groceries: Groceries, encoder: Encoder, folder: Path, step: 
     outcomes = []
     for arm in ARMS[base.kind]:
         started = time.perf_counter()
-        stored = OcrOptions("always", ENGINE) if arm == BOTH else "never"
+        stored = OcrOptions("always", ENGINE) if arm == BOTH else OcrOptions("never")
         with KnowledgeBase.build(
             folder / f"{base.name}, {arm == BOTH}", base.entries, encoder=encoder, ocr=stored
         ) as kb:
