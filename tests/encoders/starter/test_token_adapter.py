@@ -28,7 +28,11 @@ def random_adapter(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     shapes = adapter_shapes(HIDDEN).items()
     arrays = {name: rng.normal(scale=0.05, size=shape).astype(np.float32) for name, shape in shapes}
-    return {**arrays, "adapter.deviation": np.ones(512, np.float32)}
+    return {
+        **arrays,
+        "adapter.deviation": np.ones(512, np.float32),
+        "adapter.least_shares": np.array([0.15, 0.8, 0.5], np.float32),
+    }
 
 
 def test_gelu_is_close_to_the_exact_one() -> None:

@@ -40,12 +40,8 @@ from ravlm.records import ImageSource
 _BATCHES_PER_HEAD_CALL = 32
 """Image batches whose features go through the heads together: the heads' matrices are read once for
 many images, and their threads do not compete with the network's."""
-_MAX_AGREEMENT = 0.75
-"""Agreement of both networks below which the English one reads a text once more, by the adapter."""
-_SHARE_OF_GLOSSED = 0.8
-_SHARE_OF_QUERY = 0.5
-"""Least shares of the multilingual reading of a text that was glossed for the English one, and of a
-query: there are fewer of them than of documents, so both networks read them."""
+_ADAPTED_SHARE = 0.2
+"""Share of the multilingual reading above which the adapter reads a text."""
 _MEMBER_ARRAY = re.compile(r"(image|text)\.\d+\.")
 
 
@@ -235,7 +231,7 @@ class StarterEncoder(Encoder):
         sentences = self._sentences.texts(texts)
         if self.config.multilingual_hidden_dim:
             is_glossed = np.array([a != b for a, b in zip(texts, glossed, strict=True)], bool)
-            least = np.where(is_glossed, _SHARE_OF_GLOSSED, _SHARE_OF_QUERY * (role == "query"))
+            least = self._least_shares(is_glossed, role)
             pooled, aligned = self._mixed(texts, least, pooled, aligned, sentences)
         return self._text_blocks(pooled, aligned, sentences)
 
@@ -271,6 +267,13 @@ class StarterEncoder(Encoder):
             raw_sentence = unit(centered @ weights["sentence.raw"])
         return self._concatenate("text", aligned, words, raw_text=raw, raw_sentence=raw_sentence)
 
+    def _least_shares(self, is_glossed: np.ndarray, role: Role) -> np.ndarray:
+        """Return the least share (n,) of the multilingual reading of each text."""
+        if not self.config.adapter_hidden_dim:
+            return np.zeros(len(is_glossed), np.float32)
+        of_document, of_glossed, of_query = self._weights["adapter.least_shares"]
+        return np.where(is_glossed, of_glossed, of_query if role == "query" else of_document)
+
     def _mixed(
         self,
         texts: Sequence[str],
@@ -283,16 +286,15 @@ class StarterEncoder(Encoder):
         multilingual network and the adapter read.
 
         The less they agree, the less the English network can have read. `least` (n,) is the least
-        share of the others; where it is above 0, the adapter reads the text in any case.
+        share of the others; the adapter, which costs most, reads the texts in which it is large.
         """
         other = head(sentences, self._weights, "multilingual")
         agreement = np.sum(aligned * other, axis=1)
         slope, bias = self._weights["multilingual.gate"]
-        share = 1 / (1 + np.exp(-(slope * agreement + bias)))
+        share = np.maximum(1 / (1 + np.exp(-(slope * agreement + bias))), least)
         states = unit(pooled)
         if self.config.adapter_hidden_dim:
-            share = np.maximum(share, least)
-            rows = np.flatnonzero((least > 0) | (agreement < _MAX_AGREEMENT))
+            rows = np.flatnonzero(share > _ADAPTED_SHARE)
             adapted, *stages = self._adapted_features([texts[row] for row in rows.tolist()])
             other[rows] = unit(other[rows] + 2 * self._aligned("text", adapted, stages))
             states[rows] += share[rows, None] * (unit(adapted) - states[rows])

@@ -22,7 +22,9 @@ Shapes = dict[str, tuple[int, ...]]
 def adapter_shapes(hidden_dim: int) -> Shapes:
     """Return name and shape of an adapter's arrays.
 
-    `adapter.edges` are added to the embeddings of the two special tokens.
+    `adapter.edges` are added to the embeddings of the two special tokens. `adapter.least_shares`:
+    the least share of the multilingual reading of a document, of one that was glossed, and of a
+    query; there are fewer queries, so both networks read them.
     """
     return {
         "adapter.mean": (multilingual.WIDTH,),
@@ -33,6 +35,7 @@ def adapter_shapes(hidden_dim: int) -> Shapes:
         "adapter.outer": (hidden_dim, minilm.WIDTH),
         "adapter.outer_bias": (minilm.WIDTH,),
         "adapter.edges": (2, minilm.WIDTH),
+        "adapter.least_shares": (3,),
     }
 
 
