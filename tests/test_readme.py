@@ -60,12 +60,19 @@ def test_it_begins_with_the_two_commands(name: str) -> None:
 
 @pytest.mark.parametrize("name", READMES)
 def test_commands_run(name: str, after_demo: Path) -> None:
+    """Commands that are in both READMEs run once, and need nothing of the others."""
     (commands,) = blocks(name, "bash")[1:]
-    out = run(["bash", "-euo", "pipefail", "-c", commands], after_demo)
+    lines = commands.splitlines()
+    if name != READMES[0]:
+        (english,) = blocks(READMES[0], "bash")[1:]
+        lines = [line for line in lines if line not in english.splitlines()]
+    assert len(lines) >= 4
+    out = run(["bash", "-euo", "pipefail", "-c", "\n".join(lines)], after_demo)
     assert "motorcycle" in out or "temple" in out
     assert "猫" in out
-    assert '"entries": 31' in out
-    assert "Sound" in out
+    if name == READMES[0]:
+        assert '"entries": 31' in out
+        assert "Sound" in out
 
 
 @pytest.mark.parametrize("name", READMES)
