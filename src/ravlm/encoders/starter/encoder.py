@@ -231,8 +231,8 @@ class StarterEncoder(Encoder):
         sentences = self._sentences.texts(texts)
         if self.config.multilingual_hidden_dim:
             is_glossed = np.array([a != b for a, b in zip(texts, glossed, strict=True)], bool)
-            least = self._least_shares(is_glossed, role)
-            pooled, aligned = self._mixed(texts, least, pooled, aligned, sentences)
+            least_share = self._least_shares(is_glossed, role)
+            pooled, aligned = self._mixed(texts, least_share, pooled, aligned, sentences)
         return self._text_blocks(pooled, aligned, sentences)
 
     def image_vectors(self, pooled: np.ndarray, *stages: np.ndarray) -> np.ndarray:
@@ -277,7 +277,7 @@ class StarterEncoder(Encoder):
     def _mixed(
         self,
         texts: Sequence[str],
-        least: np.ndarray,
+        least_share: np.ndarray,
         pooled: np.ndarray,
         aligned: np.ndarray,
         sentences: np.ndarray,
@@ -285,27 +285,27 @@ class StarterEncoder(Encoder):
         """Mix what the English network read, pooled states and aligned vectors, with what the
         multilingual network and the adapter read.
 
-        The less they agree, the less the English network can have read. `least` (n,) is the least
-        share of the others; the adapter, which costs most, reads the texts in which it is large.
+        The less they agree, the less the English network can have read. `least_share` (n,) is the
+        least share of the others. The adapter, which costs most, reads the texts where it is large.
         """
-        other = head(sentences, self._weights, "multilingual")
-        agreement = np.sum(aligned * other, axis=1)
+        vectors = head(sentences, self._weights, "multilingual")
+        agreement = np.sum(aligned * vectors, axis=1)
         slope, bias = self._weights["multilingual.gate"]
-        share = np.maximum(1 / (1 + np.exp(-(slope * agreement + bias))), least)
+        share = np.maximum(1 / (1 + np.exp(-(slope * agreement + bias))), least_share)
         states = unit(pooled)
         if self.config.adapter_hidden_dim:
             rows = np.flatnonzero(share > _ADAPTED_SHARE)
-            adapted, *stages = self._adapted_features([texts[row] for row in rows.tolist()])
-            other[rows] = unit(other[rows] + 2 * self._aligned("text", adapted, stages))
-            states[rows] += share[rows, None] * (unit(adapted) - states[rows])
-        return states, unit((1 - share[:, None]) * aligned + share[:, None] * other)
+            read_states, *stages = self._adapted_features([texts[row] for row in rows.tolist()])
+            vectors[rows] = unit(vectors[rows] + 2 * self._aligned("text", read_states, stages))
+            states[rows] += share[rows, None] * (unit(read_states) - states[rows])
+        return states, unit((1 - share[:, None]) * aligned + share[:, None] * vectors)
 
     def _adapted_features(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the backbone's features of texts whose tokens it reads by the adapter."""
         embeddings: list[np.ndarray] = [np.zeros(0)] * len(texts)
         for rows, tokens in self._sentences.tokens(texts):
-            adapted = adapt(tokens[:, :MAX_TOKENS], self._weights)
-            for row, sequence in zip(rows, adapted, strict=True):
+            sequences = adapt(tokens[:, :MAX_TOKENS], self._weights)
+            for row, sequence in zip(rows, sequences, strict=True):
                 embeddings[row] = sequence
         return self.text_backbone.embedded_features(embeddings)
 

@@ -43,6 +43,6 @@ def hubness_block(
     that it is about 0 for photos and captions like those of the bank.
     """
     hubness = bank_cosines(vectors, bank) - mean
-    other = np.full(len(vectors), -_WEIGHT, np.float32)
-    columns = (hubness, other) if side == "image" else (other, hubness)
+    weight = np.full(len(vectors), -_WEIGHT, np.float32)
+    columns = (hubness, weight) if side == "image" else (weight, hubness)
     return np.stack(columns, axis=1)
