@@ -93,3 +93,13 @@ def test_only_what_the_english_network_does_not_read_is_read_again(
     assert 0.5 < float(as_query[0] @ vectors[0]) < 0.999
     alone = np.concatenate([encoder.encode_texts([text]) for text in texts])
     assert np.abs(vectors - alone).max() < 2e-5
+
+
+def test_many_texts_are_read_a_part_at_a_time(
+    starter: StarterEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embeddings of 100,000 captions would take gigabytes."""
+    texts = ["ein Hund", "eine rote Tasse", "zwei Kinder am Strand"]
+    expected = starter.encode_texts(texts)
+    monkeypatch.setattr("ravlm.encoders.starter.encoder._TEXTS_AT_ONCE", 2)
+    assert np.abs(starter.encode_texts(texts) - expected).max() < 2e-5

@@ -42,6 +42,8 @@ _BATCHES_PER_HEAD_CALL = 32
 many images, and their threads do not compete with the network's."""
 _ADAPTED_SHARE = 0.2
 """Share of the multilingual reading above which the adapter reads a text."""
+_TEXTS_AT_ONCE = 1024
+"""Texts whose embeddings, some kilobytes per token, are in memory at a time."""
 _MEMBER_ARRAY = re.compile(r"(image|text)\.\d+\.")
 
 
@@ -302,6 +304,12 @@ class StarterEncoder(Encoder):
 
     def _adapted_features(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the backbone's features of texts whose tokens it reads by the adapter."""
+        parts = [self._read_tokens(batch) for batch in batched(texts, _TEXTS_AT_ONCE)]
+        return [
+            np.concatenate(arrays) for arrays in zip(*parts or [self._read_tokens([])], strict=True)
+        ]
+
+    def _read_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         embeddings: list[np.ndarray] = [np.zeros(0)] * len(texts)
         for rows, tokens in self._sentences.tokens(texts):
             sequences = adapt(tokens[:, :MAX_TOKENS], self._weights)
