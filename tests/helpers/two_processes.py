@@ -1,5 +1,4 @@
-"""Run by test_processes.py, alone and with torchrun: short runs that save their gradients and
-weights."""
+"""Run by test_processes.py with torchrun: short runs that save their gradients and weights."""
 
 from __future__ import annotations
 
@@ -13,7 +12,6 @@ from torch import nn
 
 from ravlm import runtime
 from ravlm.cli import main as command
-from ravlm.training import plot
 from ravlm.training.config import LoopConfig
 from ravlm.training.contrastive import ContrastiveStep
 from ravlm.training.trainer import TrainingStep, fit
@@ -21,6 +19,8 @@ from tests.helpers.training_data import ACCUMULATING_STEPS, SMALL_HEADS, random_
 
 
 def main(folder: Path, pairs: str) -> None:
+    torch.set_num_threads(1)
+    runtime.inference_dtype = lambda target: torch.float32
     heads = replace(SMALL_HEADS, epochs=4)
     steps: dict[str, TrainingStep] = {"heads": ContrastiveStep(random_features(), heads)}
     # before they are a group, in which Transformers saves checkpoints in the first process only
@@ -111,12 +111,5 @@ def check_that_processes_share_a_model(folder: Path) -> None:
     assert torch.equal(masks[:1], expected), "process 0 draws what one process does"
 
 
-def no_curve(log: Path, image: Path) -> None:
-    """Draw nothing: importing Matplotlib takes seconds."""
-
-
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    runtime.inference_dtype = lambda target: torch.float32
-    plot.plot_curve = no_curve
     main(Path(sys.argv[1]), sys.argv[2])
