@@ -39,6 +39,13 @@ class CaptionSet:
     photos: np.ndarray
     english: list[str] | None = None
 
+    def sample(self, limit: int | None) -> CaptionSet:
+        """Return `limit` of the captions, drawn at random; all for None."""
+        rows = np.random.default_rng(0).permutation(len(self.captions))[:limit].tolist()
+        captions = [self.captions[row] for row in rows]
+        english = None if self.english is None else [self.english[row] for row in rows]
+        return CaptionSet(self.name, captions, self.photos[rows], english)
+
 
 def caption_sets(data: Path) -> Iterator[CaptionSet]:
     """Yield the captions of the dev photos by source."""
@@ -107,6 +114,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--encoder", default="starter")
     parser.add_argument("--passages", action="store_true", help="measure passages, too")
+    parser.add_argument("--limit", type=int, help="captions of each source, for a short run")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     encoder = DualEncoder.load(options.encoder)
@@ -117,7 +125,8 @@ def main() -> None:
     figures: dict[str, dict[str, list[float]]] = {}
     for name, one in encoders.items():
         vectors = one.encode_images(images)
-        for captions in caption_sets(options.data):
+        for source in caption_sets(options.data):
+            captions = source.sample(options.limit)
             row = figures.setdefault(captions.name, {})
             texts = one.encode_texts(captions.captions, role="query")
             row[name] = recall(texts @ vectors.T, captions.photos, (1, 5, 10))
@@ -129,7 +138,8 @@ def main() -> None:
             row[name] = passage_recall(one, options.data / folder)
     for title, row in figures.items():
         print(title, row, flush=True)
-    write_json({"fingerprint": encoder.fingerprint, "figures": figures}, options.json)
+    report = {"fingerprint": encoder.fingerprint, "captions": options.limit, "figures": figures}
+    write_json(report, options.json)
 
 
 if __name__ == "__main__":
