@@ -13,9 +13,7 @@ comes first, left in `--work`. Nothing uses a dev split except the printed figur
 from __future__ import annotations
 
 import argparse
-import copy
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,13 +29,16 @@ from ravlm.encoders.starter import hubness, minilm
 from ravlm.encoders.starter.config import STAGE_PREFIX
 from ravlm.encoders.starter.encoder import StarterEncoder, unit
 from ravlm.encoders.starter.hubness import bank_cosines
-from ravlm.encoders.starter.multilingual import WIDTH, TokenFeatures
+from ravlm.encoders.starter.multilingual import WIDTH
 from ravlm.files import STARTER
 from ravlm.training.config import TrainingConfig
+from ravlm.training.contrastive import ProjectionHead
 from ravlm.training.fingerprint import fingerprint
 from ravlm.training.trainer import TrainingStep, fit_once
+from recipes.reading_data import read_examples
 from recipes.starter_encoder import PHRASINGS, class_names
 from recipes.starter_languages import RAW_DIM, LanguagesData
+from recipes.unfreeze_last_layers import TextStage
 
 GATE = (-12.0, 7.5)
 """Slope and bias of the multilingual share by agreement: 0.04 at 0.88, 0.5 at 0.63, 0.99 at 0.2.
@@ -45,15 +46,16 @@ Chosen on the names of groceries, butterflies and furniture."""
 LEAST_SHARES = (0.15, 0.8, 0.5)
 """Least shares of the multilingual reading: see `token_adapter.adapter_shapes`. Chosen on the
 captions of every second dev photo."""
-MAX_TOKENS = 48
+_MAX_TOKENS = 48
+"""Tokens of a training text that count."""
 _SHARES = {
     "en": 0.06, "zh": 0.25, "zh translated": 0.22, "de": 0.19, "de translated": 0.07,
     "fr translated": 0.07, "prose": 0.11, "names": 0.03,
 }  # fmt: skip
 """Source -> share of a batch."""
-_BRANCHES = (0.4, 0.4, 0.2)
-"""Shares of the steps in which the vector of the first member, of the second, and the network's own
-mean state are trained: one at a time, which costs half."""
+_BRANCH_SHARES = (0.4, 0.4, 0.2)
+"""Shares of the steps in which the vector of the first member, that of the second, and the mean
+state of the original layers are trained: one at a time, which costs half."""
 _ORIGINALS = {
     "en": "en",
     "zh translated": "en",
@@ -99,8 +101,8 @@ class TokenTexts:
     """(n, 896) float16: vectors of both members and mean state; None where there is no English."""
 
     def text(self, row: int) -> np.ndarray:
-        first, end = self.offsets[row : row + 2]
-        return np.array(self.tokens[first : min(end, first + MAX_TOKENS)], np.float32)
+        """Return the features (tokens, 512) of a text, float32."""
+        return np.array(self.tokens[slice(*self.offsets[row : row + 2])], np.float32)
 
 
 class AdaptedNetwork(nn.Module):
@@ -126,47 +128,41 @@ class AdaptedNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(WIDTH))
         self.register_buffer("deviation", torch.ones(WIDTH))
         self.dtype = dtype
-        bert.requires_grad_(False).eval().to(dtype)
-        # a tuple, so that the frozen network is not a part of the model
-        self._frozen: tuple[Any, ...] = (
-            bert,
-            _member_layers(bert, encoder, 0),
-            _member_layers(bert, encoder, 1),
-        )
-        self._heads = [_member_head(encoder, member) for member in range(2)]
+        stages = [_member_stage(encoder, 0), _member_stage(encoder, 1), TextStage()]
+        heads = [ProjectionHead.from_arrays(encoder.weights, f"text.{i}", 0.0) for i in range(2)]
+        for module in (bert, *stages):
+            module.to(dtype)
+        for module in (bert, *stages, *heads):
+            module.requires_grad_(False).eval()
+        # in a tuple, so that the frozen network is not a part of the model
+        self._frozen: tuple[Any, ...] = (bert, stages, heads)
 
     def forward(self, tokens: Tensor, mask: Tensor, branch: int) -> Tensor:
         """Map token features (n, t, 512) and a mask (n, t) to unit vectors: of 256 dimensions for
         a member, of 384 for the mean state (branch 2)."""
-        bert = self._frozen[0]
+        bert, stages, heads = self._frozen
         x, mask = self._with_edges(tokens, mask)
-        places = bert.embeddings.position_embeddings.weight[: x.shape[1]]
-        kind = bert.embeddings.token_type_embeddings.weight[0]
-        x = bert.embeddings.LayerNorm(x.to(self.dtype) + places + kind)
+        positions = bert.embeddings.position_embeddings.weight[: x.shape[1]]
+        token_type = bert.embeddings.token_type_embeddings.weight[0]
+        x = bert.embeddings.LayerNorm(x.to(self.dtype) + positions + token_type)
         attention_bias = ((1 - mask[:, None, None, :]) * -1e4).to(self.dtype)
-        last = (
-            bert.encoder.layer[minilm.TRUNK_LAYERS :] if branch == 2 else self._frozen[1 + branch]
-        )
-        for layer in [*bert.encoder.layer[: minilm.TRUNK_LAYERS], *last]:
+        for layer in bert.encoder.layer[: minilm.TRUNK_LAYERS]:
             x = layer(x, attention_bias)
-        pooled = (x.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return F.normalize(pooled if branch == 2 else self._heads[branch](pooled), dim=-1)
+        pooled = stages[branch](x, mask)
+        return F.normalize(pooled, dim=-1) if branch == 2 else heads[branch](pooled)
 
     def _with_edges(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return word embeddings with those of the special tokens, and their mask."""
-        x = ((tokens - self.mean) / self.deviation).to(self.dtype)
-        words = F.linear(x, self.linear.weight.to(self.dtype), self.linear.bias.to(self.dtype))
-        inner = F.gelu(
-            F.linear(x, self.inner.weight.to(self.dtype), self.inner.bias.to(self.dtype))
-        )
-        words = words + F.linear(inner, self.outer.weight.to(self.dtype))
-        n, t = mask.shape
-        whole = torch.zeros(n, t + 2, minilm.WIDTH)
-        whole = F.pad(words.float() * mask[..., None], (0, 0, 1, 1)) + whole
-        is_last = F.one_hot(mask.sum(1).long() + 1, t + 2).float()
-        is_first = F.one_hot(torch.zeros(n, dtype=torch.long), t + 2).float()
-        whole = whole + is_first[..., None] * self.edges[0] + is_last[..., None] * self.edges[1]
-        return whole, F.pad(mask, (1, 1)) + is_first + is_last
+        """Return word embeddings (n, t + 2, 384) with those of the special tokens, and their
+        mask."""
+        with runtime.autocast(torch.device("cpu"), self.dtype):
+            x = (tokens - self.mean) / self.deviation
+            words = self.linear(x) + self.outer(F.gelu(self.inner(x)))
+        num_tokens = mask.shape[1] + 2
+        is_last = F.one_hot(mask.sum(1).long() + 1, num_tokens).float()
+        is_first = F.one_hot(torch.zeros(len(mask), dtype=torch.long), num_tokens).float()
+        words = F.pad(words.float() * mask[..., None], (0, 0, 1, 1))
+        words = words + is_first[..., None] * self.edges[0] + is_last[..., None] * self.edges[1]
+        return words, F.pad(mask, (1, 1)) + is_first + is_last
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of a checkpoint (see `token_adapter.adapter_shapes`)."""
@@ -199,33 +195,17 @@ class AdaptedNetwork(nn.Module):
         self.linear.bias.copy_(torch.from_numpy(matrix[WIDTH]))
 
 
-def _member_layers(bert: Any, encoder: StarterEncoder, member: int) -> nn.ModuleList:
+def _member_stage(encoder: StarterEncoder, member: int) -> TextStage:
     """Return a member's trained copy of the last layers."""
-    layers = copy.deepcopy(bert.encoder.layer[minilm.TRUNK_LAYERS :])
     prefix = f"text.{member}.{STAGE_PREFIX}.encoder.layer."
     state = {}
     for name, array in encoder.weights.items():
         if name.startswith(prefix):
             number, parameter = name.removeprefix(prefix).split(".", 1)
             state[f"{int(number) - minilm.TRUNK_LAYERS}.{parameter}"] = torch.from_numpy(array)
-    layers.load_state_dict(state)
-    return layers
-
-
-def _member_head(encoder: StarterEncoder, member: int) -> Callable[[Tensor], Tensor]:
-    """Return `encoder.head` of a member for tensors, without its normalization."""
-    w = {
-        name.rsplit(".", 1)[1]: torch.from_numpy(array)
-        for name, array in encoder.weights.items()
-        if name.startswith(f"text.{member}.") and STAGE_PREFIX not in name
-    }
-
-    def head(x: Tensor) -> Tensor:
-        x = (x - w["mean"]) / w["deviation"]
-        inner = F.relu(x @ w["inner"] + w["inner_bias"])
-        return x @ w["linear"] + inner @ w["outer"] + w["outer_bias"]
-
-    return head
+    stage = TextStage()
+    stage.layers.load_state_dict(state)
+    return stage
 
 
 class AdapterStep(TrainingStep):
@@ -263,7 +243,7 @@ class AdapterStep(TrainingStep):
     def backward(self, index: int, generator: torch.Generator) -> dict[str, float]:
         config = self.config
         rng = np.random.default_rng([config.seed, index])
-        branch = int(rng.choice(3, p=_BRANCHES))
+        branch = int(rng.choice(3, p=_BRANCH_SHARES))
         rows = sorted(self._batch(rng, branch), key=lambda row: len(row[0]))
         num_targets = max(1, sum(target is not None for _, _, target in rows))
         totals = {"contrast": 0.0, "distance": 0.0}
@@ -322,9 +302,9 @@ def _distance(vectors: Tensor, targets: Sequence[np.ndarray | None]) -> Tensor:
     pairs = [(row, target) for row, target in enumerate(targets) if target is not None]
     if not pairs:
         return vectors.new_zeros(())
-    rows, wanted = zip(*pairs, strict=True)
-    wanted = torch.from_numpy(np.stack(wanted))
-    return (1 - F.cosine_similarity(vectors[list(rows)], wanted, dim=1)).sum()
+    rows = [row for row, _ in pairs]
+    expected = torch.from_numpy(np.stack([target for _, target in pairs]))
+    return (1 - F.cosine_similarity(vectors[rows], expected, dim=1)).sum()
 
 
 def _padded(sequences: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -344,46 +324,40 @@ class AdapterData:
     def __init__(self, data: Path, work: Path, encoder: StarterEncoder) -> None:
         self.languages = LanguagesData(data, work, encoder)
         self.data, self.work, self.encoder = data, work, encoder
-        self.network = TokenFeatures()
 
     def sources(self) -> dict[str, TokenTexts]:
         """Return the texts of train photos, prose of train articles, and names of things."""
-        sets, is_train = self.languages.sets, self.languages.is_train
+        is_train = self.languages.is_train
         number = np.cumsum(is_train) - 1  # among the train photos
         sources = {}
         for name in _SHARES:
-            if name in sets:
-                rows = is_train[sets[name].photos]
-                texts = [text for text, used in zip(sets[name].texts, rows, strict=True) if used]
-                photos = number[sets[name].photos[rows]]
+            original: str | None = name
+            if name in self.languages.sets:
+                texts = self.train_texts(name)
+                photos = self.languages.sets[name].photos
+                photos = number[photos[is_train[photos]]]
                 original = _ORIGINALS.get(name)
-                targets = (
-                    None
-                    if original is None
-                    else self._targets(original, self.train_texts(original))
-                )
             else:
                 texts = self._prose() if name == "prose" else self._names()
                 photos = np.full(len(texts), -1)
-                targets = self._targets(name, texts)
+            targets = None if original is None else self._targets(original, texts)
             tokens, offsets = self._tokens(name, texts)
             sources[name] = TokenTexts(tokens, offsets, photos, targets)
         return sources
 
     def train_texts(self, name: str) -> list[str]:
+        """Return the captions of train photos of a source."""
         captions = self.languages.sets[name]
-        used = self.languages.is_train[captions.photos]
-        return [text for text, is_used in zip(captions.texts, used, strict=True) if is_used]
+        rows = np.flatnonzero(self.languages.is_train[captions.photos])
+        return [captions.texts[row] for row in rows.tolist()]
 
     def _prose(self) -> list[str]:
         """Return sentences and questions of squad's train articles."""
-        lines = (self.data / "squad" / "qa.jsonl").read_text(encoding="utf-8").splitlines()
-        questions = [row for row in map(json.loads, lines) if row["split"] == "train"]
-        used = {row["passage"] for row in questions}
-        lines = (self.data / "squad" / "passages.jsonl").read_text(encoding="utf-8").splitlines()
-        passages = [row["text"] for row in map(json.loads, lines) if row["id"] in used]
+        examples = read_examples(self.data / "squad", "train")
+        passages = dict.fromkeys(example.passage for example in examples)
         sentences = [sentence for text in passages for sentence in split_sentences(text)]
-        return [text for text in sentences if len(text) < 200] + [q["question"] for q in questions]
+        short = [sentence for sentence in sentences if len(sentence) < 200]
+        return short + [example.question for example in examples]
 
     def _names(self) -> list[str]:
         """Return names of classes in a few phrasings, and the words of the English vocabulary."""
@@ -403,21 +377,24 @@ class AdapterData:
         ]
         if not paths[1].exists():
             sequences: list[np.ndarray] = [np.zeros((0, WIDTH), np.float16)] * len(texts)
-            for rows, features in self.network.tokens(texts):
-                for row, sequence in zip(rows, features[:, :MAX_TOKENS], strict=True):
+            for rows, features in self.languages.network.tokens(texts):
+                for row, sequence in zip(rows, features[:, :_MAX_TOKENS], strict=True):
                     sequences[row] = sequence.astype(np.float16)
             np.save(paths[0], np.concatenate(sequences))
             np.save(paths[1], np.cumsum([0, *map(len, sequences)]))
         return np.load(paths[0], mmap_mode="r"), np.load(paths[1])
 
-    def _targets(self, name: str, english: Sequence[str]) -> np.ndarray:
-        """Return what the English network makes of texts, (n, 896): see `TokenTexts.targets`."""
-        path = self.work / f"targets-{name.replace(' ', '-')}.npy"
-        if not path.exists():
+    def _targets(self, name: str, texts: Sequence[str]) -> np.ndarray:
+        """Return what the English network makes of texts, or of the captions that they translate,
+        (n, 896): see `TokenTexts.targets`."""
+
+        def encode() -> np.ndarray:
+            english = self.train_texts(name) if name in self.languages.sets else texts
             pooled, *stages = self.encoder.text_backbone.features(english)
             aligned = self.encoder.text_vectors(pooled, *stages)[:, :512]
-            np.save(path, np.concatenate([aligned, unit(pooled)], axis=1).astype(np.float16))
-        return np.load(path)
+            return np.concatenate([aligned, unit(pooled)], axis=1)
+
+        return self.languages.stored(f"targets-{name}", encode)
 
 
 def hubness_banks(
@@ -462,7 +439,8 @@ def main() -> None:
     axes = RAW_DIM - hubness.DIM  # of the sentence vectors, so that the vector is as long as before
     layout = replace(starter.config, adapter_hidden_dim=config.hidden_dim, raw_sentence_dim=axes)
     gate = {"multilingual.gate": np.array(GATE, np.float32)}
-    weights = {**starter.weights, **gate, **model.arrays()}
+    weights = {k: array for k, array in starter.weights.items() if not k.startswith("hubness.")}
+    weights |= gate | model.arrays()
     weights["sentence.raw"] = weights["sentence.raw"][:, :axes]
     encoder = StarterEncoder(replace(layout, hubness_bank=0), weights)
     banks = hubness_banks(encoder, data.train_texts("en"), unit(images), options.bank)

@@ -188,7 +188,7 @@ class LanguagesData:
 
     def features(self, name: str) -> np.ndarray:
         """Return the features of a source's captions, float16 (n, 1536)."""
-        return self._stored(f"features-{name}", lambda: self.network.texts(self.sets[name].texts))
+        return self.stored(f"features-{name}", lambda: self.network.texts(self.sets[name].texts))
 
     def english(self, name: str) -> np.ndarray:
         """Return the aligned English vectors of a source's captions, float16 (n, 512)."""
@@ -197,7 +197,7 @@ class LanguagesData:
             vectors = self.encoder.encode_texts(self.sets[name].texts)
             return unit(vectors[:, : self.encoder.config.aligned_dim])
 
-        return self._stored(f"english-{name}", encode)
+        return self.stored(f"english-{name}", encode)
 
     def images(self) -> np.ndarray:
         """Return the aligned vectors of the photos, float16 (n, 512)."""
@@ -206,7 +206,7 @@ class LanguagesData:
             paths = [self.data / "flickr8k" / photo for photo in self.photos]
             return unit(self.encoder.encode_images(paths)[:, : self.encoder.config.aligned_dim])
 
-        return self._stored("images", encode)
+        return self.stored("images", encode)
 
     def step(self, config: LanguagesConfig) -> LanguagesStep:
         """Return the training step over the captions of train photos and the class names."""
@@ -252,7 +252,8 @@ class LanguagesData:
             recall = cross_modal_recall(images, texts, owner).text_to_image
             print(name, {k: round(100 * value, 1) for k, value in recall.items()}, flush=True)
 
-    def _stored(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def stored(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return an array of `work`, float16; compute and store it the first time."""
         path = self.work / f"{name.replace(' ', '-')}.npy"
         if not path.exists():
             self.work.mkdir(parents=True, exist_ok=True)

@@ -80,7 +80,7 @@ class TextBackbone:
 
     @cached_property
     def session(self) -> Any:
-        """The ONNX Runtime session: inputs "ids" and "mask", outputs as in `minilm.onnx_bytes`."""
+        """The ONNX Runtime session: inputs and outputs as in `minilm.onnx_bytes`."""
 
         def build() -> bytes:
             return minilm.onnx_bytes(minilm.load_weights(minilm.model_folder()), self.stages)
@@ -113,21 +113,9 @@ class TextBackbone:
         They are added to those of the first special token, of padding, and of the last one.
         """
         names = _output_names(self.stages)
-        return _gather(
-            self._run_embedded(embeddings, names, batch_size), len(embeddings), len(names)
-        )
-
-    def _run_embedded(
-        self, embeddings: Sequence[np.ndarray], outputs: Sequence[str], batch_size: int
-    ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-        lengths = np.array([len(rows) for rows in embeddings], np.int64)
-        for rows in batches_by_length(lengths, batch_size):
-            ids, mask = minilm.pad([minilm.special_ids(lengths[row] - 2) for row in rows])
-            added = np.zeros((*ids.shape, minilm.WIDTH), np.float32)
-            for sequence, row in zip(added, rows, strict=True):
-                sequence[: lengths[row]] = embeddings[row]
-            inputs = {"ids": ids, "mask": mask, "embeddings": added}
-            yield rows, self.session.run(list(outputs), inputs)
+        token_ids = [minilm.special_ids(len(rows) - 2) for rows in embeddings]
+        batches = self._run_ids(token_ids, names, batch_size, embeddings)
+        return _gather(batches, len(embeddings), len(names))
 
     def run(
         self, texts: Sequence[str], outputs: Sequence[str], batch_size: int = 64
@@ -137,11 +125,25 @@ class TextBackbone:
         for text in texts:
             check_unicode(text)
         token_ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        yield from self._run_ids(token_ids, outputs, batch_size)
+
+    def _run_ids(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        outputs: Sequence[str],
+        batch_size: int,
+        embeddings: Sequence[np.ndarray] | None = None,
+    ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Yield what `run` does for token ids, whose `embeddings` (tokens, 384) are added."""
         lengths = np.array([len(ids) for ids in token_ids], np.int64)
-        nothing = np.zeros((1, 1, minilm.WIDTH), np.float32)
         for rows in batches_by_length(lengths, batch_size):
             ids, mask = minilm.pad([token_ids[row] for row in rows])
-            inputs = {"ids": ids, "mask": mask, "embeddings": nothing}
+            added = np.zeros((1, 1, minilm.WIDTH), np.float32)
+            if embeddings is not None:
+                added = np.zeros((*ids.shape, minilm.WIDTH), np.float32)
+                for sequence, row in zip(added, rows, strict=True):
+                    sequence[: lengths[row]] = embeddings[row]
+            inputs = {"ids": ids, "mask": mask, "embeddings": added}
             yield rows, self.session.run(list(outputs), inputs)
 
     def num_truncated(self, texts: Sequence[str]) -> int:

@@ -4,10 +4,12 @@
     text  = [aligned | 0         | raw text | raw sentence | words       | hubness]
 
 Image-text similarity depends on the aligned and the word blocks; image-image and text-text
-similarity mostly keep the backbones' own similarity. A second text network reads sixteen languages
+similarity mostly keep the backbones' own similarity. A second text network knows sixteen languages
 (multilingual.py): its sentence vectors are a block of their own, and a head maps them to the
-aligned block, where they count for more the less the English network agrees.
-`recipes.starter_encoder` and `recipes.starter_languages` train the heads.
+aligned block. The less this agrees with what the English network reads, the more it counts, and the
+English network reads the text again by its multilingual tokens (token_adapter.py). The last block
+corrects hubness (hubness.py). `recipes.starter_encoder`, `recipes.starter_languages` and
+`recipes.starter_adapter` train the parts, in this order.
 """
 
 from __future__ import annotations
@@ -249,7 +251,8 @@ class StarterEncoder(Encoder):
         balanced = unit(np.sqrt(pooled))  # the root evens out the channels
         raw = unit((balanced - weights["image.raw_mean"]) @ weights["image.raw"])
         aligned = self._aligned("image", pooled, stages)
-        return self._concatenate("image", aligned, words, raw_image=raw)
+        hubness = self._hubness("image", aligned)
+        return self._concatenate(aligned, words, hubness, raw_image=raw)
 
     def text_vectors(self, pooled: np.ndarray, *stages: np.ndarray) -> np.ndarray:
         """Map the backbone's pooled features (n, 384), and those of each trained stage, to vectors
@@ -267,7 +270,16 @@ class StarterEncoder(Encoder):
         if self.config.raw_sentence_dim and sentences is not None:
             centered = sentences[:, : multilingual.WIDTH] - weights["sentence.raw_mean"]
             raw_sentence = unit(centered @ weights["sentence.raw"])
-        return self._concatenate("text", aligned, words, raw_text=raw, raw_sentence=raw_sentence)
+        hubness = self._hubness("text", aligned)
+        return self._concatenate(aligned, words, hubness, raw_text=raw, raw_sentence=raw_sentence)
+
+    def _hubness(self, side: Literal["image", "text"], aligned: np.ndarray) -> np.ndarray:
+        """Return the block that corrects hubness, (n, 2), or (n, 0) without banks."""
+        if not self.config.hubness_bank:
+            return np.zeros((len(aligned), 0), np.float32)
+        number = ("image", "text").index(side)
+        bank = self._weights[("hubness.captions", "hubness.photos")[number]]
+        return hubness_block(side, aligned, bank, float(self._weights["hubness.means"][number]))
 
     def _least_shares(self, is_glossed: np.ndarray, role: Role) -> np.ndarray:
         """Return the least share (n,) of the multilingual reading of each text."""
@@ -295,21 +307,15 @@ class StarterEncoder(Encoder):
         slope, bias = self._weights["multilingual.gate"]
         share = np.maximum(1 / (1 + np.exp(-(slope * agreement + bias))), least_share)
         states = unit(pooled)
-        if self.config.adapter_hidden_dim:
-            rows = np.flatnonzero(share > _ADAPTED_SHARE)
-            read_states, *stages = self._adapted_features([texts[row] for row in rows.tolist()])
-            vectors[rows] = unit(vectors[rows] + 2 * self._aligned("text", read_states, stages))
-            states[rows] += share[rows, None] * (unit(read_states) - states[rows])
+        is_adapted = (share > _ADAPTED_SHARE) & bool(self.config.adapter_hidden_dim)
+        for part in batched(np.flatnonzero(is_adapted).tolist(), _TEXTS_AT_ONCE):
+            adapted_states, *stages = self._adapted_features([texts[row] for row in part])
+            vectors[part] = unit(vectors[part] + 2 * self._aligned("text", adapted_states, stages))
+            states[part] += share[part, None] * (unit(adapted_states) - states[part])
         return states, unit((1 - share[:, None]) * aligned + share[:, None] * vectors)
 
     def _adapted_features(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the backbone's features of texts whose tokens it reads by the adapter."""
-        parts = [self._read_tokens(batch) for batch in batched(texts, _TEXTS_AT_ONCE)]
-        return [
-            np.concatenate(arrays) for arrays in zip(*parts or [self._read_tokens([])], strict=True)
-        ]
-
-    def _read_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         embeddings: list[np.ndarray] = [np.zeros(0)] * len(texts)
         for rows, tokens in self._sentences.tokens(texts):
             sequences = adapt(tokens[:, :MAX_TOKENS], self._weights)
@@ -326,14 +332,14 @@ class StarterEncoder(Encoder):
 
     def _concatenate(
         self,
-        side: Literal["image", "text"],
         aligned: np.ndarray,
         words: np.ndarray,
+        hubness: np.ndarray,
         raw_image: np.ndarray | None = None,
         raw_text: np.ndarray | None = None,
         raw_sentence: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Put the blocks of images or of texts together; a block that is None is 0."""
+        """Put the blocks together; a block that is None is 0."""
         config = self.config
         sentence_share = 0.0 if raw_sentence is None else config.sentence_share
         blocks = (
@@ -342,17 +348,12 @@ class StarterEncoder(Encoder):
             (raw_text, config.raw_text_dim, config.raw_share * (1 - sentence_share)),
             (raw_sentence, config.raw_sentence_dim, config.raw_share * sentence_share),
             (words, config.words_dim, config.words_share),
+            (hubness, hubness.shape[1], config.aligned_share),
         )
         arrays = [
             np.zeros((len(aligned), dim), np.float32) if block is None else np.sqrt(share) * block
             for block, dim, share in blocks
         ]
-        if config.hubness_bank:
-            number = ("image", "text").index(side)
-            bank = self._weights[("hubness.captions", "hubness.photos")[number]]
-            mean = float(self._weights["hubness.means"][number])
-            block = hubness_block(side, aligned, bank, mean)
-            arrays.append(np.sqrt(config.aligned_share) * block)
         return check_finite(unit(np.concatenate(arrays, axis=1)).astype(np.float32), self.name)
 
 

@@ -16,10 +16,9 @@ from ravlm.encoders.starter import minilm, multilingual
 
 MAX_TOKENS = minilm.MAX_TOKENS - 2
 """Tokens of a text that count."""
-Shapes = dict[str, tuple[int, ...]]
 
 
-def adapter_shapes(hidden_dim: int) -> Shapes:
+def adapter_shapes(hidden_dim: int) -> dict[str, tuple[int, ...]]:
     """Return name and shape of an adapter's arrays.
 
     `adapter.edges` are added to the embeddings of the two special tokens. `adapter.least_shares`:
