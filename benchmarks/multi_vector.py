@@ -305,10 +305,10 @@ def _timed(
     search(queries[0])
     results, clock, processor = [], [], []
     for query in queries:
-        started, worked = time.perf_counter(), time.process_time()
+        clock_start, processor_start = time.perf_counter(), time.process_time()
         results.append(search(query))
-        clock.append(time.perf_counter() - started)
-        processor.append(time.process_time() - worked)
+        clock.append(time.perf_counter() - clock_start)
+        processor.append(time.process_time() - processor_start)
     return results, Timing(statistics.median(clock), statistics.median(processor))
 
 

@@ -2,23 +2,25 @@
 
     python -m benchmarks.printed_words [--data FOLDER] [--work FOLDER] [--others 4] [--json FILE]
 
-Two kinds of bases: "cards" has one entry a product, with an iconic picture, and all photos are
-asked about; "photos" has half of the photos too, and the other half is asked about, then the
-reverse. Nothing is read; the words on the photo of the question are read; or, with cards, those on
-their pictures, too (`ocr="always"`). Packages carry print, other products do not; of the photos
-of these, one in `--others` is asked about. Settings were chosen on the products of even number
-("fitted"); those of odd number are "unseen". Intervals are of the paired difference, resampled by
-photo.
+There are two kinds of bases. "cards" has one entry for each product, with an iconic picture;
+questions are about all photos. "photos" also has half of the photos; questions are about the other
+half, then the reverse. Three arms are compared: nothing is read, the photo of the question is read,
+and, with cards, their pictures are read too (`ocr="always"`). Packages carry print, other products
+do not: of the photos of these, every N-th of `--others N` is used. Settings were chosen on the
+products with even numbers ("fitted"); those with odd numbers are "unseen". Intervals are of the
+paired difference, resampled by photo.
 
-Abstention: a third of the products is taken out of the base, and the photos of these are asked
-about. The siblings that remain have the same brands.
+Abstention: the base lacks a third of the products, and their photos should be declined. It still
+has products of the same brands.
 
-What was read is kept in `--work`: about ten minutes of one core the first time, then five.
+Recognized text is cached in `--work`: a run takes about ten minutes of one core the first time,
+then five.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import sys
@@ -44,12 +46,13 @@ from ravlm.ocr.cache import RecognitionCache
 from ravlm.ocr.rapidocr import RapidOcrRecognizer
 from ravlm.records import Score
 from ravlm.regions import Region
+from ravlm.retrieval.query import RetrievalQuery
 from ravlm.retrieval.retriever import Retriever
 
 NOTHING, QUESTION, BOTH = "nothing", "the photo of the question", "both"
 ARMS = {"cards": (NOTHING, QUESTION, BOTH), "photos": (NOTHING, QUESTION)}
 """What is read, by the kind of base."""
-ENGINE = "rapidocr, kept"
+ENGINE = "rapidocr, cached"
 KINDS = {"packages": True, "other products": False}
 PARTS = {"fitted": (0,), "unseen": (1,), "all": (0, 1)}
 """Name -> the remainders of the products' numbers by two."""
@@ -57,8 +60,8 @@ REMOVED_SHARE = 1 / 3
 ABSTENTION = "abstention"
 
 
-class KeptRecognizer(TextRecognizer):
-    """RapidOCR, with its results kept by the pixels of the image."""
+class CachedRecognizer(TextRecognizer):
+    """RapidOCR with a cache of its results by the pixels of the image."""
 
     def __init__(self, folder: Path) -> None:
         self._recognizer = RapidOcrRecognizer()
@@ -66,8 +69,6 @@ class KeptRecognizer(TextRecognizer):
         self._cache = RecognitionCache(f"{self.fingerprint} pixels", folder)
 
     def recognize(self, images: Sequence[Image.Image]) -> list[list[Region]]:
-        import hashlib
-
         keys = [
             hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes()).hexdigest()
             for image in images
@@ -134,8 +135,8 @@ class Groceries:
         return [row for row in photos if self.is_package(row[1])] + others[::step]
 
 
-class Asked(NamedTuple):
-    """A question with what came of it in each arm."""
+class Outcome(NamedTuple):
+    """What each arm answered to a question."""
 
     photo: str
     product: str
@@ -144,7 +145,7 @@ class Asked(NamedTuple):
 
 
 class Base(NamedTuple):
-    """Entries, and the photos that are asked about."""
+    """Entries, and the photos of the questions."""
 
     kind: str
     name: str
@@ -162,13 +163,15 @@ def bases(groceries: Groceries, kind: str, without: set[str]) -> Iterator[Base]:
         yield Base(kind, f"photos {fold}", stored, groceries.half(fold))
 
 
-def ask(base: Base, groceries: Groceries, encoder: Encoder, folder: Path, step: int) -> list[Asked]:
+def ask(
+    base: Base, groceries: Groceries, encoder: Encoder, folder: Path, step: int
+) -> list[Outcome]:
     """Ask all questions about the photos of a base in each arm."""
     photos = groceries.sample(base.photos, step)
     items = [item for photo, _ in photos for item in groceries.questions[photo]]
-    outcomes = []
+    results = []
     for arm in ARMS[base.kind]:
-        started = time.perf_counter()
+        start = time.perf_counter()
         stored = OcrOptions("always", ENGINE) if arm == BOTH else OcrOptions("never")
         with KnowledgeBase.build(
             folder / f"{base.name}, {arm == BOTH}", base.entries, encoder=encoder, ocr=stored
@@ -176,21 +179,21 @@ def ask(base: Base, groceries: Groceries, encoder: Encoder, folder: Path, step: 
             ocr = OcrOptions("never" if arm == NOTHING else "auto", ENGINE)
             model = RetrievalAugmentedVLM(kb, ocr=ocr)
             answers = model.ask([i.question for i in items], image=[i.image for i in items])
-        outcomes.append(
+        results.append(
             [
                 (not a.abstained and is_right(a.text, i.answers), not a.abstained)
                 for i, a in zip(items, answers, strict=True)
             ]
         )
-        print(f"{base.name}, {arm}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        print(f"{base.name}, {arm}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     return [
-        Asked(str(item.image), item.entity, tuple(r for r, _ in arms), tuple(a for _, a in arms))
-        for item, arms in zip(items, zip(*outcomes, strict=True), strict=True)
+        Outcome(str(item.image), item.entity, tuple(r for r, _ in arms), tuple(a for _, a in arms))
+        for item, arms in zip(items, zip(*results, strict=True), strict=True)
     ]
 
 
 def differences(
-    asked: Sequence[Asked], groceries: Groceries, arms: Sequence[str]
+    outcomes: Sequence[Outcome], groceries: Groceries, arms: Sequence[str]
 ) -> dict[str, object]:
     """Return the share of right answers of each arm, and its difference from the first one."""
     report: dict[str, object] = {}
@@ -198,7 +201,7 @@ def differences(
         for part, remainders in PARTS.items():
             rows = [
                 row
-                for row in asked
+                for row in outcomes
                 if groceries.is_package(row.product) == is_package
                 and groceries.number(row.product) % 2 in remainders
             ]
@@ -258,8 +261,6 @@ def _known(
     groceries: Groceries,
 ) -> dict[str, float]:
     """Return the percentage of photos of each group that are taken for known."""
-    from ravlm.retrieval.query import RetrievalQuery
-
     queries = [RetrievalQuery("Which product is shown?", image) for image, _ in photos]
     known = [evidence.sufficient for evidence in retriever.retrieve(queries, k=4)]
     groups: dict[str, list[bool]] = {}
@@ -277,25 +278,27 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "ravlm-printed-words"
     )
-    parser.add_argument("--others", type=int, default=4, help="ask about one in so many")
+    parser.add_argument(
+        "--others", type=int, default=4, metavar="N", help="use every N-th other photo"
+    )
     parser.add_argument(
         "--only", nargs="*", choices=(*ARMS, ABSTENTION), default=(*ARMS, ABSTENTION)
     )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    ENGINES[ENGINE] = lambda: KeptRecognizer(options.work)
+    ENGINES[ENGINE] = lambda: CachedRecognizer(options.work)
     encoder = DualEncoder.load("starter")
     groceries = Groceries.read(options.data)
     report: dict[str, object] = {"encoder": encoder.fingerprint[:12]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind in ARMS.keys() & set(options.only):
-            asked = [
+            outcomes = [
                 row
                 for base in bases(groceries, kind, set())
                 for row in ask(base, groceries, encoder, folder, options.others)
             ]
-            report[kind] = differences(asked, groceries, ARMS[kind])
+            report[kind] = differences(outcomes, groceries, ARMS[kind])
             print(json.dumps(report[kind], indent=1), file=sys.stderr)
         if ABSTENTION in options.only:
             report["taken for known, %"] = abstention(groceries, encoder, folder, options.others)

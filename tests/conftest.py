@@ -1,5 +1,4 @@
-"""Fixtures of every room: where the shared data lies, pictures drawn on the spot, a cache folder of
-our own."""
+"""Fixtures for all tests: the shared data, small generated pictures, a separate cache folder."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
+from ravlm.files import atomic_write
 from tests.helpers.fakes import FakeEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -53,23 +53,24 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def made_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """`ravlm demo` carried out once with the real starter: its folder, and what it printed with
-    --json. It takes twenty seconds, so one worker of a run does it for all."""
+    """Run `ravlm demo` once with the real starter; return its folder and its output with --json.
+
+    It takes twenty seconds, so one worker of a test run does it for all."""
     base = tmp_path_factory.getbasetemp()
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "newcomer"
-    folder, output = place / "demo", place / "output.jsonl"
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "newcomer"
+    folder, output = shared / "demo", shared / "output.jsonl"
     try:
-        place.mkdir()
+        shared.mkdir()
     except FileExistsError:
         end = time.monotonic() + 600
         while not output.exists() and time.monotonic() < end:
             time.sleep(0.1)
     else:
         command = [sys.executable, "-m", "ravlm.cli", "demo", "--json", "--out", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        (place / "part").write_text(done.stdout if done.returncode == 0 else "")
-        (place / "part").replace(output)
-        assert done.returncode == 0, done.stderr
+        result = subprocess.run(command, capture_output=True, text=True)
+        with atomic_write(output) as path:
+            path.write_text(result.stdout if result.returncode == 0 else "")
+        assert result.returncode == 0, result.stderr
     records = [json.loads(line) for line in output.read_text().splitlines()]
     assert records, "the demo failed in another worker"
     return folder, records

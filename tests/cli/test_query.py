@@ -103,20 +103,20 @@ def test_ask_caption_tell_chat(ravlm: Any, kb: Path, pictures: Path) -> None:
 def test_words_on_the_image_of_a_question(
     ravlm: Any, kb: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, mode: str, count: int
 ) -> None:
-    read: list[Image.Image] = []
+    images_read: list[Image.Image] = []
 
     class Recognizer(TextRecognizer):
         name = fingerprint = "fake"
 
         def recognize(self, images: Sequence[Image.Image]) -> list[list[Region]]:
-            read.extend(images)
+            images_read.extend(images)
             return [[Region("blue square")] for _ in images]
 
     monkeypatch.setitem(ENGINES, "rapidocr", Recognizer)
     monkeypatch.setattr("ravlm.ocr.auto._IN_USE", {})
     red = pictures / "red.png"
     code, out, _ = ravlm("ask", kb, "What is it?", "--image", red, "--ocr", mode, "--json")
-    assert (code, len(read)) == (0, count)
+    assert (code, len(images_read)) == (0, count)
     assert json.loads(out)["trace"].get("printed", []) == ["blue", "square"] * count
     assert ravlm("chat", kb, red, "--ocr", mode, stdin="exit\n")[0] == 0
     code, _, err = ravlm("ask", kb, "What is it?", "--image", red, "--ocr", "sometimes")

@@ -86,8 +86,8 @@ OCR_QUESTION = argument(
     "--ocr",
     choices=OCR_MODES,
     default="auto",
-    help="read the words on an image that is asked about: where the image alone leaves a doubt "
-    "(auto, with ravlm[ocr]), always or never",
+    help="read the words on the image of a question: if the image alone leaves a doubt (auto, with "
+    "ravlm[ocr]), always or never",
 )
 BASE_ONLY = argument(
     "--base-only",

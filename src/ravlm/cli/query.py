@@ -34,6 +34,7 @@ from ravlm.cli.output import (
     print_remarks,
 )
 from ravlm.generation.base import VerbName
+from ravlm.ocr.base import OcrMode
 from ravlm.records import Answer, AnswerStream, ImageSource
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def ask(options: Options) -> int:
     """Run `ravlm ask`."""
     _check_page(options, options.question)
     image = _image(options.image, options.question)
-    with _model(options) as model:
+    with _model(options, options.ocr) as model:
         for question in _lines(options.question):
             stream = _stream(model, options, "ask", question, image)
             answer = _print_answer(stream, options.json)
@@ -126,7 +127,7 @@ def chat(options: Options) -> int:
     """Run `ravlm chat`: one turn per line of stdin."""
     image = _image(options.image, "-")
     messages: list[dict[str, str]] = []
-    with _model(options) as model:
+    with _model(options, options.ocr) as model:
         if sys.stdin.isatty():
             note("Type one line per turn; exit, an empty line or Ctrl-D ends the chat. Try /help.")
         for line in _turns():
@@ -188,7 +189,7 @@ def _discard(piece: str) -> None:
 
 
 @contextmanager
-def _model(options: Options) -> Iterator[RetrievalAugmentedVLM]:
+def _model(options: Options, ocr: OcrMode = "auto") -> Iterator[RetrievalAugmentedVLM]:
     from ravlm import KnowledgeBase, RetrievalAugmentedVLM
 
     with KnowledgeBase.open(options.kb) as kb:
@@ -197,7 +198,7 @@ def _model(options: Options) -> Iterator[RetrievalAugmentedVLM]:
             kb,
             options.generator,
             progress=progress,
-            ocr=getattr(options, "ocr", "auto"),  # captions and stories have no such option
+            ocr=ocr,
             max_tokens=options.max_tokens,
         )
 

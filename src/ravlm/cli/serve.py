@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ravlm.cli.command import (
     GENERATOR,
@@ -19,6 +20,9 @@ from ravlm.cli.command import (
 from ravlm.cli.output import note, print_json
 from ravlm.errors import MissingExtra, NotFound
 
+if TYPE_CHECKING:
+    from ravlm.serving.state import ServedModel
+
 _SERVE_PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -28,7 +32,6 @@ def serve(options: Options) -> int:
         _require(package, "serve", "ravlm serve")
     from ravlm.serving.server import serve as serve_until_stopped
     from ravlm.serving.settings import Settings, read_token
-    from ravlm.serving.state import ServedModel
 
     settings = Settings(
         host=options.host,
@@ -48,14 +51,7 @@ def serve(options: Options) -> int:
             print("Ctrl-C stops the server.", flush=True)
 
     note("Loading the knowledge base and the models ...")
-    served_model = ServedModel(
-        options.kb,
-        options.generator,
-        options.k,
-        max_tokens=options.max_tokens,
-        ocr=options.ocr,
-    )
-    serve_until_stopped(served_model, settings, on_started)
+    serve_until_stopped(_load_model(options), settings, on_started)
     return 0
 
 
@@ -65,21 +61,22 @@ def mcp(options: Options) -> int:
     for package in _SERVE_PACKAGES:
         _require(package, "mcp", "ravlm mcp")
     from ravlm.serving.mcp import create_mcp_server
-    from ravlm.serving.state import ServedModel
 
     image_folder = None if options.images is None else Path(options.images)
     if image_folder is not None and not image_folder.is_dir():
         raise NotFound(f'There is no folder "{image_folder}"; name an existing one for --images.')
-    served_model = ServedModel(
-        options.kb,
-        options.generator,
-        options.k,
-        max_tokens=options.max_tokens,
-        ocr=options.ocr,
-    )
+    served_model = _load_model(options)
     create_mcp_server(served_model, image_folder, options.allow_changes).run("stdio")
     served_model.close()
     return 0
+
+
+def _load_model(options: Options) -> ServedModel:
+    from ravlm.serving.state import ServedModel
+
+    return ServedModel(
+        options.kb, options.generator, options.k, max_tokens=options.max_tokens, ocr=options.ocr
+    )
 
 
 def _require(package: str, extra: str, command: str) -> None:

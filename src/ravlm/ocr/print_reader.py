@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ravlm.data.images import load_image
 from ravlm.ocr.auto import load_recognizer
 from ravlm.ocr.base import DEFAULT_ENGINE, OcrOptions, TextRecognizer
+from ravlm.ocr.rapidocr import PACKAGES
 from ravlm.records import ImageSource
 from ravlm.regions import Region
 from ravlm.runtime import has_packages
@@ -38,7 +39,7 @@ class PrintReader:
 
     @property
     def reads_all(self) -> bool:
-        """Whether photos are read that the image alone leaves no doubt about."""
+        """Whether photos are read even if the image alone leaves no doubt."""
         return self._options.mode == "always"
 
     @property
@@ -46,7 +47,7 @@ class PrintReader:
         """Whether photos are read at all."""
         if self._options.mode != "auto" or self._options.engine != DEFAULT_ENGINE:
             return self._options.mode != "never"
-        return has_packages("rapidocr", "onnxruntime")
+        return has_packages(*PACKAGES)
 
     def read(self, image: ImageSource) -> tuple[Region, ...]:
         """Return the regions of a photo, in reading order.

@@ -22,12 +22,13 @@ from ravlm.ocr.lines import RecognizedLine, RecognizedWord, line_regions
 from ravlm.regions import Region
 from ravlm.runtime import cpu_count, has_packages
 
+PACKAGES = ("rapidocr", "onnxruntime")
 _MIN_SIDE = 640
 """Smaller images are enlarged, at most by _MAX_SCALE: print on a photo is then large enough."""
 _MAX_SCALE = 3.0
 _MAX_TALL_RATIO, _MAX_FLAT_RATIO = 8, 50
-"""Of height to width, and of width to height. RapidOCR pads flat images itself, but not the
-flattest."""
+"""Maximum ratios of height to width and of width to height. RapidOCR pads flat images itself, but
+not the flattest."""
 _MAX_THREADS = 8
 _MIN_TURN = 0.9
 """Probability from which a line is taken to be upside down."""
@@ -46,7 +47,7 @@ class RapidOcrRecognizer(TextRecognizer):
 
     def __init__(self, threads: int | None = None) -> None:
         """`threads` of each network; by default one per core, at most 8."""
-        if not has_packages("rapidocr", "onnxruntime"):
+        if not has_packages(*PACKAGES):
             raise MissingExtra("rapidocr", "ocr", "Recognizing text")
         self.fingerprint = f"rapidocr {metadata.version('rapidocr')} {_VERSION}"
         self.threads = threads or min(cpu_count(), _MAX_THREADS)
@@ -127,9 +128,9 @@ def _enlarged(image: Image.Image) -> Image.Image:
 
 
 def _padded(image: Image.Image) -> Image.Image:
-    """Return a very narrow image with white at its right, a very flat one with white below it.
+    """Pad a very narrow image with white on the right, a very flat one with white at the bottom.
 
-    Lines are detected with the shorter side at 736 pixels: one of 6 x 1,500 pixels took a gigabyte.
+    The detector scales the shorter side to 736 pixels: an image of 6 x 1,500 took a gigabyte.
     """
     width = max(image.width, image.height // _MAX_TALL_RATIO)
     height = max(image.height, image.width // _MAX_FLAT_RATIO)

@@ -195,13 +195,13 @@ def _load_config(name: str) -> Any:
     """Load the configuration of a checkpoint; code from it is not run. Raises NotFound."""
     from transformers import AutoConfig
 
-    with _loading(name):
+    with _readable_errors(name):
         return AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=True)
 
 
 def _load_processor(auto_processor: Any, name: str, **options: Any) -> Any:
     """Load the processor of a checkpoint; code from it is not run. Raises NotFound."""
-    with _loading(name):
+    with _readable_errors(name):
         return auto_processor.from_pretrained(
             name, trust_remote_code=False, local_files_only=True, **options
         )
@@ -211,7 +211,7 @@ def _load_model(auto_class: str, name: str) -> Any:
     """Load the weights of a checkpoint; code from it is not run. Raises NotFound."""
     import transformers
 
-    with _loading(name):
+    with _readable_errors(name):
         model = getattr(transformers, auto_class).from_pretrained(
             name, trust_remote_code=False, local_files_only=True, use_safetensors=True
         )
@@ -219,8 +219,8 @@ def _load_model(auto_class: str, name: str) -> Any:
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """Name the checkpoint if Transformers can't load it."""
+def _readable_errors(name: str) -> Iterator[None]:
+    """Raise NotFound, which names the checkpoint, if Transformers can't load it."""
     try:
         yield
     except _LOAD_ERRORS as error:

@@ -28,6 +28,8 @@ PRIOR = STARTER / "abstention.json"
 THRESHOLD_FALSE_REFUSALS = 0.05
 """Share of present entities below the default threshold. It is half of the one in ten that is
 promised, because new images differ more from the stored ones than those do from each other."""
+_SAME_IMAGE = 0.9995
+"""Cosine above which two images are the same one."""
 _FOLDS = 10
 _PRIOR_WEIGHT = 30.0
 """The prior counts as this many images of each kind."""
@@ -127,10 +129,6 @@ def measure(gallery: Gallery, axes: np.ndarray, seed: int = 0) -> ScoreSamples:
             absent += _fold_features(gallery, entity_folds == fold, axes, only_other_entities=True)
         present += _fold_features(gallery, image_folds == fold, axes, only_other_entities=False)
     return ScoreSamples(np.array(present).reshape(-1, 3), np.array(absent).reshape(-1, 3))
-
-
-_SAME_IMAGE = 0.9995
-"""Cosine above which two images are the same one."""
 
 
 class _Probes(NamedTuple):

@@ -45,9 +45,9 @@ _DECISIVE_SHARE = 0.9
 _PRINT_CANDIDATES = 16
 """Entries that are searched by the words on an image."""
 _CACHED_TEXTS = 512
-"""Texts of entries whose words are remembered: several questions are about one photo."""
+"""Texts of entries whose words are cached: several questions are about one photo."""
 _MAX_PRINT_QUERY = 500
-"""Characters of these words that are searched for."""
+"""Characters of the words on an image that are searched for."""
 _KEYWORD = SearchOptions("keyword")
 
 
@@ -192,11 +192,12 @@ class ImageRetriever:
             self._compare(vector, hits, calibration)
             for vector, hits in zip(vectors, by_image, strict=True)
         ]
-        readable = {
-            row: printed
-            for row, (image, found) in enumerate(zip(images, neighbors, strict=True))
-            if image is not None and (printed := self._read(image, found, calibration)).words
+        printed_texts = {
+            row: self._read(image, neighbors[row], calibration)
+            for row, image in enumerate(images)
+            if image is not None
         }
+        readable = {row: printed for row, printed in printed_texts.items() if printed.words}
         queries = [{"text": printed.text[:_MAX_PRINT_QUERY]} for printed in readable.values()]
         by_print = self._kb.search_many(queries, _PRINT_CANDIDATES, "text", where, _KEYWORD)
         for (row, printed), hits in zip(readable.items(), by_print, strict=True):
@@ -245,9 +246,14 @@ class ImageRetriever:
 
     def _is_known(self, ranking: EntityRanking, calibration: BaseCalibration) -> bool:
         """Return whether an image looks like the likeliest entity of its ranking."""
+        support, min_support = self._support(ranking, calibration)
+        return support >= min_support
+
+    def _support(self, ranking: EntityRanking, calibration: BaseCalibration) -> tuple[float, float]:
+        """Return the probability that an entity of a ranking is shown, and its threshold."""
         classifier = calibration.classifier
         min_support = classifier.threshold(self._max_false_answers)
-        return classifier.probability(ranking.features) >= min_support
+        return classifier.probability(ranking.features), min_support
 
     def _with_print(
         self,
@@ -257,7 +263,7 @@ class ImageRetriever:
         by_print: Sequence[Hit],
         calibration: BaseCalibration,
     ) -> _Neighbors | None:
-        """Rank the neighbors of an image, and the hits `by_print` of its words, by these too."""
+        """Rank the neighbors of an image and the hits of its words, by look and by words."""
         nearest = [] if neighbors is None else list(neighbors.hits)
         known = {hit.entry.id for hit in nearest}
         others = [hit for hit in by_print if hit.entry.id not in known]
@@ -306,15 +312,13 @@ class ImageRetriever:
             hit = _most_informative(neighbors.hits[row], same_entity)
             hits.append(replace(hit, score=cosine))
 
-        classifier = calibration.classifier
-        support = classifier.probability(ranking.features)
-        min_support = classifier.threshold(self._max_false_answers)
-        is_named = support < min_support and neighbors.name_coverage > NAME_THRESHOLD
-        if is_named:
+        support, min_support = self._support(ranking, calibration)
+        by_print = support < min_support and neighbors.name_coverage > NAME_THRESHOLD
+        if by_print:
             support = min(MAX_NAME_SUPPORT, neighbors.name_coverage)
             min_support = NAME_THRESHOLD
         trace: dict[str, Any] = {
-            "retrieved by": "print" if is_named else "image",
+            "retrieved by": "print" if by_print else "image",
             "support": round(support, 4),
             "min_support": round(min_support, 4),
         }

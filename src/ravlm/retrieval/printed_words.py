@@ -26,17 +26,16 @@ from ravlm.retrieval.visual_entities import EntityRanking
 _MIN_CONFIDENCE = 0.5
 """Words read with less are left out; the others count by their confidence."""
 _TEXT_WEIGHT = 0.3
-"""Weight of a word of an entity's texts or print, relative to one of its name. Fitted, as is the
-next one, by `benchmarks.print` to half of the products."""
+"""Weight of a word of an entity's texts or print, relative to one of its name. Like
+_EVIDENCE_SCALE, fitted to half of the products of `benchmarks/printed_words.py`."""
 _EVIDENCE_SCALE = 0.7
 """Words of one photo are not independent."""
 _MAX_EVIDENCE = 4.0
 """Limit of the log odds of all words together: they may belong to something else on the photo."""
 _UNKNOWN_LOOK_SCALE = 0.5
-"""The shares hold if the image shows one of the entities; of one that looks like none of them they
-say less."""
+"""Exponent of the shares if the image looks like none of the entities: they then say less."""
 _CERTAIN, _MIN_OTHER_LETTERS = 0.9, 4
-"""Confidence and letters from which a word is one that the name lacks, and no misread piece."""
+"""Confidence and letters from which a word that no name has is another word, not a misread one."""
 _MIN_LETTERS = 3
 _MAX_WORDS = 64
 _MAX_TEXT = 4000
@@ -77,8 +76,10 @@ class EntityWords:
 
     @staticmethod
     def of(entries: Sequence[Entry], words_of: WordsOf) -> EntityWords:
-        """Return the words of the entries of one entity, which have one name. `words_of` is
-        `distinctive_words`, which the caller may cache."""
+        """Return the words of the entries of one entity, which have one name.
+
+        `words_of` is `distinctive_words`, or a cached version of it.
+        """
         name = words_of(entity_name(entries[0]))
         texts = dict.fromkeys(
             text[:_MAX_TEXT] for entry in entries for text in all_texts(entry, _MIN_CONFIDENCE)
@@ -114,10 +115,11 @@ def match_print(
     it counts (inverse document frequency). `look_is_known`: whether the image looks like one of
     them. The features, which decide that, stay as they are.
     """
-    meant = _meant_words(printed, entities)
+    matches = _closest_words(printed, entities)
     confidences: dict[str, float] = {}
-    for read, (word, similarity) in meant.items():
-        confidences[word] = max(printed.words[read] * similarity, confidences.get(word, 0.0))
+    for printed_word, (word, similarity) in matches.items():
+        confidence = printed.words[printed_word] * similarity
+        confidences[word] = max(confidence, confidences.get(word, 0.0))
     if not confidences:
         return PrintMatch(ranking)
     words = sorted(confidences)
@@ -140,30 +142,30 @@ def match_print(
     best = entities[order[0]]
     num_other_words = sum(
         confidence >= _CERTAIN
-        and (len(read) >= _MIN_OTHER_LETTERS or is_chinese(read))
-        and not (read in meant and best.weight(meant[read][0]))
-        for read, confidence in printed.words.items()
+        and (len(word) >= _MIN_OTHER_LETTERS or is_chinese(word))
+        and not (word in matches and best.weight(matches[word][0]))
+        for word, confidence in printed.words.items()
     )
     rarities = _rarities(best.name, [entity.name for entity in entities])
     coverage = _coverage(rarities, confidences, num_other_words)
     return PrintMatch(reordered, tuple(words), coverage)
 
 
-def _meant_words(
+def _closest_words(
     printed: PrintedText, entities: Sequence[EntityWords]
 ) -> dict[str, tuple[str, float]]:
-    """Return the word of the entities that each printed word stands for, with their similarity.
+    """Return the word of the entities that each printed word matches, with their similarity.
 
     Only words of names may be misread: a long text has a word like any other.
     """
     names = FuzzyVocabulary(word for entity in entities for word in entity.name)
     others = frozenset().union(*(entity.others for entity in entities))
-    meant = {}
+    matches = {}
     for word in printed.words:
         match, similarity = (word, 1.0) if word in others else names.closest(word)
         if match:
-            meant[word] = (match, similarity)
-    return meant
+            matches[word] = (match, similarity)
+    return matches
 
 
 def _rarities(name: frozenset[str], names: Sequence[frozenset[str]]) -> dict[str, float]:
@@ -186,8 +188,10 @@ def _coverage(
 
 
 def distinctive_words(text: str) -> frozenset[str]:
-    """Return the stems of a text's words that are neither whole numbers nor fragments; a Chinese
-    word may be short."""
+    """Return the stems of a text's words, without whole numbers and words of one or two letters.
+
+    A Chinese word may be short.
+    """
     return frozenset(
         word
         for word in content_words(text)
