@@ -8,8 +8,8 @@ process, and of bare pypdfium2, which gives the text of each of its rectangles; 
 too, since other work on the machine counts for neither. OCR: seconds per page of the recognizer and
 of bare rapidocr with the same threads, on pages rendered at 200 dpi. Memory: the largest size of
 this process and of its child after each tenth of many pages, which must not grow. Build: the
-largest size of a process that builds a base of a PDF with that many pages, with an encoder that
-costs nothing, so that reading, rendering, splitting and storing are seen.
+largest size of a process that builds a base of a PDF with that many pages, with a fake encoder, so
+that only reading, rendering, splitting and storing count.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def build_figures(path: Path, numbers: Sequence[int]) -> list[dict[str, float]]:
 
 
 def _write_repeated(path: Path, target: Path, num_pages: int) -> None:
-    """Write a PDF with the pages of another one, again and again."""
+    """Write a PDF of `num_pages` that repeats the pages of another one."""
     import pypdfium2
 
     with pypdfium2.PdfDocument(path) as source, pypdfium2.PdfDocument.new() as copy:
@@ -168,14 +168,11 @@ def _build(pdf: Path, folder: Path) -> dict[str, float]:
 
     with KnowledgeBase.build(folder, read_entries(pdf), encoder=FakeEncoder()) as kb:
         num_pages = kb.count()
-    mb = {
-        name: resource.getrusage(who).ru_maxrss / 1e3
-        for name, who in (
-            ("MB", resource.RUSAGE_SELF),
-            ("MB of the children", resource.RUSAGE_CHILDREN),
-        )
+    return {
+        "pages": num_pages,
+        "MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "MB of the children": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3,
     }
-    return {"pages": num_pages, **mb}
 
 
 def _status_mb(status: str) -> float:

@@ -114,21 +114,21 @@ class _Setting:
         columns = list(zip(*(block.texts for block in blocks[first : last + 1]), strict=True))
         text_width = self.pdf.get_string_width
         texts = [[self._printable(text) for text in column] for column in columns]
-        longest = [max(map(text_width, column)) + _CELL_PADDING for column in texts]
-        words = [
+        max_widths = [max(map(text_width, column)) + _CELL_PADDING for column in texts]
+        min_widths = [
             max((text_width(word) for text in column for word in text.split()), default=0.0)
             + _CELL_PADDING
             for column in texts
         ]
-        if sum(longest) <= width:
-            return [own + (width - sum(longest)) / num_cells for own in longest]
-        remaining = width - sum(words)
+        if sum(max_widths) <= width:
+            return [widest + (width - sum(max_widths)) / num_cells for widest in max_widths]
+        remaining = width - sum(min_widths)
         if remaining <= 0:
-            return [width * own / sum(words) for own in words]
-        surplus = [own - word for own, word in zip(longest, words, strict=True)]
+            return [width * longest / sum(min_widths) for longest in min_widths]
+        surplus = [b - a for a, b in zip(min_widths, max_widths, strict=True)]
         return [
-            word + remaining * more / sum(surplus)
-            for word, more in zip(words, surplus, strict=True)
+            longest + remaining * more / sum(surplus)
+            for longest, more in zip(min_widths, surplus, strict=True)
         ]
 
     def _printable(self, text: str) -> str:

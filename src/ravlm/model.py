@@ -1,6 +1,6 @@
 """RetrievalAugmentedVLM: a knowledge base, a generator and an editor behind a few verbs.
 
-Each verb of `VERBS` builds requests, retrieves their evidence in one call, generates the answers.
+Each verb of `VERBS` builds requests, retrieves their evidence in one call and generates answers.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class RetrievalAugmentedVLM:
         default depends on the verb. `quantize`: "4bit" or "8bit", on an NVIDIA GPU. `device_map`:
         "auto" spreads a model over several devices. `progress` is called with the images done and
         their total while the base is calibrated: now, if `kb` was just changed, or when needed.
-        `ocr`: "auto" reads the words on the image of a question where it alone leaves a doubt, if
+        `ocr`: "auto" reads the text on the image of a question if the image alone leaves doubt and
         the extra `ocr` is installed; or "always", "never".
         """
         if isinstance(kb, str | os.PathLike):

@@ -11,7 +11,7 @@ from ravlm.data.page_text import PageText
 from ravlm.data.reading_order import TextSegment
 
 PITCH, GAP = 12.0, 6.0
-"""Distance of lines within a cell, and what is added between rows."""
+"""Distance of lines within a cell, and space between rows."""
 WIDTH = 5.0
 """Of a character."""
 
@@ -26,14 +26,14 @@ def page_of(
     top = 100.0
     for row in rows:
         cells = [cell.split("\n") if cell else [] for cell in row]
-        most = max(map(len, cells))
+        num_lines = max(map(len, cells))
         for left, lines in zip(lefts, cells, strict=False):
-            offset = (most - len(lines)) * PITCH * align
+            offset = (num_lines - len(lines)) * PITCH * align
             for number, text in enumerate(lines):
                 y = top + offset + number * PITCH
                 box = (left, y, left + WIDTH * len(text), y + 10)
                 segments.append(TextSegment(text, *box, len(segments)))
-        top += most * PITCH + gap
+        top += num_lines * PITCH + gap
     boxes = [(s.left / 600, s.top / 800, s.right / 600, s.bottom / 800) for s in segments]
     blocks = find_blocks(segments, 600, 800)
     return PageText.of(to_regions(blocks, boxes, 1, [1.0] * len(segments)))
@@ -68,7 +68,7 @@ def test_wrapped_cells_keep_their_columns(align: float) -> None:
     assert box == pytest.approx((200 / 600, top, (200 + 85) / 600, top + 34 / 800))
 
 
-def test_rows_without_space_between_them_are_told_by_their_first_cell() -> None:
+def test_rows_without_space_between_them_begin_with_their_first_cell() -> None:
     rows = [("Part", "Note", "Price"), ("Hose", "two meters, made of\nsoft rubber", "12.50")]
     page = page_of([*rows, ("Valve", "brass", "3.20"), ("Seal", "", "0.40")], gap=0.0)
     assert page.text.split("\n")[1:] == [
@@ -101,8 +101,7 @@ def test_rows_may_lack_their_first_cell() -> None:
 def test_a_head_may_lack_its_first_name_and_have_digits() -> None:
     """Such a head was taken for a row, so cells had no names."""
     page = page_of(
-        [("", "8 retrieved", "none"), ("sunset", "0.158", "0.223")] * 1
-        + [("night", "0.216", "0.441")]
+        [("", "8 retrieved", "none"), ("sunset", "0.158", "0.223"), ("night", "0.216", "0.441")]
     )
     assert page.text.split("\n") == [
         "8 retrieved | none",
@@ -111,7 +110,7 @@ def test_a_head_may_lack_its_first_name_and_have_digits() -> None:
     ]
 
 
-def test_a_paragraph_below_a_table_is_none_of_its_rows() -> None:
+def test_a_paragraph_below_a_table_is_not_part_of_it() -> None:
     segments = [
         TextSegment(text, left, top, left + WIDTH * len(text), top + 10, number)
         for number, (text, left, top) in enumerate(

@@ -1,4 +1,4 @@
-"""Tables that go on on the next page."""
+"""Tables that continue on the next page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_table_on_the_next_page_has_the_names_of_its_columns() -> None:
     footer = Region("3", (0.5, 0.95, 0.52, 0.97), 1, "footer")
     first, second = [*table([HEAD, PEAR], 1), footer], table([PLUM], 2)
     assert text_of(first, second)[-1] == "Fruit: Plum; Price: 0.95; Origin: Spain"
-    (page,) = [PageText.of(with_continued_head(first, second))]
+    page = PageText.of(with_continued_head(first, second))
     start = page.text.index("0.95")
     assert page.part(start, start + 4, 0).box == second[2].box
     third = table([("Fig", "1.10", "Greece")], 3)
@@ -56,7 +56,7 @@ def test_other_tables_stay_as_they_are() -> None:
 
 
 def test_a_row_with_an_empty_cell_keeps_the_columns_of_the_others() -> None:
-    """With a head that lacks its first name, "sea" was a price where the row had no price."""
+    """With a head that lacks its first name, "Greece" was the price in a row without a price."""
     regions = table([HEAD[1:], PEAR, ("Fig", "", "Greece")], 1)
     page = PageText.of([region for region in regions if region.text or region.kind == "table"])
     assert page.text.split("\n") == [

@@ -136,17 +136,17 @@ def test_a_search_for_a_text_verifies_no_image(base: KnowledgeBase) -> None:
     """The first search loaded the image network for the canaries: a sixth of its time. A search
     for an image still refuses an image network that gives other vectors."""
     encoder = Counting()
-    with KnowledgeBase.open(base.path, encoder) as again:
-        assert again.search(text="red", k=1)
+    with KnowledgeBase.open(base.path, encoder) as reopened:
+        assert reopened.search(text="red", k=1)
         assert encoder.num_images == 0
         encoder.drift = 0.1
         with pytest.raises(Mismatch, match="canary"):
-            again.search(image=Image.new("RGB", (8, 8)))
+            reopened.search(image=Image.new("RGB", (8, 8)))
         with pytest.raises(Mismatch, match="canary"):
-            _ = again.encoder
-        assert again.search(text="red", k=1)
+            _ = reopened.encoder
+        assert reopened.search(text="red", k=1)
         encoder.drift = 0.0
-        assert again.search(image=Image.new("RGB", (8, 8)), k=1)
+        assert reopened.search(image=Image.new("RGB", (8, 8)), k=1)
         num_images = encoder.num_images
-        assert again.search(image=Image.new("RGB", (8, 8)), k=1)
+        assert reopened.search(image=Image.new("RGB", (8, 8)), k=1)
         assert encoder.num_images == num_images + 1  # the canaries were verified once

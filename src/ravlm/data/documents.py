@@ -202,21 +202,19 @@ class _PdfRows:
         return replace(self.row, location=f"{self.row.location}, page {page.number}", values=values)
 
     def _regions(self, page: PdfPageText) -> Sequence[Mapping[str, Any]]:
-        """Return the regions of a page, a table from the page before with the names of its
-        columns."""
+        """Return the regions of a page. A table that continues from the previous page gets the
+        names of its columns."""
         previous, self.previous = self.previous, page.regions
-        kinds = (region["kind"] for region in page.regions)
-        if next((kind for kind in kinds if kind != "header"), "") == "table":
+        if _first_kind(page) == "table":
             pages = [[Region.from_dict(v) for v in regions] for regions in (previous, page.regions)]
             self.previous = [region.to_dict() for region in with_continued_head(*pages)]
         return self.previous
 
     def _section(self, page: PdfPageText, titles: Sequence[str], summary: PdfSummary) -> str:
-        """Return the section that a page begins in: its bookmark, or the last heading."""
+        """Return the section at the top of a page: its bookmark, or the last heading."""
         if summary.outline:
             return summary.section_of(page.number)
-        kinds = [region["kind"] for region in page.regions if region["kind"] != "header"]
-        begins_section = kinds[:1] == ["title"] or not self.section
+        begins_section = _first_kind(page) == "title" or not self.section
         section = titles[0] if titles and begins_section else self.section
         self.section = titles[-1] if titles else self.section
         return section
@@ -234,6 +232,12 @@ class _PdfRows:
         else:
             values["image"] = PdfPage(self.document, page)
         return values
+
+
+def _first_kind(page: PdfPageText) -> str:
+    """Return the kind of the first region below the running head; "" without one."""
+    kinds = (region["kind"] for region in page.regions)
+    return next((kind for kind in kinds if kind != "header"), "")
 
 
 class _Failures:

@@ -81,8 +81,8 @@ def parse_facts(text: str) -> list[Fact]:
 def entity_name(entry: Entry) -> str:
     """Return the name of the entity that the entry is about, or "".
 
-    It is the value of the first line whose key means "name", else that of such a key in the
-    metadata; the title of a document is the name of none of its pages.
+    The name is the value of the first key that means "name", in the texts and then in the metadata.
+    The title of a document does not name its pages.
     """
     for text in entry.texts:
         for fact in parse_facts(text):

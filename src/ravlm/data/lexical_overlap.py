@@ -21,7 +21,7 @@ FUNCTION_WORDS = frozenset({
 _CHINESE_QUESTION = re.compile(
     "请问|为什么|为何|什么|哪[些个种里位]?|怎么样?|怎样|如何|多少|谁|吗|呢|是|的|有"
 )
-"""What a question in Chinese asks with; pairs of characters with one of these match by chance."""
+"""Question words and particles of Chinese: pairs of characters with one of them match by chance."""
 _SUFFIXES = ("ies", "ing", "ed", "es", "s", "y")
 _MIN_STEM = 3  # characters
 _MIN_COGNATE = 5  # characters; shorter words begin alike by chance
@@ -39,8 +39,9 @@ def content_words(text: str) -> frozenset[str]:
 
 
 def without_question_words(text: str) -> str:
-    """Return a question in Chinese without the words that only ask; a text of nothing else, and one
-    in another language, unchanged.
+    """Remove the question words of Chinese from a text.
+
+    Texts in other languages, and those of question words alone, are returned unchanged.
 
     >>> without_question_words("水泵用什么油？")
     '水泵用 油？'

@@ -1,4 +1,4 @@
-"""Join the lines of a paragraph or a cell as a person reads them."""
+"""Join the lines of a paragraph or a cell: hyphenated words, and Chinese without spaces."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _HYPHENATED = re.compile(r"([^\W\d_]+)[-\u00ad\u2010]$")
 
 
 def line_join(text: str, following: str) -> tuple[int, str]:
-    """Return how many characters at the end of a line are left out before the following line, and
-    what stands between them.
+    """Return how many characters to cut from the end of a line before it is joined with the
+    following line, and the separator between them.
 
     >>> line_join("a com-", "pany"), line_join("a state-of-the-", "art"), line_join("a", "b")
     ((1, ''), (0, ''), (0, ' '))

@@ -1,4 +1,4 @@
-"""What a line is about: the key of `key: value`, an option of a command, a first cell of a row."""
+"""Keys of the lines of a page: of `key: value`, options of commands, first cells of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPTION = re.compile(
     r"((?:[ \t]+\S+){0,2})[ \t]*\n?"
 )
 """The spellings of an option at the beginning of a line ("-m NUM, --max-count=NUM"), and up to two
-words behind them."""
+words after them."""
 
 
 def line_keys(page: PageText, start: int, end: int) -> Iterator[str]:

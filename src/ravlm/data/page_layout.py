@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import median
 
 from ravlm.data.line_joins import joined_lines
-from ravlm.data.reading_order import TextRow, TextSegment, order_segments
+from ravlm.data.reading_order import TextRow, TextSegment, have_same_style, order_segments
 from ravlm.data.table_layout import table_cells, table_rows
 from ravlm.regions import Box, Region, RegionKind, enclosing_box
 
@@ -22,8 +22,6 @@ _CAPTION_PITCH = 1.1
 """The same before a caption; "Figure 3" at the beginning of a line of a paragraph is none."""
 _MAX_PITCH = 2.5
 """Distance of lines above which it says nothing about the usual one, in heights of a line."""
-_SIZE_CHANGE = 1.15
-"""Ratio of two heights of lines that are not of one block."""
 _TITLE_SIZE = 1.15
 """Height of a title of one row in the height of the body text, if heights are exact."""
 _LARGE_TITLE_SIZE = 1.35
@@ -196,8 +194,7 @@ def _begins_block(block: LayoutBlock, row: TextRow, kind: RegionKind, pitch: flo
         return True
     if kind == "list" and block.kind != "list":
         return True
-    heights = sorted((last.height, row.height))
-    return heights[1] > _SIZE_CHANGE * heights[0] or last.is_bold != row.is_bold
+    return not have_same_style(last, row)
 
 
 def _is_title(block: LayoutBlock, body: float, title_size: float) -> bool:

@@ -53,7 +53,7 @@ class CellSpan(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A paragraph, a title, a table: passages split one only if it is too long."""
+    """A paragraph, title or table. Passages split a block only if it is too long."""
 
     kind: RegionKind
     start: int
@@ -147,8 +147,13 @@ class PageText:
     def section_of(self, passage: str) -> str:
         """Return the title above a passage; "" without one."""
         start, end = self.find(passage)
-        block = next((block for block in self.blocks if start < block.end), None)
+        block = self.block_at(start)
         return block.section if block is not None and start < end else ""
+
+    def block_at(self, position: int) -> Block | None:
+        """Return the block that contains a character or follows it; None after the last one."""
+        number = bisect_right(self.blocks, position, key=lambda block: block.end)
+        return self.blocks[number] if number < len(self.blocks) else None
 
 
 def region_text_index(entry: Entry) -> int:
@@ -179,7 +184,7 @@ def in_context(entry: Entry, page: PageText, passage: str) -> str:
 
 
 def titles_of(entry: Entry, page: PageText, passage: str) -> list[str]:
-    """Return the titles that a passage stands under: of its document, and of its section."""
+    """Return the titles above a passage: that of its document, and that of its section."""
     metadata = entry.metadata if is_page(entry) else {}
     section = page.section_of(passage) or metadata.get("section")
     titles = [title for title in (metadata.get("title"), section) if isinstance(title, str)]
@@ -240,28 +245,22 @@ class _Writer:
     def _write_table(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Write rows of two cells as `key: value`, and others with the head of each column."""
         widest = max(map(len, rows))
-        head = rows[0] if len(rows) > 1 and is_head(rows) else None
+        has_head = len(rows) > 1 and is_head(rows)
         for number, row in enumerate(rows):
             if number:
                 self._add("\n")
             line_start = self.length
+            head = rows[0] if has_head and number else None
             for column, cell in enumerate(row):
-                label = None
-                if head is not None and number:
-                    label = column_name(head, row, column, widest)
-                if widest > 2 and head is not None and number:
-                    if column:
-                        self._add("; ")
-                    if label is not None:
-                        self._write_cell(label)
-                        self._add(": ")
-                elif column:
-                    left = row[column - 1].text.rstrip()
-                    is_pair = widest == 2 and not left.endswith((":", "：", "=", "."))
-                    self._add(": " if is_pair else " " if widest == 2 else " | ")
+                label = None if head is None else column_name(head, row, column, widest)
+                if column:
+                    self._add(_cell_separator(row[column - 1], widest, head is not None))
+                if label is not None and widest > 2:
+                    self._write_cell(label)
+                    self._add(": ")
                 start = self.length
                 self._write_cell(cell)
-                if head is None or number:
+                if number or not has_head:
                     name = "" if label is None else label.text
                     self.cells.append(CellSpan(start, self.length, name, line_start))
 
@@ -287,6 +286,13 @@ class _Writer:
     def _add(self, text: str) -> None:
         self.pieces.append(text)
         self.length += len(text)
+
+
+def _cell_separator(left: Cell, widest: int, has_head: bool) -> str:
+    """Return what stands after a cell in the text of a table with `widest` columns."""
+    if widest > 2:
+        return "; " if has_head else " | "
+    return " " if left.text.rstrip().endswith((":", "：", "=", ".")) else ": "
 
 
 def _flows(kind: RegionKind, line: Line, following: Line, right: float) -> bool:

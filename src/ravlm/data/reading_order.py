@@ -27,6 +27,9 @@ _MAX_DEPTH = 4
 _ROW_TOLERANCE = 0.4
 """Distance of the tops of cells of one row, in heights of a line."""
 _MIN_ALIGNED_ROWS, _ALIGNED_SHARE = 3, 0.6
+"""Number and share of the tops on one side that are aligned with the other side in a table."""
+SIZE_CHANGE = 1.15
+"""Ratio of two heights of lines that are not of one block or cell."""
 _SPACED_PITCH = 1.2
 """Distance of two lines with space between them, in the smallest distance."""
 
@@ -92,6 +95,12 @@ class TextRow:
     def text(self) -> str:
         """The texts of the segments, with a space between them."""
         return " ".join(segment.text for segment in self.segments)
+
+
+def have_same_style(first: TextSegment | TextRow, second: TextSegment | TextRow) -> bool:
+    """Return whether two pieces of text have about the same size, and both are bold or neither."""
+    heights = sorted((first.height, second.height))
+    return heights[1] <= SIZE_CHANGE * heights[0] and first.is_bold == second.is_bold
 
 
 def order_segments(segments: Sequence[TextSegment]) -> list[list[TextRow]]:
@@ -191,7 +200,7 @@ def _is_column(segments: Sequence[TextSegment], height: float) -> bool:
     if len(segments) < _MIN_COLUMN_ROWS:
         return False
     width = median(segment.right - segment.left for segment in segments)
-    pitches = [two[0] - one[0] for one, two in pairwise(_lines(segments, height))]
+    pitches = _pitches(_lines(segments, height))
     is_dense = median(pitches or [0.0]) <= _MAX_COLUMN_PITCH * height
     return width >= _MIN_COLUMN_WIDTH * height and is_dense
 
@@ -205,6 +214,11 @@ def _lines(segments: Sequence[TextSegment], height: float) -> list[tuple[float, 
     return lines
 
 
+def _pitches(lines: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the distances of the centers of consecutive lines."""
+    return [second[0] - first[0] for first, second in pairwise(lines)]
+
+
 def _are_side_by_side(left: Sequence[TextSegment], right: Sequence[TextSegment]) -> bool:
     extents = [
         (min(s.top for s in column), max(s.bottom for s in column)) for column in (left, right)
@@ -214,23 +228,24 @@ def _are_side_by_side(left: Sequence[TextSegment], right: Sequence[TextSegment])
 
 
 def _are_rows(left: Sequence[TextSegment], right: Sequence[TextSegment], height: float) -> bool:
-    """Return whether what has space above it begins at the same height on both sides: these are
-    rows of a table with wrapped cells. Paragraphs of two columns begin apart from each other."""
-    tops, others = _tops_below_space(left, height), _tops_below_space(right, height)
+    """Return whether the lines with space above them are at the same heights on both sides.
+
+    They are in a table with wrapped cells; paragraphs of two columns begin at different heights.
+    """
+    tops, other_tops = _tops_below_space(left, height), _tops_below_space(right, height)
     num_aligned = sum(
-        any(abs(top - other) < _ROW_TOLERANCE * height for other in others) for top in tops
+        any(abs(top - other) < _ROW_TOLERANCE * height for other in other_tops) for top in tops
     )
-    fewer = min(len(tops), len(others))
-    return num_aligned >= _MIN_ALIGNED_ROWS and num_aligned >= _ALIGNED_SHARE * fewer
+    num_tops = min(len(tops), len(other_tops))
+    return num_aligned >= _MIN_ALIGNED_ROWS and num_aligned >= _ALIGNED_SHARE * num_tops
 
 
 def _tops_below_space(segments: Sequence[TextSegment], height: float) -> list[float]:
     """Return the tops of the lines that have more space above them than other lines."""
     lines = _lines(segments, height)
-    pitches = [two[0] - one[0] for one, two in pairwise(lines)]
-    usual = min(pitches, default=0.0)
-    pairs = zip(lines[1:], pitches, strict=True)
-    return [top for (_, top), pitch in pairs if pitch > _SPACED_PITCH * usual]
+    pitches = _pitches(lines)
+    limit = _SPACED_PITCH * min(pitches, default=0.0)
+    return [top for (_, top), pitch in zip(lines[1:], pitches, strict=True) if pitch > limit]
 
 
 def _group_rows(segments: Sequence[TextSegment], is_rtl: bool) -> list[TextRow]:

@@ -1,8 +1,8 @@
 """Find the tables of a page and their cells, also where the text of a cell is wrapped.
 
 The input are rows of text: pieces side by side on one line. A table is several lines whose pieces
-stand in common columns. Nothing is known of its rules, so rows are told by the text: a line goes on
-with the cells above it if it is close to them and the lines above it are full.
+stand in common columns. The printed rules of the table are not available, so its rows are detected
+by the text: a line continues the cells above it if it is close to them and they are full.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from ravlm.data.chinese import HAN
-from ravlm.data.reading_order import TextRow, TextSegment
+from ravlm.data.reading_order import SIZE_CHANGE, TextRow, TextSegment, have_same_style
 
 CELL_GAP = 0.7
 """Gap between two cells, in heights of a line: more than between words, also where these are spread
@@ -24,14 +24,12 @@ _ALIGNMENT = 0.8
 _TIGHT = 1.2
 """Distance of two lines of one cell, in the smallest distance of lines in the table."""
 _MAX_LINE_DISTANCE = 1.7
-"""The same in heights of a line, where a line with one cell may go on with a table."""
+"""The same in heights of a line, where a line with one cell may continue a table."""
 _MAX_ROW_DISTANCE = 2.6
 _MIN_LINE_DISTANCE = 0.7
 """Distance of two lines in heights of a line; a smaller one is that of parts of one line."""
 _MIN_SPACES = 2
 """Places with space between lines that make it space between rows: one may be below the head."""
-_SIZE_CHANGE = 1.15
-"""Ratio of two heights of lines that are not of one cell."""
 _MIN_WORDS, _MIN_CJK = 2, 4
 """Words, or Chinese characters, of a line that may be a full one: codes and numbers, which fill
 their column, are not wrapped."""
@@ -105,15 +103,15 @@ def _table_end(
 def _may_continue(last: TextRow, row: TextRow, columns: Sequence[Extent]) -> bool:
     """Return whether a line stands close below another, each of its cells within one column.
 
-    Below a row with space around it stands the first line of a cell higher than its neighbors. In
-    the first column a line may be a heading or a paragraph.
+    Right of the first column more space is allowed: a cell with more lines than its neighbors may
+    begin above them. In the first column the line may be a heading or a paragraph.
     """
     height = min(last.height, row.height)
     is_inside = row.left > columns[0][1]
     limit = _MAX_ROW_DISTANCE if is_inside else _MAX_LINE_DISTANCE
     if row.center - last.center > limit * height:
         return False
-    if max(last.height, row.height) > _SIZE_CHANGE * height:
+    if max(last.height, row.height) > SIZE_CHANGE * height:
         return False
     if not is_inside and row.is_bold != last.is_bold:
         return False
@@ -128,11 +126,10 @@ def _may_continue(last: TextRow, row: TextRow, columns: Sequence[Extent]) -> boo
 
 
 def _is_wrapped(rows: Sequence[TextRow], number: int, columns: Sequence[Extent]) -> bool:
-    """Return whether a line in the first column alone goes on with the one above it, which is
-    full."""
-    one, two = rows[number - 1].segments, rows[number].segments
+    """Return whether a line in the first column alone continues the one above it, which is full."""
+    above, segments = rows[number - 1].segments[0], rows[number].segments
     limit = columns[1][0] - CELL_GAP * rows[number].height
-    return len(two) == 1 and one[0].right <= limit and _is_full(one[0], two[0], limit)
+    return len(segments) == 1 and above.right <= limit and _is_full(above, segments[0], limit)
 
 
 def cell_extents(row: TextRow) -> list[Extent]:
@@ -193,12 +190,12 @@ def table_cells(rows: Sequence[TextRow]) -> list[list[TableCell]]:
 
 def _segments_by_column(rows: Sequence[TextRow]) -> dict[int, list[TextSegment]]:
     """Return the segments of each column from top to bottom."""
-    most = max(len(cell_extents(row)) for row in rows)
+    cells = [cell_extents(row) for row in rows]
+    num_columns = max(map(len, cells))
     columns: list[Extent] = []
-    for row in rows:
-        cells = cell_extents(row)
-        if len(cells) == most:
-            columns = _merge(columns, cells) if columns else cells
+    for extents in cells:
+        if len(extents) == num_columns:
+            columns = _merge(columns, extents) if columns else extents
     by_column: dict[int, list[TextSegment]] = {i: [] for i in range(len(columns))}
     for row in rows:
         for segment in row.segments:
@@ -207,18 +204,17 @@ def _segments_by_column(rows: Sequence[TextRow]) -> dict[int, list[TextSegment]]
 
 
 def _column_of(segment: TextSegment, columns: Sequence[Extent]) -> int:
-    """Return the column that a segment shares most with, else the nearest one."""
+    """Return the column that overlaps most with a segment, else the nearest one."""
 
-    def shared(column: int) -> tuple[float, float]:
+    def overlap(column: int) -> float:
         left, right = columns[column]
-        overlap = min(right, segment.right) - max(left, segment.left)
-        return max(overlap, 0.0), min(overlap, 0.0)
+        return min(right, segment.right) - max(left, segment.left)  # negative: the distance
 
-    return max(range(len(columns)), key=shared)
+    return max(range(len(columns)), key=overlap)
 
 
 class _Wrapping:
-    """Tells which lines of a table begin a cell, and which go on with the cell above."""
+    """Decides which lines of a table begin a cell, and which continue the cell above."""
 
     def __init__(
         self, rows: Sequence[TextRow], by_column: Mapping[int, Sequence[TextSegment]]
@@ -233,14 +229,12 @@ class _Wrapping:
         pitch = min((d for d in distances if d > _MIN_LINE_DISTANCE * rows[0].height), default=0.0)
         self.above = {id(two): one for one, two in pairs if _is_next_line(one, two, _TIGHT * pitch)}
         """Segment -> the one that stands close above it in its column."""
-        # Space between rows, and further lines that few cells have, are signs of wrapped cells.
+        # Signs of wrapped cells: space between rows, and close lines that few cells have.
         self.has_space = sum(d > _TIGHT * pitch for d in distances) >= _MIN_SPACES
-        most = max(len(row.segments) for row in rows)
-        further = [
-            row for row in rows if any(id(segment) in self.above for segment in row.segments)
-        ]
-        num_ragged = sum(len(row.segments) < most for row in further)
-        self.limits = _right_limits(by_column, is_ragged=2 * num_ragged >= len(further))
+        max_segments = max(len(row.segments) for row in rows)
+        close = [row for row in rows if any(id(segment) in self.above for segment in row.segments)]
+        num_ragged = sum(len(row.segments) < max_segments for row in close)
+        self.limits = _right_limits(by_column, is_ragged=2 * num_ragged >= len(close))
 
     def starts(self) -> set[int]:
         """Return the ids of the segments that begin a cell."""
@@ -252,7 +246,7 @@ class _Wrapping:
         return starts
 
     def _continues(self, row: TextRow, pairs: Sequence[tuple[TextSegment, TextSegment]]) -> bool:
-        """Return whether a line goes on with the cells above it."""
+        """Return whether a line continues the cells above it."""
         has_text = any(_can_be_full(one.text) for one, _ in pairs)
         are_full = [_is_full(one, two, self.limits[self.column_of[id(two)]]) for one, two in pairs]
         if any(self.column_of[id(segment)] == self.first_column for segment in row.segments):
@@ -265,7 +259,7 @@ def _right_limits(
 ) -> dict[int, float]:
     """Return how far to the right the text of each column may reach.
 
-    Where cells are wrapped it is the longest line; where they need not be, the next column.
+    The limit is the longest line where cells are wrapped, else the next column.
     """
     columns = sorted(by_column)
     limits = {column: max(s.right for s in by_column[column]) for column in columns}
@@ -280,10 +274,8 @@ def _right_limits(
 
 def _is_next_line(first: TextSegment, second: TextSegment, max_distance: float) -> bool:
     """Return whether a segment may be the next line of another one's cell."""
-    heights = sorted((first.height, second.height))
     distance = second.center - first.center
-    is_alike = heights[1] <= _SIZE_CHANGE * heights[0] and first.is_bold == second.is_bold
-    return is_alike and 0 < distance <= max_distance
+    return have_same_style(first, second) and 0 < distance <= max_distance
 
 
 def _is_full(line: TextSegment, following: TextSegment, limit: float) -> bool:

@@ -1,5 +1,7 @@
-"""Rows of a table, from the lines that are its cells, and the names of their columns. A table that
-goes on on the next page has the names of its columns there, too."""
+"""Rows of a table and the names of its columns, from the lines that are its cells.
+
+A table that continues on the next page gets the names of its columns there, too.
+"""
 
 from __future__ import annotations
 
@@ -80,16 +82,15 @@ def column_name(
     if len(row) == num_columns:
         return head[column - num_nameless] if column >= num_nameless else None
     box = row[column].line.box
-    boxes = [label.line.box for label in head]
-    if box is None or any(other is None for other in boxes):
+    head_boxes = [label.line.box for label in head if label.line.box is not None]
+    if box is None or len(head_boxes) < len(head):
         return head[min(column, len(head) - 1)]
-    known = [other for other in boxes if other is not None]
-    if num_nameless > 0 and box[2] < min(other[0] for other in known):
+    if num_nameless > 0 and box[2] < min(head_box[0] for head_box in head_boxes):
         return None
 
     def distance(number: int) -> float:
-        other = known[number]
-        return min(abs(box[0] - other[0]), abs(box[0] + box[2] - other[0] - other[2]) / 2)
+        left, _, right, _ = head_boxes[number]
+        return min(abs(box[0] - left), abs(box[0] + box[2] - left - right) / 2)
 
     return head[min(range(len(head)), key=distance)]
 
@@ -98,8 +99,8 @@ def column_name(
 
 
 def with_continued_head(previous: Sequence[Region], regions: Sequence[Region]) -> list[Region]:
-    """Return the regions of a page; if it begins with a table that goes on from the `previous`
-    page, the head of that table is its first row, without a box."""
+    """Return the regions of a page. A table at its top that continues from the `previous` page gets
+    the head of that table as its first row, without a box."""
     head = _continued_head(_body(previous), _body(regions))
     number = next((n for n, r in enumerate(regions) if r.kind == "table" and not r.text), None)
     if not head or number is None:
@@ -115,7 +116,7 @@ def _body(regions: Sequence[Region]) -> list[LineGroup]:
 
 
 def _continued_head(previous: Sequence[LineGroup], groups: Sequence[LineGroup]) -> Sequence[Cell]:
-    """Return the head of a table at the end of a page that goes on in the first group of the next
+    """Return the head of a table at the end of a page that continues in the first group of the next
     page; empty without one."""
     if not previous or not groups or {previous[-1].kind, groups[0].kind} != {"table"}:
         return ()
@@ -134,8 +135,8 @@ def _continued_head(previous: Sequence[LineGroup], groups: Sequence[LineGroup]) 
 
 
 def _lefts(rows: Sequence[Sequence[Cell]], columns: int) -> list[list[float]]:
-    """Return the left edges of the cells of each column, of rows with all of them."""
-    full = [[cell.line.box for cell in row] for row in rows if len(row) == columns]
+    """Return the left edges of the cells of each column, from the rows that have all columns."""
+    boxes = [[cell.line.box for cell in row] for row in rows if len(row) == columns]
     return [
-        [box[0] for row in full if (box := row[column]) is not None] for column in range(columns)
+        [box[0] for row in boxes if (box := row[column]) is not None] for column in range(columns)
     ]

@@ -1,4 +1,4 @@
-"""Find the lines of a page that a statement is taken from, where a citation names only the page."""
+"""Find the lines of a page that support a statement, where a citation names only the page."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def source_of_statement(hit: Hit, statement: str, request: str = "") -> Source |
     """Return the lines among an entry's regions that have most words of a statement, with their
     box; None if they have less than half of them, or if the entry has no regions.
 
-    A line, a sentence, or two sentences that follow each other are compared.
+    Candidates are lines, sentences, and pairs of consecutive sentences.
     """
-    words, asked = content_words(statement), content_words(request)
+    words, request_words = content_words(statement), content_words(request)
     if not hit.entry.regions or not words:
         return None
     page = PageText.of(hit.entry.regions)
@@ -32,8 +32,8 @@ def source_of_statement(hit: Hit, statement: str, request: str = "") -> Source |
         share = overlap(words, line_words)
         if share < MIN_OVERLAP:
             continue
-        surplus = 0.001 * len(line_words)  # of equal lines the shortest
-        score = share + _REQUEST_WEIGHT * overlap(asked, line_words) - surplus
+        surplus = 0.001 * len(line_words)  # prefer the shorter of equal lines
+        score = share + _REQUEST_WEIGHT * overlap(request_words, line_words) - surplus
         if score > best_score:
             best, best_score = (start, end), score
     if best_score == 0.0:
@@ -42,7 +42,7 @@ def source_of_statement(hit: Hit, statement: str, request: str = "") -> Source |
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each sentence, and of each two that follow each other in a line."""
+    """Yield start and end of each sentence, and of each two consecutive ones of a line."""
     position = 0
     for line in text.split("\n"):
         sentences: list[tuple[int, int]] = []

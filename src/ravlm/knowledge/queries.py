@@ -98,8 +98,8 @@ def encode_queries(
 ) -> list[EncodedQuery]:
     """Validate and encode queries, all texts in one batch and all images in another.
 
-    `encoder` returns that of the base with this `identity`, for the modalities that it is called
-    with; it is called only if something must be encoded.
+    `encoder` returns the encoder of the base with this `identity`, verified for the modalities
+    passed to it. It is called only if something must be encoded.
     """
     for query in queries:
         if options.method != "dense" or not _is_bare_vector(query):
@@ -157,9 +157,10 @@ def _add_images(
 ) -> None:
     positions = _positions(queries, "image")
     if positions:
-        of_base = encoder(("image",))
-        images = [open_image(queries[position]["image"], of_base) for position in positions]
-        for position, of_image in zip(positions, _encode(of_base, "image", images), strict=True):
+        image_encoder = encoder(("image",))
+        images = [open_image(queries[position]["image"], image_encoder) for position in positions]
+        encoded = _encode(image_encoder, "image", images)
+        for position, of_image in zip(positions, encoded, strict=True):
             vectors[position]["image"] = of_image
 
 

@@ -161,22 +161,24 @@ def _add_regions(item: IngestItem, recognized: Sequence[Region]) -> None:
     item.regions = encode_regions(item.entry.regions)
 
 
-def merge_regions(of_file: Sequence[Region], recognized: Sequence[Region]) -> tuple[Region, ...]:
+def merge_regions(
+    file_regions: Sequence[Region], recognized: Sequence[Region]
+) -> tuple[Region, ...]:
     """Return the regions of a file and those recognized on its image, without repeating a text.
 
     The text of the file is exact; recognized lines are added where it has none, such as in
     pictures. They come first if the file has little text, such as the stamp on a scan.
     """
     if not recognized:
-        return tuple(of_file)
-    parts = [region for region in of_file if region.kind in IMAGE_KINDS]
-    written = [region for region in of_file if region.kind not in IMAGE_KINDS]
+        return tuple(file_regions)
+    parts = [region for region in file_regions if region.kind in IMAGE_KINDS]
+    written = [region for region in file_regions if region.kind not in IMAGE_KINDS]
     if _text_length(written) >= MIN_LAYER_TEXT:
         return (*parts, *written, *(r for r in _uncovered(recognized, written) if r.text))
     trusted = [region for region in written if region.text and region.confidence >= _MIN_TRUST]
     added = _uncovered(recognized, trusted)
     if not any(region.text for region in added):  # what is known was recognized earlier
-        return tuple(of_file)
+        return tuple(file_regions)
     return (*parts, *added, *trusted)
 
 

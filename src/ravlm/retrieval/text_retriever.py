@@ -26,8 +26,8 @@ NAME_THRESHOLD = 0.5
 """Abstain below this probability that the base contains the subject of a text."""
 _KEYWORD, _DENSE = SearchOptions("keyword"), SearchOptions("dense", relevance=True)
 _PASSAGE_SHARPNESS = 2.0
-"""Of fused scores, up to 1.4: the first of the passages has a weight of 0.2 on average, as
-it had when the confidence of the span reader was fitted."""
+"""Sharpness for fused scores, which are up to 1.4: the first passage has a weight of 0.2 on
+average, as when the confidence of the span reader was fitted."""
 _CACHE_SIZE = 64
 
 CacheKey: TypeAlias = "tuple[str, str, int]"

@@ -19,10 +19,10 @@ VECTOR_WEIGHT = 0.08
 def fuse_scores(by_word: Mapping[T, float], by_vector: Mapping[T, float]) -> list[tuple[T, float]]:
     """Fuse keyword and vector scores; return items with their sum, best first.
 
-    `by_word` has BM25 scores, taken as shares of the best one; `by_vector` how many standard
-    deviations a cosine lies above those of random parts, so an encoder that separates texts well
-    counts more. Unlike a fusion of ranks it tells a clear lead from a narrow one (Bruch et al.
-    2023, "An Analysis of Fusion Functions for Hybrid Retrieval"). Ties keep the order of `by_word`.
+    `by_word` has BM25 scores, which are divided by the best one. `by_vector` has the standard
+    deviations of a cosine above those of random parts, so an encoder that separates texts well
+    counts more. Unlike rank fusion it tells a clear lead from a narrow one (Bruch et al. 2023, "An
+    Analysis of Fusion Functions for Hybrid Retrieval"). Ties keep the order of `by_word`.
     """
     best = max(by_word.values(), default=1.0) or 1.0
     scores = {item: score / best for item, score in by_word.items()}
@@ -34,10 +34,10 @@ def fuse_scores(by_word: Mapping[T, float], by_vector: Mapping[T, float]) -> lis
 def place_among_fixed(
     ranking: Sequence[T], fused: Sequence[tuple[T, float]], fixed: Collection[T]
 ) -> list[tuple[T, float]]:
-    """Return the items of `fused` in the places that `fixed` leaves in `ranking`, then the rest.
+    """Put the items of `fused` into the places of `ranking` that are not `fixed`, then the others.
 
-    `fixed` are items of `ranking` without words: they would fall behind nearly all others,
-    whatever their rank. A fixed item has the score of the item before it.
+    `fixed` are the items of `ranking` without words: a fusion of scores would put them behind
+    nearly all others. A fixed item gets the score of the item before it.
     """
     movable = iter(fused)
     score = fused[0][1] if fused else 1.0

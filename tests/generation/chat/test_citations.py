@@ -339,8 +339,8 @@ def test_a_citation_points_at_the_lines_of_its_statement() -> None:
         parts = [(source, source.part) for source in answer.sources]
         return [((part.text or "")[source.start : source.end], part.box) for source, part in parts]
 
-    asked = sources("3 bar [1]", "What is the water pressure?", "ask")
-    assert asked == [("Water pressure: 3 bar", regions[1].box)]
+    short = sources("3 bar [1]", "What is the water pressure?", "ask")
+    assert short == [("Water pressure: 3 bar", regions[1].box)]
     reply = "It is hot. The valve opens at 90 degrees [1]."
     assert sources(reply, "When does it open?", "chat") == [(texts[2], regions[2].box)]
     unlike = "Nobody knows why the keeper left [1]."

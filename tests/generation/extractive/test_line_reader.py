@@ -100,7 +100,7 @@ def test_doubtful_lines_and_texts_of_entries_are_not_read() -> None:
 
 
 def test_cells_of_any_text_are_read_by_their_columns() -> None:
-    """Cells were told by ": " and "; " in the text of their row, which cells may have, too."""
+    """Cells were detected by ": " and "; " in the text of their row, which may be in cells, too."""
     rows = [
         ("path", "takes; returns", "notes"),
         ("POST /v1/ask", "question: text; k -> an answer", "see above"),
@@ -122,7 +122,7 @@ def test_cells_of_any_text_are_read_by_their_columns() -> None:
     assert notes.text == "one entry; no images"
 
 
-def test_columns_are_told_by_what_a_question_begins_with() -> None:
+def test_a_question_begins_with_the_column_it_asks_for() -> None:
     """ "Until when are there works" was answered by the works, and "What to do" had no words."""
     regions = [Region("", (0, 0, 1, 1), 1, "table")]
     rows = [

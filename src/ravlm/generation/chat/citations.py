@@ -14,7 +14,7 @@ from typing import Any
 from ravlm.data.lexical_overlap import content_words, overlap
 from ravlm.data.page_text import certain_texts
 from ravlm.data.text import split_sentences
-from ravlm.generation.base import ABSENT, Request, abstain, cited_parts
+from ravlm.generation.base import ABSENT, Request, abstain
 from ravlm.generation.chat.refusals import opens_with_refusal, says_absent
 from ravlm.generation.chat.reply import (
     THOUGHT_END,
@@ -164,15 +164,16 @@ class CitationParser:
 
     def _sources(self, text: str, citations: Sequence[str]) -> tuple[Source, ...]:
         """Return what each citation points to: the lines of a page with the words of the sentences
-        that cite it, else the part that was found."""
+        that cite it, else the part that matched."""
         by_id = {hit.entry.id: hit for hit in reversed(self._hits)}
+        sentences = split_sentences(text)
         sources = []
-        for position, part in enumerate(cited_parts(citations, self._hits), 1):
-            mark = f"[{position}]"
-            sentences = [sentence for sentence in split_sentences(text) if mark in sentence]
-            statement = remove_citations(" ".join(sentences) or text)
-            hit = by_id[part.entry_id]
-            sources.append(source_of_statement(hit, statement, self._request.text) or part)
+        for position, entry_id in enumerate(citations, 1):
+            hit = by_id[entry_id]
+            citing = [sentence for sentence in sentences if f"[{position}]" in sentence]
+            statement = remove_citations(" ".join(citing) or text)
+            lines = source_of_statement(hit, statement, self._request.text)
+            sources.append(lines or Source(entry_id, hit.part))
         return tuple(sources)
 
     def _keeps_final_marks(self, buffer: str) -> bool:

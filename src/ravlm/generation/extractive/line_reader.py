@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ravlm.data.lexical_overlap import FUNCTION_WORDS, content_words, without_question_words
 from ravlm.data.line_keys import OPTION, PAIR
-from ravlm.data.page_text import CellSpan
+from ravlm.data.page_text import CellSpan, PageText
 from ravlm.data.text import is_chinese, split_words
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.passages import Passage, passages_of
@@ -24,12 +24,12 @@ from ravlm.records import Answer
 MIN_COVERAGE = 0.5
 """Minimum share of a question's words, by weight, that the answering line must match."""
 MAX_PAGE_CHARACTERS = 50_000
-"""Lines are compared fast, so whole pages are read."""
+"""Characters of a page that are read. Comparing lines is fast, so these are whole pages."""
 _MAX_CONFIDENCE = 0.9
 _UNKNOWN_CHINESE, _UNKNOWN_OTHER = 0.3, 0.5
-"""Weight of a word that no line has and that is no name."""
+"""Weight of a word that no line has, unless it is a name."""
 _LATE_KEY = 0.3
-"""What a key at the end of the question loses to one at its beginning."""
+"""Penalty of a key at the end of a question, next to one at its beginning."""
 _MIN_WEIGHT = 0.5
 """Weight of a word that all lines have."""
 _LITERAL_WEIGHT = 3.0
@@ -89,10 +89,11 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
     The first of equal lines wins. A question that names an option needs a line with the same
     spelling; a question about no option is not answered by one.
     """
-    asked = without_question_words(question)
-    words = content_words(asked)
+    text = without_question_words(question)
+    words = content_words(text)
     function_words = {word for line in lines for word in line.key} & FUNCTION_WORDS
-    words |= function_words & set(split_words(asked))
+    words |= function_words & set(split_words(text))
+    positions = _positions(text)
     key_weights, context_weights = _weights(words, lines)
     literals = frozenset(_LITERAL.findall(question))
     asks_for_option = bool(literals) or _OPTION_WORD.search(question) is not None
@@ -115,8 +116,8 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
         if not line.passage.is_certain(line.start, line.end):
             continue
         surplus = 0.02 * len(line.key - words)  # prefer the key with fewer other words
-        late = _LATE_KEY * _position(line.key, asked)
-        score = key + context - surplus - late + 0.1 * line.passage.weight
+        late = min((positions[word] for word in line.key & positions.keys()), default=0.0)
+        score = key + context - surplus - _LATE_KEY * late + 0.1 * line.passage.weight
         if score > best_score:
             best, best_score, best_weight = line, score, key + context
     total = sum(
@@ -127,18 +128,19 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
     return best, best_weight / total if total else 0.0
 
 
-def _position(key: frozenset[str], question: str) -> float:
-    """Return where the first word of a key stands in a question, 0 to 1: what is asked for comes
-    early ("Until when are there works ...")."""
-    asked = question.split()
-    for number, word in enumerate(asked):
-        if content_words(word) & key:
-            return number / len(asked)
-    return 0.0
+def _positions(question: str) -> dict[str, float]:
+    """Return the first position of each content word in a question, 0 to 1: the key that it asks
+    for comes early ("Until when are there works ...")."""
+    pieces = question.split()
+    positions: dict[str, float] = {}
+    for number, piece in enumerate(pieces):
+        for word in content_words(piece):
+            positions.setdefault(word, number / len(pieces))
+    return positions
 
 
 def _key_words(text: str) -> frozenset[str]:
-    """Return the words of a key; of one without content ("What to do") its function words."""
+    """Return the content words of a key, or all words if it has none ("What to do")."""
     return content_words(text) or frozenset(split_words(text))
 
 
@@ -154,19 +156,23 @@ def _unknown_weight(word: str, question: str) -> float:
 
 def form_lines(passage: Passage) -> Iterator[FormLine]:
     """Yield the lines of a passage of a page that have a known form, in order."""
-    text = passage.part.text
+    text, page = passage.part.text, passage.page or PageText()
     metadata = passage.hit.entry.metadata
     title = content_words(" ".join(str(metadata.get(key, "")) for key in ("title", "file")))
     rows: dict[int, list[CellSpan]] = {}
-    for cell in passage.page.cells if passage.page is not None else ():
+    for cell in page.cells:
         rows.setdefault(cell.line_start - passage.offset, []).append(cell)
+    contexts = {"": title}  # by section
     start = 0
     while start < len(text):
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
-        kind, section = _block(passage, start)
-        context = title | content_words(section)
-        if kind == "title":
+        block = page.block_at(passage.offset + start)
+        section = "" if block is None else block.section
+        if section not in contexts:
+            contexts[section] = title | content_words(section)
+        context = contexts[section]
+        if block is not None and block.kind == "title":
             pass  # it may look like `key: value`
         elif len(rows.get(start, ())) > 1:
             yield from _cells(passage, rows[start], context)
@@ -178,9 +184,9 @@ def form_lines(passage: Passage) -> Iterator[FormLine]:
 def _cells(
     passage: Passage, row: Sequence[CellSpan], context: frozenset[str]
 ) -> Iterator[FormLine]:
-    """Yield the cells of a row after its first one, which says what the row is about.
+    """Yield the cells of a row after its first one, which names the subject of the row.
 
-    A cell of two columns is the value of the first one; of more it is that of its column.
+    With two columns the subject is the key, with more the name of the cell's column.
     """
     text, offset = passage.part.text, passage.offset
     first, *others = row
@@ -190,9 +196,9 @@ def _cells(
         if cell.start - offset >= len(text):
             return  # the passage ends within the row
         column = _key_words(cell.column)
-        key, about = (subject, column) if len(row) == 2 else (column, subject)
+        key, other = (subject, column) if len(row) == 2 else (column, subject)
         end = min(cell.end - offset, len(text))
-        yield FormLine(key, context | about, cell.start - offset, end, passage)
+        yield FormLine(key, context | other, cell.start - offset, end, passage)
 
 
 def _line(passage: Passage, start: int, end: int, context: frozenset[str]) -> Iterator[FormLine]:
@@ -231,14 +237,6 @@ def _option(passage: Passage, start: int, end: int, context: frozenset[str]) -> 
 def _end_of_sentence(text: str, start: int, end: int) -> int:
     stop = _SENTENCE_END.search(text, start, end)
     return end if stop is None else stop.start()
-
-
-def _block(passage: Passage, position: int) -> tuple[str, str]:
-    """Return the kind of the block at a position, and the title above it."""
-    blocks = () if passage.page is None else passage.page.blocks
-    position += passage.offset
-    block = next((block for block in blocks if position < block.end), None)
-    return ("", "") if block is None else (block.kind, block.section)
 
 
 def _weights(

@@ -48,7 +48,7 @@ class Passage:
 def passages_of(request: Request, max_characters: int = MAX_CHARACTERS) -> list[Passage]:
     """Return the texts of the evidence: those in the question's language if there are any.
 
-    Of a text that is longer than `max_characters` only what matched is returned.
+    Of a page with more than `max_characters`, the blocks around what matched are returned.
 
     Evidence that is not linked may be cards of other entities, whose keys fit the question. A card
     is left out if the question has no word of its name.

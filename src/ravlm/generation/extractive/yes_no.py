@@ -31,9 +31,8 @@ def yes_no_answer(question: Question, span: Span, text: str) -> str:
             return _word(question, True)
         return f"不，{clause}。" if question.chinese else f"No: {clause}."
     fact = _fact(text, span)
-    if not overlap(content_words(fact.key if fact else ""), question_words) and _claimed_fact(
-        text, question_words
-    ):
+    key_words = content_words(fact.key if fact else "")
+    if not overlap(key_words, question_words) and _claimed_fact(text, question_words):
         return _word(question, True)
     if is_denied:  # "closed on Mondays" says nothing about Tuesdays
         return fact.value if fact else clause

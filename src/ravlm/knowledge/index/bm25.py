@@ -268,8 +268,8 @@ class KeywordIndex:
     def search(self, words: Sequence[str], n: int, entry_mask: np.ndarray | None = None) -> Ranking:
         """Return the best n parts that have one of `words`, by BM25 (higher is better).
 
-        The stems of one word in several languages count as one term that is as frequent as all of
-        them together: a stem that is rare because few texts are in its language is no rare word.
+        The stems of one word in several languages count as one term, as frequent as all of them
+        together: a stem may be rare only because few texts are in its language.
         """
         num_rows = sum(len(segment.alive) for segment in self.segments)
         weights: dict[int, float] = {}

@@ -12,7 +12,7 @@ from ravlm.records import Entry
 TITLE_WEIGHT = 3
 """Weight of the words of titles, next to those of the text."""
 KEY_WEIGHT = 3
-"""Weight of the keys of lines: where a term is explained, not only mentioned."""
+"""Weight of the keys of lines: a key's line explains it, others only mention it."""
 
 
 def keyword_terms(entry: Entry, position: int, passage: str | None, precomputed: bool) -> str:

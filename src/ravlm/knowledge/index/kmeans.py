@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ravlm.knowledge.index.faiss_index import evenly_spaced
+
 MAX_ROWS = 2**20
 """Vectors read per round."""
 ROUNDS = 4
@@ -23,8 +25,7 @@ def find_centroids(vectors: np.ndarray, count: int) -> np.ndarray:
 
     `vectors` may be of any float type and memory-mapped: it is read in chunks.
     """
-    rows = np.linspace(0, len(vectors) - 1, min(MAX_ROWS, len(vectors))).astype(np.int64)
-    rows = np.unique(rows)
+    rows = evenly_spaced(len(vectors), MAX_ROWS)
     initial_rows = rows[:: len(rows) // count][:count]
     centroids = _normalize(np.asarray(vectors[initial_rows], np.float32))
     for _ in range(ROUNDS):
