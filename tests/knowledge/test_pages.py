@@ -109,6 +109,37 @@ def test_scans_in_image_files_are_recognized(tmp_path: Path, recognizer: FakeRec
         assert kb.add(ravlm.read_entries(tmp_path / "scans")).unchanged == 3
 
 
+def test_scans_take_over_title_and_section_of_the_page_before(
+    tmp_path: Path, recognizer: FakeRecognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scans had the name of their file for a title, and never a section."""
+    first = [Region("House rules", (0.1, 0.1, 0.9, 0.2), None, "title")]
+    readings = iter([[first], [[Region("The door closes at ten.", (0.1, 0.1, 0.9, 0.2))]]])
+    monkeypatch.setattr(recognizer, "recognize", lambda images: next(readings))
+    monkeypatch.setattr(recognition, "BATCH_SIZE", 1)
+    pages = [scan(Image.new("RGB", (60, 80), (gray, gray, gray))) for gray in (10, 20)]
+    (tmp_path / "a.pdf").write_bytes(make_pdf(pages))
+
+    def build() -> ravlm.KnowledgeBase:
+        return ravlm.KnowledgeBase.build(
+            tmp_path / "kb", ravlm.read_entries(tmp_path / "a.pdf"), FakeEncoder()
+        )
+
+    with build() as kb:
+        kb.remove(["a.pdf#page=2"])
+    with ravlm.KnowledgeBase.open(tmp_path / "kb", FakeEncoder()) as kb:
+        report = kb.add(ravlm.read_entries(tmp_path / "a.pdf"))  # as after an interruption
+        assert (report.unchanged, report.added) == (1, 1)
+        (second,) = kb.get(["a.pdf#page=2"])
+        assert (second.metadata["title"], second.metadata["section"]) == ("House rules",) * 2
+        assert kb.search(
+            text="closes",
+            k=1,
+            where={"section": "House rules"},
+            options=ravlm.SearchOptions("keyword"),
+        )
+
+
 @pytest.mark.parametrize(
     ("size", "options", "expected"),
     [

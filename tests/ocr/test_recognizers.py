@@ -66,6 +66,18 @@ def test_rapidocr_reads_lines_with_boxes() -> None:
     assert bottom * 320 > 80 + expected[3] - 4
 
 
+@pytest.mark.parametrize("degrees", [0, 180])
+def test_lines_that_are_turned_by_mistake_are_read_again(
+    degrees: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the lines of a scan, one in twenty was read upside down: "dat  n    n  c     ma."."""
+    pytest.importorskip("rapidocr", reason="rapidocr is not installed")
+    recognizer = rapidocr.RapidOcrRecognizer(threads=1)
+    monkeypatch.setattr(recognizer, "_are_turned", lambda crops: [True, False])
+    (regions,) = recognizer.recognize([receipt().rotate(degrees)])
+    assert {region.text for region in regions if region.text} == {"Total: 12.50", "Date 2021-03-04"}
+
+
 def test_small_photos_are_enlarged_and_large_ones_are_not() -> None:
     assert _enlarged(Image.new("RGB", (224, 300))).size == (640, 857)
     assert _enlarged(Image.new("L", (100, 100))).size == (300, 300)

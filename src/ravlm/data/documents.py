@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ravlm.data.carried_context import page_titles, top_section
 from ravlm.data.images import is_address
 from ravlm.data.office import OfficeReader, is_office_file
 from ravlm.data.pdf import (
@@ -182,14 +183,11 @@ class _PdfRows:
             yield from self.reader.read_pages(path, summary.num_pages)
 
     def _row(self, page: PdfPageText, summary: PdfSummary) -> Row:
-        titles = [
-            region["text"]
-            for region in page.regions
-            if region["kind"] == "title" and region["text"]
-        ]
+        regions = [(region["kind"], region["text"]) for region in page.regions]
+        titles = page_titles(regions)
         if not self.title:
             self.title = titles[0] if titles else Path(self.file).stem
-        section = self._section(page, titles, summary)
+        section = self._section(page, regions, titles, summary)
         row_values = self._row_values(page.number)
         values: dict[str, Any] = {"title": self.title}
         if section:
@@ -210,12 +208,18 @@ class _PdfRows:
             self.previous = [region.to_dict() for region in with_continued_head(*pages)]
         return self.previous
 
-    def _section(self, page: PdfPageText, titles: Sequence[str], summary: PdfSummary) -> str:
-        """Return the section at the top of a page: its bookmark, or the last heading."""
+    def _section(
+        self,
+        page: PdfPageText,
+        regions: Sequence[tuple[str, str]],
+        titles: Sequence[str],
+        summary: PdfSummary,
+    ) -> str:
+        """Return the section at the top of a page: its bookmark, or the last heading; "" for a scan
+        without bookmark, whose text is to be recognized."""
         if summary.outline:
             return summary.section_of(page.number)
-        begins_section = _first_kind(page) == "title" or not self.section
-        section = titles[0] if titles and begins_section else self.section
+        section = top_section(regions, self.section) if regions else ""
         self.section = titles[-1] if titles else self.section
         return section
 

@@ -5,6 +5,7 @@ Images arrive decoded.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,16 +19,18 @@ from ravlm.data.parallel import batched
 from ravlm.encoders.chunking import split_page
 from ravlm.encoders.token_vectors import TokenVectors
 from ravlm.errors import BrokenData
+from ravlm.knowledge.entry_store import encode_regions
 from ravlm.knowledge.index.analyzer import index_words
 from ravlm.knowledge.index.keyword_fields import page_terms
 from ravlm.knowledge.records import EntryRow, PartRow
 from ravlm.records import MODALITIES, Entry, Modality
-from ravlm.search.filters import Facet
+from ravlm.search.filters import Facet, facets
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 NORMALIZE_BATCH = 256
 """Precomputed vectors that are normalized at a time: they fit in the CPU cache."""
 
@@ -71,6 +74,16 @@ class IngestItem:
     digest: str = ""
     seconds: float = 0.0
     parts: list[PartRow] = field(default_factory=list)
+
+    def set_entry(self, entry: Entry) -> None:
+        """Replace the entry, and the JSON forms of its metadata and regions.
+
+        Raises TypeError or ValueError if the metadata is not JSON.
+        """
+        self.metadata = _JSON.encode(dict(entry.metadata))
+        self.facets = facets(entry.metadata)
+        self.regions = encode_regions(entry.regions)
+        self.entry = entry
 
     def to_row(self) -> EntryRow:
         """Return the row for the store."""

@@ -35,7 +35,6 @@ from ravlm.knowledge.reports import AddReport
 from ravlm.ocr.base import OcrMode, OcrOptions
 from ravlm.records import MODALITIES, Entry, Modality
 from ravlm.runtime import cpu_count
-from ravlm.search.filters import facets
 
 if TYPE_CHECKING:
     from ravlm.encoders.base import Encoder
@@ -47,7 +46,6 @@ PRECOMPUTED_BATCH_SIZE = 4096
 _NO_IMAGE = '["", ""]'
 PrecomputedVectors: TypeAlias = "np.ndarray | TokenVectors"
 """Float32 (n, dim), or token vectors of n entries."""
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 class Ingestion:
@@ -66,7 +64,7 @@ class Ingestion:
         ocr: OcrMode | OcrOptions = "auto",
     ) -> None:
         check_deduplicate(deduplicate)
-        self.recognition = Recognition(OcrOptions.of(ocr))
+        self.recognition = Recognition(OcrOptions.of(ocr), store.entries)
         self.store = store
         self.identity = identity
         self.encoder = encoder
@@ -164,9 +162,7 @@ class Ingestion:
             if not all(isinstance(text, str) for text in texts):
                 raise InvalidInput("One of its texts is not a string.")
             item.texts = json_texts(texts)
-            item.metadata = _JSON.encode(dict(entry.metadata))
-            item.facets = facets(entry.metadata)
-            item.regions = encode_regions(entry.regions)
+            item.set_entry(entry)
             id_ = entry_id(entry.id) or content_id(entry, texts)
             f"{id_}{item.texts}{item.metadata}{item.regions}".encode()
         except UnicodeEncodeError:

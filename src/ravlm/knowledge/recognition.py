@@ -7,19 +7,20 @@ an image as large as a sheet of paper; whether a photo is read is for the caller
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from ravlm.data.carried_context import with_carried_context
 from ravlm.data.images import load_image
 from ravlm.data.parallel import batched, parallel_map
-from ravlm.data.pdf import DPI, split_page_path
+from ravlm.data.pdf import DPI, page_path, split_page_path
 from ravlm.data.rows import Quarantined
 from ravlm.data.scanned_pages import is_scanned_page
 from ravlm.errors import MissingExtra, RavlmError
-from ravlm.knowledge.entry_store import encode_regions
 from ravlm.ocr.auto import load_recognizer
 from ravlm.ocr.base import DEFAULT_ENGINE, OcrOptions, TextRecognizer
 from ravlm.ocr.cache import RecognitionCache
@@ -36,6 +37,8 @@ MIN_LAYER_TEXT = 64
 fewer."""
 _MIN_TRUST = 0.5
 """Confidence of text in a file; text in a font that does not map to characters has less."""
+_MAX_DOCUMENTS = 16
+"""Documents whose last page is kept for the page that follows it."""
 _MAX_OVERLAP = 0.3
 """Share of a line that may be covered by text that is known already."""
 
@@ -43,8 +46,13 @@ _MAX_OVERLAP = 0.3
 class Recognition:
     """The text recognition of one ingestion. The recognizer is loaded for the first image."""
 
-    def __init__(self, options: OcrOptions) -> None:
+    def __init__(
+        self, options: OcrOptions, stored_entries: Callable[[list[str]], Mapping[str, Entry]]
+    ) -> None:
+        """`stored_entries` returns those entries of the base that have the given ids."""
         self.options = options
+        self._stored_entries = stored_entries
+        self._last_pages: OrderedDict[str, Entry] = OrderedDict()  # document -> its last page
         self.count = 0
         """Images and pages that were read, from the cache too."""
         self.missing: MissingExtra | None = None
@@ -83,13 +91,38 @@ class Recognition:
         return "" if recognizer is None else f"{self.options.mode} {recognizer.fingerprint}"
 
     def recognize(self, items: Sequence[IngestItem]) -> Iterator[Quarantined]:
-        """Add the text on their images to the entries of `items`.
+        """Add the text on their images to the entries of `items`, in the order of their source.
 
         Yield a note for an image that can't be read; its entry stays without that text.
         """
         waiting = [item for item in items if self._applies(item)]
-        if not waiting:
-            return
+        if waiting:
+            yield from self._recognize(waiting)
+        recognized = {item.entry.id for item in waiting if item.entry.regions}
+        for item in items:
+            document = document_of(item.entry)
+            if document is None:
+                continue
+            if item.entry.id in recognized:
+                previous = self._previous_page(document, item.entry)
+                item.set_entry(with_carried_context(item.entry, previous))
+            self._last_pages[document] = item.entry
+            self._last_pages.move_to_end(document)
+            if len(self._last_pages) > _MAX_DOCUMENTS:
+                self._last_pages.popitem(last=False)
+
+    def _previous_page(self, document: str, page: Entry) -> Entry | None:
+        """Return the page before a page: the last one that was added, or the stored one if a build
+        was interrupted there."""
+        number = page_of(page)
+        if document in self._last_pages or number is None or number == 1:
+            return self._last_pages.get(document)
+        id_ = page_path(page.id.removesuffix(page_path("", number)), number - 1)
+        return self._stored_entries([id_]).get(id_)
+
+    def _recognize(self, waiting: Sequence[IngestItem]) -> Iterator[Quarantined]:
+        """Add the text on their images to the entries of `waiting`, from the cache where it has
+        it."""
         recognizer = self.recognizer()
         if recognizer is None:
             self.num_skipped += len(waiting)
@@ -145,6 +178,14 @@ def page_of(entry: Entry) -> int | None:
     return None if location is None else location[1]
 
 
+def document_of(entry: Entry) -> str | None:
+    """Return the PDF that an entry is a page of, by its path or hash; None for other entries."""
+    if isinstance(entry.image, PdfPage):
+        return entry.image.document.sha256
+    location = split_page_path(entry.image)
+    return None if location is None else location[0]
+
+
 def _load(item: IngestItem) -> Image.Image | RavlmError:
     source = item.entry.image if item.fetched_image is None else item.fetched_image
     assert source is not None
@@ -157,8 +198,7 @@ def _load(item: IngestItem) -> Image.Image | RavlmError:
 def _add_regions(item: IngestItem, recognized: Sequence[Region]) -> None:
     page = page_of(item.entry)
     regions = [replace(region, page=page) for region in recognized]
-    item.entry = replace(item.entry, regions=merge_regions(item.entry.regions, regions))
-    item.regions = encode_regions(item.entry.regions)
+    item.set_entry(replace(item.entry, regions=merge_regions(item.entry.regions, regions)))
 
 
 def merge_regions(

@@ -19,8 +19,10 @@ from ravlm.data.page_text import MIN_CONFIDENCE
 from ravlm.data.reading_order import TextSegment
 from ravlm.regions import Region, relative_box
 
-_TITLE_SIZE = 1.4
-"""Height of a title in that of the body text: boxes of recognized lines differ by 20 %."""
+_TITLE_SIZE = 1.25
+"""Height of a title of one row in that of the body text."""
+_SIZE_RANGE = 1.3
+"""Ratio of the heights of boxes around lines of one size: a line without descenders is lower."""
 _MIN_RATIO = 4.0
 """Length of a line in its height from which its slope shows the tilt of the page."""
 _VERTICAL_RATIO = 1.5
@@ -73,6 +75,7 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
             zip(lines, low.tolist(), high.tolist(), strict=True)
         )
     ]
+    _equalize_heights(segments)
     boxes = [relative_box((*c.min(axis=0), *c.max(axis=0)), width, height) for c in corners]
     size = (height, width) if direction in (90, 270) else (width, height)
     blocks = find_blocks(segments, *size, title_size=_TITLE_SIZE)
@@ -82,6 +85,20 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
         if (regions := _uncertain_words(line, width, height))
     }
     return to_regions(blocks, boxes, None, [line.confidence for line in lines], words)
+
+
+def _equalize_heights(segments: Sequence[TextSegment]) -> None:
+    """Give lines that are about equally high the same height, around their centers."""
+    by_height = sorted(segments, key=lambda segment: segment.height)
+    first = 0
+    for end in range(1, len(by_height) + 1):
+        if end < len(by_height) and by_height[end].height <= _SIZE_RANGE * by_height[first].height:
+            continue
+        group = by_height[first:end]
+        half = median(segment.height for segment in group) / 2
+        for segment in group:
+            segment.top, segment.bottom = segment.center - half, segment.center + half
+        first = end
 
 
 def _direction(lines: Sequence[RecognizedLine], corners: np.ndarray) -> int:

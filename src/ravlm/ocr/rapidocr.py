@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib import metadata
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from ravlm.data.page_text import MIN_CONFIDENCE
 from ravlm.errors import MissingExtra
 from ravlm.ocr.base import TextRecognizer
 from ravlm.ocr.lines import RecognizedLine, RecognizedWord, line_regions
@@ -32,9 +33,20 @@ not the flattest."""
 _MAX_THREADS = 8
 _MIN_TURN = 0.9
 """Probability from which a line is taken to be upside down."""
+_USUAL_DIRECTION = 0.2
+"""Confidence that a line has to gain to be read the other way than most lines of its image."""
 _WORD = re.compile(r"\S+")
-_VERSION = 2
+_VERSION = 3
 """Of the code in this package that changes results."""
+
+
+class LineReading(NamedTuple):
+    """What a line says, if it is read upright or (`is_turned`) from the other end."""
+
+    text: str
+    confidence: float
+    is_turned: bool
+    words: tuple[RecognizedWord, ...]
 
 
 class RapidOcrRecognizer(TextRecognizer):
@@ -57,13 +69,13 @@ class RapidOcrRecognizer(TextRecognizer):
         """Return the regions of each image; the lines of all of them are read together."""
         with self._lock:
             detections = [self.detect_lines(image) for image in images]
-            texts = iter(self.read_lines([crop for _, crops in detections for crop in crops]))
+            readings = self.read_lines([crops for _, crops in detections])
         results = []
-        for image, (corners, crops) in zip(images, detections, strict=True):
+        for image, (corners, _), of_image in zip(images, detections, readings, strict=True):
             lines = [
                 RecognizedLine(text, quad, confidence, is_turned, words)
                 for quad, (text, confidence, is_turned, words) in zip(
-                    corners, islice(texts, len(crops)), strict=True
+                    corners, of_image, strict=True
                 )
             ]
             results.append(line_regions(lines, image.width, image.height))
@@ -85,18 +97,52 @@ class RapidOcrRecognizer(TextRecognizer):
         corners = map_boxes_to_original(detection.boxes, steps, height, width)
         return corners * (image.width / enlarged.width, image.height / enlarged.height), crops
 
-    def read_lines(
-        self, crops: Sequence[np.ndarray]
-    ) -> list[tuple[str, float, bool, tuple[RecognizedWord, ...]]]:
-        """Return text, confidence, whether it was upside down, and words of each crop of a line."""
+    def read_lines(self, crops: Sequence[Sequence[np.ndarray]]) -> list[list[LineReading]]:
+        """Read the crops of the lines of each image.
+
+        Which lines are upside down is a guess, which is wrong for a few of a page: those that stand
+        another way than most of their image, and those that make little sense, are read both ways.
+        """
+        flat = [crop for of_image in crops for crop in of_image]
+        readings = iter(self._read(flat, self._are_turned(flat)))
+        by_image = [list(islice(readings, len(of_image))) for of_image in crops]
+        doubtful = [
+            (number, row)
+            for number, of_image in enumerate(by_image)
+            for row, reading in enumerate(of_image)
+            if reading.is_turned != _are_mostly_turned(of_image)
+            or (reading.is_turned and reading.confidence < MIN_CONFIDENCE)
+        ]
+        directions = [not by_image[number][row].is_turned for number, row in doubtful]
+        others = self._read([crops[number][row] for number, row in doubtful], directions)
+        settled = [list(of_image) for of_image in by_image]
+        for (number, row), other in zip(doubtful, others, strict=True):
+            gain = other.confidence - by_image[number][row].confidence
+            is_usual = other.is_turned == _are_mostly_turned(by_image[number])
+            if gain > (-_USUAL_DIRECTION if is_usual else _USUAL_DIRECTION):
+                settled[number][row] = other
+        return settled
+
+    def _are_turned(self, crops: Sequence[np.ndarray]) -> list[bool]:
+        """Return whether each line is upside down, as the classifier guesses."""
         if not crops:
             return []
-        upright, turns = self._engine.cls_and_rotate(list(crops))
+        _, turns = self._engine.cls_and_rotate(list(crops))
+        return [label == "180" and certainty > _MIN_TURN for label, certainty in turns.cls_res]
+
+    def _read(self, crops: Sequence[np.ndarray], turned: Sequence[bool]) -> list[LineReading]:
+        """Read each crop of a line, those that are `turned` from the other end."""
+        if not crops:
+            return []
+        upright = [
+            np.ascontiguousarray(crop[::-1, ::-1]) if is_turned else crop
+            for crop, is_turned in zip(crops, turned, strict=True)
+        ]
         output = self._engine.recognize_txt(upright)
         return [
-            (text, float(score), label == "180" and certainty > _MIN_TURN, _words(text, details))
-            for text, score, details, (label, certainty) in zip(
-                output.txts, output.scores, output.word_results, turns.cls_res, strict=True
+            LineReading(text, float(score), is_turned, _words(text, details))
+            for text, score, details, is_turned in zip(
+                output.txts, output.scores, output.word_results, turned, strict=True
             )
         ]
 
@@ -115,6 +161,11 @@ class RapidOcrRecognizer(TextRecognizer):
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
+
+
+def _are_mostly_turned(readings: Sequence[LineReading]) -> bool:
+    """Return whether most of the text of an image is upside down."""
+    return sum((1 if r.is_turned else -1) * len(r.text) for r in readings) > 0
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
