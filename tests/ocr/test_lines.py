@@ -90,3 +90,16 @@ def test_words_are_apart_only_where_their_confidence_differs() -> None:
     assert amount.box == pytest.approx((220 / 600, 100 / 800, 300 / 600, 120 / 800))
     assert (line.text, line.kind) == ("Thank you", "line")
     assert line_regions([], *SIZE) == []
+
+
+@pytest.mark.parametrize(("height", "stroke_width"), [(20, 3.0), (30, 3.0)])
+def test_headings_are_bold_or_large(height: float, stroke_width: float) -> None:
+    """Headings of scans in the size of the body, or little larger, were paragraphs."""
+    rows = [("Opening hours", height, stroke_width)]
+    rows += [(f"{row} " + "word " * 6, (20, 24, 18, 22)[row], 2.0) for row in range(4)]
+    lines = []
+    for row, (text, high, width) in enumerate(rows):
+        corners = quad(40, 60 + 30 * row, 40 + 9 * len(text), 60 + 30 * row + high)
+        lines.append(RecognizedLine(text, corners, 0.9, stroke_width=width))
+    kinds = [region.kind for region in line_regions(lines, *SIZE)]
+    assert kinds == ["title", "paragraph", "line", "line", "line", "line"]

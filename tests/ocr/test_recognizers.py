@@ -84,6 +84,14 @@ def test_small_photos_are_enlarged_and_large_ones_are_not() -> None:
     assert _enlarged(Image.new("RGB", (2000, 700))).size == (2000, 700)
 
 
+def test_stroke_width() -> None:
+    pytest.importorskip("rapidocr", reason="rapidocr is not installed")
+    for dark, light in ((0, 255), (230, 20)):  # dark on light, and light on dark
+        crop = np.full((40, 200, 3), light, np.uint8)
+        crop[5:35, 20:200:20] = crop[5:35, 21:200:20] = crop[5:35, 22:200:20] = dark
+        assert rapidocr.stroke_width(crop) == pytest.approx(3, rel=0.1)
+
+
 class LineDetails:
     """What the recognizer says of "ab cd" on ten columns."""
 

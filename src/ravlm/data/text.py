@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 
 import regex
 
@@ -24,6 +25,7 @@ __all__ = [
     "normalize_text",
     "porter_stem",
     "segment_chinese",
+    "sentence_spans",
     "split_sentences",
     "split_words",
     "strip_accents",
@@ -101,16 +103,24 @@ def split_sentences(text: str) -> list[str]:
     A line break ends a sentence; a period after an initial or a common abbreviation (Mr., e.g.)
     does not. Only white space is lost.
     """
-    pieces = []
-    start = 0
+    return [text[start:end] for start, end in sentence_spans(text)]
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Return the start and end of each sentence of `split_sentences`."""
+    borders = [0]
     for end in _SENTENCE_END.finditer(text):
-        piece = text[start : end.end()]
-        is_abbreviation = end[0] == "." and _ABBREVIATION.search(piece)
+        is_abbreviation = end[0] == "." and _ABBREVIATION.search(text[borders[-1] : end.end()])
         if not (is_abbreviation and text[end.end() :].strip(" ")):
-            pieces.append(piece.strip())
-            start = end.end()
-    pieces.append(text[start:].strip())
-    return [piece for piece in pieces if piece]
+            borders.append(end.end())
+    spans = []
+    for start, end in pairwise([*borders, len(text)]):
+        piece = text[start:end]
+        length = len(piece.strip())
+        if length:
+            first = start + len(piece) - len(piece.lstrip())
+            spans.append((first, first + length))
+    return spans
 
 
 def split_words(text: str, dictionary: ChineseDictionary | None = None) -> list[str]:

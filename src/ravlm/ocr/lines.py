@@ -21,7 +21,9 @@ from ravlm.regions import Region, relative_box
 
 _TITLE_SIZE = 1.25
 """Height of a title of one row in that of the body text."""
-_SIZE_RANGE = 1.3
+_BOLD_STROKE = 1.3
+"""Stroke width of a bold line, for its height, in that of most lines."""
+_SIZE_RANGE = 1.25
 """Ratio of the heights of boxes around lines of one size: a line without descenders is lower."""
 _MIN_RATIO = 4.0
 """Length of a line in its height from which its slope shows the tilt of the page."""
@@ -53,6 +55,8 @@ class RecognizedLine:
     is_turned: bool = False
     """Whether it was read from the other end: upside down, or upwards."""
     words: tuple[RecognizedWord, ...] = ()
+    stroke_width: float = 0.0
+    """Mean width of its strokes in pixels; 0 if it was not measured."""
 
 
 def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> list[Region]:
@@ -69,8 +73,9 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
     direction = _direction(lines, corners)
     upright = _turn(_deskew(corners, direction, width, height), direction, width, height)
     low, high = upright.min(axis=1), upright.max(axis=1)  # (n, 2)
+    bold = _are_bold(lines, (high - low)[:, 1])
     segments = [
-        TextSegment(line.text.strip(), left, top, right, bottom, row)
+        TextSegment(line.text.strip(), left, top, right, bottom, row, bold[row])
         for row, (line, (left, top), (right, bottom)) in enumerate(
             zip(lines, low.tolist(), high.tolist(), strict=True)
         )
@@ -87,18 +92,35 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
     return to_regions(blocks, boxes, None, [line.confidence for line in lines], words)
 
 
+def _are_bold(lines: Sequence[RecognizedLine], heights: np.ndarray) -> list[bool]:
+    """Return which lines, of the given heights (n,), have thicker strokes than most of them."""
+    strokes = np.array([line.stroke_width for line in lines]) / np.maximum(heights, 1.0)
+    usual = _median_by_text(strokes, [line.text for line in lines])
+    return (strokes > _BOLD_STROKE * usual).tolist()
+
+
+def _median_by_text(values: Sequence[float] | np.ndarray, texts: Sequence[str]) -> float:
+    """Return the median of the values of lines (n,), each of which counts once per character."""
+    lengths = np.array([len(text) for text in texts])
+    order = np.argsort(values)
+    middle = np.searchsorted(np.cumsum(lengths[order]), lengths.sum() / 2)
+    return float(np.asarray(values)[order[middle]])
+
+
 def _equalize_heights(segments: Sequence[TextSegment]) -> None:
-    """Give lines that are about equally high the same height, around their centers."""
-    by_height = sorted(segments, key=lambda segment: segment.height)
-    first = 0
-    for end in range(1, len(by_height) + 1):
-        if end < len(by_height) and by_height[end].height <= _SIZE_RANGE * by_height[first].height:
-            continue
-        group = by_height[first:end]
-        half = median(segment.height for segment in group) / 2
-        for segment in group:
-            segment.top, segment.bottom = segment.center - half, segment.center + half
-        first = end
+    """Give lines that are about as high as most of the text the same height, around their centers;
+    then those that are left, and so on."""
+    left = list(segments)
+    while left:
+        usual = _median_by_text([s.height for s in left], [s.text for s in left])
+        others = []
+        for segment in left:
+            if usual / _SIZE_RANGE < segment.height < usual * _SIZE_RANGE:
+                center = segment.center
+                segment.top, segment.bottom = center - usual / 2, center + usual / 2
+            else:
+                others.append(segment)
+        left = others
 
 
 def _direction(lines: Sequence[RecognizedLine], corners: np.ndarray) -> int:

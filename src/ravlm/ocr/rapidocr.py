@@ -71,11 +71,11 @@ class RapidOcrRecognizer(TextRecognizer):
             detections = [self.detect_lines(image) for image in images]
             readings = self.read_lines([crops for _, crops in detections])
         results = []
-        for image, (corners, _), of_image in zip(images, detections, readings, strict=True):
+        for image, (corners, crops), of_image in zip(images, detections, readings, strict=True):
             lines = [
-                RecognizedLine(text, quad, confidence, is_turned, words)
-                for quad, (text, confidence, is_turned, words) in zip(
-                    corners, of_image, strict=True
+                RecognizedLine(text, quad, confidence, is_turned, words, stroke_width(crop))
+                for quad, crop, (text, confidence, is_turned, words) in zip(
+                    corners, crops, of_image, strict=True
                 )
             ]
             results.append(line_regions(lines, image.width, image.height))
@@ -161,6 +161,21 @@ class RapidOcrRecognizer(TextRecognizer):
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
+
+
+def stroke_width(crop: np.ndarray) -> float:
+    """Return the mean width of the strokes on the crop of a line (h, w, 3), in pixels.
+
+    A stroke has two edges: its width is twice the ink divided by the length of its edges.
+    """
+    import cv2
+
+    gray = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+    _, ink = cv2.threshold(gray, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
+    if 2 * int(ink.sum()) > ink.size:  # light on dark
+        ink = 1 - ink
+    num_edges = np.count_nonzero(ink[1:] != ink[:-1]) + np.count_nonzero(ink[:, 1:] != ink[:, :-1])
+    return 2 * float(ink.sum()) / max(num_edges, 1)
 
 
 def _are_mostly_turned(readings: Sequence[LineReading]) -> bool:

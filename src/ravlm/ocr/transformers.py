@@ -28,7 +28,7 @@ PROMPT = "Transcribe all text in this image. Keep the line breaks."
 _BATCH_SIZE = 16
 _MAX_LINE_TOKENS = 128
 _MAX_PAGE_TOKENS = 4096
-_VERSION = 2
+_VERSION = 3
 _LOAD_ERRORS = (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, TypeError)
 """What Transformers raises for a checkpoint that is not one, or that it does not know."""
 
@@ -64,6 +64,8 @@ class _LineModel:
         self.detector = RapidOcrRecognizer()
 
     def recognize(self, images: Sequence[Image.Image]) -> list[list[Region]]:
+        from ravlm.ocr.rapidocr import stroke_width
+
         results = []
         for image in images:
             corners, crops = self.detector.detect_lines(image)
@@ -72,8 +74,8 @@ class _LineModel:
             for start in range(0, len(lines), _BATCH_SIZE):
                 texts += self.read(lines[start : start + _BATCH_SIZE])
             recognized = [
-                RecognizedLine(text, quad, confidence)
-                for quad, (text, confidence) in zip(corners, texts, strict=True)
+                RecognizedLine(text, quad, confidence, stroke_width=stroke_width(crop))
+                for quad, crop, (text, confidence) in zip(corners, crops, texts, strict=True)
             ]
             results.append(line_regions(recognized, image.width, image.height))
         return results

@@ -11,13 +11,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ravlm.data.lexical_overlap import FUNCTION_WORDS, content_words, without_question_words
 from ravlm.data.line_keys import OPTION, PAIR
 from ravlm.data.page_text import CellSpan, PageText
 from ravlm.data.text import is_chinese, split_words
 from ravlm.generation.base import Request
+from ravlm.generation.extractive.definitions import FoundDefinition, find_definition
 from ravlm.generation.extractive.passages import Passage, passages_of
 from ravlm.records import Answer
 
@@ -43,8 +44,9 @@ _SENTENCE_END = re.compile(r"(?<=[.;])\s|[。；]")
 _NOT_A_KEY = re.compile(r"[.!?;。！？；\"\[\]{}()<>=`]|https?$")
 _KINDS = content_words(
     "command option flag package program table row column value page 命令 选项 参数 一表"
+    " used purpose 做 干 用 用途 作用"
 )
-"""Words that say what kind of line is asked for."""
+"""Words that say what kind of line is asked for, or what it is for."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,33 @@ class FormLine:
     passage: Passage
     literals: frozenset[str] = frozenset()
     """Spellings of an option ("-a", "--all"); empty for other lines."""
+    title: frozenset[str] = frozenset()
+    """Words of the document's title."""
+    is_summary: bool = False
+    """Whether it is "x - y" and x the subject of the document."""
 
 
 def answer_from_lines(request: Request) -> Answer | None:
-    """Return the value of the line that matches the question; None if none has enough words."""
+    """Return the definition that is asked for, or else the value of the line that matches the
+    question; None if no line has enough words."""
     passages = [
         passage for passage in passages_of(request, MAX_PAGE_CHARACTERS) if passage.page is not None
     ]
+    definition = find_definition(request.text, passages)
+    if definition is not None:
+        return _answer(request, definition, definition.coverage)
     lines = [line for passage in passages for line in form_lines(passage)]
     best, coverage = best_line(request.text, lines)
     if best is None or coverage < MIN_COVERAGE:
         return None
-    value = best.passage.part.text[best.start : best.end].strip()
-    source = best.passage.source(best.start, best.end)
+    return _answer(request, best, coverage)
+
+
+def _answer(request: Request, found: FormLine | FoundDefinition, coverage: float) -> Answer:
+    passage = found.passage
+    source = passage.source(found.start, found.end)
     return Answer(
-        text=value,
+        text=passage.part.text[found.start : found.end].strip(),
         evidence=request.evidence.hits,
         citations=(source.entry_id,),
         sources=(source,),
@@ -111,7 +125,7 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
         if not line.key <= FUNCTION_WORDS:
             has_key = has_key or key >= _MIN_KEY_SHARE * (key + context)
         has_other_subject = len(words - _KINDS) > 1 and not words & line.context
-        if not key or not has_key or has_other_subject:
+        if not key or not has_key or has_other_subject or _is_about_more(words, line):
             continue
         if not line.passage.is_certain(line.start, line.end):
             continue
@@ -126,6 +140,17 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
     )
     total += _LITERAL_WEIGHT * len(literals)
     return best, best_weight / total if total else 0.0
+
+
+def _is_about_more(words: frozenset[str], line: FormLine) -> bool:
+    """Return whether a line says something about the subject of its document that is not asked for.
+
+    Words of the title don't tell one line of the document from the others: "How often does watch
+    run a command?" is not answered by "watch - execute a program", nor by "watch homepage: ...".
+    """
+    if line.is_summary:
+        return bool(words - line.title - _KINDS)
+    return words & line.key <= line.title and not line.key <= words and not line.literals
 
 
 def _positions(question: str) -> dict[str, float]:
@@ -177,7 +202,8 @@ def form_lines(passage: Passage) -> Iterator[FormLine]:
         elif len(rows.get(start, ())) > 1:
             yield from _cells(passage, rows[start], context)
         else:
-            yield from _line(passage, start, end, context)
+            for line in _line(passage, start, end, context):
+                yield replace(line, title=title, is_summary=line.is_summary and line.key <= title)
         start = end + 1
 
 
@@ -214,7 +240,9 @@ def _line(passage: Passage, start: int, end: int, context: frozenset[str]) -> It
         first, last = match.span(2)
         if pattern is _DEFINITION:
             last = _end_of_sentence(text, first, last)
-        yield FormLine(content_words(match[1]), context, first, last, passage)
+        is_summary = pattern is _DEFINITION
+        key = content_words(match[1])
+        yield FormLine(key, context, first, last, passage, is_summary=is_summary)
         return
 
 
