@@ -174,7 +174,8 @@ def stroke_width(crop: np.ndarray) -> float:
     _, ink = cv2.threshold(gray, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
     if 2 * int(ink.sum()) > ink.size:  # light on dark
         ink = 1 - ink
-    num_edges = np.count_nonzero(ink[1:] != ink[:-1]) + np.count_nonzero(ink[:, 1:] != ink[:, :-1])
+    edges = ink[1:] != ink[:-1], ink[:, 1:] != ink[:, :-1]
+    num_edges = sum(int(np.count_nonzero(array)) for array in edges)
     return 2 * float(ink.sum()) / max(num_edges, 1)
 
 
