@@ -258,7 +258,7 @@ class Evidence:
     """The name in the question that led to the hits; empty if an image led to them."""
     familiarity: float = 1.0
     """How much the request's image is like those of the base: the share of the base's own images
-    whose neighbors are at most as near; 1 without an image."""
+    whose neighbors are at most as near; 1 without an image, and if no image near it has a text."""
     recognized: bool = False
     """Whether the request's image shows an entity of the base, which the hits are about."""
     linked: bool = True

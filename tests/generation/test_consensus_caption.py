@@ -36,6 +36,19 @@ def test_names_stand_in_where_there_are_no_sentences_and_nothing_where_there_is_
     assert consensus(evidence(()), False) == ("", (), 0.0)
 
 
+def test_headings_and_rows_of_documents_are_no_captions() -> None:
+    """The caption of a rocket was "# Bridge project", the heading of a slide."""
+    sections = evidence(
+        ("# Piers\n\n| Pier | Height |\n| --- | --- |\n| North | 40 m |\nCranes lift a beam.",),
+        ("## Cranes\n\nA crane lifts a steel beam.",),
+    )
+    assert consensus(sections, chinese=False).text in (
+        "Cranes lift a beam.",
+        "A crane lifts a steel beam.",
+    )
+    assert consensus(evidence(("# Bridge project\nBudget: 4 million",)), False).text == ""
+
+
 def test_the_language_is_kept_where_the_evidence_has_it() -> None:
     bilingual = evidence(("A black dog runs.", "一只黑狗在跑。"))
     assert consensus(bilingual, chinese=True).text == "一只黑狗在跑。"

@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
+from ravlm.records import Entry
 from ravlm.retrieval.query import RetrievalQuery
 from ravlm.retrieval.retriever import Retriever
 from tests.helpers.birds import BIRDS, bird
+from tests.helpers.generators import WordEncoder
 
 RED, GREEN = BIRDS["Ruby Finch"][0], BIRDS["Leaf Parrot"][0]
 
@@ -86,3 +90,19 @@ def test_a_race_of_writers_and_askers(birds: KnowledgeBase) -> None:
         thread.join()
     assert not errors
     assert len(answers) > 4
+
+
+def test_photos_without_texts_do_not_vouch_for_the_texts_of_others(
+    tmp_path: Path, word_encoder: WordEncoder
+) -> None:
+    """A base of photos without texts and some documents captioned each photo with a line of a
+    document: the photo was familiar, and its likeness to other photos counted as a match."""
+    rng = np.random.default_rng(0)
+    colors = rng.integers(0, 256, (16, 3))
+    photos = [bird(tuple(color), seed) for seed, color in enumerate(colors.tolist())]
+    note = Entry("note", None, ("The shed key hangs behind the clock.",))
+    for texts, is_told in (((), False), (("a speckled bird",), True)):
+        entries = [Entry(f"p{n}", photo, texts) for n, photo in enumerate(photos)]
+        kb = KnowledgeBase.build(tmp_path / str(is_told), [*entries, note], word_encoder)
+        evidence = Retriever(kb).retrieve([RetrievalQuery(image=photos[3])], 4, modality="text")[0]
+        assert (evidence.familiarity < 1) is is_told

@@ -22,6 +22,8 @@ _NAME_METADATA = ("name", "entity", "title", "label", "common_name")
 _SKIPPED_METADATA = frozenset({
     "split", "group", "id", "url", "source", "generated", "license", "licence",
 })  # fmt: skip
+_MARKDOWN_BLOCK = re.compile(r"#{1,6} |\|")
+"""Start of a heading or a row of a table, as DOCX, PPTX and HTML files have them."""
 _MAX_KEY_WORDS = 6
 
 
@@ -76,6 +78,12 @@ def parse_facts(text: str) -> list[Fact]:
         else:
             section = _clean_key(match[1])
     return facts
+
+
+def free_sentences(text: str) -> list[str]:
+    """Return the sentences of a text, without its `key: value` lines, headings and tables."""
+    values = (fact.value for fact in parse_facts(text) if not fact.key)
+    return [value for value in values if not _MARKDOWN_BLOCK.match(value)]
 
 
 def entity_name(entry: Entry) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ravlm.data.facts import entity_name, parse_facts
+from ravlm.data.facts import entity_name, free_sentences
 from ravlm.data.text import is_chinese, split_words
 from ravlm.records import Evidence, Hit
 
@@ -72,7 +72,7 @@ def consensus(evidence: Evidence, chinese: bool) -> ConsensusCaption:
 
 def _sentences(hit: Hit, chinese: bool) -> list[str]:
     """Return an entry's free sentences, in the language asked for if it has some, else its name."""
-    sentences = [f.value for text in hit.entry.texts for f in parse_facts(text) if not f.key]
+    sentences = [sentence for text in hit.entry.texts for sentence in free_sentences(text)]
     same_language = [text for text in sentences if is_chinese(text) == chinese]
     unique = list(dict.fromkeys(same_language or sentences))
     return unique or [name for name in [entity_name(hit.entry)] if name]

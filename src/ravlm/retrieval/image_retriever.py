@@ -164,6 +164,12 @@ class ImageRetriever:
         return list(map(_with_familiarity, merged, familiarity))
 
     def _familiarity(self, hits: Sequence[Hit]) -> float:
+        """Return how familiar an image is to the base, or 1 if none of its neighbors has a text.
+
+        Being like photos that nothing describes does not tell that a text of the base fits.
+        """
+        if not any(hit.entry.texts for hit in hits[:NUM_NEIGHBORS]):
+            return 1.0
         return self.calibration.familiarity([hit.score for hit in hits])
 
     def _encode(self, images: Sequence[ImageSource]) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ravlm import runtime
-from ravlm.data.facts import entity_name, parse_facts
+from ravlm.data.facts import entity_name, free_sentences
 from ravlm.data.lexical_overlap import content_words
 from ravlm.data.parallel import batched
 from ravlm.encoders.hub_files import quiet
@@ -280,7 +280,7 @@ def entry_captions(entry: Entry) -> list[str]:
     """Return the captions of an entry: its sentences, else its name, else its first text.
 
     There is at least one; it is empty for an entry without text."""
-    sentences = [fact.value for text in entry.texts for fact in parse_facts(text) if not fact.key]
+    sentences = [sentence for text in entry.texts for sentence in free_sentences(text)]
     return sentences or [text for text in (entity_name(entry), entry.text) if text][:1] or [""]
 
 
@@ -288,8 +288,7 @@ def hit_captions(hit: Hit) -> list[str]:
     """Return the captions of a hit: the matching text if a text matched, else the entry's."""
     if hit.part.modality != "text":
         return entry_captions(hit.entry)
-    sentences = [fact.value for fact in parse_facts(hit.part.text) if not fact.key]
-    return sentences or entry_captions(hit.entry)
+    return free_sentences(hit.part.text) or entry_captions(hit.entry)
 
 
 def _pad_scores(hits: Sequence[Sequence[Hit]]) -> Tensor:
