@@ -44,7 +44,9 @@ def consensus(evidence: Evidence, chinese: bool) -> ConsensusCaption:
     `chinese`: prefer Chinese sentences where a hit has some.
     """
     sentences = [
-        (row, text) for row, hit in enumerate(evidence.hits) for text in _sentences(hit, chinese)
+        (row, text)
+        for row, hit in enumerate(evidence.hits)
+        for text in caption_sentences(hit, chinese)
     ]
     if not sentences:
         return ConsensusCaption("", (), 0.0)
@@ -70,7 +72,7 @@ def consensus(evidence: Evidence, chinese: bool) -> ConsensusCaption:
     return ConsensusCaption(texts[best], tuple(ids)[:_MAX_CITATIONS], agreement)
 
 
-def _sentences(hit: Hit, chinese: bool) -> list[str]:
+def caption_sentences(hit: Hit, chinese: bool) -> list[str]:
     """Return an entry's free sentences, in the language asked for if it has some, else its name."""
     sentences = [sentence for text in hit.entry.texts for sentence in free_sentences(text)]
     same_language = [text for text in sentences if is_chinese(text) == chinese]

@@ -20,7 +20,7 @@ from ravlm.encoders.base import Encoder
 from ravlm.encoders.vector_cache import cached_arrays
 from ravlm.generation.base import Generator, Request, abstain, cited_parts
 from ravlm.generation.caption_judge import decline_unlike, judged_caption
-from ravlm.generation.consensus_caption import consensus
+from ravlm.generation.consensus_caption import ConsensusCaption, caption_sentences, consensus
 from ravlm.generation.extractive.answer_text import phrase_answer, same_answer
 from ravlm.generation.extractive.chat_commands import request_of_command
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
@@ -44,6 +44,8 @@ _MIN_WEIGHT = 0.03
 _MAX_CITATIONS = 3
 _SAME_MEANING = 0.75
 """Sentences of at least this cosine say the same."""
+_SAME_ENTITY = 0.5
+"""From this weight on a caption is about the first entity alone."""
 _OTHER_LANGUAGE_WEIGHT = 0.8
 """Weight of a fact in another language than the question's."""
 _CONFIDENCE_WEIGHTS = (0.65, 2.35, 0.38, 0.09)
@@ -253,7 +255,7 @@ class ExtractiveGenerator(Generator):
         return CandidateAnswer(entity_name(hit.entry) or fact.value, fact, hit, _STATED_WEIGHT)
 
     def _caption(self, request: Request) -> Answer:
-        caption = consensus(request.evidence, request.chinese)
+        caption = self._entity_caption(request) or consensus(request.evidence, request.chinese)
         if not caption.text:
             return abstain(request, "the evidence has no text")
         answer = Answer(
@@ -264,6 +266,22 @@ class ExtractiveGenerator(Generator):
             trace={**request.evidence.trace, "agreement": round(caption.agreement, 4)},
         )
         return judged_caption(request, answer)
+
+    def _entity_caption(self, request: Request) -> ConsensusCaption | None:
+        """Return the sentence most similar to the image, of the entity that was recognized in it.
+
+        What is said of other entities does not tell which of its sentences are about its looks.
+        Return None if no entity was recognized for sure, or if it has no choice of sentences.
+        """
+        evidence = request.evidence
+        if request.image is None or not evidence.recognized or evidence.weights[0] < _SAME_ENTITY:
+            return None
+        sentences = caption_sentences(evidence.hits[0], request.chinese)
+        if len(sentences) < 2:
+            return None
+        image = self.encoder.encode_images([request.image], role="query")[0]  # (dim,)
+        best = int((self.encoder.encode_texts(sentences) @ image).argmax())
+        return ConsensusCaption(sentences[best], (evidence.hits[0].entry.id,), evidence.weights[0])
 
 
 def answer_confidence(support: float, agreement: float, read_weight: float) -> float:
