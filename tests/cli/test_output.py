@@ -28,3 +28,10 @@ def test_lines_are_measured_in_terminal_columns() -> None:
     assert wrap("", 4) == [""]
     assert shorten("Name: cat\n\nKind: animal", 40) == "Name: cat · Kind: animal"
     assert shorten("一只毛茸茸的橘猫", 11) == "一只毛茸茸…"
+
+
+def test_previews_have_no_marks_of_markdown() -> None:
+    """A table of an HTML file was shown as "## Fees · | Member | Fee | · | --- | --- | · | Adult"."""
+    table = "## Fees\n\n| Member | Fee |\n| --- | :-: |\n| Adult | 95 euros |"
+    assert shorten(table, 60) == "Fees · Member | Fee · Adult | 95 euros"
+    assert shorten("#1 is a tag\n-a: all", 60) == "#1 is a tag · -a: all"

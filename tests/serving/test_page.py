@@ -50,7 +50,7 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     kb = Path(shutil.copytree(built, tmp_path_factory.mktemp("page") / "kb"))
     with KnowledgeBase.open(kb, FakeEncoder()) as base:
         base.add([Entry("hostile", png(COLORS["white"]), (HOSTILE,))])
-        base.add([Entry("manual.pdf#page=3", png((120, 0, 160)), regions=WRITTEN)])
+        base.add([Entry("manual.pdf#page=3", png((120, 0, 160), (48, 64)), regions=WRITTEN)])
     with running(kb) as server:
         yield server
 
@@ -250,6 +250,7 @@ def test_the_cited_place_is_highlighted(visit: Callable[..., Any]) -> None:
     page.fill("#view-search [name=text]", "Oil pressure: 4.5 bar")
     page.keyboard.press("Enter")
     tile = page.wait_for_selector("#view-search .tile:has-text('page 3')")
+    page.wait_for_selector("#view-search .tile:has-text('page 3') img.tall")  # shown from its top
     tile.click()
     page.wait_for_selector("dialog[open] .highlight")
     share = page.evaluate(
@@ -367,7 +368,7 @@ def test_a_token_is_asked_for_once(visit: Callable[..., Any], kb: Path) -> None:
         page.wait_for_selector("dialog#token[open]")
         page.fill("#token-value", "a-token-of-this-test")
         page.click("#token button")
-        page.wait_for_selector("#about:has-text('entries')")
+        page.wait_for_selector("#about:has-text('encoder: fake')")
         page.fill("#view-search [name=text]", "red")
         page.keyboard.press("Enter")
         page.wait_for_selector("#view-search .tile img[src^='blob:']")

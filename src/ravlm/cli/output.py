@@ -23,6 +23,7 @@ _UNBREAKABLE = re.compile(
 )
 """Text that stays on one line: a word, or a Chinese character with the punctuation and the citation
 mark [1] after it."""
+_MARKDOWN_MARKS = re.compile(r"^#{1,6} +|^\| *| *\|$")
 _PREVIEW_COLUMNS = 60
 _BAR_LENGTH = 5
 MAX_NOTES = 10
@@ -144,8 +145,9 @@ class Progress:
 
 def shorten(text: str, columns: int) -> str:
     """Return `text` on one line of at most `columns` terminal columns (a Chinese character takes
-    two)."""
-    text = " · ".join(line.strip() for line in text.splitlines() if line.strip())
+    two), without the marks of Markdown's headings and tables."""
+    parts = (_MARKDOWN_MARKS.sub("", line.strip()) for line in text.splitlines())
+    text = " · ".join(part for part in parts if part.strip(" |:-"))
     lines = wrap(text, columns - 1)
     return lines[0] + "…" if len(lines) > 1 else text
 

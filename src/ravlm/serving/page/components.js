@@ -34,7 +34,8 @@ export function nameOf(entry) {
 
 function entryImage(entry, edge, alt) {
   if (!entry.image_url) return h("div", { class: "blank", "aria-hidden": "true" }, "“ ”");
-  const image = h("img", { alt, loading: "lazy" });
+  // A page or a portrait is cropped at its bottom, where its title or its face is not.
+  const image = h("img", { alt, loading: "lazy", onload: () => image.classList.toggle("tall", image.naturalHeight > image.naturalWidth) });
   imageSource(entry.image_url, edge).then((address) => { image.src = address; });
   return image;
 }
@@ -174,8 +175,10 @@ function writtenText(regions) {
     lines.map((region) => h("div", { lang: langOf(region.text), class: region.confidence < DOUBTFUL ? "doubtful" : "" }, region.text)));
 }
 
+/** Return a text on one line of at most `maxLength` characters, without the marks of Markdown's headings and tables. */
 export function shorten(text, maxLength = 140) {
-  const line = text.split("\n").map((part) => part.trim()).filter(Boolean).join(" · ");
+  const lines = text.split("\n").map((part) => part.trim().replace(/^#{1,6} +|^\| *| *\|$/g, "")).filter((part) => /[^\s|:-]/.test(part));
+  const line = lines.join(" · ");
   return line.length > maxLength ? `${line.slice(0, maxLength)}…` : line;
 }
 
