@@ -31,7 +31,7 @@ def test_lines_are_measured_in_terminal_columns() -> None:
 
 
 def test_previews_have_no_marks_of_markdown() -> None:
-    """A table of an HTML file was shown as "## Fees · | Member | Fee | · | --- | --- | · | Adult"."""
+    """A table of an HTML file was shown as "## Fees · | Member | Fee | · | --- | --- |"."""
     table = "## Fees\n\n| Member | Fee |\n| --- | :-: |\n| Adult | 95 euros |"
     assert shorten(table, 60) == "Fees · Member | Fee · Adult | 95 euros"
     assert shorten("#1 is a tag\n-a: all", 60) == "#1 is a tag · -a: all"

@@ -183,10 +183,23 @@ def test_folder_without_images(tmp_path: Path) -> None:
             list(read_entries(tmp_path / name))
 
 
+def test_a_list_of_images(tmp_path: Path) -> None:
+    """`ravlm build kb photos/*.jpg` was refused: "It is an image: name the folder"."""
+    for name in ("a.png", "b.PNG"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "b.txt").write_text("a small square\n\nit is black")
+    (tmp_path / "c.txt").write_text("a text of no image")
+    stream = read_entries([tmp_path / "a.png", tmp_path / "b.PNG"])
+    entries = list(stream)
+    assert [(entry.id, entry.texts) for entry in entries] == [
+        ("a.png", ()),
+        ("b.PNG", ("a small square", "it is black")),
+    ]
+    assert entries == list(read_entries(tmp_path))
+    assert stream.quarantine == []
+
+
 def test_unknown_formats(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
-    with pytest.raises(InvalidInput, match="It is an image: name the folder"):
-        read_entries(tmp_path / "photo.png")
     (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "letter.txt").write_text("Dear Sir\nthis is a letter\n")
     for name in ("noise.csv", "letter.txt"):

@@ -124,7 +124,18 @@ def _fail(message: str, exit_code: int) -> int:
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
+    """A parser whose errors are one sentence, and name the option that was meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse arguments; an unknown one is an error of the command that it was given to."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown and unknown[0].startswith("-"):
+            name = unknown[0].split("=")[0]
+            hint = did_you_mean(name, self._option_string_actions)
+            raise UsageError(f'There is no option "{name}".{hint} See {self.prog} --help.')
+        if unknown:
+            self.error(f'unexpected argument "{unknown[0]}"')
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")

@@ -55,8 +55,8 @@ SOURCE = argument(
     "source",
     nargs="+",
     metavar="SOURCE",
-    help="folder of images and PDF files, PDF, JSON Lines, CSV, TSV, Parquet, COCO, WebDataset "
-    "...; - reads JSON Lines from stdin",
+    help="folder of images and PDF files, image, PDF, JSON Lines, CSV, TSV, Parquet, COCO, "
+    "WebDataset ...; - reads JSON Lines from stdin",
 )
 WHERE = argument(
     "--where",

@@ -21,6 +21,7 @@ from ravlm.data.formats import (
     document,
     flickr,
     hf_dataset,
+    image_file,
     image_folder,
     jsonl,
     parquet,
@@ -73,6 +74,7 @@ READERS: dict[str, SourceReader] = {
     "saved dataset (Hugging Face)": hf_dataset,
     "WebDataset shards": webdataset,
     "folder of images": image_folder,
+    "image": image_file,
     "document (PDF, DOCX, PPTX, HTML)": document,
     "Parquet": parquet,
     "COCO captions": coco,
@@ -210,14 +212,12 @@ def _find_reader(path: Path) -> SourceReader | None:
             return None
     elif not path.exists():
         raise NotFound(f'There is no file or folder "{path}"; check the path.')
-    is_image = image_folder.looks_like_image(head)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and not is_image:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InvalidInput(f'"{path}" is text in UTF-16; save it as UTF-8.')
     for reader in READERS.values():
         if reader.recognizes(path, head):
             return reader
-    hint = " It is an image: name the folder that contains it." if is_image else ""
-    raise InvalidInput(f'"{path}" is in no known format: {", ".join(READERS)}.{hint}')
+    raise InvalidInput(f'"{path}" is in no known format: {", ".join(READERS)}.')
 
 
 def read_head(path: Path) -> bytes:

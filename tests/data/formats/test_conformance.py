@@ -62,6 +62,10 @@ def image_folder(pictures: Path) -> Path:
     return folder
 
 
+def single_image(pictures: Path) -> Path:
+    return image_folder(pictures) / "blue.png"
+
+
 def parquet_file(pictures: Path) -> Path:
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     from pyarrow import parquet
@@ -106,10 +110,13 @@ def pdf_document(pictures: Path) -> Path:
 
 DOCUMENT = "document (PDF, DOCX, PPTX, HTML)"
 """Its one row becomes an entry per page; it has no images of its own."""
+SINGLE = (DOCUMENT, "image")
+"""Sources of one row."""
 SAMPLES: dict[str, Callable[[Path], Path]] = {
     "saved dataset (Hugging Face)": saved_dataset,
     "WebDataset shards": webdataset_shard,
     "folder of images": image_folder,
+    "image": single_image,
     DOCUMENT: pdf_document,
     "Parquet": parquet_file,
     "COCO captions": coco_file,
@@ -140,12 +147,12 @@ def test_rows_have_a_location_and_a_folder(name: str, pictures: Path) -> None:
     path = SAMPLES[name](pictures)
     rows = list(READERS[name].read_rows(path))
     assert all(isinstance(row, Row) for row in rows)
-    assert len({row.location for row in rows}) == (1 if name == DOCUMENT else len(CAPTIONS))
+    assert len({row.location for row in rows}) == (1 if name in SINGLE else len(CAPTIONS))
     assert all(str(path) in row.location for row in rows)
     assert rows == list(READERS[name].read_rows(path))
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if name != DOCUMENT])
+@pytest.mark.parametrize("name", [name for name in READERS if name not in SINGLE])
 def test_same_entries_from_every_format(name: str, pictures: Path) -> None:
     stream = read_entries(SAMPLES[name](pictures))
 

@@ -69,7 +69,7 @@ def read_rows(path: Path) -> Iterator[Row | Quarantined]:
             num_images += 1
             text_files = texts.get(Path(name).stem, [])
             used.update(file.name for file in text_files)
-            yield _row(folder / name, path, text_files, metadata)
+            yield image_row(folder / name, path, text_files, metadata)
         for name in names:
             if name not in used and (rejected := leftovers.add(folder / name)):
                 num_images += 1
@@ -154,9 +154,10 @@ def _is_image(path: Path, suffixes: frozenset[str]) -> bool:
         return False
 
 
-def _row(
+def image_row(
     image: Path, root: Path, text_files: list[Path], metadata: FolderMetadata
 ) -> Row | Quarantined:
+    """Return the row of an image below the folder `root`, with the texts of its text files."""
     values: dict[str, Any] = {"id": image.relative_to(root).as_posix()}
     lines: list[str] = []
     for file in text_files:
