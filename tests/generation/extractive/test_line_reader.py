@@ -144,3 +144,19 @@ def test_a_question_begins_with_the_column_it_asks_for() -> None:
         answer = ask(question, entry)
         assert answer is not None, question
         assert answer.text == text
+
+
+def test_the_name_of_a_document_does_not_tell_its_lines_apart() -> None:
+    """ "How often does watch run the command?" was answered by the summary of watch, and "What is
+    libusb?" by the address of its home page."""
+    manual = page("watch(1)", "watch - repeat a program", "Manual: 12 pages")
+    readme = page("libusb README", "libusb homepage: usb.example")
+    for question, entry, text in (
+        ("What does watch do?", manual, "repeat a program"),
+        ("watch 用于什么？", manual, "repeat a program"),
+        ("How often does watch run the command by default?", manual, None),
+        ("What is libusb?", readme, None),
+        ("What is the homepage of libusb?", readme, "usb.example"),
+    ):
+        answer = ask(question, entry)
+        assert (None if answer is None else answer.text) == text, question

@@ -44,7 +44,7 @@ _SENTENCE_END = re.compile(r"(?<=[.;])\s|[。；]")
 _NOT_A_KEY = re.compile(r"[.!?;。！？；\"\[\]{}()<>=`]|https?$")
 _KINDS = content_words(
     "command option flag package program table row column value page 命令 选项 参数 一表"
-    " used purpose 做 干 用 用途 作用"
+    " used purpose 做 干 用 用于 用途 作用"
 )
 """Words that say what kind of line is asked for, or what it is for."""
 
