@@ -256,6 +256,18 @@ def test_sentences(text: str, expected: list[str]) -> None:
     assert split_sentences(text) == expected
 
 
+def test_german_dates_and_ordinals_end_no_sentence() -> None:
+    """A story said: "Die Fähre verkehrt vom 1. [1] April bis zum 31. [1] Oktober täglich"."""
+    dates = "Die Fähre verkehrt vom 1. April bis zum 31. Oktober.", "Im 19. Jahrhundert war es so."
+    assert split_sentences(" ".join(dates)) == list(dates)
+    assert split_sentences("Siehe Nr. 5. Tel. 12 oder Abb. 3.") == [
+        "Siehe Nr. 5.",
+        "Tel. 12 oder Abb. 3.",
+    ]
+    years = ["It was built in 1921.", "April came.", "It holds 1.5.", "August was hot."]
+    assert split_sentences(" ".join(years)) == years
+
+
 @given(st.text(alphabet=st.sampled_from(list('ab.!?。！ \n"”Mr猫狗的\u3000e')), max_size=60))
 def test_sentences_lose_only_white_space(text: str) -> None:
     assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())

@@ -47,8 +47,15 @@ _SEPARATORS_TO_SPACES = bytes(
 _SENTENCE_END = re.compile(r"""[。！？]+["'”’」』）)]*|[.!?]+["'”’)\]]*(?=\s|$)|\n+""")
 _ABBREVIATION = re.compile(
     r"(?:\b[A-Z]|\b(?i:Mr|Mrs|Ms|Dr|Prof|St|Mt|Jr|Sr|No|vs|etc|ca|cf|approx|incl"
-    r"|e\.g|i\.e|a\.m|p\.m))\.$"
+    r"|e\.g|i\.e|a\.m|p\.m|bzw|ggf|evtl|inkl|zzgl|bijv|ул|стр|рис|т\.е)"
+    r"|\b(?:Figs?|Eq|Abb|Nr|Str|Tel|Mme|Mlle|Sra|Srta|Sig|Dott|Dhr|Mevr))\.$"
 )
+_GERMAN_ORDINAL = re.compile(
+    r"(?<![\d.,])\d{1,2}\.(?= (?:Jan(?:uar)?|Jänner|Feb(?:ruar)?|März|Apr(?:il)?|Mai|Jun[io]?"
+    r"|Jul[io]?|Aug(?:ust)?|Sept?(?:ember)?|Okt(?:ober)?|Nov(?:ember)?|Dez(?:ember)?"
+    r"|Jahrhunderts?|Jh|Weltkriegs?|Auflage|Stock|Etage|Klasse|Platz|Tag|Woche|Runde)\b)"
+)
+"""A number that is read as "the first", before a noun that it often counts."""
 
 _TYPOGRAPHY = {
     **dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc"), "'"),
@@ -100,8 +107,8 @@ def strip_accents(text: str) -> str:
 def split_sentences(text: str) -> list[str]:
     """Return the English and Chinese sentences of `text`, stripped, in order.
 
-    A line break ends a sentence; a period after an initial or a common abbreviation (Mr., e.g.)
-    does not. Only white space is lost.
+    A line break ends a sentence; a period after an initial, a common abbreviation (Mr., e.g.) or a
+    German ordinal (1. April) does not. Only white space is lost.
     """
     return [text[start:end] for start, end in sentence_spans(text)]
 
@@ -109,8 +116,11 @@ def split_sentences(text: str) -> list[str]:
 def sentence_spans(text: str) -> list[tuple[int, int]]:
     """Return the start and end of each sentence of `split_sentences`."""
     borders = [0]
+    ordinals = {ordinal.end() for ordinal in _GERMAN_ORDINAL.finditer(text)}
     for end in _SENTENCE_END.finditer(text):
-        is_abbreviation = end[0] == "." and _ABBREVIATION.search(text[borders[-1] : end.end()])
+        is_abbreviation = end[0] == "." and (
+            end.end() in ordinals or _ABBREVIATION.search(text[borders[-1] : end.end()])
+        )
         if not (is_abbreviation and text[end.end() :].strip(" ")):
             borders.append(end.end())
     spans = []
