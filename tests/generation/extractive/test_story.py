@@ -12,6 +12,7 @@ from ravlm.generation.base import Request
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
 from ravlm.generation.extractive.story import write_story
 from ravlm.records import Entry, Evidence, Hit, Part
+from ravlm.regions import Region, RegionKind
 from tests.helpers.generators import WordEncoder
 
 OWL = Entry(
@@ -48,6 +49,26 @@ def test_an_english_story() -> None:
         "The owl hunts by day. [1] Its feathers reach its toes. [1]"
     )
     assert cited == ("owl",)
+
+
+def test_a_story_of_a_page_has_no_titles_and_rows_of_tables() -> None:
+    """A manual was told as 'This entry is called "Cleaning". Before first use. ... Under "Item" it
+    says: Mixer; Price: 5'."""
+    blocks: list[tuple[RegionKind, str]] = [
+        ("title", "Cleaning"), ("paragraph", "Brush the burrs once a week."),
+        ("title", "Old parts"), ("paragraph", "Worn burrs make warm powder."), ("paragraph", "Part number: HB-77"),
+        ("paragraph", "Item: Mixer; Price: 5; Amount: 3"), ("footer", "Heron Works of Malmo"),
+    ]  # fmt: skip
+    regions = [
+        Region(text, (0.1, 0.1 * n, 0.9, 0.1 * n + 0.05), 2, kind)
+        for n, (kind, text) in enumerate(blocks)
+    ]
+    entry = Entry("manual.pdf#page=2", regions=regions, metadata={"title": "Heron grinder"})
+    text = re.sub(r" ?\[1\]", "", story(request((entry,), (1.0,)))[0])
+    assert text == (
+        'This entry is called "Heron grinder: Cleaning". Brush the burrs once a week. '
+        "Worn burrs make warm powder. The part number is HB-77."
+    )
 
 
 def test_a_chinese_story() -> None:

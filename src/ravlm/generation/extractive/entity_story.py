@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ravlm.data.facts import Fact, is_name_key, read_facts
 from ravlm.data.lexical_overlap import content_words
-from ravlm.data.page_text import certain_texts, is_page
+from ravlm.data.page_text import MIN_CONFIDENCE, PageText, certain_texts, is_page
 from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.chinese_fact_sentences import (
@@ -47,6 +47,10 @@ _PERSON_KEY = re.compile(
 )
 _CHINESE_NAME_KEY = re.compile(r".{0,3}(?:名称|名字|姓名|名|标题)|题目")
 _QUOTED = ('Under "', "“")
+_NO_SENTENCES = ("title", "header", "footer")
+"""Kinds of blocks of a page of which a story has no sentences."""
+_ROW = re.compile(r"; [^;:]{1,60}: | \| ")
+"""The second cell of a row of a table, which is no sentence and no value of the first one."""
 _FIRST_PERSON = re.compile(r"\b(?:I|we|my)\b")
 
 
@@ -76,6 +80,7 @@ def read_entity(hit: Hit, request: Request, previous: EntityText | None = None) 
     facts = same_language if any(not is_name_key(f.key) for f in same_language) else facts
     chinese = any(is_chinese(fact.line) for fact in facts)
     name, heading, facts = _split_name(facts)
+    heading = _titled(heading, hit.entry)
     content_facts = [fact for fact in facts if not is_provenance(fact)]
     sentences = [fact for fact in content_facts if fact.key and _is_sentence(fact.value)]
     keyed = [fact for fact in content_facts if fact.key and not _is_sentence(fact.value)]
@@ -131,8 +136,9 @@ def _cut(text: str, length: int) -> str:
 
 def _facts(hit: Hit) -> list[Fact]:
     """Return the facts of an entry, and of its metadata where its texts and regions say little."""
-    texts = (_cut(text, 2 * _MAX_CHARACTERS) for text in certain_texts(hit.entry))
+    texts = (_cut(text, 2 * _MAX_CHARACTERS) for text in _texts(hit.entry))
     facts = read_facts(Entry(texts=map(clean_text, texts)))
+    facts = [fact for fact in facts if not _ROW.search(fact.value)]
     if is_page(hit.entry) or sum(not is_name_key(fact.key) for fact in facts) >= _ENOUGH_FACTS:
         return facts
     values = {fact.value.casefold() for fact in facts}
@@ -141,6 +147,26 @@ def _facts(hit: Hit) -> list[Fact]:
             values.add(fact.value.casefold())
             facts.append(fact)
     return facts
+
+
+def _texts(entry: Entry) -> tuple[str, ...]:
+    """Return the texts of an entry; that of a page has its first title and no other."""
+    if not is_page(entry):
+        return certain_texts(entry)
+    page = PageText.of([r for r in entry.regions if r.confidence >= MIN_CONFIDENCE])
+    blocks = [
+        page.text[block.start : block.end]
+        for number, block in enumerate(page.blocks)
+        if number == 0 or block.kind not in _NO_SENTENCES
+    ]
+    return (*entry.texts, "\n".join(blocks))
+
+
+def _titled(heading: str, entry: Entry) -> str:
+    """Return the heading of a page after the title of its document, if that is another."""
+    title = entry.metadata.get("title")
+    is_other = isinstance(title, str) and title.casefold() not in heading.casefold()
+    return f"{title}: {heading}" if heading and is_other and is_page(entry) else heading
 
 
 def _split_name(facts: Sequence[Fact]) -> tuple[str, str, list[Fact]]:
