@@ -20,6 +20,16 @@ def test_people_see_a_bar_and_no_raw_scores(capsys: pytest.CaptureFixture[str]) 
     assert "  * 1  text   cat  a cat" in out.splitlines()
 
 
+def test_an_abstention_has_no_confidence(capsys: pytest.CaptureFixture[str]) -> None:
+    """Below "That is not in the knowledge base." stood "confidence 1.00": that of a wrong subject,
+    not that of the sentence."""
+    hit = Hit(Entry("cat", None, ("a cat",)), 0.5, Part("text", 0, "a cat"))
+    print_evidence(Answer("That is not there.", (hit,), confidence=1.0, abstained=True))
+    out = capsys.readouterr().out
+    assert "confidence" not in out
+    assert "    1  text   cat  a cat" in out.splitlines()
+
+
 def test_lines_are_measured_in_terminal_columns() -> None:
     """A Chinese character takes two columns; no line begins with punctuation or a citation mark."""
     assert wrap("a striped cat looks past", 10) == ["a striped", "cat looks", "past"]

@@ -46,7 +46,7 @@ def write_answer_page(
         "query_image": image,
         "answer": answer,
         "chinese": chinese,
-        "remark": f"{label} {answer.confidence:.2f}",
+        "remark": "" if answer.abstained else f"{label} {answer.confidence:.2f}",
         "sources": _cited_sources(answer),
         "image": ImageTags(),
         "lang": _lang,

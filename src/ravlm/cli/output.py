@@ -67,7 +67,9 @@ def print_remarks(answer: Answer) -> None:
 def print_evidence(answer: Answer) -> None:
     """Print the evidence of an answer; cited entries are marked with an asterisk."""
     print_remarks(answer)
-    if answer.evidence:
+    if answer.evidence and answer.abstained:
+        print("\n  evidence that was read")
+    elif answer.evidence:
         print(f"\n  evidence (* cited), confidence {answer.confidence:.2f}")
     cited_parts = {source.entry_id: source.part for source in answer.sources}
     for rank, hit in enumerate(answer.evidence, 1):

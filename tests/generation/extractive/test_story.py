@@ -56,8 +56,9 @@ def test_a_story_of_a_page_has_no_titles_and_rows_of_tables() -> None:
     says: Mixer; Price: 5'."""
     blocks: list[tuple[RegionKind, str]] = [
         ("title", "Cleaning"), ("paragraph", "Brush the burrs once a week."),
-        ("title", "Old parts"), ("paragraph", "Worn burrs make warm powder."), ("paragraph", "Part number: HB-77"),
-        ("paragraph", "Item: Mixer; Price: 5; Amount: 3"), ("footer", "Heron Works of Malmo"),
+        ("title", "Old parts"), ("paragraph", "Worn burrs make warm powder."),
+        ("paragraph", "Part number: HB-77"), ("paragraph", "Item: Mixer; Price: 5; Amount: 3"),
+        ("footer", "Heron Works of Malmo"),
     ]  # fmt: skip
     regions = [
         Region(text, (0.1, 0.1 * n, 0.9, 0.1 * n + 0.05), 2, kind)
