@@ -19,7 +19,10 @@ from ravlm.data.images import load_image
 from ravlm.data.text import is_chinese
 from ravlm.demo import run_demo
 from ravlm.demo.photos import ENTRIES, package_file, transformed_copy
+from ravlm.demo.plan import folder_plan
 from ravlm.errors import BrokenData, InvalidInput, MissingExtra, NotFound
+from ravlm.records import Entry
+from ravlm.regions import Region
 from tests.helpers.browser import background_of_page, open_browser
 from tests.helpers.fakes import FakeEncoder
 
@@ -211,6 +214,24 @@ def test_images_with_texts_twice_into_the_same_folder(pictures: Path, tmp_path: 
             "chat",
         }
     assert "<b>square" not in page.read_text(encoding="utf-8")
+
+
+def test_photos_with_texts_are_shown_before_pages(tmp_path: Path) -> None:
+    """The demo of a folder showed a mirrored page of a manual, and asked what is in the picture."""
+    for n, name in enumerate(("page", "plain", "boat", "hill")):
+        Image.new("RGB", (20, 10), (60 * n, 9, 9)).save(tmp_path / f"{name}.png")
+    page = Entry("page", str(tmp_path / "page.png"), regions=[Region("Fees", (0, 0, 1, 0.1), 1)])
+    plain = Entry("plain", str(tmp_path / "plain.png"))
+    boat, hill = (
+        Entry(name, str(tmp_path / f"{name}.png"), (f"Name: {name}\nA {name}.",))
+        for name in ("boat", "hill")
+    )
+    note = Entry("note", text="# Fees\n| Adult | 5 |")
+    plan = folder_plan([page, plain, boat, hill, note])
+    assert plan.photo.getpixel((0, 0))[0] == int(120 * 0.8)
+    assert {step.text for step in plan.steps if step.label == "text to image"} == {"A hill."}
+    assert folder_plan([page, plain]).photo.getpixel((0, 0))[0] == int(60 * 0.8)
+    assert "Fees Adult 5" in {step.text for step in folder_plan([page, note]).steps}
 
 
 def test_bad_sources_are_refused(tmp_path: Path) -> None:

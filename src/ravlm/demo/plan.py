@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from ravlm.data.facts import free_sentences
 from ravlm.demo.photos import package_file, transformed_copy
 from ravlm.demo.records import DemoPlan, DemoStep
 from ravlm.records import Entry
@@ -68,12 +69,16 @@ def _bundled_question_steps(photos: dict[str, Image.Image]) -> list[DemoStep]:
 def folder_plan(entries: Sequence[Entry]) -> DemoPlan:
     """Return the steps for a user's images; at least one of `entries` has an image.
 
-    Without texts in the base, the plan only searches."""
-    images = [entry.image for entry in entries if entry.image is not None]
-    texts = [entry.text for entry in entries if entry.texts]
+    Photos with texts are shown first, then photos, then pages. Without texts in the base, the plan
+    only searches."""
+    ranks = {entry.id: _rank(entry) for entry in entries if entry.image is not None}
+    best = min(ranks.values())
+    shown = [entry for entry in entries if ranks.get(entry.id) == best]
+    images = [entry.image for entry in shown if entry.image is not None]
+    texts = [text for entry in [*entries, *shown] for text in entry.texts]
     photo = transformed_copy(images[0])
     other_photo = transformed_copy(images[-1])
-    query = " ".join(texts[-1].split()[:12]) if texts else "a photo taken outdoors"
+    query = _query(texts[-1]) if texts else "a photo taken outdoors"
     steps = [
         DemoStep("search", "search", "image to image", "", other_photo, "image"),
         DemoStep("search", "search", "text to image", query, modality="image"),
@@ -90,6 +95,17 @@ def folder_plan(entries: Sequence[Entry]) -> DemoPlan:
         DemoStep("abstention", "ask", "unknown photo", "What is in the picture?", unknown),
     ]
     return DemoPlan(photo, [*_photo_steps(photo), *steps])
+
+
+def _rank(entry: Entry) -> int:
+    """Return 0 for a photo with texts, 1 for one without, and 2 for a page."""
+    return 2 if entry.regions else 0 if entry.texts else 1
+
+
+def _query(text: str) -> str:
+    """Return the first sentence of a text, or its beginning if it has none."""
+    sentences = free_sentences(text) or [text.replace("#", " ").replace("|", " ")]
+    return " ".join(sentences[0].split()[:12])
 
 
 def _photo_steps(photo: Image.Image) -> list[DemoStep]:

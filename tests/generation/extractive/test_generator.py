@@ -12,7 +12,9 @@ import pytest
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.generator import ExtractiveGenerator
 from ravlm.records import Entry, Evidence, Hit, Part
+from ravlm.regions import Region
 from tests.helpers.fakes import FakeEncoder
+from tests.helpers.generators import WordEncoder
 
 HABITS = "A cat sleeps for twelve hours a day."
 LOOKS = "A striped cat looks past the camera."
@@ -43,6 +45,31 @@ def test_a_caption_of_a_known_entity_is_about_its_looks(evidence: Evidence) -> N
     answer = generator.generate([Request("caption", image=b"", evidence=evidence)])[0]
     assert answer.text == LOOKS
     assert answer.citations == ("cat",)
+
+
+def test_a_question_about_the_image_of_a_page_is_answered_by_a_cell(
+    word_encoder: WordEncoder,
+) -> None:
+    """The price of one item on the photo of an invoice was the whole row: "Basket; Quantity: 24;
+    Unit price: 8.50; Amount: 204.00". What the photo shows was another row."""
+    cells = [["Item", "Unit price"], ["Basket", "8.50"], ["Mixer", "12.00"], ["Peel", "1.25"]]
+    regions = [Region("Invoice", (0.1, 0.1, 0.4, 0.15), 1, "title")]
+    regions += [Region("", (0.1, 0.2, 0.9, 0.6), 1, "table")]
+    for row, texts in enumerate(cells):
+        top = 0.2 + 0.1 * row
+        regions += [
+            Region(text, (0.1 + 0.4 * n, top, 0.3 + 0.4 * n, top + 0.05), 1)
+            for n, text in enumerate(texts)
+        ]
+    hit = Hit(Entry("invoice.pdf#page=1", b"", regions=regions), 0.9, Part("image"))
+    evidence = Evidence((hit,), (0.9,), support=0.8, recognized=True)
+    generator = ExtractiveGenerator(word_encoder)
+    questions = ["What is the unit price of the mixer?", "What is shown in the picture?"]
+    requests = [Request("ask", text, b"", evidence) for text in questions]
+    answers = generator.generate(requests)
+    assert [answer.text for answer in answers] == ["12.00", "Invoice"]
+    assert all(answer.citations == ("invoice.pdf#page=1",) for answer in answers)
+    assert all(answer.confidence <= 0.8 for answer in answers)
 
 
 @pytest.mark.parametrize("change", [{"recognized": False}, {"weights": (0.45, 0.4)}])

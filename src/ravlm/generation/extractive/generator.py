@@ -24,7 +24,7 @@ from ravlm.generation.consensus_caption import ConsensusCaption, caption_sentenc
 from ravlm.generation.extractive.answer_text import phrase_answer, same_answer
 from ravlm.generation.extractive.chat_commands import request_of_command
 from ravlm.generation.extractive.embedding_cache import EmbeddingCache
-from ravlm.generation.extractive.line_reader import answer_from_lines
+from ravlm.generation.extractive.line_reader import answer_from_lines, page_title
 from ravlm.generation.extractive.passage_reader import answer_from_passages
 from ravlm.generation.extractive.passages import passages_of
 from ravlm.generation.extractive.question_types import (
@@ -44,6 +44,8 @@ _MIN_WEIGHT = 0.03
 _MAX_CITATIONS = 3
 _SAME_MEANING = 0.75
 """Sentences of at least this cosine say the same."""
+_ASKS_FOR_NAME = 0.5
+"""From this probability on, the title of a page answers what it is."""
 _SAME_ENTITY = 0.5
 """From this weight on a caption is about the first entity alone."""
 _OTHER_LANGUAGE_WEIGHT = 0.8
@@ -136,7 +138,8 @@ class ExtractiveGenerator(Generator):
         once took a thing's own name for the answer.
         """
         if request.image is not None or self._span_reader is None:
-            return self._answer(request, question, types)
+            page_answer = self._read_page(request, question, types)
+            return page_answer or self._answer(request, question, types)
         answer = self._read_passages(request, question)
         if answer is not None:
             return answer
@@ -180,11 +183,33 @@ class ExtractiveGenerator(Generator):
 
     def _read_passages(self, request: Request, question: Question) -> Answer | None:
         """Answer from lines of pages that have a form, else from prose."""
-        has_value = question.form != "yes/no" and not question.counts
-        answer = answer_from_lines(request) if has_value else None
+        answer = answer_from_lines(request) if _asks_for_value(question) else None
         if answer is not None or self._span_reader is None:
             return answer
         return answer_from_passages(self._span_reader, request, question)
+
+    def _read_page(
+        self, request: Request, question: Question, types: QuestionTypeScores
+    ) -> Answer | None:
+        """Answer from the title and the lines of the page or label that an image shows.
+
+        To the reader of facts, a row of a table is one fact: all of its cells would be the answer.
+        """
+        evidence = request.evidence
+        entry = evidence.hits[0].entry
+        if request.image is None or entry.texts or not entry.regions:
+            return None
+        shown = replace(evidence, hits=evidence.hits[:1], weights=evidence.weights[:1])
+        narrowed = replace(request, evidence=shown)
+        answer = None
+        if self.reader.bank.names(types) >= _ASKS_FOR_NAME:
+            answer = page_title(narrowed)
+        elif _asks_for_value(question):
+            answer = answer_from_lines(narrowed)
+        if answer is None:
+            return None
+        confidence = round(min(answer.confidence, evidence.support), 4)
+        return replace(answer, evidence=evidence.hits, confidence=confidence)
 
     def _candidates(
         self, request: Request, question: Question, types: QuestionTypeScores
@@ -282,6 +307,11 @@ class ExtractiveGenerator(Generator):
         image = self.encoder.encode_images([request.image], role="query")[0]  # (dim,)
         best = int((self.encoder.encode_texts(sentences) @ image).argmax())
         return ConsensusCaption(sentences[best], (evidence.hits[0].entry.id,), evidence.weights[0])
+
+
+def _asks_for_value(question: Question) -> bool:
+    """Return whether a value of a line can answer a question: not yes, no or a number of lines."""
+    return question.form != "yes/no" and not question.counts
 
 
 def answer_confidence(support: float, agreement: float, read_weight: float) -> float:

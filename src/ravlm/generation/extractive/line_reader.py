@@ -97,6 +97,23 @@ def _answer(request: Request, found: FormLine | FoundDefinition, coverage: float
     )
 
 
+def page_title(request: Request) -> Answer | None:
+    """Return the title at the top of the first page of the evidence; None without one."""
+    for passage in passages_of(request, MAX_PAGE_CHARACTERS):
+        first = passage.page.blocks[0] if passage.page and passage.page.blocks else None
+        if first is None or first.kind != "title" or not passage.is_certain(first.start, first.end):
+            continue
+        return Answer(
+            text=passage.part.text[first.start : first.end].strip(),
+            evidence=request.evidence.hits,
+            citations=(passage.hit.entry.id,),
+            sources=(passage.source(first.start, first.end),),
+            confidence=_MAX_CONFIDENCE,
+            trace={**request.evidence.trace, "read by": "title"},
+        )
+    return None
+
+
 def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None, float]:
     """Return the line that matches most words of a question, by weight, and their share.
 
