@@ -101,7 +101,9 @@ def page_title(request: Request) -> Answer | None:
     """Return the title at the top of the first page of the evidence; None without one."""
     for passage in passages_of(request, MAX_PAGE_CHARACTERS):
         first = passage.page.blocks[0] if passage.page and passage.page.blocks else None
-        if first is None or first.kind != "title" or not passage.is_certain(first.start, first.end):
+        if first is None or first.kind != "title" or passage.offset:
+            continue
+        if not passage.is_certain(first.start, first.end):
             continue
         return Answer(
             text=passage.part.text[first.start : first.end].strip(),
