@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ravlm.data.page_text import PageText
 
@@ -15,6 +16,41 @@ OPTION = re.compile(
 )
 """The spellings of an option at the beginning of a line ("-m NUM, --max-count=NUM"), and up to two
 words after them."""
+
+
+_NUMBER = re.compile(r"(?<![A-Za-z\d.,:/(-])(\d{1,3})[ \t]*(?=[^\W\d_])(?<![A-Za-z])")
+_MAX_STEP = 2
+"""Largest difference between the numbers of an enumeration, which may leave one out."""
+_MIN_ITEMS = 3
+_ENDS = " ,，.。;；、"
+
+
+class NumberedItem(NamedTuple):
+    """An item of an enumeration in running text: "0 done, 1 refused, 2 usage error"."""
+
+    number: str
+    number_start: int
+    start: int
+    """The characters `start:end` of the text are the item, without its number."""
+    end: int
+
+
+def numbered_items(text: str, start: int, end: int) -> list[NumberedItem]:
+    """Return the items of the enumeration in `start:end` of a text; none without three that count
+    up from 0 or 1."""
+    numbers: list[re.Match[str]] = []
+    for match in _NUMBER.finditer(text, start, end):
+        last = int(numbers[-1][1]) if numbers else -1
+        if last < int(match[1]) <= last + _MAX_STEP:
+            numbers.append(match)
+    if len(numbers) < _MIN_ITEMS:
+        return []
+    ends = [*(match.start() for match in numbers[1:]), end]
+    return [
+        NumberedItem(match[1], match.start(), first, first + len(text[first:last].rstrip(_ENDS)))
+        for match, last in zip(numbers, ends, strict=True)
+        if (first := match.end())
+    ]
 
 
 def line_keys(page: PageText, start: int, end: int) -> Iterator[str]:

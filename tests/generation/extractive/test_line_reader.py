@@ -160,3 +160,17 @@ def test_the_name_of_a_document_does_not_tell_its_lines_apart() -> None:
     ):
         answer = ask(question, entry)
         assert (None if answer is None else answer.text) == text, question
+
+
+def test_the_numbers_of_an_enumeration() -> None:
+    """ "Which exit code means a usage error?" was answered by the codes before it."""
+    codes = page("tool(1)", "Exit codes: 0 done, 1 refused, 2 usage error, 3 no")
+    for question, text in (
+        ("Which exit code of tool means a usage error?", "2"),
+        ("What does exit code 2 of tool mean?", "usage error"),
+        ("What does exit code 3 of tool mean?", "no"),
+    ):
+        answer = ask(question, codes)
+        assert answer is not None, question
+        assert answer.text == text
+    assert ask("How often does tool run?", codes) is None

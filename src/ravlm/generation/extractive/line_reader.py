@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ravlm.data.lexical_overlap import FUNCTION_WORDS, content_words, without_question_words
-from ravlm.data.line_keys import OPTION, PAIR
+from ravlm.data.line_keys import OPTION, PAIR, numbered_items
 from ravlm.data.page_text import CellSpan, PageText
 from ravlm.data.text import is_chinese, split_words
 from ravlm.generation.base import Request
@@ -35,6 +35,8 @@ _MIN_WEIGHT = 0.5
 """Weight of a word that all lines have."""
 _LITERAL_WEIGHT = 3.0
 """Weight of an option as it is written ("-a"): a single letter is no word."""
+_HEAD_CHARACTERS = 120
+"""Characters before an enumeration that say what it counts."""
 _MIN_KEY_SHARE, _MIN_KEY_WORDS = 0.25, 0.5
 """Minimum share of the matched weight that is in the key, or of the key's words that match."""
 _LITERAL = re.compile(r"(?<![\w-])-{1,2}[A-Za-z0-9?][\w-]*")
@@ -66,6 +68,8 @@ class FormLine:
     """Words of the document's title."""
     is_summary: bool = False
     """Whether it is "x - y" and x the subject of the document."""
+    needs_whole_key: bool = False
+    """Whether a question must have all words of the key."""
 
 
 def answer_from_lines(request: Request) -> Answer | None:
@@ -126,6 +130,7 @@ def best_line(question: str, lines: Sequence[FormLine]) -> tuple[FormLine | None
     words = content_words(text)
     function_words = {word for line in lines for word in line.key} & FUNCTION_WORDS
     words |= function_words & set(split_words(text))
+    lines = [line for line in lines if line.key <= words or not line.needs_whole_key]
     positions = _positions(text)
     key_weights, context_weights = _weights(words, lines)
     literals = frozenset(_LITERAL.findall(question))
@@ -223,6 +228,8 @@ def form_lines(passage: Passage) -> Iterator[FormLine]:
         else:
             for line in _line(passage, start, end, context):
                 yield replace(line, title=title, is_summary=line.is_summary and line.key <= title)
+            block_start = start if block is None else block.start - passage.offset
+            yield from _numbered(passage, (block_start, start, end), context)
         start = end + 1
 
 
@@ -279,6 +286,27 @@ def _option(passage: Passage, start: int, end: int, context: frozenset[str]) -> 
     if literals and text[first:last].strip() and not text[first:last].lstrip().startswith("-"):
         key = content_words(match[1])
         yield FormLine(key, context, first, last, passage, literals)
+
+
+def _numbered(
+    passage: Passage, borders: tuple[int, int, int], context: frozenset[str]
+) -> Iterator[FormLine]:
+    """Yield what each number of an enumeration means, and the number of each meaning.
+
+    What stands before the first one says what the numbers are ("Exit codes: 0 done, 1 refused").
+    `borders`: the start of the block, and the start and end of the line.
+    """
+    text = passage.part.text
+    block_start, start, end = borders
+    items = numbered_items(text, start, end)
+    if items:
+        first = items[0].number_start
+        context |= content_words(text[max(block_start, first - _HEAD_CHARACTERS) : first])
+    for item in items:
+        number_end = item.number_start + len(item.number)
+        yield FormLine(frozenset({item.number}), context, item.start, item.end, passage)
+        key = content_words(text[item.start : item.end])
+        yield FormLine(key, context, item.number_start, number_end, passage, needs_whole_key=True)
 
 
 def _end_of_sentence(text: str, start: int, end: int) -> int:
