@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ravlm.ocr.lines import RecognizedLine, RecognizedWord, line_regions
+from ravlm.data.reading_order import TextSegment
+from ravlm.ocr.ink import Ink, text_corners
+from ravlm.ocr.lines import RecognizedLine, RecognizedWord, _equalize_heights, line_regions
 from ravlm.regions import Region
 
 SIZE = (600, 800)
@@ -92,14 +94,49 @@ def test_words_are_apart_only_where_their_confidence_differs() -> None:
     assert line_regions([], *SIZE) == []
 
 
-@pytest.mark.parametrize(("height", "stroke_width"), [(20, 3.0), (30, 3.0)])
+@pytest.mark.parametrize(("height", "stroke_width"), [(20, 3.0), (26, 2.6)])
 def test_headings_are_bold_or_large(height: float, stroke_width: float) -> None:
     """Headings of scans in the size of the body, or little larger, were paragraphs."""
-    rows = [("Opening hours", height, stroke_width)]
-    rows += [(f"{row} " + "word " * 6, (20, 24, 18, 22)[row], 2.0) for row in range(4)]
+    rows = [("When it is closed", height, stroke_width)]
+    rows += [(f"{row} " + "word " * 6, (20, 21, 19, 20)[row], 2.0) for row in range(4)]
     lines = []
     for row, (text, high, width) in enumerate(rows):
         corners = quad(40, 60 + 30 * row, 40 + 9 * len(text), 60 + 30 * row + high)
-        lines.append(RecognizedLine(text, corners, 0.9, stroke_width=width))
+        lines.append(RecognizedLine(text, corners, 0.9, ink=Ink(0, 0, 1, 1, width)))
     kinds = [region.kind for region in line_regions(lines, *SIZE)]
     assert kinds == ["title", "paragraph", "line", "line", "line", "line"]
+
+
+@pytest.mark.parametrize(
+    ("text", "top", "bottom"),  # of the print, for letters of a font of 40 pixels
+    [("Hut", 80 - 0.73 * 40, 80), ("sea", 80 - 0.53 * 40, 80), ("pea", 80 - 0.53 * 40, 88.4)],
+)
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_lines_of_one_font_have_one_height(
+    text: str, top: float, bottom: float, is_turned: bool
+) -> None:
+    """Boxes of "sea" and "Hut" differed by a third, and so did the rows of a table."""
+    box = quad(100, 30, 300, 100)
+    ink = Ink(0.1, (top - 30) / 70, 0.9, (bottom - 30) / 70, 4)
+    if is_turned:
+        ink = Ink(0.1, 1 - ink.bottom, 0.9, 1 - ink.top, 4)
+    corners = text_corners(box, ink, text, is_turned)
+    assert corners is not None
+    base = 50 if is_turned else 80  # of a line that is upside down, 30 + 100 - 80
+    above, below = (0.23 * 40, 0.93 * 40) if is_turned else (0.93 * 40, 0.23 * 40)
+    assert corners == pytest.approx(quad(120, base - above, 280, base + below), abs=1e-6)
+    assert text_corners(box, ink, "...", is_turned) is None
+
+
+def test_two_sizes_stay_apart() -> None:
+    """In a table below larger text, some cells took the size of that text, and it fell apart."""
+    heights = [36, 37, 35, 36, 30, 31, 29, 30, 33, 30]
+    segments = [
+        TextSegment("word " * 5, 40, 50 * row, 300, 50 * row + height)
+        for row, height in enumerate(heights)
+    ]
+    _equalize_heights(segments)
+    found = [segment.height for segment in segments]
+    assert found[:4] == pytest.approx([36] * 4, rel=0.02)
+    assert found[4:8] == pytest.approx([30.3] * 4, rel=0.02)
+    assert [s.center for s in segments] == [50 * n + h / 2 for n, h in enumerate(heights)]

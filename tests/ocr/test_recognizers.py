@@ -14,6 +14,7 @@ from ravlm.ocr import rapidocr
 from ravlm.ocr.auto import load_recognizer
 from ravlm.ocr.base import OcrOptions
 from ravlm.ocr.cache import RecognitionCache
+from ravlm.ocr.ink import measure_ink
 from ravlm.ocr.rapidocr import _enlarged, _padded, _words
 from ravlm.regions import Region
 
@@ -84,12 +85,17 @@ def test_small_photos_are_enlarged_and_large_ones_are_not() -> None:
     assert _enlarged(Image.new("RGB", (2000, 700))).size == (2000, 700)
 
 
-def test_stroke_width() -> None:
+def test_ink_of_a_line() -> None:
     pytest.importorskip("rapidocr", reason="rapidocr is not installed")
     for dark, light in ((0, 255), (230, 20)):  # dark on light, and light on dark
         crop = np.full((40, 200, 3), light, np.uint8)
-        crop[5:35, 20:200:20] = crop[5:35, 21:200:20] = crop[5:35, 22:200:20] = dark
-        assert rapidocr.stroke_width(crop) == pytest.approx(3, rel=0.1)
+        crop[10:34, 20:200:20] = crop[10:34, 21:200:20] = crop[10:34, 22:200:20] = dark
+        crop[:4, 60:70] = dark  # of the line above
+        ink = measure_ink(crop)
+        assert ink is not None
+        assert ink[:4] == pytest.approx((20 / 200, 10 / 40, 183 / 200, 34 / 40))
+        assert ink.stroke_width == pytest.approx(3, rel=0.15)
+    assert measure_ink(np.full((40, 200, 3), 255, np.uint8)) is None
 
 
 class LineDetails:

@@ -23,7 +23,7 @@ _CAPTION_PITCH = 1.1
 _MAX_PITCH = 2.5
 """Distance of lines above which it says nothing about the usual one, in heights of a line."""
 _TITLE_SIZE = 1.15
-"""Height of a title of one row in the height of the body text, if heights are exact."""
+"""Height of a title of one row in the height of the body text."""
 _LARGE_TITLE_SIZE = 1.35
 _MAX_TITLE_ROWS = 3
 """Rows of a large title."""
@@ -61,19 +61,18 @@ def find_blocks(
     width: float,
     height: float,
     figures: Sequence[Box] = (),
-    title_size: float = _TITLE_SIZE,
 ) -> list[LayoutBlock]:
     """Return the blocks of a page of `width` x `height` in reading order.
 
     `figures` are the boxes of its images, as shares of the page; one with a caption becomes a
-    block. `title_size` is the height of a title of one row in the height of the body text.
+    block.
     """
     areas = order_segments(segments)
     if not areas:
         return []
     weighted = sorted((row.height, len(row.text)) for rows in areas for row in rows)
     body = _weighted_median(weighted)
-    blocks = [block for rows in areas for block in _area_blocks(rows, body, title_size)]
+    blocks = [block for rows in areas for block in _area_blocks(rows, body)]
     _mark_margins(blocks, height)
     _attach_figures(blocks, width, height, list(figures))
     return blocks
@@ -155,7 +154,7 @@ def _weighted_median(pairs: Sequence[tuple[float, int]]) -> float:
     return pairs[-1][0]
 
 
-def _area_blocks(rows: Sequence[TextRow], body: float, title_size: float) -> list[LayoutBlock]:
+def _area_blocks(rows: Sequence[TextRow], body: float) -> list[LayoutBlock]:
     """Split the rows of a column into blocks; `body` is the height of the body text."""
     in_table = table_rows(rows)
     pitches = [second.center - first.center for first, second in pairwise(rows)]
@@ -170,7 +169,7 @@ def _area_blocks(rows: Sequence[TextRow], body: float, title_size: float) -> lis
         else:
             block.rows.append(row)
     for block in blocks:
-        if block.kind == "paragraph" and _is_title(block, body, title_size):
+        if block.kind == "paragraph" and _is_title(block, body):
             block.kind = "title"
     return blocks
 
@@ -197,7 +196,7 @@ def _begins_block(block: LayoutBlock, row: TextRow, kind: RegionKind, pitch: flo
     return not have_same_style(last, row)
 
 
-def _is_title(block: LayoutBlock, body: float, title_size: float) -> bool:
+def _is_title(block: LayoutBlock, body: float) -> bool:
     text = block.text
     if len(block.rows) > _MAX_TITLE_ROWS or len(text) > _MAX_TITLE_LENGTH or len(text) < 2:
         return False
@@ -208,7 +207,7 @@ def _is_title(block: LayoutBlock, body: float, title_size: float) -> bool:
     if height >= _LARGE_TITLE_SIZE * body:
         return True
     is_heading = len(block.rows) == 1 and not _SENTENCE_END.search(text)
-    return is_heading and (height >= title_size * body or (is_bold and height >= 0.95 * body))
+    return is_heading and (height >= _TITLE_SIZE * body or (is_bold and height >= 0.95 * body))
 
 
 def _mark_margins(blocks: Sequence[LayoutBlock], height: float) -> None:

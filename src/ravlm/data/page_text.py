@@ -18,6 +18,7 @@ from typing import NamedTuple
 from ravlm.data.line_groups import Line, LineGroup, line_groups
 from ravlm.data.line_joins import CJK, line_join
 from ravlm.data.table_text import Cell, cell_rows, column_name, is_head
+from ravlm.data.tilt import column_slope
 from ravlm.records import Entry, Part, Source
 from ravlm.regions import Region, RegionKind, enclosing_box
 
@@ -81,8 +82,10 @@ class PageText:
     @staticmethod
     def of(regions: Sequence[Region]) -> PageText:
         """Return the text of regions in reading order."""
-        writer = _Writer()
-        for group in line_groups(regions):
+        groups = line_groups(regions)
+        blocks = [[line.box for line in group.lines] for group in groups if group.kind != "table"]
+        writer = _Writer(column_slope(blocks))
+        for group in groups:
             writer.write(group)
         text = "".join(writer.pieces)
         return PageText(text, tuple(writer.spans), tuple(writer.blocks), tuple(writer.cells))
@@ -211,6 +214,8 @@ def _part(text: str, spans: Sequence[RegionSpan], index: int) -> Part:
 class _Writer:
     """Writes groups one after the other, and keeps the region of each character."""
 
+    slope: float
+    """How far the lines of a tilted page shift to the right in their height."""
     pieces: list[str] = field(default_factory=list)
     spans: list[RegionSpan] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
@@ -234,9 +239,11 @@ class _Writer:
         self.blocks.append(Block(group.kind, start, self.length, section))
 
     def _write_lines(self, group: LineGroup) -> None:
-        right = max((line.box[2] for line in group.lines if line.box is not None), default=1.0)
+        boxes = [line.box for line in group.lines if line.box is not None]
+        right = max((box[2] - self.slope * box[1] for box in boxes), default=1.0)
         for line, following in pairwise(group.lines):
-            flows = _flows(group.kind, line, following, right)
+            limit = right if line.box is None else right + self.slope * line.box[1]
+            flows = _flows(group.kind, line, following, limit)
             cut, separator = line_join(line.text, following.text) if flows else (0, "\n")
             self._write_line(line, cut)
             self._add(separator)

@@ -73,8 +73,8 @@ class TextRow:
 
     @property
     def height(self) -> float:
-        """Height of the row."""
-        return self.bottom - self.top
+        """Height of its highest segment."""
+        return max(segment.height for segment in self.segments)
 
     @property
     def left(self) -> float:

@@ -226,7 +226,7 @@ class _Wrapping:
         }
         pairs = [pair for segments in by_column.values() for pair in pairwise(segments)]
         distances = [two.center - one.center for one, two in pairs]
-        pitch = min((d for d in distances if d > _MIN_LINE_DISTANCE * rows[0].height), default=0.0)
+        pitch = _usual_least([d for d in distances if d > _MIN_LINE_DISTANCE * rows[0].height])
         self.above = {id(two): one for one, two in pairs if _is_next_line(one, two, _TIGHT * pitch)}
         """Segment -> the one that stands close above it in its column."""
         # Signs of wrapped cells: space between rows, and close lines that few cells have.
@@ -252,6 +252,11 @@ class _Wrapping:
         if any(self.column_of[id(segment)] == self.first_column for segment in row.segments):
             return self.has_space and has_text and all(are_full)
         return len(row.segments) == 1 or (has_text and any(are_full))
+
+
+def _usual_least(distances: Sequence[float]) -> float:
+    """Return the least distance of lines but for the first tenth: on scans they differ a little."""
+    return sorted(distances)[len(distances) // 10] if distances else 0.0
 
 
 def _right_limits(

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ravlm.data.line_groups import Line, LineGroup, line_groups, same_row
+from ravlm.data.tilt import level_rows
 from ravlm.regions import Box, Region
 
 CELL_SEPARATOR = " | "
 """Between the cells of a row that is one line, as earlier versions stored rows of tables."""
-_MAX_SHIFT = 0.02
-"""Distance of the left edges of a column on two pages, in the width of the page."""
+_MAX_SHIFT = 0.06
+"""Distance of the left edges of a table on two pages, in their width; scans are tilted."""
+_MAX_COLUMN_SHIFT = 0.02
+"""The same of a column, measured from the first one."""
 
 
 class Cell(NamedTuple):
@@ -32,14 +35,14 @@ def cell_rows(group: LineGroup) -> list[list[Cell]]:
     """
     is_table = group.kind == "table"
     turned = is_table and _is_turned(group.lines)
+    boxes = [line.box for line in group.lines]
+    if turned:
+        boxes = [box and (box[1], box[0], box[3], box[2]) for box in boxes]
     rows: list[list[Cell]] = []
     last: Box | None = None
-    for line in group.lines:
+    for line, box in zip(group.lines, level_rows(boxes), strict=True):
         texts = line.text.split(CELL_SEPARATOR) if is_table else [line.text]
         cells = [Cell(text.strip(), line) for text in texts if text.strip()]
-        box = line.box
-        if box is not None and turned:
-            box = box[1], box[0], box[3], box[2]
         if rows and last is not None and box is not None and same_row(last, box):
             rows[-1] += cells
         else:
@@ -127,16 +130,20 @@ def _continued_head(previous: Sequence[LineGroup], groups: Sequence[LineGroup]) 
     if is_repeated or not has_names:
         return ()
     lefts = [_lefts(rows, columns) for rows in (above, below)]
+    limits = [_MAX_SHIFT, *[_MAX_COLUMN_SHIFT] * (columns - 1)]
     is_aligned = all(
-        any(abs(left - other) <= _MAX_SHIFT for left in of_above for other in of_below)
-        for of_above, of_below in zip(*lefts, strict=True)
+        any(abs(left - other) <= limit for left in of_above for other in of_below)
+        for of_above, of_below, limit in zip(*lefts, limits, strict=True)
     )
     return head if is_aligned else ()
 
 
 def _lefts(rows: Sequence[Sequence[Cell]], columns: int) -> list[list[float]]:
-    """Return the left edges of the cells of each column, from the rows that have all columns."""
+    """Return the left edges of the cells of each column, in the rows that have all columns; after
+    the first column from that of their row."""
     boxes = [[cell.line.box for cell in row] for row in rows if len(row) == columns]
+    complete = [[box for box in row if box is not None] for row in boxes if None not in row]
     return [
-        [box[0] for row in boxes if (box := row[column]) is not None] for column in range(columns)
+        [row[column][0] - (row[0][0] if column else 0.0) for row in complete]
+        for column in range(columns)
     ]

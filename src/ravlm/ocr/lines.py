@@ -10,21 +10,20 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
 from ravlm.data.page_layout import find_blocks, to_regions
 from ravlm.data.page_text import MIN_CONFIDENCE
 from ravlm.data.reading_order import TextSegment
+from ravlm.ocr.ink import Ink, text_corners
 from ravlm.regions import Region, relative_box
 
-_TITLE_SIZE = 1.25
-"""Height of a title of one row in that of the body text."""
 _BOLD_STROKE = 1.3
 """Stroke width of a bold line, for its height, in that of most lines."""
-_SIZE_RANGE = 1.25
-"""Ratio of the heights of boxes around lines of one size: a line without descenders is lower."""
+_HEIGHT_DEVIATION = 0.05
+"""Standard deviation of the logarithm of the measured height of lines of one size."""
+_MEAN_SHIFT_STEPS = 20
 _MIN_RATIO = 4.0
 """Length of a line in its height from which its slope shows the tilt of the page."""
 _VERTICAL_RATIO = 1.5
@@ -55,8 +54,23 @@ class RecognizedLine:
     is_turned: bool = False
     """Whether it was read from the other end: upside down, or upwards."""
     words: tuple[RecognizedWord, ...] = ()
-    stroke_width: float = 0.0
-    """Mean width of its strokes in pixels; 0 if it was not measured."""
+    ink: Ink | None = None
+    """None if it was not measured."""
+
+    @property
+    def text_corners(self) -> np.ndarray:
+        """Corners of the line of text in the box, which is padded; of the box if it is unknown."""
+        if self.ink is None or self.is_vertical:
+            return self.corners
+        corners = text_corners(self.corners, self.ink, self.text, self.is_turned)
+        return self.corners if corners is None else corners
+
+    @property
+    def is_vertical(self) -> bool:
+        """Whether the text is turned by 90 degrees."""
+        top_left, top_right, _, bottom_left = self.corners
+        across = np.linalg.norm(top_right - top_left)
+        return bool(np.linalg.norm(bottom_left - top_left) >= _VERTICAL_RATIO * across)
 
 
 def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> list[Region]:
@@ -69,8 +83,8 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
     ]
     if not lines:
         return []
-    corners = np.stack([line.corners for line in lines]).astype(float)  # (n, 4, 2)
-    direction = _direction(lines, corners)
+    corners = np.stack([line.text_corners for line in lines]).astype(float)  # (n, 4, 2)
+    direction = _direction(lines)
     upright = _turn(_deskew(corners, direction, width, height), direction, width, height)
     low, high = upright.min(axis=1), upright.max(axis=1)  # (n, 2)
     bold = _are_bold(lines, (high - low)[:, 1])
@@ -81,9 +95,12 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
         )
     ]
     _equalize_heights(segments)
-    boxes = [relative_box((*c.min(axis=0), *c.max(axis=0)), width, height) for c in corners]
+    boxes = [
+        relative_box((*line.corners.min(axis=0), *line.corners.max(axis=0)), width, height)
+        for line in lines
+    ]
     size = (height, width) if direction in (90, 270) else (width, height)
-    blocks = find_blocks(segments, *size, title_size=_TITLE_SIZE)
+    blocks = find_blocks(segments, *size)
     words = {
         row: regions
         for row, line in enumerate(lines)
@@ -94,42 +111,44 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
 
 def _are_bold(lines: Sequence[RecognizedLine], heights: np.ndarray) -> list[bool]:
     """Return which lines, of the given heights (n,), have thicker strokes than most of them."""
-    strokes = np.array([line.stroke_width for line in lines]) / np.maximum(heights, 1.0)
-    usual = _median_by_text(strokes, [line.text for line in lines])
+    widths = [0.0 if line.ink is None else line.ink.stroke_width for line in lines]
+    strokes = np.array(widths) / np.maximum(heights, 1.0)
+    usual = _weighted_median(strokes, _num_characters(lines))
     return (strokes > _BOLD_STROKE * usual).tolist()
 
 
-def _median_by_text(values: Sequence[float] | np.ndarray, texts: Sequence[str]) -> float:
-    """Return the median of the values of lines (n,), each of which counts once per character."""
-    lengths = np.array([len(text) for text in texts])
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """Return the median of values (n,) that count as much as their weights (n,)."""
     order = np.argsort(values)
-    middle = np.searchsorted(np.cumsum(lengths[order]), lengths.sum() / 2)
-    return float(np.asarray(values)[order[middle]])
+    middle = np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)
+    return float(values[order[middle]])
+
+
+def _num_characters(lines: Sequence[RecognizedLine] | Sequence[TextSegment]) -> np.ndarray:
+    return np.array([len(line.text) for line in lines])
 
 
 def _equalize_heights(segments: Sequence[TextSegment]) -> None:
-    """Give lines that are about as high as most of the text the same height, around their centers;
-    then those that are left, and so on."""
-    left = list(segments)
-    while left:
-        usual = _median_by_text([s.height for s in left], [s.text for s in left])
-        others = []
-        for segment in left:
-            if usual / _SIZE_RANGE < segment.height < usual * _SIZE_RANGE:
-                center = segment.center
-                segment.top, segment.bottom = center - usual / 2, center + usual / 2
-            else:
-                others.append(segment)
-        left = others
+    """Give lines of about the same height the same one, around their centers.
+
+    Each height moves to where most text has a similar height (mean shift, Comaniciu and Meer 2002).
+    """
+    heights = np.log([segment.height for segment in segments])  # (n,)
+    modes, num_characters = heights.copy(), _num_characters(segments)
+    for _ in range(_MEAN_SHIFT_STEPS):
+        distances = (modes[:, None] - heights) / _HEIGHT_DEVIATION  # (n, n)
+        weights = num_characters * np.exp(-(distances**2) / 2)
+        modes = (weights @ heights) / weights.sum(axis=1)
+    for segment, height in zip(segments, np.exp(modes).tolist(), strict=True):
+        center = segment.center
+        segment.top, segment.bottom = center - height / 2, center + height / 2
 
 
-def _direction(lines: Sequence[RecognizedLine], corners: np.ndarray) -> int:
+def _direction(lines: Sequence[RecognizedLine]) -> int:
     """Return by how many degrees, clockwise, most of the text is turned: 0, 90, 180 or 270."""
     votes: Counter[int] = Counter()
-    for line, (top_left, top_right, _, bottom_left) in zip(lines, corners, strict=True):
-        across = np.linalg.norm(top_right - top_left)
-        down = np.linalg.norm(bottom_left - top_left)
-        angle = 90 if down >= _VERTICAL_RATIO * across and len(line.text) > 1 else 0
+    for line in lines:
+        angle = 90 if line.is_vertical and len(line.text) > 1 else 0
         votes[angle + 180 * line.is_turned] += len(line.text)
     return votes.most_common(1)[0][0]
 
@@ -144,7 +163,7 @@ def _deskew(corners: np.ndarray, direction: int, width: int, height: int) -> np.
     if not is_long.any():
         return corners
     angles = np.arctan2(along[:, 1], along[:, 0]) - (0 if is_horizontal else math.pi / 2)
-    tilt = float(median(angles[is_long].tolist()))
+    tilt = _weighted_median(angles[is_long], lengths[is_long] ** 2)  # short ones are inaccurate
     if abs(tilt) > _MAX_TILT:
         return corners
     center = np.array([width / 2, height / 2])
@@ -171,9 +190,8 @@ def _uncertain_words(line: RecognizedLine, width: int, height: int) -> list[Regi
     if all(certain) or not any(certain):
         return []
     top_left, top_right, bottom_right, bottom_left = line.corners.astype(float)
-    across, down = np.linalg.norm(top_right - top_left), np.linalg.norm(bottom_left - top_left)
     sides = [(top_left, top_right), (bottom_left, bottom_right)]  # along the text
-    if down >= _VERTICAL_RATIO * across:
+    if line.is_vertical:
         sides = [(top_left, bottom_left), (top_right, bottom_right)]
     regions = []
     for word in line.words:

@@ -19,6 +19,7 @@ from PIL import Image
 from ravlm.data.page_text import MIN_CONFIDENCE
 from ravlm.errors import MissingExtra
 from ravlm.ocr.base import TextRecognizer
+from ravlm.ocr.ink import measure_ink
 from ravlm.ocr.lines import RecognizedLine, RecognizedWord, line_regions
 from ravlm.regions import Region
 from ravlm.runtime import cpu_count, has_packages
@@ -73,7 +74,7 @@ class RapidOcrRecognizer(TextRecognizer):
         results = []
         for image, (corners, crops), of_image in zip(images, detections, readings, strict=True):
             lines = [
-                RecognizedLine(text, quad, confidence, is_turned, words, stroke_width(crop))
+                RecognizedLine(text, quad, confidence, is_turned, words, measure_ink(crop))
                 for quad, crop, (text, confidence, is_turned, words) in zip(
                     corners, crops, of_image, strict=True
                 )
@@ -161,22 +162,6 @@ class RapidOcrRecognizer(TextRecognizer):
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
-
-
-def stroke_width(crop: np.ndarray) -> float:
-    """Return the mean width of the strokes on the crop of a line (h, w, 3), in pixels.
-
-    A stroke has two edges: its width is twice the ink divided by the length of its edges.
-    """
-    import cv2
-
-    gray = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
-    _, ink = cv2.threshold(gray, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
-    if 2 * int(ink.sum()) > ink.size:  # light on dark
-        ink = 1 - ink
-    edges = ink[1:] != ink[:-1], ink[:, 1:] != ink[:, :-1]
-    num_edges = sum(int(np.count_nonzero(array)) for array in edges)
-    return 2 * float(ink.sum()) / max(num_edges, 1)
 
 
 def _are_mostly_turned(readings: Sequence[LineReading]) -> bool:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from ravlm.errors import MissingExtra, NotFound
 from ravlm.ocr.base import TextRecognizer
+from ravlm.ocr.ink import measure_ink
 from ravlm.ocr.lines import RecognizedLine, line_regions
 from ravlm.regions import Region
 from ravlm.runtime import device, has_packages
@@ -64,8 +65,6 @@ class _LineModel:
         self.detector = RapidOcrRecognizer()
 
     def recognize(self, images: Sequence[Image.Image]) -> list[list[Region]]:
-        from ravlm.ocr.rapidocr import stroke_width
-
         results = []
         for image in images:
             corners, crops = self.detector.detect_lines(image)
@@ -74,7 +73,7 @@ class _LineModel:
             for start in range(0, len(lines), _BATCH_SIZE):
                 texts += self.read(lines[start : start + _BATCH_SIZE])
             recognized = [
-                RecognizedLine(text, quad, confidence, stroke_width=stroke_width(crop))
+                RecognizedLine(text, quad, confidence, ink=measure_ink(crop))
                 for quad, crop, (text, confidence) in zip(corners, crops, texts, strict=True)
             ]
             results.append(line_regions(recognized, image.width, image.height))
