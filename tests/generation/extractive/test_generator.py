@@ -79,3 +79,11 @@ def test_otherwise_the_evidence_agrees_on_it(evidence: Evidence, change: dict[st
     answer = generator.generate([Request("caption", image=b"", evidence=unsure)])[0]
     assert answer.text == HABITS
     assert set(answer.citations) == {"cat", "dog"}
+
+
+def test_the_captions_of_a_photo_without_a_name_agree_on_it(evidence: Evidence) -> None:
+    cat, dog = evidence.hits
+    unnamed = replace(cat, entry=replace(cat.entry, texts=(HABITS, LOOKS)))
+    generator = ExtractiveGenerator(StripeEncoder())
+    request = Request("caption", image=b"", evidence=replace(evidence, hits=(unnamed, dog)))
+    assert generator.generate([request])[0].text == HABITS
