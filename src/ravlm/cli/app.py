@@ -126,7 +126,7 @@ def _fail(message: str, exit_code: int) -> int:
 class _CommandParser(argparse.ArgumentParser):
     """A parser whose errors are one sentence, and name the option that was meant."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse arguments; an unknown one is an error of the command that it was given to."""
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown and unknown[0].startswith("-"):

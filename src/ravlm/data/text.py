@@ -117,12 +117,13 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     """Return the start and end of each sentence of `split_sentences`."""
     borders = [0]
     ordinals = {ordinal.end() for ordinal in _GERMAN_ORDINAL.finditer(text)}
-    for end in _SENTENCE_END.finditer(text):
-        is_abbreviation = end[0] == "." and (
-            end.end() in ordinals or _ABBREVIATION.search(text[borders[-1] : end.end()])
+    for mark in _SENTENCE_END.finditer(text):
+        end = mark.end()
+        is_abbreviation = mark[0] == "." and (
+            end in ordinals or _ABBREVIATION.search(text[borders[-1] : end])
         )
-        if not (is_abbreviation and text[end.end() :].strip(" ")):
-            borders.append(end.end())
+        if not (is_abbreviation and text[end:].strip(" ")):
+            borders.append(end)
     spans = []
     for start, end in pairwise([*borders, len(text)]):
         piece = text[start:end]
