@@ -62,6 +62,21 @@ def test_the_best_span_of_all_passages_wins() -> None:
     assert 0.5 < result.confidence <= 1
 
 
+def test_the_sentence_with_the_words_of_the_question_wins() -> None:
+    """Of two equally likely spans, the one in the first passage was taken."""
+    result = answer("Where does Ann live?", "Ben lives in *Rome*.", "Ann lives in *Oslo*.")
+    assert result is not None
+    assert result.text == "Oslo"
+
+
+def test_punctuation_at_the_borders_is_no_part_of_an_answer() -> None:
+    result = answer("Where do device files stand?", "Device files (in */dev)*.")
+    assert result is not None
+    assert result.text == "/dev"
+    (source,) = result.sources
+    assert source.part.text[source.start : source.end] == "/dev"
+
+
 def test_it_declines_when_no_span_is_likely() -> None:
     assert answer("Who built it?", "Nobody knows.", "A sea breeze.") is None
 

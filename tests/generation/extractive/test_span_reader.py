@@ -20,6 +20,7 @@ from ravlm.generation.extractive.span_reader import (
     Window,
     best_spans,
     split_windows,
+    trim_span,
 )
 
 
@@ -49,7 +50,7 @@ def test_windows_cover_the_passage(question_length: int, passage_length: int) ->
 def test_the_best_span_is_that_of_all_pairs(length: int, seed: int) -> None:
     scores = np.random.default_rng(seed).normal(size=(length + 3, 2))
     window = Window(0, 0, 2, length, [0] * (length + 3), [""] * (length + 3))
-    spans = best_spans(window, scores, tokens_of(length), "1" * length, num_spans=2)
+    spans = best_spans(window, scores, tokens_of(length), "中" * length, num_spans=2)
     totals = {
         (i, j + 1): scores[i + 2, 0] + scores[j + 2, 1] - scores[0].sum()
         for i in range(length)
@@ -97,7 +98,7 @@ def test_a_span_stays_within_a_line() -> None:
     scores[2, 0] = scores[6, 1] = 5.0  # best start and end, on two lines
     scores[3, 1] = 4.0
     window = Window(0, 0, 2, 6, [0] * 9, [""] * 9)
-    spans = best_spans(window, scores, tokens_of(6), "111\n11", num_spans=1)
+    spans = best_spans(window, scores, tokens_of(6), "中文字\n中文", num_spans=1)
     assert [(span.start, span.end) for span in spans] == [(0, 2)]
 
 
@@ -112,3 +113,45 @@ def test_a_span_holds_whole_words() -> None:
     scores[7, 1] = 1.0
     spans = best_spans(window, scores, tokens_of(6), "a terr", num_spans=1)
     assert [span.text for span in spans] == ["a terr"]
+
+
+def test_a_number_is_not_cut() -> None:
+    """ "Apache-2.0" was answered as "Apache-2."."""
+    scores = np.zeros((9, 2))
+    scores[2, 0] = scores[5, 1] = 5.0  # "v 2."
+    scores[6, 1] = 4.0
+    window = Window(0, 0, 2, 6, [0] * 9, [""] * 9)
+    spans = best_spans(window, scores, tokens_of(6), "v 2.0,", num_spans=1)
+    assert [span.text for span in spans] == ["v 2.0"]
+
+
+def test_a_span_within_a_sentence_is_better() -> None:
+    """A clause was answered together with the end of the sentence before it."""
+    scores = np.zeros((9, 2))
+    scores[2, 0] = scores[7, 1] = 5.0  # over the end of the sentence
+    scores[6, 0] = 2.0
+    window = Window(0, 0, 2, 6, [0] * 9, [""] * 9)
+    spans = best_spans(window, scores, tokens_of(6), "三人。二十人", num_spans=3)
+    assert spans[0].text == "十人"
+    scores[2, 0] = 9.0  # but it is not impossible
+    spans = best_spans(window, scores, tokens_of(6), "三人。二十人", num_spans=3)
+    assert spans[0].text == "三人。二十人"
+
+
+@pytest.mark.parametrize(
+    ("text", "trimmed"),
+    [
+        ("/dev)", "/dev"),
+        ("GPL-3'", "GPL-3"),
+        ("，“货物", "货物"),
+        ("书架”。", "书架"),
+        ("“Larger Work”,", "“Larger Work”"),
+        ("waitpid(2)", "waitpid(2)"),
+        ("at 7 a.m.", "at 7 a.m."),
+        ("(1,", "1"),
+        ("!?", ""),
+    ],
+)
+def test_borders_are_trimmed(text: str, trimmed: str) -> None:
+    start, end = trim_span(f"[{text}]", 1, 1 + len(text))
+    assert f"[{text}]"[start:end] == trimmed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,11 +17,15 @@ from ravlm.data.text import is_chinese
 from ravlm.generation.base import Request
 from ravlm.generation.extractive.passages import Passage, passages_of
 from ravlm.generation.extractive.questions import Question
-from ravlm.generation.extractive.span_reader import Span, SpanReader
+from ravlm.generation.extractive.sentence_match import SentenceMatch
+from ravlm.generation.extractive.span_reader import Span, SpanReader, trim_span
 from ravlm.generation.extractive.yes_no import yes_no_answer
 from ravlm.records import Answer
 
 _WEIGHT_FACTOR = 0.6
+_MATCH_FACTOR = 8.0
+"""Factor of `SentenceMatch` in the score that ranks spans, chosen on one half of the dev questions
+and of those of `benchmarks/documents.py`."""
 _CONFIDENCE_WEIGHTS = {False: (0.345, 0.22, 0.075, -1.969), True: (0.164, 1.054, 0.063, -0.055)}
 """Weights of `confidence_features` and the bias, for English and (True) Chinese passages: fitted by
 `python -m benchmarks.reading --fit` on one half of the dev questions."""
@@ -43,24 +47,40 @@ class SpanCandidate:
     passage: Passage
     total: float
     """Score that ranks spans of different passages."""
+    match: float = 0.0
+    """Share of the question's words in its sentence, see `SentenceMatch`."""
 
 
 def read_candidates(
     reader: SpanReader, question: str, passages: Sequence[Passage]
 ) -> list[SpanCandidate]:
     """Return the best spans of all passages, which do not overlap, best first."""
-    spans = reader.read(question, [passage.part.text for passage in passages], _NUM_SPANS)
+    texts = [passage.part.text for passage in passages]
+    match = SentenceMatch(question, texts)
     candidates = [
-        SpanCandidate(span, passage, span.score + _WEIGHT_FACTOR * _log(passage.weight))
-        for passage, best in zip(passages, spans, strict=True)
+        _candidate(span, passages[number], match(number, span.start, span.end))
+        for number, best in enumerate(reader.read(question, texts, _NUM_SPANS))
         for span in best
-        if not _is_key(passage.part.text, span) and passage.is_certain(span.start, span.end)
+        if not _is_key(texts[number], span) and passages[number].is_certain(span.start, span.end)
     ]
     if not candidates:
         return []
     candidates.sort(key=lambda candidate: -candidate.total)
     best_candidate = most_agreeing(candidates[:_NUM_SPANS], _SHARPNESS[is_chinese(question)])
-    return _without_overlap([best_candidate, *candidates])
+    selected = _without_overlap([best_candidate, *candidates])
+    return [replace(candidate, span=trimmed(candidate)) for candidate in selected]
+
+
+def _candidate(span: Span, passage: Passage, match: float) -> SpanCandidate:
+    total = span.score + _WEIGHT_FACTOR * _log(passage.weight) + _MATCH_FACTOR * match
+    return SpanCandidate(span, passage, total, match)
+
+
+def trimmed(candidate: SpanCandidate) -> Span:
+    """Return the span of a candidate without punctuation at its borders."""
+    span, text = candidate.span, candidate.passage.part.text
+    start, end = trim_span(text, span.start, span.end)
+    return replace(span, text=text[start:end], start=start, end=end) if start < end else span
 
 
 def most_agreeing(candidates: Sequence[SpanCandidate], sharpness: float) -> SpanCandidate:
