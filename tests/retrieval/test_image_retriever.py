@@ -14,6 +14,7 @@ import pytest
 from ravlm.knowledge.base import KnowledgeBase
 from ravlm.model import RetrievalAugmentedVLM
 from ravlm.records import Entry
+from ravlm.regions import Region
 from ravlm.retrieval.query import RetrievalQuery
 from ravlm.retrieval.retriever import Retriever
 from tests.helpers.birds import BIRDS, bird
@@ -106,3 +107,20 @@ def test_photos_without_texts_do_not_vouch_for_the_texts_of_others(
         kb = KnowledgeBase.build(tmp_path / str(is_told), [*entries, note], word_encoder)
         evidence = Retriever(kb).retrieve([RetrievalQuery(image=photos[3])], 4, modality="text")[0]
         assert (evidence.familiarity < 1) is is_told
+
+
+def test_an_image_with_print_is_told_from_its_print(
+    tmp_path: Path, word_encoder: WordEncoder
+) -> None:
+    """ "Describe it" about the photo of a label told what a manual says, whose text was the one most
+    similar to the photo."""
+    labels = [
+        Entry(f"label-{n}", bird(color, n), regions=[Region(f"Origin: {country}", (0, 0, 1, 0.1))])
+        for n, (color, country, _, _) in enumerate(BIRDS.values())
+    ]
+    note = Entry("note", None, ("The shed key hangs behind the clock.",))
+    kb = KnowledgeBase.build(tmp_path / "kb", [*labels, note], word_encoder)
+    query = RetrievalQuery(image=bird(RED, 0))
+    evidence = Retriever(kb).retrieve([query], 3, modality="text")[0]
+    assert evidence.recognized
+    assert evidence.hits[0].entry.id == "label-0"

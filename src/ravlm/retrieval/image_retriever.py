@@ -112,10 +112,10 @@ class ImageRetriever:
     ) -> dict[int, Evidence]:
         """Return by number the k likeliest entities of each image, one entry each, and its texts.
 
-        `adapt_query` maps image vectors to query vectors. With modality "text" the evidence of
-        an image in which no named entity is recognized is the entries whose texts match it best,
-        whether they have an image or not. With `read_print` the words on an image distinguish
-        entities that look alike, and name those that it does not look like.
+        `adapt_query` maps image vectors to query vectors. With modality "text" the evidence is the
+        entries whose texts match an image best, with an image or not, unless a named entity, or
+        an image with print on it, is recognized. With `read_print` the words on an image
+        distinguish entities that look alike, and name those that it does not look like.
         """
         if not images:
             return {}
@@ -156,7 +156,7 @@ class ImageRetriever:
         if modality == "text" and any(by_text):
             texts = [self._text_evidence(hits, k) for hits in by_text]
             pairs = zip(entities, texts, strict=True)
-            chosen = [entity if _is_named(entity) else text for entity, text in pairs]
+            chosen = [entity if _tells_itself(entity) else text for entity, text in pairs]
             return list(map(_with_familiarity, chosen, familiarity))
         only_text = [[hit for hit in hits if hit.entry.image is None] for hits in by_text]
         texts = [self._text_evidence(hits, k) for hits in only_text]
@@ -368,9 +368,10 @@ def _most_informative(nearest: Hit, same_entity: Sequence[Hit]) -> Hit:
     return max([nearest, *siblings], key=lambda hit: len(read_facts(hit.entry)))
 
 
-def _is_named(evidence: Evidence) -> bool:
-    """Return whether an entity was recognized that has a name."""
-    return evidence.recognized and bool(entity_name(evidence.hits[0].entry))
+def _tells_itself(evidence: Evidence) -> bool:
+    """Return whether an entity was recognized that has a name, or print on its image."""
+    entry = evidence.hits[0].entry if evidence.recognized else Entry()
+    return bool(entry.regions or entity_name(entry))
 
 
 def _with_familiarity(evidence: Evidence, familiarity: float) -> Evidence:

@@ -70,6 +70,7 @@ def test_a_question_about_the_image_of_a_page_is_answered_by_a_cell(
     assert [answer.text for answer in answers] == ["12.00", "Invoice"]
     assert all(answer.citations == ("invoice.pdf#page=1",) for answer in answers)
     assert all(answer.confidence <= 0.8 for answer in answers)
+    assert generator.generate([Request("caption", "", b"", evidence)])[0].text == "Invoice"
 
 
 @pytest.mark.parametrize("change", [{"recognized": False}, {"weights": (0.45, 0.4)}])

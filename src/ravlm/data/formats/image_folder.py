@@ -206,6 +206,6 @@ class _Leftovers:
                 files = f"The file {names[0]} is"
             reason = f"{files} not read: no image and not the texts of one."
             if suffix in OFFICE_SUFFIXES:
-                missing = MissingExtra("markitdown", "office", "Reading them")
+                missing = MissingExtra("markitdown", "office", "Reading DOCX, PPTX and HTML files")
                 reason = f"{files} not read. {missing}."
             yield Quarantined(str(root), reason, is_note=True)

@@ -199,13 +199,11 @@ class ExtractiveGenerator(Generator):
         entry = evidence.hits[0].entry
         if request.image is None or entry.texts or not entry.regions:
             return None
-        shown = replace(evidence, hits=evidence.hits[:1], weights=evidence.weights[:1])
-        narrowed = replace(request, evidence=shown)
         answer = None
         if self.reader.bank.names(types) >= _ASKS_FOR_NAME:
-            answer = page_title(narrowed)
+            answer = page_title(_first_hit_alone(request))
         elif _asks_for_value(question):
-            answer = answer_from_lines(narrowed)
+            answer = answer_from_lines(_first_hit_alone(request))
         if answer is None:
             return None
         confidence = round(min(answer.confidence, evidence.support), 4)
@@ -293,7 +291,8 @@ class ExtractiveGenerator(Generator):
         return judged_caption(request, answer)
 
     def _entity_caption(self, request: Request) -> ConsensusCaption | None:
-        """Return the sentence most similar to the image, of the entity that was recognized in it.
+        """Return the sentence of the recognized entity that is most similar to the image, or the
+        title of a page.
 
         What is said of other entities does not tell which of its sentences are about its looks.
         Return None if no entity with a name was recognized for sure, or if it has no choice of
@@ -303,19 +302,30 @@ class ExtractiveGenerator(Generator):
         evidence = request.evidence
         if request.image is None or not evidence.recognized or evidence.weights[0] < _SAME_ENTITY:
             return None
-        if not entity_name(evidence.hits[0].entry):
+        entry = evidence.hits[0].entry
+        if entry.regions and not entry.texts:
+            title = page_title(_first_hit_alone(request))
+            return title and ConsensusCaption(title.text, title.citations, evidence.weights[0])
+        if not entity_name(entry):
             return None
         sentences = caption_sentences(evidence.hits[0], request.chinese)
         if len(sentences) < 2:
             return None
         image = self.encoder.encode_images([request.image], role="query")[0]  # (dim,)
         best = int((self.encoder.encode_texts(sentences) @ image).argmax())
-        return ConsensusCaption(sentences[best], (evidence.hits[0].entry.id,), evidence.weights[0])
+        return ConsensusCaption(sentences[best], (entry.id,), evidence.weights[0])
 
 
 def _asks_for_value(question: Question) -> bool:
     """Return whether a value of a line can answer a question: not yes, no or a number of lines."""
     return question.form != "yes/no" and not question.counts
+
+
+def _first_hit_alone(request: Request) -> Request:
+    """Return a request with the first of its hits as the only evidence."""
+    evidence = request.evidence
+    shown = replace(evidence, hits=evidence.hits[:1], weights=evidence.weights[:1])
+    return replace(request, evidence=shown)
 
 
 def answer_confidence(support: float, agreement: float, read_weight: float) -> float:
