@@ -26,7 +26,15 @@ from ravlm.data.line_keys import numbered_items
             "章节号：1 可执行程序2 系统调用 3 库调用(函数) 4 特殊文件。",
             [("1", "可执行程序"), ("2", "系统调用"), ("3", "库调用(函数)"), ("4", "特殊文件")],
         ),
-        ("In 2004 there were 3 ships, 4 boats and 12 men.", []),  # it doesn't start at 0 or 1
+        (
+            "124 if it takes too long 125 if 9 tries fail 126 if it isn't found.",
+            [
+                ("124", "if it takes too long"),
+                ("125", "if 9 tries fail"),
+                ("126", "if it isn't found"),
+            ],
+        ),
+        ("In 2004 there were 3 ships, 4 boats and 12 men.", []),  # only two count up
         ("1 cat and 2 dogs live here.", []),  # too few
         ("At 1 p.m. 12 of 40 ships had left.", []),
     ],

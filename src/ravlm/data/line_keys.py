@@ -36,13 +36,14 @@ class NumberedItem(NamedTuple):
 
 
 def numbered_items(text: str, start: int, end: int) -> list[NumberedItem]:
-    """Return the items of the enumeration in `start:end` of a text; none without three that count
-    up from 0 or 1."""
-    numbers: list[re.Match[str]] = []
+    """Return the items of the longest enumeration in `start:end` of a text; none without three
+    numbers that count up. Other numbers are part of an item."""
+    runs: dict[int, list[re.Match[str]]] = {}  # by the last number
     for match in _NUMBER.finditer(text, start, end):
-        last = int(numbers[-1][1]) if numbers else -1
-        if last < int(match[1]) <= last + _MAX_STEP:
-            numbers.append(match)
+        number = int(match[1])
+        earlier = [runs.get(number - step, []) for step in range(1, _MAX_STEP + 1)]
+        runs[number] = [*max(earlier, key=len), match]
+    numbers = max(runs.values(), key=len, default=[])
     if len(numbers) < _MIN_ITEMS:
         return []
     ends = [*(match.start() for match in numbers[1:]), end]

@@ -28,6 +28,9 @@ LEASE = passage(
     'To "sublet" a room means to let others live in it for money. The "Source" form shall mean the '
     "signed copy. “Common Areas” refers to the stairs and the garden.",
     "A guarantor is a person who pays if the tenant does not. The rent is due on Mondays.",
+    'Ann (the "Landlord"), to the extent that she is an owner, signs.',
+    '"You" (or "Your") means a guest.',
+    "Eine Kaution bezeichnet eine Sicherheit.",
 )
 RULES = passage(
     "借阅办法",
@@ -47,6 +50,8 @@ RULES = passage(
         ('What does "Source" form mean?', "the signed copy"),
         ("What is meant by Common Areas?", "the stairs and the garden"),
         ("What is a guarantor in the agreement?", "a person who pays if the tenant does not"),
+        ("Who is meant by You?", "a guest"),
+        ("Was ist eine Kaution?", "eine Sicherheit"),
         ("什么是流动书车？", "每周三开往各村的车辆"),
         ("共享书架是什么意思？", "无需登记的书架"),
         ("青石馆是什么？", "一个社区图书馆"),
@@ -67,6 +72,7 @@ def test_a_term_is_defined_by_the_rest_of_the_sentence(question: str, text: str)
         "When is the rent due?",
         "What is the rent of the flat?",  # "due" defines nothing
         "What is the salary of the guarantor?",
+        'Who is the "Landlord"?',  # what follows is not about the term
         'What does "Term" mean in the Norwegian constitution?',  # of another document
         "流动书车什么时候来？",
     ],

@@ -30,7 +30,8 @@ _LEAD = r"(?:[-*•]\s+|\(?[\d.]{1,8}\)?\s+)?(?:(?:The|An?|To|D(?:er|ie|as)|Eine
 _FORMS = tuple(
     re.compile(pattern)
     for pattern in (
-        rf"{_QUOTED}(?P<middle>[^.;:。；：]{{0,40}}?)\s+(?:{_MEANS}|{_IS})\s+(?P<value>\S.*)",
+        rf"{_QUOTED}(?:\s\([^()]{{1,40}}\))?(?P<middle>[^.;:,()。；：，]{{0,40}}?)\s+"
+        rf"(?:{_MEANS}|{_IS})\s+(?P<value>\S.*)",
         rf"{_QUOTED}(?P<middle>)(?:一词)?(?:是指|系指|指的是|所?指|即|是)[，：:]?\s*(?P<value>\S.*)",
         rf"^{_LEAD}(?P<term>[^\s.;:,，。；：][^;:,，。；：\"“”]{{0,60}}?)(?P<middle>)\s+"
         rf"(?:(?:{_MEANS})\s+|(?:{_IS})\s+(?=(?:{_ARTICLE})\s))(?P<value>\S.*)",
@@ -60,7 +61,9 @@ _ASKED = tuple(
 )
 _QUOTED_TERM = re.compile(_QUOTED)
 _AFTER_TERM = re.compile(r"\s(?:in|of|under|for|within|according to|by|on|im|dans)\s")
-_BEFORE_TERM = re.compile(r"^.*[中里]的?")
+_BEFORE_TERM = re.compile(
+    r"^(?:the|an?|der|die|das|eine?|les?|la|l['’]|une?)\b\s*|^.*[中里]的?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
