@@ -61,8 +61,10 @@ def test_export_and_import_into_a_new_base(ravlm: Any, kb: Path, tmp_path: Path)
 def test_build_again_adds_what_is_missing(ravlm: Any, kb: Path, source: Path) -> None:
     with source.open("a") as file:
         file.write('{"id": "more", "text": "one more"}\n')
-    code, out, _ = ravlm("build", kb, source, "--json")
+    code, out, err = ravlm("build", kb, source, "--json")
     assert (code, json.loads(out)["added"], json.loads(out)["entries"]) == (0, 1, 5)
+    # `ravlm build kb photos/ --ocr always` left stored photos unread and did not say so.
+    assert "to read it again: ravlm add" in err
 
 
 def test_commands_that_add_images_leave_a_calibrated_base(

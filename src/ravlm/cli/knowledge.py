@@ -47,6 +47,11 @@ def build(options: Options) -> int:
             "Fix the source and try again."
         )
     _print_report(options, report, num_entries)
+    if report.unchanged:
+        note(
+            "What was stored before is unchanged, even if its files or the options differ now; "
+            "to read it again: ravlm add"
+        )
     return 0
 
 
