@@ -174,3 +174,7 @@ def test_the_numbers_of_an_enumeration() -> None:
         assert answer is not None, question
         assert answer.text == text
     assert ask("How often does tool run?", codes) is None
+    lines = page("timeout(1)", "124 too late 125 no memory", "126 not found")
+    answer = ask("What does exit status 126 of timeout mean?", lines)
+    assert answer is not None
+    assert answer.text == "not found"

@@ -14,6 +14,8 @@ from ravlm.generation.extractive.units import Units
         ("What is it?", "open"),
         ("Is it landlocked?", "yes/no"),
         ("And does it swim?", "yes/no"),
+        ("Was the rent paid?", "yes/no"),
+        ("Was ist ein Mahlgang?", "open"),
         ("Is it a fruit or a vegetable?", "choice"),
         ("Can you tell me what this is?", "open"),
         ("Could you tell me how tall it is?", "open"),

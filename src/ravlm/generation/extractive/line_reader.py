@@ -44,6 +44,14 @@ _OPTION_WORD = re.compile(r"\b(?:options?|flags?|switch(?:es)?)\b|选项|参数"
 _DEFINITION = re.compile(r"[ \t]*([^\n:：–—]{1,40}?)\s+[-–—]+\s+(\S[^\n]*)")
 _SENTENCE_END = re.compile(r"(?<=[.;])\s|[。；]")
 _NOT_A_KEY = re.compile(r"[.!?;。！？；\"\[\]{}()<>=`]|https?$")
+_ASKS_FOR_TEXT = re.compile(
+    r"\bwhat (?:does|do) .{1,40}\b(?:say|read)\b(?! about)"
+    r"|\b(?:what|which)\b.{0,20} (?:is|are|'s) (?:written|printed)\b"
+    r"|(?:写|印)(?:着|了|的是)(?:些?什么|哪些)",
+    re.IGNORECASE,
+)
+_MAX_WRITTEN = 300
+"""Characters on an image that are an answer as a whole."""
 _KINDS = content_words(
     "command option flag package program table row column value page 命令 选项 参数 一表"
     " used purpose 做 干 用 用于 用途 作用"
@@ -117,6 +125,26 @@ def page_title(request: Request) -> Answer | None:
             confidence=_MAX_CONFIDENCE,
             trace={**request.evidence.trace, "read by": "title"},
         )
+    return None
+
+
+def written_text(request: Request) -> Answer | None:
+    """Return all words on an image whose text the question asks for; None for another question, and
+    for an image with more than a few lines."""
+    if _ASKS_FOR_TEXT.search(request.text) is None:
+        return None
+    for passage in passages_of(request, MAX_PAGE_CHARACTERS):
+        text = passage.part.text
+        is_short = passage.page is not None and len(text) <= _MAX_WRITTEN
+        if is_short and passage.is_certain(0, len(text)):
+            return Answer(
+                text=text,
+                evidence=request.evidence.hits,
+                citations=(passage.hit.entry.id,),
+                sources=(passage.source(0, len(text)),),
+                confidence=_MAX_CONFIDENCE,
+                trace={**request.evidence.trace, "read by": "all words"},
+            )
     return None
 
 
@@ -228,8 +256,9 @@ def form_lines(passage: Passage) -> Iterator[FormLine]:
         else:
             for line in _line(passage, start, end, context):
                 yield replace(line, title=title, is_summary=line.is_summary and line.key <= title)
-            block_start = start if block is None else block.start - passage.offset
-            yield from _numbered(passage, (block_start, start, end), context)
+            if block is not None and start == max(block.start - passage.offset, 0):
+                block_end = min(block.end - passage.offset, len(text))
+                yield from _numbered(passage, start, block_end, context)
         start = end + 1
 
 
@@ -289,19 +318,17 @@ def _option(passage: Passage, start: int, end: int, context: frozenset[str]) -> 
 
 
 def _numbered(
-    passage: Passage, borders: tuple[int, int, int], context: frozenset[str]
+    passage: Passage, start: int, end: int, context: frozenset[str]
 ) -> Iterator[FormLine]:
     """Yield what each number of an enumeration means, and the number of each meaning.
 
     What stands before the first one says what the numbers are ("Exit codes: 0 done, 1 refused").
-    `borders`: the start of the block, and the start and end of the line.
     """
     text = passage.part.text
-    block_start, start, end = borders
     items = numbered_items(text, start, end)
     if items:
         first = items[0].number_start
-        context |= content_words(text[max(block_start, first - _HEAD_CHARACTERS) : first])
+        context |= content_words(text[max(start, first - _HEAD_CHARACTERS) : first])
     for item in items:
         number_end = item.number_start + len(item.number)
         yield FormLine(frozenset({item.number}), context, item.start, item.end, passage)

@@ -24,7 +24,13 @@ _INVITED = re.compile(
     r"^(?:(?:can|could|would|will) (?:you|i|we)|do you|please|(?:tell|give|show|read) (?:me|us))\b",
     re.IGNORECASE,
 )
-_NOT_YES_NO = re.compile(r"什么$|怎么$|那么$|多么$")
+_NOT_YES_NO = re.compile(
+    r"什么$|怎么$|那么$|多么$"
+    # German "was" is "what"
+    r"|^was (?:ist|sind|waren|wird|werden|hat|haben|kann|muss|soll|darf|macht|bedeutet|heißt|kostet"
+    r"|versteht|passiert|geschieht|steht|gehört|brauch\w+)\b",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(
     r"\bhow (?:many|much|large|big|long|tall|high|heavy|old|wide|broad|deep|far|fast|hot|cold"
     r"|populous|expensive)\b"
