@@ -117,7 +117,7 @@ def test_lines_of_one_font_have_one_height(
 ) -> None:
     """Boxes of "sea" and "Hut" differed by a third, and so did the rows of a table."""
     box = quad(100, 30, 300, 100)
-    ink = Ink(0.1, (top - 30) / 70, 0.9, (bottom - 30) / 70, 4)
+    ink = Ink(0.1, (top - 0.75 - 30) / 70, 0.9, (bottom + 0.75 - 30) / 70, 4)  # blurred
     if is_turned:
         ink = Ink(0.1, 1 - ink.bottom, 0.9, 1 - ink.top, 4)
     corners = text_corners(box, ink, text, is_turned)

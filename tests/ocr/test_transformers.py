@@ -59,11 +59,11 @@ def trocr(folder: Path) -> Path:
 def _detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two lines on each image, the lower one first."""
 
-    def detect(self: RapidOcrRecognizer, image: Image.Image) -> tuple[np.ndarray, list[np.ndarray]]:
+    def detect(self: RapidOcrRecognizer, image: Image.Image) -> tuple[list[np.ndarray], np.ndarray]:
         boxes = [(10, 60, 90, 80), (10, 20, 60, 40)]
         corners = np.array([[(a, b), (c, b), (c, d), (a, d)] for a, b, c, d in boxes], float)
         pixels = np.asarray(image)[:, :, ::-1]
-        return corners, [pixels[top:bottom, left:right] for left, top, right, bottom in boxes]
+        return [pixels[top:bottom, left:right] for left, top, right, bottom in boxes], corners
 
     monkeypatch.setattr(RapidOcrRecognizer, "__init__", lambda self: None)
     monkeypatch.setattr(RapidOcrRecognizer, "detect_lines", detect)

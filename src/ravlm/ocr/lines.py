@@ -16,8 +16,8 @@ import numpy as np
 from ravlm.data.page_layout import find_blocks, to_regions
 from ravlm.data.page_text import MIN_CONFIDENCE
 from ravlm.data.reading_order import TextSegment
-from ravlm.ocr.ink import Ink, text_corners
-from ravlm.regions import Region, relative_box
+from ravlm.ocr.ink import Ink, is_vertical, text_corners
+from ravlm.regions import Box, Region, relative_box
 
 _BOLD_STROKE = 1.3
 """Stroke width of a bold line, for its height, in that of most lines."""
@@ -26,8 +26,6 @@ _HEIGHT_DEVIATION = 0.05
 _MEAN_SHIFT_STEPS = 20
 _MIN_RATIO = 4.0
 """Length of a line in its height from which its slope shows the tilt of the page."""
-_VERTICAL_RATIO = 1.5
-"""Height of a box in its width from which its text is turned by 90 degrees."""
 _MAX_TILT = math.radians(20)
 _MIN_LINE_CONFIDENCE = 0.3
 """Mean probability of the characters or tokens of a line; below it, it is not text."""
@@ -60,17 +58,10 @@ class RecognizedLine:
     @property
     def text_corners(self) -> np.ndarray:
         """Corners of the line of text in the box, which is padded; of the box if it is unknown."""
-        if self.ink is None or self.is_vertical:
+        if self.ink is None or is_vertical(self.corners):
             return self.corners
         corners = text_corners(self.corners, self.ink, self.text, self.is_turned)
         return self.corners if corners is None else corners
-
-    @property
-    def is_vertical(self) -> bool:
-        """Whether the text is turned by 90 degrees."""
-        top_left, top_right, _, bottom_left = self.corners
-        across = np.linalg.norm(top_right - top_left)
-        return bool(np.linalg.norm(bottom_left - top_left) >= _VERTICAL_RATIO * across)
 
 
 def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> list[Region]:
@@ -85,7 +76,7 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
         return []
     corners = np.stack([line.text_corners for line in lines]).astype(float)  # (n, 4, 2)
     direction = _direction(lines)
-    upright = _turn(_deskew(corners, direction, width, height), direction, width, height)
+    upright = _turn(deskew(corners, direction, width, height), direction, width, height)
     low, high = upright.min(axis=1), upright.max(axis=1)  # (n, 2)
     bold = _are_bold(lines, (high - low)[:, 1])
     segments = [
@@ -96,8 +87,8 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
     ]
     _equalize_heights(segments)
     boxes = [
-        relative_box((*line.corners.min(axis=0), *line.corners.max(axis=0)), width, height)
-        for line in lines
+        _box_within(of_text, line.corners, width, height)
+        for of_text, line in zip(corners, lines, strict=True)
     ]
     size = (height, width) if direction in (90, 270) else (width, height)
     blocks = find_blocks(segments, *size)
@@ -107,6 +98,13 @@ def line_regions(lines: Sequence[RecognizedLine], width: int, height: int) -> li
         if (regions := _uncertain_words(line, width, height))
     }
     return to_regions(blocks, boxes, None, [line.confidence for line in lines], words)
+
+
+def _box_within(corners: np.ndarray, outer: np.ndarray, width: int, height: int) -> Box:
+    """Return the box of a line of text, no larger than that of its `outer` corners."""
+    low = np.maximum(corners.min(axis=0), outer.min(axis=0))
+    high = np.minimum(corners.max(axis=0), outer.max(axis=0))
+    return relative_box((*low.tolist(), *high.tolist()), width, height)
 
 
 def _are_bold(lines: Sequence[RecognizedLine], heights: np.ndarray) -> list[bool]:
@@ -148,13 +146,14 @@ def _direction(lines: Sequence[RecognizedLine]) -> int:
     """Return by how many degrees, clockwise, most of the text is turned: 0, 90, 180 or 270."""
     votes: Counter[int] = Counter()
     for line in lines:
-        angle = 90 if line.is_vertical and len(line.text) > 1 else 0
+        angle = 90 if is_vertical(line.corners) and len(line.text) > 1 else 0
         votes[angle + 180 * line.is_turned] += len(line.text)
     return votes.most_common(1)[0][0]
 
 
-def _deskew(corners: np.ndarray, direction: int, width: int, height: int) -> np.ndarray:
-    """Rotate the corners (n, 4, 2) so that the lines are parallel to the edges of the image."""
+def deskew(corners: np.ndarray, direction: int, width: int, height: int) -> np.ndarray:
+    """Rotate the corners (n, 4, 2) of lines that are turned by `direction` degrees so that they are
+    parallel to the edges of the image."""
     is_horizontal = direction in (0, 180)
     right, down = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]  # (n, 2)
     along, across = (right, down) if is_horizontal else (down, right)
@@ -191,7 +190,7 @@ def _uncertain_words(line: RecognizedLine, width: int, height: int) -> list[Regi
         return []
     top_left, top_right, bottom_right, bottom_left = line.corners.astype(float)
     sides = [(top_left, top_right), (bottom_left, bottom_right)]  # along the text
-    if line.is_vertical:
+    if is_vertical(line.corners):
         sides = [(top_left, bottom_left), (top_right, bottom_right)]
     regions = []
     for word in line.words:

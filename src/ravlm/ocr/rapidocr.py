@@ -19,6 +19,7 @@ from PIL import Image
 from ravlm.data.page_text import MIN_CONFIDENCE
 from ravlm.errors import MissingExtra
 from ravlm.ocr.base import TextRecognizer
+from ravlm.ocr.cell_gaps import split_cells
 from ravlm.ocr.ink import measure_ink
 from ravlm.ocr.lines import RecognizedLine, RecognizedWord, line_regions
 from ravlm.regions import Region
@@ -70,9 +71,9 @@ class RapidOcrRecognizer(TextRecognizer):
         """Return the regions of each image; the lines of all of them are read together."""
         with self._lock:
             detections = [self.detect_lines(image) for image in images]
-            readings = self.read_lines([crops for _, crops in detections])
+            readings = self.read_lines([crops for crops, _ in detections])
         results = []
-        for image, (corners, crops), of_image in zip(images, detections, readings, strict=True):
+        for image, (crops, corners), of_image in zip(images, detections, readings, strict=True):
             lines = [
                 RecognizedLine(text, quad, confidence, is_turned, words, measure_ink(crop))
                 for quad, crop, (text, confidence, is_turned, words) in zip(
@@ -82,8 +83,8 @@ class RapidOcrRecognizer(TextRecognizer):
             results.append(line_regions(lines, image.width, image.height))
         return results
 
-    def detect_lines(self, image: Image.Image) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return the corners (n, 4, 2) of the lines on an image, in pixels, and their crops."""
+    def detect_lines(self, image: Image.Image) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the crops of the lines on an image, and their corners (n, 4, 2) in its pixels."""
         from rapidocr.main import RapidOCRError
         from rapidocr.utils.process_img import map_boxes_to_original
 
@@ -94,9 +95,10 @@ class RapidOcrRecognizer(TextRecognizer):
         try:
             crops, detection = self._engine.detect_and_crop(prepared, steps)
         except RapidOCRError:  # there is no text
-            return np.empty((0, 4, 2)), []
-        corners = map_boxes_to_original(detection.boxes, steps, height, width)
-        return corners * (image.width / enlarged.width, image.height / enlarged.height), crops
+            return [], np.empty((0, 4, 2))
+        boxes = map_boxes_to_original(detection.boxes, steps, height, width)
+        boxes = boxes * (image.width / enlarged.width, image.height / enlarged.height)
+        return split_cells(crops, boxes, image.width, image.height)
 
     def read_lines(self, crops: Sequence[Sequence[np.ndarray]]) -> list[list[LineReading]]:
         """Read the crops of the lines of each image.

@@ -67,7 +67,7 @@ class _LineModel:
     def recognize(self, images: Sequence[Image.Image]) -> list[list[Region]]:
         results = []
         for image in images:
-            corners, crops = self.detector.detect_lines(image)
+            crops, corners = self.detector.detect_lines(image)
             lines = [Image.fromarray(np.ascontiguousarray(crop[:, :, ::-1])) for crop in crops]
             texts: list[tuple[str, float]] = []
             for start in range(0, len(lines), _BATCH_SIZE):
