@@ -48,10 +48,7 @@ def build(options: Options) -> int:
         )
     _print_report(options, report, num_entries)
     if report.unchanged:
-        note(
-            "What was stored before is unchanged, even if its files or the options differ now; "
-            "to read it again: ravlm add"
-        )
+        note("What was stored is left as it was; to read it again: ravlm add")
     return 0
 
 

@@ -73,6 +73,28 @@ def test_a_question_about_the_image_of_a_page_is_answered_by_a_cell(
     assert generator.generate([Request("caption", "", b"", evidence)])[0].text == "Invoice"
 
 
+@pytest.mark.parametrize(
+    ("question", "is_whole"),
+    [
+        ("What does the label say?", True),
+        ("What is written on the bag?", True),
+        ("标签上写着什么？", True),
+        ("What does it say about the origin?", False),
+    ],
+)
+def test_what_a_label_says_is_all_of_its_words(
+    word_encoder: WordEncoder, question: str, is_whole: bool
+) -> None:
+    """The answer was the first line alone."""
+    lines = ["Kestrel Roast", "Origin: Huehuetenango", "Batch 7719"]
+    regions = [Region(t, (0.1, 0.1 * n, 0.4, 0.1 * n + 0.05)) for n, t in enumerate(lines)]
+    hit = Hit(Entry("bag", b"", regions=regions), 0.9, Part("image"))
+    evidence = Evidence((hit,), (0.9,), support=0.8, recognized=True)
+    request = Request("ask", question, b"", evidence, chinese="什么" in question)
+    answer = ExtractiveGenerator(word_encoder).generate([request])[0]
+    assert (answer.text.split() == " ".join(lines).split()) is is_whole
+
+
 @pytest.mark.parametrize("change", [{"recognized": False}, {"weights": (0.45, 0.4)}])
 def test_otherwise_the_evidence_agrees_on_it(evidence: Evidence, change: dict[str, Any]) -> None:
     generator = ExtractiveGenerator(StripeEncoder())

@@ -37,6 +37,7 @@ from ravlm.generation.extractive.questions import Question, parse_question
 from ravlm.generation.extractive.reader import FactReader, read_weights
 from ravlm.generation.extractive.span_reader import SpanReader
 from ravlm.generation.extractive.story import write_story
+from ravlm.generation.extractive.written_text import written_text
 from ravlm.records import Answer, Hit
 
 _MIN_WEIGHT = 0.03
@@ -199,11 +200,12 @@ class ExtractiveGenerator(Generator):
         entry = evidence.hits[0].entry
         if request.image is None or entry.texts or not entry.regions:
             return None
-        answer = None
-        if self.reader.bank.names(types) >= _ASKS_FOR_NAME:
-            answer = page_title(_first_hit_alone(request))
-        elif _asks_for_value(question):
-            answer = answer_from_lines(_first_hit_alone(request))
+        shown = _first_hit_alone(request)
+        answer = written_text(shown)
+        if answer is None and self.reader.bank.names(types) >= _ASKS_FOR_NAME:
+            answer = page_title(shown)
+        elif answer is None and _asks_for_value(question):
+            answer = answer_from_lines(shown)
         if answer is None:
             return None
         confidence = round(min(answer.confidence, evidence.support), 4)

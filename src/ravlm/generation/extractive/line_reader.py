@@ -44,14 +44,6 @@ _OPTION_WORD = re.compile(r"\b(?:options?|flags?|switch(?:es)?)\b|选项|参数"
 _DEFINITION = re.compile(r"[ \t]*([^\n:：–—]{1,40}?)\s+[-–—]+\s+(\S[^\n]*)")
 _SENTENCE_END = re.compile(r"(?<=[.;])\s|[。；]")
 _NOT_A_KEY = re.compile(r"[.!?;。！？；\"\[\]{}()<>=`]|https?$")
-_ASKS_FOR_TEXT = re.compile(
-    r"\bwhat (?:does|do) .{1,40}\b(?:say|read)\b(?! about)"
-    r"|\b(?:what|which)\b.{0,20} (?:is|are|'s) (?:written|printed)\b"
-    r"|(?:写|印)(?:着|了|的是)(?:些?什么|哪些)",
-    re.IGNORECASE,
-)
-_MAX_WRITTEN = 300
-"""Characters on an image that are an answer as a whole."""
 _KINDS = content_words(
     "command option flag package program table row column value page 命令 选项 参数 一表"
     " used purpose 做 干 用 用于 用途 作用"
@@ -125,26 +117,6 @@ def page_title(request: Request) -> Answer | None:
             confidence=_MAX_CONFIDENCE,
             trace={**request.evidence.trace, "read by": "title"},
         )
-    return None
-
-
-def written_text(request: Request) -> Answer | None:
-    """Return all words on an image whose text the question asks for; None for another question, and
-    for an image with more than a few lines."""
-    if _ASKS_FOR_TEXT.search(request.text) is None:
-        return None
-    for passage in passages_of(request, MAX_PAGE_CHARACTERS):
-        text = passage.part.text
-        is_short = passage.page is not None and len(text) <= _MAX_WRITTEN
-        if is_short and passage.is_certain(0, len(text)):
-            return Answer(
-                text=text,
-                evidence=request.evidence.hits,
-                citations=(passage.hit.entry.id,),
-                sources=(passage.source(0, len(text)),),
-                confidence=_MAX_CONFIDENCE,
-                trace={**request.evidence.trace, "read by": "all words"},
-            )
     return None
 
 
