@@ -307,7 +307,9 @@ class ExtractiveGenerator(Generator):
         entry = evidence.hits[0].entry
         if entry.regions and not entry.texts:
             title = page_title(_first_hit_alone(request))
-            return title and ConsensusCaption(title.text, title.citations, evidence.weights[0])
+            if title is None:
+                return None
+            return ConsensusCaption(title.text, title.citations, evidence.weights[0])
         if not entity_name(entry):
             return None
         sentences = caption_sentences(evidence.hits[0], request.chinese)
