@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"(?<![A-Za-z\d.,:/(-])(\d{1,3})[ \t]*(?=[^\W\d_])(?<![A-Za
 _MAX_STEP = 2
 """Largest difference between the numbers of an enumeration, which may leave one out."""
 _MIN_ITEMS = 3
-_ENDS = " ,，.。;；、"
+_ENDS = " \n,，.。;；、"
 
 
 class NumberedItem(NamedTuple):

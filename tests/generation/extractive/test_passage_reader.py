@@ -88,6 +88,7 @@ def test_it_declines_when_no_span_is_likely() -> None:
         ("Is the motorcycle red?", "A *red* motorcycle!!", "Yes."),
         ("Does it come from Spain?", "Made in *Italy*!!", "No: Italy."),
         ("Is it waterproof?", "Waterproof: *no*!!", "No."),
+        ("Is it on in official builds?", "It is on in *official builds (see above)*!!", "Yes."),
         ("What color is it?", "A *red* motorcycle!!", "red"),
     ],
 )

@@ -45,7 +45,7 @@ _NOT_ALLOWED = -1e4
 _NUMBER = re.compile(r"\d(?:[.,]?\d)+")
 _PUNCTUATION = ",;:!?，。；：、！？"
 _SYMMETRIC = "\"'"
-_PAIRS = ("()", "[]", "{}", "（）", "【】", "《》", "“”", "‘’", "「」", "『』", "«»", "<>")
+_PAIRS = tuple(zip("([{（【《“‘「『«<", ")]}）】》”’」』»>", strict=True))
 
 
 @dataclass(frozen=True)

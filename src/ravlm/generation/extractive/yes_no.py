@@ -11,6 +11,7 @@ from ravlm.generation.extractive.reader import YES_NO
 from ravlm.generation.extractive.span_reader import Span
 
 _CLAUSE_END = re.compile(r"[,;.!?](?=\s)|[:：](?!\d)|[，；。！？\n]")
+_REMARK = re.compile(r"\s*[(（][^()（）]*[)）]")
 _EXCLUSION = re.compile(r"\b(?:closed|except|excluding|shut)\b|闭|除了?|休息|停业", re.IGNORECASE)
 _BE = ("is ", "are ", "was ", "were ")
 
@@ -19,7 +20,7 @@ def yes_no_answer(question: Question, span: Span, text: str) -> str:
     """Return yes where the question claims what the span, or another line of the passage `text`,
     says; no where the clause of the span denies it or names another value; and the span itself
     where it is no value of the kind that is claimed."""
-    words = span.text.strip()
+    words = _REMARK.sub("", span.text).strip() or span.text.strip()
     truth = YES_NO.get(words.strip(" .。").lower())
     if truth is not None:
         return _word(question, truth)
