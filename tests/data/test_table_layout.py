@@ -8,7 +8,8 @@ import pytest
 
 from ravlm.data.page_layout import find_blocks, to_regions
 from ravlm.data.page_text import PageText
-from ravlm.data.reading_order import TextSegment
+from ravlm.data.reading_order import TextRow, TextSegment
+from ravlm.data.table_layout import table_rows
 
 PITCH, GAP = 12.0, 6.0
 """Distance of lines within a cell, and space between rows."""
@@ -145,3 +146,27 @@ def test_cells_of_prose_are_no_columns_of_a_page() -> None:
         "guarantee: promise number 2 of the house; meaning: which says what is promised here, what "
         "it means and how it is kept in each case; proof: a test of this promise and more"
     )
+
+
+def test_two_tables_below_each_other_are_two() -> None:
+    """The prices below a timetable got its columns, and became one row."""
+    texts = [
+        ("Abfahrt", "Ankunft", "Schiff"),
+        ("06:15", "07:00", "Moewe"),
+        ("09:30", "10:20", "Seestern"),
+        ("Fahrkarte", "Preis"),
+        ("Erwachsene", "12,50"),
+        ("Kinder", "6,00"),
+    ]
+    rows = []
+    for number, cells in enumerate(texts):
+        top = 100 + 20 * number + 14 * (number > 2)
+        lefts = (50, 230, 420) if len(cells) == 3 else (50, 320)
+        segments = [
+            TextSegment(text, left, top, left + 6 * len(text), top + 12)
+            for text, left in zip(cells, lefts, strict=True)
+        ]
+        rows.append(TextRow(segments, top, top + 12))
+    assert table_rows(rows) == [1, 1, 1, 2, 2, 2]
+    prices = [TextRow(row.segments, row.top, row.bottom) for row in rows[3:]]
+    assert table_rows(prices + prices) == [1] * 6  # of the same columns

@@ -164,7 +164,8 @@ def _area_blocks(rows: Sequence[TextRow], body: float) -> list[LayoutBlock]:
     for number, row in enumerate(rows):
         kind = "table" if in_table[number] else _row_kind(row)
         block = blocks[-1] if blocks else None
-        if block is None or _begins_block(block, row, kind, pitch):
+        is_other_table = number > 0 and in_table[number] != in_table[number - 1]
+        if block is None or is_other_table or _begins_block(block, row, kind, pitch):
             blocks.append(LayoutBlock(kind, [row]))
         else:
             block.rows.append(row)

@@ -58,23 +58,43 @@ class TableCell:
         return self.segments[-1].bottom
 
 
-def table_rows(rows: Sequence[TextRow]) -> list[bool]:
-    """Return for each row of text whether it belongs to a table.
+def table_rows(rows: Sequence[TextRow]) -> list[int]:
+    """Return for each row of text the number of the table it belongs to, from 1; 0 for no table.
 
     Its cells are aligned with those of its neighbors, or it is a further line of a cell.
     """
     cells = [cell_extents(row) for row in rows]
-    in_table = [False] * len(rows)
-    start = 0
+    numbers = [0] * len(rows)
+    start = number = 0
+    columns: list[Extent] = []
     while start < len(rows):
         end, num_aligned = _table_end(rows, cells, start)
         widest = max(map(len, cells[start:end]))
         if num_aligned >= 3 or (num_aligned == 2 and widest >= 3):
-            in_table[start:end] = [True] * (end - start)
+            former, columns = columns, _columns(cells[start:end])
+            follows = start > 0 and numbers[start - 1] > 0
+            if not (follows and _have_same_columns(former, columns, rows[start].height)):
+                number += 1
+            numbers[start:end] = [number] * (end - start)
             start = end
         else:
             start += 1
-    return in_table
+    return numbers
+
+
+def _columns(cells: Sequence[Sequence[Extent]]) -> list[Extent]:
+    """Return the columns of a table, from its rows with most cells."""
+    num_columns = max(map(len, cells))
+    columns: list[Extent] = []
+    for extents in cells:
+        if len(extents) == num_columns:
+            columns = _merge(columns, extents) if columns else list(extents)
+    return columns
+
+
+def _have_same_columns(first: Sequence[Extent], second: Sequence[Extent], height: float) -> bool:
+    """Return whether each column of a table is one of the table above it, too."""
+    return all(any(_is_one_column(a, b, height) for a in first) for b in second)
 
 
 def _table_end(
@@ -147,12 +167,13 @@ def _are_aligned(first: Sequence[Extent], second: Sequence[Extent], height: floa
     """Return whether two rows have several cells each, and one after the first is aligned."""
     if len(first) < 2 or len(second) < 2:
         return False
-    limit = _ALIGNMENT * height
-    return any(
-        min(abs(a[0] - b[0]), abs(a[1] - b[1]), abs(a[0] + a[1] - b[0] - b[1]) / 2) <= limit
-        for a in first[1:]
-        for b in second[1:]
-    )
+    return any(_is_one_column(a, b, height) for a in first[1:] for b in second[1:])
+
+
+def _is_one_column(first: Extent, second: Extent, height: float) -> bool:
+    """Return whether two cells are aligned at the left, at the right or in the middle."""
+    left, right = first[0] - second[0], first[1] - second[1]
+    return min(abs(left), abs(right), abs(left + right) / 2) <= _ALIGNMENT * height
 
 
 def _merge(columns: Sequence[Extent], cells: Sequence[Extent]) -> list[Extent]:
@@ -190,12 +211,7 @@ def table_cells(rows: Sequence[TextRow]) -> list[list[TableCell]]:
 
 def _segments_by_column(rows: Sequence[TextRow]) -> dict[int, list[TextSegment]]:
     """Return the segments of each column from top to bottom."""
-    cells = [cell_extents(row) for row in rows]
-    num_columns = max(map(len, cells))
-    columns: list[Extent] = []
-    for extents in cells:
-        if len(extents) == num_columns:
-            columns = _merge(columns, extents) if columns else extents
+    columns = _columns([cell_extents(row) for row in rows])
     by_column: dict[int, list[TextSegment]] = {i: [] for i in range(len(columns))}
     for row in rows:
         for segment in row.segments:
