@@ -48,6 +48,9 @@ class StarterEncoderRecipe:
     )
     members: UnfreezeConfig = field(default_factory=UnfreezeConfig)
     views: int = 4
+    image_size_in_use: int = 320
+    """Training crops show things larger than whole photos do, which are therefore read at a larger
+    size (Touvron et al. 2019, arXiv:1906.06423)."""
     seed: int = 0
 
 
@@ -84,7 +87,7 @@ def train_starter(
     other_features = image_features(_other_images(data), size, 0)
     bias = network.classifier.bias.numpy()
     arrays |= fixed_blocks(features, other_features, words, bias, layout)
-    encoder = StarterEncoder(layout, arrays)
+    encoder = StarterEncoder(replace(layout, image_size=recipe.image_size_in_use), arrays)
     encoder.save(out)
     return encoder
 

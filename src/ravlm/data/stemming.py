@@ -93,6 +93,7 @@ _LANGUAGES = {
 }
 _FOREIGN = frozenset(word for word, codes in _LANGUAGES.items() if ENGLISH not in codes)
 """Function words of other languages that are none in English."""
+_ENGLISH_ALONE = frozenset(word for word, codes in _LANGUAGES.items() if codes == (ENGLISH,))
 
 
 def detect_language(words: Sequence[str]) -> str:
@@ -111,6 +112,16 @@ def detect_language(words: Sequence[str]) -> str:
     certain = {code for word in unique if len(word) > 1 for code in _LANGUAGES.get(word, ())}
     candidates = [code for code in _FUNCTION_WORDS if code in certain]  # English is the first
     return max(candidates, key=lambda code: counts[code], default=ENGLISH)
+
+
+def is_english(words: Sequence[str]) -> bool:
+    """Return whether a text is English without doubt, by its lower-cased words: it has function
+    words of English alone, and none of other languages in greater number.
+
+    >>> is_english("the red door".split()), is_english("red door".split())
+    (True, False)
+    """
+    return not _ENGLISH_ALONE.isdisjoint(words) and detect_language(words) == ENGLISH
 
 
 @lru_cache(maxsize=len(STEMMERS))

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ravlm.encoders.auto import DualEncoder
+from ravlm.encoders.base import Role
 from ravlm.encoders.starter.encoder import StarterEncoder
 from ravlm.errors import BrokenData, Mismatch, NotFound
 from tests.conftest import REPOSITORY
@@ -121,6 +122,23 @@ def test_without_its_second_network_it_says_so_and_reads_english(
     with pytest.warns(UserWarning, match="reads English alone"):
         encoder = DualEncoder.load("starter")
     assert encoder.fingerprint == FORMER_FINGERPRINT
+
+
+@pytest.mark.parametrize("role", ["document", "query"])
+def test_english_texts_are_read_by_the_english_network(
+    starter: StarterEncoder, role: Role
+) -> None:
+    """Of pages unlike captions both networks make something else, and the multilingual one won:
+    dense search found 39 % of pages first instead of 51 %."""
+    texts = ["With the option --tac of grep, which lines are shown?", "Wo ist der Hund?"]
+    config = starter.config
+    start = config.aligned_dim + config.raw_image_dim
+    block = slice(start, start + config.raw_text_dim)
+    raw = starter.encode_texts(texts, role=role)[:, block]
+    english = starter.without_sentences().encode_texts(texts)[:, block]
+    cosines = (raw * english).sum(1) / np.linalg.norm(raw, axis=1) / np.linalg.norm(english, axis=1)
+    assert cosines[0] == pytest.approx(1, abs=1e-5)
+    assert cosines[1] < 0.9
 
 
 def test_words_find_their_photos_in_english_and_chinese(starter: StarterEncoder) -> None:

@@ -29,6 +29,8 @@ from PIL import Image
 
 from ravlm.checkpoint import check_shapes, read_checkpoint_config, read_weights, save_checkpoint
 from ravlm.data.parallel import batched, parallel_map
+from ravlm.data.stemming import is_english
+from ravlm.data.text import split_words
 from ravlm.encoders.base import Encoder, Role, check_finite, check_role
 from ravlm.encoders.starter import multilingual
 from ravlm.encoders.starter.backbones import ImageBackbone, TextBackbone
@@ -39,6 +41,8 @@ from ravlm.encoders.starter.preprocessing import load_pixels, squash
 from ravlm.encoders.starter.token_adapter import MAX_TOKENS, adapt
 from ravlm.records import ImageSource
 
+_FORMER_IMAGE_SIZE = 260
+"""Of the encoder that the first bases were built with."""
 _BATCHES_PER_HEAD_CALL = 32
 """Image batches whose features go through the heads together: the heads' matrices are read once for
 many images, and their threads do not compete with the network's."""
@@ -113,9 +117,10 @@ class StarterEncoder(Encoder):
 
     def without_sentences(self) -> StarterEncoder:
         """Return the encoder as it was before it had the second text network: it reads English,
-        and Chinese by its glosses."""
+        and Chinese by its glosses, and smaller images."""
         config = replace(
             self.config,
+            image_size=_FORMER_IMAGE_SIZE,
             multilingual_hidden_dim=0,
             raw_sentence_dim=0,
             adapter_hidden_dim=0,
@@ -235,8 +240,7 @@ class StarterEncoder(Encoder):
         sentences = self._sentences.texts(texts)
         if self.config.multilingual_hidden_dim:
             is_glossed = np.array([a != b for a, b in zip(texts, glossed, strict=True)], bool)
-            least_share = self._least_shares(is_glossed, role)
-            pooled, aligned = self._mixed(texts, least_share, pooled, aligned, sentences)
+            pooled, aligned = self._mixed(texts, is_glossed, role, pooled, aligned, sentences)
         return self._text_blocks(pooled, aligned, sentences)
 
     def image_vectors(self, pooled: np.ndarray, *stages: np.ndarray) -> np.ndarray:
@@ -281,17 +285,11 @@ class StarterEncoder(Encoder):
         bank = self._weights[("hubness.captions", "hubness.photos")[number]]
         return hubness_block(side, aligned, bank, float(self._weights["hubness.means"][number]))
 
-    def _least_shares(self, is_glossed: np.ndarray, role: Role) -> np.ndarray:
-        """Return the least share (n,) of the multilingual reading of each text."""
-        if not self.config.adapter_hidden_dim:
-            return np.zeros(len(is_glossed), np.float32)
-        of_document, of_glossed, of_query = self._weights["adapter.least_shares"]
-        return np.where(is_glossed, of_glossed, of_query if role == "query" else of_document)
-
     def _mixed(
         self,
         texts: Sequence[str],
-        least_share: np.ndarray,
+        is_glossed: np.ndarray,
+        role: Role,
         pooled: np.ndarray,
         aligned: np.ndarray,
         sentences: np.ndarray,
@@ -299,19 +297,24 @@ class StarterEncoder(Encoder):
         """Mix what the English network read, pooled states and aligned vectors, with what the
         multilingual network and the adapter read.
 
-        The less they agree, the less the English network can have read. `least_share` (n,) is the
-        least share of the others. The adapter, which costs most, reads the texts where it is large.
+        The less they agree, the less the English network can have read, unless the text is English
+        without doubt. Texts that are glossed (n,), and queries, have a least share. The adapter,
+        which costs most, reads the texts where the share is large.
         """
         vectors = head(sentences, self._weights, "multilingual")
-        agreement = np.sum(aligned * vectors, axis=1)
         slope, bias = self._weights["multilingual.gate"]
-        share = np.maximum(1 / (1 + np.exp(-(slope * agreement + bias))), least_share)
-        states = unit(pooled)
+        share = 1 / (1 + np.exp(-(slope * np.sum(aligned * vectors, axis=1) + bias)))
+        share[[is_english(split_words(text)) for text in texts]] = 0
+        states, state_share = unit(pooled), share
+        if self.config.adapter_hidden_dim:
+            of_document, of_glossed, of_query = self._weights["adapter.least_shares"]
+            state_share = np.maximum(share, of_glossed * is_glossed)
+            share = np.maximum(state_share, of_query if role == "query" else of_document)
         is_adapted = (share > _ADAPTED_SHARE) & bool(self.config.adapter_hidden_dim)
         for part in batched(np.flatnonzero(is_adapted).tolist(), _TEXTS_AT_ONCE):
             adapted_states, *stages = self._adapted_features([texts[row] for row in part])
             vectors[part] = unit(vectors[part] + 2 * self._aligned("text", adapted_states, stages))
-            states[part] += share[part, None] * (unit(adapted_states) - states[part])
+            states[part] += state_share[part, None] * (unit(adapted_states) - states[part])
         return states, unit((1 - share[:, None]) * aligned + share[:, None] * vectors)
 
     def _adapted_features(self, texts: Sequence[str]) -> list[np.ndarray]:
