@@ -112,8 +112,8 @@ def test_photos_without_texts_do_not_vouch_for_the_texts_of_others(
 def test_an_image_with_print_is_told_from_its_print(
     tmp_path: Path, word_encoder: WordEncoder
 ) -> None:
-    """ "Describe it" about the photo of a label told what a manual says, whose text was the one most
-    similar to the photo."""
+    """ "Describe it" about the photo of a label told what a manual says, whose text was the most
+    similar one to the photo."""
     labels = [
         Entry(f"label-{n}", bird(color, n), regions=[Region(f"Origin: {country}", (0, 0, 1, 0.1))])
         for n, (color, country, _, _) in enumerate(BIRDS.values())

@@ -110,7 +110,8 @@ def test_a_trained_member_runs_in_the_starters_graphs(
     fit(step, CONFIG.loop(5), tmp_path / "run")
     base = DualEncoder.load("starter")
     assert isinstance(base, StarterEncoder)
-    layout = replace(base.config, members=1, has_trained_stages=True, aligned_dim=16, hidden_dim=32)
+    sizes = {"image_size": 260, "aligned_dim": 16, "hidden_dim": 32}  # of the features
+    layout = replace(base.config, members=1, has_trained_stages=True, **sizes)
     encoder = base.with_heads(layout, step.member.arrays(0), "mine")
     vectors = encoder.encode_images([p.image for p in pairs])[:, :16]
     with torch.no_grad():

@@ -125,9 +125,7 @@ def test_without_its_second_network_it_says_so_and_reads_english(
 
 
 @pytest.mark.parametrize("role", ["document", "query"])
-def test_english_texts_are_read_by_the_english_network(
-    starter: StarterEncoder, role: Role
-) -> None:
+def test_english_texts_are_read_by_the_english_network(starter: StarterEncoder, role: Role) -> None:
     """Of pages unlike captions both networks make something else, and the multilingual one won:
     dense search found 39 % of pages first instead of 51 %."""
     texts = ["With the option --tac of grep, which lines are shown?", "Wo ist der Hund?"]

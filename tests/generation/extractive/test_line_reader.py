@@ -151,7 +151,9 @@ def test_the_name_of_a_document_does_not_tell_its_lines_apart() -> None:
     libusb?" by the address of its home page."""
     manual = page("watch(1)", "watch - repeat a program", "Manual: 12 pages")
     readme = page("libusb README", "libusb homepage: usb.example")
+    scan = page("passwd(1)", "passwd-更改用户密码")  # as it is recognized
     for question, entry, text in (
+        ("passwd 命令是做什么的？", scan, "更改用户密码"),
         ("What does watch do?", manual, "repeat a program"),
         ("watch 用于什么？", manual, "repeat a program"),
         ("How often does watch run the command by default?", manual, None),

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from ravlm.data.chinese import HAN
 from ravlm.data.lexical_overlap import FUNCTION_WORDS, content_words, without_question_words
 from ravlm.data.line_keys import OPTION, PAIR, numbered_items
 from ravlm.data.page_text import CellSpan, PageText
@@ -41,7 +42,11 @@ _MIN_KEY_SHARE, _MIN_KEY_WORDS = 0.25, 0.5
 """Minimum share of the matched weight that is in the key, or of the key's words that match."""
 _LITERAL = re.compile(r"(?<![\w-])-{1,2}[A-Za-z0-9?][\w-]*")
 _OPTION_WORD = re.compile(r"\b(?:options?|flags?|switch(?:es)?)\b|选项|参数", re.IGNORECASE)
-_DEFINITION = re.compile(r"[ \t]*([^\n:：–—]{1,40}?)\s+[-–—]+\s+(\S[^\n]*)")
+_DEFINITION = re.compile(
+    rf"[ \t]*([^\n:：–—]{{1,40}}?)(?:\s+[-–—]+\s+|(?<=[A-Za-z0-9])[-–—]+(?=[{HAN}]))(\S[^\n]*)"
+)
+"""What something is for: "ls - list directory contents"; recognizers of text leave out the spaces
+before Chinese."""
 _SENTENCE_END = re.compile(r"(?<=[.;])\s|[。；]")
 _NOT_A_KEY = re.compile(r"[.!?;。！？；\"\[\]{}()<>=`]|https?$")
 _KINDS = content_words(
