@@ -73,7 +73,7 @@ class _DocumentExpansion:
                 self._pdf = self._pdf or self._stack.enter_context(PdfReader())
                 yield from _PdfRows(self._pdf, row, image).rows()
         except RavlmError as error:
-            is_named = isinstance(image, str) and image in row.location
+            is_named = isinstance(image, str) and os.path.basename(image) in row.location
             prefix = "" if is_named else f"{_document_name(row)}: "
             yield Quarantined(row.location, f"{prefix}{error}")
 
