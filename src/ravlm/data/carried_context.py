@@ -43,10 +43,18 @@ def top_section(regions: Sequence[tuple[str, str]], above: str) -> str:
     `regions` are those of the page, given as kind and text; `above` is the section that the page
     before it ends in.
     """
-    kinds = (kind for kind, _ in regions)
-    first_kind = next((kind for kind in kinds if kind != "header"), "")
     titles = page_titles(regions)
-    return titles[0] if titles and (first_kind == "title" or not above) else above
+    return titles[0] if titles and (first_kind(regions) == "title" or not above) else above
+
+
+def bottom_section(regions: Sequence[tuple[str, str]], above: str) -> str:
+    """Return the section that a page ends in; `above` as in `top_section`."""
+    return [above, *page_titles(regions)][-1]
+
+
+def first_kind(regions: Sequence[tuple[str, str]]) -> str:
+    """Return the kind of the first region below the running head; "" without one."""
+    return next((kind for kind, _ in regions if kind != "header"), "")
 
 
 def with_carried_context(page: Entry, previous: Entry | None) -> Entry:
@@ -63,7 +71,7 @@ def with_carried_context(page: Entry, previous: Entry | None) -> Entry:
     if previous is not None:
         regions = tuple(with_continued_head(previous.regions, regions))
         above = str(previous.metadata.get("section", ""))
-        above = ([above, *page_titles((r.kind, r.text) for r in previous.regions)])[-1]
+        above = bottom_section([(r.kind, r.text) for r in previous.regions], above)
         former_title = previous.metadata.get("title", file_name)
         title = title if former_title == file_name else former_title
     if metadata.get("title") == file_name:  # the file has none

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ravlm.data.carried_context import page_titles, top_section
+from ravlm.data.carried_context import bottom_section, first_kind, page_titles, top_section
 from ravlm.data.images import is_address
 from ravlm.data.office import OfficeReader, is_office_file
 from ravlm.data.pdf import (
@@ -187,7 +187,7 @@ class _PdfRows:
         titles = page_titles(regions)
         if not self.title:
             self.title = titles[0] if titles else Path(self.file).stem
-        section = self._section(page, regions, titles, summary)
+        section = self._section(page.number, regions, summary)
         row_values = self._row_values(page.number)
         values: dict[str, Any] = {"title": self.title}
         if section:
@@ -196,31 +196,25 @@ class _PdfRows:
         location = {"file": self.file, "page": page.number}
         values = location | values if self.only_page else values | location
         if page.regions:
-            values["regions"] = self._regions(page)
+            values["regions"] = self._regions(page, first_kind(regions) == "table")
         return replace(self.row, location=f"{self.row.location}, page {page.number}", values=values)
 
-    def _regions(self, page: PdfPageText) -> Sequence[Mapping[str, Any]]:
+    def _regions(self, page: PdfPageText, begins_with_table: bool) -> Sequence[Mapping[str, Any]]:
         """Return the regions of a page. A table that continues from the previous page gets the
         names of its columns."""
         previous, self.previous = self.previous, page.regions
-        if _first_kind(page) == "table":
+        if begins_with_table:
             pages = [[Region.from_dict(v) for v in regions] for regions in (previous, page.regions)]
             self.previous = [region.to_dict() for region in with_continued_head(*pages)]
         return self.previous
 
-    def _section(
-        self,
-        page: PdfPageText,
-        regions: Sequence[tuple[str, str]],
-        titles: Sequence[str],
-        summary: PdfSummary,
-    ) -> str:
+    def _section(self, page: int, regions: Sequence[tuple[str, str]], summary: PdfSummary) -> str:
         """Return the section at the top of a page: its bookmark, or the last heading; "" for a scan
         without bookmark, whose text is to be recognized."""
         if summary.outline:
-            return summary.section_of(page.number)
+            return summary.section_of(page)
         section = top_section(regions, self.section) if regions else ""
-        self.section = titles[-1] if titles else self.section
+        self.section = bottom_section(regions, self.section)
         return section
 
     def _row_values(self, page: int) -> Mapping[str, Any]:
@@ -236,12 +230,6 @@ class _PdfRows:
         else:
             values["image"] = PdfPage(self.document, page)
         return values
-
-
-def _first_kind(page: PdfPageText) -> str:
-    """Return the kind of the first region below the running head; "" without one."""
-    kinds = (region["kind"] for region in page.regions)
-    return next((kind for kind in kinds if kind != "header"), "")
 
 
 class _Failures:

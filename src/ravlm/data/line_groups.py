@@ -56,8 +56,12 @@ def same_row(first: Box, second: Box) -> bool:
     """Return whether two boxes stand next to each other."""
     shared = min(first[3], second[3]) - max(first[1], second[1])
     lower = min(first[3] - first[1], second[3] - second[1])
-    is_apart = second[0] >= first[2] or first[0] >= second[2]
-    return is_apart and shared > _MIN_OVERLAP * lower
+    return are_apart(first, second) and shared > _MIN_OVERLAP * lower
+
+
+def are_apart(first: Box, second: Box) -> bool:
+    """Return whether one box ends, from left to right, before the other one begins."""
+    return second[0] >= first[2] or first[0] >= second[2]
 
 
 def _groups(regions: Sequence[Region]) -> Iterator[LineGroup]:

@@ -14,6 +14,7 @@ from statistics import median
 from ravlm.data.line_joins import joined_lines
 from ravlm.data.reading_order import TextRow, TextSegment, have_same_style, order_segments
 from ravlm.data.table_layout import table_cells, table_rows
+from ravlm.data.weighted_median import weighted_median
 from ravlm.regions import Box, Region, RegionKind, enclosing_box
 
 _PARAGRAPH_PITCH = 1.3
@@ -70,8 +71,8 @@ def find_blocks(
     areas = order_segments(segments)
     if not areas:
         return []
-    weighted = sorted((row.height, len(row.text)) for rows in areas for row in rows)
-    body = _weighted_median(weighted)
+    rows = [row for of_area in areas for row in of_area]
+    body = weighted_median((row.height for row in rows), (len(row.text) for row in rows))
     blocks = [block for rows in areas for block in _area_blocks(rows, body)]
     _mark_margins(blocks, height)
     _attach_figures(blocks, width, height, list(figures))
@@ -141,17 +142,6 @@ def _line_regions(
         whole = Region(segment.text, boxes[segment.index], page, "word", trust[segment.index])
         regions += words.get(segment.index, [whole])
     return regions
-
-
-def _weighted_median(pairs: Sequence[tuple[float, int]]) -> float:
-    """Return the median of sorted (value, weight) pairs."""
-    half = sum(weight for _, weight in pairs) / 2
-    total = 0.0
-    for value, weight in pairs:
-        total += weight
-        if total >= half:
-            return value
-    return pairs[-1][0]
 
 
 def _area_blocks(rows: Sequence[TextRow], body: float) -> list[LayoutBlock]:

@@ -6,9 +6,11 @@ Boxes are upright, so that the lines of a tilted page overlap with those above a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
+from ravlm.data.line_groups import are_apart
+from ravlm.data.weighted_median import weighted_median
 from ravlm.regions import Box
 
 _MAX_SLOPE = 0.36
@@ -38,7 +40,7 @@ def row_slope(boxes: Sequence[Box | None]) -> float:
             _ROW_TOLERANCE * min(first[3] - first[1], second[3] - second[1]),
         )
         for first, second in pairwise(boxes)
-        if first is not None and second is not None and _are_apart(first, second)
+        if first is not None and second is not None and are_apart(first, second)
     ]
     num_to_right = sum(step.along > 0 for step in steps)
     is_to_right = 2 * num_to_right >= len(steps)
@@ -66,10 +68,6 @@ def level_rows(boxes: Sequence[Box | None]) -> list[Box | None]:
     return [None if box is None else _level(box, slope) for box in boxes]
 
 
-def _are_apart(first: Box, second: Box) -> bool:
-    return second[0] >= first[2] or first[0] >= second[2]
-
-
 def _level(box: Box, slope: float) -> Box:
     """Return the box of a line that descends by `slope` as it was before."""
     left, top, right, bottom = box
@@ -82,11 +80,9 @@ def _common_slope(steps: Sequence[_Step]) -> float:
     """Return the slope of most steps, the median weighted by their length; 0 if there is none."""
     if len(steps) < _MIN_PAIRS:
         return 0.0
-    by_slope = sorted(steps, key=lambda step: step.across / step.along)
-    half = sum(abs(step.along) for step in steps) / 2
-    lengths = accumulate(abs(step.along) for step in by_slope)
-    middle = next(step for step, length in zip(by_slope, lengths, strict=True) if length >= half)
-    slope = middle.across / middle.along
+    slope = weighted_median(
+        (step.across / step.along for step in steps), (abs(step.along) for step in steps)
+    )
     num_near, num_upright = _num_near(steps, slope), _num_near(steps, 0.0)
     is_common = num_near >= _MIN_SHARE * len(steps) and num_near > num_upright
     return slope if is_common and abs(slope) <= _MAX_SLOPE else 0.0

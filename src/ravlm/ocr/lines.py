@@ -16,6 +16,7 @@ import numpy as np
 from ravlm.data.page_layout import find_blocks, to_regions
 from ravlm.data.page_text import MIN_CONFIDENCE
 from ravlm.data.reading_order import TextSegment
+from ravlm.data.weighted_median import weighted_median
 from ravlm.ocr.ink import Ink, is_vertical, text_corners
 from ravlm.regions import Box, Region, relative_box
 
@@ -111,19 +112,8 @@ def _are_bold(lines: Sequence[RecognizedLine], heights: np.ndarray) -> list[bool
     """Return which lines, of the given heights (n,), have thicker strokes than most of them."""
     widths = [0.0 if line.ink is None else line.ink.stroke_width for line in lines]
     strokes = np.array(widths) / np.maximum(heights, 1.0)
-    usual = _weighted_median(strokes, _num_characters(lines))
+    usual = weighted_median(strokes.tolist(), (len(line.text) for line in lines))
     return (strokes > _BOLD_STROKE * usual).tolist()
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    """Return the median of values (n,) that count as much as their weights (n,)."""
-    order = np.argsort(values)
-    middle = np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)
-    return float(values[order[middle]])
-
-
-def _num_characters(lines: Sequence[RecognizedLine] | Sequence[TextSegment]) -> np.ndarray:
-    return np.array([len(line.text) for line in lines])
 
 
 def _equalize_heights(segments: Sequence[TextSegment]) -> None:
@@ -132,7 +122,8 @@ def _equalize_heights(segments: Sequence[TextSegment]) -> None:
     Each height moves to where most text has a similar height (mean shift, Comaniciu and Meer 2002).
     """
     heights = np.log([segment.height for segment in segments])  # (n,)
-    modes, num_characters = heights.copy(), _num_characters(segments)
+    modes = heights.copy()
+    num_characters = np.array([len(segment.text) for segment in segments])
     for _ in range(_MEAN_SHIFT_STEPS):
         distances = (modes[:, None] - heights) / _HEIGHT_DEVIATION  # (n, n)
         weights = num_characters * np.exp(-(distances**2) / 2)
@@ -162,7 +153,8 @@ def deskew(corners: np.ndarray, direction: int, width: int, height: int) -> np.n
     if not is_long.any():
         return corners
     angles = np.arctan2(along[:, 1], along[:, 0]) - (0 if is_horizontal else math.pi / 2)
-    tilt = _weighted_median(angles[is_long], lengths[is_long] ** 2)  # short ones are inaccurate
+    weights = lengths[is_long] ** 2  # short lines are inaccurate
+    tilt = weighted_median(angles[is_long].tolist(), weights.tolist())
     if abs(tilt) > _MAX_TILT:
         return corners
     center = np.array([width / 2, height / 2])

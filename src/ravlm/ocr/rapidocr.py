@@ -109,22 +109,22 @@ class RapidOcrRecognizer(TextRecognizer):
         flat = [crop for of_image in crops for crop in of_image]
         readings = iter(self._read(flat, self._are_turned(flat)))
         by_image = [list(islice(readings, len(of_image))) for of_image in crops]
+        usual = [_are_mostly_turned(of_image) for of_image in by_image]
         doubtful = [
             (number, row)
             for number, of_image in enumerate(by_image)
             for row, reading in enumerate(of_image)
-            if reading.is_turned != _are_mostly_turned(of_image)
+            if reading.is_turned != usual[number]
             or (reading.is_turned and reading.confidence < MIN_CONFIDENCE)
         ]
         directions = [not by_image[number][row].is_turned for number, row in doubtful]
         others = self._read([crops[number][row] for number, row in doubtful], directions)
-        settled = [list(of_image) for of_image in by_image]
         for (number, row), other in zip(doubtful, others, strict=True):
             gain = other.confidence - by_image[number][row].confidence
-            is_usual = other.is_turned == _are_mostly_turned(by_image[number])
+            is_usual = other.is_turned == usual[number]
             if gain > (-_USUAL_DIRECTION if is_usual else _USUAL_DIRECTION):
-                settled[number][row] = other
-        return settled
+                by_image[number][row] = other
+        return by_image
 
     def _are_turned(self, crops: Sequence[np.ndarray]) -> list[bool]:
         """Return whether each line is upside down, as the classifier guesses."""

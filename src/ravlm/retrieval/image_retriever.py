@@ -156,7 +156,7 @@ class ImageRetriever:
         if modality == "text" and any(by_text):
             texts = [self._text_evidence(hits, k) for hits in by_text]
             pairs = zip(entities, texts, strict=True)
-            chosen = [entity if _tells_itself(entity) else text for entity, text in pairs]
+            chosen = [entity if _is_identified(entity) else text for entity, text in pairs]
             return list(map(_with_familiarity, chosen, familiarity))
         only_text = [[hit for hit in hits if hit.entry.image is None] for hits in by_text]
         texts = [self._text_evidence(hits, k) for hits in only_text]
@@ -368,7 +368,7 @@ def _most_informative(nearest: Hit, same_entity: Sequence[Hit]) -> Hit:
     return max([nearest, *siblings], key=lambda hit: len(read_facts(hit.entry)))
 
 
-def _tells_itself(evidence: Evidence) -> bool:
+def _is_identified(evidence: Evidence) -> bool:
     """Return whether an entity was recognized that has a name, or print on its image."""
     entry = evidence.hits[0].entry if evidence.recognized else Entry()
     return bool(entry.regions or entity_name(entry))

@@ -296,7 +296,7 @@ class ExtractiveGenerator(Generator):
         """Return the sentence of the recognized entity that is most similar to the image, or the
         title of a page.
 
-        What is said of other entities does not tell which of its sentences are about its looks.
+        Texts of other entities say nothing about which of its sentences describe its appearance.
         Return None if no entity with a name was recognized for sure, or if it has no choice of
         sentences. The captions of a photo without a name are all about its looks: there agreement
         chose better (CIDEr 30.4 instead of 29.7, 200 photos of Flickr8k, seven of them changed).

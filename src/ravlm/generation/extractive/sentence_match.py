@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from ravlm.data.lexical_overlap import content_words, without_question_words
 from ravlm.data.text import sentence_spans
 
-MIN_NEW = 0.5
 _MIN_WEIGHT = 0.5
 """Weight of a word that every sentence has."""
 
